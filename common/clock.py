@@ -6,5 +6,7 @@ import time
 
 
 def now_ms() -> int:
-    """Epoch milliseconds of this machine's clock. What must be fleet-wide uses Redis' `TIME` instead."""
+    """Epoch milliseconds of this machine's clock. What must be fleet-wide uses Redis' `TIME`
+    instead.
+    """
     return time.time_ns() // 1_000_000

@@ -1,4 +1,6 @@
-"""Every setting of the fleet (contract §2): read once from the environment and `.env`, checked, frozen."""
+"""Every setting of the fleet (contract §2): read once from the environment and `.env`, checked,
+frozen.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ log = logging.getLogger(__name__)
 
 EMBEDDED: Final = "embedded"
 #: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
-VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {vendor.value: vendor.endpoints for vendor in Vendor}
+VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
+    vendor.value: vendor.endpoints for vendor in Vendor
+}
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
 APNS_CLIENTS: Final = ("curl", "aioapns", "libcurl")
 PROXY_TAKES: Final = "http://[user:password@]host:port, of a proxy that knows CONNECT"
@@ -36,7 +40,9 @@ _BY_NAME: Final = {one.name: one for one in SETTINGS}
 
 
 class SettingError(ValueError):
-    """A setting is wrong: one line that names it and what it takes, never the value. The command line's exit code 2."""
+    """A setting is wrong: one line that names it and what it takes, never the value. The command
+    line's exit code 2.
+    """
 
 
 class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
@@ -48,10 +54,11 @@ class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings, one field each, named as the environment does without the prefix. Durations in seconds or days by name.
+    """The settings, one field each, named as the environment does without the prefix. Durations in
+    seconds or days by name.
 
-    endpoints: NAME -> scheme://host:port, only those that were overridden. proxies: vendor -> http://[user:password@]host:port.
-    secret_keys: the warned-about way; see `secret_keys()`.
+    endpoints: NAME -> scheme://host:port, only those that were overridden. proxies: vendor ->
+    http://[user:password@]host:port. secret_keys: the warned-about way; see `secret_keys()`.
     """
 
     redis_url: str = field(repr=False)
@@ -94,9 +101,11 @@ class Settings:
 
     @staticmethod
     def load(environ: Mapping[str, str] | None = None) -> Settings:
-        """The checked settings. environ: exactly these variables; None = the process's own, over those of `./.env`.
+        """The checked settings. environ: exactly these variables; None = the process's own, over
+        those of `./.env`.
 
-        SettingError names the first setting that is wrong. A variable that is set but empty counts as unset.
+        SettingError names the first setting that is wrong. A variable that is set but empty counts
+        as unset.
         """
         if environ is None:
             environ = {**read_dotenv(Path(".env")), **os.environ}
@@ -118,31 +127,44 @@ class Settings:
 
     @property
     def key_root(self) -> str:
-        """What all keys of ours begin with. On a cluster it holds the shard's hash tag, and all of them live in one slot."""
+        """What all keys of ours begin with. On a cluster it holds the shard's hash tag, and all of
+        them live in one slot.
+        """
         return f"{self.prefix}:{{s0}}" if is_cluster(self.redis_url) else self.prefix
 
     def root_of(self, shard: int) -> str:
-        """The same of one shard; of shard 0 it is `key_root`, which also has what is one for the whole fleet."""
+        """The same of one shard; of shard 0 it is `key_root`, which also has what is one for the
+        whole fleet.
+        """
         return f"{self.prefix}:{{s{shard}}}" if shard else self.key_root
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
-    """The variables from which `load` makes these very settings; for child processes only, it holds passwords."""
+    """The variables from which `load` makes these very settings; for child processes only, it holds
+    passwords.
+    """
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
     found |= {f"{PREFIX}PROXY_{vendor.upper()}": url for vendor, url in settings.proxies.items()}
-    found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")  # read already: a child inherits ours
+    found |= dict.fromkeys(
+        (f"{PREFIX}{name}_FILE" for name in URL_NAMES), ""
+    )  # read already: a child inherits ours
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
         if one.name not in ("endpoints", "proxies"):
-            text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            text = (
+                ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            )
             found[PREFIX + one.name.upper()] = text
     return found
 
 
 def _load(read: _Reader) -> Settings:
     redis_url = read.text("REDIS_URL", _redis_url)
-    # beside a cluster `up` and `demo` start a server for the wake-ups; all else needs the setting, see resolve()
-    broker_url = read.text("BROKER_URL", _broker_url(redis_url)) or (EMBEDDED if is_cluster(redis_url) else None)
+    # beside a cluster `up` and `demo` start a server for the wake-ups; all else needs the setting,
+    # see resolve()
+    broker_url = read.text("BROKER_URL", _broker_url(redis_url)) or (
+        EMBEDDED if is_cluster(redis_url) else None
+    )
     return Settings(
         redis_url=redis_url,
         broker_url=broker_url,
@@ -161,11 +183,15 @@ def _load(read: _Reader) -> Settings:
         ca_file=read.file("CA_FILE", _ca_file),
         apns_client=read.choice("APNS_CLIENT", APNS_CLIENTS),
         send_timeout_s=read.number("SEND_TIMEOUT_S", 0.1, 60.0),
-        retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
+        retry_first_s=None
+        if read.unset("RETRY_FIRST_S")
+        else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
         lane_bytes_max=size_of(read.text("LANE_BYTES_MAX", _size)),
         bytes_max_percent=read.whole("BYTES_MAX_PERCENT", 1, 95),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
-        ledger_bytes_max=None if read.unset("LEDGER_BYTES_MAX") else size_of(read.text("LEDGER_BYTES_MAX", _ledger_size)),
+        ledger_bytes_max=None
+        if read.unset("LEDGER_BYTES_MAX")
+        else size_of(read.text("LEDGER_BYTES_MAX", _ledger_size)),
         metrics_port=read.whole("METRICS_PORT", 0, 65_535),
         metrics_addr=read.text("METRICS_ADDR", _host) or None,
         metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
@@ -186,21 +212,33 @@ def _load(read: _Reader) -> Settings:
 
 def known_names() -> frozenset[str]:
     """Every PUSHFLEET_ variable that means something, prefix and all."""
-    names = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES} | {f"ENDPOINT_{name}" for name in ENDPOINTS}
+    names = (
+        {one.name for one in SETTINGS}
+        | {f"{name}_FILE" for name in URL_NAMES}
+        | {f"ENDPOINT_{name}" for name in ENDPOINTS}
+    )
     names |= {f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
     return frozenset(PREFIX + name for name in names | INTERNAL)
 
 
 def _check_names(environ: Mapping[str, str]) -> None:
-    """SettingError for the first variable that is no setting: what is misspelt must not be ignored."""
+    """SettingError for the first variable that is no setting: what is misspelt
+    must not be ignored.
+    """
     for name, near in unknown(environ, known_names()):
         cure = f"did you mean {near}?" if near else "`pushfleet settings` lists them all"
-        there = f"; there are {', '.join(ENDPOINTS)}" if name.startswith(PREFIX + "ENDPOINT_") and not near else ""
+        there = (
+            f"; there are {', '.join(ENDPOINTS)}"
+            if name.startswith(PREFIX + "ENDPOINT_") and not near
+            else ""
+        )
         raise SettingError(f"{name} is no setting{there}: {cure}")
 
 
 def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables with each NAME_URL_FILE read into its NAME_URL. SettingError: unreadable, not one line, or both are set."""
+    """The variables with each NAME_URL_FILE read into its NAME_URL. SettingError: unreadable, not
+    one line, or both are set.
+    """
     found = dict(environ)
     for name in URL_NAMES:
         variable, path = f"{PREFIX}{name}_FILE", environ.get(f"{PREFIX}{name}_FILE", "").strip()
@@ -213,16 +251,22 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
         except (OSError, ValueError):
             lines = []
         if len(lines) != 1:
-            raise SettingError(f"{variable} takes the path of a readable file with one URL on one line")
+            raise SettingError(
+                f"{variable} takes the path of a readable file with one URL on one line"
+            )
         found[PREFIX + name] = lines[0]
     return found
 
 
 class _Reader:
-    """Picks single variables; whatever a check can't take becomes the one line of a SettingError. Defaults stand in SETTINGS."""
+    """Picks single variables; whatever a check can't take becomes the one line of a SettingError.
+    Defaults stand in SETTINGS.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)}
+        self.environ = {
+            name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)
+        }
 
     def unset(self, name: str) -> bool:
         """Not there, empty, or Kubernetes' own for a service of that name."""
@@ -237,7 +281,9 @@ class _Reader:
         try:
             return check(self.environ[PREFIX + name])
         except ValueError:
-            raise SettingError(f"{PREFIX}{name} takes {setting.takes if setting else takes}") from None
+            raise SettingError(
+                f"{PREFIX}{name} takes {setting.takes if setting else takes}"
+            ) from None
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
         """One of `known`, in any case."""
@@ -255,7 +301,9 @@ class _Reader:
 
     def whole(self, name: str, least: int, most: int) -> int:
         def check(value: str) -> str:
-            return _checked(value, bool(re.fullmatch(r"[0-9]{1,9}", value)) and least <= int(value) <= most)
+            return _checked(
+                value, bool(re.fullmatch(r"[0-9]{1,9}", value)) and least <= int(value) <= most
+            )
 
         return int(self.text(name, check))
 
@@ -290,7 +338,9 @@ def _folder(value: str) -> str:
 
 
 def _ca_file(path: Path) -> None:
-    """OSError (ssl.SSLError is one) when no certificate is in it: else every request would fail, and none would say why."""
+    """OSError (ssl.SSLError is one) when no certificate is in it: else every request would fail,
+    and none would say why.
+    """
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
 
 
@@ -344,7 +394,9 @@ def _redis_url(value: str) -> str:
         sentinel_of(value)
         return value
     known = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
-    return _checked(value, known and _port_ok(parts.port) and bool(re.fullmatch(r"(/[0-9]{0,4})?", parts.path)))
+    return _checked(
+        value, known and _port_ok(parts.port) and bool(re.fullmatch(r"(/[0-9]{0,4})?", parts.path))
+    )
 
 
 def _core_url(redis_url: str) -> Callable[[str], str]:
@@ -357,10 +409,14 @@ def _core_url(redis_url: str) -> Callable[[str], str]:
 
 
 def _broker_url(redis_url: str) -> Callable[[str], str]:
-    """Never a cluster, kombu knows none. `embedded` only where the fleet's own Redis is, or beside a cluster."""
+    """Never a cluster, kombu knows none. `embedded` only where the fleet's own Redis is, or beside
+    a cluster.
+    """
 
     def check(value: str) -> str:
-        good = not is_cluster(value) and (value != EMBEDDED or redis_url == EMBEDDED or is_cluster(redis_url))
+        good = not is_cluster(value) and (
+            value != EMBEDDED or redis_url == EMBEDDED or is_cluster(redis_url)
+        )
         return _checked(_redis_url(value), good)
 
     return check
@@ -378,7 +434,9 @@ def _port_ok(port: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sentinel:
-    """A sentinel URL, read. hosts: (host, port) each. The user and password are the master's; `sentinel_password` the sentinels'."""
+    """A sentinel URL, read. hosts: (host, port) each. The user and password are the master's;
+    `sentinel_password` the sentinels'.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     master: str
@@ -389,19 +447,34 @@ class Sentinel:
 
 
 def sentinel_of(url: str) -> Sentinel:
-    """Reads sentinel://[user:password@]h1:26379,h2:26379/<db>?master=NAME[&sentinel_password=…]; ValueError when it is none."""
+    """Reads sentinel://[user:password@]h1:26379,h2:26379/<db>?master=NAME[&sentinel_password=…];
+    ValueError when it is none.
+    """
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")
     userinfo, _, hosts_db = address.rpartition("@")
     hosts, _, db = hosts_db.partition("/")
     login = urlsplit(f"//{userinfo}@host")
     options = parse_qs(query)
-    pairs = tuple((part.hostname or "", part.port or 26_379) for part in (urlsplit(f"//{host}") for host in hosts.split(",")))
-    if scheme != "sentinel" or not all(host for host, _ in pairs) or not options.get("master") or not re.fullmatch(r"[0-9]{0,4}", db):
+    pairs = tuple(
+        (part.hostname or "", part.port or 26_379)
+        for part in (urlsplit(f"//{host}") for host in hosts.split(","))
+    )
+    if (
+        scheme != "sentinel"
+        or not all(host for host, _ in pairs)
+        or not options.get("master")
+        or not re.fullmatch(r"[0-9]{0,4}", db)
+    ):
         raise ValueError("not a sentinel URL")
     secret = options.get("sentinel_password", [None])[0]
     return Sentinel(
-        pairs, options["master"][0], int(db or 0), unquote(login.username or "") or None, unquote(login.password or "") or None, secret
+        pairs,
+        options["master"][0],
+        int(db or 0),
+        unquote(login.username or "") or None,
+        unquote(login.password or "") or None,
+        secret,
     )
 
 
@@ -414,7 +487,9 @@ def is_cluster(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster URL, read. hosts: (host, port) of some nodes; login: `user:password` as it stands there; query: options of TLS."""
+    """A cluster URL, read. hosts: (host, port) of some nodes; login: `user:password` as it stands
+    there; query: options of TLS.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     tls: bool
@@ -424,20 +499,29 @@ class Cluster:
     def node_url(self, host: str, port: int) -> str:
         """The plain URL of one node."""
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return f"redis{'s' * self.tls}://{self.login}{'@' * bool(self.login)}{place}{'?' * bool(self.query)}{self.query}"
+        return f"redis{'s' * self.tls}://{self.login}{'@' * bool(self.login)}{place}{'?' * bool(self.query)}{self.query}"  # noqa: E501
 
 
 def cluster_of(url: str) -> Cluster:
-    """Reads redis+cluster://[user:password@]h1:6379,h2:6379 (rediss+cluster:// with TLS); ValueError when it is none."""
+    """Reads redis+cluster://[user:password@]h1:6379,h2:6379 (rediss+cluster:// with TLS);
+    ValueError when it is none.
+    """
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")
     login, _, hosts_db = address.rpartition("@")
     hosts, _, db = hosts_db.partition("/")
     parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     bare = all(part.hostname and not part.path and _port_ok(part.port) for part in parts)
-    if scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0"):  # a cluster has one database
+    if (
+        scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0")
+    ):  # a cluster has one database
         raise ValueError("not a cluster URL")
-    return Cluster(tuple((part.hostname or "", part.port or 6379) for part in parts), scheme == "rediss+cluster", login, query)
+    return Cluster(
+        tuple((part.hostname or "", part.port or 6379) for part in parts),
+        scheme == "rediss+cluster",
+        login,
+        query,
+    )
 
 
 def _database_url(value: str) -> str:
@@ -445,8 +529,12 @@ def _database_url(value: str) -> str:
         return value
     parts = urlsplit(value)
     known = parts.scheme in ("postgresql", "postgresql+psycopg")
-    good = _checked(value, known and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
-    return good.replace("postgresql://", "postgresql+psycopg://", 1)  # as SQLAlchemy names the driver
+    good = _checked(
+        value, known and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query)
+    )
+    return good.replace(
+        "postgresql://", "postgresql+psycopg://", 1
+    )  # as SQLAlchemy names the driver
 
 
 def _reports_url(value: str) -> str:
@@ -474,32 +562,56 @@ def _endpoints(read: _Reader) -> Mapping[str, str]:
         name = variable.removeprefix(PREFIX + "ENDPOINT_")
         if name == variable or name not in ENDPOINTS or read.unset("ENDPOINT_" + name):
             continue
-        found[name] = read.text(f"ENDPOINT_{name}", _endpoint, "https://host:port (http:// for loopback only), without a path")
+        found[name] = read.text(
+            f"ENDPOINT_{name}",
+            _endpoint,
+            "https://host:port (http:// for loopback only), without a path",
+        )
     return MappingProxyType(found)
 
 
 def _endpoint(value: str) -> str:
     parts = urlsplit(value)
-    bare = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
+    bare = (
+        parts.path in ("", "/")
+        and not parts.query
+        and not parts.fragment
+        and "@" not in parts.netloc
+    )
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    return _checked(value.rstrip("/"), bare and safe and bool(parts.hostname) and _port_ok(parts.port))
+    return _checked(
+        value.rstrip("/"), bare and safe and bool(parts.hostname) and _port_ok(parts.port)
+    )
 
 
 def _proxies(read: _Reader) -> Mapping[str, str]:
     names = {vendor: f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
-    found = {vendor: read.text(name, _proxy, PROXY_TAKES) for vendor, name in names.items() if not read.unset(name)}
+    found = {
+        vendor: read.text(name, _proxy, PROXY_TAKES)
+        for vendor, name in names.items()
+        if not read.unset(name)
+    }
     if "apns" in found and read.choice("APNS_CLIENT", APNS_CLIENTS) == "aioapns":
-        raise SettingError("PUSHFLEET_PROXY_APNS needs PUSHFLEET_APNS_CLIENT=curl: aioapns goes through no proxy")
+        raise SettingError(
+            "PUSHFLEET_PROXY_APNS needs PUSHFLEET_APNS_CLIENT=curl: aioapns goes through no proxy"
+        )
     return MappingProxyType(found)
 
 
 def _proxy(value: str) -> str:
     parts = urlsplit(value)
     bare = (
-        parts.path in ("", "/") and not parts.query and not parts.fragment and value.isascii() and value.isprintable() and " " not in value
+        parts.path in ("", "/")
+        and not parts.query
+        and not parts.fragment
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
     )
     login = unquote(parts.username or "") + unquote(parts.password or "")
-    named = bool(parts.hostname) and bool(parts.port) and (parts.username != "" and login.isprintable())
+    named = (
+        bool(parts.hostname) and bool(parts.port) and (parts.username != "" and login.isprintable())
+    )
     return _checked(value.rstrip("/"), parts.scheme == "http" and bare and named)
 
 
@@ -542,7 +654,11 @@ def _networks(value: str) -> str:
 def _oidc_issuer(read: _Reader) -> str | None:
     """SettingError: a provider without what signing in needs beside it."""
     found = read.text("OIDC_ISSUER", _issuer) or None
-    missing = [f"{PREFIX}{name}" for name in ("OIDC_CLIENT_ID", "OIDC_ROLES", "CONSOLE_URL") if found and read.unset(name)]
+    missing = [
+        f"{PREFIX}{name}"
+        for name in ("OIDC_CLIENT_ID", "OIDC_ROLES", "CONSOLE_URL")
+        if found and read.unset(name)
+    ]
     if missing:
         raise SettingError(f"{PREFIX}OIDC_ISSUER needs {', '.join(missing)}, too")
     return found
@@ -565,17 +681,29 @@ def _one_line(path: Path) -> str:
 
 def _oidc_roles(value: str) -> str:
     pairs = [one.partition("=") for one in _names(value)]
-    return _checked(value, bool(pairs) and all(role in ("viewer", "operator", "admin") and group for role, _, group in pairs))
+    return _checked(
+        value,
+        bool(pairs)
+        and all(role in ("viewer", "operator", "admin") and group for role, _, group in pairs),
+    )
 
 
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
-    good = parts.scheme in ("https", "http") and bool(parts.hostname) and _port_ok(parts.port) and not parts.query and not parts.fragment
+    good = (
+        parts.scheme in ("https", "http")
+        and bool(parts.hostname)
+        and _port_ok(parts.port)
+        and not parts.query
+        and not parts.fragment
+    )
     return _checked(value.rstrip("/"), good)
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """NAME=value a line; `#` starts a comment line, `export ` and one pair of quotes are dropped. {} without a file."""
+    """NAME=value a line; `#` starts a comment line, `export ` and one pair of quotes are dropped.
+    {} without a file.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -594,25 +722,37 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def resolve(settings: Settings) -> Settings:
-    """The settings with `embedded` replaced by what `up` has started (run.json), and its simulators as endpoints.
+    """The settings with `embedded` replaced by what `up` has started (run.json), and its simulators
+    as endpoints.
 
-    Simulators stand in only for a fleet on the same Redis, and never for a vendor with an endpoint of its own.
+    Simulators stand in only for a fleet on the same Redis, and never for a vendor with an endpoint
+    of its own.
     NothingRunning when `embedded` is wanted and no live process wrote run.json.
     """
     run = runfile.read(settings.data_dir)
     running = run if runfile.alive(run) else {}
     redis_url = running.get("redis_url") if settings.embedded_redis else settings.redis_url
-    database_url = running.get("database_url") if settings.embedded_database else settings.database_url
+    database_url = (
+        running.get("database_url") if settings.embedded_database else settings.database_url
+    )
     if not redis_url or not database_url:
         raise NothingRunning
     core_url = redis_url if settings.core_url == EMBEDDED else settings.core_url
     broker_url = _resolved_broker(settings, redis_url, running)
-    found = dataclasses.replace(settings, redis_url=redis_url, broker_url=broker_url, core_url=core_url, database_url=database_url)
+    found = dataclasses.replace(
+        settings,
+        redis_url=redis_url,
+        broker_url=broker_url,
+        core_url=core_url,
+        database_url=database_url,
+    )
     return _with_simulators(found, running) if running.get("redis_url") == redis_url else found
 
 
 def _resolved_broker(settings: Settings, redis_url: str, run: runfile.Run) -> str | None:
-    """The server of the wake-ups; SettingError beside a cluster for which nobody has started one."""
+    """The server of the wake-ups; SettingError beside a cluster for which nobody
+    has started one.
+    """
     if settings.broker_url != EMBEDDED:
         return settings.broker_url
     if settings.embedded_redis:
@@ -620,17 +760,31 @@ def _resolved_broker(settings: Settings, redis_url: str, run: runfile.Run) -> st
     started = run.get("broker_url")
     if not started:
         raise SettingError(
-            "PUSHFLEET_BROKER_URL must be set with a cluster: it takes a plain Redis for Celery's wake-ups, redis://host:port/0"
+            "PUSHFLEET_BROKER_URL must be set with a cluster: it takes a plain Redis for "
+            "Celery's wake-ups, redis://host:port/0"
         )
     return str(started)
 
 
 def _with_simulators(settings: Settings, run: runfile.Run) -> Settings:
     there = simulated_endpoints(settings.data_dir / "simulators")
-    vendors = [vendor for vendor in run.get("simulators") or {} if vendor in VENDOR_ENDPOINTS and not own_endpoints(settings, vendor)]
-    endpoints = {name: there[name] for vendor in vendors for name in VENDOR_ENDPOINTS[vendor] if name in there}
-    ca_file = settings.ca_file or (Path(run["ca_file"]) if run.get("ca_file") and endpoints else None)
-    return dataclasses.replace(settings, endpoints=MappingProxyType({**endpoints, **settings.endpoints}), ca_file=ca_file)
+    vendors = [
+        vendor
+        for vendor in run.get("simulators") or {}
+        if vendor in VENDOR_ENDPOINTS and not own_endpoints(settings, vendor)
+    ]
+    endpoints = {
+        name: there[name]
+        for vendor in vendors
+        for name in VENDOR_ENDPOINTS[vendor]
+        if name in there
+    }
+    ca_file = settings.ca_file or (
+        Path(run["ca_file"]) if run.get("ca_file") and endpoints else None
+    )
+    return dataclasses.replace(
+        settings, endpoints=MappingProxyType({**endpoints, **settings.endpoints}), ca_file=ca_file
+    )
 
 
 def own_endpoints(settings: Settings, vendor: str) -> bool:
@@ -639,32 +793,47 @@ def own_endpoints(settings: Settings, vendor: str) -> bool:
 
 
 def simulated_endpoints(folder: Path) -> dict[str, str]:
-    """NAME -> URL of all simulators that have written their <vendor>.json into the folder; one may stand for two vendors."""
+    """NAME -> URL of all simulators that have written their <vendor>.json into the folder; one may
+    stand for two vendors.
+    """
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             found |= json.loads(path.read_bytes())["endpoints"]
-        except (OSError, ValueError, KeyError, TypeError):  # it has just ended, or is no simulator's
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # it has just ended, or is no simulator's
             continue
     return {name: url for name, url in found.items() if name in ENDPOINTS}
 
 
 def secret_keys(settings: Settings) -> tuple[str, ...]:
-    """The Fernet keys, the first of which encrypts: from the file, from the variable, or generated in DATA_DIR for embedded use.
+    """The Fernet keys, the first of which encrypts: from the file, from the variable, or generated
+    in DATA_DIR for embedded use.
 
     SettingError when there is none, or one does not parse. The result must never be logged.
     """
     if settings.secret_keys_file is not None:
         return _keys_in(settings.secret_keys_file)
     if settings.secret_keys:
-        log.warning("PUSHFLEET_SECRET_KEYS is readable by whoever sees the environment: use PUSHFLEET_SECRET_KEYS_FILE")
+        log.warning(
+            "PUSHFLEET_SECRET_KEYS is readable by whoever sees the environment: use "
+            "PUSHFLEET_SECRET_KEYS_FILE"
+        )
         return settings.secret_keys
     generated = settings.data_dir / SECRET_KEYS_NAME
     if generated.is_file():
         return _keys_in(generated)
-    if not settings.embedded_database and runfile.read(settings.data_dir).get("database_url") != settings.database_url:
+    if (
+        not settings.embedded_database
+        and runfile.read(settings.data_dir).get("database_url") != settings.database_url
+    ):
         raise SettingError(
-            "PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line; it has no default here"
+            "PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, "
+            "one a line; it has no default here"
         )
     return _generate_key(generated)
 
@@ -695,7 +864,13 @@ def _keys_in(path: Path) -> tuple[str, ...]:
     try:
         keys = _fernet_file(path)
     except (OSError, ValueError):
-        raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line") from None
+        raise SettingError(
+            "PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, "
+            "one a line"
+        ) from None
     if path.stat().st_mode & 0o007:  # a mounted secret may belong to a group of ours
-        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by every user of this host: chmod o= it")
+        log.warning(
+            "the file of PUSHFLEET_SECRET_KEYS_FILE can be read by every user of this host: "
+            "chmod o= it"
+        )
     return keys

@@ -1,7 +1,7 @@
 """What travels on a queue, and how it is packed.
 
-Everything here is a frozen, keyword-only `msgspec.Struct` that ignores unknown fields: an older worker reads a newer
-one's entries. Times are epoch milliseconds (`_ms`), durations seconds (`_s`).
+Everything here is a frozen, keyword-only `msgspec.Struct` that ignores unknown fields: an older
+worker reads a newer one's entries. Times are epoch milliseconds (`_ms`), durations seconds (`_s`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ ALL = "@all"
 
 
 class Frozen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Base of all values on a queue. They hold one another as a tree, never in a ring: the collector need not know them."""
+    """Base of all values on a queue. They hold one another as a tree, never in a ring: the
+    collector need not know them.
+    """
 
 
-# ---------------------------------------------------------------- the push fields of an event (im-dialects §1)
+# ---------------------------------------------------------------- the push fields of an event (im-d
 
 
 class Gate(Frozen, frozen=True, kw_only=True):
@@ -43,7 +45,9 @@ class Force(Frozen, frozen=True, kw_only=True):
 
 
 class Localized(Frozen, frozen=True, kw_only=True):
-    """Words that the app looks up in its own tables: the name of a text, and what stands in its slots."""
+    """Words that the app looks up in its own tables: the name of a text, and what stands in its
+    slots.
+    """
 
     key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     args: tuple[str, ...] = ()
@@ -85,7 +89,9 @@ TTL_MAX_S = 7 * 86_400
 
 
 class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "class"}):
-    """The keys of `push` in an event, canonical names. kind: anything but `message` is counted and sent as a plain message."""
+    """The keys of `push` in an event, canonical names. kind: anything but `message` is counted and
+    sent as a plain message.
+    """
 
     kind: str = "message"
     gate: Gate = Gate()
@@ -107,7 +113,8 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     blob: dict[str, Any] | None = None
 
 
-#: The wishes of a sender who has none. NO_WISHES: as the core tells them; PLAIN: as they travel on behind intake.
+#: The wishes of a sender who has none. NO_WISHES: as the core tells them; PLAIN: as they travel on
+#: behind intake.
 NO_WISHES = PushFields()
 PLAIN = PushFields(display=Display(nick_prefix="on"))
 
@@ -136,13 +143,14 @@ class Element(Frozen, frozen=True, kw_only=True):
 class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
-    recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on; pages: how many there were; cursor_of: the server whose cursor it is; anybody: whether one of those pages was for
-    somebody, None where that is not known. ended_by: why a call ended, in the core's words. second_look: the recipients had no
-    device 300 ms ago.
-    single: every reader it came by was its entry's first, and of a release that keeps to its entries: it has no twin on another stream.
-    direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
-    (common/storage/replies.py).
+    recipients: None means the members of the group. cursor, position: where a fan-out that was
+    handed on page by page goes on; pages: how many there were; cursor_of: the server whose cursor
+    it is; anybody: whether one of those pages was for somebody, None where that is not known.
+    ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300
+    ms ago.
+    single: every reader it came by was its entry's first, and of a release that keeps to its
+    entries: it has no twin on another stream. direct: it is addressed to a token, nobody's presence
+    or settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
     """
 
     app: str
@@ -193,7 +201,9 @@ class Device(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Recipient(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """A person and those of their devices that are away; `desktop`: some desktop or web client is in the foreground."""
+    """A person and those of their devices that are away; `desktop`: some desktop or web client is
+    in the foreground.
+    """
 
     user: str
     devices: tuple[Device, ...]
@@ -212,16 +222,21 @@ class OfflineRecipients(Frozen, frozen=True, kw_only=True):
 
 
 class Notification(Frozen, frozen=True, kw_only=True):
-    """The words a person will read, for one lane and one language, with everything a vendor file needs but the address.
+    """The words a person will read, for one lane and one language, with everything a vendor file
+    needs but the address.
 
-    placement: the wire fields that the class policy chose for this lane (see workers/routing/classes.py), for instance
-    {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
-    strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
+    placement: the wire fields that the class policy chose for this lane (see
+    workers/routing/classes.py), for instance {"category": "IM"} for Huawei; `vendor` and
+    `vendor_raw` hold only this vendor's overrides, already merged with the strategy preset.
+    sender_name and text fill a vendor's private template; they are what `title` and `body` were
+    made of.
     prefix: the name before the words, a part of `body`; "" where there is none.
-    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd is false for forced ones.
-    badge_value: the absolute number of the mode `set`. loc: words that the app itself holds. blob: the payload is opaque and
-    goes whole or not at all. direct, reply_key: as in Message.
-    collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
+    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd
+    is false for forced ones. badge_value: the absolute number of the mode `set`. loc: words that
+    the app itself holds. blob: the payload is opaque and goes whole or not at all. direct,
+    reply_key: as in Message.
+    collapse_id is the raw value (collapse key or message id) of which each vendor derives its own
+    id on the screen.
     """
 
     app: str
@@ -276,7 +291,9 @@ class Notification(Frozen, frozen=True, kw_only=True):
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """One try at one push, as `why` shows it. verdict: what it was taken to mean, for the counting of tries; "" in older entries."""
+    """One try at one push, as `why` shows it. verdict: what it was taken to mean, for the counting
+    of tries; "" in older entries.
+    """
 
     at_ms: int
     status: str
@@ -287,9 +304,11 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here.
-    app_version: the app's build, as it registered. counted: the badge number that it has taken and that may be on the screen, as
-    `<step>@<epoch>` (common/storage/claims.py)."""
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that
+    were before those kept here. app_version: the app's build, as it registered. counted: the badge
+    number that it has taken and that may be on the screen, as `<step>@<epoch>`
+    (common/storage/claims.py).
+    """
 
     user: str
     device: str
@@ -318,9 +337,11 @@ class Push(Frozen, frozen=True, kw_only=True):
 
 
 class Batch(Frozen, frozen=True, kw_only=True):
-    """One stream entry of delivery: pushes of one lane, at most 200 targets (routing.stage.BATCH_MAX).
+    """One stream entry of delivery: pushes of one lane, at most 200 targets
+    (routing.stage.BATCH_MAX).
 
-    by_entry: its pushes stand in no other entry, so that who holds the entry may send them; else each is claimed by its id.
+    by_entry: its pushes stand in no other entry, so that who holds the entry may send them; else
+    each is claimed by its id.
     """
 
     app: str
@@ -331,7 +352,9 @@ class Batch(Frozen, frozen=True, kw_only=True):
 
 
 class LikeRow(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """What one push of `AlikeBatch` has of its own. nick: the sender's name before the words, "" none."""
+    """What one push of `AlikeBatch` has of its own. nick: the sender's name before the words, ""
+    none.
+    """
 
     event_id: str
     message_id: str
@@ -350,7 +373,9 @@ class LikeRow(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class AlikeBatch(Frozen, frozen=True, kw_only=True):
-    """A `Batch` of usual pushes (workers/routing/alike.py): a chat of two with one text, each to one device. They share `like`."""
+    """A `Batch` of usual pushes (workers/routing/alike.py): a chat of two with one text, each to
+    one device. They share `like`.
+    """
 
     app: str
     vendor: Vendor
@@ -382,7 +407,15 @@ def push_like(like: Notification, row: LikeRow, platform: str) -> Push:
         sender_id=row.sender_id,
     )
     identity = push_id(like.app, row.event_id, row.user, row.device, like.kind)
-    target = Target(row.user, row.device, row.token, identity, platform, row.registered_ms, app_version=row.app_version)
+    target = Target(
+        row.user,
+        row.device,
+        row.token,
+        identity,
+        platform,
+        row.registered_ms,
+        app_version=row.app_version,
+    )
     return Push(note=note, targets=(target,))
 
 
@@ -412,7 +445,13 @@ def read_batch(blob: bytes) -> Batch | AlikeBatch:
     app, vendor, business_id, by_entry = read.app, read.vendor, read.business_id, read.by_entry
     if like is not None:
         return AlikeBatch(
-            app=app, vendor=vendor, business_id=business_id, by_entry=by_entry, platform=read.platform, like=like, rows=read.rows
+            app=app,
+            vendor=vendor,
+            business_id=business_id,
+            by_entry=by_entry,
+            platform=read.platform,
+            like=like,
+            rows=read.rows,
         )
     if pushes is None:
         raise msgspec.ValidationError("Object missing required field `pushes`")
@@ -422,7 +461,13 @@ def read_batch(blob: bytes) -> Batch | AlikeBatch:
 def batch_of(alike: AlikeBatch) -> Batch:
     """The batch with a notification for each push."""
     pushes = tuple([push_like(alike.like, row, alike.platform) for row in alike.rows])
-    return Batch(app=alike.app, vendor=alike.vendor, business_id=alike.business_id, pushes=pushes, by_entry=alike.by_entry)
+    return Batch(
+        app=alike.app,
+        vendor=alike.vendor,
+        business_id=alike.business_id,
+        pushes=pushes,
+        by_entry=alike.by_entry,
+    )
 
 
 def encode(value: Any) -> bytes:

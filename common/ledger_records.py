@@ -1,6 +1,7 @@
 """What travels to the ledger on its stream: events, rows of recipients, steps, dead letters.
 
-All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only ever added at the end, with a default.
+All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only ever added at the
+end, with a default.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import msgspec
 from common.contracts import Attempt
 
 
-class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="e", gc=False):
-    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the type says it."""
+class EventRecord(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="e", gc=False
+):
+    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the
+    type says it.
+    """
 
     app: str
     event_id: str
@@ -30,8 +35,12 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     kind: str = ""
 
 
-class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False):
-    """device: "" where no device came into play. decision None: not final yet. kind: of the push; "": a message's."""
+class RowRecord(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False
+):
+    """device: "" where no device came into play. decision None: not final yet. kind: of the push;
+    "": a message's.
+    """
 
     app: str
     event_id: str
@@ -53,10 +62,14 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_
     kind: str = ""
 
 
-class PageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="p", gc=False):
-    """Final rows of many people of one event that differ in the person only; no device came into play.
+class PageRecord(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="p", gc=False
+):
+    """Final rows of many people of one event that differ in the person only; no device came into
+    play.
 
-    users: pack_users() of them; the same people in the same order are the same page. count: how many they are.
+    users: pack_users() of them; the same people in the same order are the same page. count: how
+    many they are.
     """
 
     app: str
@@ -71,7 +84,9 @@ class PageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     users: bytes
 
 
-class NoteRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="n", gc=False):
+class NoteRecord(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="n", gc=False
+):
     app: str
     event_id: str
     ts_ms: int
@@ -83,7 +98,9 @@ class NoteRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     note: str
 
 
-class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="d", gc=False):
+class DeadRecord(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="d", gc=False
+):
     """raw: encrypted already."""
 
     id: str
@@ -113,9 +130,11 @@ def accepted_row(
     attempt: tuple[int, str, str, str, str | None, str],
     times_ms: tuple[int, int, int],
 ) -> tuple[object, ...]:
-    """A RowRecord of a message's push that was accepted at its first try, as msgspec packs one, without the struct.
+    """A RowRecord of a message's push that was accepted at its first try, as msgspec packs one,
+    without the struct.
 
-    lane: vendor, business id. classes: downgraded, message class, class sent. attempt: the fields of an `Attempt`. times_ms:
+    lane: vendor, business id. classes: downgraded, message class, class sent. attempt: the fields
+    of an `Attempt`. times_ms:
     presence, routed, decided.
     """
     end = (attempt,), *times_ms, attempt[1], ""

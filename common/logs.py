@@ -1,6 +1,8 @@
-"""Logs: one JSON object (or console line) a record, one id from event to outcome; tokens, user ids and texts never.
+"""Logs: one JSON object (or console line) a record, one id from event to outcome; tokens, user ids
+and texts never.
 
-How they are kept out: of a record's extra fields only the known ones go out, and what is written in words is scrubbed (`scrub`).
+How they are kept out: of a record's extra fields only the known ones go out, and what is written in
+words is scrubbed (`scrub`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,23 @@ from typing import Any, Final, TextIO
 
 from common.config import Settings
 
-#: The only extra fields that go out (`log.info("…", extra={"count": 3})`). None of them can hold a token, a user id or a text.
+#: The only extra fields that go out (`log.info("…", extra={"count": 3})`). None of them can hold a
+#: token, a user id or a text.
 FIELDS: Final = (
-    *("app", "vendor", "business_id", "event_id", "message_id", "entry_id", "push_id", "queue", "reason", "code", "status", "decision"),
+    *(
+        "app",
+        "vendor",
+        "business_id",
+        "event_id",
+        "message_id",
+        "entry_id",
+        "push_id",
+        "queue",
+        "reason",
+        "code",
+        "status",
+        "decision",
+    ),
     *(
         "count",
         "tokens",
@@ -40,8 +56,22 @@ FIELDS: Final = (
     ),
 )
 #: Words in which other libraries are too talkative for a fleet's log.
-QUIET: Final = ("httpx", "httpcore", "urllib3", "asyncio", "kombu", "celery", "amqp", "h2", "hpack", "aioapns", "alembic", "uvicorn.access")
-#: Longest text of one record, characters: an answer of a vendor pasted into an exception must not flood the log.
+QUIET: Final = (
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "asyncio",
+    "kombu",
+    "celery",
+    "amqp",
+    "h2",
+    "hpack",
+    "aioapns",
+    "alembic",
+    "uvicorn.access",
+)
+#: Longest text of one record, characters: an answer of a vendor pasted into an exception must not
+#: flood the log.
 TEXT_MAX: Final = 4000
 HIDDEN: Final = "<hidden>"
 
@@ -58,18 +88,30 @@ _SCRUBS: Final = (
         r"\1\2<hidden>",
     ),
     # tokens, keys, JWTs: long, without spaces, letters and digits mixed
-    (re.compile(r"(?<![\w.+/=~-])(?=[\w.+/=:~-]*\d)(?=[\w.+/=:~-]*[A-Za-z])[\w+=~-](?:[\w+=:~-]|[./](?=[\w+=:~-]{16})){23,}"), HIDDEN),
+    (
+        re.compile(
+            r"(?<![\w.+/=~-])(?=[\w.+/=:~-]*\d)(?=[\w.+/=:~-]*[A-Za-z])[\w+=~-](?:[\w+=:~-]|[./](?=[\w+=:~-]{16})){23,}"
+        ),
+        HIDDEN,
+    ),
     # our own words are ASCII: whatever is not was said by somebody else
     (re.compile(r"[^\x00-\x7f…–—×→]+(?:\s+[^\x00-\x7f…–—×→]+)*"), HIDDEN),
 )
 
-_context: ContextVar[Mapping[str, str]] = ContextVar("pushfleet_log_context", default=MappingProxyType({}))
+_context: ContextVar[Mapping[str, str]] = ContextVar(
+    "pushfleet_log_context", default=MappingProxyType({})
+)
 
 
 @contextlib.contextmanager
 def bind(**ids: str | None) -> Iterator[None]:
     """Puts ids (of FIELDS: event_id, message_id, app, …) on every record written inside."""
-    mark = _context.set({**_context.get(), **{name: value for name, value in ids.items() if value is not None and name in FIELDS}})
+    mark = _context.set(
+        {
+            **_context.get(),
+            **{name: value for name, value in ids.items() if value is not None and name in FIELDS},
+        }
+    )
     try:
         yield
     finally:
@@ -77,14 +119,18 @@ def bind(**ids: str | None) -> Iterator[None]:
 
 
 def scrub(text: str) -> str:
-    """The text without what may be a secret, a device token, a person or their words; at most TEXT_MAX characters."""
+    """The text without what may be a secret, a device token, a person or their words; at most
+    TEXT_MAX characters.
+    """
     for pattern, instead in _SCRUBS:
         text = pattern.sub(instead, text[: 4 * TEXT_MAX])
     return text[:TEXT_MAX]
 
 
 class _Redact(logging.Filter):
-    """Turns a record into plain, scrubbed values: `said`, `fields`, `trace`; formatters use nothing else."""
+    """Turns a record into plain, scrubbed values: `said`, `fields`, `trace`; formatters use nothing
+    else.
+    """
 
     def __init__(self, stage: str, process: str) -> None:
         super().__init__()
@@ -96,23 +142,38 @@ class _Redact(logging.Filter):
             said = record.getMessage()
         except (TypeError, ValueError):  # a library's own mistake in its arguments
             said = str(record.msg)
-        extra = {name: _plain(record.__dict__[name]) for name in FIELDS if name in record.__dict__ and name != "name"}
+        extra = {
+            name: _plain(record.__dict__[name])
+            for name in FIELDS
+            if name in record.__dict__ and name != "name"
+        }
         record.said = scrub(said)
         record.fields = {**_context.get(), **extra}
-        record.trace = _trace(record.exc_info[1]) if record.exc_info and record.exc_info[1] else None
+        record.trace = (
+            _trace(record.exc_info[1]) if record.exc_info and record.exc_info[1] else None
+        )
         record.stage = self.stage
         record.process_name = self.process
         return True
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | None) else scrub(str(value)) if "://" in str(value) else str(value)[:300]
+    return (
+        value
+        if isinstance(value, int | float | None)
+        else scrub(str(value))
+        if "://" in str(value)
+        else str(value)[:300]
+    )
 
 
 def _trace(error: BaseException) -> dict[str, Any]:
     """Where it broke, and its words scrubbed; local values never."""
     frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+    places = [
+        f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}"
+        for frame in frames[-12:]
+    ]
     found: dict[str, Any] = {"type": type(error).__name__, "words": scrub(str(error)), "at": places}
     if error.__cause__ is not None:
         found["cause"] = f"{type(error.__cause__).__name__}: {scrub(str(error.__cause__))}"
@@ -124,7 +185,9 @@ class _Json(logging.Formatter):
         seen = record.__dict__
         line = {"at": _at(record), "level": record.levelname.lower(), "stage": seen["stage"]}
         line |= ({"process": seen["process_name"]} if seen["process_name"] else {}) | seen["fields"]
-        line |= {"logger": record.name, "message": seen["said"]} | ({"error": seen["trace"]} if seen["trace"] else {})
+        line |= {"logger": record.name, "message": seen["said"]} | (
+            {"error": seen["trace"]} if seen["trace"] else {}
+        )
         return json.dumps(line, ensure_ascii=False, default=str, separators=(",", ":"))
 
 
@@ -132,18 +195,28 @@ class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seen = record.__dict__
         more = "".join(f" {name}={value}" for name, value in seen["fields"].items())
-        line = f"{_at(record)[11:23]} {record.levelname.lower():<7} {seen['process_name'] or seen['stage']}: {seen['said']}{more}"
+        line = (
+            f"{_at(record)[11:23]} {record.levelname.lower():<7} "
+            f"{seen['process_name'] or seen['stage']}: {seen['said']}{more}"
+        )
         if seen["trace"]:
-            line += f"\n    {seen['trace']['type']}: {seen['trace']['words']}" + "".join(f"\n      {at}" for at in seen["trace"]["at"])
+            line += f"\n    {seen['trace']['type']}: {seen['trace']['words']}" + "".join(
+                f"\n      {at}" for at in seen["trace"]["at"]
+            )
         return line
 
 
 def _at(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(record.created, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def setup(settings: Settings, stage: str, stream: TextIO | None = None, process: str = "") -> None:
-    """Sends everything of this process through one handler (stderr unless told), redacted. Called once at the start.
+    """Sends everything of this process through one handler (stderr unless told), redacted. Called
+    once at the start.
 
     process: its name, as `up` and doctor call it.
     """

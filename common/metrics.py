@@ -1,7 +1,8 @@
 """Every metric of the fleet in one place (contract §10), and the small server that shows them.
 
-Labels come from closed sets: what arrives from outside goes through `dialect`, `request_status` and their like first,
-so that no token, user id or text can become a label and no stranger can make a million series.
+Labels come from closed sets: what arrives from outside goes through `dialect`, `request_status` and
+their like first, so that no token, user id or text can become a label and no stranger can make a
+million series.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: How many ports are tried from PUSHFLEET_METRICS_PORT on.
 PORTS_MAX: Final = 100
-#: A probe gets its answer within this, seconds; a server that has not answered us by then is not there.
+#: A probe gets its answer within this, seconds; a server that has not answered us by then is not
+#: there.
 CHECK_S_MAX: Final = 3.0
 #: How often the server's thread looks whether it is to end, which it never is.
 POLL_S: Final = 5.0
 #: Calls at a time, and how long one may take, its head and the reading of its answer included.
 CALLS_MAX: Final = 32
 CALL_S_MAX: Final = 15.0
-#: How long a process of this machine may take to accept a connection before it counts as gone, seconds.
+#: How long a process of this machine may take to accept a connection before it counts as gone,
+#: seconds.
 LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
 VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
@@ -50,51 +53,113 @@ LANE: Final = ("app", "vendor", "business_id")
 FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
-EVENTS: Final = Counter("pushfleet_events_total", "Events read from the core, by what became of them.", ("type", "result"))
-IGNORED: Final = Counter("pushfleet_ignored_total", "Events or fields that changed nothing, by reason.", ("reason",))
-DECISIONS: Final = Counter("pushfleet_decisions_total", "Final decisions, one a recipient and device.", ("vendor", "decision", "class"))
-STAGE_SECONDS: Final = Histogram("pushfleet_stage_seconds", "Time one batch spends in a stage.", ("stage",), buckets=FAST)
-STORED_TO_ACCEPTED_SECONDS: Final = Histogram(
-    "pushfleet_stored_to_accepted_seconds", "From the event's ts to the vendor's acceptance.", ("vendor", "class"), buckets=SLOW
+EVENTS: Final = Counter(
+    "pushfleet_events_total",
+    "Events read from the core, by what became of them.",
+    ("type", "result"),
 )
-VENDOR_REQUEST_SECONDS: Final = Histogram("pushfleet_vendor_request_seconds", "One request to a vendor.", ("vendor",), buckets=FAST)
+IGNORED: Final = Counter(
+    "pushfleet_ignored_total", "Events or fields that changed nothing, by reason.", ("reason",)
+)
+DECISIONS: Final = Counter(
+    "pushfleet_decisions_total",
+    "Final decisions, one a recipient and device.",
+    ("vendor", "decision", "class"),
+)
+STAGE_SECONDS: Final = Histogram(
+    "pushfleet_stage_seconds", "Time one batch spends in a stage.", ("stage",), buckets=FAST
+)
+STORED_TO_ACCEPTED_SECONDS: Final = Histogram(
+    "pushfleet_stored_to_accepted_seconds",
+    "From the event's ts to the vendor's acceptance.",
+    ("vendor", "class"),
+    buckets=SLOW,
+)
+VENDOR_REQUEST_SECONDS: Final = Histogram(
+    "pushfleet_vendor_request_seconds", "One request to a vendor.", ("vendor",), buckets=FAST
+)
 VENDOR_REQUESTS: Final = Counter(
-    "pushfleet_vendor_requests_total", "Requests to a vendor, by HTTP status or failure.", ("vendor", "status")
+    "pushfleet_vendor_requests_total",
+    "Requests to a vendor, by HTTP status or failure.",
+    ("vendor", "status"),
 )
 BACKLOG: Final = Gauge("pushfleet_backlog", "Entries waiting in a queue.", ("queue",))
-OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",))
+OLDEST_SECONDS: Final = Gauge(
+    "pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",)
+)
 QUEUE_WAIT_SECONDS: Final = Gauge(
     "pushfleet_queue_wait_seconds",
-    "How long work that could be done now has waited for a worker to take it: more replicas help while it grows.",
+    "How long work that could be done now has waited for a worker to take it: more replicas "
+    "help while it grows.",
     ("stage", "vendor"),
 )
-QUEUE_BYTES: Final = Gauge("pushfleet_queue_bytes", "Bytes of pushes that wait in a lane's queues, retries included.", LANE)
-QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
-QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
+QUEUE_BYTES: Final = Gauge(
+    "pushfleet_queue_bytes", "Bytes of pushes that wait in a lane's queues, retries included.", LANE
+)
+QUOTA_USED: Final = Gauge(
+    "pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket")
+)
+QUOTA_LIMIT: Final = Gauge(
+    "pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket")
+)
 LANE_STATE: Final = Gauge("pushfleet_lane_state", "0 flowing, 1 probing, 2 stopped.", LANE)
-LANE_CHANGES: Final = Counter("pushfleet_lane_changes_total", "Changes of lanes' states, by cause.", ("vendor", "state", "cause"))
-PROCESSES_MISSING: Final = Gauge("pushfleet_processes_missing", "1: no process serves this line of the Procfile.", ("worker",))
-BUILD_INFO: Final = Gauge("pushfleet_build_info", "1, with the version of this process.", ("version",))
-RETRIES: Final = Counter("pushfleet_retries_total", "Pushes that go again, by reason.", ("vendor", "reason"))
-TOKENS_RETIRED: Final = Counter("pushfleet_tokens_retired_total", "Device tokens retired.", ("vendor",))
+LANE_CHANGES: Final = Counter(
+    "pushfleet_lane_changes_total",
+    "Changes of lanes' states, by cause.",
+    ("vendor", "state", "cause"),
+)
+PROCESSES_MISSING: Final = Gauge(
+    "pushfleet_processes_missing", "1: no process serves this line of the Procfile.", ("worker",)
+)
+BUILD_INFO: Final = Gauge(
+    "pushfleet_build_info", "1, with the version of this process.", ("version",)
+)
+RETRIES: Final = Counter(
+    "pushfleet_retries_total", "Pushes that go again, by reason.", ("vendor", "reason")
+)
+TOKENS_RETIRED: Final = Counter(
+    "pushfleet_tokens_retired_total", "Device tokens retired.", ("vendor",)
+)
 LANE_PAUSED: Final = Gauge("pushfleet_lane_paused", "1 while an operator holds the lane.", LANE)
 LANE_STOPPED_SINCE: Final = Gauge(
     "pushfleet_lane_stopped_since",
     "Seconds since 1970 at which a lane stopped; why: the words of `pushfleet lanes`.",
     (*LANE, "why"),
 )
-REDIS_MEMORY: Final = Gauge("pushfleet_redis_memory_ratio", "Used memory of a server's maxmemory, 0 without one.", ("server",))
-TOKEN_GUARD: Final = Gauge("pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE)
-UNKNOWN_CODES: Final = Counter("pushfleet_unknown_codes_total", "Answers with a code nobody documents.", ("vendor",))
-UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a callback that its dialect does not know.", ("dialect",))
+REDIS_MEMORY: Final = Gauge(
+    "pushfleet_redis_memory_ratio",
+    "Used memory of a server's maxmemory, 0 without one.",
+    ("server",),
+)
+TOKEN_GUARD: Final = Gauge(
+    "pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE
+)
+UNKNOWN_CODES: Final = Counter(
+    "pushfleet_unknown_codes_total", "Answers with a code nobody documents.", ("vendor",)
+)
+UNKNOWN_FIELDS: Final = Counter(
+    "pushfleet_unknown_fields_total",
+    "Fields of a callback that its dialect does not know.",
+    ("dialect",),
+)
 DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
-CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
-DOOR_REQUESTS: Final = Counter("pushfleet_door_requests_total", "Requests of IM servers and clouds, by HTTP status.", ("door", "status"))
-RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
+CREDENTIAL_EXPIRES_SECONDS: Final = Gauge(
+    "pushfleet_credential_expires_seconds", "Until a credential expires.", LANE
+)
+DOOR_REQUESTS: Final = Counter(
+    "pushfleet_door_requests_total",
+    "Requests of IM servers and clouds, by HTTP status.",
+    ("door", "status"),
+)
+RECEIPTS: Final = Counter(
+    "pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status")
+)
 
 
 def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
-    """Many observations of one (labelled) histogram: each bucket's lock is taken once, not once an observation."""
+    """Many observations of one (labelled) histogram: each bucket's lock is taken once, not once an
+    observation.
+    """
     bounds, buckets = histogram._upper_bounds, histogram._buckets  # noqa: SLF001 - a test holds it equal to observe()
     histogram._sum.inc(sum(amounts))  # noqa: SLF001
     ordered, before = sorted(amounts), 0
@@ -107,7 +172,8 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
             return
 
 
-#: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would contradict each other.
+#: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would
+#: contradict each other.
 FLEET_GAUGES: Final = (
     *(
         BACKLOG,
@@ -127,7 +193,9 @@ _shown: dict[Gauge, dict[tuple[str, ...], float]] = {}
 
 
 def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
-    """These series of a fleet-wide gauge and no others: an account that was removed has no state any more. One thread a gauge."""
+    """These series of a fleet-wide gauge and no others: an account that was removed has no state
+    any more. One thread a gauge.
+    """
     shown = _shown.get(gauge, {})
     for labels, value in values.items():
         if shown.get(labels) != value:
@@ -159,7 +227,9 @@ def dialect(value: str) -> str:
 def request_status(value: int | str) -> str:
     """An HTTP status as its digits, or `timeout`, `refused`, `reset`; anything else is `other`."""
     text = str(value)
-    known = text in REQUEST_FAILURES or (text.isascii() and text.isdigit() and 100 <= int(text[:4]) <= 599)
+    known = text in REQUEST_FAILURES or (
+        text.isascii() and text.isdigit() and 100 <= int(text[:4]) <= 599
+    )
     return text if known else "other"
 
 
@@ -167,7 +237,9 @@ def request_status(value: int | str) -> str:
 
 
 class _Bounded:
-    """A check that says no when it takes too long, as with a server that hangs; it is not begun anew while it hangs."""
+    """A check that says no when it takes too long, as with a server that hangs; it is not begun
+    anew while it hangs.
+    """
 
     def __init__(self, check: Callable[[], bool], seconds: float) -> None:
         self._check = check
@@ -197,22 +269,31 @@ class _Checks:
     ready: Callable[[], bool]
 
 
-def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], ready: Callable[[], bool]) -> int | None:
-    """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread, on the first free of PORTS_MAX ports.
+def serve_metrics(
+    settings: Settings, name: str, health: Callable[[], bool], ready: Callable[[], bool]
+) -> int | None:
+    """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread, on the
+    first free of PORTS_MAX ports.
 
-    Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process without metrics still works).
-    Binds PUSHFLEET_METRICS_ADDR, else where the console does: loopback unless told otherwise. The URL stands in run.json until the exit.
+    Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process
+    without metrics still works).
+    Binds PUSHFLEET_METRICS_ADDR, else where the console does: loopback unless told otherwise. The
+    URL stands in run.json until the exit.
     """
     if settings.metrics_port == 0:
         return None
     host = _bound(settings)
     checks = _Checks(name, _Bounded(health, CHECK_S_MAX), _Bounded(ready, CHECK_S_MAX))
-    server = _first_free(host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), checks)
+    server = _first_free(
+        host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), checks
+    )
     if server is None:
         log.error("no free port for metrics", extra={"port": settings.metrics_port})
         return None
     port = int(server.server_address[1])
-    threading.Thread(target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True
+    ).start()
     url = f"http://{target(settings, port)}/metrics"
     log.info("metrics are served", extra={"url": url})
     _announce(settings, url)
@@ -220,7 +301,9 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
 
 
 class _Places(ThreadingHTTPServer):
-    """So many calls at a time, each so long: who is slow is ended, the oldest where there is no place for a new one."""
+    """So many calls at a time, each so long: who is slow is ended, the oldest where there is no
+    place for a new one.
+    """
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -257,8 +340,9 @@ def _first_free(host: str, ports: Iterable[int], checks: _Checks) -> ThreadingHT
     class Server(_Places):
         address_family = family
         daemon_threads = True
-        # a process that was killed comes back on its own port, though calls of its last life are in TIME_WAIT there; a second listener
-        # is still refused, except on Windows, where no worker runs
+        # a process that was killed comes back on its own port, though calls of its last life are in
+        # TIME_WAIT there; a second listener is still refused, except on Windows, where no worker
+        # runs
         allow_reuse_address = True
 
     for port in ports:
@@ -327,7 +411,9 @@ def _bound(settings: Settings) -> str:
 
 
 def target(settings: Settings, port: int) -> str:
-    """host:port under which another machine reaches the metrics of this process: PUSHFLEET_METRICS_ADVERTISE, else what is bound."""
+    """host:port under which another machine reaches the metrics of this process:
+    PUSHFLEET_METRICS_ADVERTISE, else what is bound.
+    """
     own = settings.metrics_advertise
     host = (f"[{own}]" if ":" in own else own) if own else _reachable(_bound(settings))
     return f"{host}:{port}"
@@ -346,14 +432,17 @@ def _refused(url: str) -> bool:
 
 
 def _announce(settings: Settings, url: str) -> None:
-    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the entry, not the process.
+    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the
+    entry, not the process.
 
     What a killed process has left there goes: nobody listens on its port any more.
     """
     owner = os.getpid()
 
     def add(run: runfile.Run) -> None:
-        run["metrics"] = sorted({url, *(one for one in run.get("metrics", ()) if one != url and not _refused(one))})
+        run["metrics"] = sorted(
+            {url, *(one for one in run.get("metrics", ()) if one != url and not _refused(one))}
+        )
 
     def drop(run: runfile.Run) -> None:
         run["metrics"] = [one for one in run.get("metrics", ()) if one != url]
@@ -367,4 +456,7 @@ def _announce(settings: Settings, url: str) -> None:
         runfile.change(settings.data_dir, add)
         atexit.register(leave)
     except OSError as error:
-        log.warning("run.json can't be written, so nobody finds these metrics by it", extra={"reason": type(error).__name__})
+        log.warning(
+            "run.json can't be written, so nobody finds these metrics by it",
+            extra={"reason": type(error).__name__},
+        )

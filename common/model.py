@@ -45,7 +45,8 @@ class MessageClass(StrEnum):
     SOCIAL = "social"
 
 
-#: Classes that may travel as private (system) where the credential has the right. The others never do.
+#: Classes that may travel as private (system) where the credential has the right. The others never
+#: do.
 PRIVATE_CLASSES: Final = frozenset(
     {
         MessageClass.CHAT,
@@ -67,7 +68,9 @@ class Bucket(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a push is about; part of the push id, so that a recall is never taken for its message."""
+    """What a push is about; part of the push id, so that a recall is never taken
+    for its message.
+    """
 
     MESSAGE = "message"
     CALL_INVITE = "call_invite"

@@ -1,4 +1,6 @@
-"""What a stage may ask of the world: one small Protocol each. Stages are handed these; `runtime` knows who is behind them."""
+"""What a stage may ask of the world: one small Protocol each. Stages are handed these; `runtime`
+knows who is behind them.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ class Session(Value, frozen=True):
 
 class Presences(Protocol):
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields were passed over."""
+        """For each (app, user) the live sessions; and how many malformed fields
+        were passed over.
+        """
         ...
 
 
 class MemberPage(Value, frozen=True):
-    """cursor: where the next page begins, 0 at the end. server: whose cursor that is, it means nothing to another one."""
+    """cursor: where the next page begins, 0 at the end. server: whose cursor that is, it means
+    nothing to another one.
+    """
 
     users: list[str]
     cursor: int
@@ -34,8 +40,9 @@ class MemberPage(Value, frozen=True):
 
 class MemberPages(Protocol):
     def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
-        """About `count` members from `cursor` of `server` (0 at first); from the start where the server is another by now. A member
-        may be named twice."""
+        """About `count` members from `cursor` of `server` (0 at first); from the start where the
+        server is another by now. A member may be named twice.
+        """
         ...
 
 
@@ -50,18 +57,29 @@ class DeviceDirectory(Protocol):
         """Active devices by user; users without any are absent. One query."""
         ...
 
-    def of_people(self, people: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Device]]:
-        """Active devices by (app, user); people without any are absent. One query, whatever the number of tenants."""
+    def of_people(
+        self, people: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Sequence[Device]]:
+        """Active devices by (app, user); people without any are absent. One query, whatever the
+        number of tenants.
+        """
         ...
 
 
 class PreferenceBook(Protocol):
-    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
+    def of_users(
+        self, app: str, users: Sequence[str], conversations: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under
+        `mute:<conversation>`. One query.
+        """
         ...
 
-    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-        """Settings by (app, user), of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`.
+    def of_people(
+        self, people: Collection[tuple[str, str]], conversations: Sequence[str]
+    ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """Settings by (app, user), of the mutes only those of `conversations` (`<type>:<id>`),
+        under `mute:<conversation>`.
 
         One query, whatever the number of tenants.
         """

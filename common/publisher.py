@@ -1,4 +1,6 @@
-"""Publishes events to Pushfleet with one XADD. A Python core may copy this file: it needs `redis` only and imports nothing of ours."""
+"""Publishes events to Pushfleet with one XADD. A Python core may copy this file: it needs `redis`
+only and imports nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -22,32 +24,39 @@ TIMEOUT_S = 5.0
 
 
 class Publisher:
-    """Writes events to the stream that the fleet reads. May be shared by threads; make one per process, after a fork.
+    """Writes events to the stream that the fleet reads. May be shared by threads; make one per
+    process, after a fork.
 
     >>> publisher = Publisher("redis://127.0.0.1:6379/0")
-    >>> publisher.publish({"v": 1, "id": "m-1001", "type": "message.stored", "app": "1400000001", "ts": 1767225600000, "data": {...}})
-    '1767225600123-0'
+    >>> publisher.publish({"v": 1, "id": "m-1001", "type": "message.stored", "app": "1400000001",
+    "ts": 1767225600000, "data": {...}}) '1767225600123-0'
 
-    Publish after the message is stored, with an `id` of your own that is unique per tenant: should the answer get lost, publish
-    the same event again. The fleet ignores an id that it has seen within 24 hours, so a repeat is safe and a gap is not.
+    Publish after the message is stored, with an `id` of your own that is unique per tenant: should
+    the answer get lost, publish the same event again. The fleet ignores an id that it has seen
+    within 24 hours, so a repeat is safe and a gap is not.
 
-    What several threads publish while an answer is awaited travels together, up to EVENTS_MAX events in one entry.
+    What several threads publish while an answer is awaited travels together, up to EVENTS_MAX
+    events in one entry.
     """
 
     def __init__(self, redis_url: str, stream: str = "im:events") -> None:
-        """redis_url: redis://, rediss:// or unix://, or redis+cluster://h1:6379,h2:6379 (rediss+cluster:// with TLS), the fleet's
-        PUSHFLEET_CORE_URL. stream: one of its PUSHFLEET_EVENT_STREAMS."""
+        """redis_url: redis://, rediss:// or unix://, or redis+cluster://h1:6379,h2:6379
+        (rediss+cluster:// with TLS), the fleet's PUSHFLEET_CORE_URL. stream: one of its
+        PUSHFLEET_EVENT_STREAMS.
+        """
         self._stream = stream
         self._sending = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._redis = _client(redis_url)
 
     def publish(self, event: Mapping[str, Any]) -> str:
-        """One XADD; the id of the stream entry, which may hold other threads' events too. Nothing is retried here: only the caller knows
-        whether it should be.
+        """One XADD; the id of the stream entry, which may hold other threads' events too. Nothing
+        is retried here: only the caller knows whether it should be.
 
-        ValueError: the event is not JSON (NaN, bytes, lone surrogates …) or larger than EVENT_BYTES_MAX.
-        redis.RedisError: it is not certain that the event was stored; publish it again with the same `id`.
+        ValueError: the event is not JSON (NaN, bytes, lone surrogates …) or larger than
+        EVENT_BYTES_MAX.
+        redis.RedisError: it is not certain that the event was stored; publish it again with the
+        same `id`.
         """
         mine = _Waiting(_encoded(event))
         self._waiting.append(mine)
@@ -60,7 +69,9 @@ class Publisher:
         return mine.entry
 
     def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Many events, up to EVENTS_MAX in one entry; the entry's id of each. What it raises holds for all: publish all of them again."""
+        """Many events, up to EVENTS_MAX in one entry; the entry's id of each. What it raises holds
+        for all: publish all of them again.
+        """
         bodies = [_encoded(event) for event in events]
         packs = list(_packs(bodies))
         with _as_redis_error(), self._redis.pipeline(transaction=False) as pipe:
@@ -73,11 +84,17 @@ class Publisher:
         """One entry of what waits, in order."""
         pack: list[_Waiting] = []
         size = 0
-        while self._waiting and len(pack) < EVENTS_MAX and size + len(self._waiting[0].body) + 1 <= EVENT_BYTES_MAX + 1:
+        while (
+            self._waiting
+            and len(pack) < EVENTS_MAX
+            and size + len(self._waiting[0].body) + 1 <= EVENT_BYTES_MAX + 1
+        ):
             pack.append(self._waiting.popleft())
             size += len(pack[-1].body) + 1
         entry = ""
-        error: redis.RedisError | None = redis.ConnectionError("the thread that was to send it was ended")
+        error: redis.RedisError | None = redis.ConnectionError(
+            "the thread that was to send it was ended"
+        )
         try:
             entry, error = self._add(_fields([one.body for one in pack])), None
         except redis.RedisError as raised:
@@ -86,10 +103,16 @@ class Publisher:
             for one in pack:
                 one.entry, one.error, one.done = entry, error, True
 
-    def publish_callback(self, body: bytes, dialect: str, app: str | None = None, query: str | None = None) -> str:
-        """The unchanged body of another cloud's server callback. dialect: tencent, zego or nim; query: the callback's raw query string."""
+    def publish_callback(
+        self, body: bytes, dialect: str, app: str | None = None, query: str | None = None
+    ) -> str:
+        """The unchanged body of another cloud's server callback. dialect: tencent, zego or nim;
+        query: the callback's raw query string.
+        """
         if len(body) > EVENT_BYTES_MAX:
-            raise ValueError(f"the callback has {len(body)} bytes; the fleet takes up to {EVENT_BYTES_MAX}")
+            raise ValueError(
+                f"the callback has {len(body)} bytes; the fleet takes up to {EVENT_BYTES_MAX}"
+            )
         fields: dict[str, str | bytes] = {"e": body, "d": dialect}
         return self._add(fields | ({"app": app} if app else {}) | ({"q": query} if query else {}))
 
@@ -107,7 +130,9 @@ def _as_redis_error() -> Iterator[None]:
     try:
         yield
     except redis.exceptions.RedisClusterException as error:
-        raise redis.ConnectionError(f"the cluster does not serve this now: {type(error).__name__}") from error
+        raise redis.ConnectionError(
+            f"the cluster does not serve this now: {type(error).__name__}"
+        ) from error
 
 
 def _client(url: str) -> Any:
@@ -118,7 +143,10 @@ def _client(url: str) -> Any:
         return redis.Redis.from_url(url, **options)
     address, mark, query = rest.partition("?")
     login, at, hosts = address.rpartition("@")
-    nodes = [urlsplit(f"//{host}") for host in hosts.rstrip("/0" if hosts.endswith("/0") else "/").split(",")]
+    nodes = [
+        urlsplit(f"//{host}")
+        for host in hosts.rstrip("/0" if hosts.endswith("/0") else "/").split(",")
+    ]
     first = f"{scheme.removesuffix('+cluster')}://{login}{at}{nodes[0].netloc}{mark}{query}"
     make: Any = redis.cluster.ClusterNode  # untyped in redis-py
     others = [make(node.hostname, node.port or 6379) for node in nodes[1:]]
@@ -140,7 +168,9 @@ def _text(entry: Any) -> str:
 
 
 def _fields(bodies: Sequence[bytes]) -> dict[Any, Any]:
-    """One event as `e`, several as `b`, one a line: JSON as it is written here holds no end of a line."""
+    """One event as `e`, several as `b`, one a line: JSON as it is written here holds no end of a
+    line.
+    """
     return {"e": bodies[0]} if len(bodies) == 1 else {"b": b"\n".join(bodies)}
 
 
@@ -159,9 +189,13 @@ def _packs(bodies: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 def _encoded(event: Mapping[str, Any]) -> bytes:
     try:
-        body = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        body = json.dumps(
+            event, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise ValueError(f"the event is not JSON: {type(error).__name__}") from None
     if len(body) > EVENT_BYTES_MAX:
-        raise ValueError(f"the event has {len(body)} bytes; the fleet takes up to {EVENT_BYTES_MAX}")
+        raise ValueError(
+            f"the event has {len(body)} bytes; the fleet takes up to {EVENT_BYTES_MAX}"
+        )
     return body

@@ -1,4 +1,6 @@
-"""Push ids. Pure: the same push has the same id in every attempt, in every process, also on another lane."""
+"""Push ids. Pure: the same push has the same id in every attempt, in every process, also on another
+lane.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from common.model import Kind
 
 
 def push_id(app: str, event_id: str, user: str, device: str, kind: Kind) -> str:
-    """32 hex digits of blake2b-128 over the five parts (contract §8a), each ended by a NUL, which none of them can hold."""
+    """32 hex digits of blake2b-128 over the five parts (contract §8a), each ended by a NUL, which
+    none of them can hold.
+    """
     identity = f"{app}\0{event_id}\0{user}\0{device}\0{kind}\0".encode("utf-8", "replace")
     return blake2b(identity, digest_size=16).hexdigest()
 
@@ -18,4 +22,6 @@ def push_ids(app: str, pushes: Iterable[tuple[str, str, str]], kind: Kind) -> li
     """The same for each (event id, user, device)."""
     head, tail = f"{app}\0", f"\0{kind}\0"
     identities = [f"{head}{event_id}\0{user}\0{device}{tail}" for event_id, user, device in pushes]
-    return [blake2b(one.encode("utf-8", "replace"), digest_size=16).hexdigest() for one in identities]
+    return [
+        blake2b(one.encode("utf-8", "replace"), digest_size=16).hexdigest() for one in identities
+    ]

@@ -1,4 +1,6 @@
-"""Whether bytes of unknown form (JSON, MessagePack, form encoding, broken ones) hold a text as a whole value or key."""
+"""Whether bytes of unknown form (JSON, MessagePack, form encoding, broken ones) hold a text as a
+whole value or key.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,13 @@ DEPTH_MAX = 64
 
 
 def names(raw: bytes, wanted: str) -> bool:
-    """Whether `wanted` stands in `raw`: as a value or key of what can be read, else between quotation marks."""
-    spelled = [json.dumps(wanted, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for ascii_only in (True, False)]
+    """Whether `wanted` stands in `raw`: as a value or key of what can be read, else between
+    quotation marks.
+    """
+    spelled = [
+        json.dumps(wanted, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        for ascii_only in (True, False)
+    ]
     plain = unquote_to_bytes(raw) if b"%22" in raw else raw
     if any(one in plain for one in spelled):
         return True

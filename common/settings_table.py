@@ -1,4 +1,6 @@
-"""What every setting is called, takes and means: for the check of names, `pushfleet settings` and docs/settings.md."""
+"""What every setting is called, takes and means: for the check of names, `pushfleet settings` and
+docs/settings.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ PREFIX: Final = "PUSHFLEET_"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting without the prefix. default: as the environment would say it, "" where there is none. secret: not printed."""
+    """One setting without the prefix. default: as the environment would say it, "" where there is
+    none. secret: not printed.
+    """
 
     name: str
     default: str
@@ -23,14 +27,19 @@ class Setting:
 
 
 REDIS_TAKES: Final = (
-    "'embedded', redis://, rediss://, unix:///path, sentinel://h1:26379,h2:26379/<db>?master=NAME or redis+cluster://h1:6379,h2:6379 "
+    "'embedded', redis://, rediss://, unix:///path, sentinel://h1:26379,"
+    "h2:26379/<db>?master=NAME or redis+cluster://h1:6379,h2:6379 "
     "(rediss+cluster:// with TLS); a server with a private CA: "
     "rediss://…?ssl_ca_certs=/path/of/ca.pem"
 )
 #: In the order of the settings page.
 SETTINGS: Final = (
     Setting(
-        "REDIS_URL", "embedded", REDIS_TAKES, "The fleet's Redis: streams, limits, lanes. `embedded`: `pushfleet up` starts one.", True
+        "REDIS_URL",
+        "embedded",
+        REDIS_TAKES,
+        "The fleet's Redis: streams, limits, lanes. `embedded`: `pushfleet up` starts one.",
+        True,
     ),
     Setting(
         "BROKER_URL",
@@ -40,7 +49,11 @@ SETTINGS: Final = (
         True,
     ),
     Setting(
-        "CORE_URL", "", "as PUSHFLEET_REDIS_URL", "Redis of the IM core's events, presence, members; PUSHFLEET_REDIS_URL when unset.", True
+        "CORE_URL",
+        "",
+        "as PUSHFLEET_REDIS_URL",
+        "Redis of the IM core's events, presence, members; PUSHFLEET_REDIS_URL when unset.",
+        True,
     ),
     Setting(
         "DATABASE_URL",
@@ -53,14 +66,28 @@ SETTINGS: Final = (
         "DATABASE_REPORTS_URL",
         "",
         "postgresql://user:password@host:port/name or postgresql+psycopg://…",
-        "A read replica that `why`, the console and its API ask instead; while it is away, and when unset, PUSHFLEET_DATABASE_URL.",
+        "A read replica that `why`, the console and its API ask instead; while it is away, "
+        "and when unset, PUSHFLEET_DATABASE_URL.",
         True,
     ),
     Setting(
-        "DATA_DIR", "./var", "the path of a folder, or of one to be made", "Files of embedded servers, generated keys, run.json, reports."
+        "DATA_DIR",
+        "./var",
+        "the path of a folder, or of one to be made",
+        "Files of embedded servers, generated keys, run.json, reports.",
     ),
-    Setting("EVENT_STREAMS", "im:events", "names of streams, separated by commas, each once", "The streams that the IM core writes."),
-    Setting("KEY_PREFIX", "im:", "printable ASCII without spaces and braces", "Prefix of the core's presence, member and friend keys."),
+    Setting(
+        "EVENT_STREAMS",
+        "im:events",
+        "names of streams, separated by commas, each once",
+        "The streams that the IM core writes.",
+    ),
+    Setting(
+        "KEY_PREFIX",
+        "im:",
+        "printable ASCII without spaces and braces",
+        "Prefix of the core's presence, member and friend keys.",
+    ),
     Setting(
         "PREFIX",
         "push",
@@ -77,19 +104,40 @@ SETTINGS: Final = (
         "SECRET_KEYS_FILE",
         "",
         "the path of a readable file with Fernet keys, one a line",
-        "Keys of stored credentials; the first encrypts. Generated in DATA_DIR for an embedded database only. Keep a copy elsewhere.",
+        "Keys of stored credentials; the first encrypts. Generated in DATA_DIR for an "
+        "embedded database only. Keep a copy elsewhere.",
     ),
-    Setting("SECRET_KEYS", "", "Fernet keys (32 bytes in URL-safe base64), separated by commas", "Deprecated: use SECRET_KEYS_FILE.", True),
-    Setting("CA_FILE", "", "the path of a readable file with CA certificates in PEM", "Extra CA bundle for the vendors' servers."),
+    Setting(
+        "SECRET_KEYS",
+        "",
+        "Fernet keys (32 bytes in URL-safe base64), separated by commas",
+        "Deprecated: use SECRET_KEYS_FILE.",
+        True,
+    ),
+    Setting(
+        "CA_FILE",
+        "",
+        "the path of a readable file with CA certificates in PEM",
+        "Extra CA bundle for the vendors' servers.",
+    ),
     Setting(
         "APNS_CLIENT",
         "curl",
         "one of curl, aioapns, libcurl",
-        "Who speaks HTTP/2: `curl` our engine for APNs and FCM with libcurl behind it, `aioapns` that library for APNs, `libcurl` alone.",
+        "Who speaks HTTP/2: `curl` our engine for APNs and FCM with libcurl behind it, "
+        "`aioapns` that library for APNs, `libcurl` alone.",
     ),
-    Setting("SEND_TIMEOUT_S", "10", "a number of seconds from 0.1 to 60", "Deadline of one request to a vendor."),
     Setting(
-        "RETRY_FIRST_S", "", "a number of seconds from 0 to 86400", "Caps the first retry delay of every vendor; unset: the vendor page's."
+        "SEND_TIMEOUT_S",
+        "10",
+        "a number of seconds from 0.1 to 60",
+        "Deadline of one request to a vendor.",
+    ),
+    Setting(
+        "RETRY_FIRST_S",
+        "",
+        "a number of seconds from 0 to 86400",
+        "Caps the first retry delay of every vendor; unset: the vendor page's.",
     ),
     Setting(
         "LANE_BYTES_MAX",
@@ -101,20 +149,28 @@ SETTINGS: Final = (
         "BYTES_MAX_PERCENT",
         "60",
         "a whole number from 1 to 95",
-        "Bound of all lanes' queues in percent of Redis' maxmemory: over it marketing, groups, then chats end as `throttled`.",
+        "Bound of all lanes' queues in percent of Redis' maxmemory: over it marketing, "
+        "groups, then chats end as `throttled`.",
     ),
-    Setting("LEDGER_DAYS", "7", "a whole number from 1 to 3650", "How long what became of each push is kept."),
+    Setting(
+        "LEDGER_DAYS",
+        "7",
+        "a whole number from 1 to 3650",
+        "How long what became of each push is kept.",
+    ),
     Setting(
         "LEDGER_BYTES_MAX",
         "",
         "a size from 64MiB to 1024TiB, as 200GiB or in bytes",
-        "Bound of the ledger's days in PostgreSQL: over it the oldest day is dropped, never today's. Unset: LEDGER_DAYS alone.",
+        "Bound of the ledger's days in PostgreSQL: over it the oldest day is dropped, never "
+        "today's. Unset: LEDGER_DAYS alone.",
     ),
     Setting(
         "METRICS_PORT",
         "0",
         "a whole number from 0 to 65535",
-        "First port of /metrics, /healthz, /readyz; each process takes the first free one of 100. 0: off. `up` and the Procfile set 17300.",
+        "First port of /metrics, /healthz, /readyz; each process takes the first free one of "
+        "100. 0: off. `up` and the Procfile set 17300.",
     ),
     Setting(
         "METRICS_ADDR",
@@ -128,15 +184,31 @@ SETTINGS: Final = (
         "a host name or address that Prometheus reaches this process by",
         "The host in /metrics/targets; unset: this machine's name, or the bound address.",
     ),
-    Setting("CONSOLE_ADDR", "127.0.0.1:8080", "host:port", "The console, the read-only API and /metrics/targets."),
-    Setting("GATEWAY_ADDR", "127.0.0.1:8082", "host:port", "Where IM servers and clouds deliver their events over HTTP (docs/doors)."),
+    Setting(
+        "CONSOLE_ADDR",
+        "127.0.0.1:8080",
+        "host:port",
+        "The console, the read-only API and /metrics/targets.",
+    ),
+    Setting(
+        "GATEWAY_ADDR",
+        "127.0.0.1:8082",
+        "host:port",
+        "Where IM servers and clouds deliver their events over HTTP (docs/doors).",
+    ),
     Setting("RECEIPTS_ADDR", "127.0.0.1:8081", "host:port", "Where vendors' receipts arrive."),
-    Setting("RECEIPTS_URL", "", "the public base URL of the receipts service, https:// or http://", "Unset: no callback is asked for."),
+    Setting(
+        "RECEIPTS_URL",
+        "",
+        "the public base URL of the receipts service, https:// or http://",
+        "Unset: no callback is asked for.",
+    ),
     Setting(
         "TRUSTED_PROXIES",
         "",
         "addresses or networks (10.0.0.0/8), separated by commas",
-        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; unset: nobody's.",
+        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; unset: "
+        "nobody's.",
     ),
     Setting(
         "CONSOLE_URL",
@@ -150,16 +222,34 @@ SETTINGS: Final = (
         "the issuer's https:// address, as the provider spells it",
         "OpenID provider that people sign in with (docs/sign-in.md).",
     ),
-    Setting("OIDC_CLIENT_ID", "", "the client id that the provider gave", "This console's name with the provider."),
-    Setting("OIDC_SECRET_FILE", "", "the path of a readable file with one line", "The client's secret; unset: PKCE alone."),
+    Setting(
+        "OIDC_CLIENT_ID",
+        "",
+        "the client id that the provider gave",
+        "This console's name with the provider.",
+    ),
+    Setting(
+        "OIDC_SECRET_FILE",
+        "",
+        "the path of a readable file with one line",
+        "The client's secret; unset: PKCE alone.",
+    ),
     Setting(
         "OIDC_ROLES",
         "",
-        "ROLE=GROUP pairs, separated by commas; roles are viewer, operator, admin, the group * is everybody",
+        "ROLE=GROUP pairs, separated by commas; roles are viewer, operator, admin, the group "
+        "* is everybody",
         "What the provider's groups may do; the strongest counts.",
     ),
-    Setting("LOG_LEVEL", "info", "one of info, debug, warning, error", "The least level that is logged, in every process."),
-    Setting("LOG_FORMAT", "json", "one of json, console", "One JSON object a line, or words for people."),
+    Setting(
+        "LOG_LEVEL",
+        "info",
+        "one of info, debug, warning, error",
+        "The least level that is logged, in every process.",
+    ),
+    Setting(
+        "LOG_FORMAT", "json", "one of json, console", "One JSON object a line, or words for people."
+    ),
 )
 #: Settings that are also read from a file: NAME_FILE.
 URL_NAMES: Final = tuple(one.name for one in SETTINGS if one.name.endswith("_URL"))
@@ -174,20 +264,33 @@ _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://[^\s/]+:\d+")
 
 
 def of_kubernetes(name: str, value: str) -> bool:
-    """Whether Kubernetes has set it for a service; PUSHFLEET_METRICS_PORT=tcp://10.0.0.1:80 is one of its own, too."""
-    return bool(_SERVICE_NAMES.fullmatch(name)) or (name.endswith("_PORT") and bool(_SERVICE_URL.fullmatch(value)))
+    """Whether Kubernetes has set it for a service; PUSHFLEET_METRICS_PORT=tcp://10.0.0.1:80 is one
+    of its own, too.
+    """
+    return bool(_SERVICE_NAMES.fullmatch(name)) or (
+        name.endswith("_PORT") and bool(_SERVICE_URL.fullmatch(value))
+    )
 
 
 def unknown(environ: Mapping[str, str], known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(name, nearest right name or "") of each PUSHFLEET_ variable that is no setting. known: with the prefix."""
+    """(name, nearest right name or "") of each PUSHFLEET_ variable that is no setting. known: with
+    the prefix.
+    """
     for name in sorted(environ):
-        if not name.upper().startswith(PREFIX) or name in known or name.startswith(TEST_PREFIX) or of_kubernetes(name, environ[name]):
+        if (
+            not name.upper().startswith(PREFIX)
+            or name in known
+            or name.startswith(TEST_PREFIX)
+            or of_kubernetes(name, environ[name])
+        ):
             continue
         yield name, nearest(name, known)
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that was probably meant, "" where none is near: by letters, without the prefix and underscores."""
+    """The known name that was probably meant, "" where none is near: by letters, without the prefix
+    and underscores.
+    """
     by_letters = {_letters(one): one for one in sorted(known, reverse=True)}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.6)
     return by_letters[near[0]] if near else ""

@@ -1,4 +1,6 @@
-"""One spelling for each device token, so that two spellings of one phone are never two devices of two people. Pure."""
+"""One spelling for each device token, so that two spellings of one phone are never two devices of
+two people. Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,16 @@ import re
 from typing import Final
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
-#: Vendors that take a token in capitals and in small letters alike. Source: docs/vendors/apns.md (the path is the token's bytes in hex).
-#: The tokens of all others are opaque: Huawei's, Honor's, FCM's and Xiaomi's are base64, where the case carries a meaning.
+#: Vendors that take a token in capitals and in small letters alike. Source: docs/vendors/apns.md
+#: (the path is the token's bytes in hex). The tokens of all others are opaque: Huawei's, Honor's,
+#: FCM's and Xiaomi's are base64, where the case carries a meaning.
 _HEXADECIMAL: Final = frozenset({"apns"})
 
 
 def canonical(vendor: str, token: str) -> str:
-    """The token as the registry keeps it: hexadecimal ones in small letters, all others as they came."""
+    """The token as the registry keeps it: hexadecimal ones in small letters, all others as they
+    came.
+    """
     if vendor not in _HEXADECIMAL or token.islower():
         return token
     return token.lower() if _HEX.fullmatch(token) else token

@@ -1,4 +1,6 @@
-"""Values that are made once or more a push: structs, five times cheaper to make than frozen dataclasses."""
+"""Values that are made once or more a push: structs, five times cheaper to make than frozen
+dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
-    """Base of immutable values that hold one another as a tree, never in a ring: the collector need not know them.
+    """Base of immutable values that hold one another as a tree, never in a ring: the collector need
+    not know them.
 
-    A field that carries a token, a text or a secret is kept out of `repr` by `__repr__ = redacted("token", ...)`.
+    A field that carries a token, a text or a secret is kept out of `repr` by
+    `__repr__ = redacted("token", ...)`.
     """
 
 
@@ -18,7 +22,11 @@ def redacted(*hidden: str) -> Callable[[msgspec.Struct], str]:
     """A `__repr__` that leaves these fields out."""
 
     def shown(value: msgspec.Struct) -> str:
-        fields = (f"{name}={getattr(value, name)!r}" for name in value.__struct_fields__ if name not in hidden)
+        fields = (
+            f"{name}={getattr(value, name)!r}"
+            for name in value.__struct_fields__
+            if name not in hidden
+        )
         return f"{type(value).__name__}({', '.join(fields)})"
 
     return shown

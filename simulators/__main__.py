@@ -1,4 +1,6 @@
-"""`python -m simulators [VENDOR…] [--port N] [--dir DIR] [--host H]`: the vendors' simulators, each a process of its own."""
+"""`python -m simulators [VENDOR…] [--port N] [--dir DIR] [--host H]`: the vendors' simulators, each
+a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,24 @@ LOOK_S = 0.1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: stopped by a signal; 1: a simulator died; 2: wrong use, or a port is taken."""
-    parser = argparse.ArgumentParser(prog="python -m simulators", description="Simulators of the push vendors.")
-    parser.add_argument("vendors", nargs="*", metavar="VENDOR", help=f"of {', '.join(SIMULATORS)}; none: all that are there")
-    parser.add_argument("--port", type=int, default=0, help="the first port, the others follow; 0: free ones")
-    parser.add_argument("--dir", type=Path, default=Path("var/simulators"), help="for the CA, the records and <vendor>.json")
+    parser = argparse.ArgumentParser(
+        prog="python -m simulators", description="Simulators of the push vendors."
+    )
+    parser.add_argument(
+        "vendors",
+        nargs="*",
+        metavar="VENDOR",
+        help=f"of {', '.join(SIMULATORS)}; none: all that are there",
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="the first port, the others follow; 0: free ones"
+    )
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=Path("var/simulators"),
+        help="for the CA, the records and <vendor>.json",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     wanted = parser.parse_args(arguments)
@@ -50,13 +66,18 @@ def _one(vendor: str, wanted: argparse.Namespace) -> int:
     try:
         asyncio.run(serve(vendor, wanted.dir, wanted.host, wanted.port))
     except OSError as error:
-        print(f"{vendor}: {wanted.host} port {wanted.port or 'any'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"{vendor}: {wanted.host} port {wanted.port or 'any'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
 
 def _die_with(parent: int) -> None:
-    """However the parent ends, this process is told to stop. Linux only; elsewhere it stops with the parent's SIGTERM."""
+    """However the parent ends, this process is told to stop. Linux only; elsewhere it stops with
+    the parent's SIGTERM.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it ended before we could say so
@@ -88,7 +109,18 @@ def _spawn(vendors: Sequence[str], wanted: argparse.Namespace) -> list[subproces
     children = []
     port = wanted.port
     for vendor in vendors:
-        command = [sys.executable, "-m", "simulators", vendor, "--port", str(port), "--dir", str(wanted.dir), "--host", wanted.host]
+        command = [
+            sys.executable,
+            "-m",
+            "simulators",
+            vendor,
+            "--port",
+            str(port),
+            "--dir",
+            str(wanted.dir),
+            "--host",
+            wanted.host,
+        ]
         children.append(subprocess.Popen([*command, "--parent", str(os.getpid())]))
         port += SIMULATORS[vendor].ports if port else 0
     return children

@@ -1,7 +1,9 @@
-"""Apple's APNs, production and sandbox: the checks in Apple's order, device tokens whose first digits say what becomes of them.
+"""Apple's APNs, production and sandbox: the checks in Apple's order, device tokens whose first
+digits say what becomes of them.
 
-Source: Apple, "Sending notification requests to APNs" and "Handling notification responses from APNs"; our page of APNs names
-what is measured or derived. One process is both environments: `doors()` gives one port each.
+Source: Apple, "Sending notification requests to APNs" and "Handling notification responses from
+APNs"; our page of APNs names what is measured or derived. One process is both environments:
+`doors()` gives one port each.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ STATUS = {
     "Shutdown": 503,
 }  # all others: 400
 
-#: First hex digits of a device token -> the reason it is always refused with. `deadbeef…` is everybody's made-up token and lives.
+#: First hex digits of a device token -> the reason it is always refused with. `deadbeef…` is
+#: everybody's made-up token and lives.
 TOKEN_REASONS = {"dead": "Unregistered", "badd": "BadDeviceToken", "0e0e": "DeviceTokenNotForTopic"}
 #: ... -> the one environment it belongs to.
 TOKEN_ENVIRONMENT = {"5a4d": "sandbox", "9c0d": "production"}
@@ -79,7 +82,9 @@ _DIGITS = re.compile(r"[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What `/_sim/tokens` said of one device token. timestamp_ms: only 410 carries one; None: now."""
+    """What `/_sim/tokens` said of one device token. timestamp_ms: only 410 carries
+    one; None: now.
+    """
 
     reason: str
     timestamp_ms: int | None = None
@@ -88,7 +93,9 @@ class Told:
 
 @dataclass(slots=True)
 class ApnsOptions:
-    """`POST /_sim/options`. wedge_on_expired: after ExpiredProviderToken a connection refuses everything (pushy saw Apple do so)."""
+    """`POST /_sim/options`. wedge_on_expired: after ExpiredProviderToken a connection refuses
+    everything (pushy saw Apple do so).
+    """
 
     first_stream_alone: bool = False
     wedge_on_expired: bool = False
@@ -166,7 +173,13 @@ class Apns:
             self.provider.expire_all_seen()
         if call.certificate is not None:
             return self.provider.by_certificate(call.certificate, env, time.time())
-        return self.provider.by_token(call.headers.get("authorization"), env, call.connection, time.time(), self.options.wedge_on_expired)
+        return self.provider.by_token(
+            call.headers.get("authorization"),
+            env,
+            call.connection,
+            time.time(),
+            self.options.wedge_on_expired,
+        )
 
     def _token(self, raw: str, env: str) -> str:
         """The device token in lower case, if it is one that this environment knows."""
@@ -228,20 +241,37 @@ class Apns:
         status = refusal.status or STATUS.get(refusal.reason, 400)
         value: dict[str, Any] = {"reason": refusal.reason}
         if status == 410:
-            value["timestamp"] = refusal.timestamp_ms if refusal.timestamp_ms is not None else int(time.time() * 1000)
+            value["timestamp"] = (
+                refusal.timestamp_ms
+                if refusal.timestamp_ms is not None
+                else int(time.time() * 1000)
+            )
         return VendorReply.json(
-            status, value, {"content-type": "application/json", "apns-id": call.headers.get("apns-id") or str(uuid.uuid4()).upper()}
+            status,
+            value,
+            {
+                "content-type": "application/json",
+                "apns-id": call.headers.get("apns-id") or str(uuid.uuid4()).upper(),
+            },
         )
 
     # ---- the side door
 
     def stats(self) -> dict[str, Any]:
-        """Beside the counts of outcomes: distinct push ids accepted, ids accepted again, JWTs seen by key id."""
-        return {"distinct_ids": len(self._ids), "doubled": self._doubled, "distinct_jwts": self.provider.distinct_jwts()}
+        """Beside the counts of outcomes: distinct push ids accepted, ids accepted again, JWTs seen
+        by key id.
+        """
+        return {
+            "distinct_ids": len(self._ids),
+            "doubled": self._doubled,
+            "distinct_jwts": self.provider.distinct_jwts(),
+        }
 
     def control(self, action: str, wanted: Mapping[str, Any]) -> Any:
-        """accounts: {key_id, team_id, public_key_pem, topics?, env?}; tokens: {token: {reason, timestamp_ms?, status?} | null};
-        options: see ApnsOptions. ValueError, KeyError, TypeError for what can't be."""
+        """accounts: {key_id, team_id, public_key_pem, topics?, env?}; tokens: {token: {reason,
+        timestamp_ms?, status?} | null};
+        options: see ApnsOptions. ValueError, KeyError, TypeError for what can't be.
+        """
         if action == "accounts":
             self.provider.know(AppleAccount.of(wanted))
             return {"accounts": sorted(self.provider.accounts)}
@@ -255,7 +285,9 @@ class Apns:
         if action == "options":
             self.options = ApnsOptions(**{**asdict(self.options), **wanted})
             return asdict(self.options)
-        raise ValueError(f"no such door: {action}; there are stats, record, faults, accounts, tokens, options")
+        raise ValueError(
+            f"no such door: {action}; there are stats, record, faults, accounts, tokens, options"
+        )
 
 
 class ApnsDoor:
@@ -263,7 +295,12 @@ class ApnsDoor:
 
     def __init__(self, apns: Apns, env: str) -> None:
         self._apns, self.env = apns, env
-        self.vendor, self.record, self.faults, self.shares = apns.vendor, apns.record, apns.faults, apns.shares
+        self.vendor, self.record, self.faults, self.shares = (
+            apns.vendor,
+            apns.record,
+            apns.faults,
+            apns.shares,
+        )
         self.endpoints = apns.endpoints
 
     @property
@@ -280,7 +317,7 @@ class ApnsDoor:
         return self._apns.control(action, wanted)
 
 
-# ---------------------------------------------------------------- the checks that need nothing but the request
+# ---------------------------------------------------------------- the checks that need nothing but
 
 
 def _token_of(call: VendorCall) -> str:
@@ -317,7 +354,9 @@ def _push_type(headers: Mapping[str, str], push_type: str, topic: str, identity:
     if push_type == "location" and identity.certificate:
         raise RefusedError("Forbidden")  # location takes provider tokens only
     priority = headers.get("apns-priority")
-    if priority is not None and (priority not in PRIORITIES or (push_type == "background" and priority == "10")):
+    if priority is not None and (
+        priority not in PRIORITIES or (push_type == "background" and priority == "10")
+    ):
         raise RefusedError("BadPriority")
 
 
@@ -331,7 +370,9 @@ def _numbers(headers: Mapping[str, str]) -> None:
 
 
 def _payload(body: bytes, push_type: str) -> dict[str, Any]:
-    """Apple names no reason for a body that is no JSON object; an unreadable payload counts as none here (derived)."""
+    """Apple names no reason for a body that is no JSON object; an unreadable payload counts as none
+    here (derived).
+    """
     if not body:
         raise RefusedError("PayloadEmpty")
     if len(body) > PAYLOAD_BYTES_MAX.get(push_type, PAYLOAD_BYTES_MAX_ELSE):

@@ -1,6 +1,7 @@
 """Who is pushing to APNs, and may they: provider tokens (JWT, ES256) and client certificates.
 
-Source: Apple, "Establishing a token-based connection to APNs" and "Establishing a certificate-based connection to APNs".
+Source: Apple, "Establishing a token-based connection to APNs" and "Establishing a certificate-based
+connection to APNs".
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ JWTS_MAX = 10_000
 CONNECTIONS_MAX = 10_000
 
 #: The list of topics; the second is VoIP's.
-TOPICS_OIDS = (ObjectIdentifier("1.2.840.113635.100.6.3.6"), ObjectIdentifier("1.2.840.113635.100.6.3.4"))
+TOPICS_OIDS = (
+    ObjectIdentifier("1.2.840.113635.100.6.3.6"),
+    ObjectIdentifier("1.2.840.113635.100.6.3.4"),
+)
 ENVIRONMENT_OIDS = {
     "sandbox": ObjectIdentifier("1.2.840.113635.100.6.3.1"),
     "production": ObjectIdentifier("1.2.840.113635.100.6.3.2"),
@@ -33,9 +37,13 @@ ENVIRONMENT_OIDS = {
 
 
 class RefusedError(Exception):
-    """APNs says no. reason: Apple's word; status and timestamp_ms only where they are not what the reason implies."""
+    """APNs says no. reason: Apple's word; status and timestamp_ms only where they are not what the
+    reason implies.
+    """
 
-    def __init__(self, reason: str, status: int | None = None, timestamp_ms: int | None = None) -> None:
+    def __init__(
+        self, reason: str, status: int | None = None, timestamp_ms: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason, self.status, self.timestamp_ms = reason, status, timestamp_ms
 
@@ -63,13 +71,19 @@ class AppleAccount:
         if env not in (None, "both", *ENVIRONMENT_OIDS):
             raise ValueError("env: sandbox, production or both")
         return AppleAccount(
-            str(wanted["key_id"]), str(wanted["team_id"]), key, frozenset(topics) if topics else None, None if env == "both" else env
+            str(wanted["key_id"]),
+            str(wanted["team_id"]),
+            key,
+            frozenset(topics) if topics else None,
+            None if env == "both" else env,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """account: key id, or serial number of the certificate in hex. topics None: not known, so any."""
+    """account: key id, or serial number of the certificate in hex. topics None:
+    not known, so any.
+    """
 
     account: str
     topics: frozenset[str] | None
@@ -77,7 +91,9 @@ class Identity:
     certificate: bool = False
 
     def may_push(self, topic: str) -> bool:
-        """A certificate lists each topic, suffix and all; a key's bundle ids stand for their suffixed topics too."""
+        """A certificate lists each topic, suffix and all; a key's bundle ids stand for their
+        suffixed topics too.
+        """
         if self.topics is None or topic in self.topics:
             return True
         return not self.certificate and any(topic.startswith(f"{base}.") for base in self.topics)
@@ -116,7 +132,9 @@ class ProviderTokens:
 
     # ---- provider tokens
 
-    def by_token(self, authorization: str | None, env: str, connection: int, now: float, wedge: bool) -> Identity:
+    def by_token(
+        self, authorization: str | None, env: str, connection: int, now: float, wedge: bool
+    ) -> Identity:
         """now: seconds. Raises RefusedError."""
         if not authorization:
             raise RefusedError("MissingProviderToken")
@@ -124,11 +142,19 @@ class ProviderTokens:
         if scheme.lower() != "bearer" or not text:
             raise RefusedError("InvalidProviderToken")
         token = self._genuine(text)
-        kid, team, iat = str(token.header["kid"]), str(token.claims["iss"]), float(token.claims["iat"])
+        kid, team, iat = (
+            str(token.header["kid"]),
+            str(token.claims["iss"]),
+            float(token.claims["iat"]),
+        )
         account = self.accounts.get(kid)
         if account and account.env not in (None, env):
             raise RefusedError("BadEnvironmentKeyInToken")
-        if connection in self._wedged or abs(now - iat) > TOKEN_LIFE_S or (self._expired and _digest(text) in self._expired):
+        if (
+            connection in self._wedged
+            or abs(now - iat) > TOKEN_LIFE_S
+            or (self._expired and _digest(text) in self._expired)
+        ):
             if wedge and len(self._wedged) < CONNECTIONS_MAX:
                 self._wedged.add(connection)
             raise RefusedError("ExpiredProviderToken")
@@ -136,7 +162,9 @@ class ProviderTokens:
         return Identity(kid, account.topics if account else None)
 
     def _genuine(self, text: str) -> jwts.Jwt:
-        """The JWT read and, for a known key, its signature checked; remembered, as a fleet sends the same one all the time."""
+        """The JWT read and, for a known key, its signature checked; remembered, as a fleet sends
+        the same one all the time.
+        """
         known = self._read.get(text)
         if known is not None:
             return known
@@ -145,11 +173,22 @@ class ProviderTokens:
         except (ValueError, RecursionError):
             raise RefusedError("InvalidProviderToken") from None
         kid, iat = token.header.get("kid"), token.claims.get("iat")
-        right = token.header.get("alg") == "ES256" and isinstance(kid, str) and isinstance(token.claims.get("iss"), str)
-        if not right or not isinstance(iat, int) or len(token.signature) != 64 or str(kid).startswith("WRONG"):
+        right = (
+            token.header.get("alg") == "ES256"
+            and isinstance(kid, str)
+            and isinstance(token.claims.get("iss"), str)
+        )
+        if (
+            not right
+            or not isinstance(iat, int)
+            or len(token.signature) != 64
+            or str(kid).startswith("WRONG")
+        ):
             raise RefusedError("InvalidProviderToken")
         account = self.accounts.get(str(kid))
-        if account and not (token.claims["iss"] == account.team_id and jwts.signature_holds(token, account.key)):
+        if account and not (
+            token.claims["iss"] == account.team_id and jwts.signature_holds(token, account.key)
+        ):
             raise RefusedError("InvalidProviderToken")
         self._seen.setdefault(str(kid), set()).add(_digest(text))
         self._read[text] = token
@@ -158,7 +197,9 @@ class ProviderTokens:
         return token
 
     def _bind(self, connection: int, team: str, kid: str, text: str, iat: float) -> None:
-        """One team and key a connection, and a new JWT there no sooner than 20 minutes after the one before, by their `iat`."""
+        """One team and key a connection, and a new JWT there no sooner than 20 minutes after the
+        one before, by their `iat`.
+        """
         bound = self._bound.get(connection)
         if bound is None:
             self._bound[connection] = _Bound(team, kid, text, iat)
@@ -176,7 +217,9 @@ class ProviderTokens:
     # ---- certificates
 
     def by_certificate(self, der: bytes, env: str, now: float) -> Identity:
-        """Raises RefusedError. now: seconds. Source of the fields: pushy's apns-extensions.cnf, node-apn's oids.js."""
+        """Raises RefusedError. now: seconds. Source of the fields: pushy's apns-extensions.cnf,
+        node-apn's oids.js.
+        """
         identity, environments, (begins, ends) = _read_certificate(der)
         if not begins <= now <= ends:
             raise RefusedError("BadCertificate")
@@ -191,7 +234,9 @@ def _digest(text: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str], tuple[float, float]]:
-    """(identity, environments; none marked: both, life in s). Raises RefusedError BadCertificate for one that names no topic."""
+    """(identity, environments; none marked: both, life in s). Raises RefusedError BadCertificate
+    for one that names no topic.
+    """
     certificate = x509.load_der_x509_certificate(der)
     uids = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
     try:
@@ -204,8 +249,15 @@ def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str], tuple[float
     default = next(iter(topics)) if len(topics) == 1 else None
     present = {extension.oid for extension in certificate.extensions}
     environments = frozenset(env for env, oid in ENVIRONMENT_OIDS.items() if oid in present)
-    life = (certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
-    return Identity(f"{certificate.serial_number:x}", topics, default, certificate=True), environments, life
+    life = (
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+    )
+    return (
+        Identity(f"{certificate.serial_number:x}", topics, default, certificate=True),
+        environments,
+        life,
+    )
 
 
 def _topics(certificate: x509.Certificate) -> list[str]:
@@ -214,5 +266,9 @@ def _topics(certificate: x509.Certificate) -> list[str]:
     for extension in certificate.extensions:
         if extension.oid in TOPICS_OIDS and isinstance(extension.value, x509.UnrecognizedExtension):
             parts = asn1.SequenceOf.load(extension.value.value, spec=asn1.Any)
-            found += [part.native for part in (one.parse() for one in parts) if isinstance(part, asn1.UTF8String)]
+            found += [
+                part.native
+                for part in (one.parse() for one in parts)
+                if isinstance(part, asn1.UTF8String)
+            ]
     return found

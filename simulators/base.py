@@ -1,6 +1,8 @@
-"""What every simulator shares: the call and the reply, the append-only record, the fault switches, the throw-away CA.
+"""What every simulator shares: the call and the reply, the append-only record, the fault switches,
+the throw-away CA.
 
-A simulator is a vendor's side as its page describes it. It imports nothing of ours, so that a misreading of ours can't hide in both.
+A simulator is a vendor's side as its page describes it. It imports nothing of ours, so that a
+misreading of ours can't hide in both.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True)
 class VendorCall:
-    """One request as the simulator received it. headers: lower-case names. certificate: the client's, DER, if it showed one."""
+    """One request as the simulator received it. headers: lower-case names. certificate: the
+    client's, DER, if it showed one.
+    """
 
     method: str
     path: str
@@ -44,16 +48,20 @@ class VendorReply:
     @staticmethod
     def json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> VendorReply:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        return VendorReply(status, body, {"content-type": "application/json;charset=UTF-8", **(headers or {})})
+        return VendorReply(
+            status, body, {"content-type": "application/json;charset=UTF-8", **(headers or {})}
+        )
 
 
 @dataclass(slots=True)
 class Faults:
-    """Switches of `POST /_sim/faults` (JSON object with these names; absent = unchanged). All off: an honest vendor.
+    """Switches of `POST /_sim/faults` (JSON object with these names; absent = unchanged). All off:
+    an honest vendor.
 
-    delay_ms: before each answer. Shares are 0..1 of the requests, taken by a running count, so that 0.25 is every
-    fourth one. only_first: the fault ends after so many hits (0: no end). goaway_after: requests of a connection
-    answered before a graceful GOAWAY (0: never), HTTP/2 only.
+    delay_ms: before each answer. Shares are 0..1 of the requests, taken by a running count, so that
+    0.25 is every fourth one. only_first: the fault ends after so many hits (0: no end).
+    goaway_after: requests of a connection answered before a graceful GOAWAY (0: never), HTTP/2
+    only.
     """
 
     delay_ms: int = 0
@@ -86,10 +94,12 @@ class Faults:
 
 
 class Record:
-    """What the vendor accepted: one JSON line each, appended and never changed; the oracle of every end-to-end test.
+    """What the vendor accepted: one JSON line each, appended and never changed; the oracle of every
+    end-to-end test.
 
-    Each line has at least: at_ms, vendor, account, token, id (the push id as it travelled, or None), and `body`, the
-    message as the vendor understood it. In memory only the count per outcome is kept, and the lines' file is the truth.
+    Each line has at least: at_ms, vendor, account, token, id (the push id as it travelled, or
+    None), and `body`, the message as the vendor understood it. In memory only the count per outcome
+    is kept, and the lines' file is the truth.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,7 +110,9 @@ class Record:
 
     def accepted(self, **line: Any) -> None:
         line.setdefault("at_ms", int(time.time() * 1000))
-        self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        self._file.write(
+            json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        )
         self.count("accepted")
 
     def count(self, outcome: str, by: int = 1) -> None:
@@ -112,7 +124,9 @@ class Record:
 
 
 class Simulator(Protocol):
-    """One vendor. handle: a pure-ish function of the call and the simulator's own state; it records what it accepts."""
+    """One vendor. handle: a pure-ish function of the call and the simulator's own state; it records
+    what it accepts.
+    """
 
     vendor: str
     record: Record
@@ -126,7 +140,8 @@ class Simulator(Protocol):
 def control(simulator: Simulator, call: VendorCall) -> VendorReply | None:
     """The operator's side door, `/_sim/…`; None when the call is for the vendor.
 
-    GET stats: counts; GET record: the lines; POST faults: the switches; anything else: the simulator's own `control`.
+    GET stats: counts; GET record: the lines; POST faults: the switches; anything else: the
+    simulator's own `control`.
     """
     if not call.path.startswith("/_sim/"):
         return None
@@ -135,10 +150,17 @@ def control(simulator: Simulator, call: VendorCall) -> VendorReply | None:
         wanted = json.loads(call.body or b"{}")
         if action == "stats":
             return VendorReply.json(
-                200, {"vendor": simulator.vendor, "counts": simulator.record.counts, "faults": asdict(simulator.faults)}
+                200,
+                {
+                    "vendor": simulator.vendor,
+                    "counts": simulator.record.counts,
+                    "faults": asdict(simulator.faults),
+                },
             )
         if action == "record":
-            return VendorReply(200, simulator.record.path.read_bytes(), {"content-type": "application/x-ndjson"})
+            return VendorReply(
+                200, simulator.record.path.read_bytes(), {"content-type": "application/x-ndjson"}
+            )
         if action == "faults":
             simulator.faults.change(wanted)
             return VendorReply.json(200, asdict(simulator.faults))
@@ -157,7 +179,11 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, signer: ec.EllipticCurvePrivateKey, ca: bool
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    ca: bool,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -170,22 +196,31 @@ def _certificate(
         .not_valid_after(now + datetime.timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
     if not ca:
-        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names: list[x509.GeneralName] = [
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        ]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 
 def ensure_ca(folder: Path) -> Path:
-    """Makes `ca.pem` and `ca.key` in the folder unless they are there; safe for many starters. Returns the path of ca.pem."""
+    """Makes `ca.pem` and `ca.key` in the folder unless they are there; safe for many starters.
+    Returns the path of ca.pem.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ca.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ca.pem").exists():
             key = ec.generate_private_key(ec.SECP256R1())
-            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pushfleet simulators (throw-away)")])
+            name = x509.Name(
+                [x509.NameAttribute(NameOID.COMMON_NAME, "Pushfleet simulators (throw-away)")]
+            )
             certificate = _certificate("Pushfleet simulators (throw-away)", key, name, key, ca=True)
             _write(folder / "ca.key", _pem(key))
             _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
@@ -193,7 +228,9 @@ def ensure_ca(folder: Path) -> Path:
 
 
 def issue(folder: Path, name: str) -> tuple[Path, Path]:
-    """A server certificate for localhost signed by the folder's CA: (certificate path, key path)."""
+    """A server certificate for localhost signed by the folder's CA: (certificate
+    path, key path).
+    """
     ensure_ca(folder)
     signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
@@ -207,7 +244,9 @@ def issue(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 Make = Callable[[Record], Simulator]

@@ -1,7 +1,9 @@
-"""A simulator's port: TCP, TLS that takes any client certificate, and HTTP/1.1 or HTTP/2 by what the client speaks.
+"""A simulator's port: TCP, TLS that takes any client certificate, and HTTP/1.1 or HTTP/2 by what
+the client speaks.
 
-TLS goes through pyOpenSSL's memory buffers, because `ssl` can ask for a client certificate only where it can also check its
-chain, and a simulator is to see certificates whose issuer it never heard of. The same port takes plain text too.
+TLS goes through pyOpenSSL's memory buffers, because `ssl` can ask for a client certificate only
+where it can also check its chain, and a simulator is to see certificates whose issuer it never
+heard of. The same port takes plain text too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _IDS = itertools.count(1)
 RECORD_BYTES = 16384  # a TLS record's most
 TLS_HANDSHAKE = 0x16  # the first byte of every TLS connection
 BACKLOG = 1024
-LINGER_S = 1.0  # how long a finished connection is still read, so that its last answers aren't lost to a TCP reset
+# how long a finished connection is still read, so that its last answers aren't lost to a TCP reset
+LINGER_S = 1.0
 IDLE_S_MAX = 120.0  # how long a silent HTTP/1.1 connection is kept
 WATCH_S = 0.25  # how soon a switch that was thrown in-process, not through the door, is seen
 DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets out first
@@ -32,9 +35,11 @@ DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What belongs to a vendor's port. max_streams: SETTINGS_MAX_CONCURRENT_STREAMS. certificates: clients are asked for one.
+    """What belongs to a vendor's port. max_streams: SETTINGS_MAX_CONCURRENT_STREAMS. certificates:
+    clients are asked for one.
 
-    http2_only: a call over HTTP/1.1 gets 505 (the side door is answered all the same). http1_only: HTTP/2 is neither offered nor read.
+    http2_only: a call over HTTP/1.1 gets 505 (the side door is answered all the same). http1_only:
+    HTTP/2 is neither offered nor read.
     """
 
     max_streams: int = 1000
@@ -56,12 +61,16 @@ Speak = Callable[["Connection"], Speaker]
 
 
 class Connection(asyncio.Protocol):
-    """One TCP connection: takes TLS off and puts it on again, and lets a `Speaker` do the talking."""
+    """One TCP connection: takes TLS off and puts it on again, and lets a `Speaker`
+    do the talking.
+    """
 
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self.id = next(_IDS)
-        self.door_only = True  # has asked for nothing but /_sim/…: it outlives `down`, so that who took the vendor down can bring it up
+        # has asked for nothing but /_sim/…: it outlives `down`, so that who took the vendor down
+        # can bring it up
+        self.door_only = True
         self.loop = asyncio.get_running_loop()
         self._tls: SSL.Connection | None = None
         self._speaker: Speaker | None = None
@@ -91,7 +100,8 @@ class Connection(asyncio.Protocol):
         plain = self._decrypted(data) if self._tls else data
         if plain:
             if self._speaker is None:
-                # Some APNs clients offer no ALPN and speak HTTP/2 all the same: the first bytes tell, not the handshake.
+                # Some APNs clients offer no ALPN and speak HTTP/2 all the same: the first bytes
+                # tell, not the handshake.
                 http2 = plain.startswith(b"PRI") and not self.serving.manners.http1_only
                 self._speaker = (self.serving.speak2 if http2 else self.serving.speak1)(self)
             self._speaker.received(plain)
@@ -187,12 +197,26 @@ class Connection(asyncio.Protocol):
 
 
 class Serving:
-    """One open port of a simulator. `down` really closes it (connections are refused), unless it is the side door's own."""
+    """One open port of a simulator. `down` really closes it (connections are refused), unless it is
+    the side door's own.
+    """
 
     def __init__(
-        self, simulator: Simulator, speak1: Speak, speak2: Speak, manners: Manners, tls: SSL.Context | None, never_down: bool
+        self,
+        simulator: Simulator,
+        speak1: Speak,
+        speak2: Speak,
+        manners: Manners,
+        tls: SSL.Context | None,
+        never_down: bool,
     ) -> None:
-        self.simulator, self.speak1, self.speak2, self.manners, self.tls = simulator, speak1, speak2, manners, tls
+        self.simulator, self.speak1, self.speak2, self.manners, self.tls = (
+            simulator,
+            speak1,
+            speak2,
+            manners,
+            tls,
+        )
         self.shares: Shares = shares_of(simulator)
         self.connections: set[Connection] = set()
         self.port = 0
@@ -206,7 +230,8 @@ class Serving:
     async def open(self, host: str, port: int) -> None:
         """OSError when the port is taken."""
         self._host = host
-        # A second socket bound to the port and never listening: while the vendor is down nobody else is given the port.
+        # A second socket bound to the port and never listening: while the vendor is down nobody
+        # else is given the port.
         self._hold = _bound(host, port)
         self.port = self._hold.getsockname()[1]
         self._loop = asyncio.get_running_loop()
@@ -217,12 +242,16 @@ class Serving:
     def _watch(self) -> None:
         self._obey()
         if self.manners.http1_only:
-            for connection in [one for one in self.connections if self._loop.time() - one.heard_s > IDLE_S_MAX]:
+            for connection in [
+                one for one in self.connections if self._loop.time() - one.heard_s > IDLE_S_MAX
+            ]:
                 connection.close()
         self._watching = self._loop.call_later(WATCH_S, self._watch)
 
     async def _listen(self, bound: socket.socket) -> None:
-        self._server = await self._loop.create_server(lambda: Connection(self), sock=bound, backlog=BACKLOG)
+        self._server = await self._loop.create_server(
+            lambda: Connection(self), sock=bound, backlog=BACKLOG
+        )
         if self._down:  # the switch went back while this took its turn
             self._go_down()
 
@@ -280,12 +309,16 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def tls_context(certificate: Path, key: Path, manners: Manners) -> SSL.Context:
-    """TLS 1.2 and up, ALPN h2 and http/1.1; with `certificates` any client certificate is asked for and taken, none too."""
+    """TLS 1.2 and up, ALPN h2 and http/1.1; with `certificates` any client certificate is asked for
+    and taken, none too.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate_chain_file(str(certificate))
     context.use_privatekey_file(str(key))
-    context.set_session_id(b"pushfleet-simulator")  # without it OpenSSL refuses to resume where a client certificate is asked for
+    context.set_session_id(
+        b"pushfleet-simulator"
+    )  # without it OpenSSL refuses to resume where a client certificate is asked for
     no_overlap: Any = SSL.NO_OVERLAPPING_PROTOCOLS  # a mark that pyOpenSSL knows, no bytes
 
     def select(_connection: SSL.Connection, wanted: list[bytes]) -> Any:

@@ -1,7 +1,9 @@
-"""Google's FCM HTTP v1 and the OAuth token endpoint: one process, one port, told apart by their paths.
+"""Google's FCM HTTP v1 and the OAuth token endpoint: one process, one port, told apart by their
+paths.
 
-Source: "REST reference: projects.messages", "FCM error codes", "Using OAuth 2.0 for Server to Server Applications"; what the
-reference leaves open (how the size is counted, the words of some errors) is derived, see our page of FCM.
+Source: "REST reference: projects.messages", "FCM error codes", "Using OAuth 2.0 for Server to
+Server Applications"; what the reference leaves open (how the size is counted, the words of some
+errors) is derived, see our page of FCM.
 """
 
 from __future__ import annotations
@@ -27,21 +29,32 @@ FAIL_TRIES = 2
 
 _SEND = re.compile(r"/v1/projects/([A-Za-z0-9:._-]{1,100})/messages:send")
 
-NOT_FOUND_PAGE = b"<!DOCTYPE html><html lang=en><title>Error 404 (Not Found)!!1</title><p>The requested URL was not found on this server."
+NOT_FOUND_PAGE = (
+    b"<!DOCTYPE html><html lang=en><title>Error 404 (Not Found)!!1</title><p>The requested URL "
+    b"was not found on this server."
+)
 BAD_TOKEN = "The registration token is not a valid FCM registration token"
 
-#: What a target must contain to be refused for good -> (HTTP status, google.rpc status, errorCode, message).
+#: What a target must contain to be refused for good -> (HTTP status, google.rpc status, errorCode,
+#: message).
 TARGET_REFUSALS = {
     "dead": (404, "NOT_FOUND", "UNREGISTERED", "Requested entity was not found."),
     "foreign": (403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH", "SenderId mismatch"),
     "malformed": (400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", BAD_TOKEN),
-    "apnsauth": (401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR", "Auth error from APNS or Web Push Service"),
+    "apnsauth": (
+        401,
+        "UNAUTHENTICATED",
+        "THIRD_PARTY_AUTH_ERROR",
+        "Auth error from APNS or Web Push Service",
+    ),
 }
 
 
 @dataclass(slots=True)
 class FcmOptions:
-    """`POST /_sim/options`. Limits are messages per minute; retry_after_s goes with `busy` targets and spent device rates (0: none)."""
+    """`POST /_sim/options`. Limits are messages per minute; retry_after_s goes with `busy` targets
+    and spent device rates (0: none).
+    """
 
     project_per_minute: int = 600_000
     device_per_minute: int = 240
@@ -86,10 +99,17 @@ class Fcm:
             self.oauth.expire_all()
         account = self.oauth.bearer(call.headers.get("authorization"), now)
         if account is None:
-            return self._error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials. Expected OAuth 2 access token.")
+            return self._error(
+                401,
+                "UNAUTHENTICATED",
+                "Request had invalid authentication credentials. Expected OAuth 2 access token.",
+            )
         if project.startswith("wrong") or account.project_id not in (None, project):
             return self._error(
-                403, "PERMISSION_DENIED", "Permission 'cloudmessaging.messages.create' denied on resource (or it may not exist)."
+                403,
+                "PERMISSION_DENIED",
+                "Permission 'cloudmessaging.messages.create' denied on resource (or it may "
+                "not exist).",
             )
         limited = self._project_limited(project, now)
         if limited:
@@ -102,7 +122,9 @@ class Fcm:
         refusal = self._target_refused(str(target), call.body, now) if target else None
         return refusal or self._accept(project, account.email, message, validate_only, now)
 
-    def _accept(self, project: str, email: str, message: dict[str, Any], validate_only: bool, now: float) -> VendorReply:
+    def _accept(
+        self, project: str, email: str, message: dict[str, Any], validate_only: bool, now: float
+    ) -> VendorReply:
         if validate_only:
             self.record.count("validated only")
             return VendorReply.json(200, {"name": f"projects/{project}/messages/fake_message_id"})
@@ -116,7 +138,8 @@ class Fcm:
             topic=message.get("topic") or message.get("condition"),
             id=(message.get("data") or {}).get("push_id"),
             name=name,
-            collapse_id=(android.get("notification") or {}).get("tag") or android.get("collapse_key"),
+            collapse_id=(android.get("notification") or {}).get("tag")
+            or android.get("collapse_key"),
             body=message,
         )
         return VendorReply.json(200, {"name": name})
@@ -125,12 +148,18 @@ class Fcm:
 
     def _project_limited(self, project: str, now: float) -> VendorReply | None:
         if self.faults.over_quota and self.shares.hit("over_quota", 1.0):
-            return self._quota("Quota exceeded for quota metric 'Messages sent' of project", self.faults.retry_after_s)
+            return self._quota(
+                "Quota exceeded for quota metric 'Messages sent' of project",
+                self.faults.retry_after_s,
+            )
         if self.faults.over_rate and self.shares.hit("over_rate", 1.0):
             return self._quota("Sending rate of the project is too high", self.faults.retry_after_s)
         spent = self._projects.setdefault(project, Minute(0, now))
         if not spent.take(self.options.project_per_minute, 60.0, now):
-            return self._quota("Quota exceeded for quota metric 'Messages sent per minute'", max(1, round(spent.began + 60 - now)))
+            return self._quota(
+                "Quota exceeded for quota metric 'Messages sent per minute'",
+                max(1, round(spent.began + 60 - now)),
+            )
         return None
 
     def _target_refused(self, target: str, body: bytes, now: float) -> VendorReply | None:
@@ -140,15 +169,23 @@ class Fcm:
         if "busy" in target:
             return self._quota("Message rate exceeded", self.options.retry_after_s)
         if "fail" in target and self._fails_still(target, body):
-            headers = {"retry-after": str(self.faults.retry_after_s)} if self.faults.retry_after_s else {}
-            return self._error(503, "UNAVAILABLE", "The service is currently unavailable.", "UNAVAILABLE", headers)
+            headers = (
+                {"retry-after": str(self.faults.retry_after_s)} if self.faults.retry_after_s else {}
+            )
+            return self._error(
+                503, "UNAVAILABLE", "The service is currently unavailable.", "UNAVAILABLE", headers
+            )
         minute, hour = self._device(target, now)
-        if not (minute.take(self.options.device_per_minute, 60.0, now) and hour.take(self.options.device_per_hour, 3600.0, now)):
+        if not (
+            minute.take(self.options.device_per_minute, 60.0, now)
+            and hour.take(self.options.device_per_hour, 3600.0, now)
+        ):
             return self._quota("Device message rate exceeded", self.options.retry_after_s)
         return None
 
     def _fails_still(self, target: str, body: bytes) -> bool:
-        # the ttl shrinks from try to try: what a person would see says whether it is the same message
+        # the ttl shrinks from try to try: what a person would see says whether it is the same
+        # message
         notification = json.dumps(json.loads(body)["message"].get("notification"), sort_keys=True)
         key = hashlib.blake2b(f"{target}\0{notification}".encode(), digest_size=16).digest()
         tries = self._fails[key] = self._fails.get(key, 0) + 1
@@ -159,20 +196,34 @@ class Fcm:
     def _device(self, target: str, now: float) -> tuple[Minute, Minute]:
         known = self._devices.get(target)
         if known is None:
-            if len(self._devices) > 200_000:  # those that were quiet for an hour have nothing left to be remembered
-                self._devices = {name: both for name, both in self._devices.items() if now - both[1].began < 3600}
+            if (
+                len(self._devices) > 200_000
+            ):  # those that were quiet for an hour have nothing left to be remembered
+                self._devices = {
+                    name: both for name, both in self._devices.items() if now - both[1].began < 3600
+                }
             known = self._devices[target] = (Minute(0, now), Minute(0, now))
         return known
 
     def _quota(self, message: str, retry_after_s: int) -> VendorReply:
         headers = {"retry-after": str(retry_after_s)} if retry_after_s else {}
-        violation = {"@type": QUOTA_FAILURE, "violations": [{"subject": "project", "description": message}]}
+        violation = {
+            "@type": QUOTA_FAILURE,
+            "violations": [{"subject": "project", "description": message}],
+        }
         return self._error(429, "RESOURCE_EXHAUSTED", message, "QUOTA_EXCEEDED", headers, violation)
 
     def _invalid(self, invalid: Invalid) -> VendorReply:
         fields = [{"field": name, "description": words} for name, words in invalid.violations]
         more = [{"@type": BAD_REQUEST, "fieldViolations": fields}] if fields else []
-        return self._error(400, "INVALID_ARGUMENT", invalid.words, "INVALID_ARGUMENT" if invalid.by_fcm else None, {}, *more)
+        return self._error(
+            400,
+            "INVALID_ARGUMENT",
+            invalid.words,
+            "INVALID_ARGUMENT" if invalid.by_fcm else None,
+            {},
+            *more,
+        )
 
     def _error(
         self,
@@ -183,7 +234,9 @@ class Fcm:
         headers: Mapping[str, str] | None = None,
         *more: dict[str, Any],
     ) -> VendorReply:
-        """The page's shape. code: FcmError's errorCode; None where Google's front refuses before FCM has looked."""
+        """The page's shape. code: FcmError's errorCode; None where Google's front refuses before
+        FCM has looked.
+        """
         self.record.count(code or words)
         details = [{"@type": FCM_ERROR, "errorCode": code}] if code else []
         error: dict[str, Any] = {"code": status, "message": message, "status": words}
@@ -194,21 +247,31 @@ class Fcm:
     # ---- the side door
 
     def stats(self) -> dict[str, Any]:
-        return {"token_calls": self.oauth.calls, "access_tokens": self.oauth.given, "access_tokens_alive": self.oauth.alive(time.time())}
+        return {
+            "token_calls": self.oauth.calls,
+            "access_tokens": self.oauth.given,
+            "access_tokens_alive": self.oauth.alive(time.time()),
+        }
 
     def control(self, action: str, wanted: Mapping[str, Any]) -> Any:
-        """accounts: {client_email, public_key_pem, project_id?}; options: see FcmOptions. ValueError, KeyError, TypeError."""
+        """accounts: {client_email, public_key_pem, project_id?}; options: see FcmOptions.
+        ValueError, KeyError, TypeError.
+        """
         if action == "accounts":
             return {"accounts": self.oauth.know(wanted)}
         if action == "options":
             self.options = FcmOptions(**{**asdict(self.options), **wanted})
             return asdict(self.options)
-        raise ValueError(f"no such door: {action}; there are stats, record, faults, accounts, options")
+        raise ValueError(
+            f"no such door: {action}; there are stats, record, faults, accounts, options"
+        )
 
 
 @dataclass(slots=True)
 class Minute:
-    """A bucket that refills all at once, a minute (or another span) after its first message. Source: FCM, throttling and quotas."""
+    """A bucket that refills all at once, a minute (or another span) after its first message.
+    Source: FCM, throttling and quotas.
+    """
 
     used: int
     began: float

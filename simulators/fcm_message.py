@@ -1,7 +1,9 @@
-"""Is this an FCM v1 message? The reference as tables, and one walk over them that names every field at fault.
+"""Is this an FCM v1 message? The reference as tables, and one walk over them that names every field
+at fault.
 
-Source: "REST reference: projects.messages" (fields), its text (ranges). Both spellings of a name are taken, snake_case and
-lowerCamelCase; where a name comes twice the last one counts. Numbers may be texts and enums their numbers ("ProtoJSON Format").
+Source: "REST reference: projects.messages" (fields), its text (ranges). Both spellings of a name
+are taken, snake_case and lowerCamelCase; where a name comes twice the last one counts. Numbers may
+be texts and enums their numbers ("ProtoJSON Format").
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ Violations = list[tuple[str, str]]
 
 
 class Invalid(Exception):  # noqa: N818 (it is the answer, no failure of ours)
-    """400. violations: (field, description). by_fcm: FCM itself refused, so its FcmError is in the answer."""
+    """400. violations: (field, description). by_fcm: FCM itself refused, so its FcmError is in the
+    answer.
+    """
 
     def __init__(self, words: str, violations: Violations, by_fcm: bool) -> None:
         super().__init__(words)
@@ -39,11 +43,25 @@ FCM_OPTIONS = {"analytics_label": "label"}
 NOTIFICATION = {"title": "string", "body": "string", "image": "string"}
 COLOR = {"red": "number", "green": "number", "blue": "number", "alpha": "number"}
 LIGHT = {"color": COLOR, "light_on_duration": "duration", "light_off_duration": "duration"}
-PRIORITIES = tuple(f"PRIORITY_{one}" for one in ("UNSPECIFIED", "MIN", "LOW", "DEFAULT", "HIGH", "MAX"))
+PRIORITIES = tuple(
+    f"PRIORITY_{one}" for one in ("UNSPECIFIED", "MIN", "LOW", "DEFAULT", "HIGH", "MAX")
+)
 _SHOWN: dict[str, Kind] = {
-    **dict.fromkeys(("title", "body", "icon", "sound", "tag", "click_action", "body_loc_key", "title_loc_key"), "string"),
+    **dict.fromkeys(
+        ("title", "body", "icon", "sound", "tag", "click_action", "body_loc_key", "title_loc_key"),
+        "string",
+    ),
     **dict.fromkeys(("channel_id", "ticker", "image", "event_time"), "string"),
-    **dict.fromkeys(("sticky", "local_only", "default_sound", "default_vibrate_timings", "default_light_settings"), "bool"),
+    **dict.fromkeys(
+        (
+            "sticky",
+            "local_only",
+            "default_sound",
+            "default_vibrate_timings",
+            "default_light_settings",
+        ),
+        "bool",
+    ),
     **dict.fromkeys(("body_loc_args", "title_loc_args"), "strings"),
     "color": "color",
     "notification_priority": PRIORITIES,
@@ -63,9 +81,15 @@ _ANDROID: dict[str, Kind] = {
     "restricted_package_name": "string",
     "data": "data",
     "fcm_options": FCM_OPTIONS,
-    **dict.fromkeys(("direct_boot_ok", "bandwidth_constrained_ok", "restricted_satellite_ok"), "bool"),
+    **dict.fromkeys(
+        ("direct_boot_ok", "bandwidth_constrained_ok", "restricted_satellite_ok"), "bool"
+    ),
 }
-ANDROID = {**_ANDROID, "priority": ("NORMAL", "HIGH", "normal", "high"), "notification": ANDROID_NOTIFICATION}
+ANDROID = {
+    **_ANDROID,
+    "priority": ("NORMAL", "HIGH", "normal", "high"),
+    "notification": ANDROID_NOTIFICATION,
+}
 ANDROID_V2 = {
     **_ANDROID,
     "remote_notification": {
@@ -87,26 +111,41 @@ MESSAGE: dict[str, Kind] = {
         "live_activity_token": "string",
         "fcm_options": {**FCM_OPTIONS, "image": "string"},
     },
-    "webpush": {"headers": "map", "data": "map", "notification": "object", "fcm_options": {**FCM_OPTIONS, "link": "link"}},
+    "webpush": {
+        "headers": "map",
+        "data": "map",
+        "notification": "object",
+        "fcm_options": {**FCM_OPTIONS, "link": "link"},
+    },
     "fcm_options": FCM_OPTIONS,
 }
 REQUEST: dict[str, Kind] = {"message": MESSAGE, "validate_only": "bool"}
 
 
 def check(body: bytes) -> tuple[dict[str, Any], bool]:
-    """(message in snake_case, validate_only) of a request's body, any bytes whatever. Raises Invalid."""
+    """(message in snake_case, validate_only) of a request's body, any bytes whatever. Raises
+    Invalid.
+    """
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError):
-        raise Invalid("Invalid JSON payload received. Unexpected token.", [("", "not JSON")], by_fcm=False) from None
+        raise Invalid(
+            "Invalid JSON payload received. Unexpected token.", [("", "not JSON")], by_fcm=False
+        ) from None
     found: Violations = []
     request = _object(raw, REQUEST, "", found)
     if found:
         field, words = found[0]
-        raise Invalid(f"Invalid value at '{field}' {words}" if field else words, found, by_fcm=False)
+        raise Invalid(
+            f"Invalid value at '{field}' {words}" if field else words, found, by_fcm=False
+        )
     message = request.get("message")
     if not message:
-        raise Invalid("Request contains an invalid argument.", [("message", "Message is missing")], by_fcm=True)
+        raise Invalid(
+            "Request contains an invalid argument.",
+            [("message", "Message is missing")],
+            by_fcm=True,
+        )
     _check_meaning(message)
     return message, bool(request.get("validate_only", False))
 
@@ -128,7 +167,11 @@ def _object(value: Any, known: Mapping[str, Any], path: str, found: Violations) 
         at = f"{path}.{snake}" if path else snake
         if snake not in known:
             found.append(
-                (path or name, f'Invalid JSON payload received. Unknown name "{name}"{f" at {path!r}" if path else ""}: Cannot find field.')
+                (
+                    path or name,
+                    "Invalid JSON payload received. Unknown name "
+                    f'"{name}"{f" at {path!r}" if path else ""}: Cannot find field.',
+                )
             )
         elif inner is not None:  # null is an absent field in proto3's JSON
             result[snake] = _value(inner, known[snake], at, found)
@@ -155,7 +198,9 @@ def _value(value: Any, kind: Kind, path: str, found: Violations) -> Any:
 
 
 def reserved(key: str) -> bool:
-    """Source: message reference (`from`, `message_type`, `google.`, `gcm.notification.`) and error page (`gcm`, prefix `google`)."""
+    """Source: message reference (`from`, `message_type`, `google.`, `gcm.notification.`) and error
+    page (`gcm`, prefix `google`).
+    """
     return key in ("from", "message_type", "gcm") or key.startswith(("google", "gcm.notification."))
 
 
@@ -211,36 +256,57 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
 def _check_meaning(message: Mapping[str, Any]) -> None:
     targets = [name for name in ("fid", "token", "topic", "condition") if message.get(name)]
     if len(targets) != 1:
-        raise _refused("message", f"Exactly one of fid, token, topic, condition is required; there are {len(targets)}")
+        raise _refused(
+            "message",
+            f"Exactly one of fid, token, topic, condition is required; there are {len(targets)}",
+        )
     if "topic" in targets and not _TOPIC.fullmatch(message["topic"]):
         raise _refused("message.topic", "Malformed topic name")
     if "android" in message and "android_v2" in message:
         raise _refused("message.android_v2", "android and android_v2 exclude each other")
     v2 = message.get("android_v2", {})
     if "remote_notification" in v2 and "background_sync" in v2:
-        raise _refused("message.android_v2", "remote_notification and background_sync exclude each other")
+        raise _refused(
+            "message.android_v2", "remote_notification and background_sync exclude each other"
+        )
     for where in (message.get("android", {}), v2.get("remote_notification", {})):
         light = where.get("notification", {}).get("light_settings")
         if light is not None and set(light) != set(LIGHT):
-            raise _refused("message.android.notification.light_settings", "color, light_on_duration, light_off_duration are required")
-    _check_size(message, TOPIC_BYTES_MAX if targets[0] in ("topic", "condition") else MESSAGE_BYTES_MAX)
+            raise _refused(
+                "message.android.notification.light_settings",
+                "color, light_on_duration, light_off_duration are required",
+            )
+    _check_size(
+        message, TOPIC_BYTES_MAX if targets[0] in ("topic", "condition") else MESSAGE_BYTES_MAX
+    )
 
 
 def _check_size(message: Mapping[str, Any], limit: int) -> None:
-    """UTF-8 bytes of all keys and values of data, notification and android.notification (derived: the reference does not say)."""
+    """UTF-8 bytes of all keys and values of data, notification and android.notification (derived:
+    the reference does not say).
+    """
     android = message.get("android", {})
     data = {**message.get("data", {}), **android.get("data", {})}
-    size = sum(_bytes_of(part) for part in (data, message.get("notification", {}), android.get("notification", {})))
+    size = sum(
+        _bytes_of(part)
+        for part in (data, message.get("notification", {}), android.get("notification", {}))
+    )
     if size > limit:
         raise Invalid("Android message is too big", [], by_fcm=True)
     payload = message.get("apns", {}).get("payload")
-    if payload is not None and len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()) > MESSAGE_BYTES_MAX:
+    if (
+        payload is not None
+        and len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
+        > MESSAGE_BYTES_MAX
+    ):
         raise Invalid("APNs payload is too big", [], by_fcm=True)
 
 
 def _bytes_of(part: Mapping[str, Any]) -> int:
     def one(value: Any) -> int:
-        return len((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode())
+        return len(
+            (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
+        )
 
     return sum(len(key.encode()) + one(value) for key, value in part.items())
 

@@ -1,4 +1,6 @@
-"""Google's token endpoint: a service account's signed assertion becomes an access token that ends. RFC 7523, RS256."""
+"""Google's token endpoint: a service account's signed assertion becomes an access token that ends.
+RFC 7523, RS256.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from simulators.base import VendorCall, VendorReply
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 AUDIENCE = "https://oauth2.googleapis.com/token"
-SCOPES = frozenset({"https://www.googleapis.com/auth/firebase.messaging", "https://www.googleapis.com/auth/cloud-platform"})
+SCOPES = frozenset(
+    {
+        "https://www.googleapis.com/auth/firebase.messaging",
+        "https://www.googleapis.com/auth/cloud-platform",
+    }
+)
 ASSERTION_S_MAX = 3600
 CLOCK_SKEW_S = 300
 
@@ -47,7 +54,9 @@ class OAuth:
         if unknown:
             raise ValueError(f"no such field of an account: {', '.join(sorted(unknown))}")
         email = str(wanted["client_email"])
-        self._accounts[email] = GoogleAccount(email, wanted.get("project_id"), jwts.public_key(wanted["public_key_pem"]))
+        self._accounts[email] = GoogleAccount(
+            email, wanted.get("project_id"), jwts.public_key(wanted["public_key_pem"])
+        )
         return sorted(self._accounts)
 
     def expire_all(self) -> None:
@@ -57,7 +66,9 @@ class OAuth:
         return sum(ends > now for _, ends in self._tokens.values())
 
     def bearer(self, authorization: str | None, now: float) -> GoogleAccount | None:
-        """The account behind `Authorization: Bearer …`; None when the token is missing, unknown or over."""
+        """The account behind `Authorization: Bearer …`; None when the token is missing, unknown or
+        over.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         account, ends = self._tokens.get(token, (None, 0.0))
         return account if scheme.lower() == "bearer" and now < ends else None
@@ -72,16 +83,26 @@ class OAuth:
         self._tokens = {one: (who, ends) for one, (who, ends) in self._tokens.items() if ends > now}
         self._tokens[token] = (account, now + life_s)
         self.given += 1
-        return VendorReply.json(200, {"access_token": token, "expires_in": life_s, "token_type": "Bearer"}, {"cache-control": "no-store"})
+        return VendorReply.json(
+            200,
+            {"access_token": token, "expires_in": life_s, "token_type": "Bearer"},
+            {"cache-control": "no-store"},
+        )
 
     def _account(self, call: VendorCall, now: float) -> GoogleAccount:
         if call.method != "POST":
             raise DeniedError("invalid_request", "POST only")
-        if call.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        if (
+            call.headers.get("content-type", "").partition(";")[0].strip()
+            != "application/x-www-form-urlencoded"
+        ):
             raise DeniedError("invalid_request", "The body is to be a form")
         form = parse_qs(call.body.decode("latin-1"))
         if form.get("grant_type") != [GRANT]:
-            raise DeniedError("unsupported_grant_type", f"Invalid grant_type: {''.join(form.get('grant_type', []))}")
+            raise DeniedError(
+                "unsupported_grant_type",
+                f"Invalid grant_type: {''.join(form.get('grant_type', []))}",
+            )
         try:
             assertion = jwts.read((form.get("assertion") or [""])[0])
         except (ValueError, RecursionError):
@@ -96,7 +117,11 @@ class OAuth:
     @staticmethod
     def _check_claims(assertion: jwts.Jwt, now: float) -> None:
         claims = assertion.claims
-        if assertion.header.get("alg") != "RS256" or not assertion.signature or not isinstance(claims.get("iss"), str):
+        if (
+            assertion.header.get("alg") != "RS256"
+            or not assertion.signature
+            or not isinstance(claims.get("iss"), str)
+        ):
             raise DeniedError("invalid_grant", "Invalid JWT: alg, signature or iss")
         if claims.get("aud") != AUDIENCE:
             raise DeniedError("invalid_grant", "Invalid JWT: Failed audience check.")
@@ -105,6 +130,14 @@ class OAuth:
             raise DeniedError("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
         iat, exp = claims.get("iat"), claims.get("exp")
         if not isinstance(iat, int) or not isinstance(exp, int) or exp - iat > ASSERTION_S_MAX:
-            raise DeniedError("invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.")
+            raise DeniedError(
+                "invalid_grant",
+                "Invalid JWT: Token must be a short-lived token (60 minutes) and in a "
+                "reasonable timeframe.",
+            )
         if iat > now + CLOCK_SKEW_S or exp <= now:
-            raise DeniedError("invalid_grant", "Invalid JWT: Token must be a short-lived token and in a reasonable timeframe: iat, exp.")
+            raise DeniedError(
+                "invalid_grant",
+                "Invalid JWT: Token must be a short-lived token and in a reasonable "
+                "timeframe: iat, exp.",
+            )

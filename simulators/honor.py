@@ -1,12 +1,16 @@
-"""Honor. Source: Honor's page, by sections; much there is marked unconfirmed, and where it is, this file says what it chose.
+"""Honor. Source: Honor's page, by sections; much there is marked unconfirmed, and where it is, this
+file says what it chose.
 
-What a token's text makes of it: `dead` expireTokens (and failTokens) · `fail` failTokens, twice a push · `busy` 429 for the
-request, once a push · `quiet` accepted like any other (no such answer is known).
+What a token's text makes of it: `dead` expireTokens (and failTokens) · `fail` failTokens, twice a
+push · `busy` 429 for the request, once a push · `quiet` accepted like any other (no such answer is
+known).
 
-Accounts: {account: App ID, app_key: Client ID, secret: Client Secret, rights [honor.service]}. Secrets with `wrong` in them are
-refused; app ids that begin with 999 are not there (404). A Client ID nobody registered may send under any App ID.
-Codes are the HTTP-like ones of section 5, the HTTP status is the same number. LOW over its cap of a device, test messages over
-theirs, and everything under the switch over_quota are accepted and dropped: Honor has no documented code for them.
+Accounts: {account: App ID, app_key: Client ID, secret: Client Secret, rights [honor.service]}.
+Secrets with `wrong` in them are refused; app ids that begin with 999 are not there (404). A Client
+ID nobody registered may send under any App ID.
+Codes are the HTTP-like ones of section 5, the HTTP status is the same number. LOW over its cap of a
+device, test messages over theirs, and everything under the switch over_quota are accepted and
+dropped: Honor has no documented code for them.
 Receipt settings: url. Delivered is the only status known (40000002).
 """
 
@@ -20,7 +24,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from simulators.base import Record, VendorCall, VendorReply
-from simulators.rules import boolean, https, integer, listing, one_of, parsed, pattern, shape, text, wrong
+from simulators.rules import (
+    boolean,
+    https,
+    integer,
+    listing,
+    one_of,
+    parsed,
+    pattern,
+    shape,
+    text,
+    wrong,
+)
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 3600
@@ -32,11 +47,19 @@ DELIVERED = 40000002
 _OAUTH_PATHS = frozenset({"/auth/token", "/auth/realms/developer/protocol/openid-connect/token"})
 _SEND = re.compile(r"/api/v1/([^/]+)/sendMessage")
 _OBJECT = shape({})
-_BUTTON = {"name": text(40, 1), "actionType": integer(0, 2), "intentType": integer(0, 1), "intent": text(), "data": text(1024)}
+_BUTTON = {
+    "name": text(40, 1),
+    "actionType": integer(0, 2),
+    "intentType": integer(0, 1),
+    "intent": text(),
+    "data": text(1024),
+}
 _NOTIFICATION = {
     "title": text(least=1),
     "body": text(least=1),
-    "clickAction": shape({"type": integer(1, 3), "intent": text(), "action": text(), "url": https}, ("type",)),
+    "clickAction": shape(
+        {"type": integer(1, 3), "intent": text(), "action": text(), "url": https}, ("type",)
+    ),
     "importance": one_of("LOW", "NORMAL"),
     "image": https,
     "style": one_of(0, 1),
@@ -46,7 +69,10 @@ _NOTIFICATION = {
     "notifyId": integer(-1),
     "tag": text(),
     "group": text(),
-    "badge": shape({"addNum": integer(1, 99), "setNum": integer(0, 99), "badgeClass": text(least=1)}, ("badgeClass",)),
+    "badge": shape(
+        {"addNum": integer(1, 99), "setNum": integer(0, 99), "badgeClass": text(least=1)},
+        ("badgeClass",),
+    ),
     "buttons": listing(shape(_BUTTON, ("name",)), 3),
     "foregroundShow": boolean,
 }
@@ -85,7 +111,9 @@ class Honor(ChinaSimulator):
     def refusal(self, error: VendorError) -> VendorReply:
         if error.code == "oauth":
             return VendorReply.json(error.status, {"error": error.words})
-        return VendorReply.json(error.status, {"code": error.code, "message": error.words, "data": None})
+        return VendorReply.json(
+            error.status, {"code": error.code, "message": error.words, "data": None}
+        )
 
     def answer(self, call: VendorCall) -> VendorReply:
         found = _SEND.fullmatch(call.path)
@@ -99,14 +127,25 @@ class Honor(ChinaSimulator):
 
     def _oauth(self, call: VendorCall) -> VendorReply:
         self.record.count("auth")
-        form = dict(urllib.parse.parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
+        form = dict(
+            urllib.parse.parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True)
+        )
         client, secret = form.get("client_id", ""), form.get("client_secret", "")
         if form.get("grant_type") != "client_credentials" or not client or not secret:
             raise VendorError("oauth", "unauthorized_client", 400)
-        known = next((one for one in self.accounts.values() if one.details.get("app_key") == client), None)
+        known = next(
+            (one for one in self.accounts.values() if one.details.get("app_key") == client), None
+        )
         if "wrong" in secret or (known is not None and known.secret not in (None, secret)):
             raise VendorError("oauth", "invalid_client", 401)
-        return VendorReply.json(200, {"access_token": self.access.give(client), "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
+        return VendorReply.json(
+            200,
+            {
+                "access_token": self.access.give(client),
+                "expires_in": TOKEN_LIFE_S,
+                "token_type": "Bearer",
+            },
+        )
 
     def _authenticate(self, call: VendorCall, app_id: str) -> VendorAccount:
         account = self.account(app_id)
@@ -132,7 +171,9 @@ class Honor(ChinaSimulator):
         tokens: list[str] = body.get("token") or []
         if not listing(text(least=1), TOKENS_MAX, 1)(tokens):
             raise VendorError(400, "bad parameter: token", 400)
-        listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "surrogatepass"
+        )
         if len(call.body) - (len(listed) - 2) > BODY_BYTES_MAX:
             raise VendorError(413, "the body is too large", 413)
         self.gate(account, len(tokens))
@@ -142,9 +183,13 @@ class Honor(ChinaSimulator):
         if shown is not None:
             common = body.get("notification") or {}
             texts = [shown.get(name) or common.get(name) for name in ("title", "body")]
-            private = self.classed(account, shown.get("importance") == "NORMAL", "honor.service", *texts)
+            private = self.classed(
+                account, shown.get("importance") == "NORMAL", "honor.service", *texts
+            )
         told = {key: value for key, value in body.items() if key != "token"}
-        sending = VendorSending(account, self.requests, len(tokens), private, told, android.get("biTag"))
+        sending = VendorSending(
+            account, self.requests, len(tokens), private, told, android.get("biTag")
+        )
         return self._deliver(sending, tokens, android.get("targetUserType") == 1)
 
     def _check(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,19 +202,36 @@ class Honor(ChinaSimulator):
             _refuse("ttl")
         shown = android.get("notification")
         if shown is None:
-            _refuse("android.notification" if common else None if "data" in body or "data" in android else "data")
+            _refuse(
+                "android.notification"
+                if common
+                else None
+                if "data" in body or "data" in android
+                else "data"
+            )
             return dict(android)
-        _refuse(next((name for name in ("title", "body") if not (shown.get(name) or common.get(name))), None))
+        _refuse(
+            next(
+                (name for name in ("title", "body") if not (shown.get(name) or common.get(name))),
+                None,
+            )
+        )
         _refuse(wrong(shown, _NOTIFICATION, ("clickAction",)))
         click = shown["clickAction"]
-        if not {1: click.get("intent") or click.get("action"), 2: click.get("url"), 3: True}[click["type"]]:
+        if not {1: click.get("intent") or click.get("action"), 2: click.get("url"), 3: True}[
+            click["type"]
+        ]:
             _refuse("clickAction")
         if shown.get("style") == 1:
             _refuse(next((name for name in ("bigTitle", "bigBody") if not shown.get(name)), None))
         return dict(android)
 
     def _deliver(self, sending: VendorSending, tokens: list[str], test: bool) -> VendorReply:
-        busy = [one for one in tokens if self.fate(one) == "busy" and self.failing(one, sending.push_id, 1)]
+        busy = [
+            one
+            for one in tokens
+            if self.fate(one) == "busy" and self.failing(one, sending.push_id, 1)
+        ]
         if busy:
             raise self.too_fast()
         request_id, over_quota = self.new_id(), self.switched("over_quota")
@@ -186,14 +248,25 @@ class Honor(ChinaSimulator):
                 reached += [] if dropped else [token]
         self._receipts(sending, reached, request_id)
         done = len(expired) + len(failed) < len(tokens)
-        data = {"sendResult": done, "requestId": request_id, "failTokens": failed + expired, "expireTokens": expired}
+        data = {
+            "sendResult": done,
+            "requestId": request_id,
+            "failTokens": failed + expired,
+            "expireTokens": expired,
+        }
         return VendorReply.json(200, {"code": 200, "message": "success", "data": data})
 
     def _dropped(self, sending: VendorSending, token: str, test: bool) -> str:
         account = sending.account.id
         if test:
-            return "" if self.days.take(self.limits["test_daily"], 1, account, "test") else "test_daily"
-        if sending.private or self.days.take(self.limits["marketing_device_daily"], 1, account, "marketing", token):
+            return (
+                ""
+                if self.days.take(self.limits["test_daily"], 1, account, "test")
+                else "test_daily"
+            )
+        if sending.private or self.days.take(
+            self.limits["marketing_device_daily"], 1, account, "marketing", token
+        ):
             return ""
         return "marketing_device_daily"
 
@@ -204,8 +277,19 @@ class Honor(ChinaSimulator):
             return
         common = {"biTag": sending.push_id or "", "appid": sending.account.id}
         now_ms = int(time.time() * 1000)
-        statuses = [{**common, "token": one, "status": DELIVERED, "timestamp": now_ms, "requestId": request_id} for one in tokens]
-        body = json.dumps({"statuses": statuses}, ensure_ascii=False, separators=(",", ":")).encode()
+        statuses = [
+            {
+                **common,
+                "token": one,
+                "status": DELIVERED,
+                "timestamp": now_ms,
+                "requestId": request_id,
+            }
+            for one in tokens
+        ]
+        body = json.dumps(
+            {"statuses": statuses}, ensure_ascii=False, separators=(",", ":")
+        ).encode()
         self.send_receipt(None, body, {"content-type": "application/json"})
 
 

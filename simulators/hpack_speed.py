@@ -1,7 +1,8 @@
-"""Makes h2 quick enough for a simulator that takes thousands of requests a second: header checks and Huffman decoding.
+"""Makes h2 quick enough for a simulator that takes thousands of requests a second: header checks
+and Huffman decoding.
 
-h2 looks at every character of every header in Python, and hpack walks through Huffman codes in half bytes; together half of
-a request's time. Both are done here with the same outcome.
+h2 looks at every character of every header in Python, and hpack walks through Huffman codes in half
+bytes; together half of a request's time. Both are done here with the same outcome.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_F
 
 _NAME = re.compile(rb":?[!-9;-@\[-~]+")  # printable, no upper case, a colon only in front
 _BAD_VALUE = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
-_OF_HTTP1 = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_OF_HTTP1 = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
 _PSEUDO = frozenset({b":method", b":path", b":scheme", b":authority"})
 
 
@@ -27,7 +30,9 @@ def _name_fits(name: bytes) -> bool:
 
 
 def check_request(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """ProtocolError for a header block that RFC 9113, 8.2 and 8.3 call malformed. No names or values in its text."""
+    """ProtocolError for a header block that RFC 9113, 8.2 and 8.3 call malformed. No names or
+    values in its text.
+    """
     seen: set[bytes] = set()
     ordinary = named_host = False
     for name, value in headers:
@@ -45,7 +50,9 @@ def check_request(headers: Iterable[tuple[bytes, bytes]]) -> None:
                 named_host = True
             if name == b"te" and value.lower() != b"trailers":
                 raise ProtocolError("te other than trailers")
-    if not seen.issuperset((b":method", b":path", b":scheme")) or not (named_host or b":authority" in seen):
+    if not seen.issuperset((b":method", b":path", b":scheme")) or not (
+        named_host or b":authority" in seen
+    ):
         raise ProtocolError("a mandatory pseudo-header field is missing")
 
 
@@ -53,7 +60,9 @@ _STEPS: dict[int, tuple[int, int, bytes]] = {}
 
 
 def _step(key: int) -> tuple[int, int, bytes]:
-    """What a whole byte does in a state (key: state * 256 + byte): (next state, flags, decoded). Kept once worked out."""
+    """What a whole byte does in a state (key: state * 256 + byte): (next state, flags, decoded).
+    Kept once worked out.
+    """
     state, byte = divmod(key, 256)
     decoded = bytearray()
     failed = 0
@@ -71,7 +80,9 @@ def _step(key: int) -> tuple[int, int, bytes]:
 
 @lru_cache(maxsize=1024)
 def decode_huffman(data: bytes) -> bytes:
-    """hpack's function of this name, a byte at a time; what came lately (a provider token) is remembered."""
+    """hpack's function of this name, a byte at a time; what came lately (a provider token) is
+    remembered.
+    """
     state, flags = 0, HUFFMAN_COMPLETE
     decoded = []
     steps = _STEPS

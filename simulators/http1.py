@@ -1,7 +1,9 @@
-"""HTTP/1.1 on a simulator's port: keep-alive, pipelined and chunked requests, bounded heads and bodies, the faults a wire can have.
+"""HTTP/1.1 on a simulator's port: keep-alive, pipelined and chunked requests, bounded heads and
+bodies, the faults a wire can have.
 
-The vendor's side of every answer is `simulator.handle`, called when the answer is due and not before: what is reset,
-never answered or given up by the client during a delay was not accepted and leaves no line in the record.
+The vendor's side of every answer is `simulator.handle`, called when the answer is due and not
+before: what is reset, never answered or given up by the client during a delay was not accepted and
+leaves no line in the record.
 """
 
 from __future__ import annotations
@@ -77,7 +79,15 @@ class Http1:
         path, _, query = target.partition("?")
         method = self._parser.get_method().decode("latin-1")
         headers = named(self._headers, self._repeated)
-        call = VendorCall(method, path, query, headers, bytes(self._body), self._connection.id, self._connection.certificate)
+        call = VendorCall(
+            method,
+            path,
+            query,
+            headers,
+            bytes(self._body),
+            self._connection.id,
+            self._connection.certificate,
+        )
         self._waiting.append((call, self._parser.should_keep_alive()))
 
     # ---- the Speaker
@@ -87,7 +97,9 @@ class Http1:
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # not taken: the request is answered as it is, and nothing more is read
+        except (
+            httptools.HttpParserUpgrade
+        ):  # not taken: the request is answered as it is, and nothing more is read
             self._deaf = True
             if self._waiting:
                 self._waiting.append((self._waiting.pop()[0], False))
@@ -173,8 +185,16 @@ class Http1:
 
 
 def _head(reply: VendorReply, keep: bool) -> bytes:
-    words = HTTPStatus(reply.status).phrase if reply.status in HTTPStatus._value2member_map_ else "Unknown"
-    lines = [f"HTTP/1.1 {reply.status} {words}", f"content-length: {len(reply.body)}", *(f"{n}: {v}" for n, v in reply.headers.items())]
+    words = (
+        HTTPStatus(reply.status).phrase
+        if reply.status in HTTPStatus._value2member_map_
+        else "Unknown"
+    )
+    lines = [
+        f"HTTP/1.1 {reply.status} {words}",
+        f"content-length: {len(reply.body)}",
+        *(f"{n}: {v}" for n, v in reply.headers.items()),
+    ]
     if not keep:
         lines.append("connection: close")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
@@ -190,7 +210,9 @@ def note_header(headers: dict[str, str], repeated: list[str], name: bytes, value
 
 
 def named(headers: dict[str, str], repeated: list[str]) -> dict[str, str]:
-    """`VendorCall.headers` has one value a name; that a header came twice is told under `:repeated`, a name no client can send."""
+    """`VendorCall.headers` has one value a name; that a header came twice is told under
+    `:repeated`, a name no client can send.
+    """
     if repeated:
         headers[":repeated"] = ",".join(repeated)
     return headers

@@ -1,7 +1,9 @@
-"""The simulators' HTTP/2 server: the `h2` state machine on asyncio, with the frames that a vendor may send at an awkward time.
+"""The simulators' HTTP/2 server: the `h2` state machine on asyncio, with the frames that a vendor
+may send at an awkward time.
 
-Made for being mean, not for the world: GOAWAY with a true last_stream_id, RST_STREAM, REFUSED_STREAM, SETTINGS in the middle,
-answers in drips, answers larger than any window. Whatever is refused, dropped or left is not handled, hence not recorded.
+Made for being mean, not for the world: GOAWAY with a true last_stream_id, RST_STREAM,
+REFUSED_STREAM, SETTINGS in the middle, answers in drips, answers larger than any window. Whatever
+is refused, dropped or left is not handled, hence not recorded.
 """
 
 from __future__ import annotations
@@ -40,8 +42,13 @@ STREAMS_UNBOUNDED = 2**31 - 1
 CONNECTION_WINDOW = 1 << 24
 SWEEP_EVERY = 256  # requests between two looks for closed streams: h2 would look at each
 
-#: The values of Apple's SETTINGS as pushy once logged them. Source: vendors' page of APNs, section 1.
-SETTINGS = {SettingCodes.HEADER_TABLE_SIZE: 4096, SettingCodes.INITIAL_WINDOW_SIZE: 65535, SettingCodes.MAX_FRAME_SIZE: 16384}
+#: The values of Apple's SETTINGS as pushy once logged them. Source: vendors' page of APNs, section
+#: 1.
+SETTINGS = {
+    SettingCodes.HEADER_TABLE_SIZE: 4096,
+    SettingCodes.INITIAL_WINDOW_SIZE: 65535,
+    SettingCodes.MAX_FRAME_SIZE: 16384,
+}
 
 
 class _Machine(H2Connection):
@@ -51,12 +58,16 @@ class _Machine(H2Connection):
 
     @property
     def open_inbound_streams(self) -> int:
-        """h2 walks over all streams at each request to count them; the limit is kept by `Http2`, here they are only swept."""
+        """h2 walks over all streams at each request to count them; the limit is kept by `Http2`,
+        here they are only swept.
+        """
         self._requests += 1
         return super().open_inbound_streams if self._requests % SWEEP_EVERY == 0 else 0
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:  # noqa: ARG002 (h2's signature)
-        """h2 closes everything on the client's GOAWAY; RFC 9113, 6.8 lets the streams under way come to their end."""
+        """h2 closes everything on the client's GOAWAY; RFC 9113, 6.8 lets the streams under way
+        come to their end.
+        """
         return [], [ConnectionTerminated()]
 
 
@@ -73,7 +84,9 @@ class _Stream:
 
 
 class Http2:
-    """One connection. `received` reads a batch, deals with all requests in it, and what is to be said is taken in one piece."""
+    """One connection. `received` reads a batch, deals with all requests in it, and what is to be
+    said is taken in one piece.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -85,7 +98,9 @@ class Http2:
         self._last: int | None = None  # of our GOAWAY
         self._gone = False
         simulator = self._serving.simulator
-        self._alone = bool(getattr(simulator, "first_stream_alone", False)) and connection.certificate is None
+        self._alone = (
+            bool(getattr(simulator, "first_stream_alone", False)) and connection.certificate is None
+        )
         self._announced: deque[int] = deque([self._wanted_streams()])
         self._limit = STREAMS_UNBOUNDED  # until the client has acknowledged the first SETTINGS
         self._h2 = self._machine(self._announced[0])
@@ -99,7 +114,11 @@ class Http2:
         }
 
     def _wanted_streams(self) -> int:
-        return 1 if self._alone else self._serving.simulator.faults.max_streams or self._serving.manners.max_streams
+        return (
+            1
+            if self._alone
+            else self._serving.simulator.faults.max_streams or self._serving.manners.max_streams
+        )
 
     @staticmethod
     def _machine(max_streams: int) -> _Machine:
@@ -112,9 +131,13 @@ class Http2:
             normalize_outbound_headers=False,
         )
         machine = _Machine(config)
-        machine.local_settings = Settings(client=False, initial_values={**SETTINGS, SettingCodes.MAX_CONCURRENT_STREAMS: max_streams})
+        machine.local_settings = Settings(
+            client=False,
+            initial_values={**SETTINGS, SettingCodes.MAX_CONCURRENT_STREAMS: max_streams},
+        )
         machine.initiate_connection()
-        # From here on the limit is ours to keep: h2 would end the whole connection over one stream too many.
+        # From here on the limit is ours to keep: h2 would end the whole connection over one stream
+        # too many.
         machine.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = STREAMS_UNBOUNDED
         machine.local_settings.acknowledge()
         machine.increment_flow_control_window(CONNECTION_WINDOW)
@@ -129,7 +152,8 @@ class Http2:
                 if handler:
                     handler(event)
         except ProtocolError:
-            self.lost()  # nothing more can be said here but h2's GOAWAY, which is among the outgoing bytes
+            # nothing more can be said here but h2's GOAWAY, which is among the outgoing bytes
+            self.lost()
             self._connection.close(after_s=0.05)
         self._begin_ready()
 
@@ -150,7 +174,8 @@ class Http2:
 
     def _request(self, event: RequestReceived) -> None:
         if self._last is not None:
-            return  # above the last_stream_id of our GOAWAY: the client knows that it was not looked at
+            # above the last_stream_id of our GOAWAY: the client knows that it was not looked at
+            return
         try:
             check_request(event.headers)
         except ProtocolError:
@@ -186,7 +211,10 @@ class Http2:
         if fate.kind == "silent":
             stream.silent = True
         elif fate.kind in ("reset", "refuse"):
-            self._drop(event.stream_id, ErrorCodes.INTERNAL_ERROR if fate.kind == "reset" else ErrorCodes.REFUSED_STREAM)
+            self._drop(
+                event.stream_id,
+                ErrorCodes.INTERNAL_ERROR if fate.kind == "reset" else ErrorCodes.REFUSED_STREAM,
+            )
         else:
             self._ready.append((event.stream_id, call, fate))
 
@@ -213,7 +241,13 @@ class Http2:
         path, _, query = headers.get(":path", "").partition("?")
         connection = self._connection
         return VendorCall(
-            headers.get(":method", ""), path, query, named(headers, repeated), bytes(stream.body), connection.id, connection.certificate
+            headers.get(":method", ""),
+            path,
+            query,
+            named(headers, repeated),
+            bytes(stream.body),
+            connection.id,
+            connection.certificate,
         )
 
     # ---- what goes out
@@ -231,7 +265,9 @@ class Http2:
 
     def _answer_all(self, batch: list[tuple[int, VendorCall, Fate]]) -> None:
         for stream_id, call, fate in batch:
-            if stream_id in self._streams:  # else the client took it back, or our GOAWAY left it out, while it waited
+            if (
+                stream_id in self._streams
+            ):  # else the client took it back, or our GOAWAY left it out, while it waited
                 self._answer(stream_id, call, fate)
         if not self._gone:
             self._connection.wake()
@@ -245,7 +281,12 @@ class Http2:
             self._alone = False
             self._announce()
         after = self._serving.simulator.faults.goaway_after
-        if after and self._answered >= after and self._last is None and self._serving.shares.hit("goaway_after", 1.0):
+        if (
+            after
+            and self._answered >= after
+            and self._last is None
+            and self._serving.shares.hit("goaway_after", 1.0)
+        ):
             self._go_away()
 
     def _send(self, stream_id: int, reply: VendorReply, drip: bool) -> None:
@@ -262,12 +303,18 @@ class Http2:
             self._finished(stream_id)
 
     def _pump(self, stream_id: int) -> None:
-        """As much of the body as the client's windows take; the rest waits for its WINDOW_UPDATE."""
+        """As much of the body as the client's windows take; the rest waits for its
+        WINDOW_UPDATE.
+        """
         stream = self._streams.get(stream_id)
         if stream is None or not stream.rest or stream.drip:
             return
         while stream.rest:
-            size = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, len(stream.rest))
+            size = min(
+                self._h2.local_flow_control_window(stream_id),
+                self._h2.max_outbound_frame_size,
+                len(stream.rest),
+            )
             if size <= 0:
                 return
             piece, stream.rest = bytes(stream.rest[:size]), stream.rest[size:]
@@ -303,7 +350,9 @@ class Http2:
         self._out.append(frame.serialize())
 
     def _announce(self) -> None:
-        """SETTINGS_MAX_CONCURRENT_STREAMS anew when it is another; in force once the client has acknowledged it."""
+        """SETTINGS_MAX_CONCURRENT_STREAMS anew when it is another; in force once the client has
+        acknowledged it.
+        """
         wanted = self._wanted_streams()
         if wanted == (self._announced[-1] if self._announced else self._limit):
             return
@@ -311,7 +360,9 @@ class Http2:
         self._raw(SettingsFrame(0, settings={int(SettingCodes.MAX_CONCURRENT_STREAMS): wanted}))
 
     def _go_away(self) -> None:
-        """Graceful: the highest answered stream is the last; lower ones come to their end, higher ones were never looked at."""
+        """Graceful: the highest answered stream is the last; lower ones come to their end, higher
+        ones were never looked at.
+        """
         last = self._last = self._highest
         self._raw(GoAwayFrame(0, last_stream_id=last, error_code=int(ErrorCodes.NO_ERROR)))
         for stream_id in [one for one in self._streams if one > last]:
@@ -324,11 +375,19 @@ class Http2:
 
 
 async def serve_port(
-    simulator: Simulator, host: str, port: int, certificate: Path | None, key: Path | None, *, manners: Manners | None = None
+    simulator: Simulator,
+    host: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    manners: Manners | None = None,
 ) -> Serving:
-    """Opens the port (0: a free one) for HTTP/2, HTTP/1.1 and `/_sim/…`, with TLS and without. OSError when the port is taken.
+    """Opens the port (0: a free one) for HTTP/2, HTTP/1.1 and `/_sim/…`, with TLS and without.
+    OSError when the port is taken.
 
-    certificate None: without TLS only. Close it with `await serving.close()`; its number is `serving.port`.
+    certificate None: without TLS only. Close it with `await serving.close()`; its number is
+    `serving.port`.
     """
     manners = manners or Manners()
     tls = tls_context(certificate, key, manners) if certificate and key else None

@@ -1,19 +1,24 @@
-"""Huawei: HMS v1/v2 and HarmonyOS v3 in one process, with the OAuth door. Source: Huawei's page, by sections.
+"""Huawei: HMS v1/v2 and HarmonyOS v3 in one process, with the OAuth door. Source: Huawei's page, by
+sections.
 
 What a token's text makes of it:
 
     contains    v1, v2                                       v3 (records vendor `harmony`)
-    dead        illegal_tokens; 80300007 when all are        illegalTokens.tokenFormatError; 80300007 when all are
-    norig       80300002 for the whole request               illegalTokens.noRight
+    dead        illegal_tokens; 80300007 when all are        illegalTokens.tokenFormatError;
+    80300007 when all are norig       80300002 for the whole request
+    illegalTokens.noRight
     quiet       accepted, receipt 6 (notifications off)      accepted, receipt 6
     fail        81000001 for the request, twice a push       the same
     busy        HTTP 503 for the request, once a push        the same
 
-Accounts: v1 by client id {account, secret, rights [huawei.<category>, huawei.high]}; v2 and v3 by project id {account,
-public_key (PEM), key_id, sub_account, rights [harmony.<category>]}. A v1 client may name its `project`. Secrets and `iss`
-with `wrong` in them are refused; client ids that begin with 999 don't exist.
-Receipt settings: url, version (1 or 2: by default that of the send), user, key, key_form (`base64`: new console; `text`).
-Marketing over its cap and test messages over theirs are accepted and dropped (`dropped` in the record, receipt 102 or 256).
+Accounts: v1 by client id {account, secret, rights [huawei.<category>, huawei.high]}; v2 and v3 by
+project id {account, public_key (PEM), key_id, sub_account, rights [harmony.<category>]}. A v1
+client may name its `project`. Secrets and `iss` with `wrong` in them are refused; client ids that
+begin with 999 don't exist.
+Receipt settings: url, version (1 or 2: by default that of the send), user, key, key_form (`base64`:
+new console; `text`).
+Marketing over its cap and test messages over theirs are accepted and dropped (`dropped` in the
+record, receipt 102 or 256).
 The switch over_quota does the same to every send: there is no code for it.
 """
 
@@ -48,7 +53,8 @@ CLOCK_SKEW_S = 300
 IMAGE_LIFE_S = 86_400  # derived: the page says only that there is an end
 TEST_TOKENS_MAX = 10
 PUSH_TYPES = frozenset({0, 1, 2, 6, 7, 10})
-#: Push types with a right of their own; here it goes by the name of the category that it comes with.
+#: Push types with a right of their own; here it goes by the name of the category that it comes
+#: with.
 TYPE_RIGHTS = {"2": "harmony.play_voice", "10": "harmony.voip"}
 
 _PATH = re.compile(r"/v([123])/([^/]+)/(messages:send|messages:revoke|images:verify)")
@@ -106,7 +112,10 @@ class Huawei(ChinaSimulator):
         return _answer(str(error.code), error.words, self.new_id(), error.status)
 
     def answer(self, call: VendorCall) -> VendorReply:
-        if call.path in ("/oauth2/v2/token", "/oauth2/v3/token"):  # v2 is the default of four public clients (section 2a)
+        if call.path in (
+            "/oauth2/v2/token",
+            "/oauth2/v3/token",
+        ):  # v2 is the default of four public clients (section 2a)
             return self._oauth(call)
         found = _PATH.fullmatch(call.path)
         if not found:
@@ -116,7 +125,9 @@ class Huawei(ChinaSimulator):
         self._version = version = int(found[1])
         owner, action = found[2], found[3]
         if action == "messages:send":
-            return self._send_v3(call, owner) if version == 3 else self._send_v1(call, version, owner)
+            return (
+                self._send_v3(call, owner) if version == 3 else self._send_v1(call, version, owner)
+            )
         if action == "messages:revoke" and version == 1:
             return self._revoke(call, owner)
         if action == "images:verify" and version < 3:
@@ -138,7 +149,9 @@ class Huawei(ChinaSimulator):
         self.record.count("auth")
         if call.method != "POST":
             raise VendorError("405", status=405)
-        form = dict(urllib.parse.parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
+        form = dict(
+            urllib.parse.parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True)
+        )
         client, secret = form.get("client_id", ""), form.get("client_secret", "")
         if form.get("grant_type") != "client_credentials":
             raise self._oauth_error(20001, "grant_type is not supported")
@@ -154,7 +167,9 @@ class Huawei(ChinaSimulator):
         if not self._within("oauth", client, self.limits["oauth_per_5_min"], 300):
             raise VendorError("503", status=503)
         token = self.access.give(client)
-        return VendorReply.json(200, {"access_token": token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
+        return VendorReply.json(
+            200, {"access_token": token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"}
+        )
 
     @staticmethod
     def _oauth_error(sub: int, words: str) -> VendorError:
@@ -179,30 +194,57 @@ class Huawei(ChinaSimulator):
         if known[1] < time.time() or token in self._jwts_refused:
             raise VendorError("80200005", "The JWT has expired.", 401)
         if known[0] != project.id:
-            raise VendorError("80200001", "Authentication failed: the project of the JWT is another one.", 401)
+            raise VendorError(
+                "80200001", "Authentication failed: the project of the JWT is another one.", 401
+            )
 
     def _read_jwt(self, token: str, project: VendorAccount) -> tuple[str, float]:
         """(project, exp); the order of the refusals is: form, claims, life, signature."""
         parts = token.split(".")
-        header, claims = (_json_part(part) for part in parts[:2]) if len(parts) == 3 else (None, None)
-        if not header or not claims or header.get("alg") != "PS256" or header.get("typ", "JWT") != "JWT" or not header.get("kid"):
+        header, claims = (
+            (_json_part(part) for part in parts[:2]) if len(parts) == 3 else (None, None)
+        )
+        if (
+            not header
+            or not claims
+            or header.get("alg") != "PS256"
+            or header.get("typ", "JWT") != "JWT"
+            or not header.get("kid")
+        ):
             raise VendorError("80200001", "Authentication failed: the JWT can't be read.", 401)
         times = {"iat": integer(0, 2**53), "exp": integer(0, 2**53)}
         issuer = claims.get("iss")
-        if claims.get("aud") != AUDIENCE or not isinstance(issuer, str) or not issuer or wrong(claims, times, ("iat", "exp")):
+        if (
+            claims.get("aud") != AUDIENCE
+            or not isinstance(issuer, str)
+            or not issuer
+            or wrong(claims, times, ("iat", "exp"))
+        ):
             raise VendorError("80200001", "Authentication failed: wrong claims.", 401)
         if claims["exp"] - claims["iat"] > JWT_LIFE_S_MAX:
             raise VendorError("80300036", "The life of the JWT is longer than one day.", 401)
         if claims["exp"] < time.time():
             raise VendorError("80200005", "The JWT has expired.", 401)
         details = project.details
-        strange = any(name in details and details[name] != value for name, value in (("key_id", header["kid"]), ("sub_account", issuer)))
-        if strange or "wrong" in issuer or claims["iat"] > time.time() + CLOCK_SKEW_S or not _signed(parts, details.get("public_key")):
-            raise VendorError("80200001", "Authentication failed: the signature or the issuer is wrong.", 401)
+        strange = any(
+            name in details and details[name] != value
+            for name, value in (("key_id", header["kid"]), ("sub_account", issuer))
+        )
+        if (
+            strange
+            or "wrong" in issuer
+            or claims["iat"] > time.time() + CLOCK_SKEW_S
+            or not _signed(parts, details.get("public_key"))
+        ):
+            raise VendorError(
+                "80200001", "Authentication failed: the signature or the issuer is wrong.", 401
+            )
         return project.id, float(claims["exp"])
 
     def _authenticate(self, call: VendorCall, version: int, owner: str) -> VendorAccount:
-        """v1/v2 take an access token or a JWT, v3 and the side APIs a JWT only. `owner` is what the URL names."""
+        """v1/v2 take an access token or a JWT, v3 and the side APIs a JWT only. `owner` is what the
+        URL names.
+        """
         token = self._bearer(call)
         account = self.account(owner)
         if token.count(".") == 2:
@@ -224,11 +266,19 @@ class Huawei(ChinaSimulator):
     def _check_owner(self, client: VendorAccount, version: int, owner: str) -> None:
         if version == 2:
             if str(client.details.get("project", owner)) != owner:
-                raise VendorError("80200001", "Authentication failed: the access token is of another project.", 401)
+                raise VendorError(
+                    "80200001",
+                    "Authentication failed: the access token is of another project.",
+                    401,
+                )
         elif client.id != owner:
             if self.account(owner).registered:
-                raise VendorError("80200001", "Authentication failed: the access token is of another app.", 401)
-            raise VendorError("80300002", "The app is not allowed to send to these tokens: wrong id in the URL.")
+                raise VendorError(
+                    "80200001", "Authentication failed: the access token is of another app.", 401
+                )
+            raise VendorError(
+                "80300002", "The app is not allowed to send to these tokens: wrong id in the URL."
+            )
 
     # ---- v1 and v2
 
@@ -240,9 +290,13 @@ class Huawei(ChinaSimulator):
         message = body.get("message", {})
         if not isinstance(message, dict):
             raise VendorError("80100003", "Incorrect message structure.", 400)
-        targets = [name for name in ("token", "topic", "condition") if message.get(name) is not None]
+        targets = [
+            name for name in ("token", "topic", "condition") if message.get(name) is not None
+        ]
         if len(targets) > 1:
-            raise VendorError("80100003", "Incorrect message structure: one of token, topic, condition.", 400)
+            raise VendorError(
+                "80100003", "Incorrect message structure: one of token, topic, condition.", 400
+            )
         if targets and targets != ["token"]:
             raise VendorError("82000001", "Topics are not part of this simulator.")
         tokens = tokens_of(message.get("token"))
@@ -254,18 +308,26 @@ class Huawei(ChinaSimulator):
             return _answer("80000000", "Success", self.new_id())
         return self._deliver(sending, tokens, android.get("target_user_type") == 1, 1)
 
-    def _sending_v1(self, account: VendorAccount, message: dict[str, Any], android: Any, size: int) -> VendorSending:
+    def _sending_v1(
+        self, account: VendorAccount, message: dict[str, Any], android: Any, size: int
+    ) -> VendorSending:
         shown = android.get("notification")
         category = str(android.get("category", ""))
         private = shown is None  # a transparent message shows nothing: no class, no marketing cap
         if shown is not None:
             if shown.get("importance") == "HIGH" and not account.may("huawei.high"):
-                raise VendorError("80300011", "No permission to send high-level notification messages.")
+                raise VendorError(
+                    "80300011", "No permission to send high-level notification messages."
+                )
             common = message.get("notification") or {}
             texts = [shown.get(name) or common.get(name) for name in ("title", "body")]
-            private = self.classed(account, category in SERVICE, f"huawei.{category.lower()}", *texts)
+            private = self.classed(
+                account, category in SERVICE, f"huawei.{category.lower()}", *texts
+            )
         told = {key: value for key, value in message.items() if key != "token"}
-        return VendorSending(account, self.requests, size, private, told, android.get("bi_tag"), "huawei")
+        return VendorSending(
+            account, self.requests, size, private, told, android.get("bi_tag"), "huawei"
+        )
 
     # ---- v3
 
@@ -286,23 +348,40 @@ class Huawei(ChinaSimulator):
             raise VendorError("80300030", "Too many tokens in a test message.")
         if notification.get("image") and self._images.get(notification["image"], 0) < time.time():
             raise VendorError("80100022", "The image has not been verified.")
-        if options.get("testMessage") and not self.days.take(self.limits["test_daily_v3"], 1, account.id, "test"):
+        if options.get("testMessage") and not self.days.take(
+            self.limits["test_daily_v3"], 1, account.id, "test"
+        ):
             raise VendorError("80300029", "The number of test messages exceeds the limit.")
         if push_type in TYPE_RIGHTS and not account.may(TYPE_RIGHTS[push_type]):
-            return self._verdict(tokens, {"noPushTypeRight": [*dict.fromkeys(tokens)]}, {*tokens}, self.new_id(), 3)
+            return self._verdict(
+                tokens, {"noPushTypeRight": [*dict.fromkeys(tokens)]}, {*tokens}, self.new_id(), 3
+            )
         private = not notification  # the other push types are no class
         if notification:
             category = notification["category"]
             texts = (notification["title"], notification["body"])
-            private = self.classed(account, category in SERVICE, f"harmony.{category.lower()}", *texts)
+            private = self.classed(
+                account, category in SERVICE, f"harmony.{category.lower()}", *texts
+            )
         told = {key: value for key, value in body.items() if key != "target"}
         push_id = notification.get("appMessageId") or options.get("biTag")
-        sending = VendorSending(account, self.requests, len(tokens), private, told, push_id, "harmony", {"push_type": int(push_type)})
+        sending = VendorSending(
+            account,
+            self.requests,
+            len(tokens),
+            private,
+            told,
+            push_id,
+            "harmony",
+            {"push_type": int(push_type)},
+        )
         return self._deliver(sending, tokens, bool(options.get("testMessage")), 3)
 
     # ---- sections 4 to 6: what becomes of the tokens
 
-    def _deliver(self, sending: VendorSending, tokens: Sequence[str], test: bool, version: int) -> VendorReply:
+    def _deliver(
+        self, sending: VendorSending, tokens: Sequence[str], test: bool, version: int
+    ) -> VendorReply:
         stumble = self.stumbles(tokens, sending.push_id)
         if stumble == "fail":
             raise VendorError("81000001", "Internal error.", 500)
@@ -315,7 +394,9 @@ class Huawei(ChinaSimulator):
         for token in tokens:
             if token in dead:
                 continue
-            dropped = self._dropped(sending, token, test, version) or ("over_quota" if over_quota else "")
+            dropped = self._dropped(sending, token, test, version) or (
+                "over_quota" if over_quota else ""
+            )
             self.accept(sending, token, **({"dropped": dropped} if dropped else {}))
             statuses.append((token, self._receipt_code(token, dropped, version)))
         request_id = self.new_id()
@@ -330,10 +411,19 @@ class Huawei(ChinaSimulator):
             if fate == "norig" and version != 3:
                 raise VendorError("80300002", "The app is not allowed to send to these tokens.")
             if fate in ("dead", "norig"):
-                illegal.setdefault("tokenFormatError" if fate == "dead" else "noRight", []).append(token)
+                illegal.setdefault("tokenFormatError" if fate == "dead" else "noRight", []).append(
+                    token
+                )
         return illegal
 
-    def _verdict(self, tokens: Sequence[str], illegal: dict[str, list[str]], dead: set[str], request_id: str, version: int) -> VendorReply:
+    def _verdict(
+        self,
+        tokens: Sequence[str],
+        illegal: dict[str, list[str]],
+        dead: set[str],
+        request_id: str,
+        version: int,
+    ) -> VendorReply:
         if not dead:
             return _answer("80000000", "Success", request_id)
         failure = sum(token in dead for token in tokens)
@@ -347,20 +437,30 @@ class Huawei(ChinaSimulator):
             message = json.dumps(told, ensure_ascii=False)
         elif success:
             flat = [token for named in illegal.values() for token in named]
-            message = json.dumps({"success": success, "failure": failure, "illegal_tokens": flat}, ensure_ascii=False)
+            message = json.dumps(
+                {"success": success, "failure": failure, "illegal_tokens": flat}, ensure_ascii=False
+            )
         else:
             message = "All the tokens are invalid"
         return _answer("80100000" if success else "80300007", message, request_id)
 
     def _dropped(self, sending: VendorSending, token: str, test: bool, version: int) -> str:
-        """Why an accepted message is never shown; "" when it is. Counters count requests made, not messages shown."""
+        """Why an accepted message is never shown; "" when it is. Counters count requests made, not
+        messages shown.
+        """
         account = sending.account.id
         if test:
             fits = version == 3 or self.days.take(self.limits["test_daily_v1"], 1, account, "test")
             return "" if fits else "test_daily"
-        if not sending.private and not self.days.take(self.limits["marketing_device_daily"], 1, account, "marketing", token):
+        if not sending.private and not self.days.take(
+            self.limits["marketing_device_daily"], 1, account, "marketing", token
+        ):
             return "marketing_device_daily"
-        return "" if self.days.take(self.limits["device_daily"], 1, account, "device", token) else "device_daily"
+        return (
+            ""
+            if self.days.take(self.limits["device_daily"], 1, account, "device", token)
+            else "device_daily"
+        )
 
     # ---- section 8: receipts
 
@@ -369,15 +469,26 @@ class Huawei(ChinaSimulator):
             return 256 if version == 3 and dropped != "device_daily" else 102
         return 6 if self.fate(token) == "quiet" else 0
 
-    def _receipts(self, sending: VendorSending, statuses: list[tuple[str, int]], request_id: str, version: int) -> None:
+    def _receipts(
+        self, sending: VendorSending, statuses: list[tuple[str, int]], request_id: str, version: int
+    ) -> None:
         settings = self.receipt_settings
         if not (settings.get("on") and settings.get("url")):
             return
         told_version = int(settings.get("version", 2 if version == 3 else 1))
         for start in range(0, len(statuses), 100):
-            told = [_status(sending, token, code, request_id, told_version) for token, code in statuses[start : start + 100]]
-            body = json.dumps({"statuses": told}, ensure_ascii=False, separators=(",", ":")).encode()
-            self.send_receipt(settings["url"], body, {"content-type": "application/json", **callback_headers(settings)})
+            told = [
+                _status(sending, token, code, request_id, told_version)
+                for token, code in statuses[start : start + 100]
+            ]
+            body = json.dumps(
+                {"statuses": told}, ensure_ascii=False, separators=(",", ":")
+            ).encode()
+            self.send_receipt(
+                settings["url"],
+                body,
+                {"content-type": "application/json", **callback_headers(settings)},
+            )
 
     # ---- the side APIs
 
@@ -390,20 +501,36 @@ class Huawei(ChinaSimulator):
         if not isinstance(body, dict):
             raise VendorError("80100003", "Incorrect message structure.", 400)
         if body.get("notifyId") is None or body.get("token") is None:
-            raise VendorError("80300032", "No permission to revoke: both token and notifyId are needed.")
+            raise VendorError(
+                "80300032", "No permission to revoke: both token and notifyId are needed."
+            )
         if not integer(0)(body["notifyId"]):
             raise VendorError("80100020", "The message structure is partly wrong.", 400)
         tokens = tokens_of([body["token"]] if isinstance(body["token"], str) else body["token"])
-        sending = VendorSending(account, self.requests, len(tokens), True, {"notifyId": body["notifyId"]}, None, "harmony")
+        sending = VendorSending(
+            account,
+            self.requests,
+            len(tokens),
+            True,
+            {"notifyId": body["notifyId"]},
+            None,
+            "harmony",
+        )
         for token in tokens:
             self.accept(sending, token, kind="revoke")
         return _answer("80000000", "Success", self.new_id())
 
     def _verify_images(self, call: VendorCall, owner: str) -> VendorReply:
-        """One image: only the address that comes back may be sent. The codes of a wrong body are derived, the page's list was cut off."""
+        """One image: only the address that comes back may be sent. The codes of a wrong body are
+        derived, the page's list was cut off.
+        """
         self._authenticate(call, 3, owner)
         body = parsed(call.body)
-        if call.headers.get("push-type") not in ("0", "1", "2") or not isinstance(body, dict) or not https(body.get("imageUrl")):
+        if (
+            call.headers.get("push-type") not in ("0", "1", "2")
+            or not isinstance(body, dict)
+            or not https(body.get("imageUrl"))
+        ):
             raise VendorError("80100003", "Incorrect message structure.", 400)
         if not self._within("images", owner, self.limits["images_per_min"], 60):
             raise VendorError("83010002", "Flow control threshold exceeded.")
@@ -438,17 +565,31 @@ def _signed(parts: Sequence[str], public_key: str | None) -> bool:
         return False
     signature = base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4))
     try:
-        key.verify(signature, f"{parts[0]}.{parts[1]}".encode(), padding.PSS(padding.MGF1(SHA256()), 32), SHA256())
+        key.verify(
+            signature,
+            f"{parts[0]}.{parts[1]}".encode(),
+            padding.PSS(padding.MGF1(SHA256()), 32),
+            SHA256(),
+        )
     except InvalidSignature:
         return False
     return True
 
 
-def _status(sending: VendorSending, token: str, code: int, request_id: str, version: int) -> dict[str, Any]:
+def _status(
+    sending: VendorSending, token: str, code: int, request_id: str, version: int
+) -> dict[str, Any]:
     now_ms = int(time.time() * 1000)
     tag = sending.push_id or ""
     if version == 1:
-        return {"biTag": tag, "appid": sending.account.id, "token": token, "status": code, "timestamp": now_ms, "requestId": request_id}
+        return {
+            "biTag": tag,
+            "appid": sending.account.id,
+            "token": token,
+            "status": code,
+            "timestamp": now_ms,
+            "requestId": request_id,
+        }
     package = str(sending.account.details.get("package", "com.example.im"))
     delivery = {"result": code, "timestamp": now_ms}
     push_type = sending.more.get("push_type", 0)
@@ -463,9 +604,13 @@ def _status(sending: VendorSending, token: str, code: int, request_id: str, vers
 
 
 def callback_value(timestamp: str, nonce: str, user: str, key: str, key_form: str) -> str:
-    """Base64 of HMAC-SHA256 over timestamp + nonce + user. key_form: `base64` (new console) or `text` (old)."""
+    """Base64 of HMAC-SHA256 over timestamp + nonce + user. key_form: `base64` (new console) or
+    `text` (old).
+    """
     secret = base64.b64decode(key) if key_form == "base64" else key.encode()
-    return base64.b64encode(hmac.new(secret, f"{timestamp}{nonce}{user}".encode(), hashlib.sha256).digest()).decode()
+    return base64.b64encode(
+        hmac.new(secret, f"{timestamp}{nonce}{user}".encode(), hashlib.sha256).digest()
+    ).decode()
 
 
 def callback_headers(settings: dict[str, Any]) -> dict[str, str]:
@@ -473,7 +618,9 @@ def callback_headers(settings: dict[str, Any]) -> dict[str, str]:
     if not (settings.get("user") and settings.get("key")):
         return {}
     timestamp, nonce = str(int(time.time() * 1000)), str(uuid.uuid4())
-    value = callback_value(timestamp, nonce, settings["user"], settings["key"], str(settings.get("key_form", "base64")))
+    value = callback_value(
+        timestamp, nonce, settings["user"], settings["key"], str(settings.get("key_form", "base64"))
+    )
     return {"X-HUAWEI-CALLBACK-ID": f"timestamp={timestamp}; nonce={nonce}; value={value}"}
 
 

@@ -1,4 +1,6 @@
-"""Huawei's field tables: v1/v2 (snake case) and v3 (camel case). Source: Huawei's page, sections 3a and 3b."""
+"""Huawei's field tables: v1/v2 (snake case) and v3 (camel case). Source: Huawei's page, sections 3a
+and 3b.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from simulators.rules import INT32_MAX, boolean, https, integer, listing, one_of, pattern, shape, text, text_bytes, wrong
+from simulators.rules import (
+    INT32_MAX,
+    boolean,
+    https,
+    integer,
+    listing,
+    one_of,
+    pattern,
+    shape,
+    text,
+    text_bytes,
+    wrong,
+)
 from simulators.state import VendorError
 
 TOKENS_MAX = 1000
@@ -15,7 +29,20 @@ BODY_BYTES_MAX = 4096
 TTL_S_MAX = 1_296_000
 #: Service & communication. Everything else, also a word nobody knows, travels as marketing.
 SERVICE = frozenset(
-    {"IM", "VOIP", "MISS_CALL", "SUBSCRIPTION", "TRAVEL", "HEALTH", "WORK", "ACCOUNT", "EXPRESS", "FINANCE", "DEVICE_REMINDER", "MAIL"}
+    {
+        "IM",
+        "VOIP",
+        "MISS_CALL",
+        "SUBSCRIPTION",
+        "TRAVEL",
+        "HEALTH",
+        "WORK",
+        "ACCOUNT",
+        "EXPRESS",
+        "FINANCE",
+        "DEVICE_REMINDER",
+        "MAIL",
+    }
     | {"PLAY_VOICE"}
 )
 #: A text that the vendor's content check takes for sensitive.
@@ -24,11 +51,18 @@ SENSITIVE = "敏感词测试"
 _RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"
 
 _BADGE = {"class": text(least=1), "add_num": integer(1, 99), "set_num": integer(0, 99)}
-_BUTTON = {"name": text(40, 1), "action_type": integer(0, 4), "intent_type": integer(0, 1), "data": text(1024)}
+_BUTTON = {
+    "name": text(40, 1),
+    "action_type": integer(0, 4),
+    "intent_type": integer(0, 1),
+    "data": text(1024),
+}
 _NOTIFICATION = {
     "title": text(least=1),
     "body": text(least=1),
-    "click_action": shape({"type": integer(1, 3), "intent": text(), "action": text(), "url": https}, ("type",)),
+    "click_action": shape(
+        {"type": integer(1, 3), "intent": text(), "action": text(), "url": https}, ("type",)
+    ),
     "importance": one_of("LOW", "NORMAL", "HIGH"),
     "channel_id": text(),
     "sound": text(),
@@ -62,14 +96,22 @@ _ANDROID = {
     "fast_app_target": one_of(1, 2),
     "notification": lambda value: isinstance(value, dict),
 }
-_REVIEW = listing(shape({"reviewer": one_of("tuibian"), "type": one_of(0)}, ("reviewer", "type")), 100)
+_REVIEW = listing(
+    shape({"reviewer": one_of("tuibian"), "type": one_of(0)}, ("reviewer", "type")), 100
+)
 
 _V3_NOTIFICATION = {
     "category": text(least=1),
     "title": text(least=1),
     "body": text(least=1),
     "clickAction": shape(
-        {"actionType": one_of(0, 1), "action": text(), "uri": text(), "data": lambda v: isinstance(v, dict)}, ("actionType",)
+        {
+            "actionType": one_of(0, 1),
+            "action": text(),
+            "uri": text(),
+            "data": lambda v: isinstance(v, dict),
+        },
+        ("actionType",),
     ),
     "badge": shape({"addNum": integer(1, 99), "setNum": integer(0, 99)}),
     "notifyId": integer(-1, INT32_MAX),
@@ -104,13 +146,20 @@ def _refuse(name: str | None, prefix: str = "") -> None:
 def tokens_of(value: Any, most: int = TOKENS_MAX) -> list[str]:
     """The token list, or 80300010."""
     if not listing(text(least=1), most, 1)(value):
-        raise VendorError("80300010", "The number of tokens in the message body exceeds the default value or is 0.")
+        raise VendorError(
+            "80300010",
+            "The number of tokens in the message body exceeds the default value or is 0.",
+        )
     return list(value)
 
 
 def check_size(raw: bytes, tokens: list[str]) -> None:
-    """80300008 when the body without what stands between the brackets of a compact token array is too long."""
-    listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    """80300008 when the body without what stands between the brackets of a compact token array is
+    too long.
+    """
+    listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     if len(raw) - (len(listed) - 2) > BODY_BYTES_MAX:
         raise VendorError("80300008", "The size of the message body exceeds the default value.")
 
@@ -118,9 +167,14 @@ def check_size(raw: bytes, tokens: list[str]) -> None:
 def check_v1(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
     """Refuses what breaks a rule of v1/v2; returns message.android (empty when there is none)."""
     _refuse(wrong(body, {"validate_only": boolean, "review": _REVIEW}))
-    _refuse(wrong(message, {"data": text(), "notification": lambda value: isinstance(value, dict)}), "message.")
+    _refuse(
+        wrong(message, {"data": text(), "notification": lambda value: isinstance(value, dict)}),
+        "message.",
+    )
     common = message.get("notification") or {}
-    _refuse(wrong(common, {"title": text(), "body": text(), "image": https}), "message.notification.")
+    _refuse(
+        wrong(common, {"title": text(), "body": text(), "image": https}), "message.notification."
+    )
     android = message.get("android")
     if android is not None and not isinstance(android, dict):
         raise VendorError("80100003", "Incorrect message structure.", 400)
@@ -143,10 +197,16 @@ def check_v1(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str
 def _check_ttl_text(ttl: Any) -> None:
     if ttl is None:
         return
-    if not isinstance(ttl, str) or not re.fullmatch(r"-?\d{1,10}s", ttl) or int(ttl[:-1]) > TTL_S_MAX:
+    if (
+        not isinstance(ttl, str)
+        or not re.fullmatch(r"-?\d{1,10}s", ttl)
+        or int(ttl[:-1]) > TTL_S_MAX
+    ):
         raise invalid("message.android.ttl")
     if int(ttl[:-1]) <= 0:
-        raise VendorError("80100004", "The message expiration time is earlier than the current time.", 400)
+        raise VendorError(
+            "80100004", "The message expiration time is earlier than the current time.", 400
+        )
 
 
 def _check_v1_notification(notification: Mapping[str, Any], common: Mapping[str, Any]) -> None:
@@ -159,14 +219,18 @@ def _check_v1_notification(notification: Mapping[str, Any], common: Mapping[str,
     needed = {1: ("intent", "action"), 2: ("url",), 3: ()}[click["type"]]
     if needed and not any(click.get(name) for name in needed):
         raise invalid(where + "click_action." + needed[0])
-    needs = {1: ("big_title", "big_body"), 3: ("inbox_content",)}.get(notification.get("style", 0), ())
+    needs = {1: ("big_title", "big_body"), 3: ("inbox_content",)}.get(
+        notification.get("style", 0), ()
+    )
     _refuse(next((name for name in needs if not notification.get(name)), None), where)
     texts = [notification.get(name) or common.get(name) for name in ("title", "body")]
     if any(SENSITIVE in one for one in texts if one):
         raise VendorError("80100016", "The message contains sensitive information.")
 
 
-def check_v3(body: Mapping[str, Any], push_type: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def check_v3(
+    body: Mapping[str, Any], push_type: int
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Refuses what breaks a rule of v3; returns (payload.notification or empty, pushOptions)."""
     payload, options = body.get("payload"), body.get("pushOptions", {})
     if not isinstance(payload, dict) or not isinstance(options, dict):
@@ -174,7 +238,9 @@ def check_v3(body: Mapping[str, Any], push_type: int) -> tuple[Mapping[str, Any]
     _refuse(wrong(options, _V3_OPTIONS), "pushOptions.")
     ttl = options.get("ttl", 1)
     if ttl <= 0:
-        raise VendorError("80100004", "The message expiration time is earlier than the current time.", 400)
+        raise VendorError(
+            "80100004", "The message expiration time is earlier than the current time.", 400
+        )
     if ttl > TTL_S_MAX or (options.get("collapseKey") is not None and push_type not in (0, 2)):
         raise invalid("pushOptions")
     if push_type != 0:
@@ -184,7 +250,10 @@ def check_v3(body: Mapping[str, Any], push_type: int) -> tuple[Mapping[str, Any]
     notification = payload.get("notification")
     if not isinstance(notification, dict):
         raise VendorError("80100003", "Incorrect message structure.", 400)
-    _refuse(wrong(notification, _V3_NOTIFICATION, ("category", "title", "body", "clickAction")), "payload.notification.")
+    _refuse(
+        wrong(notification, _V3_NOTIFICATION, ("category", "title", "body", "clickAction")),
+        "payload.notification.",
+    )
     click = notification["clickAction"]
     if click["actionType"] == 1 and not (click.get("action") or click.get("uri")):
         raise invalid("payload.notification.clickAction.action")

@@ -1,4 +1,6 @@
-"""Signed JWTs as Apple and Google take them: compact form, read without trust, the signature checked where a public key is known."""
+"""Signed JWTs as Apple and Google take them: compact form, read without trust, the signature
+checked where a public key is known.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Jwt:
 
 
 def read(text: str) -> Jwt:
-    """ValueError for anything that is not three parts of base64url without padding, the first two JSON objects."""
+    """ValueError for anything that is not three parts of base64url without padding, the first two
+    JSON objects.
+    """
     parts = text.split(".")
     if len(parts) != 3:
         raise ValueError("a JWT has three parts")
@@ -48,9 +52,15 @@ def _bytes(part: str) -> bytes:
 
 
 def public_key(pem: str) -> PublicKey:
-    """Of a PEM public key or certificate. ValueError when it is neither, or of a kind no vendor takes."""
+    """Of a PEM public key or certificate. ValueError when it is neither, or of a kind no vendor
+    takes.
+    """
     data = pem.encode()
-    key = x509.load_pem_x509_certificate(data).public_key() if b"BEGIN CERTIFICATE" in data else load_pem_public_key(data)
+    key = (
+        x509.load_pem_x509_certificate(data).public_key()
+        if b"BEGIN CERTIFICATE" in data
+        else load_pem_public_key(data)
+    )
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey)):
         raise ValueError("public_key_pem: neither EC nor RSA")  # noqa: TRY004
     return key
@@ -64,7 +74,10 @@ def signature_holds(jwt: Jwt, key: PublicKey) -> bool:
         else:
             if len(jwt.signature) != 64:
                 return False
-            r, s = int.from_bytes(jwt.signature[:32], "big"), int.from_bytes(jwt.signature[32:], "big")
+            r, s = (
+                int.from_bytes(jwt.signature[:32], "big"),
+                int.from_bytes(jwt.signature[32:], "big"),
+            )
             key.verify(encode_dss_signature(r, s), jwt.signed, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         return False

@@ -6,10 +6,12 @@ What a pushId's text makes of it (codes inside `value`; whoever is not named the
     fail    501, twice a push              busy    518, once a push
     other characters than [0-9A-Za-z_.:-]: 110003
 
-Accounts: {account: appId, secret, rights [meizu.private], callbacks [url], package}. Every call is signed; a registered secret is
-verified, of others only the form of `sign` is, and app ids that begin with 999 or `wrong` get 1006. With `callbacks` registered
-a message with another callback fails (1005). With `package`, other restrictedPackageNames get 110031.
-A push is told from its repeat by extra["callback.param"]; without one the record's id is null (notifyKey is a collapse key).
+Accounts: {account: appId, secret, rights [meizu.private], callbacks [url], package}. Every call is
+signed; a registered secret is verified, of others only the form of `sign` is, and app ids that
+begin with 999 or `wrong` get 1006. With `callbacks` registered a message with another callback
+fails (1005). With `package`, other restrictedPackageNames get 110031.
+A push is told from its repeat by extra["callback.param"]; without one the record's id is null
+(notifyKey is a collapse key).
 """
 
 from __future__ import annotations
@@ -23,7 +25,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from simulators.base import Record, VendorCall, VendorReply
-from simulators.rules import either, integer, one_of, parsed, pattern, shape, text, text_bytes, url, wrong
+from simulators.rules import (
+    either,
+    integer,
+    one_of,
+    parsed,
+    pattern,
+    shape,
+    text,
+    text_bytes,
+    url,
+    wrong,
+)
 from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
 
 PUSH_IDS_MAX = 100
@@ -34,7 +47,8 @@ FOLD_WINDOW_S = 60
 _ROOT = "/garcia/api/server/"
 _DAILY = "push/statistics/dailyPushStatics"  # the page says GET, the SDK sends POST (section 1)
 _TYPE = one_of(0, 1)
-#: Meizu's page and its own SDK (JavaSdk 1.2.13) disagree: ints or booleans, unset texts absent or empty (section 3).
+#: Meizu's page and its own SDK (JavaSdk 1.2.13) disagree: ints or booleans, unset texts absent or
+#: empty (section 3).
 _SWITCH = one_of(0, 1, True, False)
 _UNSET = one_of("")
 _TIME = either(_UNSET, pattern(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"))
@@ -46,7 +60,11 @@ _PARTS = {
         "title": text(32, 1),
         "content": text(100, 1),
     },
-    "noticeExpandInfo": {"noticeExpandType": one_of(0, 1, 2), "noticeExpandContent": text(), "noticeExpandImgUrl": text()},
+    "noticeExpandInfo": {
+        "noticeExpandType": one_of(0, 1, 2),
+        "noticeExpandContent": text(),
+        "noticeExpandImgUrl": text(),
+    },
     "clickTypeInfo": {
         "clickType": integer(0, 3),
         "activity": text(),
@@ -74,8 +92,13 @@ _PARTS = {
 
 
 def signature(parameters: Mapping[str, str], secret: str) -> str:
-    """md5 hex over name=value of all parameters but `sign`, by name, raw values, and then the secret. Source: section 2."""
-    base = "".join(f"{name}={parameters[name]}" for name in sorted(parameters) if name != "sign") + secret
+    """md5 hex over name=value of all parameters but `sign`, by name, raw values, and then the
+    secret. Source: section 2.
+    """
+    base = (
+        "".join(f"{name}={parameters[name]}" for name in sorted(parameters) if name != "sign")
+        + secret
+    )
     return hashlib.md5(base.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -110,7 +133,12 @@ class Meizu(ChinaSimulator):
     vendor = "meizu"
     endpoints = ("MEIZU",)
     RATE_OF = "requests"
-    LIMITS: ClassVar = {"per_second": 200, "daily": 0, "public_device_daily": 3, "device_per_minute": 5}
+    LIMITS: ClassVar = {
+        "per_second": 200,
+        "daily": 0,
+        "public_device_daily": 3,
+        "device_per_minute": 5,
+    }
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
@@ -127,7 +155,9 @@ class Meizu(ChinaSimulator):
     def refusal(self, error: VendorError) -> VendorReply:
         if error.status != 200:
             return VendorReply(error.status, error.words.encode(), {"content-type": "text/plain"})
-        return VendorReply.json(200, {"code": error.code, "message": error.words, "value": "", "redirect": ""})
+        return VendorReply.json(
+            200, {"code": error.code, "message": error.words, "value": "", "redirect": ""}
+        )
 
     def answer(self, call: VendorCall) -> VendorReply:
         posts = {
@@ -140,16 +170,25 @@ class Meizu(ChinaSimulator):
             "push/task/varnished/pushByPushId": self._push_task,
             "push/pushTask/cancel": self._cancel,
         }
-        gets = {"push/statistics/getTaskStatistics": self._task_statistics, _DAILY: self._daily_statistics}
+        gets = {
+            "push/statistics/getTaskStatistics": self._task_statistics,
+            _DAILY: self._daily_statistics,
+        }
         action = call.path.removeprefix(_ROOT)
-        if not call.path.startswith(_ROOT) or (action not in posts and action not in gets and "unvarnished/" not in action):
+        if not call.path.startswith(_ROOT) or (
+            action not in posts and action not in gets and "unvarnished/" not in action
+        ):
             raise VendorError("404", "not found", 404)
         methods = ("GET", "POST") if action == _DAILY else ("GET",) if action in gets else ("POST",)
         if call.method not in methods:
             raise VendorError("405", "method not allowed", 405)
         try:
             raw = call.query if call.method == "GET" else call.body.decode()
-            form = dict(urllib.parse.parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100))
+            form = dict(
+                urllib.parse.parse_qsl(
+                    raw, keep_blank_values=True, errors="strict", max_num_fields=100
+                )
+            )
         except ValueError as error:
             raise _no("not UTF-8, or not a form") from error
         account = self._account_of(form)
@@ -169,7 +208,9 @@ class Meizu(ChinaSimulator):
         if account.secret is not None:
             good = sign == signature(form, account.secret)
         else:
-            good = bool(re.fullmatch("[0-9a-f]{32}", sign)) and not app_id.startswith(("999", "wrong"))
+            good = bool(re.fullmatch("[0-9a-f]{32}", sign)) and not app_id.startswith(
+                ("999", "wrong")
+            )
         if not good:
             raise VendorError("1006", "签名认证失败")
         return account
@@ -192,7 +233,9 @@ class Meizu(ChinaSimulator):
         return self._push_task(account, {**form, "pushIds": form.get("alias", "")})
 
     def _push_to_all(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
-        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
+        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing
+        is recorded.
+        """
         if form.get("pushType", "0") != "0":
             raise VendorError("110053", "透传消息限制")
         self.gate(account)
@@ -209,19 +252,28 @@ class Meizu(ChinaSimulator):
         if account.details.get("package") not in (None, *names.split(",")):
             raise VendorError("110031", "包名不合法")
 
-    def _message(self, account: VendorAccount, form: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
+    def _message(
+        self, account: VendorAccount, form: Mapping[str, str]
+    ) -> tuple[dict[str, Any], bool]:
         """(messageJson, whether it travels as private)."""
         if not form.get("messageJson"):
             raise VendorError("110004", "参数不能为空")
         message = _check(parsed(form["messageJson"]))
-        known, callback = account.details.get("callbacks"), (message.get("extra") or {}).get("callback")
+        known, callback = (
+            account.details.get("callbacks"),
+            (message.get("extra") or {}).get("callback"),
+        )
         if known is not None and callback is not None and callback not in known:
             raise _no("extra.callback is not registered")
         bar = message["noticeBarInfo"]
-        private = self.classed(account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"])
+        private = self.classed(
+            account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"]
+        )
         return message, private
 
-    def _push(self, account: VendorAccount, form: Mapping[str, str], no_token: str = "110002") -> VendorReply:
+    def _push(
+        self, account: VendorAccount, form: Mapping[str, str], no_token: str = "110002"
+    ) -> VendorReply:
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
         self._packages(account, form)
@@ -239,7 +291,9 @@ class Meizu(ChinaSimulator):
     ) -> VendorReply:
         push_id = (message.get("extra") or {}).get("callback.param")
         sending = VendorSending(account, self.requests, len(push_ids), private, message, push_id)
-        if self.switched("over_quota") or not self.days.take(self.limits["daily"], len(push_ids), account.id, "all"):
+        if self.switched("over_quota") or not self.days.take(
+            self.limits["daily"], len(push_ids), account.id, "all"
+        ):
             raise VendorError("110019", "推送消息数已达当天最大限制")
         value: dict[str, list[str]] = {}
         reached = []
@@ -251,7 +305,15 @@ class Meizu(ChinaSimulator):
                 self.accept(sending, token)
                 reached.append(token)
         counters = self._counters.setdefault(
-            message_id, {"targetNo": 0, "validNo": 0, "pushedNo": 0, "acceptNo": 0, "displayNo": 0, "clickNo": 0}
+            message_id,
+            {
+                "targetNo": 0,
+                "validNo": 0,
+                "pushedNo": 0,
+                "acceptNo": 0,
+                "displayNo": 0,
+                "clickNo": 0,
+            },
         )
         counters["targetNo"] += len(push_ids)
         for name in ("validNo", "pushedNo", "acceptNo"):
@@ -259,7 +321,9 @@ class Meizu(ChinaSimulator):
         if len(self._counters) > TASKS_MAX:
             self._counters.pop(next(iter(self._counters)))
         self._receipts(message, reached, message_id)
-        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "msgId": message_id})
+        return VendorReply.json(
+            200, {"code": "200", "message": "", "value": value, "msgId": message_id}
+        )
 
     def _code(self, sending: VendorSending, token: str, no_token: str) -> str:
         """Why this target is not reached; "" when it is."""
@@ -285,7 +349,11 @@ class Meizu(ChinaSimulator):
         """False when the device got its fill of this app within a minute."""
         limit, now = self.limits["device_per_minute"], time.monotonic()
         if len(self._minutes) > 100_000:
-            self._minutes = {key: times for key, times in self._minutes.items() if now - times[-1] < FOLD_WINDOW_S}
+            self._minutes = {
+                key: times
+                for key, times in self._minutes.items()
+                if now - times[-1] < FOLD_WINDOW_S
+            }
         times = [at for at in self._minutes.get((account, token), ()) if now - at < FOLD_WINDOW_S]
         fits = not limit or len(times) < limit
         if fits:
@@ -316,15 +384,23 @@ class Meizu(ChinaSimulator):
         """A task's receipts are not told: those are for the calls without a task."""
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
-        message = {name: value for name, value in self._task_message(account, form).items() if name != "extra"}
+        message = {
+            name: value
+            for name, value in self._task_message(account, form).items()
+            if name != "extra"
+        }
         bar = message["noticeBarInfo"]
-        private = self.classed(account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"])
+        private = self.classed(
+            account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"]
+        )
         return self._deliver(account, message, private, push_ids, form["taskId"])
 
     def _cancel(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         self._task_message(account, form)
         del self._tasks[form["taskId"]]
-        return VendorReply.json(200, {"code": "200", "message": "", "value": {"result": True}, "redirect": ""})
+        return VendorReply.json(
+            200, {"code": "200", "message": "", "value": {"result": True}, "redirect": ""}
+        )
 
     def _task_statistics(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         task = form.get("taskId", "")
@@ -346,9 +422,19 @@ class Meizu(ChinaSimulator):
         extra = message.get("extra") or {}
         if not extra.get("callback") or not tokens or extra.get("callback.type", "3") == "2":
             return
-        told = {f"{message_id}-1": {"param": extra.get("callback.param", ""), "type": 1, "targets": tokens}}
-        body = urllib.parse.urlencode({"cb": json.dumps(told, separators=(",", ":")), "access_token": "simulated"}).encode()
-        self.send_receipt(extra["callback"], body, {"content-type": "application/x-www-form-urlencoded"})
+        told = {
+            f"{message_id}-1": {
+                "param": extra.get("callback.param", ""),
+                "type": 1,
+                "targets": tokens,
+            }
+        }
+        body = urllib.parse.urlencode(
+            {"cb": json.dumps(told, separators=(",", ":")), "access_token": "simulated"}
+        ).encode()
+        self.send_receipt(
+            extra["callback"], body, {"content-type": "application/x-www-form-urlencoded"}
+        )
 
 
 def make(record: Record) -> Meizu:

@@ -1,4 +1,6 @@
-"""How the fault switches are carried out: which request is hit by which fault, and what that does to its answer. No sockets here."""
+"""How the fault switches are carried out: which request is hit by which fault, and what that does
+to its answer. No sockets here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from weakref import WeakKeyDictionary
 from simulators.base import Faults, Simulator, VendorCall, VendorReply, control
 
 PADDING = b" " * (1 << 20)  # white space, so that a patient JSON reader still reads the answer
-GARBAGE = b"<html><head><title>502 Bad Gateway</title></head><body>a proxy that nobody knew of</body></html>"
+GARBAGE = (
+    b"<html><head><title>502 Bad Gateway</title></head><body>a proxy that nobody knew "
+    b"of</body></html>"
+)
 DRIP_S = 0.01  # between two bytes of a slow answer
 
 Kind = Literal["answer", "silent", "reset", "refuse", "status", "garbage", "empty", "huge"]
@@ -44,7 +49,9 @@ GONE = Fate("reset")
 
 
 class Shares:
-    """The running counts behind the shares of `Faults`, one per simulator however many ports it has."""
+    """The running counts behind the shares of `Faults`, one per simulator however many ports it
+    has.
+    """
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -53,14 +60,18 @@ class Shares:
         self._hits: dict[str, int] = {}
 
     def changed(self) -> None:
-        """The switches were set anew: count from zero, and let the ports look at `down` and `max_streams`."""
+        """The switches were set anew: count from zero, and let the ports look at `down` and
+        `max_streams`.
+        """
         self._seen.clear()
         self._hits.clear()
         for watcher in self.watchers:
             watcher()
 
     def hit(self, name: str, share: float) -> bool:
-        """Whether this request is one of the share (0..1): 0.25 is every fourth. Ends after `only_first` hits."""
+        """Whether this request is one of the share (0..1): 0.25 is every fourth. Ends after
+        `only_first` hits.
+        """
         hits = self._hits.get(name, 0)
         if share <= 0 or (self.faults.only_first and hits >= self.faults.only_first):
             return False
@@ -88,7 +99,9 @@ _SHARES: WeakKeyDictionary[Simulator, Shares] = WeakKeyDictionary()
 
 
 def shares_of(simulator: Simulator) -> Shares:
-    """The one set of counts of a simulator, whichever of its ports asks: a change at one of them starts all anew."""
+    """The one set of counts of a simulator, whichever of its ports asks: a change at one of them
+    starts all anew.
+    """
     own = getattr(simulator, "shares", None)
     if isinstance(own, Shares):
         return own
@@ -96,7 +109,9 @@ def shares_of(simulator: Simulator) -> Shares:
 
 
 def side_door(simulator: Simulator, shares: Shares, call: VendorCall) -> VendorReply | None:
-    """`/_sim/…` of base.control, and after a change of the faults the counts start again; None for the vendor's own calls."""
+    """`/_sim/…` of base.control, and after a change of the faults the counts start again; None for
+    the vendor's own calls.
+    """
     reply = control(simulator, call)
     if reply is not None and call.path == "/_sim/faults":
         shares.changed()
@@ -107,7 +122,9 @@ def side_door(simulator: Simulator, shares: Shares, call: VendorCall) -> VendorR
 
 
 def answer(simulator: Simulator, call: VendorCall, fate: Fate) -> VendorReply:
-    """What goes back for a call that is answered at all. Only here is anything done, so nothing is recorded that was never answered."""
+    """What goes back for a call that is answered at all. Only here is anything done, so nothing is
+    recorded that was never answered.
+    """
     faults = simulator.faults
     if fate.kind == "status":
         simulator.record.count(f"fault {faults.status}")
@@ -117,7 +134,11 @@ def answer(simulator: Simulator, call: VendorCall, fate: Fate) -> VendorReply:
     if fate.kind == "garbage":
         return VendorReply(reply.status, GARBAGE, {"content-type": "text/html"})
     if fate.kind == "empty":
-        return VendorReply(reply.status, b"", {name: value for name, value in reply.headers.items() if name != "content-type"})
+        return VendorReply(
+            reply.status,
+            b"",
+            {name: value for name, value in reply.headers.items() if name != "content-type"},
+        )
     if fate.kind == "huge":
         return VendorReply(reply.status, reply.body + PADDING, reply.headers)
     return reply
@@ -127,6 +148,8 @@ def _handled(simulator: Simulator, call: VendorCall) -> VendorReply:
     try:
         return simulator.handle(call)
     except Exception:
-        traceback.print_exc(file=sys.stderr)  # a mistake of the simulator itself: seen, and never a dead connection
+        traceback.print_exc(
+            file=sys.stderr
+        )  # a mistake of the simulator itself: seen, and never a dead connection
         simulator.record.count("simulator_error")
         return VendorReply(500, b"the simulator failed")

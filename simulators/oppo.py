@@ -2,16 +2,21 @@
 
 What a registration id's first hex digits (after the region prefix) make of it:
 
-    dead     10000 at once, as an id of a wrong form gets (unicast: the whole answer; batch: its entry)
-    d1ed     accepted; receipt `regid_invalid`, and named by feedback/fetch_invalid_regidList: a dead one of the right form
-    fa11     -1 (service unavailable), twice a push
+    dead     10000 at once, as an id of a wrong form gets (unicast: the whole answer; batch: its
+    entry)
+    d1ed     accepted; receipt `regid_invalid`, and named by feedback/fetch_invalid_regidList: a
+    dead one of the right form fa11     -1 (service unavailable), twice a push
     b05e     55 (called too often), once a push
 
-Accounts: {account: AppKey, secret: MasterSecret, app_id?, rights [oppo.private, oppo.strong], template_required: bool, templates: [id]}.
-A registered secret is verified; of others only the form of `sign` is, and AppKeys that begin with `wrong` or 999 get 16.
-One app_message_id twice at the same target is accepted, recorded with `duplicate: true`, and shown once.
-Content & marketing: 33 over the app's daily total; over the device's cap accepted and dropped (receipt `user_daily_limit`).
-Receipts: one POST a request, to call_back_url (registration-id targets only), or to the settings' url.
+Accounts: {account: AppKey, secret: MasterSecret, app_id?, rights [oppo.private, oppo.strong],
+template_required: bool, templates: [id]}. A registered secret is verified; of others only the form
+of `sign` is, and AppKeys that begin with `wrong` or 999 get 16.
+One app_message_id twice at the same target is accepted, recorded with `duplicate: true`, and shown
+once.
+Content & marketing: 33 over the app's daily total; over the device's cap accepted and dropped
+(receipt `user_daily_limit`).
+Receipts: one POST a request, to call_back_url (registration-id targets only), or to the settings'
+url.
 """
 
 from __future__ import annotations
@@ -26,14 +31,27 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from simulators.base import Record, VendorCall, VendorReply
-from simulators.rules import INT32_MAX, boolean, integer, json_object_text, listing, one_of, parsed, shape, text, url, wrong
+from simulators.rules import (
+    INT32_MAX,
+    boolean,
+    integer,
+    json_object_text,
+    listing,
+    one_of,
+    parsed,
+    shape,
+    text,
+    url,
+    wrong,
+)
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
 BATCH_MAX = 1000
 SHOW_TTL_S_MAX = {True: 86_400, False: 43_200}  # private, public
-#: By style. For style 1 the page and the SDK disagree (50 or 200), for style 2 too (128 or 500): a simulator takes the larger (section 3).
+#: By style. For style 1 the page and the SDK disagree (50 or 200), for style 2 too (128 or 500): a
+#: simulator takes the larger (section 3).
 CONTENT_CHARS_MAX = {1: 200, 2: 500, 3: 50}
 INVALID_MAX = 10_000
 
@@ -41,7 +59,9 @@ PRIVATE = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSC
 PUBLIC = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
 STRONG_ALERT = 16
 
-_REGID = re.compile(r"(?:(?:[0-9A-Za-z]{2,10}_)?(?:[A-Z]{2}|EUEX)_)?([0-9a-fA-F]{32})|([0-9a-fA-F]{24})")  # or an old id (section 1)
+_REGID = re.compile(
+    r"(?:(?:[0-9A-Za-z]{2,10}_)?(?:[A-Z]{2}|EUEX)_)?([0-9a-fA-F]{32})|([0-9a-fA-F]{24})"
+)  # or an old id (section 1)
 _FATES = {"dead": "dead", "d1ed": "gone", "fa11": "fail", "b05e": "busy"}
 
 _NOTIFICATION = {
@@ -73,7 +93,12 @@ _NOTIFICATION = {
     "call_back_parameter": text(100),
     "auditResponse": shape({}),
 }
-_MESSAGE = {"target_type": one_of(2, 5), "target_value": text(), "verify_registration_id": boolean, "notification": shape({})}
+_MESSAGE = {
+    "target_type": one_of(2, 5),
+    "target_value": text(),
+    "verify_registration_id": boolean,
+    "notification": shape({}),
+}
 
 
 def _regid_hex(token: str) -> str | None:
@@ -93,7 +118,12 @@ def _check(notification: Mapping[str, Any], private: bool) -> None:
         raise VendorError(41, "invalid argument: content")
     if notification.get("show_ttl", 0) > SHOW_TTL_S_MAX[private]:
         raise VendorError(41, "invalid argument: show_ttl")
-    needed = {1: "click_action_activity", 4: "click_action_activity", 2: "click_action_url", 5: "click_action_url"}
+    needed = {
+        1: "click_action_activity",
+        4: "click_action_activity",
+        2: "click_action_url",
+        5: "click_action_url",
+    }
     missing = needed.get(notification.get("click_action_type", 0))
     if missing and not notification.get(missing):
         raise VendorError(40, f"required argument is missing: {missing}")
@@ -134,14 +164,21 @@ class Oppo(ChinaSimulator):
             "message/notification/save_message_content": self._save,
             "message/notification/broadcast": self._broadcast,
         }
-        gets = {"feedback/fetch_invalid_regidList": self._fetch_invalid, "feedback/fetch_push_permit": self._fetch_permit}
+        gets = {
+            "feedback/fetch_invalid_regidList": self._fetch_invalid,
+            "feedback/fetch_push_permit": self._fetch_permit,
+        }
         if action not in posts and action not in gets:
             raise VendorError(20, "unknown method")
         if call.method != ("POST" if action in posts else "GET"):
             raise VendorError(12, "HTTP method not allowed")
         try:
             raw = call.body.decode() if action in posts else call.query
-            form = dict(urllib.parse.parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=1000))
+            form = dict(
+                urllib.parse.parse_qsl(
+                    raw, keep_blank_values=True, errors="strict", max_num_fields=1000
+                )
+            )
         except ValueError as error:
             raise VendorError(25, "not UTF-8, or not a form") from error
         return (posts.get(action) or gets[action])(form)
@@ -156,13 +193,18 @@ class Oppo(ChinaSimulator):
         key, stamp = form["app_key"], form["timestamp"]
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", key):
             raise VendorError(14, "invalid app_key")
-        if not re.fullmatch(r"\d{13}", stamp) or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS:
+        if (
+            not re.fullmatch(r"\d{13}", stamp)
+            or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS
+        ):
             raise VendorError(19, "invalid timestamp")
         secret = self.account(key).secret
         if secret is not None:
             good = form["sign"] == hashlib.sha256(f"{key}{stamp}{secret}".encode()).hexdigest()
         else:
-            good = bool(re.fullmatch("[0-9a-f]{64}", form["sign"])) and not key.startswith(("wrong", "999"))
+            good = bool(re.fullmatch("[0-9a-f]{64}", form["sign"])) and not key.startswith(
+                ("wrong", "999")
+            )
         if not good:
             raise VendorError(16, "invalid signature")
         token = self.access.give(key, secrets.token_hex(12))
@@ -217,9 +259,17 @@ class Oppo(ChinaSimulator):
 
     def _class(self, account: VendorAccount, notification: Mapping[str, Any]) -> bool:
         category, level = notification.get("category"), notification.get("notify_level")
-        if (category is not None and category not in PRIVATE | PUBLIC) or (level is not None and category is None):
+        if (category is not None and category not in PRIVATE | PUBLIC) or (
+            level is not None and category is None
+        ):
             raise VendorError(67, "category error")
-        private = self.classed(account, category in PRIVATE, "oppo.private", notification["title"], notification["content"])
+        private = self.classed(
+            account,
+            category in PRIVATE,
+            "oppo.private",
+            notification["title"],
+            notification["content"],
+        )
         if level == STRONG_ALERT and (category != "IM" or not account.may("oppo.strong")):
             raise VendorError(67, "notify_level is not allowed")
         template = notification.get("private_msg_template_id")
@@ -230,12 +280,16 @@ class Oppo(ChinaSimulator):
         return private
 
     def _spend(self, sending: VendorSending, size: int) -> None:
-        fits = sending.private or self.days.take(self.limits["public_daily"], size, sending.account.id, "public")
+        fits = sending.private or self.days.take(
+            self.limits["public_daily"], size, sending.account.id, "public"
+        )
         if self.switched("over_quota") or not fits:
             raise VendorError(33, "daily message limit exceeded")
 
     def _reach(self, sending: VendorSending, token: str) -> str:
-        """Records the message, or refuses by what the registration id says. Returns the receipt's event type."""
+        """Records the message, or refuses by what the registration id says. Returns the receipt's
+        event type.
+        """
         fate = self.fate(token)
         if fate == "dead":
             raise VendorError(10000, "registration_id has a wrong format")
@@ -287,11 +341,18 @@ class Oppo(ChinaSimulator):
         return self._ok(entries)
 
     def _save(self, form: Mapping[str, str]) -> VendorReply:
-        """Stores a body for broadcast; all notification fields are flat form fields, so numbers come as text."""
+        """Stores a body for broadcast; all notification fields are flat form fields, so numbers
+        come as text.
+        """
         account = self._account_of(form)
         notification: dict[str, Any] = {}
         for name, value in form.items():
-            typed = parsed(value) if re.fullmatch(r"-?\d{1,18}|true|false", value) and name not in ("title", "content") else value
+            typed = (
+                parsed(value)
+                if re.fullmatch(r"-?\d{1,18}|true|false", value)
+                and name not in ("title", "content")
+                else value
+            )
             notification |= {} if name == "auth_token" else {name: typed}
         _check(notification, private=False)
         message_id = self._message_id(account)
@@ -307,14 +368,21 @@ class Oppo(ChinaSimulator):
         if owner != account.id:
             raise VendorError(31, "data does not exist: message_id")
         targets = [one for one in form.get("target_value", "").split(";") if one]
-        if form.get("target_type") == "1":  # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+        if (
+            form.get("target_type") == "1"
+        ):  # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
             self.gate(account)
             return self._ok({"message_id": form["message_id"], "task_id": secrets.token_hex(12)})
         if form.get("target_type") != "2" or not targets or len(targets) > BATCH_MAX:
             raise VendorError(41, "invalid argument: target_value")
         self.gate(account, len(targets))
         sending = VendorSending(
-            account, self.requests, len(targets), False, {"notification": notification}, notification.get("app_message_id")
+            account,
+            self.requests,
+            len(targets),
+            False,
+            {"notification": notification},
+            notification.get("app_message_id"),
         )
         self._spend(sending, len(targets))
         data: dict[str, Any] = {"message_id": form["message_id"], "task_id": secrets.token_hex(12)}
@@ -338,7 +406,9 @@ class Oppo(ChinaSimulator):
     def _fetch_permit(self, form: Mapping[str, str]) -> VendorReply:
         account = self._account_of(form)
         total = self.limits["public_daily"]
-        return self._ok({"total": total, "remain": max(0, total - self.days.used(account.id, "public"))})
+        return self._ok(
+            {"total": total, "remain": max(0, total - self.days.used(account.id, "public"))}
+        )
 
     # ---- section 8
 
@@ -351,12 +421,20 @@ class Oppo(ChinaSimulator):
             notification = sending.body["notification"]
             if sending.body["target_type"] != 2 or not notification.get("call_back_url"):
                 continue
-            item = {"messageId": message_id, "appId": str(sending.account.details.get("app_id", "30000001")), "taskId": message_id}
+            item = {
+                "messageId": message_id,
+                "appId": str(sending.account.details.get("app_id", "30000001")),
+                "taskId": message_id,
+            }
             item |= {"registrationIds": token, "eventTime": str(int(time.time() * 1000))}
             item |= {"param": notification.get("call_back_parameter", ""), "eventType": event}
             merged.setdefault(notification["call_back_url"], []).append(item)
         for address, items in merged.items():
-            self.send_receipt(address, json.dumps(items, separators=(",", ":")).encode(), {"content-type": "application/json"})
+            self.send_receipt(
+                address,
+                json.dumps(items, separators=(",", ":")).encode(),
+                {"content-type": "application/json"},
+            )
 
 
 def make(record: Record) -> Oppo:

@@ -1,4 +1,6 @@
-"""The vendors' receipts on their way back: posted after acceptance by a thread of its own, once, to loopback only."""
+"""The vendors' receipts on their way back: posted after acceptance by a thread of its own, once, to
+loopback only.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Receipts:
-    """post() never blocks: what can't be queued, reached or acknowledged is counted and forgotten. A vendor is no better."""
+    """post() never blocks: what can't be queued, reached or acknowledged is counted and forgotten.
+    A vendor is no better.
+    """
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -51,7 +55,11 @@ class Receipts:
             url, body, headers = self._queue.get()
             request = urllib.request.Request(url, body, dict(headers), method="POST")
             try:
-                with urllib.request.urlopen(request, timeout=POST_S_MAX, context=self._context) as answer:
-                    self._record.count("receipts_acknowledged" if answer.status == 200 else "receipts_failed")
+                with urllib.request.urlopen(
+                    request, timeout=POST_S_MAX, context=self._context
+                ) as answer:
+                    self._record.count(
+                        "receipts_acknowledged" if answer.status == 200 else "receipts_failed"
+                    )
             except (OSError, ValueError):
                 self._record.count("receipts_failed")

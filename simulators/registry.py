@@ -1,4 +1,6 @@
-"""Which simulators there are. A vendor's module is imported only when its simulator is made, and has a `make(record)`."""
+"""Which simulators there are. A vendor's module is imported only when its simulator is made, and
+has a `make(record)`.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,32 @@ class SimulatorEntry:
         return importlib.util.find_spec(f"simulators.{self.module}") is not None
 
     def make(self, record: Record) -> Any:
-        """The simulator. One that stands on several ports has `doors()`: endpoint name -> what to serve there."""
+        """The simulator. One that stands on several ports has `doors()`: endpoint name -> what to
+        serve there.
+        """
         return importlib.import_module(f"simulators.{self.module}").make(record)
 
 
 def _modules() -> list[str]:
-    """The modules beside this one that have a `make(record)`, unimported: one for each simulator."""
+    """The modules beside this one that have a `make(record)`, unimported: one for
+    each simulator.
+    """
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return [path.stem for path in files if path != Path(__file__) and re.search(r"^def make\(", path.read_text(), re.MULTILINE)]
+    return [
+        path.stem
+        for path in files
+        if path != Path(__file__) and re.search(r"^def make\(", path.read_text(), re.MULTILINE)
+    ]
 
 
-#: Vendor -> its simulator; HTTP/1.1 on one port unless it is named here. HarmonyOS's is Huawei's, who stands on the same host:
+#: Vendor -> its simulator; HTTP/1.1 on one port unless it is named here. HarmonyOS's is Huawei's,
+#: who stands on the same host:
 #: where all are started it is started once.
 SIMULATORS: dict[str, SimulatorEntry] = {
     **{vendor: SimulatorEntry(vendor, 1, Manners(http1_only=True)) for vendor in _modules()},
-    "apns": SimulatorEntry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
+    "apns": SimulatorEntry(
+        "apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)
+    ),
     "fcm": SimulatorEntry("fcm", 1, Manners(max_streams=100)),
     "harmony": SimulatorEntry("huawei", 1, Manners(http1_only=True)),
 }
@@ -47,7 +60,9 @@ SIMULATORS: dict[str, SimulatorEntry] = {
 
 def present() -> list[str]:
     """One for each simulator that is there."""
-    return [vendor for vendor, entry in SIMULATORS.items() if entry.present() and entry.module == vendor]
+    return [
+        vendor for vendor, entry in SIMULATORS.items() if entry.present() and entry.module == vendor
+    ]
 
 
 def doors(simulator: Any) -> list[tuple[tuple[str, ...], Simulator]]:

@@ -1,4 +1,6 @@
-"""Predicates for the field tables of the Chinese vendors' pages, and the one function that reads such a table."""
+"""Predicates for the field tables of the Chinese vendors' pages, and the one function that reads
+such a table.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,22 @@ INT32_MAX = 2_147_483_647
 
 def integer(low: int, high: int = INT32_MAX) -> Rule:
     """A JSON number without fraction; true and false are none."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return lambda value: (
+        isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    )
 
 
 def text(most: int | None = None, least: int = 0) -> Rule:
     """A string of so many Unicode code points."""
-    return lambda value: isinstance(value, str) and least <= len(value) and (most is None or len(value) <= most)
+    return lambda value: (
+        isinstance(value, str) and least <= len(value) and (most is None or len(value) <= most)
+    )
 
 
 def text_bytes(most: int, least: int = 0) -> Rule:
-    return lambda value: isinstance(value, str) and least <= len(value.encode("utf-8", "surrogatepass")) <= most
+    return lambda value: (
+        isinstance(value, str) and least <= len(value.encode("utf-8", "surrogatepass")) <= most
+    )
 
 
 def one_of(*allowed: Any) -> Rule:
@@ -54,7 +62,9 @@ def pattern(expression: str) -> Rule:
 
 
 def listing(rule: Rule, most: int, least: int = 0) -> Rule:
-    return lambda value: isinstance(value, list) and least <= len(value) <= most and all(rule(one) for one in value)
+    return lambda value: (
+        isinstance(value, list) and least <= len(value) <= most and all(rule(one) for one in value)
+    )
 
 
 def shape(fields: Mapping[str, Rule], required: tuple[str, ...] = ()) -> Rule:
@@ -67,8 +77,12 @@ def json_object_text(value: Any) -> bool:
     return isinstance(value, str) and isinstance(parsed(value), dict)
 
 
-def wrong(value: Mapping[str, Any], fields: Mapping[str, Rule], required: tuple[str, ...] = ()) -> str | None:
-    """A field that is missing or breaks its rule, in the order of the value; None when all is well. A null counts as absent."""
+def wrong(
+    value: Mapping[str, Any], fields: Mapping[str, Rule], required: tuple[str, ...] = ()
+) -> str | None:
+    """A field that is missing or breaks its rule, in the order of the value; None when all is well.
+    A null counts as absent.
+    """
     for name in required:
         if value.get(name) is None:
             return name
@@ -79,13 +93,18 @@ def wrong(value: Mapping[str, Any], fields: Mapping[str, Rule], required: tuple[
 
 
 def parsed(raw: str | bytes) -> Any:
-    """The JSON value; None when it is none, holds half a surrogate pair or a number that JSON has not (NaN).
+    """The JSON value; None when it is none, holds half a surrogate pair or a number that JSON has
+    not (NaN).
 
     Members that are null are left out: to all six vendors they count as absent.
     """
     try:
         text_ = raw.decode() if isinstance(raw, bytes) else raw
-        value = json.loads(text_, parse_constant=_no_number, object_hook=_without_nulls if "null" in text_ else None)
+        value = json.loads(
+            text_,
+            parse_constant=_no_number,
+            object_hook=_without_nulls if "null" in text_ else None,
+        )
         if "\\u" in text_:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can't be encoded
         return value

@@ -1,4 +1,6 @@
-"""One vendor's simulator as a process: its ports, its record, and the file that tells others where it is."""
+"""One vendor's simulator as a process: its ports, its record, and the file that tells others where
+it is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from simulators.registry import SIMULATORS, doors
 
 @dataclass(slots=True)
 class SimulatorRunning:
-    """endpoints: name -> URL. control: URL of the side door that stays open while the vendor is down."""
+    """endpoints: name -> URL. control: URL of the side door that stays open while the vendor is
+    down.
+    """
 
     vendor: str
     record: Path
@@ -46,8 +50,12 @@ class SimulatorRunning:
                 await ended
 
 
-async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 0) -> SimulatorRunning:
-    """Opens the vendor's ports from `port` on (0: free ones), inside this event loop. OSError when one is taken."""
+async def start(
+    vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 0
+) -> SimulatorRunning:
+    """Opens the vendor's ports from `port` on (0: free ones), inside this event loop. OSError when
+    one is taken.
+    """
     entry = SIMULATORS[vendor]
     ca_file = ensure_ca(folder / "ca")
     certificate, key = issue(folder / "ca", vendor)
@@ -55,9 +63,13 @@ async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 
     running = SimulatorRunning(vendor, record.path, ca_file, entry.make(record))
     try:
         for number, (endpoints, door) in enumerate(doors(running.simulator)):
-            serving = await serve_port(door, host, port + number if port else 0, certificate, key, manners=entry.manners)
+            serving = await serve_port(
+                door, host, port + number if port else 0, certificate, key, manners=entry.manners
+            )
             running.servings.append(serving)
-            running.endpoints.update(dict.fromkeys(endpoints, f"https://{_reachable(host)}:{serving.port}"))
+            running.endpoints.update(
+                dict.fromkeys(endpoints, f"https://{_reachable(host)}:{serving.port}")
+            )
         side = await serve_side_door(doors(running.simulator)[0][1], host)
     except BaseException:
         await running.close()
@@ -74,7 +86,9 @@ def _reachable(host: str) -> str:
 
 
 async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
-    """Until SIGTERM or SIGINT. Ready when `<folder>/<vendor>.json` is there and its line stands on stdout."""
+    """Until SIGTERM or SIGINT. Ready when `<folder>/<vendor>.json` is there and its line stands on
+    stdout.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,7 +100,9 @@ async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
     half = folder / f".{vendor}.json.{os.getpid()}"
     half.write_text(line + "\n")
     half.rename(told)
-    sys.stdout.write(line + "\n")  # one write: the other simulators' lines come through the same pipe
+    sys.stdout.write(
+        line + "\n"
+    )  # one write: the other simulators' lines come through the same pipe
     sys.stdout.flush()
     await stop.wait()
     told.unlink(missing_ok=True)

@@ -1,16 +1,26 @@
-"""What the six Chinese vendors' simulators share: accounts and rights, their calendar, rates, quotas, repeats, and how a token fares.
+"""What the six Chinese vendors' simulators share: accounts and rights, their calendar, rates,
+quotas, repeats, and how a token fares.
 
-The side door's own actions (`POST /_sim/<action>`, JSON), beside base.control's stats, record and faults:
+The side door's own actions (`POST /_sim/<action>`, JSON), beside base.control's stats, record and
+faults:
 
-accounts {account, secret?, rights?, ...}  registers an account (or {accounts: [...]}). rights: the private rights it has, as in
-                                           the contract (`huawei.im`, `vivo.system`, …); null or never given: all of them.
-                                           Further keys are the vendor's own, see the head of its file. GET lists without secrets.
-limits   {name: n, ...}                    changes limits of this vendor (0: none); GET gives them all
-guard    {ban: bool}                       true: the first misclassed message bans its account; false: forgives everybody.
+accounts {account, secret?, rights?, ...}  registers an account (or {accounts: [...]}). rights: the
+private rights it has, as in
+                                           the contract (`huawei.im`, `vivo.system`, …); null or
+                                           never given: all of them.
+                                           Further keys are the vendor's own, see the head of its
+                                           file. GET lists without secrets.
+limits   {name: n, ...}                    changes limits of this vendor (0: none); GET gives them
+all
+guard    {ban: bool}                       true: the first misclassed message bans its account;
+false: forgives everybody.
                                            `accounts` takes `ban` too
-clock    {now_ms: n} | {hour: 0-23}        sets the vendor's calendar (quota days, hours); {} goes back to the true time.
-                                           Signatures and the lives of access tokens always go by the true time
-receipts {on: bool, url?, ...}             receipts are posted; `url` is the one "of the console" and wins over the message's
+clock    {now_ms: n} | {hour: 0-23}        sets the vendor's calendar (quota days, hours); {} goes
+back to the true time.
+                                           Signatures and the lives of access tokens always go by
+                                           the true time
+receipts {on: bool, url?, ...}             receipts are posted; `url` is the one "of the console"
+and wins over the message's
 """
 
 from __future__ import annotations
@@ -34,7 +44,9 @@ TOKENS_MAX = 100_000
 
 
 class VendorError(Exception):
-    """The vendor's no: its code, its words, the HTTP status, and members of the answer beside them."""
+    """The vendor's no: its code, its words, the HTTP status, and members of the
+    answer beside them.
+    """
 
     def __init__(self, code: int | str, words: str = "", status: int = 200, **more: Any) -> None:
         super().__init__(f"{code} {words}")
@@ -42,7 +54,9 @@ class VendorError(Exception):
 
 
 class Switches(Faults):
-    """Faults that tell how often they were set: counts of hits begin anew each time, through whichever door it came."""
+    """Faults that tell how often they were set: counts of hits begin anew each time, through
+    whichever door it came.
+    """
 
     changes = 0
 
@@ -90,10 +104,14 @@ class Calendar:
         now_ms = int(time.time() * 1000)
         if "hour" in wanted:
             hour = int(wanted["hour"])
-            there = datetime.datetime.fromtimestamp(now_ms / 1000, SHANGHAI).replace(hour=hour, minute=0, second=0, microsecond=0)
+            there = datetime.datetime.fromtimestamp(now_ms / 1000, SHANGHAI).replace(
+                hour=hour, minute=0, second=0, microsecond=0
+            )
             self._ahead_ms = int(there.timestamp() * 1000) - now_ms
         else:
-            self._ahead_ms = int(wanted["now_ms"]) - now_ms if wanted.get("now_ms") is not None else 0
+            self._ahead_ms = (
+                int(wanted["now_ms"]) - now_ms if wanted.get("now_ms") is not None else 0
+            )
 
     def now_ms(self) -> int:
         return int(time.time() * 1000) + self._ahead_ms
@@ -172,7 +190,9 @@ class IssuedTokens:
 
 
 class ChinaSimulator:
-    """One vendor of the six. A file of its own says what is refused (`answer`), and shapes the refusals (`refusal`)."""
+    """One vendor of the six. A file of its own says what is refused (`answer`), and shapes the
+    refusals (`refusal`).
+    """
 
     vendor: str = ""
     endpoints: tuple[str, ...] = ()
@@ -216,7 +236,9 @@ class ChinaSimulator:
 
     def fate(self, token: str) -> str:
         """How a token fares: `dead`, `quiet`, `fail`, `busy`, `norig`, or "" when all is well."""
-        return next((word for word in ("dead", "quiet", "fail", "busy", "norig") if word in token), "")
+        return next(
+            (word for word in ("dead", "quiet", "fail", "busy", "norig") if word in token), ""
+        )
 
     # ---- the Simulator
 
@@ -237,7 +259,12 @@ class ChinaSimulator:
         if action == "accounts":
             for one in wanted.get("accounts", [wanted] if wanted else []):
                 self.register(one)
-            return {"accounts": [{"account": a.id, "rights": None if a.rights is None else sorted(a.rights)} for a in self._registered()]}
+            return {
+                "accounts": [
+                    {"account": a.id, "rights": None if a.rights is None else sorted(a.rights)}
+                    for a in self._registered()
+                ]
+            }
         if action == "limits":
             for name, value in wanted.items():
                 if name not in self.limits:
@@ -249,11 +276,18 @@ class ChinaSimulator:
             return {"ban": self.ban}
         if action == "clock":
             self.calendar.set(wanted)
-            return {"now_ms": self.calendar.now_ms(), "day": self.calendar.day(), "hour": self.calendar.hour()}
+            return {
+                "now_ms": self.calendar.now_ms(),
+                "day": self.calendar.day(),
+                "hour": self.calendar.hour(),
+            }
         if action == "receipts":
             self.receipt_settings.update(wanted)
             return {"on": bool(self.receipt_settings["on"])}
-        raise ValueError(f"no such action: {action}; there are accounts, limits, guard, clock, receipts, faults, stats, record")
+        raise ValueError(
+            f"no such action: {action}; there are accounts, limits, guard, clock, receipts, "
+            "faults, stats, record"
+        )
 
     def _registered(self) -> Iterable[VendorAccount]:
         return [account for account in self.accounts.values() if account.registered]
@@ -268,7 +302,13 @@ class ChinaSimulator:
             account.rights = None if wanted["rights"] is None else frozenset(wanted["rights"])
         if "ban" in wanted:
             self._guard(bool(wanted["ban"]))
-        account.details.update({key: value for key, value in wanted.items() if key not in ("account", "secret", "rights", "ban")})
+        account.details.update(
+            {
+                key: value
+                for key, value in wanted.items()
+                if key not in ("account", "secret", "rights", "ban")
+            }
+        )
         return account
 
     def _guard(self, ban: bool) -> None:
@@ -286,7 +326,9 @@ class ChinaSimulator:
         return self.accounts[account_id]
 
     def switched(self, name: str) -> bool:
-        """Whether the switch `over_quota` or `over_rate` is on, and has not had its `only_first` hits."""
+        """Whether the switch `over_quota` or `over_rate` is on, and has not had its `only_first`
+        hits.
+        """
         if not getattr(self.faults, name):
             return False
         changes, strikes = self._strikes.get(name, (-1, 0))
@@ -296,7 +338,9 @@ class ChinaSimulator:
         return not self.faults.only_first or strikes <= self.faults.only_first
 
     def gate(self, account: VendorAccount, targets: int = 1) -> None:
-        """Counts a send that arrived, and refuses it when the account is banned or too fast. Seconds are the clock's own."""
+        """Counts a send that arrived, and refuses it when the account is banned or too fast.
+        Seconds are the clock's own.
+        """
         now = int(time.time())
         window = self._windows.setdefault(account.id, [now, 0, 0])
         if window[0] != now:
@@ -317,7 +361,9 @@ class ChinaSimulator:
         self.record.counts[name] = max(self.record.counts.get(name, 0), value)
 
     def classed(self, account: VendorAccount, claimed: bool, right: str, *texts: Any) -> bool:
-        """Whether a message that claims a private class travels as one. The vendor's penalty when it is misclassed and `ban` is on."""
+        """Whether a message that claims a private class travels as one. The vendor's penalty when
+        it is misclassed and `ban` is on.
+        """
         if not claimed:
             return False
         allowed = account.may(right)
@@ -335,7 +381,9 @@ class ChinaSimulator:
         return self._tries.add("try", token, push_id) < tries
 
     def stumbles(self, tokens: Iterable[str], push_id: str | None) -> str:
-        """For vendors that can't name one token of many: `fail` or `busy` when the whole request is to suffer for one of them."""
+        """For vendors that can't name one token of many: `fail` or `busy` when the whole request is
+        to suffer for one of them.
+        """
         found = ""
         for token in tokens:
             fate = self.fate(token)
@@ -359,7 +407,9 @@ class ChinaSimulator:
             **sending.more,
             **more,
         }
-        if sending.push_id is not None and self._seen.add(line["vendor"], sending.account.id, sending.push_id, token):
+        if sending.push_id is not None and self._seen.add(
+            line["vendor"], sending.account.id, sending.push_id, token
+        ):
             line["duplicate"] = True
             self.record.count("doubled")
         if "dropped" in line:

@@ -3,14 +3,17 @@
 What a regId's text makes of it:
 
     dead     10302 with invalidUser status 1; in a list: invalidUsers status 1
-    quiet    10302 with invalidUser status 2 (switched off, uninstalled); in a list: invalidUsers status 2
+    quiet    10302 with invalidUser status 2 (switched off, uninstalled); in a list: invalidUsers
+    status 2
     fail     HTTP 500, the first two times that token is sent to
     busy     10072, once a push
 
-Accounts: {account: appId, app_key, secret, rights [vivo.system], test_devices [regId]}. A registered secret is verified; of
-others only the form of `sign` is, and app ids that begin with 999 and app keys that begin with `wrong` get 10206.
+Accounts: {account: appId, app_key, secret, rights [vivo.system], test_devices [regId]}. A
+registered secret is verified; of others only the form of `sign` is, and app ids that begin with 999
+and app keys that begin with `wrong` get 10206.
 Hours and days are Asia/Shanghai of the simulated calendar (`POST /_sim/clock {"hour": 3}`).
-Operational messages over the device's cap, or with the title and content of an earlier one of that day, are accepted and dropped.
+Operational messages over the device's cap, or with the title and content of an earlier one of that
+day, are accepted and dropped.
 A banned account gets 10045. A value of a wrong type that the page has no code for gets 10100.
 Receipts: to extra.callback, or for extra["callback.id"] to the settings' url; formal messages only.
 """
@@ -72,19 +75,38 @@ _FIELDS: tuple[tuple[str, Rule, int], ...] = (
     ("addBadge", boolean, UNDOCUMENTED),
     (
         "timedDisplay",
-        shape({"overtimeDisplay": boolean, "showStartTime": integer(0, 2**53), "showEndTime": integer(0, 2**53)}),
+        shape(
+            {
+                "overtimeDisplay": boolean,
+                "showStartTime": integer(0, 2**53),
+                "showEndTime": integer(0, 2**53),
+            }
+        ),
         UNDOCUMENTED,
     ),
     ("auditReview", listing(shape({}), 100), UNDOCUMENTED),
 )
 #: (field, code when it is missing).
-_REQUIRED = (("notifyType", 10054), ("title", 10055), ("content", 10057), ("skipType", 10060), ("requestId", 10352))
+_REQUIRED = (
+    ("notifyType", 10054),
+    ("title", 10055),
+    ("content", 10057),
+    ("skipType", 10060),
+    ("requestId", 10352),
+)
 
 
 def formal(words: str) -> bool:
-    """Not only digits, only Latin letters or only symbols (white space apart); no 测试, no braces, no brackets. Source: section 3."""
+    """Not only digits, only Latin letters or only symbols (white space apart); no 测试, no braces,
+    no brackets. Source: section 3.
+    """
     bare = "".join(words.split())
-    if bare.isdecimal() or (bare.isascii() and bare.isalpha()) or any(char in bare for char in "{}[]") or "测试" in bare:
+    if (
+        bare.isdecimal()
+        or (bare.isascii() and bare.isalpha())
+        or any(char in bare for char in "{}[]")
+        or "测试" in bare
+    ):
         return False
     return any(unicodedata.category(char)[0] in "LN" for char in bare)
 
@@ -116,7 +138,11 @@ def _check_category(body: Body) -> None:
 def _check_extra(extra: Any) -> None:
     if extra is None:
         return
-    if not isinstance(extra, dict) or not set(extra) <= _EXTRAS or not all(isinstance(one, str) for one in extra.values()):
+    if (
+        not isinstance(extra, dict)
+        or not set(extra) <= _EXTRAS
+        or not all(isinstance(one, str) for one in extra.values())
+    ):
         raise VendorError(10304, "extra has an unsupported key")
     if len(extra.get("callback", "")) > 128:
         raise VendorError(10305, "callback too long")
@@ -164,8 +190,16 @@ class Vivo(ChinaSimulator):
         if call.path == "/report/getStatistics" and call.method == "GET":
             self._account_of(call, {})
             return self._statistics(call)
-        posts = {"/message/auth": self._auth, "/message/send": self._send, "/message/saveListPayload": self._save}
-        many = {"/message/pushToList": self._push_to_list, "/message/all": self._push_to_all, "/message/tagPush": self._push_to_all}
+        posts = {
+            "/message/auth": self._auth,
+            "/message/send": self._send,
+            "/message/saveListPayload": self._save,
+        }
+        many = {
+            "/message/pushToList": self._push_to_list,
+            "/message/all": self._push_to_all,
+            "/message/tagPush": self._push_to_all,
+        }
         action = {**posts, **many}.get(call.path)
         if action is None:
             raise VendorError("404", "not found", 404)
@@ -184,23 +218,37 @@ class Vivo(ChinaSimulator):
 
     def _auth(self, _call: VendorCall, body: Body) -> VendorReply:
         self.record.count("auth")
-        for name, code in (("appId", 10200), ("appKey", 10201), ("timestamp", 10203), ("sign", 10204)):
+        for name, code in (
+            ("appId", 10200),
+            ("appKey", 10201),
+            ("timestamp", 10203),
+            ("sign", 10204),
+        ):
             if body.get(name) in (None, ""):
                 raise VendorError(code, f"{name} is empty")
-        app_id, key, stamp, sign = (str(body[name]) for name in ("appId", "appKey", "timestamp", "sign"))
+        app_id, key, stamp, sign = (
+            str(body[name]) for name in ("appId", "appKey", "timestamp", "sign")
+        )
         if not re.fullmatch(r"\d{1,18}", app_id):
             raise VendorError(10205, "appId does not exist")
         account = self.account(app_id)
         self._count_auth(app_id)
-        if account.details.get("app_key", key) != key or not re.fullmatch(r"[0-9A-Za-z-]{1,64}", key):
+        if account.details.get("app_key", key) != key or not re.fullmatch(
+            r"[0-9A-Za-z-]{1,64}", key
+        ):
             raise VendorError(10202, "appKey is illegal")
-        if not re.fullmatch(r"\d{13}", stamp) or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS:
+        if (
+            not re.fullmatch(r"\d{13}", stamp)
+            or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS
+        ):
             raise VendorError(10207, "timestamp is illegal")
         if account.secret is not None:
             base = f"{app_id}{key}{stamp}{account.secret}".strip()
             good = sign == hashlib.md5(base.encode(), usedforsecurity=False).hexdigest()
         else:
-            good = bool(re.fullmatch("[0-9a-f]{32}", sign)) and not (app_id.startswith("999") or key.startswith("wrong"))
+            good = bool(re.fullmatch("[0-9a-f]{32}", sign)) and not (
+                app_id.startswith("999") or key.startswith("wrong")
+            )
         if not good:
             raise VendorError(10206, "sign is wrong")
         return self._ok(authToken=self.access.give(app_id))
@@ -219,7 +267,9 @@ class Vivo(ChinaSimulator):
         if given is None or not given[1]:
             raise VendorError(10000, "authToken is missing, wrong or expired")
         named = body.get("appId")
-        if named not in (None, "") and str(named) != given[0]:  # it may be absent: the token names the app (sections 2-4)
+        if (
+            named not in (None, "") and str(named) != given[0]
+        ):  # it may be absent: the token names the app (sections 2-4)
             raise VendorError(10094, "authToken and appId do not match")
         return self.account(given[0])
 
@@ -242,16 +292,22 @@ class Vivo(ChinaSimulator):
         return self._ok(taskId=task)
 
     def _sending(self, account: VendorAccount, body: Body, size: int) -> VendorSending:
-        """Refuses a message that breaks a rule. What it is without a category, the page does not confirm: what it claims."""
+        """Refuses a message that breaks a rule. What it is without a category, the page does not
+        confirm: what it claims.
+        """
         _check(body)
-        system = claimed = body.get("category") in SYSTEM or ("category" not in body and body.get("classification") == 1)
+        system = claimed = body.get("category") in SYSTEM or (
+            "category" not in body and body.get("classification") == 1
+        )
         private = self.classed(account, claimed, "vivo.system", body["title"], body["content"])
         if claimed and not private:
             raise VendorError(10082, "the system-message right is not open")
         self._check_formal(body)
         if not system and self.calendar.hour() not in OPEN_HOURS:
             raise VendorError(10071, "outside the allowed sending time")
-        told = {name: value for name, value in body.items() if name not in ("regId", "alias", "appId")}
+        told = {
+            name: value for name, value in body.items() if name not in ("regId", "alias", "appId")
+        }
         push_id = (body.get("extra") or {}).get("callback.param") or body["requestId"]
         return VendorSending(account, self.requests, size, system, told, push_id)
 
@@ -268,7 +324,9 @@ class Vivo(ChinaSimulator):
             raise VendorError(10103, "sensitive words")
 
     def _stumble(self, tokens: list[str]) -> None:
-        stumble = self.stumbles(tokens, None)  # a requestId is new in each try: tries are counted by token
+        stumble = self.stumbles(
+            tokens, None
+        )  # a requestId is new in each try: tries are counted by token
         if stumble == "fail":
             raise VendorError("500", "server error", 500)
         if stumble == "busy":
@@ -285,11 +343,15 @@ class Vivo(ChinaSimulator):
         bucket = "system_daily" if sending.private else "operational_daily"
         if sending.body.get("pushMode") == 1:
             return  # outside volume and frequency limits
-        if self.switched("over_quota") or not self.days.take(self.limits[bucket], size, sending.account.id, bucket):
+        if self.switched("over_quota") or not self.days.take(
+            self.limits[bucket], size, sending.account.id, bucket
+        ):
             raise VendorError(10073 if sending.private else 10070, "the daily total is used up")
 
     def _reach(self, sending: VendorSending, tokens: list[str], task: str) -> None:
-        counters = self._counters.setdefault(task, {"send": 0, "receive": 0, "display": 0, "click": 0})
+        counters = self._counters.setdefault(
+            task, {"send": 0, "receive": 0, "display": 0, "click": 0}
+        )
         by_code: dict[str, list[str]] = {}
         for token in tokens:
             dropped = self._dropped(sending, token)
@@ -305,9 +367,18 @@ class Vivo(ChinaSimulator):
         account = sending.account.id
         if sending.private or sending.body.get("pushMode") == 1:
             return ""
-        if not self.days.take(1, 1, account, "same words", token, sending.body["title"] + "\0" + sending.body["content"]):
+        if not self.days.take(
+            1,
+            1,
+            account,
+            "same words",
+            token,
+            sending.body["title"] + "\0" + sending.body["content"],
+        ):
             return "repeated"
-        fits = self.days.take(self.limits["operational_device_daily"], 1, account, "operational", token)
+        fits = self.days.take(
+            self.limits["operational_device_daily"], 1, account, "operational", token
+        )
         return "" if fits else "operational_device_daily"
 
     # ---- section 4: a list, in two steps
@@ -329,11 +400,15 @@ class Vivo(ChinaSimulator):
         return self._ok(taskId=task)
 
     def _push_to_all(self, call: VendorCall, body: Body) -> VendorReply:
-        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
+        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing
+        is recorded.
+        """
         account = self._account_of(call, body)
         self.gate(account, 0)
         self._sending(account, body, 0)
-        if call.path == "/message/all" and not self.days.take(self.limits["all_daily"], 1, account.id, "all"):
+        if call.path == "/message/all" and not self.days.take(
+            self.limits["all_daily"], 1, account.id, "all"
+        ):
             raise VendorError(10254, "too many pushes to all today")
         return self._ok(taskId=self._new_task())
 
@@ -367,20 +442,32 @@ class Vivo(ChinaSimulator):
         reached = [token for token in tokens if not statuses[token]]
         self._spend(sending, len(reached))
         self._reach(sending, reached, str(body["taskId"]))
-        invalid = [{"status": status, "userid": token} for token, status in statuses.items() if status]
+        invalid = [
+            {"status": status, "userid": token} for token, status in statuses.items() if status
+        ]
         return self._ok(requestId=request_id, **({"invalidUsers": invalid} if invalid else {}))
 
     # ---- sections 1 and 8
 
     def _statistics(self, call: VendorCall) -> VendorReply:
         tasks = dict(urllib.parse.parse_qsl(call.query)).get("taskIds", "").split(",")
-        return self._ok(statistics=[{"taskId": task, **self._counters[task]} for task in tasks if task in self._counters])
+        return self._ok(
+            statistics=[
+                {"taskId": task, **self._counters[task]} for task in tasks if task in self._counters
+            ]
+        )
 
-    def _receipts(self, sending: VendorSending, by_code: Mapping[str, list[str]], task: str) -> None:
+    def _receipts(
+        self, sending: VendorSending, by_code: Mapping[str, list[str]], task: str
+    ) -> None:
         extra = sending.body.get("extra") or {}
-        if sending.body.get("pushMode") == 1 or not (extra.get("callback") or extra.get("callback.id")):
+        if sending.body.get("pushMode") == 1 or not (
+            extra.get("callback") or extra.get("callback.id")
+        ):
             return
-        named = self.receipt_settings.get("detail", "subStatus")  # or subAckType: sources disagree (section 8)
+        named = self.receipt_settings.get(
+            "detail", "subStatus"
+        )  # or subAckType: sources disagree (section 8)
         for dropped, tokens in by_code.items():
             kind, detail = _RECEIPT.get(dropped, ("100", "12000"))
             for token in tokens:

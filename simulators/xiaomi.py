@@ -2,18 +2,20 @@
 
 What a token's text makes of it:
 
-    dead    named in the answer's data.bad_regids, receipt 16; 20301 "No valid targets!" when all tokens of the request are
-    quiet   accepted, receipt 32 (the client called disablePush)
+    dead    named in the answer's data.bad_regids, receipt 16; 20301 "No valid targets!" when all
+    tokens of the request are quiet   accepted, receipt 32 (the client called disablePush)
     fail    10001 for the request, twice a push
     busy    200002 for the request, once a push
 
-Accounts: {account, secret, package, rights [xiaomi.private], channels {id: "private"|"public"}, templates {id: [variables]},
-channels_only: bool (an app moved to the new classes: no channel id is 27001)}. The secret names the account; one that nobody
-registered is taken as it comes and its account is the package's name; secrets with `wrong` in them are refused, and so is any
-other than the registered one for a registered package.
-A message is private when its channel is a private one; of channels that nobody registered those with a template id are private.
-Over the app's daily total: 200001, or left out of a multi message (channel_exceed_quota). Over the device's: accepted and dropped
-(`dropped` in the record, receipt 128).
+Accounts: {account, secret, package, rights [xiaomi.private], channels {id: "private"|"public"},
+templates {id: [variables]}, channels_only: bool (an app moved to the new classes: no channel id is
+27001)}. The secret names the account; one that nobody registered is taken as it comes and its
+account is the package's name; secrets with `wrong` in them are refused, and so is any other than
+the registered one for a registered package.
+A message is private when its channel is a private one; of channels that nobody registered those
+with a template id are private.
+Over the app's daily total: 200001, or left out of a multi message (channel_exceed_quota). Over the
+device's: accepted and dropped (`dropped` in the record, receipt 128).
 """
 
 from __future__ import annotations
@@ -44,13 +46,48 @@ RECEIPT_BITS = 1 | 2 | 16 | 32 | 64 | 128 | 1024
 KNOWN_EXTRAS = frozenset(
     "extra." + name
     for name in (
-        *("channel_id", "template_id", "template_param", "notify_effect", "intent_uri", "web_uri", "notify_foreground", "sound_uri"),
-        *("callback", "callback.param", "callback.type", "jobkey", "only_send_once", "flow_control", "notification_style_type"),
-        *("notification_bigPic_uri", "notification_large_icon_uri", "ticker", "channel_name", "channel_description"),
-        *("locale", "locale_not_in", "model", "model_not_in", "app_version", "app_version_not_in", "connpt"),
+        *(
+            "channel_id",
+            "template_id",
+            "template_param",
+            "notify_effect",
+            "intent_uri",
+            "web_uri",
+            "notify_foreground",
+            "sound_uri",
+        ),
+        *(
+            "callback",
+            "callback.param",
+            "callback.type",
+            "jobkey",
+            "only_send_once",
+            "flow_control",
+            "notification_style_type",
+        ),
+        *(
+            "notification_bigPic_uri",
+            "notification_large_icon_uri",
+            "ticker",
+            "channel_name",
+            "channel_description",
+        ),
+        *(
+            "locale",
+            "locale_not_in",
+            "model",
+            "model_not_in",
+            "app_version",
+            "app_version_not_in",
+            "connpt",
+        ),
     )
 )
-KNOWN_EXTRA_STARTS = ("extra.small_icon", "extra.notification_small_icon", "extra.notification_style_button_")
+KNOWN_EXTRA_STARTS = (
+    "extra.small_icon",
+    "extra.notification_small_icon",
+    "extra.notification_style_button_",
+)
 _PACKAGE = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
 
 _PACKAGES = "restricted_package_name"
@@ -59,7 +96,9 @@ Form = dict[str, str]
 
 
 def _number(form: Mapping[str, str], name: str, low: int, high: int, code: int) -> None:
-    """Refuses with the code what is no whole number from low to high; with 10008 what is no number at all."""
+    """Refuses with the code what is no whole number from low to high; with 10008 what is no number
+    at all.
+    """
     value = form.get(name)
     if value is None:
         return
@@ -74,14 +113,19 @@ def _bytes(text: str) -> int:
 
 
 def template_value_ok(value: Any) -> bool:
-    """1 to 128 characters, not blank, none of category So (emoji, ℃, №) and none unassigned. Source: page, section 3."""
+    """1 to 128 characters, not blank, none of category So (emoji, ℃, №) and none unassigned.
+    Source: page, section 3.
+    """
     if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.strip():
         return False
     return not any(unicodedata.category(char) in ("So", "Cn") for char in value)
 
 
 def _check_texts(form: Form) -> None:
-    for name, most, code in (("title", TITLE_CHARS_MAX, 22100), ("description", DESCRIPTION_CHARS_MAX, 65009)):
+    for name, most, code in (
+        ("title", TITLE_CHARS_MAX, 22100),
+        ("description", DESCRIPTION_CHARS_MAX, 65009),
+    ):
         if not form.get(name, "").strip():
             raise VendorError(10016, f"required parameter is missing: {name}")
         if len(form[name]) > most:
@@ -122,8 +166,14 @@ def _check_receipt_wish(form: Form) -> None:
 
 
 def _is_own(name: str) -> bool:
-    """Whether an extra is the app's own, of which so many are taken; the vendor's own names are not counted (section 3)."""
-    return name.startswith("extra.") and name not in KNOWN_EXTRAS and not name.startswith(KNOWN_EXTRA_STARTS)
+    """Whether an extra is the app's own, of which so many are taken; the vendor's own names are not
+    counted (section 3).
+    """
+    return (
+        name.startswith("extra.")
+        and name not in KNOWN_EXTRAS
+        and not name.startswith(KNOWN_EXTRA_STARTS)
+    )
 
 
 def _check_extras(form: Form) -> None:
@@ -133,12 +183,17 @@ def _check_extras(form: Form) -> None:
     own = {name: value for name, value in form.items() if _is_own(name)}
     if len(own) > EXTRAS_MAX:
         raise VendorError(65014, "too many extras")
-    if sum(len(name) - len("extra.") + len(value) for name, value in own.items()) > EXTRAS_CHARS_MAX:
+    if (
+        sum(len(name) - len("extra.") + len(value) for name, value in own.items())
+        > EXTRAS_CHARS_MAX
+    ):
         raise VendorError(65015, "extras too long")
 
 
 def _check_template(form: Form, account: VendorAccount, private: bool) -> None:
-    """A private message carries a template and its variables; the template of an account that registered its own is known."""
+    """A private message carries a template and its variables; the template of an account that
+    registered its own is known.
+    """
     template = form.get("extra.template_id")
     if template is None:
         if private:
@@ -150,7 +205,9 @@ def _check_template(form: Form, account: VendorAccount, private: bool) -> None:
     known = account.details.get("templates")
     if known is not None and (template not in known or set(known[template]) != set(values)):
         raise VendorError(10017, "illegal value: extra.template_id, extra.template_param")
-    if len(values) > VARIABLES_MAX or not all(template_value_ok(value) for value in values.values()):
+    if len(values) > VARIABLES_MAX or not all(
+        template_value_ok(value) for value in values.values()
+    ):
         raise VendorError(10017, "illegal value: extra.template_param")
 
 
@@ -165,8 +222,16 @@ _OTHER_TARGETS = {
     "/v3/message/all": "",
     "/v2/message/all": "",
 }
-_REVOKES = ("/v3/message/regid/revoke", "/v3/message/alias/revoke", "/v3/message/user_account/revoke")
-_STATISTICS = ("/v1/stats/message/counters", "/v1/trace/message/status", "/v1/trace/messages/status")
+_REVOKES = (
+    "/v3/message/regid/revoke",
+    "/v3/message/alias/revoke",
+    "/v3/message/user_account/revoke",
+)
+_STATISTICS = (
+    "/v1/stats/message/counters",
+    "/v1/trace/message/status",
+    "/v1/trace/messages/status",
+)
 
 
 class Xiaomi(ChinaSimulator):
@@ -180,7 +245,8 @@ class Xiaomi(ChinaSimulator):
         "private_daily": 0,
         "default_device_daily": 1,
         "public_device_daily": 5,
-        "notify_effect_required": 1,  # a switch: "withdrawn" says the page, what the server answers is unconfirmed
+        # a switch: "withdrawn" says the page, what the server answers is unconfirmed
+        "notify_effect_required": 1,
     }
 
     def __init__(self, record: Record) -> None:
@@ -194,7 +260,13 @@ class Xiaomi(ChinaSimulator):
         return VendorError(200002, "qps exceeded")
 
     def refusal(self, error: VendorError) -> VendorReply:
-        told = {"result": "error", "code": error.code, "reason": error.words, "description": error.words, "trace_id": self.new_id("Xcm")}
+        told = {
+            "result": "error",
+            "code": error.code,
+            "reason": error.words,
+            "description": error.words,
+            "trace_id": self.new_id("Xcm"),
+        }
         return VendorReply.json(error.status, told)
 
     def answer(self, call: VendorCall) -> VendorReply:
@@ -224,7 +296,10 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(21301, "Invalid application secret.")
         owner = next((one for one in self._registered() if one.secret == secret), None)
         if owner is None:
-            if any(package in (one.details.get("package"), one.id) and one.secret for one in self._registered()):
+            if any(
+                package in (one.details.get("package"), one.id) and one.secret
+                for one in self._registered()
+            ):
                 raise VendorError(21301, "Invalid application secret.")
             return self.account(package)
         if package and owner.details.get("package", package) != package:
@@ -235,11 +310,15 @@ class Xiaomi(ChinaSimulator):
         if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             raise VendorError(10007, "the mime type is not supported")
         try:
-            pairs = urllib.parse.parse_qsl(call.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000)
+            pairs = urllib.parse.parse_qsl(
+                call.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000
+            )
         except ValueError as error:
             raise VendorError(10012, "illegal request") from error
         packages = [value for name, value in pairs if name == _PACKAGES]
-        return dict(pairs) | ({_PACKAGES: ",".join(packages)} if packages else {})  # the SDK repeats it once a package (section 3)
+        return dict(pairs) | (
+            {_PACKAGES: ",".join(packages)} if packages else {}
+        )  # the SDK repeats it once a package (section 3)
 
     def _package(self, call: VendorCall, form: Form) -> VendorAccount:
         """The account, and the package checked: one for v2, a list for the newer."""
@@ -255,7 +334,9 @@ class Xiaomi(ChinaSimulator):
     # ---- sections 3, 6 and 7: one message
 
     def _bucket(self, form: Form, account: VendorAccount) -> str:
-        """`private`, `public` or `default`, as the channel says; 27001 for a channel that is not the app's."""
+        """`private`, `public` or `default`, as the channel says; 27001 for a channel that is not
+        the app's.
+        """
         channel = form.get("extra.channel_id")
         if channel is None:
             if account.details.get("channels_only"):
@@ -278,13 +359,27 @@ class Xiaomi(ChinaSimulator):
             _check_effect(form)
         _check_receipt_wish(form)
         _check_extras(form)
-        private = self.classed(account, bucket == "private", "xiaomi.private", form["title"], form["description"])
+        private = self.classed(
+            account, bucket == "private", "xiaomi.private", form["title"], form["description"]
+        )
         return "private" if private else "public" if bucket == "private" else bucket
 
     def _sending(self, form: Form, account: VendorAccount, bucket: str, size: int) -> VendorSending:
         push_id = form.get("extra.jobkey") or form.get("extra.callback.param")
-        told = {name: value for name, value in form.items() if name not in ("registration_id", "messages")}
-        return VendorSending(account, self.requests, size, bucket == "private", told, push_id, more={"bucket": bucket})
+        told = {
+            name: value
+            for name, value in form.items()
+            if name not in ("registration_id", "messages")
+        }
+        return VendorSending(
+            account,
+            self.requests,
+            size,
+            bucket == "private",
+            told,
+            push_id,
+            more={"bucket": bucket},
+        )
 
     def _single(self, call: VendorCall) -> VendorReply:
         form = self._form(call)
@@ -315,14 +410,21 @@ class Xiaomi(ChinaSimulator):
             raise self.too_fast()
 
     def _room(self, account: VendorAccount, bucket: str, size: int) -> bool:
-        return not self.switched("over_quota") and self.days.take(self.limits[f"{bucket}_daily"], size, account.id, bucket)
+        return not self.switched("over_quota") and self.days.take(
+            self.limits[f"{bucket}_daily"], size, account.id, bucket
+        )
 
     def _over(self, account: VendorAccount, bucket: str) -> VendorError:
         used = self.days.used(account.id, bucket)
-        return VendorError(200001, f"exceed quota, quota: {self.limits[f'{bucket}_daily']}, have acked: {used}")
+        return VendorError(
+            200001, f"exceed quota, quota: {self.limits[f'{bucket}_daily']}, have acked: {used}"
+        )
 
     def _today(self, account: VendorAccount) -> dict[str, str]:
-        return {"day_quota": str(self.limits["public_daily"]), "day_acked": str(self.days.used(account.id, "public"))}
+        return {
+            "day_quota": str(self.limits["public_daily"]),
+            "day_acked": str(self.days.used(account.id, "public")),
+        }
 
     def _bad(self, targets: list[str]) -> dict[str, str]:
         """The refused regids as one comma list; nothing where all are good (section 4A)."""
@@ -330,10 +432,19 @@ class Xiaomi(ChinaSimulator):
         return {"bad_regids": ",".join(bad)} if bad else {}
 
     def _done(self, data: dict[str, Any], info: str) -> VendorReply:
-        told = {"result": "ok", "trace_id": self.new_id("Xdm"), "code": 0, "description": "成功", "info": info, "data": data}
+        told = {
+            "result": "ok",
+            "trace_id": self.new_id("Xdm"),
+            "code": 0,
+            "description": "成功",
+            "info": info,
+            "data": data,
+        }
         return VendorReply.json(200, told)
 
-    def _hand_out(self, sending: VendorSending, form: Form, message_id: str, targets: list[str]) -> None:
+    def _hand_out(
+        self, sending: VendorSending, form: Form, message_id: str, targets: list[str]
+    ) -> None:
         """Records who is reached, and tells the callback of everybody."""
         by_type: dict[int, list[str]] = {}
         for token in targets:
@@ -363,8 +474,14 @@ class Xiaomi(ChinaSimulator):
         account = self._multi_account(call, flat)
         self.gate(account, len(flat))
         buckets = [self._checked(one, account) for _, one in flat]
-        sendings = [self._sending(one, account, bucket, len(flat)) for (_, one), bucket in zip(flat, buckets, strict=True)]
-        stumbles = [self.stumbles([target], sending.push_id) for (target, _), sending in zip(flat, sendings, strict=True)]
+        sendings = [
+            self._sending(one, account, bucket, len(flat))
+            for (_, one), bucket in zip(flat, buckets, strict=True)
+        ]
+        stumbles = [
+            self.stumbles([target], sending.push_id)
+            for (target, _), sending in zip(flat, sendings, strict=True)
+        ]
         self._stumbled("fail" if "fail" in stumbles else "busy" if "busy" in stumbles else "")
         if all(self.fate(target) == "dead" for target, _ in flat):
             raise VendorError(20301, "No valid targets!")
@@ -378,14 +495,18 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(22022, "illegal package name")
         return self._account(call, next(iter(packages)))
 
-    def _multi_out(self, account: VendorAccount, flat: list[tuple[str, Form]], sendings: list[VendorSending]) -> VendorReply:
+    def _multi_out(
+        self, account: VendorAccount, flat: list[tuple[str, Form]], sendings: list[VendorSending]
+    ) -> VendorReply:
         """Items over the daily total are left out, and only their number a channel is told."""
         message_id, left_out = self.new_id("sdm"), dict[str, int]()
         spent = self.switched("over_quota")
         for (target, form), sending in zip(flat, sendings, strict=True):
             bucket = sending.more["bucket"]
             dead = self.fate(target) == "dead"
-            if not dead and (spent or not self.days.take(self.limits[f"{bucket}_daily"], 1, account.id, bucket)):
+            if not dead and (
+                spent or not self.days.take(self.limits[f"{bucket}_daily"], 1, account.id, bucket)
+            ):
                 channel = form.get("extra.channel_id", "no_channel")
                 left_out[channel] = left_out.get(channel, 0) + 1
             else:
@@ -393,16 +514,23 @@ class Xiaomi(ChinaSimulator):
         data: dict[str, Any] = {"id": message_id, **self._today(account)}
         data |= self._bad([target for target, _ in flat])
         if left_out:
-            data["channel_exceed_quota"] = " ".join(f"{channel}:{count}" for channel, count in left_out.items())
+            data["channel_exceed_quota"] = " ".join(
+                f"{channel}:{count}" for channel, count in left_out.items()
+            )
         return self._done(data, f"Received push messages for {len(flat)} REGID")
 
     # ---- the other calls
 
     def _revoke(self, call: VendorCall) -> VendorReply:
-        """Withdraws what a regid shows: by message id or notify_id. The fields are not on the page; these are asked for."""
+        """Withdraws what a regid shows: by message id or notify_id. The fields are not on the page;
+        these are asked for.
+        """
         form = self._form(call)
         account = self._package(call, form)
-        named = next((form[name] for name in ("registration_id", "alias", "user_account") if form.get(name)), "")
+        named = next(
+            (form[name] for name in ("registration_id", "alias", "user_account") if form.get(name)),
+            "",
+        )
         targets = [one for one in named.split(",") if one]
         if not targets or not any(form.get(name) for name in ("id", "msg_id", "notify_id")):
             raise VendorError(21305, "required parameter is missing")
@@ -413,7 +541,9 @@ class Xiaomi(ChinaSimulator):
         return self._done({}, f"Received revoke for {len(targets)} REGID")
 
     def _to_others(self, call: VendorCall) -> VendorReply:
-        """By alias, account, topic, or to everybody: whom it reaches nobody here knows, so nothing is recorded."""
+        """By alias, account, topic, or to everybody: whom it reaches nobody here knows, so nothing
+        is recorded.
+        """
         form = self._form(call)
         account = self._package(call, form)
         target = _OTHER_TARGETS[call.path]
@@ -421,7 +551,9 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(21305, f"required parameter is missing: {target}")
         self.gate(account)
         self._checked(form, account)
-        return self._done({"id": self.new_id("sdm"), **self._today(account)}, "Received push messages")
+        return self._done(
+            {"id": self.new_id("sdm"), **self._today(account)}, "Received push messages"
+        )
 
     def _statistics(self, call: VendorCall) -> VendorReply:
         """Counters and traces: of nothing."""
@@ -438,7 +570,9 @@ class Xiaomi(ChinaSimulator):
 
     # ---- section 8
 
-    def _receipts(self, sending: VendorSending, form: Form, message_id: str, by_type: Mapping[int, list[str]]) -> None:
+    def _receipts(
+        self, sending: VendorSending, form: Form, message_id: str, by_type: Mapping[int, list[str]]
+    ) -> None:
         """A sum with an unknown bit in it silently stops all receipts, as 246 once did."""
         wanted = int(form.get("extra.callback.type", "3"))
         if not form.get("extra.callback") or wanted & ~RECEIPT_BITS:
@@ -446,15 +580,30 @@ class Xiaomi(ChinaSimulator):
         for kind, targets in by_type.items():
             if not wanted & kind:
                 continue
-            item: dict[str, Any] = {"param": form.get("extra.callback.param", ""), "type": kind, "targets": ",".join(targets)}
-            item |= {"jobkey": form.get("extra.jobkey", ""), "barStatus": "Enable", "timestamp": int(time.time() * 1000)}
+            item: dict[str, Any] = {
+                "param": form.get("extra.callback.param", ""),
+                "type": kind,
+                "targets": ",".join(targets),
+            }
+            item |= {
+                "jobkey": form.get("extra.jobkey", ""),
+                "barStatus": "Enable",
+                "timestamp": int(time.time() * 1000),
+            }
             if kind == 16:
                 item["errorCode"] = 1
             if kind == 128:
                 bucket = sending.more["bucket"]
-                item["extra"] = {"ack": self.days.used(sending.account.id, bucket), "quota": self.limits[f"{bucket}_daily"]}
-            body = urllib.parse.urlencode({"data": json.dumps({message_id: item}, separators=(",", ":"))}).encode()
-            self.send_receipt(form["extra.callback"], body, {"content-type": "application/x-www-form-urlencoded"})
+                item["extra"] = {
+                    "ack": self.days.used(sending.account.id, bucket),
+                    "quota": self.limits[f"{bucket}_daily"],
+                }
+            body = urllib.parse.urlencode(
+                {"data": json.dumps({message_id: item}, separators=(",", ":"))}
+            ).encode()
+            self.send_receipt(
+                form["extra.callback"], body, {"content-type": "application/x-www-form-urlencoded"}
+            )
 
 
 def _flat(item: Any) -> tuple[str, Form]:

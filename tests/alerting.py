@@ -2,8 +2,9 @@
 
 A real fleet, Debian's real Prometheus, one fault after the other.
 
-The rules are those of deploy/alerts.yml with their times divided: minutes become seconds. Prints, and writes into
-var/reports/alerts.json: fault, alert, seconds until it fired, seconds until it was gone after the cure.
+The rules are those of deploy/alerts.yml with their times divided: minutes become seconds. Prints,
+and writes into var/reports/alerts.json: fault, alert, seconds until it fired, seconds until it was
+gone after the cure.
 """
 
 from __future__ import annotations
@@ -47,12 +48,21 @@ PEOPLE = 40
 
 
 def quick(rules: str) -> str:
-    """The rules with minutes as seconds, hours as tens of seconds, and the ages that they ask for as a twentieth."""
+    """The rules with minutes as seconds, hours as tens of seconds, and the ages that they ask for
+    as a twentieth.
+    """
     rules = re.sub(r"for: (\d+)h", lambda m: f"for: {int(m[1]) * 2}s", rules)
     rules = re.sub(r"for: (\d+)m", lambda m: f"for: {int(m[1])}s", rules)
-    rules = rules.replace("[5m:30s]", "[5s:1s]").replace("[1h]", "[30s]").replace("[6h]", "[60s]").replace("[3d]", "[90s]")
+    rules = (
+        rules.replace("[5m:30s]", "[5s:1s]")
+        .replace("[1h]", "[30s]")
+        .replace("[6h]", "[60s]")
+        .replace("[3d]", "[90s]")
+    )
     rules = re.sub(r"\[(\d+)m\]", lambda m: f"[{max(int(m[1]), 5)}s]", rules)
-    return re.sub(r"(oldest_seconds\{[^}]*\}\)) > (\d+)", lambda m: f"{m[1]} > {int(m[2]) / 20:g}", rules)
+    return re.sub(
+        r"(oldest_seconds\{[^}]*\}\)) > (\d+)", lambda m: f"{m[1]} > {int(m[2]) / 20:g}", rules
+    )
 
 
 @dataclass
@@ -75,7 +85,12 @@ class World:
 
     def cli(self, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "workers", *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "workers", *arguments],
+            env=self.env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{arguments}: {done.stderr}")
@@ -96,17 +111,31 @@ class World:
         self.event("message.stored", data, age_s)
 
     def register(self, user: str, token: str, business_id: str = "meizu-1") -> None:
-        about = {"device_id": "phone", "platform": "android", "vendor": "meizu", "business_id": business_id}
+        about = {
+            "device_id": "phone",
+            "platform": "android",
+            "vendor": "meizu",
+            "business_id": business_id,
+        }
         self.event("device.registered", {**about, "user": user, "token": token})
 
     def event(self, kind: str, data: dict[str, Any], age_s: float = 0.0) -> None:
         ms = int((time.time() - age_s) * 1000)
-        told = {"v": 1, "id": f"e{time.time_ns()}", "type": kind, "app": APP, "ts": ms, "data": data}
+        told = {
+            "v": 1,
+            "id": f"e{time.time_ns()}",
+            "type": kind,
+            "app": APP,
+            "ts": ms,
+            "data": data,
+        }
         self.runtime.core.xadd("im:events", {"e": json.dumps(told)})
 
     def simulator(self, page: str, **wanted: Any) -> None:
         told = json.loads((self.folder / "sim" / "meizu.json").read_text())
-        urllib.request.urlopen(f"{told['control']}/_sim/{page}", json.dumps(wanted).encode(), timeout=5).read()
+        urllib.request.urlopen(
+            f"{told['control']}/_sim/{page}", json.dumps(wanted).encode(), timeout=5
+        ).read()
 
     def steadily(self, do: Callable[[int], None]) -> None:
         """Twice a second from now on, with the number of the time, until `rest`."""
@@ -133,7 +162,11 @@ class World:
         """What rings now, with its words."""
         with urllib.request.urlopen(f"{self.prometheus}/api/v1/alerts", timeout=5) as answer:
             told = json.load(answer)["data"]["alerts"]
-        return {one["labels"]["alertname"]: one["annotations"]["summary"] for one in told if one["state"] == "firing"}
+        return {
+            one["labels"]["alertname"]: one["annotations"]["summary"]
+            for one in told
+            if one["state"] == "firing"
+        }
 
     def sql(self, statement: str) -> None:
         with self.runtime.engine.begin() as connection:
@@ -174,8 +207,14 @@ def refused(world: World) -> None:
 
 def expires_in(seconds: int | None) -> Act:
     ms = "NULL" if seconds is None else str(int((time.time() + seconds) * 1000))
-    options = "options - 'expires_ms'" if seconds is None else f"jsonb_set(options, '{{expires_ms}}', '\"{ms}\"')"
-    return lambda w: w.sql(f"UPDATE credentials SET expires_ms = {ms}, options = {options} WHERE vendor = 'meizu'")
+    options = (
+        "options - 'expires_ms'"
+        if seconds is None
+        else f"jsonb_set(options, '{{expires_ms}}', '\"{ms}\"')"
+    )
+    return lambda w: w.sql(
+        f"UPDATE credentials SET expires_ms = {ms}, options = {options} WHERE vendor = 'meizu'"
+    )
 
 
 def memory(most: int) -> Act:
@@ -192,7 +231,9 @@ def command(*words: str) -> Act:
 
 
 def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]:
-    """These faults of the vendor while `do` is done twice a second; the cure ends the faults, and later what was done."""
+    """These faults of the vendor while `do` is done twice a second; the cure ends the faults, and
+    later what was done.
+    """
 
     def begin(world: World) -> None:
         if faults:
@@ -203,7 +244,9 @@ def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]
         if faults:
             world.simulator("faults", status=0, status_share=0.0, status_body="")
         world.rest()
-        world.steadily(lambda _: world.push(8))  # shares of nothing tell nothing: good traffic makes the alert go
+        world.steadily(
+            lambda _: world.push(8)
+        )  # shares of nothing tell nothing: good traffic makes the alert go
 
     return begin, end
 
@@ -245,18 +288,38 @@ def overdue(world: World) -> None:
 
 
 def code(number: str) -> dict[str, Any]:
-    return {"status": 200, "status_body": json.dumps({"code": number, "message": "x", "value": "", "redirect": ""})}
+    return {
+        "status": 200,
+        "status_body": json.dumps({"code": number, "message": "x", "value": "", "redirect": ""}),
+    }
 
 
 #: More dead tokens than the guard takes for people who leave.
 GONE = 260
 #: (fault, alert, what does it, what cures it)
 FAULTS: list[tuple[str, str, Act, Act]] = [
-    ("most tokens of a lane are dead at once", "PushfleetTokenGuard", many_leave, steadily(usual)[1]),
-    ("a third of the vendor's answers is 503", "PushfleetVendorFails", *steadily(usual, status=503, status_share=0.34)),
-    ("a third of the pushes is refused", "PushfleetRejects", *steadily(usual, **code("1005"), status_share=0.34)),
+    (
+        "most tokens of a lane are dead at once",
+        "PushfleetTokenGuard",
+        many_leave,
+        steadily(usual)[1],
+    ),
+    (
+        "a third of the vendor's answers is 503",
+        "PushfleetVendorFails",
+        *steadily(usual, status=503, status_share=0.34),
+    ),
+    (
+        "a third of the pushes is refused",
+        "PushfleetRejects",
+        *steadily(usual, **code("1005"), status_share=0.34),
+    ),
     ("one push in nine meets a dead token", "PushfleetTokensRetiredFast", *steadily(a_few_leave)),
-    ("the vendor answers a new code", "PushfleetUnknownCodes", *steadily(usual, **code("987654"), status_share=0.2)),
+    (
+        "the vendor answers a new code",
+        "PushfleetUnknownCodes",
+        *steadily(usual, **code("987654"), status_share=0.2),
+    ),
     ("the core's events come 90 s late", "PushfleetSlow", *steadily(late)),
     ("the core's events come 90 s late", "PushfleetObjectiveBurnsFast", *steadily(late)),
     ("the core's events come 90 s late", "PushfleetObjectiveBurnsSlowly", *steadily(late)),
@@ -270,12 +333,42 @@ FAULTS: list[tuple[str, str, Act, Act]] = [
     ("presence is killed", "PushfleetProcessDown", *killed("presence")),
     ("routing is killed, and nobody runs it", "PushfleetProcessMissing", *killed("routing")),
     ("the reporter is killed", "PushfleetUpkeepMissing", *killed("upkeep-report")),
-    ("intake hangs", "PushfleetEventsWait", both(stopped("intake")[0], lambda w: w.push(3)), stopped("intake")[1]),
-    ("delivery hangs", "PushfleetQueueWaits", both(stopped("delivery-meizu")[0], lambda w: w.push(3)), stopped("delivery-meizu")[1]),
-    ("the ledger's writer hangs", "PushfleetLedgerWaits", both(stopped("upkeep-work")[0], lambda w: w.push(3)), stopped("upkeep-work")[1]),
-    ("the vendor is gone", "PushfleetLaneStopped", refused, lambda w: w.start("simulators", simulators_argv(w))),
-    ("a lane is paused", "PushfleetLanePaused", command("credential", "pause"), command("credential", "resume")),
-    ("a credential expires in a week", "PushfleetCredentialExpires", expires_in(7 * 86_400), expires_in(None)),
+    (
+        "intake hangs",
+        "PushfleetEventsWait",
+        both(stopped("intake")[0], lambda w: w.push(3)),
+        stopped("intake")[1],
+    ),
+    (
+        "delivery hangs",
+        "PushfleetQueueWaits",
+        both(stopped("delivery-meizu")[0], lambda w: w.push(3)),
+        stopped("delivery-meizu")[1],
+    ),
+    (
+        "the ledger's writer hangs",
+        "PushfleetLedgerWaits",
+        both(stopped("upkeep-work")[0], lambda w: w.push(3)),
+        stopped("upkeep-work")[1],
+    ),
+    (
+        "the vendor is gone",
+        "PushfleetLaneStopped",
+        refused,
+        lambda w: w.start("simulators", simulators_argv(w)),
+    ),
+    (
+        "a lane is paused",
+        "PushfleetLanePaused",
+        command("credential", "pause"),
+        command("credential", "resume"),
+    ),
+    (
+        "a credential expires in a week",
+        "PushfleetCredentialExpires",
+        expires_in(7 * 86_400),
+        expires_in(None),
+    ),
     ("a credential has expired", "PushfleetCredentialExpired", expires_in(-60), expires_in(None)),
     (
         "the quota is spent",
@@ -283,14 +376,28 @@ FAULTS: list[tuple[str, str, Act, Act]] = [
         both(lambda w: w.cli("quota", "set", *KEY, "public=1", "private=1"), lambda w: w.push(2)),
         lambda w: w.cli("quota", "set", *KEY, "public=100000", "private=100000"),
     ),
-    ("an event can't be read", "PushfleetDeadLetters", lambda w: w.runtime.core.xadd("im:events", {"e": "{"}), lambda w: None),
+    (
+        "an event can't be read",
+        "PushfleetDeadLetters",
+        lambda w: w.runtime.core.xadd("im:events", {"e": "{"}),
+        lambda w: None,
+    ),
     ("Redis is nearly full", "PushfleetRedisMemory", nearly_full, memory(0)),
 ]
 
 
 def simulators_argv(world: World) -> list[str]:
     port = world.env["SIMULATORS_PORT"]
-    return [sys.executable, "-m", "simulators", "meizu", "--port", port, "--dir", str(world.folder / "sim")]
+    return [
+        sys.executable,
+        "-m",
+        "simulators",
+        "meizu",
+        "--port",
+        port,
+        "--dir",
+        str(world.folder / "sim"),
+    ]
 
 
 def tried(world: World, fault: str, alert: str, do: Act, cure: Act) -> dict[str, Any]:
@@ -305,8 +412,19 @@ def tried(world: World, fault: str, alert: str, do: Act, cure: Act) -> dict[str,
     gone = waited(lambda: alert not in world.firing(), GONE_S)
     gone_s = round(time.monotonic() - began, 1) if gone else None
     world.rest()
-    found = {"fault": fault, "alert": alert, "fired_s": fired_s, "gone_s": gone_s, "says": shown, "also": others}
-    print(f"{alert:<28} {fault:<40} fired after {fired_s} s, gone after {gone_s} s: {shown} {others or ''}", flush=True)
+    found = {
+        "fault": fault,
+        "alert": alert,
+        "fired_s": fired_s,
+        "gone_s": gone_s,
+        "says": shown,
+        "also": others,
+    }
+    print(
+        f"{alert:<28} {fault:<40} fired after {fired_s} s, gone after {gone_s} s: {shown} "
+        f"{others or ''}",
+        flush=True,
+    )
     if not waited(lambda: not world.firing(), 60):
         print("still firing:", sorted(world.firing()), flush=True)
     return found
@@ -327,13 +445,24 @@ def prometheus(world: World, port: int, console: str) -> None:
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(world.folder / "rules.yml")],
         "scrape_configs": [
-            {"job_name": "pushfleet", "http_sd_configs": [{"url": f"http://{console}/metrics/targets", "refresh_interval": "2s"}]}
+            {
+                "job_name": "pushfleet",
+                "http_sd_configs": [
+                    {"url": f"http://{console}/metrics/targets", "refresh_interval": "2s"}
+                ],
+            }
         ],
     }
     (world.folder / "prometheus.yml").write_text(json.dumps(config))
     store = world.folder / "tsdb"
-    argv = ["prometheus", f"--config.file={world.folder / 'prometheus.yml'}", f"--storage.tsdb.path={store}"]
-    world.start("prometheus", [*argv, f"--web.listen-address=127.0.0.1:{port}", "--query.lookback-delta=3s"])
+    argv = [
+        "prometheus",
+        f"--config.file={world.folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={store}",
+    ]
+    world.start(
+        "prometheus", [*argv, f"--web.listen-address=127.0.0.1:{port}", "--query.lookback-delta=3s"]
+    )
 
 
 def main() -> int:
@@ -343,22 +472,41 @@ def main() -> int:
     wanted = sys.argv[1:]
     with open_folder() as folder, embedded(valkey=True, postgres=True) as running:
         first = free_ports(24)
-        sim, addresses = first, {name: f"127.0.0.1:{first + 8 + n}" for n, name in enumerate(("CONSOLE", "RECEIPTS", "GATEWAY"))}
-        given = {"REDIS_URL": running.redis_url or "", "DATABASE_URL": running.database_url or "", "METRICS_PORT": str(first + 12)}
+        sim, addresses = (
+            first,
+            {
+                name: f"127.0.0.1:{first + 8 + n}"
+                for n, name in enumerate(("CONSOLE", "RECEIPTS", "GATEWAY"))
+            },
+        )
+        given = {
+            "REDIS_URL": running.redis_url or "",
+            "DATABASE_URL": running.database_url or "",
+            "METRICS_PORT": str(first + 12),
+        }
         given |= {f"{name}_ADDR": address for name, address in addresses.items()}
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")
+        }
         world = World(
-            Runtime(data_settings(folder / "var", **given)), folder, {**env, "SIMULATORS_PORT": str(sim)}, f"http://127.0.0.1:{first + 11}"
+            Runtime(data_settings(folder / "var", **given)),
+            folder,
+            {**env, "SIMULATORS_PORT": str(sim)},
+            f"http://127.0.0.1:{first + 11}",
         )
         (folder / "sim").mkdir()
         world.start("simulators", simulators_argv(world))
         told = folder / "sim" / "meizu.json"
         assert waited(told.exists, 30), "no simulator"
         about = json.loads(told.read_text())
-        more = {f"ENDPOINT_{name}": url for name, url in about["endpoints"].items()} | {"CA_FILE": about["ca_file"]}
+        more = {f"ENDPOINT_{name}": url for name, url in about["endpoints"].items()} | {
+            "CA_FILE": about["ca_file"]
+        }
         (folder / "keys").write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
         (folder / "keys").chmod(0o600)
-        settings = data_settings(folder / "var", **given, **more, SECRET_KEYS_FILE=str(folder / "keys"))
+        settings = data_settings(
+            folder / "var", **given, **more, SECRET_KEYS_FILE=str(folder / "keys")
+        )
         world.runtime = Runtime(settings)
         world.env |= environ_of(settings)
         migrate(world.runtime.engine)
@@ -379,9 +527,20 @@ def campaign(world: World, console: str, port: int, wanted: list[str]) -> list[d
     secret = world.folder / "secret"
     secret.write_text("simulated-secret-1\n")
     world.cli("app", "add", APP)
-    account = ("--app-id", "110001", "--app-secret-file", str(secret), "--right", "meizu.private", "--device-cap", "public=100000")
+    account = (
+        "--app-id",
+        "110001",
+        "--app-secret-file",
+        str(secret),
+        "--right",
+        "meizu.private",
+        "--device-cap",
+        "public=100000",
+    )
     for business_id in ("meizu-1", "meizu-2"):
-        world.cli("credential", "add", "meizu", "--app", APP, "--business-id", business_id, *account)
+        world.cli(
+            "credential", "add", "meizu", "--app", APP, "--business-id", business_id, *account
+        )
     for name in PROCESSES:
         world.start(name)
     prometheus(world, port, console)
@@ -389,7 +548,9 @@ def campaign(world: World, console: str, port: int, wanted: list[str]) -> list[d
     for number in range(PEOPLE):
         world.register(f"bob{number}", f"live{number}")
         world.register(f"eve{number}", f"liveeve{number}", "meizu-2")
-    assert waited(lambda: len(world.runtime.living.roles()) == len(PROCESSES), 120), world.runtime.living.roles()
+    assert waited(lambda: len(world.runtime.living.roles()) == len(PROCESSES), 120), (
+        world.runtime.living.roles()
+    )
     assert waited(lambda: quiet(world), 120), "Prometheus does not answer, or something rings"
     return [tried(world, *one) for one in FAULTS if not wanted or one[1] in wanted]
 

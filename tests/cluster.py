@@ -1,4 +1,6 @@
-"""A Valkey Cluster of real `valkey-server` processes from the wheel, on this machine: three primaries, each with a replica."""
+"""A Valkey Cluster of real `valkey-server` processes from the wheel, on this machine: three
+primaries, each with a replica.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,13 @@ class Node:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **self.options)
+        return redis.Redis(
+            host="127.0.0.1",
+            port=self.port,
+            socket_timeout=2,
+            retry=Retry(NoBackoff(), 0),
+            **self.options,
+        )
 
     def say(self, *words: Any) -> Any:
         with contextlib.closing(self.client) as client:
@@ -96,15 +104,26 @@ class ValkeyCluster:
         raise AssertionError(f"nobody serves {key}")
 
     def healthy(self) -> bool:
-        """Whether every node that lives sees all slots served, and each primary has a replica that follows it."""
+        """Whether every node that lives sees all slots served, and each primary has a replica that
+        follows it.
+        """
         try:
             told = [node.say("CLUSTER", "INFO").decode() for node in self.nodes]
             nodes = self.nodes[0].say("CLUSTER", "NODES").decode()
         except (RedisError, OSError):
             return False
-        links = sum("slave" in line and "fail" not in line and "connected" in line for line in nodes.splitlines())
-        ready = all("cluster_state:ok" in one and f"cluster_slots_ok:{SLOTS}" in one for one in told)
-        return ready and links == len(self.nodes) // 2 and all(self._follows(node) for node in self.nodes)
+        links = sum(
+            "slave" in line and "fail" not in line and "connected" in line
+            for line in nodes.splitlines()
+        )
+        ready = all(
+            "cluster_state:ok" in one and f"cluster_slots_ok:{SLOTS}" in one for one in told
+        )
+        return (
+            ready
+            and links == len(self.nodes) // 2
+            and all(self._follows(node) for node in self.nodes)
+        )
 
     def _follows(self, node: Node) -> bool:
         with contextlib.closing(node.client) as client:
@@ -112,25 +131,35 @@ class ValkeyCluster:
         return told["role"] == "master" or told.get("master_link_status") == "up"
 
     def move_slot(self, key: str, *, pause_s: float = 0.0, keys_at_once: int = 100) -> Node:
-        """The slot of the key goes to another primary, key by key as `valkey-cli --cluster reshard` does it; the new owner."""
+        """The slot of the key goes to another primary, key by key as `valkey-cli --cluster reshard`
+        does it; the new owner.
+        """
         slot, source = key_slot(key.encode()), self.owner(key)
         primaries = {one.port for one in map(self.owner, ("a", "b", "c", "d", "e", "f", "g"))}
-        target = next(node for node in self.nodes if node.port in primaries and node.port != source.port)
+        target = next(
+            node for node in self.nodes if node.port in primaries and node.port != source.port
+        )
         target.say("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         source.say("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
         auth = ["AUTH", self._password]
         while names := source.say("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
-            source.say("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "REPLACE", *auth, "KEYS", *names)
+            source.say(
+                "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "REPLACE", *auth, "KEYS", *names
+            )
             time.sleep(pause_s)
         for node in (target, source):
             node.say("CLUSTER", "SETSLOT", slot, "NODE", target.id)
         return target
 
     def move_slot_whole(self, key: str, seconds: float = 30.0) -> Node:
-        """The slot of the key goes to another primary in one step (Valkey 9), at its source's own pace; the new owner."""
+        """The slot of the key goes to another primary in one step (Valkey 9), at its source's own
+        pace; the new owner.
+        """
         slot, source = key_slot(key.encode()), self.owner(key)
         primaries = {one.port for one in map(self.owner, ("a", "b", "c", "d", "e", "f", "g"))}
-        target = next(node for node in self.nodes if node.port in primaries and node.port != source.port)
+        target = next(
+            node for node in self.nodes if node.port in primaries and node.port != source.port
+        )
         source.say("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         wait_until(lambda: self.owner(key) is target, f"the slot of {key} has moved", seconds)
         return target
@@ -157,8 +186,12 @@ def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) 
 
 
 @contextlib.contextmanager
-def valkey_cluster(primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> Iterator[ValkeyCluster]:
-    """Runs until the end of the block. announced: ports that the servers tell in the place of their own."""
+def valkey_cluster(
+    primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()
+) -> Iterator[ValkeyCluster]:
+    """Runs until the end of the block. announced: ports that the servers tell in the place of their
+    own.
+    """
     with open_folder() as folder:
         cluster = start(folder, primaries, replicas=replicas, announced=announced)
         try:
@@ -167,7 +200,9 @@ def valkey_cluster(primaries: int = 3, *, replicas: bool = True, announced: Sequ
             cluster.stop()
 
 
-def start(folder: Path, primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> ValkeyCluster:
+def start(
+    folder: Path, primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()
+) -> ValkeyCluster:
     """Starts the servers and makes one cluster of them; returns when it is whole."""
     (folder / "home").mkdir(parents=True, exist_ok=True)
     binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
@@ -227,7 +262,13 @@ def _join(nodes: Sequence[Node], primaries: int) -> None:
     for number, node in enumerate(nodes[:primaries]):
         begin, until = SLOTS * number // primaries, SLOTS * (number + 1) // primaries - 1
         node.say("CLUSTER", "ADDSLOTSRANGE", begin, until)
-    wait_until(lambda: all(f"cluster_known_nodes:{len(nodes)}" in node.say("CLUSTER", "INFO").decode() for node in nodes), "all have met")
+    wait_until(
+        lambda: all(
+            f"cluster_known_nodes:{len(nodes)}" in node.say("CLUSTER", "INFO").decode()
+            for node in nodes
+        ),
+        "all have met",
+    )
     for replica, primary in zip(nodes[primaries:], nodes, strict=False):
         wait_until(lambda r=replica, p=primary: _replicate(r, p), "a replica follows")
 
@@ -245,12 +286,15 @@ def _bus_port(node: Node) -> int:
 
 
 def _covered(nodes: Sequence[Node]) -> bool:
-    return all(f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes)
+    return all(
+        f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes
+    )
 
 
 def published(core: Any, stream: str, fields: dict[str, Any], *, replicated: bool = False) -> bytes:
-    """As XADD; on a cluster, or where there is a replica, that has the entry, too: a primary that dies takes nothing with it that
-    a core counts on."""
+    """As XADD; on a cluster, or where there is a replica, that has the entry, too: a primary that
+    dies takes nothing with it that a core counts on.
+    """
     with client_for(core, stream).pipeline(transaction=False) as pipe:
         pipe.xadd(stream, fields)
         if replicated or is_core(core):
@@ -259,7 +303,9 @@ def published(core: Any, stream: str, fields: dict[str, Any], *, replicated: boo
 
 
 def main() -> None:
-    """`python -m tests.cluster [COMMAND …]`: runs the command with PUSHFLEET_REDIS_URL of a cluster of its own; none: until Ctrl-C."""
+    """`python -m tests.cluster [COMMAND …]`: runs the command with PUSHFLEET_REDIS_URL of a cluster
+    of its own; none: until Ctrl-C.
+    """
     import os
     import sys
 
@@ -269,7 +315,9 @@ def main() -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             return
-        done = subprocess.run(sys.argv[1:], env={**os.environ, "PUSHFLEET_REDIS_URL": cluster.url()}, check=False)
+        done = subprocess.run(
+            sys.argv[1:], env={**os.environ, "PUSHFLEET_REDIS_URL": cluster.url()}, check=False
+        )
     raise SystemExit(done.returncode)
 
 

@@ -1,6 +1,8 @@
-"""What all tests share: real servers of our own, started once a session, so that no test can touch a developer's data.
+"""What all tests share: real servers of our own, started once a session, so that no test can touch
+a developer's data.
 
-PUSHFLEET_TEST_REDIS_URL and PUSHFLEET_TEST_DATABASE_URL name other servers; each test then keeps to names of its own there.
+PUSHFLEET_TEST_REDIS_URL and PUSHFLEET_TEST_DATABASE_URL name other servers; each test then keeps to
+names of its own there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ from workers.embedded import Running, start_embedded
 
 # How fast examples are made, or run, says how busy the machine is.
 hypothesis.settings.register_profile(
-    "any machine", max_examples=examples(40), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
 # Each of the hundreds of processes that the tests start would compile the code again.
@@ -36,10 +41,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: The only tests that run again where they fail.
 QUARANTINE = Path(__file__).parent / "quarantine.toml"
-#: Folders in the order in which a run of all takes them: what waits longest first, so that no process is left with it at the end.
+#: Folders in the order in which a run of all takes them: what waits longest first, so that no
+#: process is left with it at the end.
 ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/", "tests/unit/")
-#: Files that one process runs one after the other. Chaos: fleets of their own with measured deadlines, no two at a time. The whole way:
-#: one fleet for all of them, which takes as many processes and seconds to start as all servers together.
+#: Files that one process runs one after the other. Chaos: fleets of their own with measured
+#: deadlines, no two at a time. The whole way: one fleet for all of them, which takes as many
+#: processes and seconds to start as all servers together.
 TOGETHER = {"chaos": ("tests/chaos/", "tests/isolation/"), "e2e": ("tests/e2e/",)}
 
 
@@ -50,13 +57,19 @@ def quarantined() -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """After the shuffling: by folder, so that servers of a folder are started once and stopped when it is done."""
+    """After the shuffling: by folder, so that servers of a folder are started once and stopped when
+    it is done.
+    """
     again = tuple(quarantined())
     for item in items:
         if item.nodeid.startswith(again):
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
     place = {folder: number for number, folder in enumerate(ORDER)}
-    items.sort(key=lambda item: next((place[folder] for folder in ORDER if item.nodeid.startswith(folder)), len(ORDER)))
+    items.sort(
+        key=lambda item: next(
+            (place[folder] for folder in ORDER if item.nodeid.startswith(folder)), len(ORDER)
+        )
+    )
 
 
 class ByFile(LoadFileScheduling):
@@ -73,12 +86,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
 def data_settings(folder: Path, **more: str) -> Settings:
     """Settings for nothing but a DATA_DIR, and what else is named (without the prefix)."""
-    return Settings.load({"PUSHFLEET_DATA_DIR": str(folder), **{f"PUSHFLEET_{name}": value for name, value in more.items()}})
+    return Settings.load(
+        {
+            "PUSHFLEET_DATA_DIR": str(folder),
+            **{f"PUSHFLEET_{name}": value for name, value in more.items()},
+        }
+    )
 
 
 @contextlib.contextmanager
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that the servers' user can reach; pytest's own are closed to everybody but us."""
+    """A temporary folder that the servers' user can reach; pytest's own are closed to everybody but
+    us.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-test-"))
     folder.chmod(0o755)
     try:
@@ -123,7 +143,9 @@ def space() -> str:
 
 @pytest.fixture
 def redis_client(redis_url: str, space: str) -> Iterator[redis.Redis]:
-    """A client. Embedded: of an empty server, and empty again at the end. Else what has this test's word in its key goes at the end."""
+    """A client. Embedded: of an empty server, and empty again at the end. Else what has this test's
+    word in its key goes at the end.
+    """
     client = connect(redis_url)
     if "PUSHFLEET_TEST_REDIS_URL" not in os.environ:
         client.flushall()
@@ -174,10 +196,17 @@ def own_database(server_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def settings_with(redis_url: str, space: str, data_dir: Path) -> Callable[..., Settings]:
-    """Makes settings on the session's Redis with names of this test; what else is named comes without the prefix."""
+    """Makes settings on the session's Redis with names of this test; what else is named comes
+    without the prefix.
+    """
 
     def make(**more: str) -> Settings:
-        names = {"REDIS_URL": redis_url, "PREFIX": f"push{space}", "KEY_PREFIX": f"im{space}:", "EVENT_STREAMS": f"im{space}:events"}
+        names = {
+            "REDIS_URL": redis_url,
+            "PREFIX": f"push{space}",
+            "KEY_PREFIX": f"im{space}:",
+            "EVENT_STREAMS": f"im{space}:events",
+        }
         return data_settings(data_dir, **{**names, **more})
 
     return make
@@ -185,7 +214,9 @@ def settings_with(redis_url: str, space: str, data_dir: Path) -> Callable[..., S
 
 @pytest.fixture
 def settings(settings_with: Callable[..., Settings], database_url: str) -> Settings:
-    """Settings on the session's Redis and PostgreSQL, every name of ours with this test's word in it."""
+    """Settings on the session's Redis and PostgreSQL, every name of ours with this test's word in
+    it.
+    """
     return settings_with(DATABASE_URL=database_url)
 
 

@@ -1,8 +1,9 @@
 """Doctor on 49 seeded faults, in one run on real servers: `make doctor-49`.
 
-A fleet whose processes all say that they live, an account with each simulated vendor; one fault after the other is put in, doctor
-is asked, the fault is taken out. Prints, and writes into var/reports/doctor.json: fault, what doctor named, its cure, the verdict.
-right: named with a cure that mends it. vague: named without it. wrong: a cure for something else. missed: not named.
+A fleet whose processes all say that they live, an account with each simulated vendor; one fault
+after the other is put in, doctor is asked, the fault is taken out. Prints, and writes into
+var/reports/doctor.json: fault, what doctor named, its cure, the verdict. right: named with a cure
+that mends it. vague: named without it. wrong: a cure for something else. missed: not named.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ ALIVE = {name: name for name in ("intake", "presence", "routing", "upkeep", "rec
 }
 
 Env = dict[str, str]
-#: What a fault changes in the environment of doctor; what it changes in servers it takes back at the end.
+#: What a fault changes in the environment of doctor; what it changes in servers it takes back at
+#: the end.
 Seed = Callable[["Place"], AbstractContextManager[Env]]
 
 
@@ -64,7 +66,9 @@ class Place:
         return self.runtime.redis
 
     def sql(self, *statements: str) -> None:
-        conninfo = self.env["PUSHFLEET_DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://", 1)
+        conninfo = self.env["PUSHFLEET_DATABASE_URL"].replace(
+            "postgresql+psycopg://", "postgresql://", 1
+        )
         with psycopg.connect(conninfo, autocommit=True) as session:
             for one in statements:
                 session.execute(one)
@@ -86,8 +90,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Fault:
-    """named: doctor's problem (workers/reports/problems.py), "exit 2" for a line before anything starts. also: problems that follow
-    from the fault by themselves."""
+    """named: doctor's problem (workers/reports/problems.py), "exit 2" for a line before anything
+    starts. also: problems that follow from the fault by themselves.
+    """
 
     words: str
     seed: Seed
@@ -164,7 +169,11 @@ def role(*grants: str, password: str = "pw", options: str = "") -> Seed:
     def seed(place: Place) -> Iterator[Env]:
         place.sql(f"CREATE ROLE limited LOGIN PASSWORD 'pw' {options}", *grants)
         try:
-            yield {"PUSHFLEET_DATABASE_URL": place.url_of("PUSHFLEET_DATABASE_URL", "limited", password)}
+            yield {
+                "PUSHFLEET_DATABASE_URL": place.url_of(
+                    "PUSHFLEET_DATABASE_URL", "limited", password
+                )
+            }
         finally:
             place.sql("DROP OWNED BY limited", "DROP ROLE limited")
 
@@ -185,7 +194,9 @@ def keys_file(text: str, mode: int = 0o600) -> Seed:
 
 @contextmanager
 def spare(place: Place, *options: str, file_bytes: int | None = None) -> Iterator[str]:
-    """A Valkey of its own where the fleet's processes seem to live; its URL. file_bytes: no file of it may grow beyond."""
+    """A Valkey of its own where the fleet's processes seem to live; its URL. file_bytes: no file of
+    it may grow beyond.
+    """
 
     def limited() -> None:
         import resource
@@ -194,10 +205,23 @@ def spare(place: Place, *options: str, file_bytes: int | None = None) -> Iterato
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
-    folder, port, home = place.folder / f"spare{time.time_ns()}", free_ports(1), place.folder / "home"
+    folder, port, home = (
+        place.folder / f"spare{time.time_ns()}",
+        free_ports(1),
+        place.folder / "home",
+    )
     folder.mkdir()
     home.mkdir(exist_ok=True)
-    argv = [str(valkey_binary(find_home(home))), "--port", str(port), "--dir", str(folder), "--save", "", *options]
+    argv = [
+        str(valkey_binary(find_home(home))),
+        "--port",
+        str(port),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        *options,
+    ]
     server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, preexec_fn=limited)  # noqa: PLW1509
     try:
         client = redis.Redis(port=port)
@@ -255,13 +279,18 @@ def empty_database(place: Place) -> Iterator[Env]:
 @contextmanager
 def no_database(place: Place) -> Iterator[Env]:
     base, _, options = place.env["PUSHFLEET_DATABASE_URL"].partition("?")
-    yield {"PUSHFLEET_DATABASE_URL": base.rpartition("/")[0] + "/nowhere" + (f"?{options}" if options else "")}
+    yield {
+        "PUSHFLEET_DATABASE_URL": base.rpartition("/")[0]
+        + "/nowhere"
+        + (f"?{options}" if options else "")
+    }
 
 
 @contextmanager
 def slow_clock(_: Place) -> Iterator[Env]:
     with mock.patch(
-        "workers.reports.fleet.time", mock.Mock(time=lambda: time.time() - 600, localtime=time.localtime, strftime=time.strftime)
+        "workers.reports.fleet.time",
+        mock.Mock(time=lambda: time.time() - 600, localtime=time.localtime, strftime=time.strftime),
     ):
         yield {}
 
@@ -297,15 +326,27 @@ def vendor_down(place: Place) -> Iterator[Env]:
 
 @contextmanager
 def own_receipts(place: Place) -> Iterator[Env]:
-    yield {**dict.fromkeys((name for name in place.env if "_ENDPOINT_" in name), ""), "PUSHFLEET_RECEIPTS_URL": "http://receipts.invalid"}
+    yield {
+        **dict.fromkeys((name for name in place.env if "_ENDPOINT_" in name), ""),
+        "PUSHFLEET_RECEIPTS_URL": "http://receipts.invalid",
+    }
 
 
 @contextmanager
 def oppo_without_channel(place: Place) -> Iterator[Env]:
-    account = ("--app-key", "k1", "--app-secret-file", str(place.folder / "secret"), "--right", "oppo.private")
+    account = (
+        "--app-key",
+        "k1",
+        "--app-secret-file",
+        str(place.folder / "secret"),
+        "--right",
+        "oppo.private",
+    )
     told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
-    yield {"PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]}  # something that takes connections
+    yield {
+        "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
+    }  # something that takes connections
     place.sql("DELETE FROM credentials WHERE vendor = 'oppo'")
     place.runtime.living.leave(["oppo.1"])
     place.runtime.catalog.changed()
@@ -314,7 +355,10 @@ def oppo_without_channel(place: Place) -> Iterator[Env]:
 def expires(days: float) -> Seed:
     ms = int((time.time() + days * 86_400) * 1000)
     mend = "UPDATE credentials SET expires_ms = NULL"
-    return acted(lambda p: p.sql(f"UPDATE credentials SET expires_ms = {ms} WHERE vendor = 'huawei'"), lambda p: p.sql(mend))
+    return acted(
+        lambda p: p.sql(f"UPDATE credentials SET expires_ms = {ms} WHERE vendor = 'huawei'"),
+        lambda p: p.sql(mend),
+    )
 
 
 def paused(on: bool) -> Callable[[Place], object]:
@@ -346,15 +390,22 @@ def foreign_tokens(place: Place) -> None:
     now = now_ms()
     columns = 'day, app, event_id, "user", device, rank, vendor, decision, decided_ms'
     rows = [("token_foreign", n) for n in range(30)] + [("accepted", n) for n in range(100, 300)]
-    shown = ", ".join(f"(CURRENT_DATE, '{APP}', 'e{n}', 'u{n}', '', 0, 'meizu', '{name}', {now})" for name, n in rows)
+    shown = ", ".join(
+        f"(CURRENT_DATE, '{APP}', 'e{n}', 'u{n}', '', 0, 'meizu', '{name}', {now})"
+        for name, n in rows
+    )
     place.sql(f"INSERT INTO ledger ({columns}) VALUES {shown}")
 
 
 DEVICE = (
-    'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, state_ms)'
+    'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, '
+    "registered_ms, state, state_ms)"
     f" VALUES ('{APP}', 'bob', 'd', 'android', 'meizu', 'meizu-9', 't', 1, 'active', 1)"
 )
-ALL = ("GRANT ALL ON ALL TABLES IN SCHEMA public TO limited", "GRANT USAGE, CREATE ON SCHEMA public TO limited")
+ALL = (
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO limited",
+    "GRANT USAGE, CREATE ON SCHEMA public TO limited",
+)
 EVERY = ("~*", "&*", "+@all")
 GONE = ("routing.1", "delivery-vivo.1")
 OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n"
@@ -374,11 +425,21 @@ def _servers() -> list[Fault]:
             "server_away",
             "is it running",
         ),
-        Fault("allkeys-lru with maxmemory", config(maxmemory="1gb", maxmemory_policy="allkeys-lru"), "redis_evicts", "noeviction"),
+        Fault(
+            "allkeys-lru with maxmemory",
+            config(maxmemory="1gb", maxmemory_policy="allkeys-lru"),
+            "redis_evicts",
+            "noeviction",
+        ),
         Fault("no append-only file", config(appendonly="no"), "redis_no_aof", "appendonly yes"),
         Fault("96 % of maxmemory", config(maxmemory="nearly"), "redis_memory", "more memory"),
         Fault("the append-only file's disk is full", full_disk, "redis_disk", "disk"),
-        Fault("cluster mode behind a plain URL", clustered, "redis_form", re.escape("redis+cluster://")),
+        Fault(
+            "cluster mode behind a plain URL",
+            clustered,
+            "redis_form",
+            re.escape("redis+cluster://"),
+        ),
         Fault("a clock 10 minutes off", slow_clock, "clock", "NTP"),
         Fault("the database is not migrated", empty_database, "tables_other", "pushfleet migrate"),
         Fault("appendfsync no", config(appendfsync="no"), "redis_fsync", "appendfsync everysec"),
@@ -387,11 +448,26 @@ def _servers() -> list[Fault]:
 
 def _settings() -> list[Fault]:
     return [
-        Fault("no keys file", env(SECRET_KEYS_FILE="/nowhere/keys"), "exit 2", "PUSHFLEET_SECRET_KEYS_FILE"),
+        Fault(
+            "no keys file",
+            env(SECRET_KEYS_FILE="/nowhere/keys"),
+            "exit 2",
+            "PUSHFLEET_SECRET_KEYS_FILE",
+        ),
         Fault("an empty keys file", keys_file("\n"), "exit 2", "PUSHFLEET_SECRET_KEYS_FILE"),
         Fault("a CA file that is no PEM", no_pem, "exit 2", "PUSHFLEET_CA_FILE"),
-        Fault("a misspelt endpoint", env(ENDPOINT_MEIZ="https://h:1"), "exit 2", "PUSHFLEET_ENDPOINT_MEIZU"),
-        Fault("a wrong scheme", env(REDIS_URL="http://127.0.0.1"), "exit 2", "PUSHFLEET_REDIS_URL takes"),
+        Fault(
+            "a misspelt endpoint",
+            env(ENDPOINT_MEIZ="https://h:1"),
+            "exit 2",
+            "PUSHFLEET_ENDPOINT_MEIZU",
+        ),
+        Fault(
+            "a wrong scheme",
+            env(REDIS_URL="http://127.0.0.1"),
+            "exit 2",
+            "PUSHFLEET_REDIS_URL takes",
+        ),
         Fault("a misspelt setting", env(REDISURL="redis://h"), "exit 2", "PUSHFLEET_REDIS_URL"),
     ]
 
@@ -400,10 +476,27 @@ def _fleet() -> list[Fault]:
     unguarded = acted(guarded, without_guard)
     grouped = acted(stranger, lambda p: p.redis.xgroup_destroy("im:events", "analytics"))
     return [
-        Fault("an expired certificate", expires(-1), "credential_expired", f"credential rotate {APP} huawei huawei-1"),
-        Fault("a certificate that expires soon", expires(10), "credential_expires", f"credential rotate {APP} huawei huawei-1"),
-        Fault("a paused lane", acted(paused(True), paused(False)), "lane_paused", f"credential resume {APP} vivo vivo-1"),
-        Fault("a vendor is down", vendor_down, "lane_stopped", f"credential check {APP} meizu meizu-1"),
+        Fault(
+            "an expired certificate",
+            expires(-1),
+            "credential_expired",
+            f"credential rotate {APP} huawei huawei-1",
+        ),
+        Fault(
+            "a certificate that expires soon",
+            expires(10),
+            "credential_expires",
+            f"credential rotate {APP} huawei huawei-1",
+        ),
+        Fault(
+            "a paused lane",
+            acted(paused(True), paused(False)),
+            "lane_paused",
+            f"credential resume {APP} vivo vivo-1",
+        ),
+        Fault(
+            "a vendor is down", vendor_down, "lane_stopped", f"credential check {APP} meizu meizu-1"
+        ),
         Fault(
             "two processes are missing",
             acted(lambda p: p.runtime.living.leave(GONE), lambda p: p.say_alive()),
@@ -430,30 +523,68 @@ def _fleet() -> list[Fault]:
             "build_foreign",
             "debug build",
         ),
-        Fault("OPPO: a private right and no channel", oppo_without_channel, "right_channel", "--channel chat=ID"),
-        Fault("a wrong CA, before traffic", env(CA_FILE="/etc/ssl/certs/ca-certificates.crt"), "vendor_away", "PUSHFLEET_CA_FILE"),
+        Fault(
+            "OPPO: a private right and no channel",
+            oppo_without_channel,
+            "right_channel",
+            "--channel chat=ID",
+        ),
+        Fault(
+            "a wrong CA, before traffic",
+            env(CA_FILE="/etc/ssl/certs/ca-certificates.crt"),
+            "vendor_away",
+            "PUSHFLEET_CA_FILE",
+        ),
         Fault(
             "an unreachable endpoint, before traffic",
             closed_port("ENDPOINT_VIVO", url="https://127.0.0.1:{port}"),
             "vendor_away",
             "PUSHFLEET_ENDPOINT_VIVO",
         ),
-        Fault("receipts' URL: http, and not there", own_receipts, "receipts_http", "https://", ("receipts_away", "vendor_away")),
+        Fault(
+            "receipts' URL: http, and not there",
+            own_receipts,
+            "receipts_http",
+            "https://",
+            ("receipts_away", "vendor_away"),
+        ),
     ]
 
 
 def _users() -> list[Fault]:
     return [
-        Fault("Redis: wrong password", acl(*EVERY, password="wrong"), "redis_login", "user and password of PUSHFLEET_REDIS_URL"),
+        Fault(
+            "Redis: wrong password",
+            acl(*EVERY, password="wrong"),
+            "redis_login",
+            "user and password of PUSHFLEET_REDIS_URL",
+        ),
         Fault("Redis is a replica", replica, "redis_replica", "the primary"),
-        Fault("Redis user: read only", acl("~*", "&*", "+@read", "+ping", "+info", "+@connection"), "redis_rights", "ACL SETUSER"),
-        Fault("Redis user: other keys", acl("~other:*", "&*", "+@all"), "redis_rights", "ACL SETUSER"),
+        Fault(
+            "Redis user: read only",
+            acl("~*", "&*", "+@read", "+ping", "+info", "+@connection"),
+            "redis_rights",
+            "ACL SETUSER",
+        ),
+        Fault(
+            "Redis user: other keys", acl("~other:*", "&*", "+@all"), "redis_rights", "ACL SETUSER"
+        ),
         Fault("Redis user: no INFO", acl(*EVERY, "-info"), "redis_info", r"\+info"),
         Fault("Redis user: no EVAL", acl(*EVERY, "-@scripting"), "redis_rights", "ACL SETUSER"),
         Fault("rediss:// with a private CA", private_ca, "server_away", r"\?ssl_ca_certs="),
-        Fault("PostgreSQL: wrong password", role(password="wrong"), "server_away", "password of PUSHFLEET_DATABASE_URL"),
+        Fault(
+            "PostgreSQL: wrong password",
+            role(password="wrong"),
+            "server_away",
+            "password of PUSHFLEET_DATABASE_URL",
+        ),
         Fault("PostgreSQL: no such database", no_database, "server_away", "CREATE DATABASE"),
-        Fault("PostgreSQL: no connections left", role(options="CONNECTION LIMIT 0"), "server_away", "max_connections"),
+        Fault(
+            "PostgreSQL: no connections left",
+            role(options="CONNECTION LIMIT 0"),
+            "server_away",
+            "max_connections",
+        ),
         Fault("database user without rights", role(), "database_refuses", "GRANT"),
         Fault(
             "database user: SELECT only",
@@ -472,13 +603,19 @@ def _users() -> list[Fault]:
 
 def _names_and_rights() -> list[Fault]:
     version = "UPDATE alembic_version SET version_num = "
-    newer = acted(lambda p: p.sql(version + "'9999'"), lambda p: p.sql(version + f"'{p.env['HEAD']}'"))
-    stringy = acted(
-        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")), lambda p: p.redis.delete("im:events") or written(p)
+    newer = acted(
+        lambda p: p.sql(version + "'9999'"), lambda p: p.sql(version + f"'{p.env['HEAD']}'")
     )
-    other_stream = acted(lambda p: p.redis.xadd("chat:events", {"e": "{}"}), lambda p: p.redis.delete("chat:events"))
+    stringy = acted(
+        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")),
+        lambda p: p.redis.delete("im:events") or written(p),
+    )
+    other_stream = acted(
+        lambda p: p.redis.xadd("chat:events", {"e": "{}"}), lambda p: p.redis.delete("chat:events")
+    )
     other_prefix = acted(
-        lambda p: p.redis.hset("chat:presence:{a:b}", "d", "foreground|ios|1"), lambda p: p.redis.delete("chat:presence:{a:b}")
+        lambda p: p.redis.hset("chat:presence:{a:b}", "d", "foreground|ios|1"),
+        lambda p: p.redis.delete("chat:presence:{a:b}"),
     )
 
     @contextmanager
@@ -488,12 +625,27 @@ def _names_and_rights() -> list[Fault]:
 
     return [
         Fault("a database newer than the program", newer, "tables_newer", "upgrade this program"),
-        Fault("the stream's key is of another type", stringy, "stream_kind", "PUSHFLEET_EVENT_STREAMS", ("belt_reader", "redis_refuses")),
+        Fault(
+            "the stream's key is of another type",
+            stringy,
+            "stream_kind",
+            "PUSHFLEET_EVENT_STREAMS",
+            ("belt_reader", "redis_refuses"),
+        ),
         Fault("a keys file that others can read", keys_file("", 0o644), "keys_open", "chmod o="),
         Fault("keys of another fleet", keys_file(OTHER_KEY), "keys_lost", "put that key back"),
-        Fault("wrong PUSHFLEET_PREFIX", env(PREFIX="other"), "processes_none", "PUSHFLEET_PREFIX=push"),
-        Fault("wrong PUSHFLEET_EVENT_STREAMS", wrong_stream, "stream_unread", "PUSHFLEET_EVENT_STREAMS=chat:events"),
-        Fault("wrong PUSHFLEET_KEY_PREFIX", other_prefix, "key_prefix", "PUSHFLEET_KEY_PREFIX=chat:"),
+        Fault(
+            "wrong PUSHFLEET_PREFIX", env(PREFIX="other"), "processes_none", "PUSHFLEET_PREFIX=push"
+        ),
+        Fault(
+            "wrong PUSHFLEET_EVENT_STREAMS",
+            wrong_stream,
+            "stream_unread",
+            "PUSHFLEET_EVENT_STREAMS=chat:events",
+        ),
+        Fault(
+            "wrong PUSHFLEET_KEY_PREFIX", other_prefix, "key_prefix", "PUSHFLEET_KEY_PREFIX=chat:"
+        ),
     ]
 
 
@@ -516,7 +668,11 @@ def asked(place: Place, changes: Env) -> tuple[dict[str, tuple[str, str]], str]:
         code, out, err = told("doctor", "--json")
     if code == 2:
         return {}, err.strip()
-    return {one["problem"]: (one["found"], one["cure"]) for one in json.loads(out)["checks"] if not one["ok"]}, ""
+    return {
+        one["problem"]: (one["found"], one["cure"])
+        for one in json.loads(out)["checks"]
+        if not one["ok"]
+    }, ""
 
 
 def judged(fault: Fault, problems: dict[str, tuple[str, str]], line: str) -> tuple[str, str, str]:
@@ -560,18 +716,32 @@ def a_fleet() -> Iterator[Place]:
         keys.write_text(Fernet.generate_key().decode() + "\n")
         keys.chmod(0o600)
         first = free_ports(2)
-        given = {"REDIS_URL": running.redis_url or "", "DATABASE_URL": running.database_url or "", "CA_FILE": ca_file}
-        given |= {"SECRET_KEYS_FILE": str(keys), "RECEIPTS_ADDR": f"127.0.0.1:{first}", "RECEIPTS_URL": f"http://127.0.0.1:{first}"}
-        settings = data_settings(folder / "var", **given, **{f"ENDPOINT_{name}": url for name, url in endpoints.items()})
+        given = {
+            "REDIS_URL": running.redis_url or "",
+            "DATABASE_URL": running.database_url or "",
+            "CA_FILE": ca_file,
+        }
+        given |= {
+            "SECRET_KEYS_FILE": str(keys),
+            "RECEIPTS_ADDR": f"127.0.0.1:{first}",
+            "RECEIPTS_URL": f"http://127.0.0.1:{first}",
+        }
+        settings = data_settings(
+            folder / "var", **given, **{f"ENDPOINT_{name}": url for name, url in endpoints.items()}
+        )
         runtime = Runtime(settings, "doctored")
         stack.callback(runtime.close)
         migrate(runtime.engine)
         place = Place(runtime, folder, environ_of(settings), keys)
         with runtime.engine.begin() as connection:
-            head = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+            head = connection.exec_driver_sql(
+                "SELECT version_num FROM alembic_version"
+            ).scalar_one()
         place.env["HEAD"] = str(head)
         runtime.ledger.ready_for(time_day())
-        stack.enter_context(mock.patch.dict(os.environ, {n: v for n, v in place.env.items() if n != "HEAD"}))
+        stack.enter_context(
+            mock.patch.dict(os.environ, {n: v for n, v in place.env.items() if n != "HEAD"})
+        )
         accounts(place)
         place.say_alive()
         written(place)
@@ -597,7 +767,10 @@ def simulated(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
     assert process.stdout
     try:
         said = [json.loads(process.stdout.readline()) for _ in VENDORS]
-        yield {name: url for one in said for name, url in one["endpoints"].items()}, said[0]["ca_file"]
+        yield (
+            {name: url for one in said for name, url in one["endpoints"].items()},
+            said[0]["ca_file"],
+        )
     finally:
         process.kill()
         process.wait()
@@ -616,7 +789,9 @@ def accounts(place: Place) -> None:
         "vivo": ("--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000"),
     }
     for vendor, own in options.items():
-        code, _, err = told("credential", "add", vendor, "--app", APP, "--business-id", f"{vendor}-1", *own, *file)
+        code, _, err = told(
+            "credential", "add", vendor, "--app", APP, "--business-id", f"{vendor}-1", *own, *file
+        )
         assert code == 0, err
 
 
@@ -625,14 +800,31 @@ def main() -> int:
     with a_fleet() as place:
         healthy = asked(place, {})
         print("a healthy fleet:", healthy[0] or healthy[1] or "nothing is wrong", flush=True)
-        report = [tried(place, one) for one in faults() if not wanted or any(word in one.words for word in wanted)]
+        report = [
+            tried(place, one)
+            for one in faults()
+            if not wanted or any(word in one.words for word in wanted)
+        ]
         after = asked(place, {})
-    counts = {verdict: sum(one["verdict"] == verdict for one in report) for verdict in ("right", "vague", "wrong", "missed")}
+    counts = {
+        verdict: sum(one["verdict"] == verdict for one in report)
+        for verdict in ("right", "vague", "wrong", "missed")
+    }
     false = sorted({**healthy[0], **after[0]})
-    print(f"{len(report)} faults: {counts}; on the healthy fleet, before and after: {false or 'none'}")
+    print(
+        f"{len(report)} faults: {counts}; on the healthy fleet, before and after: {false or 'none'}"
+    )
     (ROOT / "var/reports").mkdir(parents=True, exist_ok=True)
-    (ROOT / "var/reports/doctor.json").write_text(json.dumps({"faults": report, **counts, "false": false}, indent=1, ensure_ascii=False))
-    good = counts["right"] >= 0.9 * len(report) and not counts["wrong"] and not false and not healthy[1] and not after[1]
+    (ROOT / "var/reports/doctor.json").write_text(
+        json.dumps({"faults": report, **counts, "false": false}, indent=1, ensure_ascii=False)
+    )
+    good = (
+        counts["right"] >= 0.9 * len(report)
+        and not counts["wrong"]
+        and not false
+        and not healthy[1]
+        and not after[1]
+    )
     return 0 if good else 1
 
 

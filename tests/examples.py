@@ -1,4 +1,6 @@
-"""How many examples a property is tried with: enough to notice a change, and many in the long form (`make properties`)."""
+"""How many examples a property is tried with: enough to notice a change, and many in the long form
+(`make properties`).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The chart of deploy/helm, rendered by Helm's own engine and held against Kubernetes' schemas: `make helm`.
+"""The chart of deploy/helm, rendered by Helm's own engine and held against Kubernetes' schemas:
+`make helm`.
 
-Needs helm-python-sdk (Helm v4 as a library) and kubernetes-validate; with --render it prints what it made.
+Needs helm-python-sdk (Helm v4 as a library) and kubernetes-validate; with --render it prints what
+it made.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ ALL = {"enabled": True}
 WISHES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "everything on, keda": {
-        "lanes": dict.fromkeys(("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu"), ALL),
+        "lanes": dict.fromkeys(
+            ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu"), ALL
+        ),
         "processes": dict.fromkeys(("gateway", "gateway-xmpp"), ALL),
         "autoscaling": {"kind": "keda"},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -77,15 +81,29 @@ def unlike(objects: list[dict[str, Any]]) -> list[str]:
         pod = one["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         texts = str(container.get("env"))
-        if not pod["securityContext"]["runAsNonRoot"] or not container["securityContext"]["readOnlyRootFilesystem"]:
+        if (
+            not pod["securityContext"]["runAsNonRoot"]
+            or not container["securityContext"]["readOnlyRootFilesystem"]
+        ):
             found.append(f"{name} may write or be root")
-        if "redis://" in texts or "PUSHFLEET_REDIS_URL_FILE" not in texts or re.search(r"secretKeyRef", texts):
+        if (
+            "redis://" in texts
+            or "PUSHFLEET_REDIS_URL_FILE" not in texts
+            or re.search(r"secretKeyRef", texts)
+        ):
             found.append(f"{name} has a secret in its environment")
         if container["args"][:1] != ["worker"]:
             found.append(f"{name} runs {container['args']}")
-        if one["spec"]["selector"]["matchLabels"].items() - one["spec"]["template"]["metadata"]["labels"].items():
+        if (
+            one["spec"]["selector"]["matchLabels"].items()
+            - one["spec"]["template"]["metadata"]["labels"].items()
+        ):
             found.append(f"{name} does not select its own pods")
-    scaled = {one["spec"]["scaleTargetRef"]["name"] for one in objects if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")}
+    scaled = {
+        one["spec"]["scaleTargetRef"]["name"]
+        for one in objects
+        if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")
+    }
     found += [f"{name} is scaled and there is none" for name in scaled - deployments.keys()]
     found += [
         f"{name} has replicas, which the scaler would fight"
@@ -93,7 +111,9 @@ def unlike(objects: list[dict[str, Any]]) -> list[str]:
         if "replicas" in deployments[name]["spec"]
     ]
     hooks = [one for one in objects if one["kind"] == "Job"]
-    if [one["metadata"]["annotations"].get("helm.sh/hook") for one in hooks] != ["pre-install,pre-upgrade"]:
+    if [one["metadata"]["annotations"].get("helm.sh/hook") for one in hooks] != [
+        "pre-install,pre-upgrade"
+    ]:
         found.append("the tables are not migrated before the processes start")
     return found
 

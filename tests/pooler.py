@@ -1,4 +1,6 @@
-"""Transaction poolers before PostgreSQL: the real PgBouncer where it is installed, and a stand-in that needs nothing."""
+"""Transaction poolers before PostgreSQL: the real PgBouncer where it is installed, and a stand-in
+that needs nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,20 @@ from sqlalchemy.engine import make_url
 
 SERVERS = 2
 _SSL, _GSS = 80877103, 80877104
-_SHOWN = ("server_version", "client_encoding", "standard_conforming_strings", "integer_datetimes", "DateStyle", "TimeZone")
+_SHOWN = (
+    "server_version",
+    "client_encoding",
+    "standard_conforming_strings",
+    "integer_datetimes",
+    "DateStyle",
+    "TimeZone",
+)
 
 
 def kinds() -> list[str]:
-    """Those that can be had here. `refusing` and `ignoring` are PgBouncer's two ways with a startup parameter it does not know."""
+    """Those that can be had here. `refusing` and `ignoring` are PgBouncer's two ways with a startup
+    parameter it does not know.
+    """
     real = ["pgbouncer-refusing", "pgbouncer-ignoring"] if shutil.which("pgbouncer") else []
     return ["refusing", "ignoring", *real]
 
@@ -35,7 +46,11 @@ def kinds() -> list[str]:
 def pooler(database_url: str, kind: str) -> Iterator[str]:
     """A transaction pooler before the database; the URL of the same database through it."""
     ignores = kind.endswith("ignoring")
-    with _pgbouncer(database_url, ignores) if kind.startswith("pgbouncer") else _stand_in(database_url, ignores) as port:
+    with (
+        _pgbouncer(database_url, ignores)
+        if kind.startswith("pgbouncer")
+        else _stand_in(database_url, ignores) as port
+    ):
         url = make_url(database_url)
         yield f"postgresql+psycopg://{url.username}@127.0.0.1:{port}/{url.database}"
 
@@ -52,13 +67,16 @@ def _pgbouncer(database_url: str, ignores: bool) -> Iterator[int]:
         f"* = host={url.host} port={url.port} user={url.username} password={url.password or ''}",
         "[pgbouncer]",
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any",
-        f"pool_mode = transaction\ndefault_pool_size = {SERVERS}\nlogfile = {folder}/log\npidfile = {folder}/pid",
+        f"pool_mode = transaction\ndefault_pool_size = {SERVERS}\nlogfile = "
+        f"{folder}/log\npidfile = {folder}/pid",
         "ignore_startup_parameters = options" if ignores else "",
     ]
     (folder / "pgbouncer.ini").write_text("\n".join(lines))
     (folder / "pgbouncer.ini").chmod(0o644)
     as_root = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen(["pgbouncer", "-q", *as_root, str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["pgbouncer", "-q", *as_root, str(folder / "pgbouncer.ini")], stderr=subprocess.DEVNULL
+    )
     try:
         _wait_for(port)
         yield port
@@ -82,9 +100,13 @@ def _wait_for(port: int) -> None:
 
 @contextlib.contextmanager
 def _stand_in(database_url: str, ignores: bool) -> Iterator[int]:
-    """Gives a server's connection to a client for one transaction, as PgBouncer's transaction mode does."""
+    """Gives a server's connection to a client for one transaction, as PgBouncer's transaction mode
+    does.
+    """
     conninfo = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
-    sessions = [psycopg.connect(conninfo, autocommit=True, sslmode="disable") for _ in range(SERVERS)]
+    sessions = [
+        psycopg.connect(conninfo, autocommit=True, sslmode="disable") for _ in range(SERVERS)
+    ]
     free: queue.Queue[socket.socket] = queue.Queue()
     for session in sessions:
         free.put(socket.socket(fileno=os.dup(session.pgconn.socket)))
@@ -95,8 +117,12 @@ def _stand_in(database_url: str, ignores: bool) -> Iterator[int]:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = door.accept()
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each message goes alone, as PgBouncer sends them
-                threading.Thread(target=_Client(client, free, shown, ignores).serve, daemon=True).start()
+                client.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+                )  # each message goes alone, as PgBouncer sends them
+                threading.Thread(
+                    target=_Client(client, free, shown, ignores).serve, daemon=True
+                ).start()
 
     threading.Thread(target=accept, daemon=True).start()
     try:
@@ -108,7 +134,13 @@ def _stand_in(database_url: str, ignores: bool) -> Iterator[int]:
 
 
 class _Client:
-    def __init__(self, client: socket.socket, free: queue.Queue[socket.socket], shown: dict[str, str], ignores: bool) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        free: queue.Queue[socket.socket],
+        shown: dict[str, str],
+        ignores: bool,
+    ) -> None:
         self._client = client
         self._free = free
         self._shown = shown
@@ -153,7 +185,12 @@ class _Client:
                     message = _message(server)
                     self._client.sendall(message)
                     waits -= message[:1] == b"Z"
-                    if message[:1] == b"Z" and message[5:6] == b"I" and not waits and not open_batch:
+                    if (
+                        message[:1] == b"Z"
+                        and message[5:6] == b"I"
+                        and not waits
+                        and not open_batch
+                    ):
                         return
         finally:
             self._free.put(server)

@@ -1,4 +1,6 @@
-"""Keys, tokens and certificates as Apple's and Google's customers have them, made anew for the tests of the simulators."""
+"""Keys, tokens and certificates as Apple's and Google's customers have them, made anew for the
+tests of the simulators.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.x509.oid import NameOID
 
-DEVELOPMENT, PRODUCTION, VOIP_TOPICS, TOPICS = (x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{last}") for last in (1, 2, 4, 6))
+DEVELOPMENT, PRODUCTION, VOIP_TOPICS, TOPICS = (
+    x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{last}") for last in (1, 2, 4, 6)
+)
 
 
 def part(value) -> str:
@@ -36,7 +45,7 @@ def public_pem(key) -> str:
 
 
 def provider_token(key, kid="KEY1234567", team="TEAM123456", iat=None, alg="ES256") -> str:
-    signed = f"{part({'alg': alg, 'kid': kid})}.{part({'iss': team, 'iat': int(time.time()) if iat is None else iat})}"
+    signed = f"{part({'alg': alg, 'kid': kid})}.{part({'iss': team, 'iat': int(time.time()) if iat is None else iat})}"  # noqa: E501
     r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
     return f"{signed}.{part(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
@@ -58,29 +67,54 @@ def assertion(key: rsa.RSAPrivateKey, header=None, **claims) -> str:
 def push_certificate(
     uid="com.example.chat", topics=(), marks=(), voip_topics=(), days=1
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Self-signed, with Apple's fields: Subject UID, the lists of topics, the environments' markers. days: from now to its end."""
+    """Self-signed, with Apple's fields: Subject UID, the lists of topics, the environments'
+    markers. days: from now to its end.
+    """
     key = ec_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"), x509.NameAttribute(NameOID.USER_ID, uid)])
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"),
+            x509.NameAttribute(NameOID.USER_ID, uid),
+        ]
+    )
     now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(0xA11CE).not_valid_before(now - datetime.timedelta(9)).not_valid_after(now + datetime.timedelta(days))
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    )
+    builder = (
+        builder.serial_number(0xA11CE)
+        .not_valid_before(now - datetime.timedelta(9))
+        .not_valid_after(now + datetime.timedelta(days))
+    )
     for mark in marks:
-        builder = builder.add_extension(x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False
+        )
     if topics:
-        builder = builder.add_extension(x509.UnrecognizedExtension(TOPICS, topic_list(topics)), critical=False)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(TOPICS, topic_list(topics)), critical=False
+        )
     if voip_topics:
-        builder = builder.add_extension(x509.UnrecognizedExtension(VOIP_TOPICS, topic_list(voip_topics)), critical=False)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(VOIP_TOPICS, topic_list(voip_topics)), critical=False
+        )
     return builder.sign(key, hashes.SHA256()), key
 
 
 def topic_list(topics) -> bytes:
-    """SEQUENCE { UTF8String topic, SEQUENCE { UTF8String kind }, … }, as in pushy's apns-extensions.cnf."""
+    """SEQUENCE { UTF8String topic, SEQUENCE { UTF8String kind }, … }, as in pushy's
+    apns-extensions.cnf.
+    """
     body = b"".join(_tlv(0x0C, topic.encode()) + _tlv(0x30, _tlv(0x0C, b"app")) for topic in topics)
     return _tlv(0x30, body)
 
 
 def _tlv(tag: int, body: bytes) -> bytes:
     length = (
-        bytes([len(body)]) if len(body) < 128 else bytes([0x81, len(body)]) if len(body) < 256 else b"\x82" + len(body).to_bytes(2, "big")
+        bytes([len(body)])
+        if len(body) < 128
+        else bytes([0x81, len(body)])
+        if len(body) < 256
+        else b"\x82" + len(body).to_bytes(2, "big")
     )
     return bytes([tag]) + length + body

@@ -1,6 +1,7 @@
 """The Celery app: names of queues and tasks, and settings; no task of its own.
 
-Celery carries wake-ups only: a message carries no data, may be lost and may come twice (docs/architecture.md).
+Celery carries wake-ups only: a message carries no data, may be lost and may come twice
+(docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ PRESENCE: Final = "presence"
 ROUTING: Final = "routing"
 DELIVERY: Final = "delivery"
 
-#: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold a worker for broker.WAIT_S and one
-#: to two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants them).
+#: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold
+#: a worker for broker.WAIT_S and one to two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants
+#: them).
 WAKE_UP_TIMEOUT_S: Final = 2.0
 WAKE_UP_HEALTH_S: Final = 3
 
 
 def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
-    """The queue a stage's wake-ups go to: `presence`, `routing`, `delivery.<vendor>`. ValueError for what has none."""
+    """The queue a stage's wake-ups go to: `presence`, `routing`, `delivery.<vendor>`. ValueError
+    for what has none.
+    """
     if stage == DELIVERY and vendor is not None:
         return f"{DELIVERY}.{Vendor(vendor).value}"
     if stage not in (PRESENCE, ROUTING) or vendor is not None:
@@ -35,7 +39,9 @@ def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
 
 
 def task_of(stage: str) -> str:
-    """The task that drains a stage's streams: `presence.drain`, `routing.drain`, `delivery.drain` (its argument: the vendor)."""
+    """The task that drains a stage's streams: `presence.drain`, `routing.drain`, `delivery.drain`
+    (its argument: the vendor).
+    """
     if stage not in (PRESENCE, ROUTING, DELIVERY):
         raise ValueError(f"no such stage: {stage}")
     return f"{stage}.drain"
@@ -45,7 +51,9 @@ def queues() -> tuple[str, ...]:
     return (PRESENCE, ROUTING, *(queue_of(DELIVERY, vendor) for vendor in Vendor))
 
 
-def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: object, **__: object) -> str | None:
+def _route(
+    name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: object, **__: object
+) -> str | None:
     """Celery's router: a wake-up goes to its own stage's queue, a delivery's to its vendor's."""
     stage = name.removesuffix(".drain")
     if stage == DELIVERY:
@@ -54,7 +62,9 @@ def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: 
 
 
 def make_app(settings: Settings) -> Celery:
-    """The app on the Redis of the wake-ups. settings: resolved, `embedded` is no URL. A process without wake-ups does not load Celery."""
+    """The app on the Redis of the wake-ups. settings: resolved, `embedded` is no URL. A process
+    without wake-ups does not load Celery.
+    """
     from celery import Celery  # noqa: PLC0415
 
     broker = kombu_url(settings.broker_url or settings.redis_url)
@@ -71,7 +81,8 @@ def make_app(settings: Settings) -> Celery:
         },
         broker_connection_retry_on_startup=True,
         broker_connection_retry=True,
-        broker_connection_max_retries=None,  # Redis may be away for hours: a worker waits, supervisors are the second net
+        # Redis may be away for hours: a worker waits, supervisors are the second net
+        broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
         **_SERIALIZING,
         **_WORKING,
@@ -88,7 +99,13 @@ def publish(app: Celery, stage: str, vendor: Vendor | str | None = None) -> None
 
     args = (str(vendor),) if stage == DELIVERY else ()
     try:
-        app.send_task(task_of(stage), args=args, queue=queue_of(stage, vendor), retry=False, ignore_result=True)
+        app.send_task(
+            task_of(stage),
+            args=args,
+            queue=queue_of(stage, vendor),
+            retry=False,
+            ignore_result=True,
+        )
     except KombuError as error:
         raise ConnectionError(type(error).__name__) from error
 

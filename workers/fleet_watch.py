@@ -1,4 +1,6 @@
-"""What only the active upkeep sees: lanes that an operator paused or resumed, and lines of the Procfile that nobody serves."""
+"""What only the active upkeep sees: lanes that an operator paused or resumed, and lines of the
+Procfile that nobody serves.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from workers.runtime import Runtime, log_lane_changed
 
 
 class PauseWatch:
-    """Says once when a lane is paused or resumed, whoever did it; what was so before the first look is no change."""
+    """Says once when a lane is paused or resumed, whoever did it; what was so before the first look
+    is no change.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._states = runtime.lane_states
@@ -31,12 +35,16 @@ class PauseWatch:
             if before.get(lane.id, lane.paused) == lane.paused:
                 continue
             state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
-            self._states.record(lane.id, state, "lane_paused" if lane.paused else "", cause, now_ms())
+            self._states.record(
+                lane.id, state, "lane_paused" if lane.paused else "", cause, now_ms()
+            )
             log_lane_changed(lane, state, cause)
 
 
 def show_missing(runtime: Runtime) -> None:
-    """pushfleet_processes_missing: 1 for each line that is needed and not alive, 0 for those that are."""
+    """pushfleet_processes_missing: 1 for each line that is needed and not alive, 0 for those that
+    are.
+    """
     vendors = {Vendor(vendor) for _, vendor, _ in runtime.catalog.now.lanes}
     receipts = runtime.settings.receipts_url is not None
     wanted = living.missing([], vendors, receipts=receipts)
@@ -45,9 +53,14 @@ def show_missing(runtime: Runtime) -> None:
 
 
 def show_memory(runtime: Runtime) -> None:
-    """pushfleet_redis_memory_ratio of the fleet's and the core's server; a user without INFO has none."""
+    """pushfleet_redis_memory_ratio of the fleet's and the core's server; a user without INFO has
+    none.
+    """
     shared = runtime.settings.core_url == runtime.settings.redis_url
-    servers = {"fleet": runtime.redis, **({} if shared else {"core": client_for(runtime.core, runtime.settings.event_streams[0])})}
+    servers = {
+        "fleet": runtime.redis,
+        **({} if shared else {"core": client_for(runtime.core, runtime.settings.event_streams[0])}),
+    }
     found: dict[tuple[str, ...], float] = {}
     for name, server in servers.items():
         try:

@@ -1,4 +1,6 @@
-"""Delivery's port AdmissionGate over Redis: leave to send under a lane's limits; counts that Redis lost come back from the ledger first."""
+"""Delivery's port AdmissionGate over Redis: leave to send under a lane's limits; counts that Redis
+lost come back from the ledger first.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
 from common.storage import lane_queues
-from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, AdmissionResult, Count, LaneLimits
+from common.storage.admission import (
+    Admission,
+    AdmissionAnswer,
+    AdmissionRequest,
+    AdmissionResult,
+    Count,
+    LaneLimits,
+)
 from common.storage.lane_queues import LaneTerms
 from common.storage.ledger import Ledger
 from common.storage.redis import best_effort
@@ -27,9 +36,11 @@ from workers.vendors.base import PushItem
 
 log = logging.getLogger(__name__)
 
-#: What a lane that was idle may send at once, of what it may send in a second, where the rate is asked push by push.
+#: What a lane that was idle may send at once, of what it may send in a second, where the rate is
+#: asked push by push.
 BURST_SHARE = 0.1
-#: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the delayed set instead.
+#: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the
+#: delayed set instead.
 REBUILD_WAIT_S = 2.0
 #: When to ask again where the counts are not there yet.
 REBUILD_AGAIN_S = 1.0
@@ -43,17 +54,22 @@ _DECISION = {
 
 
 def terms_of(lane: Lane, now_ms: int) -> LaneLimits:
-    """The lane's limits as the store takes them. A class's reserve is held back in the bucket that the class travels in on this lane.
+    """The lane's limits as the store takes them. A class's reserve is held back in the bucket that
+    the class travels in on this lane.
 
-    A vendor counts what arrives within a second: burst and refill together stay within its figure in every second: a burst is a
-    part of the rate, not on top of it.
+    A vendor counts what arrives within a second: burst and refill together stay within its figure
+    in every second: a burst is a part of the rate, not on top of it.
     """
     limits, own = lane.limits, lane.spec.limits
     quotas = {Bucket.PRIVATE: limits.quota_private, Bucket.PUBLIC: limits.quota_public}
     usual = {Bucket.PRIVATE: own.quota_private, Bucket.PUBLIC: own.quota_public}
     caps = {Bucket.PRIVATE: limits.device_cap_private, Bucket.PUBLIC: limits.device_cap_public}
     reserve = [
-        (place(MessageClass(name), PushType.ALERT, lane.credential, {}).bucket, MessageClass(name), share)
+        (
+            place(MessageClass(name), PushType.ALERT, lane.credential, {}).bucket,
+            MessageClass(name),
+            share,
+        )
         for name, share in lane.reserve.items()
     ]
     return LaneLimits(
@@ -63,18 +79,26 @@ def terms_of(lane: Lane, now_ms: int) -> LaneLimits:
         ramp_s=limits.ramp_s,
         quotas={bucket: quota for bucket, quota in quotas.items() if quota is not None},
         caps={bucket: cap for bucket, cap in caps.items() if cap is not None},
-        open_limits=frozenset(bucket for bucket, quota in quotas.items() if quota is not None and quota == usual[bucket]),
+        open_limits=frozenset(
+            bucket
+            for bucket, quota in quotas.items()
+            if quota is not None and quota == usual[bucket]
+        ),
         reserve=reserve,
         offset_s=offset_s(limits.timezone, now_ms),
     )
 
 
 def lane_terms(lane: Lane) -> LaneTerms:
-    """The same for the take of the lane's entries: burst and refill stay within the vendor's figure in every second there, too."""
+    """The same for the take of the lane's entries: burst and refill stay within the vendor's figure
+    in every second there, too.
+    """
     limits, share = lane.limits, lane_queues.BURST_SHARE
     burst = min(limits.burst, 1 + limits.rate_per_s * share)
     by_request = limits.rate_unit == "request"
-    return LaneTerms(lane.credential.version, limits.rate_per_s * (1 - share), burst, limits.ramp_s, by_request)
+    return LaneTerms(
+        lane.credential.version, limits.rate_per_s * (1 - share), burst, limits.ramp_s, by_request
+    )
 
 
 def rate_shown(lane: Lane, terms: LaneLimits, rate_per_s: float) -> float:
@@ -83,12 +107,16 @@ def rate_shown(lane: Lane, terms: LaneLimits, rate_per_s: float) -> float:
 
 
 class FleetGate:
-    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate and day go by Redis' clock.
+    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate
+    and day go by Redis' clock.
 
-    leased: the rate was leased with the take of the entries (common/storage/lane_queues.py), only quotas and caps are asked.
+    leased: the rate was leased with the take of the entries (common/storage/lane_queues.py), only
+    quotas and caps are asked.
     """
 
-    def __init__(self, store: Admission, ledger: Ledger, now_ms: Callable[[], int], *, leased: bool = False) -> None:
+    def __init__(
+        self, store: Admission, ledger: Ledger, now_ms: Callable[[], int], *, leased: bool = False
+    ) -> None:
         self._leased = leased
         self._store = store
         self._ledger = ledger
@@ -105,7 +133,12 @@ class FleetGate:
             return [GRANTED] * len(asks)
         open_ = [(item, number) for item, number in asks if not shut[item.note.bucket]]
         given = iter(self._ask(lane, terms_of(lane, now_ms), open_))
-        return [Permit(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
+        return [
+            Permit(Decision.THROTTLED, shut[item.note.bucket])
+            if shut[item.note.bucket]
+            else _leave(next(given))
+            for item, _ in asks
+        ]
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         if self._leased and not works:
@@ -113,19 +146,28 @@ class FleetGate:
         terms = terms_of(lane, self._now_ms())
         if self._leased and not terms.counted:
             return
-        asks = [AdmissionRequest(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
+        asks = [
+            AdmissionRequest(
+                work.target.push_id, work.note.bucket, work.note.message_class, work.target.token
+            )
+            for work in works
+        ]
         with best_effort("a refund"):
             self._store.refund(terms, asks, self._round())
 
     def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
-        log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
+        log.warning(
+            "the vendor says this day's quota is spent",
+            extra={"vendor": lane.vendor, "business_id": lane.credential.business_id},
+        )
         with best_effort("the vendor's word on a quota"):
             self._store.report_quota_spent(terms_of(lane, self._now_ms()), bucket)
 
     def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
-        # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
+        # What the vendor does not limit it does not count: its numbers are another bucket's, also
+        # where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
             with best_effort("the vendor's word on a quota"):
                 self._store.report_quota(terms, bucket, used, limit)
@@ -141,19 +183,30 @@ class FleetGate:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
             with best_effort("the vendor's word on a device"):
-                self._store.report_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
+                self._store.report_capped(
+                    terms,
+                    bucket,
+                    [work.target.token for work in works if work.note.bucket == bucket],
+                )
 
-    def report_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
-        """capped: (device token, when it was sent to); spent_ms: when pushes went out that were over the day. What was sent on an earlier
-        day says nothing about today, and a private day is closed by answers only: too much hangs on it, and few vendors sign receipts.
+    def report_receipts(
+        self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
+    ) -> None:
+        """capped: (device token, when it was sent to); spent_ms: when pushes went out that were
+        over the day. What was sent on an earlier day says nothing about today, and a private day is
+        closed by answers only: too much hangs on it, and few vendors sign receipts.
         """
         terms = terms_of(lane, self._now_ms())
         _, began_ms = self._store.day(terms)
-        self._store.report_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
+        self._store.report_capped(
+            terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms]
+        )
         if bucket is Bucket.PUBLIC and any(sent_ms >= began_ms for sent_ms in spent_ms):
             self.report_quota_spent(lane, bucket)
 
-    def _ask(self, lane: Lane, terms: LaneLimits, wanted: Sequence[tuple[PushItem, int]]) -> Sequence[AdmissionResult]:
+    def _ask(
+        self, lane: Lane, terms: LaneLimits, wanted: Sequence[tuple[PushItem, int]]
+    ) -> Sequence[AdmissionResult]:
         if self._leased and not terms.counted:
             return [_FREE] * len(wanted)
         by_request = lane.limits.rate_unit == "request"
@@ -183,7 +236,9 @@ class FleetGate:
     # ------------------------------------------------------------ lost counts
 
     def _rebuilt(self, lane: Lane, terms: LaneLimits) -> bool:
-        """Whether the lane's counts are there again; while they are not, nothing is granted: over-issue is punished, waiting is not."""
+        """Whether the lane's counts are there again; while they are not, nothing is granted:
+        over-issue is punished, waiting is not.
+        """
         with self._lock:
             job = self._rebuilding.get(lane.id)
             if job is None:
@@ -194,7 +249,10 @@ class FleetGate:
         except StillRunning:
             return False
         except (SQLAlchemyError, RedisError, OSError) as error:
-            log.warning("a lane's counts are lost and the ledger can't be read: it waits", extra={"reason": type(error).__name__})
+            log.warning(
+                "a lane's counts are lost and the ledger can't be read: it waits",
+                extra={"reason": type(error).__name__},
+            )
         with self._lock:
             self._rebuilding.pop(lane.id, None)
         return job.exception() is None
@@ -202,7 +260,10 @@ class FleetGate:
     def _rebuild(self, lane: Lane, terms: LaneLimits) -> None:
         day, began_ms = self._store.day(terms)
         self._store.rebuild(terms, day, self._counts(lane, terms, began_ms))
-        log.info("a lane's counts of today were read from the ledger", extra={"vendor": lane.vendor, "app": lane.credential.app})
+        log.info(
+            "a lane's counts of today were read from the ledger",
+            extra={"vendor": lane.vendor, "app": lane.credential.app},
+        )
 
     def _counts(self, lane: Lane, terms: LaneLimits, since_ms: int) -> Iterator[Count]:
         credential = lane.credential
@@ -217,7 +278,9 @@ class FleetGate:
 
 
 def _bucket(class_sent: str) -> Bucket:
-    """What went out as a private class counts as private; a message that was sent down went out as marketing."""
+    """What went out as a private class counts as private; a message that was sent down went out as
+    marketing.
+    """
     return Bucket.PRIVATE if class_sent in PRIVATE_CLASSES else Bucket.PUBLIC
 
 

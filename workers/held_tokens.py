@@ -1,4 +1,6 @@
-"""Foreign tokens on hold (common/storage/guard.py) -> retired, where their cohort works; or forgotten."""
+"""Foreign tokens on hold (common/storage/guard.py) -> retired, where their cohort works; or
+forgotten.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
 def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
     """How many of these tokens are of each cohort: (app version, when it registered)."""
     version, new_ms = lane.credential.version, now - NEW_MS
-    if tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms:  # of old tokens one time stands for all
+    if (
+        tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms
+    ):  # of old tokens one time stands for all
         return Counter({cohort_of(version, None, 0, now): len(tokens)})
     ages = Counter([token if token[1] > new_ms else (None, 0) for token in tokens])
     found = Counter[str]()
@@ -57,7 +61,9 @@ def decide_held(runtime: Runtime) -> int:
     count = 0
     for lane_id in runtime.guard.lanes_with_held():
         lane = lanes.get(lane_id)
-        decided = runtime.guard.decide(lane_id, lane.credential.version if lane is not None else -1, now_ms())
+        decided = runtime.guard.decide(
+            lane_id, lane.credential.version if lane is not None else -1, now_ms()
+        )
         runtime.guard.release(lane_id, decided.forget)
         if lane is None or not decided.retire:
             continue

@@ -1,4 +1,6 @@
-"""Every lane as people see it, for the command line and the console: state, speed, what waits, what is left of the vendor's day."""
+"""Every lane as people see it, for the command line and the console: state, speed, what waits, what
+is left of the vendor's day.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def lanes_of(runtime: Runtime, app: str | None = None) -> list[Lane]:
 
 
 def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
-    """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds the lane."""
+    """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds
+    the lane.
+    """
     credential, terms = lane.credential, terms_of(lane, now_ms())
     return {
         "app": credential.app,
@@ -42,9 +46,11 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """state: flowing|probing|stopped|paused. why: words for people, None while it flows. since_ms: of this state, or of this cause.
+    """state: flowing|probing|stopped|paused. why: words for people, None while it flows. since_ms:
+    of this state, or of this cause.
 
-    decision: what its pushes become when their time runs out, "" while it flows. cause: of workers/delivery/causes.py, "" as before.
+    decision: what its pushes become when their time runs out, "" while it flows. cause: of
+    workers/delivery/causes.py, "" as before.
     """
 
     state: str
@@ -55,14 +61,22 @@ class LaneStatus:
 
     def shown(self) -> dict[str, Any]:
         """As contract §9."""
-        return {"state": self.state, "why": str(self.why) if self.why else None, "since_ms": self.since_ms}
+        return {
+            "state": self.state,
+            "why": str(self.why) if self.why else None,
+            "since_ms": self.since_ms,
+        }
 
 
 def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
-    """Of each lane, in three round trips for all; where most lanes of the fleet are stopped by the network, the words say so."""
+    """Of each lane, in three round trips for all; where most lanes of the fleet are stopped by the
+    network, the words say so.
+    """
     everybody = list(runtime.catalog.now.lanes.values())
     ids = [lane.id for lane in lanes]
-    found = zip(lanes, runtime.lane_states.peek_all(ids), runtime.lane_states.last_changes(ids), strict=True)
+    found = zip(
+        lanes, runtime.lane_states.peek_all(ids), runtime.lane_states.last_changes(ids), strict=True
+    )
     last = runtime.lane_states.last_changes([lane.id for lane in everybody])
     stopped = [change.cause for change in last if change is not None and change.state == STOPPED]
     hint = BothWords(*(whose_fault(stopped, len(everybody), lang) for lang in ("en", "zh")))
@@ -70,7 +84,9 @@ def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
 
 
 def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: BothWords) -> LaneStatus:
-    began = change.at_ms if change is not None else lane.credential.version  # the version is the time at which the account was stored
+    began = (
+        change.at_ms if change is not None else lane.credential.version
+    )  # the version is the time at which the account was stored
     if lane.paused:
         return LaneStatus(PAUSED, _words("", OPERATOR), began, "lane_paused", OPERATOR)
     if state.state == FLOWING:
@@ -90,16 +106,25 @@ def _words(why: str, cause: str) -> BothWords:
 
 
 def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
-    """limit null: unlimited, `used` then counts attempts. runs_out_ms: when it will be spent at today's pace, null if not today."""
+    """limit null: unlimited, `used` then counts attempts. runs_out_ms: when it will be spent at
+    today's pace, null if not today.
+    """
     return [
-        {"bucket": usage.bucket, "used": usage.used, "limit": usage.limit, "runs_out_ms": usage.runs_out_ms}
+        {
+            "bucket": usage.bucket,
+            "used": usage.used,
+            "limit": usage.limit,
+            "runs_out_ms": usage.runs_out_ms,
+        }
         for usage in runtime.admission.usage(terms_of(lane, now_ms()))
     ]
 
 
 def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
-    """The same with what only people ask: its cause in both languages (`reason`, None while it flows), whether its token guard has
-    stopped the retiring (`guard`), its last changes (`history`)."""
+    """The same with what only people ask: its cause in both languages (`reason`, None while it
+    flows), whether its token guard has stopped the retiring (`guard`), its last changes
+    (`history`).
+    """
     lanes = lanes_of(runtime)
     return [
         {
@@ -107,7 +132,10 @@ def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
             "why": getattr(status.why, lang) if status.why else "",
             "reason": status.why,
             "guard": runtime.guard.stopped(lane.id),
-            "history": [(one.at_ms, one.state, in_words(one.why, one.cause, lang)) for one in runtime.lane_states.history(lane.id, 5)],
+            "history": [
+                (one.at_ms, one.state, in_words(one.why, one.cause, lang))
+                for one in runtime.lane_states.history(lane.id, 5)
+            ],
         }
         for lane, status in zip(lanes, lane_status(runtime, lanes), strict=True)
     ]

@@ -1,6 +1,8 @@
-"""What the lanes' queues need by the clock: retries that are due, lanes that may send, senders that died, bounds, what ran out of time.
+"""What the lanes' queues need by the clock: retries that are due, lanes that may send, senders that
+died, bounds, what ran out of time.
 
-Part of the timer, which is one process at a time; done twice it does no harm. What it remembers here may be lost.
+Part of the timer, which is one process at a time; done twice it does no harm. What it remembers
+here may be lost.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ LANES_PER_S: Final = 500
 MOVES_MAX: Final = 10
 #: So long one look may take for what it does to waiting pushes; it goes on with the next one.
 BUDGET_S: Final = 0.25
-#: Names of a queue that are looked through at a time, at its head and further on in turn; entries that are ended at a time.
+#: Names of a queue that are looked through at a time, at its head and further on in turn; entries
+#: that are ended at a time.
 WINDOW: Final = 200
 END_MAX: Final = 20
 #: The server's memory is asked for so often.
@@ -61,7 +64,9 @@ class LaneTimer:
     # ------------------------------------------------------------ ten times a second
 
     def release(self) -> set[str]:
-        """Retries that are due go back to their queues; the streams that got something, and the vendors' as `send:<vendor>:<urgency>`."""
+        """Retries that are due go back to their queues; the streams that got something, and the
+        vendors' as `send:<vendor>:<urgency>`.
+        """
         got = set[str]()
         for _ in range(MOVES_MAX):
             moved = self._runtime.delayed.release_due()
@@ -78,11 +83,15 @@ class LaneTimer:
 
     @property
     def questions(self) -> tuple[Call, Sequence[str]]:
-        """The script and the command that a look begins with, for a caller who asks more in the same round trip."""
+        """The script and the command that a look begins with, for a caller who asks more in the
+        same round trip.
+        """
         return self._clock.call, ("SMEMBERS", self._runtime.keys.loaded_lanes)
 
     def looked(self, loaded: Sequence[str], set_back_ms: int) -> set[Vendor]:
-        """As `look`, with the answers. loaded: lanes that hold something; set_back_ms: by how much the server's clock was set back."""
+        """As `look`, with the answers. loaded: lanes that hold something; set_back_ms: by how much
+        the server's clock was set back.
+        """
         vendors = self._old_work()
         self.loaded = bool(loaded)
         if set_back_ms:
@@ -105,13 +114,17 @@ class LaneTimer:
         self._shed(loads)
 
     def _follow_clock(self, ms: int, loaded: Sequence[str]) -> None:
-        """The server's clock was set back: what is due by the old one is due now. Leases are only cut, to what a sender can have."""
+        """The server's clock was set back: what is due by the old one is due now. Leases are only
+        cut, to what a sender can have.
+        """
         keys_, queues = self._runtime.keys, self._queues
         log.warning("the clock of Redis was set back", extra={"delay_s": ms / 1000})
         ready = [keys_.ready(vendor, urgency) for vendor in Vendor for urgency in Urgency]
         self._clock.advance([keys_.delayed, keys_.replies_due, *ready], ms)
         self._clock.advance([keys_.lane_leases(lane) for lane in loaded], ms, queues.lease_ms)
-        self._clock.advance([keys_.popped(vendor) for vendor in Vendor], ms, queues.lease_ms + 1_000)
+        self._clock.advance(
+            [keys_.popped(vendor) for vendor in Vendor], ms, queues.lease_ms + 1_000
+        )
 
     def _forget_account(self, lane: str) -> None:
         """Of an account that was removed nothing stays once its queue is empty."""
@@ -120,7 +133,9 @@ class LaneTimer:
             self._queues.drop(lane)
 
     def _old_work(self) -> set[Vendor]:
-        """Vendors that got, or have, work of releases before 0.2; looked for at each turn only while there is some."""
+        """Vendors that got, or have, work of releases before 0.2; looked for at each turn only
+        while there is some.
+        """
         if time.monotonic() < self._old_at:
             return set()
         found = self._runtime.delayed.adopt_on_hold() | self._old_streams()
@@ -130,22 +145,36 @@ class LaneTimer:
     def _old_streams(self) -> set[Vendor]:
         """Vendors with entries of releases before 0.2 in their streams: their workers move them."""
         redis, stream = self._runtime.redis, self._runtime.keys.stream
-        names = [(vendor, stream(name)) for vendor, streams in keys.SEND.items() for name in streams]
+        names = [
+            (vendor, stream(name)) for vendor, streams in keys.SEND.items() for name in streams
+        ]
         if not redis.exists(*(name for _, name in names)):
             return set()
         with redis.pipeline(transaction=False) as pipe:
             for _, name in names:
                 pipe.xlen(name)
-            return {vendor for (vendor, _), length in zip(names, pipe.execute(), strict=True) if length}
+            return {
+                vendor for (vendor, _), length in zip(names, pipe.execute(), strict=True) if length
+            }
 
     # ------------------------------------------------------------ what ran out of time
 
     def _sweep(self, loads: Mapping[str, Load]) -> None:
         """The head of each queue, and a window further on that moves from look to look."""
-        filled = [(lane, urgency) for lane, load in loads.items() for urgency, count in load.entries.items() if count]
-        places = [(lane, urgency, self._place(lane, urgency, loads[lane].entries[urgency])) for lane, urgency in filled]
+        filled = [
+            (lane, urgency)
+            for lane, load in loads.items()
+            for urgency, count in load.entries.items()
+            if count
+        ]
+        places = [
+            (lane, urgency, self._place(lane, urgency, loads[lane].entries[urgency]))
+            for lane, urgency in filled
+        ]
         until = time.monotonic() + BUDGET_S
-        for (lane, urgency), found in zip(filled, self._queues.over(places, now_ms(), WINDOW), strict=True):
+        for (lane, urgency), found in zip(
+            filled, self._queues.over(places, now_ms(), WINDOW), strict=True
+        ):
             over = list(dict.fromkeys(found))
             for start in range(0, len(over), END_MAX):
                 self._review(self._queues.pick(lane, urgency, over[start : start + END_MAX]))
@@ -162,11 +191,15 @@ class LaneTimer:
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
         ended = self._rounds.review(taken, words)
-        self._queues.wake_at([(taken.lane, taken.urgency, 0)])  # a sender that looked meanwhile saw less in the queue
+        self._queues.wake_at(
+            [(taken.lane, taken.urgency, 0)]
+        )  # a sender that looked meanwhile saw less in the queue
         return ended
 
     def _known(self, taken: Taken) -> None:
-        """Why the entries waited, as the take of a sender would say it; a lane that is stopped now holds all of them."""
+        """Why the entries waited, as the take of a sender would say it; a lane that is stopped now
+        holds all of them.
+        """
         reply = self._queues.paused(taken.lane, taken.urgency, "", 0)
         taken.noted, taken.noted_why, taken.slowed = reply.noted, reply.noted_why, reply.slowed
         why = self._runtime.lane_states.peek(taken.lane).why
@@ -176,35 +209,57 @@ class LaneTimer:
     # ------------------------------------------------------------ bounds
 
     def _shed(self, loads: Mapping[str, Load]) -> None:
-        """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and chats of all, of the oldest lanes first."""
+        """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and
+        chats of all, of the oldest lanes first.
+        """
         until = time.monotonic() + BUDGET_S
-        most = self._runtime.settings.lane_bytes_max // len(self._runtime.shards)  # people are spread evenly
+        most = self._runtime.settings.lane_bytes_max // len(
+            self._runtime.shards
+        )  # people are spread evenly
         for lane, load in loads.items():
             over = load.bytes - most
             if over > 0:
-                self._end_of(lane, _BULK_FIRST, over, f"the lane's queue is full ({most} bytes)", until)
+                self._end_of(
+                    lane, _BULK_FIRST, over, f"the lane's queue is full ({most} bytes)", until
+                )
         bound = self._fleet_bound()
         over = sum(load.bytes for load in loads.values()) - bound
         if bound and over > 0:
-            oldest = sorted(loads, key=lambda lane: min((ms for ms in loads[lane].oldest_ms.values() if ms), default=1 << 62))
+            oldest = sorted(
+                loads,
+                key=lambda lane: min(
+                    (ms for ms in loads[lane].oldest_ms.values() if ms), default=1 << 62
+                ),
+            )
             for urgency in (*_BULK_FIRST, Urgency.CHAT):
                 for lane in oldest:
                     if over > 0 and loads[lane].entries[urgency]:
                         over -= self._end_of(lane, (urgency,), over, FLEET_FULL, until)
 
-    def _end_of(self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float) -> int:
-        """Ends the youngest entries of these urgencies until so many bytes are free; bytes that were."""
+    def _end_of(
+        self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float
+    ) -> int:
+        """Ends the youngest entries of these urgencies until so many bytes are free; bytes that
+        were.
+        """
         freed = 0
         for urgency in urgencies:
             while freed < size and time.monotonic() < until:
                 taken = self._queues.pick(lane, urgency, last=END_MAX)
                 if not taken.entries:
                     break
-                while len(taken.entries) > 1 and sum(len(one.blob) for one in taken.entries[1:]) >= size - freed:
+                while (
+                    len(taken.entries) > 1
+                    and sum(len(one.blob) for one in taken.entries[1:]) >= size - freed
+                ):
                     self._queues.give_back(taken, [taken.entries.pop(0)], 0)  # no more than must be
                 freed += sum(len(one.blob) for one in taken.entries)
                 ended = self._review(taken, words)
-                log.warning("waiting pushes end: %s", words, extra={"count": ended, "queue": f"send:{vendor_of(lane)}:{urgency}"})
+                log.warning(
+                    "waiting pushes end: %s",
+                    words,
+                    extra={"count": ended, "queue": f"send:{vendor_of(lane)}:{urgency}"},
+                )
         return freed
 
     def _fleet_bound(self) -> int:
@@ -213,7 +268,12 @@ class LaneTimer:
             self._memory_at = time.monotonic() + MEMORY_EVERY_S
             reply: Any = self._runtime.redis.info("memory")
             self._memory_max = int(reply.get("maxmemory", 0))
-        return self._memory_max * self._runtime.settings.bytes_max_percent // 100 // self._shards_here()
+        return (
+            self._memory_max
+            * self._runtime.settings.bytes_max_percent
+            // 100
+            // self._shards_here()
+        )
 
     def _shards_here(self) -> int:
         """Shards that share this shard's server now."""
@@ -223,7 +283,9 @@ class LaneTimer:
     # ------------------------------------------------------------ recalls
 
     def recalled(self, words: Mapping[str, Sequence[str]]) -> None:
-        """What waits behind a lane and was recalled is told so now, not when its lane opens. words: message ids by app."""
+        """What waits behind a lane and was recalled is told so now, not when its lane opens. words:
+        message ids by app.
+        """
         until = time.monotonic() + BUDGET_S
         loaded = [lane for lane in self._queues.loaded() if lane.split(":", 1)[0] in words]
         for lane in loaded:
@@ -232,7 +294,11 @@ class LaneTimer:
                 for start in range(0, PULL_MAX, WINDOW):
                     (ids,) = self._queues.windows([(lane, urgency, start)], WINDOW)
                     blobs = self._queues.blobs(lane, ids)
-                    found = [entry for entry, blob in zip(ids, blobs, strict=True) if blob and any(word in blob for word in wanted)]
+                    found = [
+                        entry
+                        for entry, blob in zip(ids, blobs, strict=True)
+                        if blob and any(word in blob for word in wanted)
+                    ]
                     if found:
                         self._review(self._queues.pick(lane, urgency, found))
                     if len(ids) < WINDOW or time.monotonic() >= until:

@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from common.contracts import Conversation, Device, Gate, Message, Notification, PushFields, Recipient, Sender
+from common.contracts import (
+    Conversation,
+    Device,
+    Gate,
+    Message,
+    Notification,
+    PushFields,
+    Recipient,
+    Sender,
+)
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
@@ -41,31 +50,46 @@ class BoundAddresses:
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         credential = self._tenancy.credential(work.note.app, device.vendor, device.business_id)
-        return for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
+        return (
+            for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
+        )
 
     def look(self, works: Sequence[PendingPush]) -> list[str | None]:
         """The bindings of these works' devices, of any lanes."""
-        return self._bindings.look([(work.note.app, (target := work.target).user, target.device) for work in works])
+        return self._bindings.look(
+            [(work.note.app, (target := work.target).user, target.device) for work in works]
+        )
 
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         return self.judge(lane, works, self.look(works))
 
-    def judge(self, lane: Lane, works: Sequence[PendingPush], bindings: Sequence[str | None]) -> Sequence[Device | Standing | None]:
+    def judge(
+        self, lane: Lane, works: Sequence[PendingPush], bindings: Sequence[str | None]
+    ) -> Sequence[Device | Standing | None]:
         """As `where`, of works whose bindings were looked up."""
-        app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
+        app, vendor, business_id = (
+            lane.credential.app,
+            str(lane.vendor),
+            lane.credential.business_id,
+        )
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, bindings, strict=True))
-            # a spelling that the registry keeps no more was routed before the registry was told of it
+            # a spelling that the registry keeps no more was routed before the registry was told of
+            # it
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
-        changed = [index for index in changed if not works[index].note.direct]  # its token is the sender's word
+        changed = [
+            index for index in changed if not works[index].note.direct
+        ]  # its token is the sender's word
         if not changed:
             return found
         try:
-            devices = self._devices.of_users(app, sorted({works[index].target.user for index in changed}))
+            devices = self._devices.of_users(
+                app, sorted({works[index].target.user for index in changed})
+            )
         except sql.STORE_UNAVAILABLE:
             devices = None
         for index in changed:
@@ -79,7 +103,9 @@ def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Devic
 
 
 class ClaimedRows:
-    """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens are still theirs, in one look."""
+    """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens
+    are still theirs, in one look.
+    """
 
     def __init__(self, store: Claims, bindings: Bindings) -> None:
         self._store = store
@@ -89,7 +115,9 @@ class ClaimedRows:
         vendor, business_id, rows = str(lane.vendor), lane.credential.business_id, one.rows
         if any(canonical(vendor, row.token) != row.token for row in rows):
             return None
-        if not self._bindings.own([(batch.app, row.user) for _, batch in one.entries for row in batch.rows]):
+        if not self._bindings.own(
+            [(batch.app, row.user) for _, batch in one.entries for row in batch.rows]
+        ):
             return None
         if any(batch.app != lane.credential.app for _, batch in one.entries):
             return None
@@ -100,22 +128,42 @@ class ClaimedRows:
             [(name, len(batch.rows), batch.like.badge_increment) for name, batch in one.entries],
             [row.user for row in rows],
             [row.device for row in rows],
-            [f"{kind}:{row.conversation_id}" for _, batch in one.entries for kind in (batch.like.conversation_type,) for row in batch.rows],
+            [
+                f"{kind}:{row.conversation_id}"
+                for _, batch in one.entries
+                for kind in (batch.like.conversation_type,)
+                for row in batch.rows
+            ],
             [row.message_id for row in rows],
             [row.ts_ms for row in rows],
         )
 
         def kept(bindings: Sequence[bytes | None]) -> bool:
-            known = [(binding, row.token) for binding, row in zip(bindings, rows, strict=True) if binding is not None]
-            return all(holds(binding.decode(), vendor, business_id, token) for binding, token in known)
+            known = [
+                (binding, row.token)
+                for binding, row in zip(bindings, rows, strict=True)
+                if binding is not None
+            ]
+            return all(
+                holds(binding.decode(), vendor, business_id, token) for binding, token in known
+            )
 
         return self._store.take_rows(asks, kept)
 
 
 class PresentConsent:
-    """Presence, settings and devices of those who have to be asked again: three calls a round and tenant."""
+    """Presence, settings and devices of those who have to be asked again: three calls a round and
+    tenant.
+    """
 
-    def __init__(self, presence: Presences, preferences: PreferenceBook, devices: DeviceDirectory, tenancy: Tenancy, clock: Any) -> None:
+    def __init__(
+        self,
+        presence: Presences,
+        preferences: PreferenceBook,
+        devices: DeviceDirectory,
+        tenancy: Tenancy,
+        clock: Any,
+    ) -> None:
         self._presence = presence
         self._preferences = preferences
         self._devices = devices
@@ -126,15 +174,25 @@ class PresentConsent:
         people = [(work.note.app, work.target.user) for work in works]
         try:
             sessions, _ = self._presence.sessions(people)
-            known = {app: self._known(app, [work for work in works if work.note.app == app]) for app in {app for app, _ in people}}
+            known = {
+                app: self._known(app, [work for work in works if work.note.app == app])
+                for app in {app for app, _ in people}
+            }
         except (RedisError, OSError, *sql.STORE_UNAVAILABLE):
             return [Standing.AWAY] * len(works)
-        return [self._judge(work, own, *known[work.note.app]) or Standing.KEPT for work, own in zip(works, sessions, strict=True)]
+        return [
+            self._judge(work, own, *known[work.note.app]) or Standing.KEPT
+            for work, own in zip(works, sessions, strict=True)
+        ]
 
-    def _known(self, app: str, works: Sequence[PendingPush]) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[Device]]]:
+    def _known(
+        self, app: str, works: Sequence[PendingPush]
+    ) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[Device]]]:
         users = sorted({work.target.user for work in works})
         conversations = sorted({_conversation(work) for work in works})
-        return self._preferences.of_users(app, users, conversations), self._devices.of_users(app, users)
+        return self._preferences.of_users(app, users, conversations), self._devices.of_users(
+            app, users
+        )
 
     def _judge(
         self,
@@ -154,7 +212,9 @@ class PresentConsent:
         mute = f"mute:{_conversation(work)}"
         wishes = {**wishes, "mute": wishes[mute]} if mute in wishes else wishes
         tz = self._tenancy.tenant(work.note.app).tz
-        return refusal(_message(work), Recipient(user, own, desktop), wishes, True, tz, self._now_ms())
+        return refusal(
+            _message(work), Recipient(user, own, desktop), wishes, True, tz, self._now_ms()
+        )
 
 
 def _conversation(work: PendingPush) -> str:
@@ -173,7 +233,9 @@ def _message(work: PendingPush) -> Message:
         ts_ms=note.ts_ms,
         received_ms=note.received_ms,
         expires_at_ms=note.expires_at_ms,
-        conversation=Conversation(type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id),
+        conversation=Conversation(
+            type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id
+        ),
         sender=Sender(id=note.sender_id),
         mentions=(work.target.user,) if note.mentioned else (),
         push=PushFields(message_class=note.message_class, gate=Gate(respect_dnd=note.respect_dnd)),
@@ -187,12 +249,23 @@ class PlacesOnScreens:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
-        return [_SCREENS[name] for name in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
+        return [
+            _SCREENS[name]
+            for name in self._store.take(
+                [(place_of(work), work.target.push_id, work.note.ts_ms) for work in works]
+            )
+        ]
 
 
 def given_back(settled: Settled) -> list[ReturnedClaim]:
-    """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
-    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits if not wait.work.by_entry]
+    """The claims of those that wait, and of those that ended unseen: their badge numbers are free
+    again.
+    """
+    given = [
+        _given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN)
+        for wait in settled.waits
+        if not wait.work.by_entry
+    ]
     for one in settled.ended:
         if not one.work.by_entry and not _stands(one) and badge_step(one.work) > 0:
             given.append(_given(one.work, seen=False))
@@ -200,9 +273,19 @@ def given_back(settled: Settled) -> list[ReturnedClaim]:
 
 
 def uncounted(settled: Settled) -> list[PendingPush]:
-    """Of pushes without claims those whose badge numbers are free again: what waits and can't have been seen, and what ended unseen."""
-    free = [one.work for one in settled.ended if one.work.counted and one.work.by_entry and not _stands(one)]
-    return free + [wait.work for wait in settled.waits if wait.work.counted and wait.work.by_entry and not wait.target.counted]
+    """Of pushes without claims those whose badge numbers are free again: what waits and can't have
+    been seen, and what ended unseen.
+    """
+    free = [
+        one.work
+        for one in settled.ended
+        if one.work.counted and one.work.by_entry and not _stands(one)
+    ]
+    return free + [
+        wait.work
+        for wait in settled.waits
+        if wait.work.counted and wait.work.by_entry and not wait.target.counted
+    ]
 
 
 def _stands(one: FinalOutcome) -> bool:
@@ -220,7 +303,13 @@ def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
     bindings = [(one.work, one.decision in SEEN) for one in settled.ended]
     bindings += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [
-        screen_store.Settling(place_of(work), work.target.push_id, work.note.ts_ms, shown, work.note.expires_at_ms - now_ms)
+        screen_store.Settling(
+            place_of(work),
+            work.target.push_id,
+            work.note.ts_ms,
+            shown,
+            work.note.expires_at_ms - now_ms,
+        )
         for work, shown in bindings
         if replaces(work)
     ]

@@ -1,6 +1,8 @@
-"""The map of a message's way: each stage's streams, its handler, and the three Celery tasks that drain them.
+"""The map of a message's way: each stage's streams, its handler, and the three Celery tasks that
+drain them.
 
-Nothing is kept in memory between two reads; a process that dies in the middle leaves entries that another takes over.
+Nothing is kept in memory between two reads; a process that dies in the middle leaves entries that
+another takes over.
 """
 
 from __future__ import annotations
@@ -33,25 +35,31 @@ from workers.runtime import Runtime
 if TYPE_CHECKING:
     from celery import Celery
 
-#: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of an older version.
+#: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of
+#: an older version.
 READ = (8, 8, 4, 4, 4)
 #: While calls and chats come, the others go in small portions between two looks for more of them.
 READ_BESIDE = (8, 8, 2, 1, 1)
-#: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the stream of presence.
+#: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the
+#: stream of presence.
 PEOPLE_S: Final = 2.0
 #: A word that comes while nobody waits for it is found after so long, seconds.
 LOOK_S: Final = 0.5
-#: Threads of one stage in a process that serves many shards; with more of them some wait for their turn.
+#: Threads of one stage in a process that serves many shards; with more of them some wait for their
+#: turn.
 THREADS_MAX: Final = 128
 
 
 class Stages:
     """The consumers of one process, made once.
 
-    vendors: how many it delivers to. What a kill may double is the process's, so they share it. stopping: it is to end.
+    vendors: how many it delivers to. What a kill may double is the process's, so they share it.
+    stopping: it is to end.
     """
 
-    def __init__(self, runtime: Runtime, vendors: int = 1, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, runtime: Runtime, vendors: int = 1, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self.runtime = runtime
         self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
         self.stopping = stopping
@@ -73,16 +81,24 @@ class Stages:
             drains += map(forwarding_of, self.runtime.shards)
         return ShardDrains(drains)
 
-    def _of_shard(self, runtime: Runtime, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
+    def _of_shard(
+        self, runtime: Runtime, stage: str, vendor: Vendor | None
+    ) -> StreamConsumer | LaneSender:
         if stage == PRESENCE:
-            routed = RoutedAtOnce(routing_of(runtime), lambda: runtime.living.replicas(ROUTING), runtime.people.sharing)
+            routed = RoutedAtOnce(
+                routing_of(runtime),
+                lambda: runtime.living.replicas(ROUTING),
+                runtime.people.sharing,
+            )
             handler: Handler = replace(presence_of(runtime), at_once=routed)
             return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
         if stage == ROUTING:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
-        return LaneSender(runtime, vendor, max(self.in_flight_max // len(runtime.shards), 1), self.stopping)
+        return LaneSender(
+            runtime, vendor, max(self.in_flight_max // len(runtime.shards), 1), self.stopping
+        )
 
 
 class ShardDrains:
@@ -94,15 +110,19 @@ class ShardDrains:
         self._running = threading.Lock()
         self._news = threading.Event()  # a call, or the end of a slice
         # twice: one that is called while its slice goes on only hears that there is more
-        self._pool = ThreadPoolExecutor(min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard")
+        self._pool = ThreadPoolExecutor(
+            min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard"
+        )
 
     @property
     def progress_at(self) -> float:
         return max(one.progress_at for one in self._drains)
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """Until the slices of all are over; the first error that one of them raises is raised then. A call that comes meanwhile is told
-        to all of them and returns: a shard that is done works again, whatever another one is still at."""
+        """Until the slices of all are over; the first error that one of them raises is raised then.
+        A call that comes meanwhile is told to all of them and returns: a shard that is done works
+        again, whatever another one is still at.
+        """
         self._called.set()
         self._news.set()
         errors: list[BaseException] = []
@@ -139,14 +159,24 @@ Drain: TypeAlias = StreamConsumer | LaneSender | ShardDrains
 def forwarding_of(runtime: Runtime) -> StreamConsumer:
     """What leaves a shard for other ones."""
     shards = runtime.shards
-    forwarder = Forwarder(runtime.streams, [one.streams for one in shards], lambda shard, *what: shards[shard].send_wake_up(*what))
+    forwarder = Forwarder(
+        runtime.streams,
+        [one.streams for one in shards],
+        lambda shard, *what: shards[shard].send_wake_up(*what),
+    )
     stores = Stores(runtime.streams, runtime.delayed, runtime.vault, runtime.send_wake_up)
     return StreamConsumer(forwarder, Policy(PRESENCE, OUT_READ, beside=[OUT_READ_BESIDE]), stores)
 
 
-def presence_of(runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None) -> PresenceHandler:
+def presence_of(
+    runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None
+) -> PresenceHandler:
     return PresenceHandler(
-        runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts, spread=spread_of(runtime)
+        runtime.members,
+        runtime.presence,
+        KnownDevices(runtime.people, wait),
+        runtime.fanouts,
+        spread=spread_of(runtime),
     )
 
 
@@ -171,17 +201,25 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
     return Shortcut(
-        presence, routing, workers, runtime.people.sharing, UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now)
+        presence,
+        routing,
+        workers,
+        runtime.people.sharing,
+        UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now),
     )
 
 
 def _policy(stage: str) -> Policy:
-    counts, beside = (dict(zip(keys.STAGE_STREAMS[stage], each, strict=True)) for each in (READ, READ_BESIDE))
+    counts, beside = (
+        dict(zip(keys.STAGE_STREAMS[stage], each, strict=True)) for each in (READ, READ_BESIDE)
+    )
     return Policy(stage, counts, beside=[beside])
 
 
 def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Stores:
-    """What the consumer of a stage needs of the world. Delivery takes nothing while the ledger's stream is full."""
+    """What the consumer of a stage needs of the world. Delivery takes nothing while the ledger's
+    stream is full.
+    """
     streams = runtime.streams
     return Stores(
         streams=streams,
@@ -189,12 +227,17 @@ def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Sto
         vault=runtime.vault,
         wake=runtime.send_wake_up,
         heard=lambda: runtime.wakes.clear_wake_up(queue_of(stage, vendor)),
-        room=lambda: stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX,
+        room=lambda: (
+            stage != DELIVERY
+            or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX
+        ),
     )
 
 
 def register(app: Celery, stages: Stages, stopping: Callable[[], bool]) -> None:
-    """Puts the three tasks on the app. Their messages carry nothing but, for delivery, the vendor's name."""
+    """Puts the three tasks on the app. Their messages carry nothing but, for delivery, the vendor's
+    name.
+    """
 
     @app.task(name=task_of(PRESENCE))
     def drain_presence() -> None:

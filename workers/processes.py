@@ -1,4 +1,6 @@
-"""Child processes that never outlive us: started with a parent-death signal, ended within a bound."""
+"""Child processes that never outlive us: started with a parent-death signal, ended
+within a bound.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux
 
 
 def _dies_with(parent: int, death_signal: int) -> Callable[[], None]:
-    """What the child does first. The kernel forgets the signal when ids change, so it must come after setuid: subprocess does so."""
+    """What the child does first. The kernel forgets the signal when ids change, so it must come
+    after setuid: subprocess does so.
+    """
 
     def in_child() -> None:
         if _libc is not None:
@@ -40,10 +44,12 @@ def spawn(
     death_signal: int = signal.SIGTERM,
     keep: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a process in a group of its own; its stdout and stderr go to `output`, its stdin is empty.
+    """Starts a process in a group of its own; its stdout and stderr go to `output`, its stdin is
+    empty.
 
-    It gets death_signal when the calling *thread* ends, so call this from a thread that lives as long as the process may (Linux; on
-    other systems a killed parent leaves it behind). uid, gid: run as this user, without other groups.
+    It gets death_signal when the calling *thread* ends, so call this from a thread that lives as
+    long as the process may (Linux; on other systems a killed parent leaves it behind). uid, gid:
+    run as this user, without other groups.
     keep: file descriptors the child inherits. OSError when it can't start.
     """
     return subprocess.Popen(
@@ -63,7 +69,9 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], *signals: tuple[int, float]) -> None:
-    """Sends each (signal, seconds to wait) in turn until the process is gone; SIGKILL to its whole group at the last."""
+    """Sends each (signal, seconds to wait) in turn until the process is gone; SIGKILL to its whole
+    group at the last.
+    """
     for number, seconds in signals:
         if process.poll() is not None:
             break
@@ -84,14 +92,17 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         pass
 
 
-#: Objects made before the collector looks at the young ones: a read of a stream makes some ten thousand, and 700 (Python's own figure)
-#: meant that the whole heap was walked several times a read: half of a stage's CPU time (measured, docs/benchmarks.md).
+#: Objects made before the collector looks at the young ones: a read of a stream makes some ten
+#: thousand, and 700 (Python's own figure) meant that the whole heap was walked several times a
+#: read: half of a stage's CPU time (measured, docs/benchmarks.md).
 COLLECT_AFTER: Final = 50_000
 COLLECT_OLDER_AFTER: Final = (20, 50)
 
 
 def tune_gc() -> None:
-    """For a process that has loaded what it needs and now lives long: its modules are not looked at for garbage any more."""
+    """For a process that has loaded what it needs and now lives long: its modules are not looked at
+    for garbage any more.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, *COLLECT_OLDER_AFTER)

@@ -1,4 +1,6 @@
-"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its stream."""
+"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its
+stream.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from workers.runtime import Runtime
 #: What the letter's bytes are not: the entry as it was published.
 INCOMPLETE = ("no_e", "too_large")
 #: Of a letter whose bytes can't be read.
-SEALED = "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens it: add the key it was encrypted with"
+SEALED = (
+    "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens it: add the key it was encrypted with"
+)
 
 
 class NotReplayableError(ValueError):
@@ -29,12 +33,17 @@ class ReshardingNowError(NotReplayableError):
 
 
 def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
-    """Back to the core's stream or its own, and no dead letter any more; None when there is no such letter. NotReplayableError.
+    """Back to the core's stream or its own, and no dead letter any more; None when there is no such
+    letter. NotReplayableError.
 
-    A crash between the two leaves the letter where it is: replayed once more, its event id or its own id absorbs the repeat.
+    A crash between the two leaves the letter where it is: replayed once more, its event id or its
+    own id absorbs the repeat.
     """
     if runtime.redis.exists(runtime.keys.resharding):
-        raise ReshardingNowError(f"{letter_id}: `pushfleet reshard` is at work, or waits to be called again; replay it after that")
+        raise ReshardingNowError(
+            f"{letter_id}: `pushfleet reshard` is at work, or waits to be called again; "
+            "replay it after that"
+        )
     with runtime.dead_letters.taken(letter_id) as letter:
         if letter is None:
             return None
@@ -49,12 +58,19 @@ def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
 
 def _to_stream(runtime: Runtime, letter: DeadLetter) -> None:
     if letter.reason.partition(":")[0] in INCOMPLETE:
-        raise NotReplayableError(f"{letter.id}: the entry could not be kept whole ({letter.reason}); publish it anew and drop this letter")
-    fields: dict[Any, Any] = {name: letter.fields[name] for name in ("d", "app", "q") if letter.fields.get(name)}
+        raise NotReplayableError(
+            f"{letter.id}: the entry could not be kept whole ({letter.reason}); publish it "
+            "anew and drop this letter"
+        )
+    fields: dict[Any, Any] = {
+        name: letter.fields[name] for name in ("d", "app", "q") if letter.fields.get(name)
+    }
     _free(runtime, letter)
     streams = runtime.settings.event_streams
     stream = letter.fields.get("stream")
-    runtime.core.xadd(stream if stream in streams else streams[0], {_field(letter): letter.raw, **fields})
+    runtime.core.xadd(
+        stream if stream in streams else streams[0], {_field(letter): letter.raw, **fields}
+    )
 
 
 def _field(letter: DeadLetter) -> bytes:
@@ -63,15 +79,25 @@ def _field(letter: DeadLetter) -> bytes:
 
 
 def _free(runtime: Runtime, letter: DeadLetter) -> None:
-    """Event ids that this very entry had taken are given back, or its fresh entry would be a repeat of itself.
+    """Event ids that this very entry had taken are given back, or its fresh entry would be a repeat
+    of itself.
 
-    An id that another entry has taken since stays taken: the core has published that event again, and once is enough.
+    An id that another entry has taken since stays taken: the core has published that event again,
+    and once is enough.
     """
-    fields = {name.encode(): letter.fields[name].encode() for name in ("d", "app", "q") if letter.fields.get(name)}
+    fields = {
+        name.encode(): letter.fields[name].encode()
+        for name in ("d", "app", "q")
+        if letter.fields.get(name)
+    }
     apps = list(runtime.catalog.now.tenants)
     for stream in runtime.settings.event_streams:
-        reads = intake.read_entries(stream, letter.entry_id, {_field(letter): letter.raw, **fields}, apps, letter.at_ms)
-        events = [event for read in reads if isinstance(read, intake.Passed) for event in read.events]
+        reads = intake.read_entries(
+            stream, letter.entry_id, {_field(letter): letter.raw, **fields}, apps, letter.at_ms
+        )
+        events = [
+            event for read in reads if isinstance(read, intake.Passed) for event in read.events
+        ]
         runtime.marks.free([(event.app, event.id, event.entry) for event in events])
 
 
@@ -82,7 +108,9 @@ def _to_work_stream(runtime: Runtime, letter: DeadLetter) -> None:
     else:
         stream, blob = letter.fields.get("belt", ""), letter.raw
     if stream not in (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS):
-        raise NotReplayableError(f"{letter.id}: this fleet has no stream {stream!r}; drop the letter")
+        raise NotReplayableError(
+            f"{letter.id}: this fleet has no stream {stream!r}; drop the letter"
+        )
     _shard_of(runtime, letter.stage, blob).streams.add_once(letter.id, stream, blob)
 
 

@@ -1,6 +1,7 @@
 """Settings -> Runtime: stores, gate, lanes, transports; built after the fork, closed at the exit.
 
-Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage is handed the two or three ports it uses.
+Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage is handed the two or three ports it
+uses.
 """
 
 from __future__ import annotations
@@ -86,12 +87,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with them a round of 500 is answered within
-#: the usual deadline by a vendor that takes a second for each. HTTP/2 needs few (workers/wire.py).
+#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with
+#: them a round of 500 is answered within the usual deadline by a vendor that takes a second for
+#: each. HTTP/2 needs few (workers/wire.py).
 HTTP1_CONNECTIONS_MAX = 50
-#: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
+#: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this
+#: often.
 CONFIG_EVERY_S = 1.0
-#: The look at changed settings waits for the database for so long; then the last good copy stays in use.
+#: The look at changed settings waits for the database for so long; then the last good copy stays in
+#: use.
 CONFIG_WAIT_S = 3.0
 
 
@@ -106,7 +110,9 @@ class Snapshot:
 
 
 class Catalog:
-    """Tenants, credentials and strategies, read from SQL when their version in Redis has moved. The last good copy stays in use."""
+    """Tenants, credentials and strategies, read from SQL when their version in Redis has moved. The
+    last good copy stays in use.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -160,7 +166,8 @@ class Catalog:
         tenants = runtime.tenants.all()
         if odd := [app for app in tenants if not is_app(app)]:
             log.error(
-                "tenants of an older version have names that may share keys with others: add each anew under a name of letters, digits,"
+                "tenants of an older version have names that may share keys with others: add "
+                "each anew under a name of letters, digits,"
                 " '.', '_' and '-' and move its core there",
                 extra={"count": len(odd)},
             )
@@ -183,7 +190,9 @@ class Catalog:
 
 
 def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
-    """The lane of a stored credential; None for a vendor that this fleet does not know (a newer one's row)."""
+    """The lane of a stored credential; None for a vendor that this fleet does not know (a newer
+    one's row).
+    """
     spec = VENDORS.get(Vendor(stored.vendor))
     if spec is None:
         return None
@@ -191,8 +200,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         app=stored.app,
         vendor=spec.vendor,
         business_id=stored.business_id,
-        # not the number in the store, which begins anew when an account is removed and added again: it would come to a stopped lane, and
-        # send with the access token and on the connections of the one before
+        # not the number in the store, which begins anew when an account is removed and added again:
+        # it would come to a stopped lane, and send with the access token and on the connections of
+        # the one before
         version=stored.created_ms,
         options=stored.options,
         secrets=stored.secrets,
@@ -202,7 +212,11 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
     route = Route(
-        f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential), proxy=settings.proxies.get(spec.vendor)
+        f"{credential.lane}:{credential.version}",
+        bases,
+        spec.http2,
+        spec.identity(credential),
+        proxy=settings.proxies.get(spec.vendor),
     )
     if not spec.http2:
         route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
@@ -244,7 +258,11 @@ class Runtime:
     @cached_property
     def core(self) -> Redis:
         url = self.settings.core_url
-        return self.redis if url == self.settings.redis_url and not is_cluster(url) else connect_core(url)
+        return (
+            self.redis
+            if url == self.settings.redis_url and not is_cluster(url)
+            else connect_core(url)
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -268,7 +286,9 @@ class Runtime:
 
     @property
     def wakes(self) -> StreamStore:
-        """Where wake-ups are noted: those of shards that lie together are one, as who is woken looks at all of them."""
+        """Where wake-ups are noted: those of shards that lie together are one, as who is woken
+        looks at all of them.
+        """
         return self.streams
 
     @cached_property
@@ -311,7 +331,11 @@ class Runtime:
 
     @cached_property
     def marks(self) -> EventMarks:
-        return self.own_marks if self.settings.shards == 1 else SpreadMarks(self.redis, self.keys, self.all_marks, self.number)
+        return (
+            self.own_marks
+            if self.settings.shards == 1
+            else SpreadMarks(self.redis, self.keys, self.all_marks, self.number)
+        )
 
     @cached_property
     def fanouts(self) -> Fanouts:
@@ -352,7 +376,9 @@ class Runtime:
 
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
-        return lane_store.LaneStates(self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S))
+        return lane_store.LaneStates(
+            self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S)
+        )
 
     @cached_property
     def replies(self) -> Replies:
@@ -367,7 +393,9 @@ class Runtime:
         return Admission(self.redis, self.keys, round_s=int(self._while_sending_s(ROUND_S)))
 
     def _while_sending_s(self, usual_s: float) -> float:
-        """How long what lasts as long as a send may last: longer than usual with a longer PUSHFLEET_SEND_TIMEOUT_S."""
+        """How long what lasts as long as a send may last: longer than usual with a longer
+        PUSHFLEET_SEND_TIMEOUT_S.
+        """
         return max(usual_s, self.settings.send_timeout_s + 5.0)
 
     @cached_property
@@ -392,7 +420,9 @@ class Runtime:
 
     @cached_property
     def reports_engine(self) -> Engine:
-        """What people look at is read here: a read replica where there is one, and the primary while that is away."""
+        """What people look at is read here: a read replica where there is one, and the primary
+        while that is away.
+        """
         url = self.settings.database_reports_url
         return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
 
@@ -442,13 +472,19 @@ class Runtime:
 
     @cached_property
     def transport(self) -> Transport:
-        """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
+        """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the
+        engine can't; or libcurl for all.
+        """
         # a process that sends nothing does not load what sends
         from workers.transport.engine import Http2Transport  # noqa: PLC0415
         from workers.transport.late import LateTransport  # noqa: PLC0415
 
         curl = LateTransport(self._curl)
-        return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
+        return (
+            curl
+            if self.settings.apns_client == "libcurl"
+            else Http2Transport(self.settings.ca_file, curl)
+        )
 
     def _curl(self) -> Transport:
         from workers.transport.curl import CurlTransport  # noqa: PLC0415 - 6 MiB
@@ -476,7 +512,11 @@ class Runtime:
             backlog=_Backlog(self.backlog),
             summary_text=self._summary_text,
             gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
-            breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
+            breaker=_Breaker(
+                self.lane_states,
+                self.admission,
+                lambda: [one.id for one in self.catalog.now.lanes.values()],
+            ),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
             now_ms=now_ms,
@@ -485,7 +525,13 @@ class Runtime:
             observe=_observe,
             images=_Images(SeenImages(self.home.redis, self.home.keys)),
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
-            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
+            consent=PresentConsent(
+                self.presence,
+                KnownPreferences(self.people),
+                KnownDevices(self.people),
+                self.catalog,
+                now_ms,
+            ),
             screens=PlacesOnScreens(self.screens),
             rows=ClaimedRows(self.claims, self.marks.bindings),
         )
@@ -498,9 +544,15 @@ class Runtime:
         return found.credential.version if found is not None else 0
 
     def report_receipts(
-        self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
+        self,
+        lane: tuple[str, Vendor, str],
+        bucket: Bucket,
+        capped: Sequence[tuple[str, int]],
+        spent_ms: Sequence[int],
     ) -> None:
-        """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has none."""
+        """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has
+        none.
+        """
         found = self.catalog.lane(*lane)
         if found is not None:
             self.gate().report_receipts(found, bucket, capped, spent_ms)
@@ -510,33 +562,49 @@ class Runtime:
         return translate("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
-        """Where this lane's vendor sends receipts, for its console; None without a public address."""
+        """Where this lane's vendor sends receipts, for its console; None without a
+        public address.
+        """
         credential = lane.credential
         if self.settings.receipts_url is None:
             return None
-        path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
+        path = receipts.path_of(
+            credential.vendor,
+            credential.app,
+            credential.business_id,
+            self.vault.derived(receipts.PURPOSE)[0],
+        )
         return self.settings.receipts_url.rstrip("/") + path
 
     def callback_url(self, lane: Lane) -> str | None:
         """The address that pushes of this lane name; None where they name none.
 
-        Where the vendor refuses an address that its console does not know: only where the operator says that it does.
+        Where the vendor refuses an address that its console does not know: only where the operator
+        says that it does.
         """
         spec = lane.spec.receipts
         option = spec.callback_option if spec else None
-        return None if option and lane.credential.options.get(option) != "on" else self.receipts_url(lane)
+        return (
+            None
+            if option and lane.credential.options.get(option) != "on"
+            else self.receipts_url(lane)
+        )
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.
+        """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs
+        seconds, upkeep sends it again.
 
-        The work it is rung for was handed on already; an error here would make the caller do it once more.
+        The work it is rung for was handed on already; an error here would make the caller do it
+        once more.
         """
         queue = queue_of(stage, vendor)
         try:
             if self.wakes.wake_up_is_ours(queue):
                 publish(self.app, stage, vendor)
         except (RedisError, OSError) as error:
-            log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
+            log.warning(
+                "wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__}
+            )
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
@@ -556,7 +624,9 @@ class Runtime:
 
 
 class ShardRuntime(Runtime):
-    """Of one further shard: its own keys, and the stores that are one for the whole fleet from shard 0. Closed with it."""
+    """Of one further shard: its own keys, and the stores that are one for the whole fleet from
+    shard 0. Closed with it.
+    """
 
     def __init__(self, home: Runtime, number: int) -> None:
         super().__init__(home.settings, home.name, home.role)
@@ -598,7 +668,8 @@ def _of_home(name: str) -> cached_property[Any]:
     return found
 
 
-#: What a shard has from shard 0: the servers that are not its own, and what is one for the whole fleet.
+#: What a shard has from shard 0: the servers that are not its own, and what is one for the whole
+#: fleet.
 for _name in (
     *(
         "shards",
@@ -615,19 +686,34 @@ for _name in (
         "apns_transport",
         "together",
     ),
-    *("lane_states", "guard", "admission", "ledger", "tenants", "credentials", "strategies", "dead_letters", "preferences", "tallies"),
+    *(
+        "lane_states",
+        "guard",
+        "admission",
+        "ledger",
+        "tenants",
+        "credentials",
+        "strategies",
+        "dead_letters",
+        "preferences",
+        "tallies",
+    ),
 ):
     setattr(ShardRuntime, _name, _of_home(_name))
 
 
 class _Claims:
-    """The stage's port over the store. silences: of a vendor that throws away silent pushes close together (APNs)."""
+    """The stage's port over the store. silences: of a vendor that throws away silent pushes close
+    together (APNs).
+    """
 
     def __init__(self, store: claim_store.Claims, silences: SilentPushLimiter | None) -> None:
         self._store = store
         self._silences = silences
 
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+    def lease(
+        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
+    ) -> Sequence[ClaimAnswer]:
         if all(work.by_entry for work in works):
             return self._spaced(works, self._taken(works, badge_steps))
         both = list(zip(works, badge_steps, strict=True))
@@ -645,21 +731,37 @@ class _Claims:
             both = list(part)
             asks = [
                 (
-                    *(work.entry, work.place, (note := work.note).app, note.message_id, _read_as(work), note.ts_ms),
+                    *(
+                        work.entry,
+                        work.place,
+                        (note := work.note).app,
+                        note.message_id,
+                        _read_as(work),
+                        note.ts_ms,
+                    ),
                     *((target := work.target).user, target.device, step, work.counted),
                 )
                 for work, step in both
             ]
             hold = both[0][0].hold or _NOBODY
-            parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
+            parts.append(
+                claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends)
+            )
         for numbers in self._store.take_all(parts):
             numbers_of_all += numbers
         return [
-            ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
+            ClaimAnswer(
+                _STATES[state],
+                None if badge < 0 else badge,
+                why or ("uncertain" if work.repeated else ""),
+                counted,
+            )
             for work, (state, badge, why, counted) in zip(works, numbers_of_all, strict=True)
         ]
 
-    def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
+    def _claimed(
+        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
+    ) -> list[ClaimAnswer]:
         if not works:
             return []
         asks = [
@@ -677,18 +779,35 @@ class _Claims:
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
-        return [ClaimAnswer(_STATES[claim.state], claim.badge, claim.why) for claim in self._store.lease(asks)]
+        return [
+            ClaimAnswer(_STATES[claim.state], claim.badge, claim.why)
+            for claim in self._store.lease(asks)
+        ]
 
-    def _spaced(self, works: Sequence[PendingPush], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
-        """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
+    def _spaced(
+        self, works: Sequence[PendingPush], answers: list[ClaimAnswer]
+    ) -> list[ClaimAnswer]:
+        """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A
+        call can't wait.
+        """
         if self._silences is None:
             return answers
         silent = [
             index
             for index, (work, answer) in enumerate(zip(works, answers, strict=True))
-            if answer.state == "ours" and work.note.push_type == PushType.SILENT and work.note.kind == Kind.MESSAGE
+            if answer.state == "ours"
+            and work.note.push_type == PushType.SILENT
+            and work.note.kind == Kind.MESSAGE
         ]
-        asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
+        asks = [
+            (
+                works[i].note.app,
+                works[i].target.user,
+                works[i].target.device,
+                works[i].target.push_id,
+            )
+            for i in silent
+        ]
         for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
             if not may_go:
                 answers[index] = ClaimAnswer("gone", None, Decision.FOLDED, answers[index].counted)
@@ -700,7 +819,9 @@ _NOBODY = Hold("", "")
 _STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
 
 
-def _apart(works: Sequence[tuple[PendingPush, int]], *, by_entry: bool) -> tuple[list[PendingPush], list[int]]:
+def _apart(
+    works: Sequence[tuple[PendingPush, int]], *, by_entry: bool
+) -> tuple[list[PendingPush], list[int]]:
     chosen = [one for one in works if one[0].by_entry == by_entry]
     return [work for work, _ in chosen], [step for _, step in chosen]
 
@@ -710,7 +831,9 @@ _WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
 def _read_as(work: PendingPush) -> str:
-    """The conversation whose reading makes this push needless; a call is answered, not read; "" for what nobody can have read."""
+    """The conversation whose reading makes this push needless; a call is answered, not read; "" for
+    what nobody can have read.
+    """
     note = work.note
     if note.kind == Kind.CALL_INVITE:
         return "call"
@@ -725,7 +848,9 @@ class _Backlog:
 
     def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
         return [
-            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due) if one.member else None
+            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due)
+            if one.member
+            else None
             for one in self._store.look(asks)
         ]
 
@@ -745,7 +870,12 @@ class _Images:
 
 
 class _Breaker:
-    def __init__(self, store: lane_store.LaneStates, admission: Admission, lane_ids: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        store: lane_store.LaneStates,
+        admission: Admission,
+        lane_ids: Callable[[], Sequence[str]],
+    ) -> None:
         """lane_ids: of all lanes, to tell one vendor's trouble from everybody's."""
         self._store = store
         self._admission = admission
@@ -761,21 +891,38 @@ class _Breaker:
         return BreakerProbe(why) if state.probe else BreakerOpen(why)
 
     def report(
-        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+        self,
+        lane: Lane,
+        good: int,
+        failed: int,
+        refused: bool,
+        retry_after_s: float | None,
+        throttled: int = 0,
+        cause: str = "",
     ) -> None:
         cause = cause or ("credential" if refused else "unknown" if failed else "")
         with best_effort("how a round went"):
             if throttled or retry_after_s:
-                self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+                self._admission.slow_down(
+                    terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0
+                )
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
             if state is not None:
                 self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
 
     def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
-        """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
+        """One line and one count for each change, with its cause; where several lanes have stopped,
+        how many.
+        """
         ids = self._lane_ids()
-        last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
-        log_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+        last = [
+            change
+            for change in self._store.last_changes(ids)
+            if change and change.state == lane_store.STOPPED
+        ]
+        log_lane_changed(
+            lane, state, cause, whose_fault([change.cause for change in last], len(ids))
+        )
 
 
 def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
@@ -783,15 +930,26 @@ def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None
     credential = lane.credential
     metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
     words = f"lane {credential.vendor} {credential.business_id} of {credential.app} "
-    words += "flows again" if state == lane_store.FLOWING else f"{state}: {in_words('', cause)}" + (f" ({hint})" if hint else "")
-    extra = {"app": credential.app, "vendor": credential.vendor, "business_id": credential.business_id, "reason": cause or "none"}
+    words += (
+        "flows again"
+        if state == lane_store.FLOWING
+        else f"{state}: {in_words('', cause)}" + (f" ({hint})" if hint else "")
+    )
+    extra = {
+        "app": credential.app,
+        "vendor": credential.vendor,
+        "business_id": credential.business_id,
+        "reason": cause or "none",
+    }
     log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
 def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
     seconds: dict[int | str, list[float]] = {}
     for answer in answers:
-        seconds.setdefault(answer.status if isinstance(answer, HttpResponse) else answer.reason, []).append(answer.seconds)
+        seconds.setdefault(
+            answer.status if isinstance(answer, HttpResponse) else answer.reason, []
+        ).append(answer.seconds)
     for status, taken in seconds.items():
         requests, histogram = _request_metrics(lane.vendor, status)
         requests.inc(len(taken))
@@ -800,8 +958,12 @@ def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
 
 @lru_cache(1024)
 def _request_metrics(vendor: Vendor, status: int | str) -> tuple[Counter, Histogram]:
-    """Kept: where a request carries one push, looking up the labels took longer than counting. Statuses are 500 at most a vendor."""
-    return metrics.VENDOR_REQUESTS.labels(vendor, metrics.request_status(status)), metrics.VENDOR_REQUEST_SECONDS.labels(vendor)
+    """Kept: where a request carries one push, looking up the labels took longer than counting.
+    Statuses are 500 at most a vendor.
+    """
+    return metrics.VENDOR_REQUESTS.labels(
+        vendor, metrics.request_status(status)
+    ), metrics.VENDOR_REQUEST_SECONDS.labels(vendor)
 
 
 Stopping = Callable[[], bool]

@@ -1,4 +1,6 @@
-"""One ASGI app on one address until told to stop: what the receipts, the console and the gateway processes share."""
+"""One ASGI app on one address until told to stop: what the receipts, the console and the gateway
+processes share.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ log = logging.getLogger(__name__)
 #: Calls at the same time; more are answered with 503.
 CALLS_MAX: Final = 512
 IDLE_S_MAX: Final = 15
-#: A request's head comes whole within so many seconds and bytes, or its connection ends: the server below waits for ever.
+#: A request's head comes whole within so many seconds and bytes, or its connection ends: the server
+#: below waits for ever.
 HEAD_S_MAX: Final = 10.0
 HEAD_BYTES_MAX: Final = 32 * 1024
-#: A call, its body and its answer included, takes no longer; who reads the rest of an answer after it has so long.
+#: A call, its body and its answer included, takes no longer; who reads the rest of an answer after
+#: it has so long.
 CALL_S_MAX: Final = 60.0
 FLUSH_S_MAX: Final = 10.0
 #: Of the places; from there on a new connection ends the oldest one that waits.
@@ -39,7 +43,9 @@ TICK_S: Final = 2.0
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Ends connections that say nothing, never finish a head, a body or a reading; the oldest that waits makes room for a new one."""
+    """Ends connections that say nothing, never finish a head, a body or a reading; the oldest that
+    waits makes room for a new one.
+    """
 
     _timer: TimerHandle | None = None
     since = 0.0
@@ -54,14 +60,22 @@ class BoundedHead(HttpToolsProtocol):
 
     def waits(self) -> bool:
         """Whether no call of it is being answered."""
-        return not self.transport.is_closing() and (self._in_head or self.cycle is None or self.cycle.response_complete)
+        return not self.transport.is_closing() and (
+            self._in_head or self.cycle is None or self.cycle.response_complete
+        )
 
     def _make_room(self) -> None:
-        """Half heads and idle connections must not keep real calls out: past a share of the places each new one ends the oldest."""
+        """Half heads and idle connections must not keep real calls out: past a share of the places
+        each new one ends the oldest.
+        """
         most = self.limit_concurrency
         if most is None or len(self.connections) < most * WAITING_SHARE:
             return
-        others = [one for one in self.connections if isinstance(one, BoundedHead) and one is not self and one.waits()]
+        others = [
+            one
+            for one in self.connections
+            if isinstance(one, BoundedHead) and one is not self and one.waits()
+        ]
         if others:
             min(others, key=lambda one: one.since).transport.abort()
 
@@ -107,7 +121,9 @@ class BoundedHead(HttpToolsProtocol):
 
 
 class QuietServer(uvicorn.Server):
-    """Sets its answers' date less often, and is told when to end: ten looks a second cost an idle process most of its time."""
+    """Sets its answers' date less often, and is told when to end: ten looks a second cost an idle
+    process most of its time.
+    """
 
     _reply: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
@@ -128,20 +144,31 @@ class QuietServer(uvicorn.Server):
 
 
 def bind(addr: str, setting: str) -> socket.socket:
-    """A listening socket; SettingError names the setting where the address is taken, or none of this machine's."""
+    """A listening socket; SettingError names the setting where the address is taken, or none of
+    this machine's.
+    """
     host, port = host_port(addr)
     try:
         return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG, reuse_port=False
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=False,
         )
     except OSError as error:
-        raise SettingError(f"{setting} takes an address that can be bound here and is free ({error.strerror})") from None
+        raise SettingError(
+            f"{setting} takes an address that can be bound here and is free ({error.strerror})"
+        ) from None
 
 
-def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_max: int = CALLS_MAX) -> None:
-    """Serves until `stop` is set. The server runs in a thread of its own: the signals stay the process's.
+def serve(
+    app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_max: int = CALLS_MAX
+) -> None:
+    """Serves until `stop` is set. The server runs in a thread of its own: the signals stay the
+    process's.
 
-    RuntimeError when the server ends unasked: the process ends then, and whoever supervises it starts another.
+    RuntimeError when the server ends unasked: the process ends then, and whoever supervises it
+    starts another.
     """
     config = uvicorn.Config(
         app,
@@ -154,7 +181,9 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_ma
         timeout_keep_alive=IDLE_S_MAX,
         timeout_graceful_shutdown=STOP_S_MAX,
         ws="none",
-        proxy_headers=False,  # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine (workers/console/peers.py)
+        # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine: see
+        # workers/console/peers.py
+        proxy_headers=False,
     )
     server, asked = QuietServer(config), True
 

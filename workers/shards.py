@@ -1,4 +1,6 @@
-"""What is asked about all shards of a fleet together; with one shard each is that shard's own answer."""
+"""What is asked about all shards of a fleet together; with one shard each is that shard's own
+answer.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,11 @@ def any_left(fleet: Fleet) -> bool:
 
 def due_vendors(fleet: Fleet, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
     """Those of the vendors one of whose lanes may send now."""
-    return list(dict.fromkeys(vendor for one in fleet.shards for vendor in one.lane_queues.due_vendors(vendors)))
+    return list(
+        dict.fromkeys(
+            vendor for one in fleet.shards for vendor in one.lane_queues.due_vendors(vendors)
+        )
+    )
 
 
 def delayed_count(fleet: Fleet) -> int:
@@ -93,7 +99,10 @@ def delayed_count(fleet: Fleet) -> int:
 
 
 def delayed_oldest_ms(fleet: Fleet) -> int | None:
-    return min((ms for one in fleet.shards if (ms := one.delayed.oldest_due_ms()) is not None), default=None)
+    return min(
+        (ms for one in fleet.shards if (ms := one.delayed.oldest_due_ms()) is not None),
+        default=None,
+    )
 
 
 def _depths(each: Sequence[dict[str, StreamDepth]]) -> dict[str, StreamDepth]:
@@ -103,8 +112,12 @@ def _depths(each: Sequence[dict[str, StreamDepth]]) -> dict[str, StreamDepth]:
     for by_name in each:
         for name, depth in by_name.items():
             known = found.get(name, StreamDepth(0, 0, None))
-            oldest = min((ms for ms in (known.oldest_ms, depth.oldest_ms) if ms is not None), default=None)
-            found[name] = StreamDepth(known.unread + depth.unread, known.pending + depth.pending, oldest)
+            oldest = min(
+                (ms for ms in (known.oldest_ms, depth.oldest_ms) if ms is not None), default=None
+            )
+            found[name] = StreamDepth(
+                known.unread + depth.unread, known.pending + depth.pending, oldest
+            )
     return found
 
 

@@ -22,7 +22,8 @@ from workers.processes import kill_group, spawn
 
 log = logging.getLogger(__name__)
 
-#: After a death, seconds until the next start: doubled with each death within HEALTHY_S of its start, up to the bound.
+#: After a death, seconds until the next start: doubled with each death within HEALTHY_S of its
+#: start, up to the bound.
 RESTART_S_FIRST: Final = 0.2
 #: What dies is back within a second (contract §1), however often it dies.
 RESTART_S_MAX: Final = 0.8
@@ -36,7 +37,9 @@ LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a Procfile. env: beside our own environment. replicas: how many processes, named NAME.1, NAME.2, …"""
+    """One line of a Procfile. env: beside our own environment. replicas: how many processes, named
+    NAME.1, NAME.2, …
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -45,7 +48,9 @@ class Line:
 
 
 def read_procfile(path: Path, environ: Mapping[str, str] | None = None) -> list[Line]:
-    """The lines `name: command`, with `$NAME`, `${NAME}` and `${NAME:-default}` replaced. ValueError names a line that is none."""
+    """The lines `name: command`, with `$NAME`, `${NAME}` and `${NAME:-default}` replaced.
+    ValueError names a line that is none.
+    """
     known = dict(os.environ if environ is None else environ)
     lines: dict[str, Line] = {}
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -53,14 +58,18 @@ def read_procfile(path: Path, environ: Mapping[str, str] | None = None) -> list[
             continue
         match = re.fullmatch(r"([A-Za-z0-9_-]+):\s*(\S.*)", text.strip())
         if match is None or match[1] in lines:
-            raise ValueError(f"{path.name}, line {number}: not `name: command`, or a name that is there twice")
+            raise ValueError(
+                f"{path.name}, line {number}: not `name: command`, or a name that is there twice"
+            )
         env, argv = _split_command(_expand(match[2], known))
         lines[match[1]] = Line(match[1], argv, env)
     return list(lines.values())
 
 
 def _expand(command: str, known: Mapping[str, str]) -> str:
-    command = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: known.get(match[1]) or match[2], command)
+    command = re.sub(
+        r"\$\{(\w+):-([^}]*)\}", lambda match: known.get(match[1]) or match[2], command
+    )
     return string.Template(command).safe_substitute(known)
 
 
@@ -93,12 +102,16 @@ class Worker:
 
 
 class Supervisor:
-    """Runs lines until `stop`. Everything happens in the caller's thread: call `tick` often, it never blocks for long.
+    """Runs lines until `stop`. Everything happens in the caller's thread: call `tick` often, it
+    never blocks for long.
 
-    Output goes to `stream` with the process's name before each line, or, with log_dir, to a file per process there.
+    Output goes to `stream` with the process's name before each line, or, with log_dir, to a file
+    per process there.
     """
 
-    def __init__(self, lines: Sequence[Line], *, log_dir: Path | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, lines: Sequence[Line], *, log_dir: Path | None = None, stream: TextIO | None = None
+    ) -> None:
         self.workers = [worker for line in lines for worker in _replicas(line)]
         self.log_dir = log_dir
         self.stream = stream or sys.stdout
@@ -127,7 +140,9 @@ class Supervisor:
             self.tick()
 
     def stop(self, wait_s: float = STOP_S_MAX) -> None:
-        """SIGTERM to all at once, wait_s for all together, then SIGKILL to what is left of their groups."""
+        """SIGTERM to all at once, wait_s for all together, then SIGKILL to what is left of their
+        groups.
+        """
         living = [worker for worker in self.workers if worker.process is not None]
         for worker in living:
             if worker.alive() and worker.process:
@@ -148,7 +163,12 @@ class Supervisor:
 
     def _start(self, worker: Worker) -> None:
         worker.started = time.monotonic()
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **worker.line.env, "PUSHFLEET_PROCESS": worker.name}
+        env = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            **worker.line.env,
+            "PUSHFLEET_PROCESS": worker.name,
+        }
         reading, writing = os.pipe()
         try:
             worker.process = spawn(worker.line.argv, env=env, output=writing)
@@ -165,16 +185,24 @@ class Supervisor:
         assert worker.process is not None
         code = worker.process.returncode
         self._read(0)
-        kill_group(worker.process)  # its own children, were there any, must not work beside the next life
+        kill_group(
+            worker.process
+        )  # its own children, were there any, must not work beside the next life
         self._close(worker)
         worker.process = None
         self._postpone(worker, f"ended with {code}")
 
     def _postpone(self, worker: Worker, why: str) -> None:
         lived_s = time.monotonic() - worker.started
-        worker.delay_s = RESTART_S_FIRST if lived_s >= HEALTHY_S or not worker.delay_s else min(worker.delay_s * 2, RESTART_S_MAX)
+        worker.delay_s = (
+            RESTART_S_FIRST
+            if lived_s >= HEALTHY_S or not worker.delay_s
+            else min(worker.delay_s * 2, RESTART_S_MAX)
+        )
         worker.due = time.monotonic() + worker.delay_s
-        log.warning("%s %s, starts again", worker.name, why, extra={"delay_s": round(worker.delay_s, 1)})
+        log.warning(
+            "%s %s, starts again", worker.name, why, extra={"delay_s": round(worker.delay_s, 1)}
+        )
 
     def _read(self, wait_s: float) -> None:
         if not self._selector.get_map():

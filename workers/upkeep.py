@@ -1,4 +1,6 @@
-"""The maintenance process: its roles, together or alone, each in a thread of its own under a lease of its own."""
+"""The maintenance process: its roles, together or alone, each in a thread of its own under a lease
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,11 @@ from workers.maintenance.role import Role, RoleThread, run_roles
 from workers.maintenance.timer import ShardTimers, Timer
 from workers.runtime import Runtime
 
-_MADE: Final[Mapping[str, Callable[[Runtime], Role]]] = dict(zip(ROLES, (Timer, LedgerWriter, Recalls, Reporter), strict=True))
-#: Roles that each shard has for itself, and those of them that are one for all shards of one server.
+_MADE: Final[Mapping[str, Callable[[Runtime], Role]]] = dict(
+    zip(ROLES, (Timer, LedgerWriter, Recalls, Reporter), strict=True)
+)
+#: Roles that each shard has for itself, and those of them that are one for all shards of one
+#: server.
 _OF_SHARD: Final = frozenset({"timer", "ledger", "recalls"})
 _JOINT: Final[Mapping[str, Callable[[Runtime], Role]]] = {
     "timer": ShardTimers,
@@ -26,7 +31,9 @@ _JOINT: Final[Mapping[str, Callable[[Runtime], Role]]] = {
 class Upkeep:
     """roles: of living.ROLES. A role that another process holds is waited for."""
 
-    def __init__(self, runtime: Runtime, stopping: Callable[[], bool], roles: Sequence[str] = ROLES) -> None:
+    def __init__(
+        self, runtime: Runtime, stopping: Callable[[], bool], roles: Sequence[str] = ROLES
+    ) -> None:
         self._stopping = stopping
         self._threads = [one for name in roles for one in _threads(runtime, name, stopping)]
 
@@ -44,5 +51,9 @@ def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[
     """Of one role: a thread for all shards, or one for each."""
     shards = runtime.shards if name in _OF_SHARD else [runtime]
     if name in _JOINT and len(shards) > 1 and runtime.together:
-        return [RoleThread(_JOINT[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping)]
-    return [RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards]
+        return [
+            RoleThread(_JOINT[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping)
+        ]
+    return [
+        RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards
+    ]

@@ -1,6 +1,7 @@
 """Request, HttpResponse, NoAnswer: all that a vendor file and a transport share.
 
-A vendor file makes Requests and reads Answers; a transport turns one into the other. Neither knows the other.
+A vendor file makes Requests and reads Answers; a transport turns one into the other. Neither knows
+the other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from common.values import Value, redacted
 class Request(Value, frozen=True):
     """One HTTP request to a vendor.
 
-    endpoint: name of the vendor's door (`APNS_PRODUCTION`, `OPPO_FEEDBACK`; contract §2); the lane knows its address.
+    endpoint: name of the vendor's door (`APNS_PRODUCTION`, `OPPO_FEEDBACK`; contract §2); the lane
+    knows its address.
     path: with query, begins with `/`. headers: lower-case names. body: the bytes as sent.
     """
 
@@ -48,14 +50,21 @@ class RequestForm(Value, frozen=True):
 
 
 class RequestColumns(Sequence[Request]):
-    """Requests of one form, kept as columns: value name -> the value of each request. A `Request` is made when it is asked for.
+    """Requests of one form, kept as columns: value name -> the value of each request. A `Request`
+    is made when it is asked for.
 
     odd: requests by their place that do not follow the form.
     """
 
     __slots__ = ("_bodies", "_count", "_paths", "columns", "form", "odd")
 
-    def __init__(self, form: RequestForm, columns: Mapping[str, Sequence[str]], count: int, odd: Mapping[int, Request]) -> None:
+    def __init__(
+        self,
+        form: RequestForm,
+        columns: Mapping[str, Sequence[str]],
+        count: int,
+        odd: Mapping[int, Request],
+    ) -> None:
         self.form, self.columns, self.odd = form, columns, odd
         self._count = count
         self._paths: list[str] | None = None
@@ -79,7 +88,9 @@ class RequestColumns(Sequence[Request]):
             return odd
         form = self.form
         own = {name: self.columns[value][place] for name, value in form.own_headers.items()}
-        return Request(form.endpoint, self.paths[place], {**form.headers, **own}, self.bodies[place])
+        return Request(
+            form.endpoint, self.paths[place], {**form.headers, **own}, self.bodies[place]
+        )
 
     @property
     def paths(self) -> list[str]:
@@ -92,14 +103,18 @@ class RequestColumns(Sequence[Request]):
     def bodies(self) -> list[bytes]:
         """The body of each; of an odd one it means nothing."""
         if self._bodies is None:
-            self._bodies = [text.encode("utf-8", "replace") for text in self._filled(self.form.body)]
+            self._bodies = [
+                text.encode("utf-8", "replace") for text in self._filled(self.form.body)
+            ]
         return self._bodies
 
     def _filled(self, form: Form) -> list[str]:
         text, names = form
         if not names:
             return [text % ()] * self._count
-        return [text % values for values in zip(*[self.columns[name] for name in names], strict=True)]
+        return [
+            text % values for values in zip(*[self.columns[name] for name in names], strict=True)
+        ]
 
 
 class HttpResponse(Value, frozen=True):
@@ -114,9 +129,11 @@ class HttpResponse(Value, frozen=True):
 
 
 class NoAnswer(Value, frozen=True):
-    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable.
+    """Nothing came back. sent: the request may have been read by the vendor, so the push is
+    uncertain, not unavailable.
 
-    unsendable: we refused to write it, as no request can look like this. It says nothing about the vendor.
+    unsendable: we refused to write it, as no request can look like this. It says nothing about the
+    vendor.
     """
 
     reason: Literal["timeout", "refused", "reset"]
@@ -136,9 +153,11 @@ class ClientIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a lane's requests go. pool: connections are shared by requests of the same pool only (credential and version).
+    """Where a lane's requests go. pool: connections are shared by requests of the same pool only
+    (credential and version).
 
-    bases: endpoint name -> `https://host:port`. connections_max: this lane's share of connections in this process.
+    bases: endpoint name -> `https://host:port`. connections_max: this lane's share of connections
+    in this process.
     proxy: `http://[user:password@]host:port`, asked to CONNECT; None: straight to the vendor.
     """
 
@@ -152,11 +171,15 @@ class Route:
 
 
 class Transport(Protocol):
-    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a moment. Never raises for a vendor's fault.
+    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a
+    moment. Never raises for a vendor's fault.
 
-    renew: the pool's connections are not used for new requests any more. close: ends the transport's thread.
+    renew: the pool's connections are not used for new requests any more. close: ends the
+    transport's thread.
     """
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]: ...
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]: ...
     def renew(self, pool: str) -> None: ...
     def close(self) -> None: ...

@@ -1,4 +1,6 @@
-"""Recalls and cancels of what was shown already: whom the ledger names as shown gets the withdrawal, with the same ids on the screen."""
+"""Recalls and cancels of what was shown already: whom the ledger names as shown gets the
+withdrawal, with the same ids on the screen.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from typing import Any, cast
 import msgspec
 
 from common.clock import now_ms
-from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
+from common.contracts import (
+    Conversation,
+    Gate,
+    Message,
+    OfflineRecipients,
+    PushFields,
+    Recipient,
+    Sender,
+    encode,
+)
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
@@ -30,18 +41,21 @@ log = logging.getLogger(__name__)
 #: Key and number of a lease (common/storage/leases.py).
 Fence = tuple[str, int]
 
-#: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
-#: ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
+#: A push may be on the wire while its message is recalled, or in the hands of a process that was
+#: just killed: so the ledger is asked several times, seconds after the word. Push ids make the
+#: repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Beyond two requests in a row: what a lease and the hand-over take.
 SETTLED_S = 25.0
 USUAL_S = LOOKS_S[-1]
-#: Between a push's decision and its row's arrival on the ledger's stream, and between the clocks of two machines, there is less than this.
+#: Between a push's decision and its row's arrival on the ledger's stream, and between the clocks of
+#: two machines, there is less than this.
 LATE_S = 65.0
 #: A withdrawal is worth sending for so long.
 TTL_S = 86_400
-#: Wishes of one round, and how long a call may go on with further rounds: upkeep has wake-ups to send, too. Most of them ask about
-#: what nobody saw (every call ends once), and those are told apart by one query a round.
+#: Wishes of one round, and how long a call may go on with further rounds: upkeep has wake-ups to
+#: send, too. Most of them ask about what nobody saw (every call ends once), and those are told
+#: apart by one query a round.
 ROUND = 200
 BUDGET_S = 0.5
 #: Rows of one page of a wish: after each it is advanced.
@@ -53,12 +67,15 @@ TRIES_MAX = 5
 AWAY_S = 2.0
 #: People of one entry on the routing stream.
 CHUNK = 500
-#: A call's end for some of its people speaks of invitations up to its own time, and a little for differing clocks.
+#: A call's end for some of its people speaks of invitations up to its own time, and a little for
+#: differing clocks.
 CLOCKS_MS = 2_000
 
 
 class PendingRecall(msgspec.Struct, frozen=True, array_like=True):
-    """after: the last row that a page of it was made of. tries: how often it was begun since. due_s: of its look; 0: its score."""
+    """after: the last row that a page of it was made of. tries: how often it was begun since.
+    due_s: of its look; 0: its score.
+    """
 
     app: str
     event_id: str
@@ -89,7 +106,9 @@ class Due(msgspec.Struct, frozen=True):
         return self.recall.app, self.recall.message_id
 
     def changed(self, **fields: Any) -> bytes:
-        return self.member[:1] + encode(msgspec.structs.replace(self.recall, due_s=self.due_s, **fields))
+        return self.member[:1] + encode(
+            msgspec.structs.replace(self.recall, due_s=self.due_s, **fields)
+        )
 
 
 def _now_s(runtime: Runtime) -> float:
@@ -99,7 +118,9 @@ def _now_s(runtime: Runtime) -> float:
 
 
 def _looks_s(runtime: Runtime) -> tuple[float, ...]:
-    """One more where a push may be answered later than the last: two requests in a row take their deadline each."""
+    """One more where a push may be answered later than the last: two requests in a row take their
+    deadline each.
+    """
     longest = 2 * runtime.settings.send_timeout_s + SETTLED_S
     return LOOKS_S if longest <= USUAL_S else (*LOOKS_S, longest)
 
@@ -112,7 +133,16 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
             recall = encode(
-                PendingRecall(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason)
+                PendingRecall(
+                    one.app,
+                    one.event_id,
+                    one.message_id,
+                    one.kind,
+                    one.ts_ms,
+                    one.users,
+                    one.conversation,
+                    one.reason,
+                )
             )
             for index, after_s in enumerate(_looks_s(runtime)):
                 pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + recall: now_s + after_s})
@@ -120,7 +150,9 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 
 def due_in_s(runtime: Runtime) -> float:
-    """Seconds until the next look is due, 0 where one is; the first of what is not remembered yet is due in LOOKS_S[0]. One round trip."""
+    """Seconds until the next look is due, 0 where one is; the first of what is not remembered yet
+    is due in LOOKS_S[0]. One round trip.
+    """
     asked = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
     (seconds, micros), first = read_all(runtime.redis, asked, 2)
     left_s = first_score(first) - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
@@ -128,7 +160,8 @@ def due_in_s(runtime: Runtime) -> float:
 
 
 def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
-    """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at.
+    """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes
+    looked at.
 
     fence: the key and the number of the lease under which it is done.
     """
@@ -142,13 +175,22 @@ def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
 
 def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     key = runtime.keys.withdrawals
-    found = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", _now_s(runtime), 0, ROUND, withscores=True))
+    found = cast(
+        list[tuple[bytes, float]],
+        runtime.redis.zrangebyscore(key, "-inf", _now_s(runtime), 0, ROUND, withscores=True),
+    )
     if not found:
         return 0
     written_s = _written_until_s(runtime)
-    read = [(member, score, msgspec.msgpack.decode(member[1:], type=PendingRecall)) for member, score in found if score < written_s]
+    read = [
+        (member, score, msgspec.msgpack.decode(member[1:], type=PendingRecall))
+        for member, score in found
+        if score < written_s
+    ]
     recalls = [Due(member, recall, recall.due_s or score) for member, score, recall in read]
-    _end_recalled(runtime, [one.recall for one in recalls if one.look in (0, len(_looks_s(runtime)) - 1)])
+    _end_recalled(
+        runtime, [one.recall for one in recalls if one.look in (0, len(_looks_s(runtime)) - 1)]
+    )
     seen = runtime.ledger.seen_among([one.message for one in recalls])
     unseen = [one.member for one in recalls if one.message not in seen]
     if unseen:
@@ -166,23 +208,32 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
 def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     """The next page of who got it; what is left of the wish.
 
-    The wish is put back before its page is begun: what kills us, or takes too long, is not met at once again.
+    The wish is put back before its page is begun: what kills us, or takes too long, is not met at
+    once again.
     """
     if one.recall.tries >= TRIES_MAX:
-        log.error("a withdrawal is given up: its look fails again and again", extra={"app": one.recall.app, "count": one.recall.tries})
+        log.error(
+            "a withdrawal is given up: its look fails again and again",
+            extra={"app": one.recall.app, "count": one.recall.tries},
+        )
         runtime.redis.zrem(runtime.keys.withdrawals, one.member)
         return None
     held = one.changed(tries=one.recall.tries + 1)
     if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
         return None
     try:
-        rows = runtime.ledger.accepted_of(*one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.recall.after, PAGE)
+        rows = runtime.ledger.accepted_of(
+            *one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.recall.after, PAGE
+        )
         offline = _offline(runtime, one.recall, rows)
     except sql.STORE_UNAVAILABLE as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise
-        log.warning("a look for who got a message took too long", extra={"app": one.recall.app, "count": one.recall.tries + 1})
+        log.warning(
+            "a look for who got a message took too long",
+            extra={"app": one.recall.app, "count": one.recall.tries + 1},
+        )
         return None
     last = rows[-1] if len(rows) == PAGE else None
     after = (last["event_id"], last["user"], last["device"]) if last else None
@@ -192,24 +243,39 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
         runtime.send_wake_up(ROUTING)
         if len(runtime.shards) > 1:
             runtime.send_wake_up(PRESENCE)  # whose workers take to other shards what is theirs
-    return Due(member, msgspec.structs.replace(one.recall, after=after, tries=0), one.due_s) if after and done else None
+    return (
+        Due(member, msgspec.structs.replace(one.recall, after=after, tries=0), one.due_s)
+        if after and done
+        else None
+    )
 
 
 def _replace(
-    runtime: Runtime, member: bytes, by: bytes, score: float, fence: Fence | None, offline: Sequence[OfflineRecipients] = ()
+    runtime: Runtime,
+    member: bytes,
+    by: bytes,
+    score: float,
+    fence: Fence | None,
+    offline: Sequence[OfflineRecipients] = (),
 ) -> bool:
-    """In one step: another wish (b"": none) in the place of this one, and entries for routing. False: it is not ours any more."""
+    """In one step: another wish (b"": none) in the place of this one, and entries for routing.
+    False: it is not ours any more.
+    """
     key, epoch = fence or (runtime.keys.lease_epoch("recalls"), 0)
     streams = [runtime.keys.stream(name) for name in (*map(keys.routing, Urgency), *keys.OUT)]
     args = [epoch, member, by, score, *_entries(runtime, offline)]
-    return bool(script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args))
+    return bool(
+        script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args)
+    )
 
 
 _URGENCIES = tuple(Urgency)
 
 
 def _entries(runtime: Runtime, offline: Sequence[OfflineRecipients]) -> list[int | bytes]:
-    """Number of the stream, and entry, of each: people of other shards by the streams that leave this one."""
+    """Number of the stream, and entry, of each: people of other shards by the streams that leave
+    this one.
+    """
     count, found = len(runtime.shards), list[int | bytes]()
     for one in offline:
         level = _URGENCIES.index(urgency_of(one.message, ""))
@@ -221,23 +287,40 @@ def _entries(runtime: Runtime, offline: Sequence[OfflineRecipients]) -> list[int
             if shard == runtime.number:
                 found += [level, blob]
             else:
-                found += [len(_URGENCIES) + level, encode((shard, keys.routing(_URGENCIES[level]), blob))]
+                found += [
+                    len(_URGENCIES) + level,
+                    encode((shard, keys.routing(_URGENCIES[level]), blob)),
+                ]
     return found
 
 
 def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
-    """The first look asks for all, each later one for what was decided since the one before: a large group is not sent to four times."""
-    return int((due_s - looks_s[look] + looks_s[look - 1] - LATE_S) * 1000) if 0 < look < len(looks_s) else 0
+    """The first look asks for all, each later one for what was decided since the one before: a
+    large group is not sent to four times.
+    """
+    return (
+        int((due_s - looks_s[look] + looks_s[look - 1] - LATE_S) * 1000)
+        if 0 < look < len(looks_s)
+        else 0
+    )
 
 
 def _written_until_s(runtime: Runtime) -> float:
-    """What happened before this moment stands in the ledger's tables; a look that is due later has to wait for them."""
-    firsts: list[Any] = [one.redis.xrange(one.keys.stream(keys.LEDGER), count=1) for one in runtime.shards]
-    return min((int(first[0][0].split(b"-")[0]) / 1000 for first in firsts if first), default=float("inf"))
+    """What happened before this moment stands in the ledger's tables; a look that is due later has
+    to wait for them.
+    """
+    firsts: list[Any] = [
+        one.redis.xrange(one.keys.stream(keys.LEDGER), count=1) for one in runtime.shards
+    ]
+    return min(
+        (int(first[0][0].split(b"-")[0]) / 1000 for first in firsts if first), default=float("inf")
+    )
 
 
 def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
-    """What is recalled while it waits in a lane's queue is told so now, not when its time runs out."""
+    """What is recalled while it waits in a lane's queue is told so now, not when
+    its time runs out.
+    """
     words: dict[str, list[str]] = {}
     for recall in recalls:
         words.setdefault(recall.app, []).append(recall.message_id)
@@ -246,8 +329,12 @@ def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
             LaneTimer(one).recalled(words)
 
 
-def _offline(runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
-    """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
+def _offline(
+    runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]
+) -> list[OfflineRecipients]:
+    """Those who got the first push, with the devices they still have, as recipients of its
+    withdrawal.
+    """
     named = frozenset(recall.users or ())
     by_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -259,12 +346,15 @@ def _offline(runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str
         if recall.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
             continue  # nobody saw anything
         for people in _chunks(_people(runtime, recall, of_event)):
-            found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
+            found.append(
+                OfflineRecipients(message=message, recipients=people, presence_ms=now_ms())
+            )
     return found
 
 
 def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any]) -> bool:
-    """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end.
+    """Whether the push of this row is what the wish takes back: a message of its own conversation;
+    an invitation up to the call's end.
 
     named: the wish's users.
     """
@@ -277,35 +367,54 @@ def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any])
 _INVITATION = "call.invited"
 
 
-def _people(runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
-    """Recipients with those of their devices on which the first push may stand, and nothing later in its place."""
+def _people(
+    runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]
+) -> Iterable[Recipient]:
+    """Recipients with those of their devices on which the first push may stand, and nothing later
+    in its place.
+    """
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
     collapse = first["collapse"]
     if collapse:
-        pushed -= runtime.ledger.covered(recall.app, first["conversation"], first["ts_ms"], collapse, pushed)
+        pushed -= runtime.ledger.covered(
+            recall.app, first["conversation"], first["ts_ms"], collapse, pushed
+        )
     shown: dict[str, set[str]] = {}
     for user, device in sorted(pushed):
         shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(recall.app, sorted(shown))
     front = _in_front(runtime, recall, sorted(shown))
-    unseen = Vendor.APNS if recall.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT else None
+    unseen = (
+        Vendor.APNS
+        if recall.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT
+        else None
+    )
     for user, ids in shown.items():
         left = tuple(
             one
             for one in devices.get(user, ())
-            if one.device_id in ids and one.vendor != unseen and not {one.device_id, one.push_id} & front[user]
+            if one.device_id in ids
+            and one.vendor != unseen
+            and not {one.device_id, one.push_id} & front[user]
         )
         if left:
             yield Recipient(user, left, False)
 
 
-def _in_front(runtime: Runtime, recall: PendingRecall, users: Sequence[str]) -> Mapping[str, set[str]]:
-    """By user the devices whose app is open, where the call was accepted: there it goes on, and the app knows of it."""
+def _in_front(
+    runtime: Runtime, recall: PendingRecall, users: Sequence[str]
+) -> Mapping[str, set[str]]:
+    """By user the devices whose app is open, where the call was accepted: there it goes on, and the
+    app knows of it.
+    """
     if ending_of(recall.reason) != Ending.ACCEPTED:
         return {user: set() for user in users}
     found, _ = runtime.presence.sessions([(recall.app, user) for user in users])
-    return {user: {one.device_id for one in sessions if one.foreground} for user, sessions in zip(users, found, strict=True)}
+    return {
+        user: {one.device_id for one in sessions if one.foreground}
+        for user, sessions in zip(users, found, strict=True)
+    }
 
 
 def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
@@ -319,8 +428,10 @@ def _screen(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words. Never of type voip:
-    Apple ends an app whose VoIP push reports no call, and it goes to the alert token then."""
+    """The withdrawal: what it shares with the first push so as to take its place, its class, and
+    none of its words. Never of type voip: Apple ends an app whose VoIP push reports no call, and it
+    goes to the alert token then.
+    """
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)
     push_type = PushType(screen.get("push_type", PushType.ALERT))

@@ -1,4 +1,6 @@
-"""Access tokens, encrypted (Redis, until they expire): one per credential for the whole fleet, one refresher under a lock."""
+"""Access tokens, encrypted (Redis, until they expire): one per credential for the whole fleet, one
+refresher under a lock.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +42,22 @@ class AccessStore:
             known = self._opened[key] = (blob, (str(value), int(refresh_at_ms), int(expires_at_ms)))
         return known[1]
 
-    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None:
+    def save(
+        self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int
+    ) -> None:
         blob = self._vault.encrypt(json.dumps([value, refresh_at_ms, expires_at_ms]).encode())
         self._redis.set(self._keys.access(lane, version), blob, pxat=max(expires_at_ms, 1))
 
     def lock(self, lane: str, version: int) -> str | None:
         """A word that unlocks, or None while another process fetches."""
         word = uuid.uuid4().hex
-        return word if self._redis.set(self._keys.access(lane, version) + ":lock", word, nx=True, px=self._lock_ms) else None
+        return (
+            word
+            if self._redis.set(
+                self._keys.access(lane, version) + ":lock", word, nx=True, px=self._lock_ms
+            )
+            else None
+        )
 
     def unlock(self, lane: str, version: int, word: str) -> None:
         key = self._keys.access(lane, version) + ":lock"

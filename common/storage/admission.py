@@ -1,6 +1,8 @@
-"""Leave to send (Redis; counts 3 days, reservations 2, caps 1): rate, daily quota and caps as one atomic decision, shared by all replicas.
+"""Leave to send (Redis; counts 3 days, reservations 2, caps 1): rate, daily quota and caps as one
+atomic decision, shared by all replicas.
 
-The scripts are in lua/: admit, refund, told, slow, rebuild. The day is that of the vendor's calendar, by the server's clock.
+The scripts are in lua/: admit, refund, told, slow, rebuild. The day is that of the vendor's
+calendar, by the server's clock.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
 #: One push as admit.lua and refund.lua unpack it.
 _ADMIT: Final = struct.Struct("<4s14sdiBBB4s10s")
 _REFUND: Final = struct.Struct("<4s14sB4s10s")
-#: A round of the usual send deadline that has not ended by then has died; its pushes are no longer in flight.
+#: A round of the usual send deadline that has not ended by then has died; its pushes are no longer
+#: in flight.
 ROUND_S: Final = 15
 #: A field beside a day's counts, and how long those are kept (as told.lua has it).
 LISTS_SPENT: Final = "lists:spent"
@@ -56,10 +59,12 @@ REBUILD_BATCH: Final = 500
 
 @dataclass(frozen=True)
 class LaneLimits:
-    """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is missing has none.
+    """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is
+    missing has none.
 
-    open_limits: buckets whose quota is only our default, so that the vendor's word on it wins; else the lower of the two holds.
-    reserve: (bucket, class, share 0..1 of its quota held back for it). offset_s: the vendor's clock, seconds east of UTC.
+    open_limits: buckets whose quota is only our default, so that the vendor's word on it wins; else
+    the lower of the two holds. reserve: (bucket, class, share 0..1 of its quota held back for it).
+    offset_s: the vendor's clock, seconds east of UTC.
     """
 
     lane: str
@@ -74,12 +79,18 @@ class LaneLimits:
 
     @cached_property
     def counted(self) -> str:
-        """The buckets whose counts must be right, as the mark in Redis names them; "" where nothing is limited."""
-        return ",".join(bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps)
+        """The buckets whose counts must be right, as the mark in Redis names them; "" where nothing
+        is limited.
+        """
+        return ",".join(
+            bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps
+        )
 
 
 class AdmissionRequest(Value, frozen=True):
-    """One push that wants to go. cost: 0 to 1 of the rate; pushes of one call with the same `request` pay it once, together."""
+    """One push that wants to go. cost: 0 to 1 of the rate; pushes of one call with the same
+    `request` pay it once, together.
+    """
 
     push_id: str  # hex
     bucket: Bucket
@@ -108,7 +119,8 @@ class AdmissionResult(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One bucket on the vendor's day. limit None: unlimited; then `used` counts attempts, for people only.
+    """One bucket on the vendor's day. limit None: unlimited; then `used` counts attempts, for
+    people only.
 
     runs_out_ms: when the quota will be spent at today's pace (epoch), None if that is not today.
     """
@@ -121,7 +133,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What the ledger knows of a day: pushes of one bucket and class; with a token, of one device."""
+    """What the ledger knows of a day: pushes of one bucket and class; with a
+    token, of one device.
+    """
 
     bucket: Bucket
     message_class: MessageClass
@@ -130,8 +144,9 @@ class Count:
 
 
 class Admission:
-    """round_s: a round that has not ended by then has died. clock, read: for tests only: the time in seconds in place of the server's,
-    and where the scripts' texts come from."""
+    """round_s: a round that has not ended by then has died. clock, read: for tests only: the time
+    in seconds in place of the server's, and where the scripts' texts come from.
+    """
 
     def __init__(
         self,
@@ -147,17 +162,26 @@ class Admission:
         self._round_s = round_s
         self._clock = clock
         self._admit, self._refund, self._report, self._slow, self._rebuild = (
-            redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
+            redis.register_script(read(name))
+            for name in ("admit", "refund", "told", "slow", "rebuild")
         )
 
     def admit(
-        self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str = "", *, leased: bool = False
+        self,
+        terms: LaneLimits,
+        asks: Sequence[AdmissionRequest],
+        round_: str = "",
+        *,
+        leased: bool = False,
     ) -> list[AdmissionResult] | None:
-        """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names this round until `refund` ends it.
+        """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names
+        this round until `refund` ends it.
 
-        A push id that was granted and not refunded is granted again without quota and cap; it pays the rate, as it is a request.
-        leased: the rate was leased already (common/storage/lane_queues.py); only quotas and caps are asked.
-        What is less urgent leaves room for the more urgent that the rate refused lately, and gets all of it when there are none.
+        A push id that was granted and not refunded is granted again without quota and cap; it pays
+        the rate, as it is a request. leased: the rate was leased already
+        (common/storage/lane_queues.py); only quotas and caps are asked.
+        What is less urgent leaves room for the more urgent that the rate refused lately, and gets
+        all of it when there are none.
         """
         if not asks:
             return []
@@ -167,14 +191,23 @@ class Admission:
         return None if found[0] == 0 else [_given(code) for code in found[3:]]
 
     def rate_now(self, terms: LaneLimits) -> float:
-        """Rate per second at this moment: less than the limit after a throttle or while it rises; 0 while Retry-After holds."""
+        """Rate per second at this moment: less than the limit after a throttle or while it rises; 0
+        while Retry-After holds.
+        """
         return int(self._call(terms, (), "")[2]) / 1000
 
     def refund(self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str = "") -> int:
-        """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day it was taken from. Number given back."""
+        """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day
+        it was taken from. Number given back.
+        """
         lane, keys = terms.lane, self._keys
         items = b"".join(
-            _REFUND.pack(*_push_place(terms, ask.push_id), _BUCKET[ask.bucket], *_device_place(terms, ask.token)) for ask in asks
+            _REFUND.pack(
+                *_push_place(terms, ask.push_id),
+                _BUCKET[ask.bucket],
+                *_device_place(terms, ask.token),
+            )
+            for ask in asks
         )
         exact = [int(bucket in terms.counted) for bucket in BUCKETS]
         args: list[Any] = [terms.offset_s, round_, *exact, len(asks), items]
@@ -182,7 +215,9 @@ class Admission:
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
     def report_quota_spent(self, terms: LaneLimits, bucket: Bucket) -> None:
-        """The vendor says this bucket's day is over: nothing more of it until the vendor's midnight."""
+        """The vendor says this bucket's day is over: nothing more of it until the vendor's
+        midnight.
+        """
         self._send_report(terms, "spent", bucket)
 
     def report_open(self, terms: LaneLimits, bucket: Bucket) -> None:
@@ -190,14 +225,22 @@ class Admission:
         self._send_report(terms, "open", bucket)
 
     def report_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
-        """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in theirs yet."""
+        """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in
+        theirs yet.
+        """
         self._send_report(terms, "quota", bucket, used, limit)
 
     def report_capped(self, terms: LaneLimits, bucket: Bucket, tokens: Sequence[str]) -> None:
-        """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
+        """The vendor says these devices had enough of this bucket today; without a cap of ours
+        there is nothing to fill.
+        """
         if bucket in terms.caps and tokens:
             self._send_report(
-                terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token))
+                terms,
+                "capped",
+                bucket,
+                terms.caps[bucket],
+                *(part for token in tokens for part in _device_place(terms, token)),
             )
 
     def report_lists_spent(self, terms: LaneLimits) -> None:
@@ -209,10 +252,14 @@ class Admission:
             pipe.execute()
 
     def lists_spent(self, terms: LaneLimits) -> bool:
-        return bool(self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}", LISTS_SPENT))
+        return bool(
+            self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}", LISTS_SPENT)
+        )
 
     def slow_down(self, terms: LaneLimits, *, throttled: bool, hold_s: float = 0) -> float:
-        """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant for hold_s. The rate now."""
+        """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant
+        for hold_s. The rate now.
+        """
         args = [terms.rate_per_s, int(throttled), hold_s, self._clock() if self._clock else ""]
         return int(self._slow(keys=[self._keys.rate(terms.lane)], args=args)) / 1000
 
@@ -221,7 +268,9 @@ class Admission:
         return _day(terms, self._now())
 
     def rebuild(self, terms: LaneLimits, day: int, counts: Iterable[Count]) -> None:
-        """Raises the day's counts to these and trusts them from then on. Until it returns, `admit` grants nothing."""
+        """Raises the day's counts to these and trusts them from then on. Until it returns, `admit`
+        grants nothing.
+        """
         fields = (part for count in counts for part in _fields(terms, count))
         for part in _summed(fields):
             self._write(terms, day, "", part)
@@ -235,13 +284,18 @@ class Admission:
         """The same of many lanes; those that sent nothing today cost next to nothing."""
         now_s = self._now()
         days = [_day(terms, now_s) for terms in each]
-        names = [f"{self._keys.quota(terms.lane)}{day}" for terms, (day, _) in zip(each, days, strict=True)]
+        names = [
+            f"{self._keys.quota(terms.lane)}{day}"
+            for terms, (day, _) in zip(each, days, strict=True)
+        ]
         there = existing(self._redis, names)
         found: list[list[Usage]] = []
         for terms, (_, began_ms), name in zip(each, days, names, strict=True):
             reply = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
             counts = {field.decode(): int(count) for field, count in reply.items()}
-            found.append([_usage(terms, bucket, counts, began_ms, int(now_s * 1000)) for bucket in BUCKETS])
+            found.append(
+                [_usage(terms, bucket, counts, began_ms, int(now_s * 1000)) for bucket in BUCKETS]
+            )
         return found
 
     def in_flight(self, lane: str) -> int:
@@ -255,24 +309,40 @@ class Admission:
 
     # ------------------------------------------------------------ how the scripts are called
 
-    def _call(self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str, leased: bool = False) -> Any:
+    def _call(
+        self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str, leased: bool = False
+    ) -> Any:
         burst = -1.0 if leased else max(terms.burst, 1.0)
         args: list[Any] = [terms.offset_s, terms.rate_per_s, burst, terms.ramp_s, terms.counted]
         args += [terms.quotas.get(bucket, -1) for bucket in BUCKETS]
         args += [int(bucket in terms.open_limits) for bucket in BUCKETS]
         args += [terms.caps.get(bucket, -1) for bucket in BUCKETS]
-        args.append(",".join(f"{_BUCKET[bucket]}:{_CLASS[name]}:{share:.6f}" for bucket, name, share in terms.reserve))
+        args.append(
+            ",".join(
+                f"{_BUCKET[bucket]}:{_CLASS[name]}:{share:.6f}"
+                for bucket, name, share in terms.reserve
+            )
+        )
         items = b"".join(_packed(terms, index, ask) for index, ask in enumerate(asks))
         args += (round_, self._round_s, len(asks), items)
         lane, keys = terms.lane, self._keys
-        names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
+        names = [
+            keys.rate(lane),
+            keys.quota(lane),
+            keys.caps,
+            keys.held,
+            keys.counted(lane),
+            keys.inflight(lane),
+        ]
         return self._admit(keys=names, args=[*args, *self._time()])
 
     def _send_report(self, terms: LaneLimits, what: str, bucket: Bucket, *more: Any) -> None:
         args = [terms.offset_s, what, _BUCKET[bucket], self._clock() if self._clock else "", *more]
         self._report(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
 
-    def _write(self, terms: LaneLimits, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
+    def _write(
+        self, terms: LaneLimits, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]
+    ) -> None:
         lane, keys = terms.lane, self._keys
         args = [day, counted, *(part for one in fields for part in one)]
         self._rebuild(keys=[keys.quota(lane), keys.caps, keys.counted(lane)], args=args)
@@ -293,10 +363,15 @@ def _day(terms: LaneLimits, now_s: float) -> tuple[int, int]:
 
 
 def _given(code: int) -> AdmissionResult:
-    return AdmissionResult(AdmissionAnswer.WAIT, code) if code > 0 else AdmissionResult(AdmissionAnswer(code))
+    return (
+        AdmissionResult(AdmissionAnswer.WAIT, code)
+        if code > 0
+        else AdmissionResult(AdmissionAnswer(code))
+    )
 
 
-#: (name of a hash, field in it); small hashes that all lanes share take a fifth of the memory of one key each.
+#: (name of a hash, field in it); small hashes that all lanes share take a fifth of the memory of
+#: one key each.
 Place = tuple[bytes, bytes]
 _NO_PLACE: Final[Place] = (b"", b"")
 
@@ -306,7 +381,15 @@ def _packed(terms: LaneLimits, index: int, ask: AdmissionRequest) -> bytes:
     held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
     device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
     request = -1 - index if ask.request is None else ask.request
-    return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], _LEVEL[ask.urgency], *device)
+    return _ADMIT.pack(
+        *held,
+        ask.cost,
+        request,
+        _BUCKET[ask.bucket],
+        _CLASS[ask.message_class],
+        _LEVEL[ask.urgency],
+        *device,
+    )
 
 
 def _push_place(terms: LaneLimits, push_id: str) -> Place:
@@ -316,8 +399,12 @@ def _push_place(terms: LaneLimits, push_id: str) -> Place:
 
 
 def _device_place(terms: LaneLimits, token: str) -> Place:
-    """The token itself is not kept here. It is the device that counts: two people who share one share its cap."""
-    raw = hashlib.blake2b(f"{terms.lane}\0{token}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+    """The token itself is not kept here. It is the device that counts: two people who share one
+    share its cap.
+    """
+    raw = hashlib.blake2b(
+        f"{terms.lane}\0{token}".encode("utf-8", "surrogatepass"), digest_size=12
+    ).digest()
     return raw[:2].hex().encode(), raw[2:]
 
 
@@ -336,7 +423,9 @@ def _fields(terms: LaneLimits, count: Count) -> Iterable[tuple[bytes, bytes, int
         yield b"", f"{count.bucket}:{_CLASS[count.message_class]}".encode(), count.pushes
 
 
-def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tuple[bytes, bytes, int]]]:
+def _summed(
+    fields: Iterable[tuple[bytes, bytes, int]],
+) -> Iterable[Sequence[tuple[bytes, bytes, int]]]:
     """Fields of the same name summed up, in calls of REBUILD_BATCH."""
     sums: dict[tuple[bytes, bytes], int] = {}
     for place, name, pushes in fields:
@@ -346,7 +435,9 @@ def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tup
         yield part
 
 
-def _usage(terms: LaneLimits, bucket: Bucket, reply: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
+def _usage(
+    terms: LaneLimits, bucket: Bucket, reply: Mapping[str, int], began_ms: int, now_ms: int
+) -> Usage:
     used, limit = reply.get(bucket, 0), terms.quotas.get(bucket)
     word = reply.get(f"{bucket}:limit")
     if limit is not None and word is not None and (bucket in terms.open_limits or word < limit):

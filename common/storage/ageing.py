@@ -1,4 +1,6 @@
-"""What is forgotten for its age or size (SQL): data of people who left, and dead letters. A page of rows a statement."""
+"""What is forgotten for its age or size (SQL): data of people who left, and dead letters. A page of
+rows a statement.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from sqlalchemy import Engine, text
 log = logging.getLogger(__name__)
 
 _DAY_MS: Final = 86_400_000
-#: A device that was left, moved or retired is kept so long; so is the memory of who had a token, and of a logout.
+#: A device that was left, moved or retired is kept so long; so is the memory of who had a token,
+#: and of a logout.
 LEFT_DAYS: Final = 30
 #: Dead letters are kept so long, and so many bytes of them; the oldest go first.
 LETTERS_DAYS: Final = 30
@@ -24,34 +27,49 @@ PAGES_MAX: Final = 20
 #: Nothing of a device that may be sent to is forgotten, however old its words are.
 _FORGET: Final = {
     "devices": text(
-        "DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices WHERE state <> 'active' AND state_ms < :left"
+        "DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices WHERE state <> "
+        "'active' AND state_ms < :left"
         " AND registered_ms < :left LIMIT :page))"
     ),
     "token_owners": text(
-        "DELETE FROM token_owners WHERE ctid = ANY(ARRAY(SELECT o.ctid FROM token_owners o WHERE o.at_ms < :left AND NOT EXISTS ("
-        'SELECT FROM devices d WHERE d.app = o.app AND d."user" = o."user" AND d.device_id = o.device_id'
+        "DELETE FROM token_owners WHERE ctid = ANY(ARRAY(SELECT o.ctid FROM token_owners o "
+        "WHERE o.at_ms < :left AND NOT EXISTS ("
+        'SELECT FROM devices d WHERE d.app = o.app AND d."user" = o."user" AND d.device_id = '
+        "o.device_id"
         " AND o.token IN (d.token, d.voip_token)) LIMIT :page))"
     ),
     "logouts": text(
-        "DELETE FROM logouts WHERE ctid = ANY(ARRAY(SELECT l.ctid FROM logouts l WHERE l.at_ms < :left AND NOT EXISTS ("
+        "DELETE FROM logouts WHERE ctid = ANY(ARRAY(SELECT l.ctid FROM logouts l WHERE "
+        "l.at_ms < :left AND NOT EXISTS ("
         'SELECT FROM devices d WHERE d.app = l.app AND d."user" = l."user"'
-        " AND l.scope IN ('device:' || d.device_id, 'device:' || d.push_id, 'platform:' || d.platform)) LIMIT :page))"
+        " AND l.scope IN ('device:' || d.device_id, 'device:' || d.push_id, 'platform:' || "
+        "d.platform)) LIMIT :page))"
     ),
     "dead_letters": text(
-        "DELETE FROM dead_letters WHERE id = ANY(ARRAY(SELECT id FROM dead_letters WHERE at_ms < :letters ORDER BY at_ms LIMIT :page))"
+        "DELETE FROM dead_letters WHERE id = ANY(ARRAY(SELECT id FROM dead_letters WHERE "
+        "at_ms < :letters ORDER BY at_ms LIMIT :page))"
     ),
-    "audit": text("DELETE FROM audit WHERE id = ANY(ARRAY(SELECT id FROM audit WHERE at_ms < :audit ORDER BY at_ms LIMIT :page))"),
-    "api_tokens": text("DELETE FROM api_tokens WHERE id = ANY(ARRAY(SELECT id FROM api_tokens WHERE expires_ms < :left LIMIT :page))"),
+    "audit": text(
+        "DELETE FROM audit WHERE id = ANY(ARRAY(SELECT id FROM audit WHERE at_ms < :audit "
+        "ORDER BY at_ms LIMIT :page))"
+    ),
+    "api_tokens": text(
+        "DELETE FROM api_tokens WHERE id = ANY(ARRAY(SELECT id FROM api_tokens WHERE "
+        "expires_ms < :left LIMIT :page))"
+    ),
     "dead_letters over their bytes": text(
         "DELETE FROM dead_letters WHERE id = ANY(ARRAY(SELECT id FROM ("
-        "SELECT id, at_ms, sum(pg_column_size(raw)) OVER (ORDER BY at_ms DESC, id) AS bytes FROM dead_letters) AS sized"
+        "SELECT id, at_ms, sum(pg_column_size(raw)) OVER (ORDER BY at_ms DESC, id) AS bytes "
+        "FROM dead_letters) AS sized"
         " WHERE bytes > :bytes ORDER BY at_ms LIMIT :page))"
     ),
 }
 
 
 def forget(engine: Engine, now_ms: int) -> dict[str, int]:
-    """Deletes what is too old or too much, at most PAGES_MAX pages of each kind; how many rows of each went."""
+    """Deletes what is too old or too much, at most PAGES_MAX pages of each kind; how many rows of
+    each went.
+    """
     values = {
         "left": now_ms - LEFT_DAYS * _DAY_MS,
         "letters": now_ms - LETTERS_DAYS * _DAY_MS,
@@ -63,7 +81,9 @@ def forget(engine: Engine, now_ms: int) -> dict[str, int]:
     for kind, statement in _FORGET.items():
         for _ in range(PAGES_MAX):
             with engine.begin() as connection:
-                count = connection.execute(statement, {name: values[name] for name in statement.compile().params}).rowcount
+                count = connection.execute(
+                    statement, {name: values[name] for name in statement.compile().params}
+                ).rowcount
             gone[kind] = gone.get(kind, 0) + count
             if count < PAGE:
                 break

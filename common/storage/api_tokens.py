@@ -1,4 +1,6 @@
-"""Keys of the read-only HTTP API (SQL, until revoked or expired): role, tenant, and the SHA-256 of the token."""
+"""Keys of the read-only HTTP API (SQL, until revoked or expired): role, tenant, and the SHA-256 of
+the token.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,14 @@ class ApiTokens:
     def add(self, name: str, role: str, app: str | None, expires_ms: int | None) -> tuple[str, str]:
         """(id, token). The token is random with 256 bits, so that a fast hash of it is enough."""
         token, own = TOKEN_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
-        values = {"id": own, "name": name, "role": role, "app": app, "created_ms": now_ms(), "expires_ms": expires_ms}
+        values = {
+            "id": own,
+            "name": name,
+            "role": role,
+            "app": app,
+            "created_ms": now_ms(),
+            "expires_ms": expires_ms,
+        }
         with self._engine.begin() as connection:
             connection.execute(insert(api_tokens).values(digest=_digest(token), **values))
         return own, token
@@ -47,7 +56,11 @@ class ApiTokens:
         if not token.startswith(TOKEN_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX:
             return None
         with self._engine.connect() as connection:
-            row = connection.execute(select(api_tokens).where(api_tokens.c.digest == _digest(token))).mappings().first()
+            row = (
+                connection.execute(select(api_tokens).where(api_tokens.c.digest == _digest(token)))
+                .mappings()
+                .first()
+            )
         if row is None or (row["expires_ms"] is not None and row["expires_ms"] <= now_ms()):
             return None
         return ApiToken(row["id"], row["name"], row["role"], row["app"], row["expires_ms"])
@@ -60,7 +73,9 @@ class ApiTokens:
 
     def revoke(self, token_id: str) -> bool:
         with self._engine.begin() as connection:
-            return bool(connection.execute(delete(api_tokens).where(api_tokens.c.id == token_id)).rowcount)
+            return bool(
+                connection.execute(delete(api_tokens).where(api_tokens.c.id == token_id)).rowcount
+            )
 
 
 def _digest(token: str) -> str:

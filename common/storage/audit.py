@@ -1,4 +1,6 @@
-"""Who did what when (SQL): appended by the console and the command line, forgotten after a year (ageing.py)."""
+"""Who did what when (SQL): appended by the console and the command line, forgotten after a year
+(ageing.py).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,19 @@ class Audit:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def note(self, who: str, action: str, app: str = "", subject: str = "", result: str = "") -> None:
-        """Appends one line. subject: an account, a device id, a dead letter's id; never a user id, token or text."""
-        values = {"who": who[:64], "action": action[:32], "app": app[:64], "subject": _plain(subject), "result": _plain(result)}
+    def note(
+        self, who: str, action: str, app: str = "", subject: str = "", result: str = ""
+    ) -> None:
+        """Appends one line. subject: an account, a device id, a dead letter's id; never a user id,
+        token or text.
+        """
+        values = {
+            "who": who[:64],
+            "action": action[:32],
+            "app": app[:64],
+            "subject": _plain(subject),
+            "result": _plain(result),
+        }
         with self._engine.begin() as connection:
             connection.execute(insert(audit).values(at_ms=now_ms(), **values))
 
@@ -34,7 +46,9 @@ class Audit:
 
 
 def person_mark(app: str, user: str) -> str:
-    """Stands for a person in the log: who knows the id can find its lines, who reads them learns none."""
+    """Stands for a person in the log: who knows the id can find its lines, who reads them learns
+    none.
+    """
     return "person " + hashlib.sha256(f"{app}\0{user}".encode("utf-8", "replace")).hexdigest()[:12]
 
 

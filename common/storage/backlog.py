@@ -1,4 +1,6 @@
-"""Which pushes an outage holds back (Redis sorted sets, until decided): per conversation and device, so that they can fold into one."""
+"""Which pushes an outage holds back (Redis sorted sets, until decided): per conversation and
+device, so that they can fold into one.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ KEEP_S = 8 * 86_400
 MARKS_S = 86_400
 #: So long the others wait for the newest of their group to come back, then they go without it.
 PATIENCE_MS = 10_000
-#: A backlog whose first push was received longer ago folds. Below are waits that nobody calls an outage: the first access token of an
-#: account, a retry or two, a breaker's first pause (2 s); a person would rather see those messages one by one, a moment late.
+#: A backlog whose first push was received longer ago folds. Below are waits that nobody calls an
+#: outage: the first access token of an account, a retry or two, a breaker's first pause (2 s); a
+#: person would rather see those messages one by one, a moment late.
 COALESCE_AFTER_MS = 10_000
 
 #: What makes pushes one group: app, conversation, person, device, class.
@@ -28,10 +31,12 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class BacklogSeen:
-    """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all up to this ts.
+    """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all
+    up to this ts.
 
-    newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are; patient: the newest is not
-    here and worth waiting for. due: the group waits for so long that it folds.
+    newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are;
+    patient: the newest is not here and worth waiting for. due: the group waits for so long that it
+    folds.
     """
 
     member: bool = False
@@ -44,7 +49,9 @@ class BacklogSeen:
 
 
 class HeldPushes:
-    """One script call to look; joining and leaving happen inside the caller's MULTI, or in lane_commit.lua by `names`."""
+    """One script call to look; joining and leaving happen inside the caller's MULTI, or in
+    lane_commit.lua by `names`.
+    """
 
     keep_s = KEEP_S
     marks_s = MARKS_S
@@ -53,16 +60,35 @@ class HeldPushes:
         self._keys = keys
         self._look = script(redis, "backlog")
 
-    def look(self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None) -> list[BacklogSeen]:
-        """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place of the server's time."""
+    def look(
+        self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None
+    ) -> list[BacklogSeen]:
+        """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place
+        of the server's time.
+        """
         if not asks:
             return []
         names = [name for group, *_ in asks for name in self.names(group)]
-        args: list[Any] = [len(asks), PATIENCE_MS, COALESCE_AFTER_MS, "" if now_ms is None else now_ms]
+        args: list[Any] = [
+            len(asks),
+            PATIENCE_MS,
+            COALESCE_AFTER_MS,
+            "" if now_ms is None else now_ms,
+        ]
         args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
         return [
-            BacklogSeen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(waits_for_newest), bool(due))
-            for member, upto, newest, newest_ms, waiting, waits_for_newest, due in self._look(keys=names, args=args)
+            BacklogSeen(
+                bool(member),
+                int(upto),
+                newest.decode(),
+                int(newest_ms),
+                int(waiting),
+                bool(waits_for_newest),
+                bool(due),
+            )
+            for member, upto, newest, newest_ms, waiting, waits_for_newest, due in self._look(
+                keys=names, args=args
+            )
         ]
 
     def join(self, pipe: Pipeline, held: Iterable[tuple[Group, str, int, int]]) -> None:
@@ -84,9 +110,15 @@ class HeldPushes:
         for group, ts_ms in for_all:
             marks = self.names(group)[1]
             pipe.hset(marks, "upto", str(ts_ms))
-            pipe.hdel(marks, "patience", "since")  # who is younger, or joins later, is a backlog of its own
+            pipe.hdel(
+                marks, "patience", "since"
+            )  # who is younger, or joins later, is a backlog of its own
             pipe.expire(marks, MARKS_S)
 
     def names(self, group: Group) -> tuple[str, str]:
-        name = self._keys.backlog(hashlib.blake2b("\0".join(group).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest())
+        name = self._keys.backlog(
+            hashlib.blake2b(
+                "\0".join(group).encode("utf-8", "surrogatepass"), digest_size=12
+            ).hexdigest()
+        )
         return name, f"{name}:m"

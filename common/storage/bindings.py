@@ -1,6 +1,8 @@
-"""Which token each person's device has now (Redis hashes, 9 days): what waits is compared with it at the moment of sending.
+"""Which token each person's device has now (Redis hashes, 9 days): what waits is compared with it
+at the moment of sending.
 
-A hash holds digests, never a token. A device that is absent was not touched for longer than any push may wait.
+A hash holds digests, never a token. A device that is absent was not touched for longer than any
+push may wait.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ Binding = tuple[str, str, str, str]
 def digest_of(vendor: str, business_id: str, token: str) -> str:
     """Twelve letters that stand for a token on one lane."""
     text = f"{vendor}\0{business_id}\0{token}"
-    return b64encode(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()).decode()
+    return b64encode(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()
+    ).decode()
 
 
 def bound(vendor: str, business_id: str, token: str, voip_token: str | None) -> str:
@@ -51,8 +55,10 @@ class Bindings:
         self._keys = keys
 
     def put(self, bindings: Iterable[Binding], pipe: Any = None) -> None:
-        """Remembers them. A writer calls it before its transaction in SQL ends: a reader that finds a new word here and the
-        old row there is told the old owner, who has the token until that moment. pipe: the pipeline that carries it."""
+        """Remembers them. A writer calls it before its transaction in SQL ends: a reader that finds
+        a new word here and the old row there is told the old owner, who has the token until that
+        moment. pipe: the pipeline that carries it.
+        """
         given = list(bindings)
         if not given:
             return
@@ -74,10 +80,18 @@ class Bindings:
         return True
 
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
-        """The binding of each (app, user, device), None where nothing changed for days; one round trip for a batch."""
+        """The binding of each (app, user, device), None where nothing changed for days; one round
+        trip for a batch.
+        """
         found: list[str | None] = []
         for start in range(0, len(devices), LOOK_MAX):
             part = devices[start : start + LOOK_MAX]
-            looks = [command("HGET", self._keys.bindings(app, user), device) for app, user, device in part]
-            found += [one.decode() if one else None for one in read_all(self._redis, "".join(looks), len(looks))]
+            looks = [
+                command("HGET", self._keys.bindings(app, user), device)
+                for app, user, device in part
+            ]
+            found += [
+                one.decode() if one else None
+                for one in read_all(self._redis, "".join(looks), len(looks))
+            ]
         return found

@@ -1,7 +1,8 @@
 """Who may send a push, and the badge number that it takes (Redis, while somebody sends it).
 
-A push stands in one entry of its lane's queue, and who holds the entry may send it: `take`. What may stand in several (recalls, cancels,
-entries of releases before 0.2) is claimed by its id: `lease`.
+A push stands in one entry of its lane's queue, and who holds the entry may send it: `take`. What
+may stand in several (recalls, cancels, entries of releases before 0.2) is claimed by its id:
+`lease`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from common.storage.keys import Keys
 from common.storage.row_numbers import RowAsks
 from common.storage.scripts import Call, run_all, script, source
 
-#: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of its day and a day of grace.
+#: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
+#: its day and a day of grace.
 KEEP_S = 9 * 86_400
 #: Leases of one script call: nobody else is served meanwhile.
 LEASE_MAX = 1_000
@@ -36,8 +38,9 @@ class ClaimState(IntEnum):
 
 
 _STATES = tuple(ClaimState)
-#: (entry, place, app, message, conversation, ts in ms, user, device, badge step, counted): a push that wants to be sent, of one leased
-#: entry; conversation is `call` for an invitation. The asks of one entry stand together.
+#: (entry, place, app, message, conversation, ts in ms, user, device, badge step, counted): a push
+#: that wants to be sent, of one leased entry; conversation is `call` for an invitation. The asks of
+#: one entry stand together.
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
@@ -47,9 +50,12 @@ _decode_numbers = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave the badge alone.
+    """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave
+    the badge alone.
 
-    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel). registered_ms: of the token."""
+    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel).
+    registered_ms: of the token.
+    """
 
     app: str
     message_id: str
@@ -65,8 +71,10 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name; of OURS `uncertain` where an
-    earlier reader of the entry had it and may have sent it."""
+    """badge: the number for this push, None where it carries none. why: reason of GONE, a
+    decision's name; of OURS `uncertain` where an earlier reader of the entry had it and may have
+    sent it.
+    """
 
     state: ClaimState
     badge: int | None
@@ -75,7 +83,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedClaim:
-    """One push whose claim is given back. seen: it may be on the screen, so its badge number stays counted."""
+    """One push whose claim is given back. seen: it may be on the screen, so its badge number stays
+    counted.
+    """
 
     push_id: str
     ts_ms: int
@@ -110,7 +120,9 @@ class Claims:
     """Leases, marks and releases, one call a batch."""
 
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
-        """usual: entries that nobody has taken before go by plain commands (usual_numbers.py); else all by the script."""
+        """usual: entries that nobody has taken before go by plain commands (usual_numbers.py); else
+        all by the script.
+        """
         self._keys = keys
         self._redis = redis
         self._usual = usual
@@ -119,7 +131,11 @@ class Claims:
 
     def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
-        return [claim for start in range(0, len(asks), LEASE_MAX) for claim in self._lease(asks[start : start + LEASE_MAX])]
+        return [
+            claim
+            for start in range(0, len(asks), LEASE_MAX)
+            for claim in self._lease(asks[start : start + LEASE_MAX])
+        ]
 
     def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         keys = self._keys
@@ -132,29 +148,48 @@ class Claims:
                 for a in asks
             ]
         )
-        reply = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
-        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _decode_numbers(reply)]
+        reply = self._claim(
+            keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks],
+            args=[KEEP_S, badges.KEEP_S, packed],
+        )
+        return [
+            Claim(_STATES[state], None if badge < 0 else badge, why)
+            for state, badge, why in _decode_numbers(reply)
+        ]
 
     # ------------------------------------------------------------ by the entry
 
     def take(self, holders: str, word: str, asks: Sequence[Wanted], *, sends: bool) -> list[Number]:
-        """For each push of leased entries whether it may go, and its badge number; no number is taken twice.
+        """For each push of leased entries whether it may go, and its badge number; no number is
+        taken twice.
 
-        holders: key of the hash of who holds the lane's entries; word: the asker's, "" where nobody holds them. sends: what was taken is
-        noted with the entry, so that its next holder knows.
+        holders: key of the hash of who holds the lane's entries; word: the asker's, "" where nobody
+        holds them. sends: what was taken is noted with the entry, so that its next holder knows.
         """
         return self.take_all([Part(holders, word, asks, sends)])[0]
 
     def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
         """The same for entries of several takes together."""
         found = self._usually(parts)
-        rest = iter(self._take_rest([part for part, reply in zip(parts, found, strict=True) if reply is None]))
+        rest = iter(
+            self._take_rest(
+                [part for part, reply in zip(parts, found, strict=True) if reply is None]
+            )
+        )
         return [next(rest) if reply is None else reply for reply in found]
 
-    def take_rows(self, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]) -> list[tuple[int, str]] | None:
-        """As `take` with `sends`, in columns, where nothing stops any of these pushes and no device has another token by now (`kept`,
-        see row_numbers.py). None: `take` has to say it, and nothing was taken, or it is noted that it was."""
-        if not self._usual or len(asks.users) > LEASE_MAX or not all(step > 0 for *_, step in asks.entries):
+    def take_rows(
+        self, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
+    ) -> list[tuple[int, str]] | None:
+        """As `take` with `sends`, in columns, where nothing stops any of these pushes and no device
+        has another token by now (`kept`, see row_numbers.py). None: `take` has to say it, and
+        nothing was taken, or it is noted that it was.
+        """
+        if (
+            not self._usual
+            or len(asks.users) > LEASE_MAX
+            or not all(step > 0 for *_, step in asks.entries)
+        ):
             return None
         try:
             return row_numbers.take(self._redis, self._keys, asks, KEEP_S, kept)
@@ -164,13 +199,20 @@ class Claims:
     def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
         """What can be taken in plain commands; None for a part that is the script's."""
         found: list[list[Number] | None] = [None] * len(parts)
-        chosen = [at for at, part in enumerate(parts) if part.sends and part.word and part.asks and usual_numbers.is_usual(part.asks)]
+        chosen = [
+            at
+            for at, part in enumerate(parts)
+            if part.sends and part.word and part.asks and usual_numbers.is_usual(part.asks)
+        ]
         if not self._usual or not chosen or sum(len(parts[at].asks) for at in chosen) > LEASE_MAX:
             return found
         wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
         try:
             reply = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
-        except (RedisConnectionError, ResponseError):  # what was taken is noted: the script finds it, once the server is there
+        except (
+            RedisConnectionError,
+            ResponseError,
+        ):  # what was taken is noted: the script finds it, once the server is there
             return found
         for at, numbers in zip(chosen, reply, strict=True):
             found[at] = numbers
@@ -200,16 +242,47 @@ class Claims:
             mark = gone.setdefault(prefix.gone(app, conversation, message), len(gone) + 1)
             read = names.setdefault(prefix.read(app, user), len(names))
             badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
-            pushes += (place, mark, read, conversation, message, ts_ms, badge, device, step, counted)
+            pushes += (
+                place,
+                mark,
+                read,
+                conversation,
+                message,
+                ts_ms,
+                badge,
+                device,
+                step,
+                counted,
+            )
         first = 2 + len(entries)
         keys = [part.holders, *map(prefix.taken, entries), *names, *gone]
-        packed = msgspec.msgpack.encode([one for entry, pushes in entries.items() for one in (entry, len(pushes) // 10, *pushes)])
-        args: list[str | int | bytes] = [part.word, int(part.sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
+        packed = msgspec.msgpack.encode(
+            [
+                one
+                for entry, pushes in entries.items()
+                for one in (entry, len(pushes) // 10, *pushes)
+            ]
+        )
+        args: list[str | int | bytes] = [
+            part.word,
+            int(part.sends),
+            KEEP_S,
+            badges.KEEP_S,
+            len(gone),
+            first,
+            packed,
+        ]
         return self._take, keys, args
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
         """For each entry, by place, what its pushes have taken while somebody sent it."""
-        reply = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
+        reply = (
+            cast(
+                list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])
+            )
+            if entries
+            else []
+        )
         return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
 
     # ------------------------------------------------------------ by the push's id
@@ -221,21 +294,42 @@ class Claims:
             pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
     def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
-        """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are marked done behind this).
+        """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are
+        marked done behind this).
 
-        What nobody can have seen gives its badge number back; a later try takes a fresh one. What another process has finished
-        meanwhile stays finished.
+        What nobody can have seen gives its badge number back; a later try takes a fresh one. What
+        another process has finished meanwhile stays finished.
         """
         self._give_back(pipe, [(one, "") for one in given])
 
     def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
-        """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
-        self._give_back(pipe, [(ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
+        """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id,
+        event ts) end.
+        """
+        self._give_back(
+            pipe,
+            [
+                (ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner)
+                for push_id, ts_ms in pushes
+            ],
+        )
 
     def _give_back(self, pipe: Pipeline, given: Sequence[tuple[ReturnedClaim, str]]) -> None:
         if given:
             keys = self._keys
-            names = [name for one, _ in given for name in (keys.claims(day_of(one.ts_ms), one.push_id), keys.badges(one.app, one.user))]
-            args = [part for one, owner in given for part in (one.push_id, owner, one.device, int(one.seen))]
-            # the whole text, not its hash: a server that restarts between two tries of the MULTI would do all of it but this
+            names = [
+                name
+                for one, _ in given
+                for name in (
+                    keys.claims(day_of(one.ts_ms), one.push_id),
+                    keys.badges(one.app, one.user),
+                )
+            ]
+            args = [
+                part
+                for one, owner in given
+                for part in (one.push_id, owner, one.device, int(one.seen))
+            ]
+            # the whole text, not its hash: a server that restarts between two tries of the MULTI
+            # would do all of it but this
             pipe.eval(source("let_go"), len(names), *names, *args)

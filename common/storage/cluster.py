@@ -1,8 +1,10 @@
-"""Valkey or Redis Cluster: one client for the fleet's keys, which share a hash slot, and one for the core's, which do not.
+"""Valkey or Redis Cluster: one client for the fleet's keys, which share a hash slot, and one for
+the core's, which do not.
 
-All keys of a shard carry its hash tag, so they live on one node at a time, and a transaction or a script never leaves it. The
-client of a shard is a plain one whose connections find the slot's owner when they connect. The IM core's keys carry the tags of
-its people and groups: redis-py's RedisCluster finds each.
+All keys of a shard carry its hash tag, so they live on one node at a time, and a transaction or a
+script never leaves it. The client of a shard is a plain one whose connections find the slot's owner
+when they connect. The IM core's keys carry the tags of its people and groups: redis-py's
+RedisCluster finds each.
 """
 
 from __future__ import annotations
@@ -24,14 +26,19 @@ from redis.retry import Retry
 
 from common.config import Cluster, cluster_of
 
-#: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a failover takes.
+#: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a
+#: failover takes.
 MAP_TIMEOUT_S: Final = 1.0
-#: A map that is no older than this is not asked for again, seconds: many connections are made anew at once.
+#: A map that is no older than this is not asked for again, seconds: many connections are made anew
+#: at once.
 MAP_KEEP_S: Final = 0.2
 #: Tries of one question about a key of the core whose slot is on its way to another node.
 MOVES_MAX: Final = 5
-#: Errors that say "not here" or "not now": nothing was done, and the next try may find another node.
-ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "UNBLOCKED"})
+#: Errors that say "not here" or "not now": nothing was done, and the next try may find another
+#: node.
+ELSEWHERE: Final = frozenset(
+    {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "UNBLOCKED"}
+)
 
 Address = tuple[str, int]
 #: (first slot, last slot, owner)
@@ -47,7 +54,11 @@ class SlotMap:
 
     def __init__(self, cluster: Cluster, options: dict[str, Any]) -> None:
         """options: of a connection to any node (user, password, TLS)."""
-        quick = {"socket_timeout": MAP_TIMEOUT_S, "socket_connect_timeout": MAP_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+        quick = {
+            "socket_timeout": MAP_TIMEOUT_S,
+            "socket_connect_timeout": MAP_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+        }
         self._options = {**options, **quick}
         self._lock = threading.Lock()
         self._seeds = list(cluster.hosts)
@@ -66,7 +77,9 @@ class SlotMap:
         raise NoOwnerError(f"no node serves hash slot {slot}")
 
     def failed(self, address: Address | None) -> None:
-        """A node could not be reached, or serves the slot no more: the map is asked for anew, and of the others first."""
+        """A node could not be reached, or serves the slot no more: the map is asked for anew, and
+        of the others first.
+        """
         with self._lock:
             self._slots = []
             if address in self._nodes:
@@ -105,7 +118,9 @@ def _host(reply: bytes | str | None, asked: str) -> str:
 
 
 class SlotConnection(Connection):
-    """A connection to whoever owns a slot when it connects. An answer that says "not here" ends it as a broken one would be."""
+    """A connection to whoever owns a slot when it connects. An answer that says "not here" ends it
+    as a broken one would be.
+    """
 
     def __init__(self, *, slot_map: SlotMap, slot: int, **options: Any) -> None:
         self._slot_map = slot_map
@@ -131,11 +146,15 @@ class SlotConnection(Connection):
             raise
 
     def raise_elsewhere(self, error: ResponseError) -> None:
-        """RedisConnectionError where the answer says "not here" or "not now": the next connection finds the slot's owner."""
+        """RedisConnectionError where the answer says "not here" or "not now": the next connection
+        finds the slot's owner.
+        """
         if (error.status_code or str(error).partition(" ")[0]) in ELSEWHERE:
             self.failed()
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise RedisConnectionError(f"the slot's node has changed: {type(error).__name__}") from error
+            raise RedisConnectionError(
+                f"the slot's node has changed: {type(error).__name__}"
+            ) from error
 
     def failed(self) -> None:
         """The node could not be reached."""
@@ -147,7 +166,9 @@ class SlotTlsConnection(SlotConnection, SSLConnection):
 
 
 def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
-    """A plain client for the keys that share the slot of `key`, wherever it is. options: of its connections."""
+    """A plain client for the keys that share the slot of `key`, wherever it is. options: of its
+    connections.
+    """
     cluster = cluster_of(url)
     login = _login(cluster)
     tls = login.pop("connection_class", None) is not None
@@ -162,14 +183,20 @@ def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
 
 
 def is_slot_client(client: redis.Redis) -> bool:
-    """Whether it is of a cluster's slot, where a replica may take the server's place at any moment."""
+    """Whether it is of a cluster's slot, where a replica may take the server's
+    place at any moment.
+    """
     return issubclass(client.connection_pool.connection_class, SlotConnection)
 
 
 def owner_of(client: redis.Redis) -> Address | None:
     """The node that serves the slot of a cluster now; None of a plain client."""
     options = client.connection_pool.connection_kwargs
-    return cast(SlotMap, options["slot_map"]).owner(options["slot"]) if is_slot_client(client) else None
+    return (
+        cast(SlotMap, options["slot_map"]).owner(options["slot"])
+        if is_slot_client(client)
+        else None
+    )
 
 
 def _login(cluster: Cluster) -> dict[str, Any]:
@@ -182,7 +209,9 @@ def _login(cluster: Cluster) -> dict[str, Any]:
 
 
 class ClusterCore(RedisCluster):
-    """The core's keys on a cluster, each under its own slot. `of`: a client of one key's slot, for streams with groups."""
+    """The core's keys on a cluster, each under its own slot. `of`: a client of one key's slot, for
+    streams with groups.
+    """
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         cluster = cluster_of(url)
@@ -229,11 +258,15 @@ def _node(host: str, port: int) -> ClusterNode:
 
 @contextlib.contextmanager
 def away() -> Iterator[None]:
-    """Errors of redis-py's cluster client that are no RedisError become a RedisConnectionError: a store that is away."""
+    """Errors of redis-py's cluster client that are no RedisError become a RedisConnectionError: a
+    store that is away.
+    """
     try:
         yield
     except RedisClusterException as error:
-        raise RedisConnectionError(f"the cluster does not serve this now: {type(error).__name__}") from error
+        raise RedisConnectionError(
+            f"the cluster does not serve this now: {type(error).__name__}"
+        ) from error
 
 
 def client_for(core: Any, key: str) -> redis.Redis:
@@ -242,7 +275,8 @@ def client_for(core: Any, key: str) -> redis.Redis:
 
 
 def at_node_of(core: Any, key: str, fill: Callable[[Any], object]) -> list[Any]:
-    """The answers of one pipeline, not a transaction, from the one server process that has the key; errors stand among them.
+    """The answers of one pipeline, not a transaction, from the one server process that has the key;
+    errors stand among them.
 
     fill: puts the commands into the pipeline; one of them may have no key.
     """
@@ -271,7 +305,9 @@ def _answers(client: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
 
 
 def each(core: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
-    """The answers of many commands, each about one key of the core, in order; errors stand among them."""
+    """The answers of many commands, each about one key of the core, in order; errors stand among
+    them.
+    """
     with away():
         return _answers(core, fill)
 
@@ -287,7 +323,9 @@ def is_core(core: Any) -> bool:
 
 
 def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """Of the core on a cluster: a node's time in ms, and of each key its fields and values as one flat list, None where it is no hash."""
+    """Of the core on a cluster: a node's time in ms, and of each key its fields and values as one
+    flat list, None where it is no hash.
+    """
     with away():
         reply = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)
         with core.pipeline(transaction=False) as pipe:

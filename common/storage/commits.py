@@ -1,4 +1,6 @@
-"""Writes what follows from stream entries while they are still this reader's: of two readers of one entry one adds something."""
+"""Writes what follows from stream entries while they are still this reader's: of two readers of one
+entry one adds something.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,21 @@ from redis.exceptions import WatchError
 from common.storage.cluster import is_slot_client
 from common.storage.streams import Entry, StreamStore
 
-#: Entries of another server that were committed are remembered for so long at least: their acknowledgement follows in a second step.
+#: Entries of another server that were committed are remembered for so long at least: their
+#: acknowledgement follows in a second step.
 PASSED_S: Final = 43_200
 #: Two writers of these marks that met try again after so long at most.
 MET_S: Final = 0.005
-#: A replica of a cluster's primary is waited for so long; one that did not answer is left alone for so long.
+#: A replica of a cluster's primary is waited for so long; one that did not answer is left alone for
+#: so long.
 REPLICA_MS: Final = 200
 ALONE_S: Final = 2.0
 
 
 class LostError(Exception):
-    """Nothing was written: some of the entries are not this reader's any more. mine: those that are."""
+    """Nothing was written: some of the entries are not this reader's any more. mine: those that
+    are.
+    """
 
     def __init__(self, mine: Sequence[Entry], count: int) -> None:
         super().__init__(f"{count} entries were taken over")
@@ -35,8 +41,9 @@ class LostError(Exception):
 class Commits:
     """Of one reader. streams: where it writes; source: where its entries come from.
 
-    Whoever takes entries over counts that in `Keys.takeovers`. A reader that finds the count as it was when it read still owns what it
-    read; else it asks. The count is watched until the write: a takeover in between makes the MULTI fail.
+    Whoever takes entries over counts that in `Keys.takeovers`. A reader that finds the count as it
+    was when it read still owns what it read; else it asks. The count is watched until the write: a
+    takeover in between makes the MULTI fail.
     """
 
     def __init__(self, streams: StreamStore, source: StreamStore) -> None:
@@ -48,10 +55,17 @@ class Commits:
         self._alone_until = 0.0
 
     def begin(self) -> None:
-        """What is written from now on was read after the last write, or was found to be ours since."""
+        """What is written from now on was read after the last write, or was found
+        to be ours since.
+        """
         self._since = self._known
 
-    def write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> None:
+    def write(
+        self,
+        entries: Sequence[Entry],
+        fill: Callable[[Pipeline], None],
+        leave: Callable[[Pipeline], None],
+    ) -> None:
         """In one MULTI what `fill` adds, and `leave`, which acknowledges. LostError.
 
         Entries of another server leave in a second step, and are known by a mark until then.
@@ -60,7 +74,12 @@ class Commits:
         while not write(entries, fill, leave):
             pass
 
-    def _write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
+    def _write(
+        self,
+        entries: Sequence[Entry],
+        fill: Callable[[Pipeline], None],
+        leave: Callable[[Pipeline], None],
+    ) -> bool:
         key = self._source.keys.takeovers
         with self._streams.redis.pipeline(transaction=True) as pipe:
             cast(Any, pipe).watch(key)  # untyped in redis-py
@@ -74,13 +93,20 @@ class Commits:
             leave(pipe)
             try:
                 pipe.execute()
-            except WatchError:  # or the connection broke, and it may be written: then nothing is ours any more
+            except (
+                WatchError
+            ):  # or the connection broke, and it may be written: then nothing is ours any more
                 self._since = None
                 return False
         self._known = now
         return True
 
-    def _write_elsewhere(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
+    def _write_elsewhere(
+        self,
+        entries: Sequence[Entry],
+        fill: Callable[[Pipeline], None],
+        leave: Callable[[Pipeline], None],
+    ) -> bool:
         names = [self._digest(entry) for entry in entries]
         half_day = int(time.time()) // PASSED_S
         keys = [self._streams.keys.passed(half_day - back) for back in (0, 1, 2)]
@@ -108,14 +134,18 @@ class Commits:
         return True
 
     def _is_safe(self, keys: Sequence[str], names: Sequence[bytes]) -> bool:
-        """Whether what was written may be acknowledged on the other server; False: it was lost with a primary, and is written again.
+        """Whether what was written may be acknowledged on the other server; False: it was lost with
+        a primary, and is written again.
 
-        A cluster's primary answers before its replica has a write. Both together are waited for, so long as there is a replica.
+        A cluster's primary answers before its replica has a write. Both together are waited for, so
+        long as there is a replica.
         """
         if not self._fails_over or time.monotonic() < self._alone_until:
             return True
         with self._streams.redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._streams.keys.synced, b"1")  # WAIT is about the writes of its own connection, which may be a new one
+            pipe.set(
+                self._streams.keys.synced, b"1"
+            )  # WAIT is about the writes of its own connection, which may be a new one
             for key in keys:
                 pipe.smismember(key, list(names))
             cast(Any, pipe).wait(1, REPLICA_MS)
@@ -130,5 +160,9 @@ class Commits:
             pipe.execute()
 
     def _digest(self, entry: Entry) -> bytes:
-        """By the stream's key: entries of two servers may have one id, and streams of two shards one name."""
-        return blake2b(b"\0".join((self._source.name_of(entry.stream).encode(), entry.id)), digest_size=12).digest()
+        """By the stream's key: entries of two servers may have one id, and streams of two shards
+        one name.
+        """
+        return blake2b(
+            b"\0".join((self._source.name_of(entry.stream).encode(), entry.id)), digest_size=12
+        ).digest()

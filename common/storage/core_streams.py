@@ -1,4 +1,6 @@
-"""The core's streams where each has a hash slot of its own: one client a stream, of whichever node has it."""
+"""The core's streams where each has a hash slot of its own: one client a stream, of whichever node
+has it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def core_streams(
     kept_bytes: int = 0,
     takeover_idle_ms: int = TAKEOVER_IDLE_MS,
 ) -> CoreStreams:
-    """These streams of the core, on one server or on a cluster. kept_bytes: of the text of an entry over the limit."""
+    """These streams of the core, on one server or on a cluster. kept_bytes: of the text of an entry
+    over the limit.
+    """
     if is_core(core) and len(streams) > 1:
         return SpreadCoreStreams(core, keys, entry_bytes_max, kept_bytes, takeover_idle_ms)
     kind = SlotCoreStreams if is_core(core) else CoreStreams
@@ -37,9 +41,18 @@ class SlotCoreStreams(CoreStreams):
 
 
 class SpreadCoreStreams(CoreStreams):
-    """As CoreStreams. A read of several streams is one a stream; what leaves them leaves each in a MULTI of its own."""
+    """As CoreStreams. A read of several streams is one a stream; what leaves them leaves each in a
+    MULTI of its own.
+    """
 
-    def __init__(self, redis: Redis, keys: Keys, entry_bytes_max: int, kept_bytes: int, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        entry_bytes_max: int,
+        kept_bytes: int,
+        takeover_idle_ms: int = TAKEOVER_IDLE_MS,
+    ) -> None:
         super().__init__(redis, keys, entry_bytes_max, kept_bytes, takeover_idle_ms)
         self._core = redis
         self._streams: dict[str, CoreStreams] = {}
@@ -48,7 +61,9 @@ class SpreadCoreStreams(CoreStreams):
     def _of(self, stream: str) -> CoreStreams:
         if stream not in self._streams:
             client = client_for(self._core, stream)
-            self._streams[stream] = SlotCoreStreams(client, self.keys, self.entry_bytes_max, self.kept_bytes, self.takeover_idle_ms)
+            self._streams[stream] = SlotCoreStreams(
+                client, self.keys, self.entry_bytes_max, self.kept_bytes, self.takeover_idle_ms
+            )
         return self._streams[stream]
 
     def make(self, stream: str) -> None:
@@ -61,7 +76,9 @@ class SpreadCoreStreams(CoreStreams):
                 return found
         return []
 
-    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+    def read_weighted(
+        self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
+    ) -> list[Entry]:
         found: list[Entry] = []
         room = bytes_max
         for stream, count in counts.items():
@@ -74,14 +91,24 @@ class SpreadCoreStreams(CoreStreams):
     def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
         return self._of(stream).take_over(stream, count, bytes_max)
 
-    def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
+    def overtake(
+        self, name: str, position: str, look: int, most: int, classes: Sequence[str]
+    ) -> tuple[str, bool, list[Entry]]:
         return self._of(name).overtake(name, position, look, most, classes)
 
     def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
-        return {name: found for stream in streams for name, found in self._of(stream).backlog([stream]).items()}
+        return {
+            name: found
+            for stream in streams
+            for name, found in self._of(stream).backlog([stream]).items()
+        }
 
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
-        return {name: waited for stream in streams for name, waited in self._of(stream).untaken_s([stream]).items()}
+        return {
+            name: waited
+            for stream in streams
+            for name, waited in self._of(stream).untaken_s([stream]).items()
+        }
 
     def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
         self._of(stream).forget_dead_readers(stream, idle_ms)
@@ -90,7 +117,12 @@ class SpreadCoreStreams(CoreStreams):
         by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
-        ours = {(one.stream, one.id) for stream, those in by_stream.items() for one in self._of(stream)._kept(those, *args)}  # noqa: SLF001
+        kept = [
+            one
+            for stream, those in by_stream.items()
+            for one in self._of(stream)._kept(those, *args)  # noqa: SLF001
+        ]
+        ours = {(one.stream, one.id) for one in kept}
         return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
 
@@ -100,7 +132,9 @@ class _Spread:
     def __init__(self, core: Redis) -> None:
         self._core = core
 
-    def pipeline(self, transaction: bool = True) -> contextlib.AbstractContextManager[_SpreadPipeline]:
+    def pipeline(
+        self, transaction: bool = True
+    ) -> contextlib.AbstractContextManager[_SpreadPipeline]:
         return self._opened(transaction)
 
     @contextlib.contextmanager
@@ -110,7 +144,9 @@ class _Spread:
 
 
 class _SpreadPipeline:
-    """Commands about one stream each. Each slot's commands go in one step; a crash between two leaves the later ones undone."""
+    """Commands about one stream each. Each slot's commands go in one step; a crash between two
+    leaves the later ones undone.
+    """
 
     def __init__(self, core: Redis, stack: contextlib.ExitStack, transaction: bool) -> None:
         self._core, self._stack, self._transaction = core, stack, transaction
@@ -119,7 +155,9 @@ class _SpreadPipeline:
     def _of(self, stream: str) -> Any:
         client = client_for(self._core, stream)
         if client not in self._pipes:
-            self._pipes[client] = self._stack.enter_context(client.pipeline(transaction=self._transaction))
+            self._pipes[client] = self._stack.enter_context(
+                client.pipeline(transaction=self._transaction)
+            )
         return self._pipes[client]
 
     def xadd(self, stream: str, *args: Any, **options: Any) -> None:

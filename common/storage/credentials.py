@@ -1,4 +1,6 @@
-"""Credentials (SQL, until removed; secrets encrypted): every version of every account with a vendor."""
+"""Credentials (SQL, until removed; secrets encrypted): every version of every account with a
+vendor.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ VERSIONS_KEPT = 2
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """One version. templates: class -> [id, sender variable, text variable]; limits: quota, device_cap, reserve, rate."""
+    """One version. templates: class -> [id, sender variable, text variable]; limits: quota,
+    device_cap, reserve, rate.
+    """
 
     app: str
     vendor: str
@@ -49,7 +53,9 @@ class Credentials:
         return [self._open(row) for row in self._newest()]
 
     def readable(self) -> list[StoredCredential]:
-        """As `all`; but what none of our keys opens comes paused and without its secrets: what is for it waits for the key."""
+        """As `all`; but what none of our keys opens comes paused and without its secrets: what is
+        for it waits for the key.
+        """
         return [self._open_or_pause(row) for row in self._newest()]
 
     def listed(self, app: str | None = None) -> list[Mapping[str, Any]]:
@@ -60,8 +66,15 @@ class Credentials:
     def add(self, new: StoredCredential) -> int:
         """Stores a version above the newest one; the version's number."""
         with self._engine.begin() as connection:
-            key = (credentials.c.app == new.app, credentials.c.vendor == new.vendor, credentials.c.business_id == new.business_id)
-            version = (connection.execute(select(func.max(credentials.c.version)).where(*key)).scalar() or 0) + 1
+            key = (
+                credentials.c.app == new.app,
+                credentials.c.vendor == new.vendor,
+                credentials.c.business_id == new.business_id,
+            )
+            version = (
+                connection.execute(select(func.max(credentials.c.version)).where(*key)).scalar()
+                or 0
+            ) + 1
             connection.execute(
                 insert(credentials).values(
                     app=new.app,
@@ -79,28 +92,45 @@ class Credentials:
                     expires_ms=new.expires_ms,
                 )
             )
-            connection.execute(delete(credentials).where(*key, credentials.c.version <= version - VERSIONS_KEPT))
+            connection.execute(
+                delete(credentials).where(*key, credentials.c.version <= version - VERSIONS_KEPT)
+            )
         return version
 
     def set_paused(self, app: str, vendor: str, business_id: str, paused: bool) -> bool:
         return self._change(app, vendor, business_id, paused=paused)
 
-    def set_limits(self, app: str, vendor: str, business_id: str, limits: Mapping[str, Any]) -> bool:
+    def set_limits(
+        self, app: str, vendor: str, business_id: str, limits: Mapping[str, Any]
+    ) -> bool:
         return self._change(app, vendor, business_id, limits=dict(limits))
 
     def remove(self, app: str, vendor: str, business_id: str) -> bool:
         with self._engine.begin() as connection:
-            return bool(connection.execute(delete(credentials).where(*_key(app, vendor, business_id))).rowcount)
+            return bool(
+                connection.execute(
+                    delete(credentials).where(*_key(app, vendor, business_id))
+                ).rowcount
+            )
 
     def _change(self, app: str, vendor: str, business_id: str, **values: Any) -> bool:
         with self._engine.begin() as connection:
-            return bool(connection.execute(update(credentials).where(*_key(app, vendor, business_id)).values(values)).rowcount)
+            return bool(
+                connection.execute(
+                    update(credentials).where(*_key(app, vendor, business_id)).values(values)
+                ).rowcount
+            )
 
     def _newest(self) -> list[dict[str, Any]]:
         statement = (
             select(credentials)
             .ext(distinct_on(credentials.c.app, credentials.c.vendor, credentials.c.business_id))
-            .order_by(credentials.c.app, credentials.c.vendor, credentials.c.business_id, credentials.c.version.desc())
+            .order_by(
+                credentials.c.app,
+                credentials.c.vendor,
+                credentials.c.business_id,
+                credentials.c.version.desc(),
+            )
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
@@ -115,10 +145,19 @@ class Credentials:
         except VaultError as error:
             log.error(
                 "a credential can't be opened: its lane waits",
-                extra={"lane": ":".join((row["app"], row["vendor"], row["business_id"])), "reason": str(error)},
+                extra={
+                    "lane": ":".join((row["app"], row["vendor"], row["business_id"])),
+                    "reason": str(error),
+                },
             )
-            return StoredCredential(**{**row, "secrets": {}, "rights": frozenset(row["rights"]), "paused": True})
+            return StoredCredential(
+                **{**row, "secrets": {}, "rights": frozenset(row["rights"]), "paused": True}
+            )
 
 
 def _key(app: str, vendor: str, business_id: str) -> tuple[Any, ...]:
-    return (credentials.c.app == app, credentials.c.vendor == vendor, credentials.c.business_id == business_id)
+    return (
+        credentials.c.app == app,
+        credentials.c.vendor == vendor,
+        credentials.c.business_id == business_id,
+    )

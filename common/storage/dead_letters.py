@@ -1,4 +1,6 @@
-"""Dead letters (SQL, until replayed or dropped): what could not be done, with its reason; the bytes are encrypted at rest."""
+"""Dead letters (SQL, until replayed or dropped): what could not be done, with its reason; the bytes
+are encrypted at rest.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ FETCHED = 50
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """entry_id: of the stream entry it was. raw: the entry's bytes; empty where `sealed`: none of our keys opens them.
+    """entry_id: of the stream entry it was. raw: the entry's bytes; empty where `sealed`: none of
+    our keys opens them.
 
     fields: `d`, `app`, `q` of an event, or `stream` of what lay between stages.
     """
@@ -40,41 +43,69 @@ class DeadLetters:
         self._engine = engine
         self._vault = vault
 
-    def listed(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def listed(
+        self, stage: str | None = None, app: str | None = None, limit: int = 100
+    ) -> list[DeadLetter]:
         """The newest first."""
         with self._engine.connect() as connection:
-            return [self._open(row) for row in connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()]
+            return [
+                self._open(row)
+                for row in connection.execute(
+                    _chosen(stage, app).limit(min(limit, LISTED_MAX))
+                ).mappings()
+            ]
 
-    def each(self, stage: str | None = None, app: str | None = None, limit: int | None = LISTED_MAX) -> Iterator[DeadLetter]:
-        """As `listed`, a few at a time: each may hold a quarter of a MiB. limit None: all of them."""
+    def each(
+        self, stage: str | None = None, app: str | None = None, limit: int | None = LISTED_MAX
+    ) -> Iterator[DeadLetter]:
+        """As `listed`, a few at a time: each may hold a quarter of a MiB. limit
+        None: all of them.
+        """
         with self._engine.connect().execution_options(yield_per=FETCHED) as connection:
             for row in connection.execute(_chosen(stage, app).limit(limit)).mappings():
                 yield self._open(row)
 
-    def heads(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def heads(
+        self, stage: str | None = None, app: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
         """The newest first, without their bytes: id, entry_id, stage, reason, app, at_ms."""
         with self._engine.connect() as connection:
             rows = connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()
-            return [{name: row[name] for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")} for row in rows]
+            return [
+                {name: row[name] for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
+                for row in rows
+            ]
 
     def ids(self, stage: str | None = None, app: str | None = None) -> list[str]:
         """The oldest first: the order in which they are replayed."""
         columns = _chosen(stage, app).with_only_columns(dead_letters.c.id).order_by(None)
         with self._engine.connect() as connection:
-            return list(connection.execute(columns.order_by(dead_letters.c.at_ms, dead_letters.c.id)).scalars())
+            return list(
+                connection.execute(
+                    columns.order_by(dead_letters.c.at_ms, dead_letters.c.id)
+                ).scalars()
+            )
 
     def counts(self) -> dict[str, int]:
         """By stage."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(dead_letters.c.stage, func.count()).group_by(dead_letters.c.stage)).all()
+            rows = connection.execute(
+                select(dead_letters.c.stage, func.count()).group_by(dead_letters.c.stage)
+            ).all()
         return {str(row[0]): int(row[1]) for row in rows}
 
     def groups(self, limit: int = 100) -> list[dict[str, Any]]:
-        """By stage and kind of reason (what stands before its colon): [{stage, kind, count, first_ms, last_ms}], the largest first."""
+        """By stage and kind of reason (what stands before its colon): [{stage, kind, count,
+        first_ms, last_ms}], the largest first.
+        """
         kind = func.split_part(dead_letters.c.reason, ":", 1)
-        rows = select(dead_letters.c.stage, kind, func.count(), func.min(dead_letters.c.at_ms), func.max(dead_letters.c.at_ms)).group_by(
-            dead_letters.c.stage, kind
-        )
+        rows = select(
+            dead_letters.c.stage,
+            kind,
+            func.count(),
+            func.min(dead_letters.c.at_ms),
+            func.max(dead_letters.c.at_ms),
+        ).group_by(dead_letters.c.stage, kind)
         with self._engine.connect() as connection:
             found = connection.execute(rows.order_by(func.count().desc()).limit(limit)).all()
         names = ("stage", "kind", "count", "first_ms", "last_ms")
@@ -82,27 +113,51 @@ class DeadLetters:
 
     def ids_of(self, stage: str, kind: str, limit: int) -> list[str]:
         """Of one group, the oldest first."""
-        same = (dead_letters.c.stage == stage, func.split_part(dead_letters.c.reason, ":", 1) == kind)
-        chosen = select(dead_letters.c.id).where(*same).order_by(dead_letters.c.at_ms, dead_letters.c.id).limit(limit)
+        same = (
+            dead_letters.c.stage == stage,
+            func.split_part(dead_letters.c.reason, ":", 1) == kind,
+        )
+        chosen = (
+            select(dead_letters.c.id)
+            .where(*same)
+            .order_by(dead_letters.c.at_ms, dead_letters.c.id)
+            .limit(limit)
+        )
         with self._engine.connect() as connection:
             return list(connection.execute(chosen).scalars())
 
     def get(self, letter_id: str) -> DeadLetter | None:
         with self._engine.connect() as connection:
-            row = connection.execute(select(dead_letters).where(dead_letters.c.id == letter_id)).mappings().first()
+            row = (
+                connection.execute(select(dead_letters).where(dead_letters.c.id == letter_id))
+                .mappings()
+                .first()
+            )
         return self._open(row) if row is not None else None
 
     @contextlib.contextmanager
     def taken(self, letter_id: str) -> Iterator[DeadLetter | None]:
-        """The letter, removed if the block ends well; None when somebody else has taken it. Two takers wait for each other."""
+        """The letter, removed if the block ends well; None when somebody else has taken it. Two
+        takers wait for each other.
+        """
         with self._engine.begin() as connection:
-            row = connection.execute(delete(dead_letters).where(dead_letters.c.id == letter_id).returning(dead_letters)).mappings().first()
+            row = (
+                connection.execute(
+                    delete(dead_letters)
+                    .where(dead_letters.c.id == letter_id)
+                    .returning(dead_letters)
+                )
+                .mappings()
+                .first()
+            )
             yield self._open(row) if row is not None else None
 
     def drop(self, ids: Sequence[str]) -> int:
         """How many of them were there."""
         with self._engine.begin() as connection:
-            return connection.execute(delete(dead_letters).where(dead_letters.c.id == any_(cast(list(ids), ARRAY(Text))))).rowcount
+            return connection.execute(
+                delete(dead_letters).where(dead_letters.c.id == any_(cast(list(ids), ARRAY(Text))))
+            ).rowcount
 
     def _open(self, row: RowMapping) -> DeadLetter:
         try:

@@ -1,7 +1,8 @@
-"""Work that waits for its time: retries by their back-off, second looks (Redis sorted set, until due).
+"""Work that waits for its time: retries by their back-off, second looks (Redis sorted set, until
+due).
 
-A member says where it goes by name: the stream, or the lane's queue. Members and parking lots of releases before 0.2 said it by
-a number; they are read for one release more.
+A member says where it goes by name: the stream, or the lane's queue. Members and parking lots of
+releases before 0.2 said it by a number; they are read for one release more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _MARK: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `stream` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put)."""
+    """One entry for `stream` that becomes due at `due_ms` (by the clock of this machine, as it is
+    when it is put).
+    """
 
     stream: str
     blob: bytes
@@ -39,7 +42,8 @@ class Later:
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in NewBatch.
+    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in
+    NewBatch.
 
     counted: its bytes are in the lane's load already.
     """
@@ -54,7 +58,10 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 def retry_member(batch: NewBatch, *, counted: bool = True) -> bytes:
     """A retry's member of the delayed set: it goes (back) to its lane's queue when it is due."""
-    return _member(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, counted), batch.blob)
+    return _member(
+        Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, counted),
+        batch.blob,
+    )
 
 
 def _member(header: Header, blob: bytes) -> bytes:
@@ -71,7 +78,16 @@ def parts_of(member: bytes) -> tuple[Header, bytes]:
 def with_batch(member: bytes, batch: NewBatch) -> bytes:
     """A part of a retry's member; the same part of the same member is the same one."""
     header, start = _read(member)
-    packed = msgspec.msgpack.encode(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, header.counted))
+    packed = msgspec.msgpack.encode(
+        Header(
+            batch.lane,
+            batch.urgency,
+            batch.pushes,
+            batch.requests,
+            batch.expires_ms,
+            header.counted,
+        )
+    )
     return _MARK + len(packed).to_bytes(2) + packed + member[start - 8 : start] + batch.blob
 
 
@@ -119,12 +135,16 @@ MakeDeadLetter = Callable[[bytes, str], bytes]
 
 
 class Delayed:
-    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times are Redis' clock's.
+    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times
+    are Redis' clock's.
 
-    make_dead_letter: makes the dead letter of what can't be read; without, the caller gets the error.
+    make_dead_letter: makes the dead letter of what can't be read; without, the caller gets the
+    error.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, make_dead_letter: MakeDeadLetter | None = None) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, make_dead_letter: MakeDeadLetter | None = None
+    ) -> None:
         self._redis = redis
         self._make_dead_letter = make_dead_letter
         self._keys = keys
@@ -140,16 +160,21 @@ class Delayed:
         for later in waiting:
             delays += [max(later.due_ms - now, 0), _member(Header(later.stream), later.blob)]
         if delays:
-            self._delay(keys=[self._keys.delayed, self._keys.timer_wake_up], args=delays, client=pipe)
+            self._delay(
+                keys=[self._keys.delayed, self._keys.timer_wake_up], args=delays, client=pipe
+            )
 
     def release_due(self) -> set[str]:
-        """Moves what is due; the streams that got something, a lane's queue named by its vendor's (`send:<vendor>:<urgency>`).
+        """Moves what is due; the streams that got something, a lane's queue named by its vendor's
+        (`send:<vendor>:<urgency>`).
 
         At most RELEASE_MAX entries a call.
         """
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
-        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.delayed, "-inf", now, 0, RELEASE_MAX))
+        due = cast(
+            list[bytes], self._redis.zrangebyscore(self._keys.delayed, "-inf", now, 0, RELEASE_MAX)
+        )
         groups: dict[tuple[str, str], list[tuple[bytes, Header, int]]] = {}
         for member in due:
             try:
@@ -181,16 +206,30 @@ class Delayed:
     def _released(self, name: str, urgency: str, group: Sequence[tuple[bytes, Header, int]]) -> str:
         keys = self._keys
         if not urgency:
-            args: list[bytes | int] = [part for member, _, start in group for part in (member, start + 1)]
+            args: list[bytes | int] = [
+                part for member, _, start in group for part in (member, start + 1)
+            ]
             self._add(keys=[keys.delayed, keys.stream(name)], args=args)
             return name
         vendor = _vendor(name)
         # what an earlier release put here, or another lane, is not counted yet
-        parts: list[Any] = [name, sum(len(member) - start for member, one, start in group if not one.counted)]
+        parts: list[Any] = [
+            name,
+            sum(len(member) - start for member, one, start in group if not one.counted),
+        ]
         for member, one, start in group:
-            entry = entry_id(NewBatch(name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms))
+            entry = entry_id(
+                NewBatch(
+                    name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms
+                )
+            )
             parts += (member, start + 1, entry)
-        names = [keys.delayed, keys.lane_queue(name, urgency), keys.lane_blobs(name), keys.lane_load(name)]
+        names = [
+            keys.delayed,
+            keys.lane_queue(name, urgency),
+            keys.lane_blobs(name),
+            keys.lane_load(name),
+        ]
         self._move(keys=[*names, keys.loaded_lanes, keys.ready(vendor, urgency)], args=parts)
         return f"send:{vendor}:{urgency}"
 
@@ -201,10 +240,12 @@ class Delayed:
         first = self._redis.zrange(self._keys.delayed, 0, 0, withscores=True)
         return int(first[0][1]) if first else None
 
-    # ------------------------------------------------------------ parking lots of releases before 0.2
+    # ------------------------------------------------------------ parking lots of releases before 0
 
     def adopt_on_hold(self, count: int = 50) -> set[Vendor]:
-        """Moves what an earlier release parked behind a stopped lane to the lane's queue; the vendors that got something."""
+        """Moves what an earlier release parked behind a stopped lane to the lane's queue; the
+        vendors that got something.
+        """
         got = set[Vendor]()
         for lane in self._lots():
             for urgency in Urgency:
@@ -218,7 +259,9 @@ class Delayed:
             yield lane.decode()
 
     def _adopt(self, lane: str, urgency: Urgency, count: int) -> set[Vendor]:
-        """Of two processes that adopt at once the later one adds nothing: it looks again in a moment."""
+        """Of two processes that adopt at once the later one adds nothing: it looks again in a
+        moment.
+        """
         key = self._keys.parked(lane, urgency)
         fit: list[bytes] = []
         batches: list[NewBatch] = []

@@ -1,7 +1,8 @@
-"""Tokens that pushes name without a person (SQL, devices; until retired): seen first, registered anew, retired.
+"""Tokens that pushes name without a person (SQL, devices; until retired): seen first, registered
+anew, retired.
 
-Each is a device with an empty id of the user `token:<digest>`. It owns nothing: a person's registration of the same token is
-neither moved by it nor moves it.
+Each is a device with an empty id of the user `token:<digest>`. It owns nothing: a person's
+registration of the same token is neither moved by it nor moves it.
 """
 
 from __future__ import annotations
@@ -20,24 +21,34 @@ _STATE = text(
     ' ON d.app = r.app AND d."user" = r."user" WHERE d.device_id = \'\''
 )
 _UPSERT = text(
-    'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, voip_token, lang, registered_ms, state, state_ms)'
-    " SELECT r.app, r.\"user\", '', r.platform, r.vendor, r.business_id, r.token, r.voip, r.lang, r.since, 'active', :now"
-    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:platforms AS text[]), CAST(:vendors AS text[]),"
-    " CAST(:business_ids AS text[]), CAST(:tokens AS text[]), CAST(:voips AS text[]), CAST(:langs AS text[]), CAST(:sinces AS bigint[]))"
+    'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, '
+    "voip_token, lang, registered_ms, state, state_ms)"
+    " SELECT r.app, r.\"user\", '', r.platform, r.vendor, r.business_id, r.token, r.voip, "
+    "r.lang, r.since, 'active', :now"
+    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:platforms AS text[]), "
+    "CAST(:vendors AS text[]),"
+    " CAST(:business_ids AS text[]), CAST(:tokens AS text[]), CAST(:voips AS text[]), "
+    "CAST(:langs AS text[]), CAST(:sinces AS bigint[]))"
     ' AS r (app, "user", platform, vendor, business_id, token, voip, lang, since)'
     ' ON CONFLICT (app, "user", device_id) DO UPDATE SET voip_token = excluded.voip_token,'
     " registered_ms = GREATEST(excluded.registered_ms, devices.registered_ms),"
-    " state = CASE WHEN excluded.registered_ms > devices.registered_ms THEN 'active' ELSE devices.state END,"
-    " reason = CASE WHEN excluded.registered_ms > devices.registered_ms THEN '' ELSE devices.reason END,"
-    " state_ms = CASE WHEN excluded.registered_ms > devices.registered_ms THEN excluded.state_ms ELSE devices.state_ms END,"
+    " state = CASE WHEN excluded.registered_ms > devices.registered_ms THEN 'active' ELSE "
+    "devices.state END,"
+    " reason = CASE WHEN excluded.registered_ms > devices.registered_ms THEN '' ELSE "
+    "devices.reason END,"
+    " state_ms = CASE WHEN excluded.registered_ms > devices.registered_ms THEN "
+    "excluded.state_ms ELSE devices.state_ms END,"
     " platform = excluded.platform, lang = excluded.lang"
-    " WHERE excluded.registered_ms > devices.registered_ms OR (devices.voip_token IS NULL AND excluded.voip_token IS NOT NULL)"
+    " WHERE excluded.registered_ms > devices.registered_ms OR (devices.voip_token IS NULL "
+    "AND excluded.voip_token IS NOT NULL)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DirectToken:
-    """since_ms: when the app registered it, 0 where nobody says: then only an operator brings a retired one back."""
+    """since_ms: when the app registered it, 0 where nobody says: then only an operator brings a
+    retired one back.
+    """
 
     app: str
     user: str
@@ -56,14 +67,18 @@ class DirectTokens:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def states(self, who: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
+    def states(
+        self, who: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
         """As `seen`, of (app, user) and without making anybody known."""
         if not who:
             return {}
         with self._engine.connect() as connection:
             return _states(connection, sorted(set(who)))
 
-    def seen(self, tokens: Sequence[DirectToken]) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
+    def seen(
+        self, tokens: Sequence[DirectToken]
+    ) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
         """(state, registered_ms, voip token, reason) by (app, user), after this sight of them."""
         if not tokens:
             return {}
@@ -83,18 +98,28 @@ class DirectTokens:
 
 
 def _news(one: DirectToken, known: tuple[str, int, str | None, str] | None) -> bool:
-    """A VoIP token that a vendor declared dead is kept as "": that the app names it still is no news."""
-    return known is None or one.since_ms > known[1] or (known[2] is None and one.voip_token is not None)
+    """A VoIP token that a vendor declared dead is kept as "": that the app names it still is no
+    news.
+    """
+    return (
+        known is None
+        or one.since_ms > known[1]
+        or (known[2] is None and one.voip_token is not None)
+    )
 
 
-def _states(connection: Connection, who: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int, str | None, str]]:
+def _states(
+    connection: Connection, who: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[str, int, str | None, str]]:
     apps, users = zip(*who, strict=True)
     rows = connection.execute(_STATE, {"apps": list(apps), "users": list(users)})
     return {(row[0], row[1]): (row[2], int(row[3]), row[4], row[5]) for row in rows}
 
 
 def _columns(tokens: Sequence[DirectToken]) -> dict[str, Any]:
-    ordered = sorted(tokens, key=lambda one: (one.app, one.user))  # two replicas lock them in one order
+    ordered = sorted(
+        tokens, key=lambda one: (one.app, one.user)
+    )  # two replicas lock them in one order
     return {
         "apps": [one.app for one in ordered],
         "users": [one.user for one in ordered],

@@ -1,4 +1,6 @@
-"""Takes a person out of every store of ours (SQL, Redis): devices, settings, the ledger's rows, marks, dead letters that name them."""
+"""Takes a person out of every store of ours (SQL, Redis): devices, settings, the ledger's rows,
+marks, dead letters that name them.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,30 @@ from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
 from common.storage.tables import pages
 
-#: Tables that have the person in a column of their own; what a newer version adds stands in `_tables`, found by its columns.
-_BY_USER = "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = current_schema() AND column_name = 'user'"
-_WITH_APP = " AND EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = c.table_schema AND table_name = c.table_name"
-_WITH_APP += " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = c.table_name"
+#: Tables that have the person in a column of their own; what a newer version adds stands in
+#: `_tables`, found by its columns.
+_BY_USER = (
+    "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = "
+    "current_schema() AND column_name = 'user'"
+)
+_WITH_APP = (
+    " AND EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = c.table_schema "
+    "AND table_name = c.table_name"
+)
+_WITH_APP += (
+    " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = c.table_name"
+)
 _WITH_APP += " AND (relispartition OR relkind = 'v'))"
 
 #: Pages of people that are read at once.
 PAGES_READ = 100
 
 
-def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str) -> dict[str, int]:
-    """What was deleted, by store; `sealed`: dead letters that may name the person, as none of our keys opens them: they stay.
+def erase(
+    engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str
+) -> dict[str, int]:
+    """What was deleted, by store; `sealed`: dead letters that may name the person, as none of our
+    keys opens them: they stay.
 
     What waits for a device of theirs ends as no_device: the device is gone.
     """
@@ -39,19 +53,25 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
             statement = text(f'DELETE FROM "{table}" WHERE app = :app AND "user" = :user')  # noqa: S608 - the catalog's own name
             done = connection.execute(statement, {"app": app, "user": user})
             found[table] = int(done.rowcount)
-        found["ledger"] += int(connection.execute(text(FORGET), {"app": app, "user": user}).rowcount)
+        found["ledger"] += int(
+            connection.execute(text(FORGET), {"app": app, "user": user}).rowcount
+        )
         found["pages"] = _taken_off_pages(connection, app, user)
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
-    silent: Any = list(redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000))
+    silent: Any = list(
+        redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000)
+    )
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"], found["sealed"] = _letters(letters, app, user)
     return found
 
 
 def _taken_off_pages(connection: Connection, app: str, user: str) -> int:
-    """The number of pages that named the person. A page keeps its key: written once more it brings nobody back."""
+    """The number of pages that named the person. A page keeps its key: written once more it brings
+    nobody back.
+    """
     key = (pages.c.day, pages.c.app, pages.c.event_id, pages.c.page)
     found = []
     wanted = select(*key, pages.c.users).where(pages.c.app == app)
@@ -68,8 +88,13 @@ def _taken_off_pages(connection: Connection, app: str, user: str) -> int:
 
 
 def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, user: str) -> int:
-    """What waits for any device of theirs finds at its send that the device has no token; before their rows go. The number of devices."""
-    rows = connection.execute(text('SELECT device_id FROM devices WHERE app = :app AND "user" = :user'), {"app": app, "user": user})
+    """What waits for any device of theirs finds at its send that the device has no token; before
+    their rows go. The number of devices.
+    """
+    rows = connection.execute(
+        text('SELECT device_id FROM devices WHERE app = :app AND "user" = :user'),
+        {"app": app, "user": user},
+    )
     known = cast(list[bytes], redis.hkeys(keys.bindings(app, user)))
     devices = {str(row[0]) for row in rows} | {one.decode() for one in known}
     Bindings(redis, keys).put([(app, user, device, LEFT) for device in devices])
@@ -77,7 +102,9 @@ def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, u
 
 
 def _letters(letters: DeadLetters, app: str, user: str) -> tuple[int, int]:
-    """(deleted, sealed) dead letters of this tenant or of none: those that name the person, and those that can't be read."""
+    """(deleted, sealed) dead letters of this tenant or of none: those that name the person, and
+    those that can't be read.
+    """
     named, sealed = [], 0
     for letter in letters.each(limit=None):
         if letter.app not in (None, app):

@@ -17,7 +17,8 @@ from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
 from common.storage.tables import ledger_all as ledger
 from common.storage.tables import notes, pages
 
-#: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their number).
+#: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their
+#: number).
 Cursor = tuple[str, str]
 #: No user id: PostgreSQL stores no U+0000.
 PAGED: Final = "\0"
@@ -45,14 +46,19 @@ class EventRows:
         self._engine = engine
 
     def counts(self, event: Mapping[str, Any]) -> dict[str, int] | None:
-        """decision ("" where it waits) -> rows, the most first; None where counting takes longer than COUNT_MS_MAX.
+        """decision ("" where it waits) -> rows, the most first; None where counting takes longer
+        than COUNT_MS_MAX.
 
         Who is on two pages of one event counts twice.
         """
         return self.counts_soon(event, None)[0]
 
-    def counts_soon(self, event: Mapping[str, Any], patience_s: float | None) -> tuple[dict[str, int] | None, bool]:
-        """(as `counts`, whether they are being counted). After `patience_s` counting goes on alone: the last counts stand meanwhile."""
+    def counts_soon(
+        self, event: Mapping[str, Any], patience_s: float | None
+    ) -> tuple[dict[str, int] | None, bool]:
+        """(as `counts`, whether they are being counted). After `patience_s` counting goes on alone:
+        the last counts stand meanwhile.
+        """
         key = (id(self._engine), event["day"], event["app"], event["event_id"])
         with _lock:
             until, last = _counts.get(key, (0.0, None))
@@ -87,8 +93,16 @@ class EventRows:
         try:
             with self._engine.begin() as connection:
                 connection.execute(text(f"SET LOCAL statement_timeout = {COUNT_MS_MAX}"))
-                own = select(ledger.c.decision, func.count()).where(*_of(ledger, event)).group_by(ledger.c.decision)
-                paged = select(pages.c.decision, func.sum(pages.c.count)).where(*_of(pages, event)).group_by(pages.c.decision)
+                own = (
+                    select(ledger.c.decision, func.count())
+                    .where(*_of(ledger, event))
+                    .group_by(ledger.c.decision)
+                )
+                paged = (
+                    select(pages.c.decision, func.sum(pages.c.count))
+                    .where(*_of(pages, event))
+                    .group_by(pages.c.decision)
+                )
                 for decision, count in (*connection.execute(own), *connection.execute(paged)):
                     found[decision or ""] = found.get(decision or "", 0) + int(count)
         except OperationalError as error:
@@ -98,38 +112,67 @@ class EventRows:
         return dict(sorted(found.items(), key=lambda one: -one[1]))
 
     def page(
-        self, event: Mapping[str, Any], user: str | None, decision: str | None, after: Cursor | None, most: int
+        self,
+        event: Mapping[str, Any],
+        user: str | None,
+        decision: str | None,
+        after: Cursor | None,
+        most: int,
     ) -> tuple[list[dict[str, Any]], Cursor | None]:
-        """(at most so many rows, where the next page begins; None: that was all). decision "": rows that wait."""
+        """(at most so many rows, where the next page begins; None: that was all). decision "": rows
+        that wait.
+        """
         found: list[dict[str, Any]] = []
         with self._engine.connect() as connection:
             if after is None or after[0] != PAGED:
                 statement = select(ledger).where(*_of(ledger, event), *_narrow(user, decision))
                 if after is not None:
-                    statement = statement.where(tuple_(ledger.c.user, ledger.c.device) > tuple_(*map(literal, after)))
+                    statement = statement.where(
+                        tuple_(ledger.c.user, ledger.c.device) > tuple_(*map(literal, after))
+                    )
                 ordered = statement.order_by(ledger.c.user, ledger.c.device).limit(most + 1)
                 found = [dict(row) for row in connection.execute(ordered).mappings()]
                 if len(found) > most:
                     return found[:most], (found[most - 1]["user"], found[most - 1]["device"])
             start = int(after[1]) if after is not None and after[0] == PAGED else 0
-            more, following = self._people(connection, event, user, decision, start, most - len(found))
+            more, following = self._people(
+                connection, event, user, decision, start, most - len(found)
+            )
         return [*found, *more], following
 
     def _people(
-        self, connection: Any, event: Mapping[str, Any], user: str | None, decision: str | None, start: int, most: int
+        self,
+        connection: Any,
+        event: Mapping[str, Any],
+        user: str | None,
+        decision: str | None,
+        start: int,
+        most: int,
     ) -> tuple[list[dict[str, Any]], Cursor | None]:
         """Rows of the event's pages of people, from number `start` on."""
         if decision == "":
             return [], None
-        heads = select(pages.c.page, pages.c.count).where(*_of(pages, event)).order_by(pages.c.decided_ms, pages.c.page)
+        heads = (
+            select(pages.c.page, pages.c.count)
+            .where(*_of(pages, event))
+            .order_by(pages.c.decided_ms, pages.c.page)
+        )
         if decision is not None:
             heads = heads.where(pages.c.decision == decision)
         before, found = 0, list[dict[str, Any]]()
         for page, count in connection.execute(heads).all():
             if before + count > start or user is not None:
-                whole = dict(connection.execute(select(pages).where(*_of(pages, event), pages.c.page == page)).mappings().one())
+                whole = dict(
+                    connection.execute(
+                        select(pages).where(*_of(pages, event), pages.c.page == page)
+                    )
+                    .mappings()
+                    .one()
+                )
                 first = 0 if user is not None else max(start - before, 0)
-                people = unpack_users(whole["users"])[first : None if user is not None else first + most - len(found)]
+                people = unpack_users(whole["users"])[
+                    first : None if user is not None else first + most - len(found)
+                ]
                 found += self._unknown(connection, event, whole, people, user)
                 start = before + first + len(people)
                 if user is not None and found:
@@ -140,10 +183,17 @@ class EventRows:
         return found, None
 
     def _unknown(
-        self, connection: Any, event: Mapping[str, Any], page: dict[str, Any], people: Sequence[str], user: str | None
+        self,
+        connection: Any,
+        event: Mapping[str, Any],
+        page: dict[str, Any],
+        people: Sequence[str],
+        user: str | None,
     ) -> list[dict[str, Any]]:
         """Rows of these people, but for who has a row of their own."""
-        own = select(ledger.c.user).where(*_of(ledger, event), ledger.c.device == "", ledger.c.user.in_(list(people)))
+        own = select(ledger.c.user).where(
+            *_of(ledger, event), ledger.c.device == "", ledger.c.user.in_(list(people))
+        )
         wanted = set(people) - set(connection.execute(own).scalars())
         return [row for row in paged_rows([page], set(), user) if row["user"] in wanted]
 
@@ -153,13 +203,19 @@ class EventRows:
         with self._engine.connect() as connection:
             found = []
             for kind in ("step", "receipt"):
-                statement = select(notes).where(*_of(notes, event), about, notes.c.kind == literal(kind, literal_execute=True))
+                statement = select(notes).where(
+                    *_of(notes, event), about, notes.c.kind == literal(kind, literal_execute=True)
+                )
                 found += [dict(row) for row in connection.execute(statement).mappings()]
         return sorted(found, key=lambda note: note["at_ms"])
 
 
 def _of(table: Any, event: Mapping[str, Any]) -> Sequence[ColumnElement[bool]]:
-    return table.c.day == event["day"], table.c.app == event["app"], table.c.event_id == event["event_id"]
+    return (
+        table.c.day == event["day"],
+        table.c.app == event["app"],
+        table.c.event_id == event["event_id"],
+    )
 
 
 def _narrow(user: str | None, decision: str | None) -> list[ColumnElement[bool]]:

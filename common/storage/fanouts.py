@@ -1,4 +1,5 @@
-"""Whom the pages of a large group's event have named (Redis sets, a day): a page that names a person again is passed over.
+"""Whom the pages of a large group's event have named (Redis sets, a day): a page that names a
+person again is passed over.
 
 SSCAN may name a member on two pages, and after a restart of its server all pages come again.
 """
@@ -22,7 +23,9 @@ Event = tuple[str, str]
 
 
 class Fanouts:
-    """The pages of one event come one behind the other: what one has named is written with its commit, before the next is read."""
+    """The pages of one event come one behind the other: what one has named is written with its
+    commit, before the next is read.
+    """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -49,7 +52,9 @@ class Fanouts:
             pipe.expire(key, KEEP_S)
 
     def _key(self, event: Event) -> str:
-        return self._keys.fanout(blake2b("\0".join(event).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest())
+        return self._keys.fanout(
+            blake2b("\0".join(event).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        )
 
 
 def _digest(user: str) -> bytes:

@@ -1,9 +1,11 @@
-"""The mass guard of each lane (Redis): when 'drop this token' answers come in masses, or from where nothing works, nobody is retired.
+"""The mass guard of each lane (Redis): when 'drop this token' answers come in masses, or from where
+nothing works, nobody is retired.
 
-Two questions, as the two kinds of answer err in different ways. Dead tokens are retired at once, unless half of a lane's
-answers of five minutes say dead. A foreign one (of another app or environment) is first put on hold for a moment, and then
-retired only where its cohort works: the same version of the credential, the same build of the app, as new or as old a
-registration have accepted pushes lately, and twenty times as many. A wrong environment, or a debug build beside good
+Two questions, as the two kinds of answer err in different ways. Dead tokens are retired at once,
+unless half of a lane's answers of five minutes say dead. A foreign one (of another app or
+environment) is first put on hold for a moment, and then retired only where its cohort works: the
+same version of the credential, the same build of the app, as new or as old a registration have
+accepted pushes lately, and twenty times as many. A wrong environment, or a debug build beside good
 traffic, has none; its tokens stay on hold, and are retired or forgotten when more is known.
 """
 
@@ -22,14 +24,18 @@ from common.storage.keys import Keys
 from common.storage.redis import existing
 
 WINDOW_MIN = 5
-#: (samples at least, share above which retiring stops) by kind of answer. A wrong environment or credential makes `foreign`
-#: answers in masses; dead tokens in masses are more often real (a long silence), so that bound is higher.
+#: (samples at least, share above which retiring stops) by kind of answer. A wrong environment or
+#: credential makes `foreign` answers in masses; dead tokens in masses are more often real (a long
+#: silence), so that bound is higher.
 BOUNDS = {"foreign": (50, 0.20), "dead": (200, 0.50)}
-#: What a cohort's answers of so long say; a token on hold is forgotten after it, until the vendor names it again.
+#: What a cohort's answers of so long say; a token on hold is forgotten after it, until the vendor
+#: names it again.
 COHORT_H = 24
-#: Accepted pushes for each foreign token but the first: one in twenty is what reinstalled apps make.
+#: Accepted pushes for each foreign token but the first: one in twenty is what reinstalled apps
+#: make.
 ACCEPTED_PER_FOREIGN = 20
-#: A registration that is younger belongs to a roll-out; those who die at once are a build, not people.
+#: A registration that is younger belongs to a roll-out; those who die at once are a build, not
+#: people.
 NEW_MS = 3 * 86_400_000
 #: So long a foreign token is on hold at least: the others of its kind come within seconds.
 HOLD_MS = 5_000
@@ -40,14 +46,22 @@ MANY = 10
 
 
 def cohort_of(version: int, app_version: str | None, registered_ms: int, now_ms: int) -> str:
-    """Those whose tokens live and die together: `<credential version>:<new or old>:<digest of the app's version>`."""
+    """Those whose tokens live and die together:
+    `<credential version>:<new or old>:<digest of the app's version>`.
+    """
     age = "new" if now_ms - registered_ms < NEW_MS else "old"
-    build = hashlib.blake2b((app_version or "").encode("utf-8", "replace"), digest_size=4).hexdigest() if age == "new" else ""
+    build = (
+        hashlib.blake2b((app_version or "").encode("utf-8", "replace"), digest_size=4).hexdigest()
+        if age == "new"
+        else ""
+    )
     return f"{version}:{age}:{build}"
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """A foreign token on hold. digest: of the token (bindings.digest_of); sent_ms: a device that registered later has another word."""
+    """A foreign token on hold. digest: of the token (bindings.digest_of); sent_ms: a device that
+    registered later has another word.
+    """
 
     cohort: str
     user: str
@@ -62,7 +76,9 @@ _held = msgspec.msgpack.Decoder(Held).decode
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Of a lane's tokens on hold: those that may be retired, and those that are on hold no longer without it."""
+    """Of a lane's tokens on hold: those that may be retired, and those that are on hold no longer
+    without it.
+    """
 
     retire: tuple[Held, ...]
     forget: tuple[Held, ...]
@@ -73,8 +89,17 @@ class Guard:
         self._redis = redis
         self._keys = keys
 
-    def count(self, lane: str, total: int, foreign: int, dead: int, accepted: Mapping[str, int] | None = None) -> dict[str, bool]:
-        """Adds one round's answers; which kinds may be retired now (True: the guard is calm). accepted: pushes by cohort."""
+    def count(
+        self,
+        lane: str,
+        total: int,
+        foreign: int,
+        dead: int,
+        accepted: Mapping[str, int] | None = None,
+    ) -> dict[str, bool]:
+        """Adds one round's answers; which kinds may be retired now (True: the guard is calm).
+        accepted: pushes by cohort.
+        """
         minute = int(time.time() // 60)
         keys = [f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN)]
         with self._redis.pipeline(transaction=False) as pipe:
@@ -92,11 +117,16 @@ class Guard:
         return _calm(answers)
 
     def count_good(self, rounds: Sequence[tuple[str, int, Mapping[str, int]]]) -> None:
-        """The same for rounds in which no token was refused: (lane, answers, accepted pushes by cohort) each, in one round trip."""
+        """The same for rounds in which no token was refused: (lane, answers, accepted pushes by
+        cohort) each, in one round trip.
+        """
         minute = int(time.time() // 60)
         with self._redis.pipeline(transaction=False) as pipe:
             for lane, total, accepted in rounds:
-                now, long = f"{self._keys.guard(lane)}:{minute}", self._keys.guard_accepted(lane, minute // 60)
+                now, long = (
+                    f"{self._keys.guard(lane)}:{minute}",
+                    self._keys.guard_accepted(lane, minute // 60),
+                )
                 pipe.hincrby(now, "total", total)
                 pipe.expire(now, (WINDOW_MIN + 1) * 60)
                 for cohort, value in accepted.items():
@@ -109,7 +139,11 @@ class Guard:
         if not tokens:
             return
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(self._keys.held_tokens(lane), {msgspec.msgpack.encode(one): now_ms for one in tokens}, nx=True)
+            pipe.zadd(
+                self._keys.held_tokens(lane),
+                {msgspec.msgpack.encode(one): now_ms for one in tokens},
+                nx=True,
+            )
             pipe.zremrangebyrank(self._keys.held_tokens(lane), HELD_MAX, -1)
             pipe.expire(self._keys.held_tokens(lane), (COHORT_H + 1) * 3600)
             pipe.sadd(self._keys.held_lanes, lane)
@@ -120,17 +154,31 @@ class Guard:
         return sorted(lane.decode() for lane in found)
 
     def decide(self, lane: str, version: int, now_ms: int) -> Decided:
-        """What becomes of the tokens on hold. version: of the lane's credential as it is; what an older one was told says nothing of it."""
-        found: Any = self._redis.zrange(self._keys.held_tokens(lane), 0, HELD_MAX - 1, withscores=True)
+        """What becomes of the tokens on hold. version: of the lane's credential as it is; what an
+        older one was told says nothing of it.
+        """
+        found: Any = self._redis.zrange(
+            self._keys.held_tokens(lane), 0, HELD_MAX - 1, withscores=True
+        )
         held = [(_held(member), int(since)) for member, since in found]
         if not held:
             self._redis.srem(self._keys.held_lanes, lane)
             return Decided((), ())
-        old = tuple(one for one, since in held if now_ms - since > COHORT_H * 3_600_000 or not one.cohort.startswith(f"{version}:"))
+        old = tuple(
+            one
+            for one, since in held
+            if now_ms - since > COHORT_H * 3_600_000 or not one.cohort.startswith(f"{version}:")
+        )
         gone = set(old)
         left = [(one, since) for one, since in held if one not in gone]
-        works = self._working(lane, [one for one, _ in left], now_ms) if self.count(lane, 0, 0, 0)["foreign"] else set[str]()
-        ripe = tuple(one for one, since in left if now_ms - since >= HOLD_MS and one.cohort in works)
+        works = (
+            self._working(lane, [one for one, _ in left], now_ms)
+            if self.count(lane, 0, 0, 0)["foreign"]
+            else set[str]()
+        )
+        ripe = tuple(
+            one for one, since in left if now_ms - since >= HOLD_MS and one.cohort in works
+        )
         return Decided(ripe, old)
 
     def release(self, lane: str, tokens: Sequence[Held]) -> None:
@@ -139,15 +187,22 @@ class Guard:
             self._redis.zrem(self._keys.held_tokens(lane), *map(msgspec.msgpack.encode, tokens))
 
     def stopped(self, lane: str) -> bool:
-        """Whether the retiring of tokens is stopped now: of the lane, or of many that are on hold for good reason."""
+        """Whether the retiring of tokens is stopped now: of the lane, or of many that are on hold
+        for good reason.
+        """
         return self.stopped_of([lane])[lane]
 
     def stopped_of(self, lanes: Sequence[str]) -> dict[str, bool]:
         """As `stopped`, of many; those of which nothing is counted cost next to nothing."""
         minute, ripe_ms = int(time.time() // 60), time.time() * 1000 - 4 * HOLD_MS
-        names = {lane: [f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN)] for lane in lanes}
+        names = {
+            lane: [f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN)]
+            for lane in lanes
+        }
         held = {lane: self._keys.held_tokens(lane) for lane in lanes}
-        there = existing(self._redis, [*held.values(), *(name for own in names.values() for name in own)])
+        there = existing(
+            self._redis, [*held.values(), *(name for own in names.values() for name in own)]
+        )
         counted = {lane: [name for name in own if name in there] for lane, own in names.items()}
         with self._redis.pipeline(transaction=False) as pipe:
             for lane in lanes:
@@ -163,7 +218,9 @@ class Guard:
         return found
 
     def _working(self, lane: str, held: Sequence[Held], now_ms: int) -> set[str]:
-        """The cohorts of these that have accepted pushes lately, enough for the number of their tokens on hold."""
+        """The cohorts of these that have accepted pushes lately, enough for the number of their
+        tokens on hold.
+        """
         hour = now_ms // 3_600_000
         accepted: dict[str, int] = {}
         with self._redis.pipeline(transaction=False) as pipe:
@@ -175,12 +232,17 @@ class Guard:
         people: dict[str, set[tuple[str, str]]] = {}
         for one in held:
             people.setdefault(one.cohort, set()).add((one.user, one.device))
-        return {cohort for cohort, whose in people.items() if accepted.get(cohort, 0) >= max(1, ACCEPTED_PER_FOREIGN * (len(whose) - 1))}
+        return {
+            cohort
+            for cohort, whose in people.items()
+            if accepted.get(cohort, 0) >= max(1, ACCEPTED_PER_FOREIGN * (len(whose) - 1))
+        }
 
 
 def _calm(minutes: Sequence[Sequence[bytes | None]]) -> dict[str, bool]:
     """By kind, whether few enough of these (answers, foreign ones, dead ones) were of it."""
     sums = [sum(int(row[column] or 0) for row in minutes) for column in range(3)]
     return {
-        kind: sums[0] < least or share * sums[0] >= sums[column] for column, (kind, (least, share)) in enumerate(BOUNDS.items(), start=1)
+        kind: sums[0] < least or share * sums[0] >= sums[column]
+        for column, (kind, (least, share)) in enumerate(BOUNDS.items(), start=1)
     }

@@ -1,4 +1,6 @@
-"""What a vendor said of images (Redis, as long as it holds) and how many it was shown this minute."""
+"""What a vendor said of images (Redis, as long as it holds) and how many it was
+shown this minute.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,17 @@ class SeenImages:
         self._keys = keys
 
     def known(self, lane: str, images: Sequence[str]) -> Mapping[str, str]:
-        """Image -> the address that the vendor gave for it, "" where it refused; those nobody asked about are missing."""
-        reply: list[Any] = list(self._redis.mget([self._keys.image(lane, image) for image in images]))
-        return {image: given.decode() for image, given in zip(images, reply, strict=True) if given is not None}
+        """Image -> the address that the vendor gave for it, "" where it refused; those nobody asked
+        about are missing.
+        """
+        reply: list[Any] = list(
+            self._redis.mget([self._keys.image(lane, image) for image in images])
+        )
+        return {
+            image: given.decode()
+            for image, given in zip(images, reply, strict=True)
+            if given is not None
+        }
 
     def keep(self, lane: str, image: str, given: str, life_ms: int) -> None:
         if life_ms > 0:

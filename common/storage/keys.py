@@ -1,7 +1,9 @@
-"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the streams.
+"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the
+streams.
 
-Two different things never share a key. A tenant's name holds no colon (contract §6) and stands first; of further parts that come
-from outside all but the last end with U+0000, which no id holds; what is appended to a lane is a number.
+Two different things never share a key. A tenant's name holds no colon (contract §6) and stands
+first; of further parts that come from outside all but the last end with U+0000, which no id holds;
+what is appended to a lane is a number.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from common.model import Urgency, Vendor
 PRESENCE = "presence"
 ROUTING = "routing"
 LEDGER = "ledger"
-#: Vendors' callbacks on their way into the ledger. Not among WORK_STREAMS: upkeep sends no wake-up for it.
+#: Vendors' callbacks on their way into the ledger. Not among WORK_STREAMS: upkeep sends no wake-up
+#: for it.
 RECEIPTS = "receipts"
 
 
@@ -28,7 +31,8 @@ def routing(urgency: Urgency) -> str:
     return f"{ROUTING}:{urgency}"
 
 
-#: What each stage reads, the most urgent first. The last one is what an older version writes: it is drained.
+#: What each stage reads, the most urgent first. The last one is what an older version writes: it is
+#: drained.
 STAGE_STREAMS = {
     PRESENCE: (*(presence(urgency) for urgency in Urgency), PRESENCE),
     ROUTING: (*(routing(urgency) for urgency in Urgency), ROUTING),
@@ -40,11 +44,13 @@ def send(vendor: Vendor, urgency: Urgency) -> str:
     return f"send:{vendor}:{urgency}"
 
 
-#: In the place of a conversation in the marks of calls: a call id is its tenant's, whoever is in the call.
+#: In the place of a conversation in the marks of calls: a call id is its tenant's, whoever is in
+#: the call.
 CALL = "call"
 
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
-#: The streams between stages; those of delivery are of releases before 0.2, read for one release more.
+#: The streams between stages; those of delivery are of releases before 0.2, read for one release
+#: more.
 WORK_STREAMS: tuple[str, ...] = (
     PRESENCE,
     ROUTING,
@@ -54,27 +60,42 @@ WORK_STREAMS: tuple[str, ...] = (
 )
 #: Those that are read as streams.
 STREAMS: tuple[str, ...] = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING])
-#: Of a fleet of several shards: what goes to other ones, by urgency (workers/handlers/forwarding.py).
+#: Of a fleet of several shards: what goes to other ones, by urgency
+#: (workers/handlers/forwarding.py).
 OUT: tuple[str, ...] = tuple(f"out:{urgency}" for urgency in Urgency)
-#: By number, as members of the delayed set of releases before 0.2 name them: this order never changes.
+#: By number, as members of the delayed set of releases before 0.2 name them: this order never
+#: changes.
 OLD_STREAMS: tuple[str, ...] = (
     *(PRESENCE, ROUTING),
     *(
         f"send:{vendor}:{urgency}"
-        for vendor in ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu")
+        for vendor in (
+            "apns",
+            "fcm",
+            "huawei",
+            "harmony",
+            "honor",
+            "xiaomi",
+            "oppo",
+            "vivo",
+            "meizu",
+        )
         for urgency in ("call", "chat", "group", "bulk")
     ),
 )
 #: Streams of people's work, which live in one shard: their keys share a hash tag.
 _OF_SHARD = frozenset(WORK_STREAMS[-2 * len(Urgency) :])
 #: Name of the queue that a stream is a part of, as metrics and pages tell it.
-QUEUES = {stream: stream if stream.startswith("send:") else stream.partition(":")[0] for stream in WORK_STREAMS} | dict.fromkeys(
-    OUT, PRESENCE
-)
+QUEUES = {
+    stream: stream if stream.startswith("send:") else stream.partition(":")[0]
+    for stream in WORK_STREAMS
+} | dict.fromkeys(OUT, PRESENCE)
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
-    """A key of ours under another root (Settings.key_root): from one server to a cluster, or back."""
+    """A key of ours under another root (Settings.key_root): from one server to a
+    cluster, or back.
+    """
     own = name.startswith(root.encode() + b":")
     return new_root.encode() + name[len(root) :] if own else name
 
@@ -83,7 +104,8 @@ def renamed(name: bytes, root: str, new_root: str) -> bytes:
 class Keys:
     """Key names under one prefix; two fleets on one Redis differ here.
 
-    A prefix with the hash tag of a shard (Settings.key_root) puts all of them into one slot of a cluster.
+    A prefix with the hash tag of a shard (Settings.key_root) puts all of them into one slot of a
+    cluster.
     """
 
     prefix: str
@@ -362,5 +384,7 @@ class Keys:
         return f"{self.prefix}:alive:{name}"
 
     def at_work(self, name: str) -> str:
-        """Of a process that may write, also before it is ready and while it finishes what it holds."""
+        """Of a process that may write, also before it is ready and while it
+        finishes what it holds.
+        """
         return f"{self.prefix}:at-work:{name}"

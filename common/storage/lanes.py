@@ -1,4 +1,6 @@
-"""Each lane's state (Redis hash, until it flows again): flowing, probing, stopped, and why; what its answers were lately."""
+"""Each lane's state (Redis hash, until it flows again): flowing, probing, stopped, and why; what
+its answers were lately.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ PAUSE_MAX_S = 600
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """probe: this caller is the one for the whole fleet that may send one push now. why: a decision's name, "" when flowing."""
+    """probe: this caller is the one for the whole fleet that may send one push now. why: a
+    decision's name, "" when flowing.
+    """
 
     state: str
     why: str = ""
@@ -30,7 +34,9 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True)
 class LaneChange:
-    """One line of a lane's history. cause: of workers/delivery/causes.py, "" when it flows again."""
+    """One line of a lane's history. cause: of workers/delivery/causes.py, "" when
+    it flows again.
+    """
 
     at_ms: int
     state: str
@@ -47,7 +53,14 @@ LOG_KEEP_S = 30 * 86_400
 class LaneStates:
     """The breaker's memory, shared by all replicas. One script call to ask, one to tell."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, probe_s: float = PROBE_S, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        probe_s: float = PROBE_S,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         """clock: for tests only, the time in seconds in place of the server's."""
         self._probe_s = probe_s
         self._redis = redis
@@ -57,24 +70,49 @@ class LaneStates:
         self._tell = script(redis, "lane_tell")
 
     def ask(self, lane: str, version: int) -> LaneState:
-        """The state now; a new version of the credential opens a lane that the old one had stopped."""
-        state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version, self._time(), self._probe_s])
+        """The state now; a new version of the credential opens a lane that the old
+        one had stopped.
+        """
+        state, why, probe = self._ask(
+            keys=[self._keys.lane(lane)], args=[version, self._time(), self._probe_s]
+        )
         return LaneState(state.decode(), why.decode(), bool(probe))
 
-    def tell(self, lane: str, version: int, good: int, failed: int, refused: bool, cause: str = "") -> str | None:
-        """A round's answers. All zero and false: the probe that was asked for was not sent, another may be it.
+    def tell(
+        self, lane: str, version: int, good: int, failed: int, refused: bool, cause: str = ""
+    ) -> str | None:
+        """A round's answers. All zero and false: the probe that was asked for was not sent, another
+        may be it.
 
-        The new state where the lane has changed by it: stopped, for another cause, or flowing again; else None.
+        The new state where the lane has changed by it: stopped, for another cause, or flowing
+        again; else None.
         """
         keys = [self._keys.lane(lane), self._keys.lane_log(lane)]
-        state, changed = self._tell(keys=keys, args=[version, good, failed, int(refused), self._time(), cause or _unnamed(failed, refused)])
+        state, changed = self._tell(
+            keys=keys,
+            args=[
+                version,
+                good,
+                failed,
+                int(refused),
+                self._time(),
+                cause or _unnamed(failed, refused),
+            ],
+        )
         return state.decode() if changed else None
 
     def tell_good(self, rounds: Sequence[tuple[str, int, int]]) -> None:
-        """The same for rounds without a failure, (lane, version, good answers) each, in one round trip. They change no lane that flows."""
+        """The same for rounds without a failure, (lane, version, good answers) each, in one round
+        trip. They change no lane that flows.
+        """
         keys = self._keys
         calls = [
-            (self._tell, [keys.lane(lane), keys.lane_log(lane)], [version, good, 0, 0, self._time(), ""]) for lane, version, good in rounds
+            (
+                self._tell,
+                [keys.lane(lane), keys.lane_log(lane)],
+                [version, good, 0, 0, self._time(), ""],
+            )
+            for lane, version, good in rounds
         ]
         run_all(self._redis, calls)
 
@@ -88,7 +126,10 @@ class LaneStates:
 
     def history(self, lane: str, most: int = LOG_MAX) -> list[LaneChange]:
         """The newest first."""
-        return [_change(line) for line in cast(Any, self._redis.lrange(self._keys.lane_log(lane), 0, most - 1))]
+        return [
+            _change(line)
+            for line in cast(Any, self._redis.lrange(self._keys.lane_log(lane), 0, most - 1))
+        ]
 
     def last_changes(self, lanes: Sequence[str]) -> list[LaneChange | None]:
         """The newest of each; None of a lane that has never changed: those cost next to nothing."""
@@ -115,16 +156,29 @@ class LaneStates:
                 pipe.hmget(names[lane], "state", "why")
             found = dict(zip(asked, pipe.execute(), strict=True))
         reply = (found.get(lane, (None, None)) for lane in lanes)
-        return [LaneState((state or FLOWING.encode()).decode(), (why or b"").decode()) for state, why in reply]
+        return [
+            LaneState((state or FLOWING.encode()).decode(), (why or b"").decode())
+            for state, why in reply
+        ]
 
     def may_flow(self, lane: str, version: int) -> bool:
-        """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries it yet and somebody has to."""
+        """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries
+        it yet and somebody has to.
+        """
         state, why, until, known, probe = cast(
-            Any, self._redis.hmget(self._keys.lane(lane), "state", "why", "until", "version", "probe_until")
+            Any,
+            self._redis.hmget(
+                self._keys.lane(lane), "state", "why", "until", "version", "probe_until"
+            ),
         )
         if state is None or state == FLOWING.encode():
             return True
-        if state == STOPPED.encode() and why == b"credential_refused" and known is not None and int(known) != version:
+        if (
+            state == STOPPED.encode()
+            and why == b"credential_refused"
+            and known is not None
+            and int(known) != version
+        ):
             return True
         left_s = max(float(until or 0), float(probe or 0)) - self._now()
         return left_s <= 0 or left_s > PAUSE_MAX_S  # longer than ever set: the clock stepped back

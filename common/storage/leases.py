@@ -1,4 +1,6 @@
-"""Leases of the maintenance roles (Redis, 5 s): one process holds a role at a time; each change of hands has a number."""
+"""Leases of the maintenance roles (Redis, 5 s): one process holds a role at a time; each change of
+hands has a number.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,22 @@ class Lease:
 
     @property
     def left_s(self) -> float:
-        """So long nobody else can take it, as far as is known here; it is longer once it was renewed."""
+        """So long nobody else can take it, as far as is known here; it is longer once it was
+        renewed.
+        """
         return self._asked_at + self._lease_ms / 1000 - time.monotonic() if self.held else 0.0
 
     @property
     def epoch_key(self) -> str:
-        """Where the number of the last change of hands lies: a script that writes for this role compares `epoch` with it."""
+        """Where the number of the last change of hands lies: a script that writes for this role
+        compares `epoch` with it.
+        """
         return self._keys[1]
 
     def hold(self) -> bool:
-        """Takes or renews it, at most twice a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
+        """Takes or renews it, at most twice a lease. redis.exceptions.RedisError: unknown, the
+        lease ends by itself.
+        """
         now = time.monotonic()
         if not self.held or now - self._asked_at >= self._lease_ms / 2_000:
             self.epoch = int(self._take(keys=self._keys, args=[self._word, self._lease_ms]))

@@ -1,6 +1,8 @@
-"""The ledger: what became of every recipient. Records travel on the stream `ledger` (Redis, bounded) into SQL, kept by the day.
+"""The ledger: what became of every recipient. Records travel on the stream `ledger` (Redis,
+bounded) into SQL, kept by the day.
 
-One row per (day, app, event, user, device): a record that is repeated, or that comes late, changes nothing that ranks higher.
+One row per (day, app, event, user, device): a record that is repeated, or that comes late, changes
+nothing that ranks higher.
 Reading: ledger_reads.py.
 """
 
@@ -42,44 +44,64 @@ STREAM_MAX = 20_000
 
 #: Days that have a partition of their own, until today; all before share one.
 OWN_DAYS = 30
-#: Rows that are not final: so many are remembered, so that their next word is merged and not tried as a new row.
+#: Rows that are not final: so many are remembered, so that their next word is merged and not tried
+#: as a new row.
 PENDING_MAX = 100_000
 
 #: When a row of each partitioned table was written, ms.
-_WRITTEN = {events.name: "received_ms", ledger.name: "decided_ms", pages.name: "decided_ms", notes.name: "at_ms"}
+_WRITTEN = {
+    events.name: "received_ms",
+    ledger.name: "decided_ms",
+    pages.name: "decided_ms",
+    notes.name: "at_ms",
+}
 _KEY = 'day, app, event_id, "user", device'
 _UPDATED = [name for name in ROW_COLUMNS.split(", ") if name not in _KEY.split(", ")]
 _MERGE_ROWS = (
-    f"INSERT INTO ledger ({ROW_COLUMNS}) SELECT DISTINCT ON ({_KEY}) {ROW_COLUMNS} FROM incoming_rows_3"
+    f"INSERT INTO ledger ({ROW_COLUMNS}) SELECT DISTINCT ON ({_KEY}) {ROW_COLUMNS} FROM "
+    "incoming_rows_3"
     f" ORDER BY {_KEY}, rank DESC, decided_ms ON CONFLICT ({_KEY}) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _UPDATED)
     + " WHERE excluded.rank > ledger.rank"
 )
 _MERGE_EVENTS = (
-    f"INSERT INTO events ({EVENT_COLUMNS}) SELECT DISTINCT ON (day, app, event_id) {EVENT_COLUMNS} FROM incoming_events_3"
+    f"INSERT INTO events ({EVENT_COLUMNS}) SELECT DISTINCT ON (day, app, event_id) "
+    f"{EVENT_COLUMNS} FROM incoming_events_3"
     " ORDER BY day, app, event_id, decision NULLS LAST ON CONFLICT (day, app, event_id) DO UPDATE"
-    " SET decision = excluded.decision, note = excluded.note WHERE events.decision IS NULL AND excluded.decision IS NOT NULL"
+    " SET decision = excluded.decision, note = excluded.note WHERE events.decision IS NULL "
+    "AND excluded.decision IS NOT NULL"
 )
-_MERGE_NOTES = f"INSERT INTO notes ({NOTE_COLUMNS}) SELECT {NOTE_COLUMNS} FROM incoming_notes_3 ON CONFLICT DO NOTHING"
+_MERGE_NOTES = (
+    f"INSERT INTO notes ({NOTE_COLUMNS}) SELECT {NOTE_COLUMNS} FROM incoming_notes_3 ON CONFLICT "
+    "DO NOTHING"
+)
 _ADD_PAGE = (
-    f"INSERT INTO {pages.name} (day, app, event_id, page, decision, class, presence_ms, decided_ms, note, count, users)"
+    f"INSERT INTO {pages.name} (day, app, event_id, page, decision, class, presence_ms, "
+    "decided_ms, note, count, users)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
 
 
 class Ledger(LedgerReader):
-    """Writes batches of records, one transaction a batch; answers what is asked (LedgerReader). One thread writes."""
+    """Writes batches of records, one transaction a batch; answers what is asked (LedgerReader). One
+    thread writes.
+    """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._days: set[date] = set()
         self._pending: dict[int, None] = {}
 
-    def write(self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True) -> None:
-        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored.
+    def write(
+        self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True
+    ) -> None:
+        """All of the records or none. What was written before is absorbed. DataError: one of them
+        can never be stored.
 
-        again: some of them may stand there already; it is found out otherwise, which costs the work twice.
-        may: asked before the commit; nothing is written where another may write by now (NotTheWriterError).
+        again: some of them may stand there already; it is found out otherwise, which costs the work
+        twice.
+        may: asked before the commit; nothing is written where another may write by now
+        (NotTheWriterError).
         """
         by_type: dict[type, list[Any]] = {}
         for record in records:
@@ -93,14 +115,18 @@ class Ledger(LedgerReader):
         batch = _Batch(by_type, self._pending)
         try:
             self._store(batch, again, may)
-        except psycopg.errors.CheckViolation:  # a day that this process made was dropped since, by it or another one
+        except (
+            psycopg.errors.CheckViolation
+        ):  # a day that this process made was dropped since, by it or another one
             self._days -= days
             self._ensure_days(days)
             self._store(batch, again, may)
         self._remember(by_type.get(RowRecord, ()))
 
     def _store(self, batch: _Batch, again: bool, may: Callable[[], bool]) -> None:
-        """New rows go straight into their tables; where one of them is not new, the whole batch is merged."""
+        """New rows go straight into their tables; where one of them is not new, the whole batch is
+        merged.
+        """
         if not again:
             try:
                 return self._once(batch, may, merge=False)
@@ -129,52 +155,75 @@ class Ledger(LedgerReader):
             del self._pending[next(iter(self._pending))]
 
     def _ensure_days(self, days: set[date]) -> None:
-        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice.
+        """Makes the days' partitions: one transaction a table, and only where it is missing, so
+        that no reader is locked out twice.
 
-        A day of long ago gets none of its own: history of ten years must not make ten thousand tables.
+        A day of long ago gets none of its own: history of ten years must not make ten thousand
+        tables.
         """
         long_ago = datetime.now(UTC).date() - timedelta(days=OWN_DAYS)
         for day in sorted(days - self._days):
             until = day + timedelta(days=1)
             for table in PARTITIONED:
-                name, bounds = f"{table.name}_{day:%Y%m%d}", f"FOR VALUES FROM ('{day}') TO ('{until}')"
+                name, bounds = (
+                    f"{table.name}_{day:%Y%m%d}",
+                    f"FOR VALUES FROM ('{day}') TO ('{until}')",
+                )
                 if day < long_ago:
                     name, bounds = _rest(table), "DEFAULT"
-                with contextlib.suppress(IntegrityError):  # by another clock it was long ago already: its rows are with the rest
+                with contextlib.suppress(
+                    IntegrityError
+                ):  # by another clock it was long ago already: its rows are with the rest
                     self._ensure(table.name, name, bounds)
             self._days.add(day)
 
     def _ensure(self, table: str, name: str, bounds: str) -> None:
         with self._engine.begin() as connection:
-            if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
+            if (
+                connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar()
+                is None
+            ):
                 connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
-                connection.execute(text(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF {table} {bounds}'))
+                connection.execute(
+                    text(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF {table} {bounds}')
+                )
 
     def ready_for(self, day: date) -> None:
         """Makes a day's partitions before its first row comes."""
         self._ensure_days({day})
 
     def drop_old(self, before: date) -> list[str]:
-        """Drops the partitions of days before `before` in which nothing was written since then either; their names.
+        """Drops the partitions of days before `before` in which nothing was written since then
+        either; their names.
 
-        A day is that of the events' own time: what a core fills in today with times of last year is kept as long as today's.
+        A day is that of the events' own time: what a core fills in today with times of last year is
+        kept as long as today's.
         """
         dropped = []
-        query = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)")
+        query = text(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent "
+            "AS regclass)"
+        )
         for table in PARTITIONED:
             with self._engine.connect() as connection:
                 names = [name for (name,) in connection.execute(query, {"parent": table.name})]
-            old = [name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"]
+            old = [
+                name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"
+            ]
             dropped += [name.strip('"') for name in old if self._drop(table.name, name, before)]
             if _rest(table) in names:
                 with self._engine.begin() as connection:
-                    statement = text(f"DELETE FROM {_rest(table)} WHERE {_WRITTEN[table.name]} < :since")
+                    statement = text(
+                        f"DELETE FROM {_rest(table)} WHERE {_WRITTEN[table.name]} < :since"
+                    )
                     connection.execute(statement, {"since": _midnight_ms(before)})
         self._days = {day for day in self._days if day >= before}
         return dropped
 
     def drop_over(self, bytes_max: int, today: date) -> list[str]:
-        """Drops the oldest days, whole, until all that is left takes no more than so many bytes; never today's. Their partitions."""
+        """Drops the oldest days, whole, until all that is left takes no more than so many bytes;
+        never today's. Their partitions.
+        """
         sizes = self._sizes()
         days = sorted({name.strip('"').rsplit("_", 1)[-1] for name in sizes})
         total, dropped = sum(size for _, size in sizes.values()), list[str]()
@@ -193,10 +242,14 @@ class Ledger(LedgerReader):
     def _sizes(self) -> dict[str, tuple[str, int]]:
         """Partition -> (its table, bytes with indexes)."""
         query = text(
-            "SELECT inhrelid::regclass::text, pg_total_relation_size(inhrelid) FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)"
+            "SELECT inhrelid::regclass::text, pg_total_relation_size(inhrelid) FROM "
+            "pg_inherits WHERE inhparent = CAST(:parent AS regclass)"
         )
         with self._engine.connect() as connection:
-            found = [(table.name, connection.execute(query, {"parent": table.name}).all()) for table in PARTITIONED]
+            found = [
+                (table.name, connection.execute(query, {"parent": table.name}).all())
+                for table in PARTITIONED
+            ]
         return {name: (table, int(size)) for table, rows in found for name, size in rows}
 
     def _drop_now(self, table: str, name: str) -> None:
@@ -206,7 +259,9 @@ class Ledger(LedgerReader):
             connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
 
     def _drop(self, table: str, name: str, before: date) -> bool:
-        """One partition, unless something in it is younger; asked again under the lock, as a writer may have come first."""
+        """One partition, unless something in it is younger; asked again under the lock, as a writer
+        may have come first.
+        """
         since_ms = _midnight_ms(before)
         young = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_WRITTEN[table]} >= :since)")
         with self._engine.begin() as connection:
@@ -224,13 +279,19 @@ _DAY_MS = 86_400_000
 
 
 def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
-    stamps = {r.ts_ms // _DAY_MS for kind in (RowRecord, PageRecord, NoteRecord) for r in by_type.get(kind, ())}
+    stamps = {
+        r.ts_ms // _DAY_MS
+        for kind in (RowRecord, PageRecord, NoteRecord)
+        for r in by_type.get(kind, ())
+    }
     stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
     return {day_of(stamp * _DAY_MS) for stamp in stamps}
 
 
 class NotTheWriterError(TimeoutError):
-    """This writer stood still: another one may write by now, and neither would see what the other has not committed."""
+    """This writer stood still: another one may write by now, and neither would see what the other
+    has not committed.
+    """
 
 
 class _StandsThereError(Exception):
@@ -242,7 +303,9 @@ def _key(row: RowRecord) -> int:
 
 
 class _Batch:
-    """The lines of one transaction, made once. pending: keys of rows that were written and are not final."""
+    """The lines of one transaction, made once. pending: keys of rows that were written and are not
+    final.
+    """
 
     def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
         events: list[EventRecord] = by_type.get(EventRecord, [])
@@ -251,18 +314,36 @@ class _Batch:
         met = own.met(events, rows) if events and rows else {}
         new, known = rows, list[RowRecord]()
         if waiting or pending:
-            known = [row for row in rows if row.decision is None or (key := _key(row)) in pending or key in waiting]
+            known = [
+                row
+                for row in rows
+                if row.decision is None or (key := _key(row)) in pending or key in waiting
+            ]
             held = set(map(id, known))
             new = [row for row in rows if id(row) not in held]
             for row in known:
                 met.pop((row.app, row.event_id), None)
         self._event_records, self._rows = events, rows
-        self._own = own_lines([(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met])
-        each_met = len(met) == len(events) == len(rows)  # as a rule: then nothing is left to look for
-        self._lone = [] if each_met else [row for row in new if (row.app, row.event_id) not in met] if met else new
+        self._own = own_lines(
+            [(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met]
+        )
+        each_met = (
+            len(met) == len(events) == len(rows)
+        )  # as a rule: then nothing is left to look for
+        self._lone = (
+            []
+            if each_met
+            else [row for row in new if (row.app, row.event_id) not in met]
+            if met
+            else new
+        )
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
-        apart = [] if each_met else [event for event in events if (event.app, event.event_id) not in met]
+        apart = (
+            []
+            if each_met
+            else [event for event in events if (event.app, event.event_id) not in met]
+        )
         self._events = "".join(map(event_line, apart))
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
@@ -275,9 +356,17 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._event_records)), _MERGE_EVENTS)
+            _merge(
+                cursor,
+                events.name,
+                EVENT_COLUMNS,
+                "".join(map(event_line, self._event_records)),
+                _MERGE_EVENTS,
+            )
             own.take_out(cursor, [*self._event_records, *self._rows])
-            _merge(cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS)
+            _merge(
+                cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS
+            )
         else:
             self._add(cursor)
         if self._pages:
@@ -296,21 +385,36 @@ class _Batch:
 
 def _page(page: PageRecord) -> tuple[Any, ...]:
     digest = hashlib.blake2b(page.decision.encode() + b"\0" + page.users, digest_size=16).digest()
-    shown = (page.decision, page.message_class, page.presence_ms, page.decided_ms, page.note.replace("\0", "\\0"))
+    shown = (
+        page.decision,
+        page.message_class,
+        page.presence_ms,
+        page.decided_ms,
+        page.note.replace("\0", "\\0"),
+    )
     return (day_of(page.ts_ms), page.app, page.event_id, digest, *shown, page.count, page.users)
 
 
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, lines: str) -> None:
     if lines:
-        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (NULL E'\\x{ord(NULL):02x}')") as copy:
+        with cursor.copy(
+            f"COPY {table} ({columns}) FROM STDIN WITH (NULL E'\\x{ord(NULL):02x}')"
+        ) as copy:
             copy.write(lines)
 
 
-def _merge(cursor: psycopg.Cursor[Any], table: str, columns: str, lines: str, statement: str) -> None:
-    """By way of a temporary table. Its name has the version of the columns: behind a pooler it outlives the process that made it."""
+def _merge(
+    cursor: psycopg.Cursor[Any], table: str, columns: str, lines: str, statement: str
+) -> None:
+    """By way of a temporary table. Its name has the version of the columns: behind a pooler it
+    outlives the process that made it.
+    """
     if lines:
         name = f"incoming_{'rows' if table == ledger.name else table}_3"
-        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+        cursor.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING DEFAULTS) ON "
+            "COMMIT DELETE ROWS"
+        )
         _copy(cursor, name, columns, lines)
         cursor.execute(statement)
 
@@ -327,7 +431,8 @@ def _midnight_ms(day: date) -> int:
 def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> None:
     for r in records:
         cursor.execute(
-            f"INSERT INTO {dead_letters.name} (id, entry_id, stage, reason, app, at_ms, raw, fields)"
+            f"INSERT INTO {dead_letters.name} (id, entry_id, stage, reason, app, at_ms, raw, "
+            "fields)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (r.id, r.entry_id, r.stage, r.reason, r.app, r.at_ms, r.raw, json.dumps(r.fields)),
         )

@@ -15,18 +15,25 @@ from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.model import Decision, Kind, Vendor
 
-#: What stands for NULL. A text that is just this is escaped, as everything is that COPY reads in a way of its own.
+#: What stands for NULL. A text that is just this is escaped, as everything is that COPY reads in a
+#: way of its own.
 NULL: Final = "\x01"
 #: Columns in the order of the lines below.
 ROW_COLUMNS: Final = (
-    "day, decision, rank, downgraded, class, class_sent, push_id, presence_ms, routed_ms, decided_ms, tag,"
+    "day, decision, rank, downgraded, class, class_sent, push_id, presence_ms, routed_ms, "
+    "decided_ms, tag,"
     ' app, event_id, "user", device, vendor, business_id, attempts, note'
 )
-EVENT_COLUMNS: Final = "day, type, ts_ms, received_ms, decision, app, event_id, message_id, conversation, note, screen, collapse"
+EVENT_COLUMNS: Final = (
+    "day, type, ts_ms, received_ms, decision, app, event_id, message_id, conversation, note, "
+    "screen, collapse"
+)
 #: An event with its only row (common/storage/ledger_own.py).
 OWN_COLUMNS: Final = (
-    "day, type, ts_ms, received_ms, row_decision, row_rank, row_downgraded, row_class, row_class_sent, row_push_id, row_presence_ms,"
-    " row_routed_ms, row_decided_ms, app, event_id, message_id, conversation, note, screen, collapse, row_user, row_device, row_vendor,"
+    "day, type, ts_ms, received_ms, row_decision, row_rank, row_downgraded, row_class, "
+    "row_class_sent, row_push_id, row_presence_ms,"
+    " row_routed_ms, row_decided_ms, app, event_id, message_id, conversation, note, screen, "
+    "collapse, row_user, row_device, row_vendor,"
     " row_business_id, row_attempts, row_note"
 )
 NOTE_COLUMNS: Final = 'day, kind, stage, at_ms, app, event_id, "user", device, note'
@@ -45,7 +52,14 @@ _DAY_MS: Final = 86_400_000
 _RANKS: Final = {str(decision): str(rank) for decision, rank in RANK.items()}
 _SPECIAL: Final = re.compile("[\\\\\n\r\t\0\x01]")
 #: PostgreSQL's text takes no NUL: it is kept as the two characters \0.
-_ESCAPED: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\\\0", "\x01": "\\x01"}
+_ESCAPED: Final = {
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\0": "\\\\0",
+    "\x01": "\\x01",
+}
 _json = msgspec.json.Encoder().encode
 
 
@@ -61,8 +75,12 @@ def day_name(ts_ms: int) -> str:
 
 @lru_cache(maxsize=1024)
 def tag_of(app: str, event_id: str, kind: str) -> str:
-    """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
-    return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    """What the receipts of a request with several pushes echo: as the vendor files make it
+    (workers/vendors/base.py: receipt_tag).
+    """
+    return hashlib.blake2b(
+        "\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16
+    ).hexdigest()
 
 
 @lru_cache(maxsize=1024)
@@ -84,13 +102,17 @@ def row_line(r: RowRecord) -> str:
     """KeyError: a decision that nobody knows."""
     tried = _tried(r.attempts) if r.attempts else ""
     rank = _RANKS[r.decision] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
-    tag = tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE) if r.push_id and r.vendor not in WITHOUT_RECEIPTS else ""
+    tag = (
+        tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE)
+        if r.push_id and r.vendor not in WITHOUT_RECEIPTS
+        else ""
+    )
     app, event_id, user, device, vendor, account, tried, note = _plain(
         r.app, r.event_id, r.user, r.device, r.vendor, r.business_id, tried, r.note
     )
     return (
-        f"{_day(r.ts_ms // _DAY_MS)}\t{r.decision or NULL}\t{rank}\t{'t' if r.downgraded else 'f'}\t{r.message_class}"
-        f"\t{r.class_sent or NULL}\t{r.push_id or NULL}\t{r.presence_ms}\t{r.routed_ms}\t{r.decided_ms}\t{tag}"
+        f"{_day(r.ts_ms // _DAY_MS)}\t{r.decision or NULL}\t{rank}\t{'t' if r.downgraded else 'f'}\t{r.message_class}"  # noqa: E501
+        f"\t{r.class_sent or NULL}\t{r.push_id or NULL}\t{r.presence_ms}\t{r.routed_ms}\t{r.decided_ms}\t{tag}"  # noqa: E501
         f"\t{app}\t{event_id}\t{user}\t{device}\t{vendor}\t{account}\t{tried}\t{note}\n"
     )
 
@@ -101,19 +123,23 @@ def event_line(r: EventRecord) -> str:
         r.app, r.event_id, r.message_id, r.conversation, r.note, r.screen, collapse
     )
     return (
-        f"{_day((r.filed_ms or r.ts_ms) // _DAY_MS)}\t{r.type}\t{r.ts_ms}\t{r.received_ms}\t{r.decision or NULL}"
+        f"{_day((r.filed_ms or r.ts_ms) // _DAY_MS)}\t{r.type}\t{r.ts_ms}\t{r.received_ms}\t{r.decision or NULL}"  # noqa: E501
         f"\t{app}\t{event_id}\t{message_id}\t{conversation}\t{note}\t{screen}\t{collapse}\n"
     )
 
 
 def own_lines(pairs: Sequence[tuple[EventRecord, RowRecord]]) -> str:
-    """`own_line` of each. What would have to be escaped is looked for once in all: as a rule there is nothing."""
+    """`own_line` of each. What would have to be escaped is looked for once in all: as a rule there
+    is nothing.
+    """
     whole = "".join([_own_raw(event, row) for event, row in pairs])
     tabs = OWN_COLUMNS.count(",") * len(pairs)
     is_plain = "\\" not in whole and "\r" not in whole and "\0" not in whole
     if is_plain and whole.count("\t") == tabs and whole.count("\n") == len(pairs):
         nulls = whole.count(NULL)
-        if not nulls or nulls == sum([(not row.class_sent) + (not row.push_id) for _, row in pairs]):
+        if not nulls or nulls == sum(
+            [(not row.class_sent) + (not row.push_id) for _, row in pairs]
+        ):
             return whole
     return "".join([own_line(event, row) for event, row in pairs])
 
@@ -122,8 +148,8 @@ def _own_raw(event: EventRecord, row: RowRecord) -> str:
     tried = _tried(row.attempts) if row.attempts else ""
     collapse = _collapse(event.screen) if event.screen else ""
     return (
-        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"
-        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"
+        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"  # noqa: E501
+        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"  # noqa: E501
         f"\t{row.presence_ms}\t{row.routed_ms}\t{row.decided_ms}"
         f"\t{row.app}\t{row.event_id}\t{event.message_id}\t{event.conversation}\t{event.note}\t{event.screen}\t{collapse}\t{row.user}"
         f"\t{row.device}\t{row.vendor}\t{row.business_id}\t{tried}\t{row.note}\n"
@@ -131,7 +157,9 @@ def _own_raw(event: EventRecord, row: RowRecord) -> str:
 
 
 def own_line(event: EventRecord, row: RowRecord) -> str:
-    """An event that is not decided itself, with its only row, which is final and of a lane without receipts."""
+    """An event that is not decided itself, with its only row, which is final and of a lane without
+    receipts.
+    """
     tried = _tried(row.attempts) if row.attempts else ""
     collapse = _collapse(event.screen) if event.screen else ""
     free = (
@@ -139,19 +167,34 @@ def own_line(event: EventRecord, row: RowRecord) -> str:
         f"\t{row.device}\t{row.vendor}\t{row.business_id}\t{tried}\t{row.note}"
     )
     if "\\" in free or not free.replace("\t", "").isprintable():
-        named = (row.app, row.event_id, event.message_id, event.conversation, event.note, event.screen, collapse)
-        free = "\t".join(map(_escaped, (*named, row.user, row.device, row.vendor, row.business_id, tried, row.note)))
+        named = (
+            row.app,
+            row.event_id,
+            event.message_id,
+            event.conversation,
+            event.note,
+            event.screen,
+            collapse,
+        )
+        free = "\t".join(
+            map(
+                _escaped,
+                (*named, row.user, row.device, row.vendor, row.business_id, tried, row.note),
+            )
+        )
     return (
-        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"
-        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"
+        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"  # noqa: E501
+        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"  # noqa: E501
         f"\t{row.presence_ms}\t{row.routed_ms}\t{row.decided_ms}\t{free}\n"
     )
 
 
 def _tried(attempts: Sequence[Attempt]) -> str:
-    return _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in attempts]).decode()
+    return _json(
+        [(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in attempts]
+    ).decode()
 
 
 def note_line(r: NoteRecord) -> str:
     app, event_id, user, device, note = _plain(r.app, r.event_id, r.user, r.device, r.note)
-    return f"{_day(r.ts_ms // _DAY_MS)}\t{r.kind}\t{r.stage}\t{r.at_ms}\t{app}\t{event_id}\t{user}\t{device}\t{note}\n"
+    return f"{_day(r.ts_ms // _DAY_MS)}\t{r.kind}\t{r.stage}\t{r.at_ms}\t{app}\t{event_id}\t{user}\t{device}\t{note}\n"  # noqa: E501

@@ -1,7 +1,8 @@
 """An event's only row, kept in the event's own: a chat of two costs PostgreSQL one row and not two.
 
-A row stands in its event when both are written at once, and the row is final. Whatever comes later for the same recipient takes
-the row out again into `ledger` first. Everybody reads both by the view `ledger_all`.
+A row stands in its event when both are written at once, and the row is final. Whatever comes later
+for the same recipient takes the row out again into `ledger` first. Everybody reads both by the view
+`ledger_all`.
 """
 
 from __future__ import annotations
@@ -15,28 +16,34 @@ from common.ledger_records import EventRecord, RowRecord
 from common.storage.ledger_copy import WITHOUT_RECEIPTS, day_name
 from common.storage.tables import events, ledger
 
-#: A row that was decided so long after its event's own time stands in `ledger`: each table's old days are dropped by what was
-#: written in them, and an event tells only when it came.
+#: A row that was decided so long after its event's own time stands in `ledger`: each table's old
+#: days are dropped by what was written in them, and an event tells only when it came.
 APART_MS: Final = 3_600_000
 
 _SHARED: Final = ("day", "app", "event_id")
-_KEPT: Final = tuple(name.removeprefix("row_") for name in events.columns.keys() if name.startswith("row_"))  # noqa: SIM118
+_KEPT: Final = tuple(
+    one.name.removeprefix("row_") for one in events.columns if one.name.startswith("row_")
+)
 _NAMES: Final = ", ".join((*_SHARED, *(f'"{name}"' for name in _KEPT)))
 _OWN: Final = ", ".join((*(f"e.{name}" for name in _SHARED), *(f"e.row_{name}" for name in _KEPT)))
 _EMPTY: Final = ", ".join(f"row_{name} = NULL" for name in _KEPT)
 _ASKED: Final = "unnest(%s::date[], %s::text[], %s::text[]) AS asked (day, app, event_id)"
-_FOUND: Final = f"SELECT EXISTS (SELECT FROM {_ASKED} JOIN events AS e USING (day, app, event_id) WHERE e.row_user IS NOT NULL)"
+_FOUND: Final = (
+    f"SELECT EXISTS (SELECT FROM {_ASKED} JOIN events AS e USING (day, app, event_id) WHERE "
+    "e.row_user IS NOT NULL)"
+)
 _TAKE_OUT: Final = f"""
 WITH asked AS (SELECT DISTINCT day, app, event_id FROM {_ASKED}),
  moved AS (INSERT INTO ledger ({_NAMES}) SELECT {_OWN} FROM events AS e JOIN asked USING (day, app, event_id)
   WHERE e.row_user IS NOT NULL ON CONFLICT DO NOTHING)
 UPDATE events AS e SET {_EMPTY} FROM asked
- WHERE (e.day, e.app, e.event_id) = (asked.day, asked.app, asked.event_id) AND e.row_user IS NOT NULL"""
+ WHERE (e.day, e.app, e.event_id) = (asked.day, asked.app, asked.event_id) AND e.row_user IS NOT NULL"""  # noqa: E501
 
 #: Takes the rows of one person out for good.
 FORGET: Final = f"UPDATE events SET {_EMPTY} WHERE app = :app AND row_user = :user"
 
-#: The view's statement. The condition stands outside: so the planner looks for an event's rows by the indexes of both tables.
+#: The view's statement. The condition stands outside: so the planner looks for an event's rows by
+#: the indexes of both tables.
 VIEW: Final = (
     "CREATE OR REPLACE VIEW ledger_all AS SELECT * FROM (SELECT "
     + ", ".join(f'"{name}"' for name in ledger.columns.keys())  # noqa: SIM118
@@ -49,8 +56,12 @@ VIEW: Final = (
 )
 
 
-def met(events: Sequence[EventRecord], rows: Sequence[RowRecord]) -> dict[tuple[str, str], RowRecord]:
-    """(app, event id) -> the row that may stand in its event: the only one among these, final, of a lane without receipts."""
+def met(
+    events: Sequence[EventRecord], rows: Sequence[RowRecord]
+) -> dict[tuple[str, str], RowRecord]:
+    """(app, event id) -> the row that may stand in its event: the only one among these, final, of a
+    lane without receipts.
+    """
     single: dict[tuple[str, str], RowRecord | None] = {}
     for row in rows:
         key = (row.app, row.event_id)
@@ -59,9 +70,18 @@ def met(events: Sequence[EventRecord], rows: Sequence[RowRecord]) -> dict[tuple[
     for event in events:
         key = (event.app, event.event_id)
         only = single.get(key)
-        if only is None or only.decision is None or event.decision is not None or only.vendor not in WITHOUT_RECEIPTS:
+        if (
+            only is None
+            or only.decision is None
+            or event.decision is not None
+            or only.vendor not in WITHOUT_RECEIPTS
+        ):
             continue
-        if only.ts_ms == event.ts_ms and not event.filed_ms and only.decided_ms - event.ts_ms < APART_MS:
+        if (
+            only.ts_ms == event.ts_ms
+            and not event.filed_ms
+            and only.decided_ms - event.ts_ms < APART_MS
+        ):
             found[key] = only
     return found
 
@@ -74,15 +94,23 @@ def stand_in_events(cursor: psycopg.Cursor[Any], rows: Iterable[RowRecord]) -> b
 
 
 def take_out(cursor: psycopg.Cursor[Any], records: Iterable[RowRecord | EventRecord]) -> None:
-    """The rows that the events of these records hold go to `ledger`, where they are merged as all others are."""
+    """The rows that the events of these records hold go to `ledger`, where they are merged as all
+    others are.
+    """
     asked = _keys(records)
     if asked[0]:
         cursor.execute(_TAKE_OUT, asked)
 
 
 def _keys(records: Iterable[RowRecord | EventRecord]) -> tuple[list[str], list[str], list[str]]:
-    found = dict.fromkeys((day_name(_filed_ms(one)), one.app, one.event_id.replace("\0", "\\0")) for one in records)
-    return [day for day, *_ in found], [app for _, app, _ in found], [event_id for *_, event_id in found]
+    found = dict.fromkeys(
+        (day_name(_filed_ms(one)), one.app, one.event_id.replace("\0", "\\0")) for one in records
+    )
+    return (
+        [day for day, *_ in found],
+        [app for _, app, _ in found],
+        [event_id for *_, event_id in found],
+    )
 
 
 def _filed_ms(one: RowRecord | EventRecord) -> int:

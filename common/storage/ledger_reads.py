@@ -1,6 +1,8 @@
-"""What the ledger tells: `why`, receipts, recalls, lost quotas, the console's counts. How rows are stored is known here only.
+"""What the ledger tells: `why`, receipts, recalls, lost quotas, the console's counts. How rows are
+stored is known here only.
 
-A row may stand for itself (`ledger`), in its event (`ledger_all` has both) or be one of a page of people (`pages`, unpacked here).
+A row may stand for itself (`ledger`), in its event (`ledger_all` has both) or be one of a page of
+people (`pages`, unpacked here).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ Place = tuple[str, str, str]
 
 #: Rows of pushes that are, or may be, on somebody's screen.
 _SEEN = or_(
-    ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)), ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%")
+    ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)),
+    ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%"),
 )
 
 
@@ -65,31 +68,61 @@ class LedgerReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:
-        """The event that `why` tells of: the last stored or invited one of this message or call id, or the named one of them."""
-        statement = select(events).where(events.c.message_id == message_id).order_by(events.c.received_ms.desc())
+    def find(
+        self, message_id: str, app: str | None, event_id: str | None
+    ) -> Mapping[str, Any] | None:
+        """The event that `why` tells of: the last stored or invited one of this message or call id,
+        or the named one of them.
+        """
+        statement = (
+            select(events)
+            .where(events.c.message_id == message_id)
+            .order_by(events.c.received_ms.desc())
+        )
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(events.c.type.in_(("message.stored", "call.invited", "push.direct")))
+            statement = statement.where(
+                events.c.type.in_(("message.stored", "call.invited", "push.direct"))
+            )
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:
             row = connection.execute(statement.limit(1)).mappings().first()
             return dict(row) if row is not None else None
 
-    def rows(self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX) -> list[dict[str, Any]]:
-        """The event's rows by user and device, at most `most`; those that were written as pages among them."""
-        own = (ledger.c.day == event["day"], ledger.c.app == event["app"], ledger.c.event_id == event["event_id"])
+    def rows(
+        self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX
+    ) -> list[dict[str, Any]]:
+        """The event's rows by user and device, at most `most`; those that were written as pages
+        among them.
+        """
+        own = (
+            ledger.c.day == event["day"],
+            ledger.c.app == event["app"],
+            ledger.c.event_id == event["event_id"],
+        )
         statement = select(ledger).where(*own)
         if user is not None:
             statement = statement.where(ledger.c.user == user)
-        paged = select(pages).where(pages.c.day == event["day"], pages.c.app == event["app"], pages.c.event_id == event["event_id"])
+        paged = select(pages).where(
+            pages.c.day == event["day"],
+            pages.c.app == event["app"],
+            pages.c.event_id == event["event_id"],
+        )
         with self._engine.connect() as connection:
-            found = [dict(row) for row in connection.execute(statement.order_by(ledger.c.user, ledger.c.device).limit(most)).mappings()]
+            found = [
+                dict(row)
+                for row in connection.execute(
+                    statement.order_by(ledger.c.user, ledger.c.device).limit(most)
+                ).mappings()
+            ]
             if len(found) == most:
                 return found
-            of_pages = [dict(page) for page in connection.execute(paged.order_by(pages.c.decided_ms)).mappings()]
+            of_pages = [
+                dict(page)
+                for page in connection.execute(paged.order_by(pages.c.decided_ms)).mappings()
+            ]
         more = paged_rows(of_pages, {row["user"] for row in found if not row["device"]}, user)
         found += islice(more, most - len(found))
         return sorted(found, key=lambda row: (row["user"], row["device"])) if of_pages else found
@@ -97,8 +130,12 @@ class LedgerReader:
     def counts(self) -> tuple[int, int]:
         """(decided, waiting) rows of all days. Who is on two pages of one event counts twice."""
         with self._engine.connect() as connection:
-            decided, waiting = connection.execute(select(func.count(ledger.c.decision), func.count() - func.count(ledger.c.decision))).one()
-            paged = connection.execute(select(func.coalesce(func.sum(pages.c.count), 0))).scalar_one()
+            decided, waiting = connection.execute(
+                select(func.count(ledger.c.decision), func.count() - func.count(ledger.c.decision))
+            ).one()
+            paged = connection.execute(
+                select(func.coalesce(func.sum(pages.c.count), 0))
+            ).scalar_one()
         return int(decided) + int(paged), int(waiting)
 
     def all_rows(self, since: date = date.min) -> Iterator[dict[str, Any]]:
@@ -118,23 +155,43 @@ class LedgerReader:
                     yield paged
 
     def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
-        statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])
+        statement = select(notes).where(
+            notes.c.day == event["day"],
+            notes.c.app == event["app"],
+            notes.c.event_id == event["event_id"],
+        )
         if user is not None:
             statement = statement.where(notes.c.user.in_(("", user)))  # "": of the whole event
         with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
+            return [
+                dict(row)
+                for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()
+            ]
 
     def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Rows by push id, of lanes that send receipts; what is not written yet, or older than the ledger keeps, is absent."""
-        statement = select(written).where(written.c.push_id.in_(list(push_ids)), text(RECEIPT_LANES))
+        """Rows by push id, of lanes that send receipts; what is not written yet, or older than the
+        ledger keeps, is absent.
+        """
+        statement = select(written).where(
+            written.c.push_id.in_(list(push_ids)), text(RECEIPT_LANES)
+        )
         with self._engine.connect() as connection:
             return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
 
-    def find_tagged(self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]) -> dict[int, dict[str, Any]]:
-        """Rows of pushes that shared a request, by the number of the (tag, device token) in `asked`."""
+    def find_tagged(
+        self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]
+    ) -> dict[int, dict[str, Any]]:
+        """Rows of pushes that shared a request, by the number of the (tag, device token) in
+        `asked`.
+        """
         if not asked:
             return {}
-        values = {"tags": [tag for tag, _ in asked], "tokens": [token for _, token in asked], "app": app, "vendor": vendor}
+        values = {
+            "tags": [tag for tag, _ in asked],
+            "tokens": [token for _, token in asked],
+            "app": app,
+            "vendor": vendor,
+        }
         found: dict[int, dict[str, Any]] = {}
         with self._engine.connect() as connection:
             for statement in (_TAGGED, _TAGGED_BY_EVENT):
@@ -144,64 +201,134 @@ class LedgerReader:
                     break
         return found
 
-    def spent(self, app: str, vendor: str, business_id: str, since_ms: int) -> list[tuple[str, str, int]]:
-        """(class, class sent, pushes) that one account sent since then, so far as they are written: what a lost quota is rebuilt from."""
+    def spent(
+        self, app: str, vendor: str, business_id: str, since_ms: int
+    ) -> list[tuple[str, str, int]]:
+        """(class, class sent, pushes) that one account sent since then, so far as they are written:
+        what a lost quota is rebuilt from.
+        """
         statement = (
             select(ledger.c["class"], ledger.c.class_sent, func.count())
             .where(*_sent_since(app, vendor, business_id, since_ms))
             .group_by(ledger.c["class"], ledger.c.class_sent)
         )
         with self._engine.connect() as connection:
-            return [(wanted, sent or wanted, int(pushes)) for wanted, sent, pushes in connection.execute(statement)]
+            return [
+                (wanted, sent or wanted, int(pushes))
+                for wanted, sent, pushes in connection.execute(statement)
+            ]
 
-    def spent_by_token(self, app: str, vendor: str, business_id: str, since_ms: int) -> Iterator[tuple[str, str, int]]:
-        """(device token, class sent, pushes) since then, for the caps; a device that has since got another token counts by the new one."""
+    def spent_by_token(
+        self, app: str, vendor: str, business_id: str, since_ms: int
+    ) -> Iterator[tuple[str, str, int]]:
+        """(device token, class sent, pushes) since then, for the caps; a device that has since got
+        another token counts by the new one.
+        """
         statement = (
-            select(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count())
-            .join(devices, (devices.c.app == ledger.c.app) & (devices.c.user == ledger.c.user) & (devices.c.device_id == ledger.c.device))
+            select(
+                devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count()
+            )
+            .join(
+                devices,
+                (devices.c.app == ledger.c.app)
+                & (devices.c.user == ledger.c.user)
+                & (devices.c.device_id == ledger.c.device),
+            )
             .where(*_sent_since(app, vendor, business_id, since_ms))
             .group_by(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]))
         )
         with self._engine.connect() as connection:
-            for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
+            for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(
+                statement
+            ):
                 yield token, sent, int(pushes)
 
     def seen_among(self, messages: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those (app, message or call id) of which some push is, or may be, on somebody's screen. One query."""
+        """Those (app, message or call id) of which some push is, or may be, on somebody's screen.
+        One query.
+        """
         if not messages:
             return set()
-        own = (ledger.c.day == events.c.day) & (ledger.c.app == events.c.app) & (ledger.c.event_id == events.c.event_id)
-        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()  # the limit: an index look-up for each, never a join of all
+        own = (
+            (ledger.c.day == events.c.day)
+            & (ledger.c.app == events.c.app)
+            & (ledger.c.event_id == events.c.event_id)
+        )
+        pushed = (
+            select(literal(1)).where(own, _SEEN).limit(1).lateral()
+        )  # the limit: an index look-up for each, never a join of all
         statement = select(events.c.app, events.c.message_id).join(pushed, true())
-        statement = statement.where(events.c.message_id.in_([message_id for _, message_id in messages]))
+        statement = statement.where(
+            events.c.message_id.in_([message_id for _, message_id in messages])
+        )
         with self._engine.connect() as connection:
-            return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
+            return {(app, message_id) for app, message_id in connection.execute(statement)} & set(
+                messages
+            )
 
     def accepted_of(
-        self, app: str, message_id: str, since_ms: int = 0, after: Place | None = None, most: int = SEEN_PAGE
+        self,
+        app: str,
+        message_id: str,
+        since_ms: int = 0,
+        after: Place | None = None,
+        most: int = SEEN_PAGE,
     ) -> list[dict[str, Any]]:
-        """Pushes that a vendor took, or may have taken, since then, of every event of this message: what a withdrawal has to know.
+        """Pushes that a vendor took, or may have taken, since then, of every event of this message:
+        what a withdrawal has to know.
 
         A page of them, in the order of (event id, user, device), that begins behind `after`.
         """
         place = (ledger.c.event_id, ledger.c.user, ledger.c.device)
-        about = (events.c.ts_ms, events.c.conversation, events.c.type, events.c.collapse, events.c.screen)
-        own = (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id)
+        about = (
+            events.c.ts_ms,
+            events.c.conversation,
+            events.c.type,
+            events.c.collapse,
+            events.c.screen,
+        )
+        own = (
+            (events.c.day == ledger.c.day)
+            & (events.c.app == ledger.c.app)
+            & (events.c.event_id == ledger.c.event_id)
+        )
         statement = select(*place, ledger.c["class"], *about).join(events, own)
-        statement = statement.where(events.c.message_id == message_id, events.c.app == app, ledger.c.decided_ms >= since_ms, _SEEN)
+        statement = statement.where(
+            events.c.message_id == message_id,
+            events.c.app == app,
+            ledger.c.decided_ms >= since_ms,
+            _SEEN,
+        )
         if after is not None:
             statement = statement.where(tuple_(*place) > tuple_(*map(literal, after)))
         with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(statement.order_by(*place).limit(most)).mappings()]
+            return [
+                dict(row)
+                for row in connection.execute(statement.order_by(*place).limit(most)).mappings()
+            ]
 
-    def covered(self, app: str, conversation: str, ts_ms: int, collapse: str, people: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those (user, device) whose screen shows a later message of this conversation under the same collapse key.
+    def covered(
+        self,
+        app: str,
+        conversation: str,
+        ts_ms: int,
+        collapse: str,
+        people: Collection[tuple[str, str]],
+    ) -> set[tuple[str, str]]:
+        """Those (user, device) whose screen shows a later message of this conversation under the
+        same collapse key.
 
-        The latest messages are asked first, few at a time: as a rule the last one covers nearly everybody. What is read grows with
-        the people asked about, not with the rows of the conversation.
+        The latest messages are asked first, few at a time: as a rule the last one covers nearly
+        everybody. What is read grows with the people asked about, not with the rows of the
+        conversation.
         """
         left, found, size = set(people), set[tuple[str, str]](), 1
-        values: dict[str, Any] = {"app": app, "conversation": conversation, "collapse": collapse, "after": ts_ms}
+        values: dict[str, Any] = {
+            "app": app,
+            "conversation": conversation,
+            "collapse": collapse,
+            "after": ts_ms,
+        }
         before: tuple[int, str] = (1 << 62, "")
         with self._engine.connect() as connection:
             while left:
@@ -209,8 +336,15 @@ class LedgerReader:
                 later = connection.execute(_LATER, asked).all()
                 if not later:
                     break
-                names = {"days": [row.day for row in later], "ids": [row.event_id for row in later], "users": sorted({u for u, _ in left})}
-                shown = {(user, device) for user, device in connection.execute(_SHOWN, {"app": app, **names})} & left
+                names = {
+                    "days": [row.day for row in later],
+                    "ids": [row.event_id for row in later],
+                    "users": sorted({u for u, _ in left}),
+                }
+                shown = {
+                    (user, device)
+                    for user, device in connection.execute(_SHOWN, {"app": app, **names})
+                } & left
                 found |= shown
                 left -= shown
                 before, size = (later[-1].ts_ms, later[-1].event_id), min(size * 4, LATER_MAX)
@@ -218,7 +352,8 @@ class LedgerReader:
 
     def last_hour(self, now_ms: int) -> LastHour:
         """sqlalchemy.exc.OperationalError when the count would take longer than COUNT_MS_MAX."""
-        # a push lives a week at most, but what is more than a day behind its event is too rare to read old days for
+        # a push lives a week at most, but what is more than a day behind its event is too rare to
+        # read old days for
         day = datetime.fromtimestamp(now_ms / 1000, UTC).date() - timedelta(days=1)
         values = {"day": day, "hour": now_ms - HOUR_MS, "minute": now_ms - MINUTE_MS}
         with self._engine.begin() as connection:
@@ -230,15 +365,29 @@ class LedgerReader:
         return LastHour(int(counted.hour), int(counted.minute), decisions)
 
 
-def paged_rows(of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None) -> Iterator[dict[str, Any]]:
-    """A page's people as rows. known: who has a row, or was on an earlier page: a group that was read anew has other pages."""
+def paged_rows(
+    of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None
+) -> Iterator[dict[str, Any]]:
+    """A page's people as rows. known: who has a row, or was on an earlier page: a group that was
+    read anew has other pages.
+    """
     for page in of_pages:
         for name in unpack_users(page["users"]):
             if name in known or user not in (None, name):
                 continue
             known.add(name)
             shared = {
-                column: page[column] for column in ("day", "app", "event_id", "decision", "class", "presence_ms", "decided_ms", "note")
+                column: page[column]
+                for column in (
+                    "day",
+                    "app",
+                    "event_id",
+                    "decision",
+                    "class",
+                    "presence_ms",
+                    "decided_ms",
+                    "note",
+                )
             }
             yield {**_NOTHING, **shared, "user": name}
 
@@ -261,7 +410,8 @@ _NOTHING = {
 
 _TAGGED = text(
     "SELECT asked.number, l.*"
-    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS asked(tag, token, number)"
+    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
+    "asked(tag, token, number)"
     " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
     " JOIN ledger l ON l.tag = asked.tag AND l.tag <> '' AND l.app = :app"
     ' AND l."user" = d."user" AND l.device = d.device_id'
@@ -270,7 +420,8 @@ _TAGGED = text(
 #: Rows that version 0001 wrote: the tag stands in their event.
 _TAGGED_BY_EVENT = text(
     "SELECT asked.number, l.*"
-    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS asked(tag, token, number)"
+    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
+    "asked(tag, token, number)"
     " JOIN events e ON e.tag = asked.tag AND e.tag <> '' AND e.app = :app"
     " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
     " JOIN ledger l ON l.day = e.day AND l.app = e.app AND l.event_id = e.event_id"
@@ -278,28 +429,39 @@ _TAGGED_BY_EVENT = text(
     " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
 )
 _LATER = text(
-    "SELECT day, event_id, ts_ms FROM events WHERE app = :app AND conversation = :conversation AND collapse = :collapse AND collapse <> ''"
-    " AND ts_ms > :after AND (ts_ms, event_id) < (:ts, :id) ORDER BY ts_ms DESC, event_id DESC LIMIT :most"
+    "SELECT day, event_id, ts_ms FROM events WHERE app = :app AND conversation = "
+    ":conversation AND collapse = :collapse AND collapse <> ''"
+    " AND ts_ms > :after AND (ts_ms, event_id) < (:ts, :id) ORDER BY ts_ms DESC, event_id "
+    "DESC LIMIT :most"
 )
 _SHOWN = text(
-    'SELECT l."user", l.device FROM unnest(CAST(:days AS date[]), CAST(:ids AS text[])) AS e (day, event_id)'
-    ' JOIN ledger_all l ON l.day = e.day AND l.app = :app AND l.event_id = e.event_id AND l."user" = ANY(CAST(:users AS text[]))'
-    " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE 'waits: uncertain%')"
+    'SELECT l."user", l.device FROM unnest(CAST(:days AS date[]), CAST(:ids AS text[])) AS e '
+    "(day, event_id)"
+    " JOIN ledger_all l ON l.day = e.day AND l.app = :app AND l.event_id = e.event_id AND "
+    'l."user" = ANY(CAST(:users AS text[]))'
+    " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
+    "'waits: uncertain%')"
 )
 _EVENTS_OF_HOUR = text(
-    "SELECT count(*) AS hour, count(*) FILTER (WHERE received_ms > :minute) AS minute FROM events WHERE day >= :day AND received_ms > :hour"
+    "SELECT count(*) AS hour, count(*) FILTER (WHERE received_ms > :minute) AS minute FROM "
+    "events WHERE day >= :day AND received_ms > :hour"
 )
 _DECISIONS_OF_HOUR = text(
     "SELECT vendor, decision, sum(count) AS count FROM ("
     "SELECT vendor, decision, count(*) AS count FROM ledger_all"
     " WHERE day >= :day AND decided_ms > :hour AND decision IS NOT NULL GROUP BY vendor, decision"
-    " UNION ALL SELECT '', decision, sum(count) FROM pages WHERE day >= :day AND decided_ms > :hour GROUP BY decision"
+    " UNION ALL SELECT '', decision, sum(count) FROM pages WHERE day >= :day AND decided_ms "
+    "> :hour GROUP BY decision"
     ") AS found GROUP BY vendor, decision"
 )
 
 
-def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Sequence[ColumnElement[bool]]:
-    """Rows of pushes that the vendor took, or may have taken, since then. A push may be a week older than its sending."""
+def _sent_since(
+    app: str, vendor: str, business_id: str, since_ms: int
+) -> Sequence[ColumnElement[bool]]:
+    """Rows of pushes that the vendor took, or may have taken, since then. A push may be a week
+    older than its sending.
+    """
     return (
         ledger.c.day >= day_of(since_ms - SENT_LATE_MAX_MS),
         ledger.c.app == app,

@@ -1,4 +1,6 @@
-"""Who lives and what it does (Redis, 15 s), and where it shows its metrics (Redis, 10 minutes, or until it ends by itself)."""
+"""Who lives and what it does (Redis, 15 s), and where it shows its metrics (Redis, 10 minutes, or
+until it ends by itself).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from common.model import Vendor
 from common.storage.keys import Keys
 
 ALIVE_S: Final = 15
-#: A target outlives its process: a scraper that is no longer told of it could not say that it is down.
+#: A target outlives its process: a scraper that is no longer told of it could not say that it is
+#: down.
 TARGET_S: Final = 600
 #: Names of ended processes that are kept before they are looked through.
 NAMES_MAX: Final = 64
@@ -19,12 +22,15 @@ DELIVERY: Final = "delivery"
 #: Without these nothing is pushed.
 STAGES: Final = ("intake", "presence", "routing", "upkeep")
 UPKEEP: Final = "upkeep"
-#: Roles of the maintenance process (workers/maintenance): together in one process, or spread over several.
+#: Roles of the maintenance process (workers/maintenance): together in one process, or spread over
+#: several.
 ROLES: Final = ("timer", "ledger", "recalls", "reporter")
 
 
 def role_of(stage: str, vendors: Sequence[Vendor] = (), roles: Sequence[str] = ()) -> str:
-    """What a process does, in one word: `intake`, `delivery:apns,fcm`, `upkeep`, `upkeep:timer,ledger`."""
+    """What a process does, in one word: `intake`, `delivery:apns,fcm`, `upkeep`,
+    `upkeep:timer,ledger`.
+    """
     parts = vendors if stage == DELIVERY else roles if stage == UPKEEP else ()
     return f"{stage}:{','.join(parts)}" if parts else stage
 
@@ -66,22 +72,31 @@ class Heartbeats:
         return sum(role.partition(":")[0] == stage for role in self.roles().values())
 
     def leave(self, names: Iterable[str]) -> None:
-        """These have ended in order, or are about to start and must not be taken for those of an earlier run."""
-        keys = [key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))]
+        """These have ended in order, or are about to start and must not be taken for those of an
+        earlier run.
+        """
+        keys = [
+            key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))
+        ]
         if keys:
             self._redis.delete(*keys)
 
     def roles(self) -> dict[str, str]:
         """name -> role of all that live, in order of their names."""
         found = self._all(self._keys.alive)
-        return {name: role if role.partition(":")[0].isalpha() else _stem(name) for name, role in found.items()}
+        return {
+            name: role if role.partition(":")[0].isalpha() else _stem(name)
+            for name, role in found.items()
+        }
 
     def targets(self) -> dict[str, str]:
         """name -> host:port, also of those that ended without a word within TARGET_S."""
         return self._all(self._keys.metrics_at)
 
     def _all(self, key: Callable[[str], str]) -> dict[str, str]:
-        """By the set of names, whose size is that of the fleet; names that say nothing any more leave it."""
+        """By the set of names, whose size is that of the fleet; names that say nothing any more
+        leave it.
+        """
         names = sorted(cast(Any, self._redis.smembers(self._keys.process_names)))
         if not names:
             return {}
@@ -89,20 +104,33 @@ class Heartbeats:
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if len(gone) > NAMES_MAX:
             self._forget(gone)
-        return {name.decode(): value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+        return {
+            name.decode(): value.decode()
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        }
 
     def _forget(self, names: Sequence[bytes]) -> None:
-        """Pods have a new name with each start. Those that are neither alive nor a target leave; who lives says so again in seconds."""
+        """Pods have a new name with each start. Those that are neither alive nor a target leave;
+        who lives says so again in seconds.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.exists(*(key(name.decode()) for key in (self._keys.alive, self._keys.at_work, self._keys.metrics_at)))
+                pipe.exists(
+                    *(
+                        key(name.decode())
+                        for key in (self._keys.alive, self._keys.at_work, self._keys.metrics_at)
+                    )
+                )
             silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
         if silent:
             self._redis.srem(self._keys.process_names, *silent)
 
 
 def _stem(name: str) -> str:
-    """The role of a process that does not tell it, as those of earlier versions: its line of the Procfile."""
+    """The role of a process that does not tell it, as those of earlier versions: its line of the
+    Procfile.
+    """
     return name.rpartition(".")[0] or name
 
 
@@ -114,14 +142,20 @@ def command_of(line: str) -> str:
 
 
 def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
-    """Lines of the Procfile that nobody serves. vendors: those with a credential; receipts: whether callbacks are asked for."""
+    """Lines of the Procfile that nobody serves. vendors: those with a credential; receipts: whether
+    callbacks are asked for.
+    """
     served = set[str]()
     for role in roles:
         stage, _, those = role.partition(":")
         served |= {f"{stage}-{part}" for part in those.split(",")} if those else {stage}
     wanted = [*STAGES, *(["receipts"] if receipts else [])]
     lines = {role: f"{UPKEEP}-{role}" for role in ROLES}
-    if UPKEEP not in served and not served.isdisjoint(lines.values()):  # the roles are spread over processes
+    if UPKEEP not in served and not served.isdisjoint(
+        lines.values()
+    ):  # the roles are spread over processes
         wanted[wanted.index(UPKEEP) : wanted.index(UPKEEP) + 1] = lines.values()
-    wanted += [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]
+    wanted += (
+        [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]
+    )
     return [stage for stage in wanted if stage not in served]

@@ -1,4 +1,6 @@
-"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read meanwhile (8 days)."""
+"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read
+meanwhile (8 days).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ EVENTS_MAX = 1_000
 MARK_KEEP_S = 8 * 86_400
 #: How long a message's time is kept here at least: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600
-#: Single messages and calls that are remembered of one person; beyond that the older half is forgotten.
+#: Single messages and calls that are remembered of one person; beyond that the older half is
+#: forgotten.
 SINGLES_MAX = 2_000
 
 
@@ -45,11 +48,15 @@ class EventMarks:
         self._read = script(redis, "read")
         self._gone = script(redis, "gone")
 
-    def repeats(self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime] = _NO_TIMES) -> list[bool]:
+    def repeats(
+        self,
+        events: Sequence[tuple[str, str, str]],
+        messages: Mapping[int, MessageTime] = _NO_TIMES,
+    ) -> list[bool]:
         """For each (app, event id, entry id): whether another entry brought it within 24 h.
 
-        messages: those among them, by their place, whose times are noted if they are new: for a read report that comes before the ledger
-        has them.
+        messages: those among them, by their place, whose times are noted if they are new: for a
+        read report that comes before the ledger has them.
         """
         found: list[bool] = []
         bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
@@ -57,18 +64,30 @@ class EventMarks:
         for start in range(0, len(events), EVENTS_MAX):
             part = _event_fields(events[start : start + EVENTS_MAX])
             ends = start + len(part) // 2
-            times: list[Time] = [(place - start, _digest(*one[:3]), one[3]) for place, one in messages.items() if start <= place < ends]
+            times: list[Time] = [
+                (place - start, _digest(*one[:3]), one[3])
+                for place, one in messages.items()
+                if start <= place < ends
+            ]
             reply = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
             if reply is None:
-                lines = b"".join([b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times])
+                lines = b"".join(
+                    [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
+                )
                 reply = cast(bytes, self._dedupe(keys=keys, args=[*bounds, b"".join(part), lines]))
             found += [one == REPEAT for one in reply]
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
-        """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that they can be published again."""
+        """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that
+        they can be published again.
+        """
         for start in range(0, len(events), EVENTS_MAX):
-            self._free(keys=self._event_hashes(), args=_event_fields(events[start : start + EVENTS_MAX]), client=pipe)
+            self._free(
+                keys=self._event_hashes(),
+                args=_event_fields(events[start : start + EVENTS_MAX]),
+                client=pipe,
+            )
 
     def _event_hashes(self) -> list[str]:
         """That of now first; the next one too: another host's clock may be ahead."""
@@ -79,29 +98,63 @@ class EventMarks:
         """Carries many words in one round trip; the server also keeps the badges (badges.py)."""
         return self._redis.pipeline(transaction=False)
 
-    def recall(self, app: str, conversation: str, message_id: str, pipe: Redis | None = None) -> None:
-        """From now on nothing of this message is sent: it is `recalled`. pipe: the pipeline that carries it, with others."""
-        self._gone(keys=[self._keys.gone(app, conversation, message_id)], args=["recalled", 0, MARK_KEEP_S], client=pipe)
+    def recall(
+        self, app: str, conversation: str, message_id: str, pipe: Redis | None = None
+    ) -> None:
+        """From now on nothing of this message is sent: it is `recalled`. pipe: the pipeline that
+        carries it, with others.
+        """
+        self._gone(
+            keys=[self._keys.gone(app, conversation, message_id)],
+            args=["recalled", 0, MARK_KEEP_S],
+            client=pipe,
+        )
 
     def end_call(self, app: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
-        """The call ended as of `ts_ms`: no invitation up to then is sent, a later one into the same call is."""
-        self._gone(keys=[self._keys.gone(app, CALL, call_id)], args=["call_ended", ts_ms, MARK_KEEP_S], client=pipe)
+        """The call ended as of `ts_ms`: no invitation up to then is sent, a later one into the same
+        call is.
+        """
+        self._gone(
+            keys=[self._keys.gone(app, CALL, call_id)],
+            args=["call_ended", ts_ms, MARK_KEEP_S],
+            client=pipe,
+        )
 
-    def read_up_to(self, app: str, user: str, conversation: str, up_to_ms: int, pipe: Redis | None = None) -> None:
-        """Every message of the conversation with a ts up to `up_to_ms` was read. An older word changes nothing."""
+    def read_up_to(
+        self, app: str, user: str, conversation: str, up_to_ms: int, pipe: Redis | None = None
+    ) -> None:
+        """Every message of the conversation with a ts up to `up_to_ms` was read. An older word
+        changes nothing.
+        """
         self._remember(app, user, conversation, up_to_ms, pipe)
 
-    def read_message(self, app: str, user: str, conversation: str, message_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
+    def read_message(
+        self,
+        app: str,
+        user: str,
+        conversation: str,
+        message_id: str,
+        ts_ms: int,
+        pipe: Redis | None = None,
+    ) -> None:
         """This one message of the conversation was read, as of `ts_ms`."""
         self._remember(app, user, f"m:{conversation}\0{message_id}", ts_ms, pipe)
 
-    def end_call_of(self, app: str, user: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
-        """This person answered or refused as of `ts_ms`: their other devices need not ring. A later invitation into the
-        same call rings again (a call is never read, so the mark can share the hash)."""
+    def end_call_of(
+        self, app: str, user: str, call_id: str, ts_ms: int, pipe: Redis | None = None
+    ) -> None:
+        """This person answered or refused as of `ts_ms`: their other devices need not ring. A later
+        invitation into the same call rings again (a call is never read, so the mark can share the
+        hash).
+        """
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
-        self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
+        self._read(
+            keys=[self._keys.read(app, user)],
+            args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX],
+            client=pipe,
+        )
 
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""

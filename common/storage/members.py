@@ -24,17 +24,22 @@ class Members:
     def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
         """About `count` members from `cursor` (0 at first). A member may be named twice.
 
-        server: whose cursor it is. One that was restarted, or a replica that took over, hashes otherwise and would leave members out: there
-        all begins anew. None: not known, as in entries of an older version.
+        server: whose cursor it is. One that was restarted, or a replica that took over, hashes
+        otherwise and would leave members out: there all begins anew. None: not known, as in entries
+        of an older version.
 
-        NoSetError where the core keeps something else there: waiting would not help, and all others would wait with it.
+        NoSetError where the core keeps something else there: waiting would not help, and all others
+        would wait with it.
         """
         key = f"{self._prefix}members:{{{app}:{group}}}"
         own, following, names = self._scan(key, cursor, count)
         if cursor and server is not None and own != server:
             own, following, names = self._scan(key, 0, count)
-        # no event can name one with a NUL, and PostgreSQL, asked for their devices, would answer for nobody of the page
-        return MemberPage([name.decode("utf-8", "replace") for name in names if b"\0" not in name], following, own)
+        # no event can name one with a NUL, and PostgreSQL, asked for their devices, would answer
+        # for nobody of the page
+        return MemberPage(
+            [name.decode("utf-8", "replace") for name in names if b"\0" not in name], following, own
+        )
 
     def _scan(self, key: str, cursor: int, count: int) -> tuple[str, int, list[bytes]]:
         """The server's run id with what it says, over one connection and so of one process."""
@@ -52,7 +57,9 @@ class Members:
         return str(about["run_id"]), int(answer[0]), answer[1]
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
-        """Those of `users` who have `sender` among their friends. A key that is no set holds nobody."""
+        """Those of `users` who have `sender` among their friends. A key that is no set holds
+        nobody.
+        """
 
         def ask(pipe: Any) -> None:
             for user in users:

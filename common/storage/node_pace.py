@@ -1,4 +1,6 @@
-"""How many pushes of an XMPP node may go (Redis, seconds): one of equal words, and a bucket of tokens a node."""
+"""How many pushes of an XMPP node may go (Redis, seconds): one of equal words, and a bucket of
+tokens a node.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,13 @@ class NodePace:
         self._take = script(redis, "node_take")
 
     def take(self, node: str, words: str, *, folds: bool, rings: bool = False) -> NodeTurn:
-        """May this push go? words: a digest of what it says; folds: equal words are one push; rings: no bucket stops it."""
+        """May this push go? words: a digest of what it says; folds: equal words are one push;
+        rings: no bucket stops it.
+        """
         names = [self._keys.push_node(node), self._keys.push_text(node, words)]
-        reply = self._take(keys=names, args=[0 if rings else NODE_BURST, NODE_EACH_MS, FOLD_MS if folds else 0])
+        reply = self._take(
+            keys=names, args=[0 if rings else NODE_BURST, NODE_EACH_MS, FOLD_MS if folds else 0]
+        )
         return NodeTurn(cast(Any, reply))
 
     def forget(self, node: str, words: str) -> None:

@@ -1,6 +1,8 @@
-"""Recall marks of releases before 0.2 (Redis, `gone:<app>:<message>`, without the conversation) become those of now.
+"""Recall marks of releases before 0.2 (Redis, `gone:<app>:<message>`, without the conversation)
+become those of now.
 
-The ledger knows the conversation. An old mark stays where it is: workers of its own release still ask for it.
+The ledger knows the conversation. An old mark stays where it is: workers of its own release still
+ask for it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from common.clock import now_ms
 from common.storage.keys import CALL, Keys
 from common.storage.marks import EventMarks
 
-#: Looks through all keys after the start of the process, s: an intake of the old release may go on for a while beside us.
+#: Looks through all keys after the start of the process, s: an intake of the old release may go on
+#: for a while beside us.
 LOOKS_S: Final = (0.0, 60.0, 300.0)
 #: Keys of one SCAN, and steps of one call: nobody else is served during one.
 SCAN_COUNT: Final = 500
@@ -24,7 +27,8 @@ STEPS_MAX: Final = 20
 
 _CONVERSATIONS = text(
     "SELECT DISTINCT e.app, e.message_id, e.conversation, e.type FROM events e"
-    " JOIN unnest(CAST(:apps AS text[]), CAST(:ids AS text[])) AS m (app, message_id) USING (app, message_id)"
+    " JOIN unnest(CAST(:apps AS text[]), CAST(:ids AS text[])) AS m (app, message_id) USING "
+    "(app, message_id)"
     " WHERE e.type IN ('message.stored', 'call.invited')"
 )
 
@@ -45,7 +49,9 @@ class OldMarks:
         return self._cursor is not None
 
     def take_over(self) -> int:
-        """Some steps of a look, when one is due; how many marks were made. sql.STORE_UNAVAILABLE: the same steps come again."""
+        """Some steps of a look, when one is due; how many marks were made. sql.STORE_UNAVAILABLE:
+        the same steps come again.
+        """
         if self._cursor is None:
             if not self._looks or time.monotonic() - self._began < self._looks[0]:
                 return 0
@@ -53,7 +59,9 @@ class OldMarks:
             self._cursor = 0
         made = 0
         for _ in range(STEPS_MAX):
-            reply: Any = self._redis.scan(self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT)
+            reply: Any = self._redis.scan(
+                self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT
+            )
             cursor, names = reply
             made += self._convert([name for name in names if b"\0" not in name])
             self._cursor = int(cursor) or None
@@ -65,15 +73,30 @@ class OldMarks:
         if not names:
             return 0
         start = len(self._keys.gone_marks)
-        ids = [cast("tuple[str, str]", tuple(name.decode()[start:].split(":", 1))) for name in names if b":" in name[start:]]
-        reasons: Any = self._redis.mget([f"{self._keys.gone_marks}{app}:{message}" for app, message in ids])
+        ids = [
+            cast("tuple[str, str]", tuple(name.decode()[start:].split(":", 1)))
+            for name in names
+            if b":" in name[start:]
+        ]
+        reasons: Any = self._redis.mget(
+            [f"{self._keys.gone_marks}{app}:{message}" for app, message in ids]
+        )
         why = {one: reason for one, reason in zip(ids, reasons, strict=True) if reason is not None}
         values = {"apps": [app for app, _ in why], "ids": [message for _, message in why]}
         with self._engine.connect() as connection:
             rows = connection.execute(_CONVERSATIONS, values).all()
-        return sum(self._mark(row.app, row.message_id, row.conversation, row.type, why) for row in rows)
+        return sum(
+            self._mark(row.app, row.message_id, row.conversation, row.type, why) for row in rows
+        )
 
-    def _mark(self, app: str, message_id: str, conversation: str, kind: str, why: dict[tuple[str, str], bytes]) -> int:
+    def _mark(
+        self,
+        app: str,
+        message_id: str,
+        conversation: str,
+        kind: str,
+        why: dict[tuple[str, str], bytes],
+    ) -> int:
         """An end of a call is as of now: a later invitation into it rings."""
         where = CALL if kind == "call.invited" else conversation
         if self._redis.exists(self._keys.gone(app, where, message_id)):

@@ -1,7 +1,9 @@
-"""What SQL says of people, kept in Redis beside them (an hour): their active devices and their settings.
+"""What SQL says of people, kept in Redis beside them (an hour): their active devices and their
+settings.
 
-A writer calls `changing` before its transaction ends and `changed` after it. A reader asks for the people's generations before it
-asks SQL; what it found is kept only if none of them has moved since. So whoever looks after `changed` meets no older word.
+A writer calls `changing` before its transaction ends and `changed` after it. A reader asks for the
+people's generations before it asks SQL; what it found is kept only if none of them has moved since.
+So whoever looks after `changed` meets no older word.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ KEEP_S: Final = 3_600
 GENERATION_MS: Final = 120_000
 #: An answer of SQL that is older is not kept.
 ANSWER_MS_MAX: Final = 60_000
-#: Bytes of all people together, those of one person, and of a person's settings: with more, SQL is asked for them each time.
+#: Bytes of all people together, those of one person, and of a person's settings: with more, SQL is
+#: asked for them each time.
 PEOPLE_BYTES_MAX: Final = 128 * 1024 * 1024
 PERSON_BYTES_MAX: Final = 16 * 1024
 SETTINGS_BYTES_MAX: Final = 4 * 1024
@@ -43,7 +46,8 @@ NOBODY: Final = "token:"
 KEY_BYTES: Final = 150
 #: People of one call.
 LOOK_MAX: Final = 1_000
-#: Bytes are counted by half an hour: what was kept in three of them is more than what still stands there.
+#: Bytes are counted by half an hour: what was kept in three of them is more than what still stands
+#: there.
 _COUNTED_S: Final = 1_800
 
 #: (app, user).
@@ -53,7 +57,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """settings: fields as the settings table has them, all mutes among them; None: too many to keep."""
+    """settings: fields as the settings table has them, all mutes among them; None: too many to
+    keep.
+    """
 
     devices: tuple[Device, ...]
     settings: dict[str, Any] | None
@@ -67,7 +73,9 @@ _NOTHING: Final = _encode(_NOBODY)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """People whose rows are about to be read, with their generations. at_ms: by the server's clock."""
+    """People whose rows are about to be read, with their generations. at_ms: by
+    the server's clock.
+    """
 
     generations: Mapping[Person, bytes]
     at_ms: int
@@ -104,7 +112,9 @@ class PeopleCache:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for start in range(0, len(people), LOOK_MAX):
-                pipe.mget([self._keys.person_changed(*who) for who in people[start : start + LOOK_MAX]])
+                pipe.mget(
+                    [self._keys.person_changed(*who) for who in people[start : start + LOOK_MAX]]
+                )
             (seconds, micros), *reply = pipe.execute()
         generations = (one or b"" for part in reply for one in part)
         return Asked(dict(zip(people, generations, strict=True)), seconds * 1000 + micros // 1000)
@@ -120,13 +130,22 @@ class PeopleCache:
         counters = [self._keys.people_bytes(slot - ago) for ago in range(3)]
         for start in range(0, len(given), LOOK_MAX):
             part = given[start : start + LOOK_MAX]
-            names = [key for who, _ in part for key in (self._keys.person(*who), self._keys.person_changed(*who))]
+            names = [
+                key
+                for who, _ in part
+                for key in (self._keys.person(*who), self._keys.person_changed(*who))
+            ]
             bounds = [asked.at_ms, ANSWER_MS_MAX, KEEP_S, self._bytes_max, KEY_BYTES]
-            args: list[int | bytes] = [*bounds, *(one for who, blob in part for one in (asked.generations[who], blob))]
+            args: list[int | bytes] = [
+                *bounds,
+                *(one for who, blob in part for one in (asked.generations[who], blob)),
+            ]
             self._keep(keys=[*counters, *names], args=args)
 
     def changing(self, people: Iterable[Person], pipe: Any = None) -> None:
-        """Before the transaction that changes something of theirs ends: from now on SQL is asked. pipe: the pipeline that carries it."""
+        """Before the transaction that changes something of theirs ends: from now on SQL is asked.
+        pipe: the pipeline that carries it.
+        """
         self._mark(people, b"-", pipe)
 
     def changed(self, people: Iterable[Person]) -> None:
@@ -165,15 +184,20 @@ class People:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """What this thread looks up meanwhile is looked up once: a commit's devices and settings are those of one moment."""
+        """What this thread looks up meanwhile is looked up once: a commit's devices and settings
+        are those of one moment.
+        """
         self._shared.known = {}
         try:
             yield
         finally:
             self._shared.known = None
 
-    def look(self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Known]:
-        """Everybody's. sql.STORE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not answer.
+    def look(
+        self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None
+    ) -> dict[Person, Known]:
+        """Everybody's. sql.STORE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not
+        answer.
 
         wait: what bounds the question to SQL (sql.optional); UnknownPeopleError then instead.
         """
@@ -186,12 +210,20 @@ class People:
             shared.update(found)
         return found
 
-    def plain(self, people: Sequence[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Device]:
+    def plain(
+        self, people: Sequence[Person], wait: AbstractContextManager[None] | None = None
+    ) -> dict[Person, Device]:
         """The only active device of each of these who has just one and set nothing. As `look`."""
         found = self.look(people, wait).items()
-        return {who: known.devices[0] for who, known in found if len(known.devices) == 1 and known.settings == _NO_SETTINGS}
+        return {
+            who: known.devices[0]
+            for who, known in found
+            if len(known.devices) == 1 and known.settings == _NO_SETTINGS
+        }
 
-    def _asked(self, missing: Sequence[Person], wait: AbstractContextManager[None] | None) -> dict[Person, Known]:
+    def _asked(
+        self, missing: Sequence[Person], wait: AbstractContextManager[None] | None
+    ) -> dict[Person, Known]:
         """What SQL says of these, kept in Redis from now on."""
         asked = self._cache.ask(missing)
         try:
@@ -201,15 +233,24 @@ class People:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error
-        self._cache.keep(asked, {who: known for who, known in read.items() if not who[1].startswith(NOBODY)})
+        self._cache.keep(
+            asked, {who: known for who, known in read.items() if not who[1].startswith(NOBODY)}
+        )
         return read
 
     def _read(self, missing: Sequence[Person]) -> dict[Person, Known]:
         devices, settings = self._devices.of_people(missing), self._preferences.whole(missing)
-        return {who: Known(tuple(devices.get(who, ())), _bounded(settings.get(who, {}))) for who in missing}
+        return {
+            who: Known(tuple(devices.get(who, ())), _bounded(settings.get(who, {})))
+            for who in missing
+        }
 
-    def settings(self, people: Collection[Person], conversations: Sequence[str]) -> dict[Person, dict[str, Any]]:
-        """As Preferences.of_people; SQL is asked for those who do not stand in Redis, or with too many settings."""
+    def settings(
+        self, people: Collection[Person], conversations: Sequence[str]
+    ) -> dict[Person, dict[str, Any]]:
+        """As Preferences.of_people; SQL is asked for those who do not stand in Redis, or with too
+        many settings.
+        """
         chosen = list(dict.fromkeys(people))
         known = getattr(self._shared, "known", None) or {}
         if not known or not all(who in known for who in chosen):
@@ -222,7 +263,11 @@ class People:
             if one is None or one.settings is None:
                 missing.append(who)
             elif one.settings:
-                own = {name: value for name, value in one.settings.items() if name in mutes or not name.startswith("mute:")}
+                own = {
+                    name: value
+                    for name, value in one.settings.items()
+                    if name in mutes or not name.startswith("mute:")
+                }
                 if own:
                     found[who] = own
         return found | self._preferences.of_people(missing, conversations) if missing else found
@@ -231,12 +276,17 @@ class People:
 class KnownDevices:
     """The registry as presence asks it. wait: makes what bounds the question to SQL."""
 
-    def __init__(self, people: People, wait: Callable[[], AbstractContextManager[None]] | None = None) -> None:
+    def __init__(
+        self, people: People, wait: Callable[[], AbstractContextManager[None]] | None = None
+    ) -> None:
         self._people = people
         self._wait = wait
 
     def of_users(self, app: str, users: Sequence[str]) -> dict[str, Sequence[Device]]:
-        return {user: found for (_, user), found in self.of_people([(app, user) for user in users]).items()}
+        return {
+            user: found
+            for (_, user), found in self.of_people([(app, user) for user in users]).items()
+        }
 
     def of_people(self, people: Collection[Person]) -> dict[Person, Sequence[Device]]:
         """UnknownPeopleError: SQL was to answer soon, and did not."""
@@ -250,10 +300,19 @@ class KnownPreferences:
     def __init__(self, people: People) -> None:
         self._people = people
 
-    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> dict[str, dict[str, Any]]:
-        return {user: found for (_, user), found in self.of_people([(app, user) for user in users], conversations).items()}
+    def of_users(
+        self, app: str, users: Sequence[str], conversations: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        return {
+            user: found
+            for (_, user), found in self.of_people(
+                [(app, user) for user in users], conversations
+            ).items()
+        }
 
-    def of_people(self, people: Collection[Person], conversations: Sequence[str]) -> dict[Person, dict[str, Any]]:
+    def of_people(
+        self, people: Collection[Person], conversations: Sequence[str]
+    ) -> dict[Person, dict[str, Any]]:
         return self._people.settings(people, conversations)
 
 

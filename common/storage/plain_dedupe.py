@@ -1,6 +1,8 @@
-"""dedupe.lua in plain commands, at half its price to the server, while nobody else writes the same hashes.
+"""dedupe.lua in plain commands, at half its price to the server, while nobody else writes the same
+hashes.
 
-Looked up under WATCH, written in a MULTI: test and set are one step, as in the script. Who is met by another
+Looked up under WATCH, written in a MULTI: test and set are one step, as in the script. Who is met
+by another
 writer leaves it to the script for a while.
 """
 
@@ -33,9 +35,15 @@ class PlainDedupe:
         self._filled: set[str] = set()  # hashes that were there when last looked for
 
     def tell(
-        self, keys: Sequence[str], bounds: Sequence[int], fields: Sequence[bytes], marks: Sequence[bytes], times: Sequence[Time]
+        self,
+        keys: Sequence[str],
+        bounds: Sequence[int],
+        fields: Sequence[bytes],
+        marks: Sequence[bytes],
+        times: Sequence[Time],
     ) -> bytes | None:
-        """What the script returns. keys, bounds: as it takes them; fields, marks: of 12 and 8 bytes, one an event.
+        """What the script returns. keys, bounds: as it takes them; fields, marks: of 12 and 8
+        bytes, one an event.
 
         None: another writer was met, and nothing was written. RedisError: it may be written.
         """
@@ -48,12 +56,21 @@ class PlainDedupe:
             if not adds and not new:
                 pipe.ask(_UNWATCH, 1)
                 return reply
-            events = b"".join([b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds])
+            events = b"".join(
+                [b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds]
+            )
             writes = [_hset(keys[1], len(adds), events)] if adds else []
-            writes += [command("EXPIRE", keys[1], str(bounds[1])).encode()] if adds and not lasts else []
+            writes += (
+                [command("EXPIRE", keys[1], str(bounds[1])).encode()] if adds and not lasts else []
+            )
             if new:
-                noted = b"".join([b"$12\r\n%b\r\n$16\r\n%016d\r\n" % (field, ts_ms) for _, field, ts_ms in new])
-                writes += [_hset(keys[0], len(new), noted), command("EXPIRE", keys[0], str(bounds[2])).encode()]
+                noted = b"".join(
+                    [b"$12\r\n%b\r\n$16\r\n%016d\r\n" % (field, ts_ms) for _, field, ts_ms in new]
+                )
+                writes += [
+                    _hset(keys[0], len(new), noted),
+                    command("EXPIRE", keys[0], str(bounds[2])).encode(),
+                ]
             answers = pipe.ask(b"".join((_MULTI, *writes, _EXEC)), len(writes) + 2)[-1]
         if answers is None:
             self._met_until = time.monotonic() + MET_S
@@ -63,24 +80,35 @@ class PlainDedupe:
                 raise one
         return reply
 
-    def _look(self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]) -> tuple[int, bool, list[list[bytes | None]]]:
-        """The server's time in seconds, whether the first hash has an end, and what each that is there says of the fields."""
+    def _look(
+        self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]
+    ) -> tuple[int, bool, list[list[bytes | None]]]:
+        """The server's time in seconds, whether the first hash has an end, and what each that is
+        there says of the fields.
+        """
         asked = [name for name in hashes if name == hashes[0] or name in self._filled]
         others = [name for name in hashes if name not in asked]
         heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])
         heads += "".join([command("EXISTS", name) for name in others])
         looks = b"".join([_hmget(name, fields) for name in asked])
-        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + len(others) + len(asked))
+        _, (seconds, _), ttl, *reply = pipe.ask(
+            heads.encode() + looks, 3 + len(others) + len(asked)
+        )
         there = {name for name, is_there in zip(others, reply, strict=False) if is_there}
         found = reply[len(others) :]
         if there:
-            found += pipe.ask(b"".join([_hmget(name, fields) for name in others if name in there]), len(there))
+            found += pipe.ask(
+                b"".join([_hmget(name, fields) for name in others if name in there]), len(there)
+            )
         self._filled = there.union(asked)
         return int(seconds), ttl > 0, found
 
 
 def _judged(
-    fields: Sequence[bytes], marks: Sequence[bytes], found: Sequence[Sequence[bytes | None]], since: int
+    fields: Sequence[bytes],
+    marks: Sequence[bytes],
+    found: Sequence[Sequence[bytes | None]],
+    since: int,
 ) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
     """One character an event, and what is to be added: (field, mark)."""
     pairs: Sequence[tuple[bytes, bytes]] = list(zip(fields, marks, strict=True))
@@ -109,4 +137,9 @@ def _hset(key: str, count: int, pairs: bytes) -> bytes:
 
 def _hmget(key: str, fields: Sequence[bytes]) -> bytes:
     name = key.encode()
-    return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$12\r\n%b\r\n" % (len(fields) + 2, len(name), name, b"\r\n$12\r\n".join(fields))
+    return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$12\r\n%b\r\n" % (
+        len(fields) + 2,
+        len(name),
+        name,
+        b"\r\n$12\r\n".join(fields),
+    )

@@ -1,4 +1,5 @@
-"""Plain XREADGROUP for streams that hold little: a script that bounds a read in bytes (lua/take.lua)
+"""Plain XREADGROUP for streams that hold little: a script that bounds a read in bytes
+(lua/take.lua)
 costs the server three times as much an entry.
 
 A stream's bytes are those of all its entries: while they are few, so are those of any read of it.
@@ -20,15 +21,19 @@ from common.storage.raw_pipe import command, raw_pipe
 PLAIN_BYTES_MAX: Final = 16 * 1024 * 1024
 #: How long it is relied on that little was written since, seconds; asked again after half of it.
 RELIED_S: Final = 0.1
-#: A read of fewer entries has no backlog behind it: the next one goes by the script, nothing is asked.
+#: A read of fewer entries has no backlog behind it: the next one goes by the script, nothing is
+#: asked.
 BACKLOG_MIN: Final = 50
-#: Entries of a stream of unknown size whose bytes are asked for: that walks over its nodes, 0.1 µs for some ten entries.
+#: Entries of a stream of unknown size whose bytes are asked for: that walks over its nodes, 0.1 µs
+#: for some ten entries.
 ASKED_ENTRIES_MAX: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the streams held at a moment of this process' clock. bytes: None where they were not told."""
+    """What the streams held at a moment of this process' clock. bytes: None where they were not
+    told.
+    """
 
     at: float
     entries: Mapping[str, int]
@@ -50,8 +55,10 @@ class PlainReads:
         self._backlog = False
 
     def may(self, counts: Mapping[str, int], bytes_max: int) -> bool:
-        """Whether so many entries of each stream are bytes_max at most by their mean size, and never
-        more than PLAIN_BYTES_MAX; behind a read of many it is asked for."""
+        """Whether so many entries of each stream are bytes_max at most by their mean size, and
+        never
+        more than PLAIN_BYTES_MAX; behind a read of many it is asked for.
+        """
         if not self._backlog:
             return False
         if time.monotonic() - self._asked.at > RELIED_S / 2:
@@ -63,30 +70,74 @@ class PlainReads:
                 return False
             held += size
             expected += size / max(reply.entries[name], 1) * count
-        return held <= PLAIN_BYTES_MAX and expected <= bytes_max and time.monotonic() - reply.at < RELIED_S
+        return (
+            held <= PLAIN_BYTES_MAX
+            and expected <= bytes_max
+            and time.monotonic() - reply.at < RELIED_S
+        )
 
     def found(self, entries: int) -> None:
         """What the last read gave, whichever way it went."""
         self._backlog = entries >= BACKLOG_MIN
 
     def read(self, counts: Mapping[str, int]) -> list[Any]:
-        """Per stream its entries [id, [field, value, ...]] that nobody has read, or a ResponseError."""
+        """Per stream its entries [id, [field, value, ...]] that nobody has read, or a
+        ResponseError.
+        """
         reads = [
-            command("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", str(count), "STREAMS", name, ">")
+            command(
+                "XREADGROUP",
+                "GROUP",
+                self._group,
+                self._consumer,
+                "COUNT",
+                str(count),
+                "STREAMS",
+                name,
+                ">",
+            )
             for name, count in counts.items()
         ]
-        return [one if isinstance(one, ResponseError) else _entries(one) for one in self._exchange(reads)]
+        return [
+            one if isinstance(one, ResponseError) else _entries(one)
+            for one in self._exchange(reads)
+        ]
 
     def _ask(self, counts: Mapping[str, int]) -> None:
         """Bytes only where they may be few."""
         at, names = time.monotonic(), list(counts)
-        entries = dict(zip(names, map(_number, self._exchange([command("XLEN", name) for name in names])), strict=True))
+        entries = dict(
+            zip(
+                names,
+                map(_number, self._exchange([command("XLEN", name) for name in names])),
+                strict=True,
+            )
+        )
         few = [name for name in names if self._may_be_few(name, entries[name])]
         sizes = dict(
-            zip(few, map(_number, self._exchange([command("MEMORY", "USAGE", name, "SAMPLES", "0") for name in few])), strict=True)
+            zip(
+                few,
+                map(
+                    _number,
+                    self._exchange(
+                        [command("MEMORY", "USAGE", name, "SAMPLES", "0") for name in few]
+                    ),
+                ),
+                strict=True,
+            )
         )
-        self._means.update({name: size / max(entries[name] or 1, 1) for name, size in sizes.items() if size is not None})
-        self._asked = _Asked(at, {name: entries[name] or 0 for name in names}, {name: sizes.get(name) for name in names})
+        self._means.update(
+            {
+                name: size / max(entries[name] or 1, 1)
+                for name, size in sizes.items()
+                if size is not None
+            }
+        )
+        self._asked = _Asked(
+            at,
+            {name: entries[name] or 0 for name in names},
+            {name: sizes.get(name) for name in names},
+        )
 
     def _may_be_few(self, name: str, entries: int | None) -> bool:
         if entries is None:

@@ -1,4 +1,6 @@
-"""Presence, written by the core's gateways (the core's Redis, for as long as they say): who has a live connection now."""
+"""Presence, written by the core's gateways (the core's Redis, for as long as they say): who has a
+live connection now.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from common.storage import cluster
 from common.storage.raw_pipe import bulk, command, raw_pipe
 
 STATES = (b"foreground", b"background")
-PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"})
+PLATFORMS = frozenset(
+    {b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"}
+)
 
 #: People of one write.
 LOOK_MAX = 2_000
@@ -21,14 +25,18 @@ MILLIS_DIGITS_MAX = 18
 
 
 class Presence:
-    """One write for hundreds of users: the server's time and each one's hash, as plain commands, which cost it less than a script."""
+    """One write for hundreds of users: the server's time and each one's hash, as plain commands,
+    which cost it less than a script.
+    """
 
     def __init__(self, redis: Redis, key_prefix: str) -> None:
         self._redis = redis
         self._prefix = key_prefix
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields (and keys that are no hash) were passed over."""
+        """For each (app, user) the live sessions; and how many malformed fields (and keys that are
+        no hash) were passed over.
+        """
         found: list[list[Session]] = []
         malformed = 0
         for start in range(0, len(people), LOOK_MAX):
@@ -39,7 +47,11 @@ class Presence:
 
     def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         keys = [f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people]
-        now_ms, hashes = cluster.hashes(self._redis, keys) if cluster.is_core(self._redis) else _hashes(self._redis, keys)
+        now_ms, hashes = (
+            cluster.hashes(self._redis, keys)
+            if cluster.is_core(self._redis)
+            else _hashes(self._redis, keys)
+        )
         malformed = 0
         found: list[list[Session]] = []
         for fields in hashes:
@@ -48,7 +60,9 @@ class Presence:
             if not fields:
                 malformed += fields is None
                 continue
-            for pair in fields.items() if type(fields) is dict else zip(*[iter(fields)] * 2, strict=True):
+            for pair in (
+                fields.items() if type(fields) is dict else zip(*[iter(fields)] * 2, strict=True)
+            ):
                 session = _session(pair)
                 if session is None:
                     malformed += 1
@@ -58,7 +72,9 @@ class Presence:
 
 
 def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """The server's time in ms, and of each key its fields and values (as the protocol tells them), None where it is no hash."""
+    """The server's time in ms, and of each key its fields and values (as the protocol tells them),
+    None where it is no hash.
+    """
     get = "*2\r\n$7\r\nHGETALL\r\n"
     if "".join(keys).isascii():
         asked = command("TIME") + "".join([f"{get}${len(key)}\r\n{key}\r\n" for key in keys])
@@ -70,7 +86,9 @@ def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     for answer in reply:
         if not isinstance(answer, Exception):
             found.append(answer)
-        elif str(answer).startswith("WRONGTYPE"):  # one person's broken key must not cost all others their answer
+        elif str(answer).startswith(
+            "WRONGTYPE"
+        ):  # one person's broken key must not cost all others their answer
             found.append(None)
         else:
             raise answer
@@ -79,8 +97,10 @@ def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
 
 @lru_cache(4096)
 def _session(pair: tuple[bytes, bytes]) -> tuple[Session, int] | None:
-    """The session of a field (device) and its value, and its end, ms; None where it is not in the contract's form. Kept: clients of a
-    browser are often named alike, and a gateway writes one value for many at once."""
+    """The session of a field (device) and its value, and its end, ms; None where it is not in the
+    contract's form. Kept: clients of a browser are often named alike, and a gateway writes one
+    value for many at once.
+    """
     device, value = pair
     state = _state(value)
     if state is None:
@@ -94,11 +114,18 @@ def _session(pair: tuple[bytes, bytes]) -> tuple[Session, int] | None:
 
 @lru_cache(4096)
 def _state(value: bytes) -> tuple[bool, str, int | None, int] | None:
-    """What a field's value says: in front, platform, since when, until when. A gateway writes one value for many at once."""
+    """What a field's value says: in front, platform, since when, until when. A gateway writes one
+    value for many at once.
+    """
     state, _, rest = value.partition(b"|")
     platform, _, rest = rest.partition(b"|")
     until, more, since = rest.partition(b"|")
-    if state not in STATES or platform not in PLATFORMS or not _is_millis(until) or (more and not _is_millis(since)):
+    if (
+        state not in STATES
+        or platform not in PLATFORMS
+        or not _is_millis(until)
+        or (more and not _is_millis(since))
+    ):
         return None
     return state == b"foreground", platform.decode(), int(since) if more else None, int(until)
 

@@ -1,7 +1,9 @@
-"""Registrations at the XMPP door (SQL, among the settings; until the device unregisters): node -> token, owner -> nodes.
+"""Registrations at the XMPP door (SQL, among the settings; until the device unregisters): node ->
+token, owner -> nodes.
 
-They stand under names of their own in the settings table: field `registration` of `xmpp-node:<node>`, and one field a device of
-`xmpp-owner:<bare JID>`. No event of the core can name these fields.
+They stand under names of their own in the settings table: field `registration` of
+`xmpp-node:<node>`, and one field a device of `xmpp-owner:<bare JID>`. No event of the core can name
+these fields.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from sqlalchemy import Connection, Engine, text
 _READ = text('SELECT value FROM settings WHERE app = :app AND "user" = :user AND field = :field')
 _OWNED = text('SELECT field, value FROM settings WHERE app = :app AND "user" = :user')
 _WRITE = text(
-    'INSERT INTO settings (app, "user", field, value, ts_ms) VALUES (:app, :user, :field, CAST(:value AS jsonb), :now)'
+    'INSERT INTO settings (app, "user", field, value, ts_ms) VALUES (:app, :user, :field, '
+    "CAST(:value AS jsonb), :now)"
     ' ON CONFLICT (app, "user", field) DO UPDATE SET value = excluded.value, ts_ms = excluded.ts_ms'
 )
 _DROP = text('DELETE FROM settings WHERE app = :app AND "user" = :user AND field = :field')
@@ -49,36 +52,51 @@ class PushNodes:
     def register(self, app: str, new: PushNode) -> str:
         """The node: this one, or the one that this device of this owner has for this token already.
 
-        The token's newest owner keeps it: other nodes of the same token, and of the same device, are taken back.
+        The token's newest owner keeps it: other nodes of the same token, and of the same device,
+        are taken back.
         """
         token_field = hashlib.sha256(f"{new.vendor}:{new.token}".encode()).hexdigest()
         with self._engine.begin() as connection:
-            for user, key in ((f"xmpp-owner:{new.owner}", new.device_id), ("xmpp-token", token_field)):
+            for user, key in (
+                (f"xmpp-owner:{new.owner}", new.device_id),
+                ("xmpp-token", token_field),
+            ):
                 old = connection.execute(_READ, {"app": app, "user": user, "field": key}).scalar()
                 if isinstance(old, str):
                     known = _node(connection, app, old)
-                    if known is not None and replace(known, created_ms=0) == replace(new, node=old, created_ms=0):
+                    if known is not None and replace(known, created_ms=0) == replace(
+                        new, node=old, created_ms=0
+                    ):
                         _keep(connection, app, replace(known, created_ms=new.created_ms))
                         return old
                     _take_back(connection, app, old, new.created_ms)
             _keep(connection, app, new)
-            _write(connection, app, f"xmpp-owner:{new.owner}", new.device_id, new.node, new.created_ms)
+            _write(
+                connection, app, f"xmpp-owner:{new.owner}", new.device_id, new.node, new.created_ms
+            )
             _write(connection, app, "xmpp-token", token_field, new.node, new.created_ms)
         return new.node
 
     def unregister(self, app: str, owner: str, device_id: str, now_ms: int) -> int:
         """device_id "": all of the owner's. How many were taken back."""
         with self._engine.begin() as connection:
-            rows = [(row[0], row[1]) for row in connection.execute(_OWNED, {"app": app, "user": f"xmpp-owner:{owner}"})]
+            rows = [
+                (row[0], row[1])
+                for row in connection.execute(_OWNED, {"app": app, "user": f"xmpp-owner:{owner}"})
+            ]
             mine = [(name, node) for name, node in rows if device_id in ("", name)]
             for name, node in mine:
                 _take_back(connection, app, str(node), now_ms)
-                connection.execute(_DROP, {"app": app, "user": f"xmpp-owner:{owner}", "field": name})
+                connection.execute(
+                    _DROP, {"app": app, "user": f"xmpp-owner:{owner}", "field": name}
+                )
         return len(mine)
 
 
 def _node(connection: Connection, app: str, node: str) -> PushNode | None:
-    value = connection.execute(_READ, {"app": app, "user": f"xmpp-node:{node}", "field": "registration"}).scalar()
+    value = connection.execute(
+        _READ, {"app": app, "user": f"xmpp-node:{node}", "field": "registration"}
+    ).scalar()
     return PushNode(node=node, **value) if isinstance(value, dict) else None
 
 
@@ -88,9 +106,13 @@ def _keep(connection: Connection, app: str, one: PushNode) -> None:
 
 
 def _take_back(connection: Connection, app: str, node: str, now_ms: int) -> None:
-    value = connection.execute(_READ, {"app": app, "user": f"xmpp-node:{node}", "field": "registration"}).scalar()
+    value = connection.execute(
+        _READ, {"app": app, "user": f"xmpp-node:{node}", "field": "registration"}
+    ).scalar()
     if isinstance(value, dict):
-        _write(connection, app, f"xmpp-node:{node}", "registration", {**value, "deleted": True}, now_ms)
+        _write(
+            connection, app, f"xmpp-node:{node}", "registration", {**value, "deleted": True}, now_ms
+        )
 
 
 def _write(connection: Connection, app: str, user: str, name: str, value: Any, now_ms: int) -> None:

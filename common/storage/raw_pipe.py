@@ -1,4 +1,6 @@
-"""Hundreds of small commands in one write, their answers read by hiredis alone: redis-py spends 3 to 5 µs of CPU on each answer."""
+"""Hundreds of small commands in one write, their answers read by hiredis alone: redis-py spends 3
+to 5 µs of CPU on each answer.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class RawPipe:
         self._connection = connection
 
     def ask(self, commands: str | bytes, count: int) -> list[Any]:
-        """The answers to so many commands, written at once. The first error among them is raised when all are read."""
+        """The answers to so many commands, written at once. The first error among them is raised
+        when all are read.
+        """
         answers = self.ask_each(commands, count)
         for one in answers:
             if isinstance(one, ResponseError):
@@ -45,7 +49,9 @@ class RawPipe:
     def ask_each(self, commands: str | bytes, count: int) -> list[Any]:
         """The same; errors of commands stand among the answers."""
         connection = self._connection
-        connection.send_packed_command([commands.encode() if isinstance(commands, str) else commands])
+        connection.send_packed_command(
+            [commands.encode() if isinstance(commands, str) else commands]
+        )
         answers = _answers(connection, count)
         if isinstance(connection, SlotConnection):
             for one in answers:
@@ -74,7 +80,9 @@ def _answers(connection: Any, count: int) -> list[Any]:
         elif isinstance(one, PushNotification):
             parser.handle_push_response(one)
         else:
-            if isinstance(one, RedisConnectionError):  # LOADING and its like: the server is away, as redis-py has it
+            if isinstance(
+                one, RedisConnectionError
+            ):  # LOADING and its like: the server is away, as redis-py has it
                 raise one
             found.append(one)
     return found
@@ -89,7 +97,9 @@ def _one(connection: Any) -> Any:
 
 @contextlib.contextmanager
 def raw_pipe(client: Redis) -> Iterator[RawPipe]:
-    """A connection of its own for the time being. After an error it is closed: what it had begun (WATCH, MULTI) ends with it."""
+    """A connection of its own for the time being. After an error it is closed: what it had begun
+    (WATCH, MULTI) ends with it.
+    """
     pool = cast(Any, client.connection_pool)
     connection = pool.get_connection()
     try:
@@ -109,7 +119,9 @@ def first_score(answer: Any) -> float:
 
 
 def read_all(client: Redis, commands: str, count: int) -> list[Any]:
-    """The answers to so many reads in one write; again after a broken connection, as often as the client does."""
+    """The answers to so many reads in one write; again after a broken connection, as often as the
+    client does.
+    """
 
     answers = ask_all(client, commands, count)
     for one in answers:
@@ -119,12 +131,17 @@ def read_all(client: Redis, commands: str, count: int) -> list[Any]:
 
 
 def ask_all(client: Redis, commands: str | bytes, count: int) -> list[Any]:
-    """The answers to so many commands in one write; errors of commands stand among them. Again after a broken connection, as often as
-    the client does."""
+    """The answers to so many commands in one write; errors of commands stand among them. Again
+    after a broken connection, as often as the client does.
+    """
 
     def ask() -> list[Any]:
         with raw_pipe(client) as pipe:
             return pipe.ask_each(commands, count)
 
     retry = cast(Any, client.connection_pool).connection_kwargs.get("retry")
-    return cast(list[Any], retry.call_with_retry(ask, lambda _error: None)) if retry is not None else ask()
+    return (
+        cast(list[Any], retry.call_with_retry(ask, lambda _error: None))
+        if retry is not None
+        else ask()
+    )

@@ -1,4 +1,6 @@
-"""The door to Redis: one way to connect, for the stores (`connect`) and for Celery's broker (`kombu_url`)."""
+"""The door to Redis: one way to connect, for the stores (`connect`) and for Celery's broker
+(`kombu_url`).
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,15 @@ from common.storage.cluster import ClusterCore, as_redis, slot_client
 
 log = logging.getLogger(__name__)
 
-#: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections a worker stands still for so long
-#: and a little more: with 10 s it took 16 s and more until all stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_streams.py).
+#: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections
+#: a worker stands still for so long and a little more: with 10 s it took 16 s and more until all
+#: stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_streams.py).
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 #: A connection that was idle for longer is asked PING before it is used, seconds.
 HEALTH_CHECK_INTERVAL_S: Final = 5
-#: Further tries after a connection error, with pauses from RETRY_BASE_S to RETRY_CAP_S seconds: about a second altogether.
+#: Further tries after a connection error, with pauses from RETRY_BASE_S to RETRY_CAP_S seconds:
+#: about a second altogether.
 RETRIES_MAX: Final = 4
 RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
@@ -40,15 +44,23 @@ CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
     """A client of a pool of its own, bytes in and out, that has been answered once.
 
-    Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
-    Of a cluster it is a client of the shard's slot, wherever that is. A server in cluster mode behind a plain URL is a
-    SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
+    Sent again only after a broken connection, never after silence: what a server that hangs may
+    have done, the caller decides.
+    Of a cluster it is a client of the shard's slot, wherever that is. A server in cluster mode
+    behind a plain URL is a SettingError that names `setting`; one that can't be reached
+    redis.exceptions.ConnectionError or TimeoutError.
     """
     if is_cluster(url):
-        found = slot_client(url, f"{{s{shard}}}", _options(url))  # a shard's keys share its tag (Settings.root_of)
+        found = slot_client(
+            url, f"{{s{shard}}}", _options(url)
+        )  # a shard's keys share its tag (Settings.root_of)
         _answered(found)
         return found
-    client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
+    client = (
+        _sentinel_client(url)
+        if url.startswith("sentinel://")
+        else redis.Redis.from_url(url, **_options(url))
+    )
     try:
         refuse_cluster(client, setting)
     except BaseException:
@@ -58,7 +70,9 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> r
 
 
 def connect_core(url: str, setting: str = "PUSHFLEET_CORE_URL") -> redis.Redis:
-    """As `connect`, for the core's keys: on a cluster each of them has a slot of its own (common/storage/cluster.py)."""
+    """As `connect`, for the core's keys: on a cluster each of them has a slot of its own
+    (common/storage/cluster.py).
+    """
     if not is_cluster(url):
         return connect(url, setting)
     core = ClusterCore(url, _options(url))
@@ -75,7 +89,9 @@ def _answered(client: Any) -> None:
 
 
 def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") -> None:
-    """SettingError when the server is in cluster mode: a client that does not know it would be sent from node to node."""
+    """SettingError when the server is in cluster mode: a client that does not know it would be sent
+    from node to node.
+    """
     try:
         info: Any = client.info("cluster")
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
@@ -108,7 +124,9 @@ def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
 
 @contextlib.contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """For words about pushes that a vendor has answered already: the answers must be written, whatever became of these."""
+    """For words about pushes that a vendor has answered already: the answers must be written,
+    whatever became of these.
+    """
     try:
         yield
     except (RedisError, OSError) as error:
@@ -116,11 +134,19 @@ def best_effort(what: str) -> Iterator[None]:
 
 
 def _retry() -> Retry:
-    return Retry(ExponentialWithJitterBackoff(base=RETRY_BASE_S, cap=RETRY_CAP_S), RETRIES_MAX, supported_errors=(RedisConnectionError,))
+    return Retry(
+        ExponentialWithJitterBackoff(base=RETRY_BASE_S, cap=RETRY_CAP_S),
+        RETRIES_MAX,
+        supported_errors=(RedisConnectionError,),
+    )
 
 
 def _options(url: str) -> dict[str, Any]:
-    shared: dict[str, Any] = {"socket_timeout": SOCKET_TIMEOUT_S, "health_check_interval": HEALTH_CHECK_INTERVAL_S, "retry": _retry()}
+    shared: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+        "retry": _retry(),
+    }
     if url.startswith("unix://"):
         return shared
     return {**shared, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
@@ -132,13 +158,17 @@ def _sentinel_client(url: str) -> redis.Redis:
     options = _options(url)
     make: Any = SentinelClient  # untyped in redis-py
     sentinels = make(list(wanted.hosts), sentinel_kwargs=asking, **options)
-    client: redis.Redis = sentinels.master_for(wanted.master, db=wanted.db, username=wanted.username, password=wanted.password)
+    client: redis.Redis = sentinels.master_for(
+        wanted.master, db=wanted.db, username=wanted.username, password=wanted.password
+    )
     return client
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """What Celery takes of a Redis URL. transport: the name of the class in workers/broker.py; options: its transport options."""
+    """What Celery takes of a Redis URL. transport: the name of the class in workers/broker.py;
+    options: its transport options.
+    """
 
     url: str = field(repr=False)
     transport: str
@@ -152,8 +182,15 @@ def kombu_url(url: str) -> Broker:
         return _kombu_sentinel(url)
     if parts.scheme == "unix":
         query = dict(parse_qsl(parts.query))
-        login = f"{parts.netloc}" if parts.netloc else (f":{quote(query['password'], safe='')}@" if "password" in query else "")
-        return Broker(f"redis+socket://{login}{parts.path}?{urlencode({'virtual_host': query.get('db', '0')})}", "Transport")
+        login = (
+            f"{parts.netloc}"
+            if parts.netloc
+            else (f":{quote(query['password'], safe='')}@" if "password" in query else "")
+        )
+        return Broker(
+            f"redis+socket://{login}{parts.path}?{urlencode({'virtual_host': query.get('db', '0')})}",  # noqa: E501
+            "Transport",
+        )
     if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
         return Broker(url + ("&" if parts.query else "?") + "ssl_cert_reqs=required", "Transport")
     return Broker(url, "Transport")
@@ -161,7 +198,13 @@ def kombu_url(url: str) -> Broker:
 
 def _kombu_sentinel(url: str) -> Broker:
     wanted = sentinel_of(url)
-    login = f"{quote(wanted.username or '', safe='')}:{quote(wanted.password, safe='')}@" if wanted.password else ""
+    login = (
+        f"{quote(wanted.username or '', safe='')}:{quote(wanted.password, safe='')}@"
+        if wanted.password
+        else ""
+    )
     hosts = ";".join(f"sentinel://{login}{host}:{port}/{wanted.db}" for host, port in wanted.hosts)
     asking = {"password": wanted.sentinel_password, "socket_timeout": CONNECT_TIMEOUT_S}
-    return Broker(hosts, "SentinelTransport", {"master_name": wanted.master, "sentinel_kwargs": asking})
+    return Broker(
+        hosts, "SentinelTransport", {"master_name": wanted.master, "sentinel_kwargs": asking}
+    )

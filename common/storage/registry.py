@@ -1,7 +1,9 @@
-"""What events change in the registry (SQL): who owns which token, who left which device. Many events by a few statements.
+"""What events change in the registry (SQL): who owns which token, who left which device. Many
+events by a few statements.
 
-What remains depends on the events' times only, not on their order: rows are never deleted by an event, so that an older one
-that arrives late finds the newer word. Keys are locked in their order, so that replicas wait for each other and never in a circle.
+What remains depends on the events' times only, not on their order: rows are never deleted by an
+event, so that an older one that arrives late finds the newer word. Keys are locked in their order,
+so that replicas wait for each other and never in a circle.
 """
 
 from __future__ import annotations
@@ -21,7 +23,19 @@ MOVED = "another user or device registered this token later"
 #: What ends a vendor's name in `token_owners` for a VoIP token: that has one owner, too.
 VOIP = ":voip"
 #: Columns of `devices` that a registration brings along.
-BROUGHT = ("user", "device_id", "platform", "vendor", "business_id", "token", "voip_token", "push_id", "lang", "tz", "app_version")
+BROUGHT = (
+    "user",
+    "device_id",
+    "platform",
+    "vendor",
+    "business_id",
+    "token",
+    "voip_token",
+    "push_id",
+    "lang",
+    "tz",
+    "app_version",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,9 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredDevice:
-    """news: for each registration, whether no newer word was known. bindings: what the devices may be sent to from now on."""
+    """news: for each registration, whether no newer word was known. bindings: what the devices may
+    be sent to from now on.
+    """
 
     news: tuple[bool, ...]
     bindings: tuple[Binding, ...]
@@ -65,7 +81,9 @@ class RegisteredDevice:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A logout, kick or unregistration as of `ts_ms`, of one device (by its id or push id) or of all on a platform (`ios` covers iPad)."""
+    """A logout, kick or unregistration as of `ts_ms`, of one device (by its id or push id) or of
+    all on a platform (`ios` covers iPad).
+    """
 
     app: str
     user: str
@@ -78,11 +96,17 @@ class Leaving:
     def scopes(self) -> list[str]:
         if self.device_id is not None:
             return [f"device:{self.device_id}"]
-        return ["platform:ios", "platform:ipad"] if self.platform == "ios" else [f"platform:{self.platform}"]
+        return (
+            ["platform:ios", "platform:ipad"]
+            if self.platform == "ios"
+            else [f"platform:{self.platform}"]
+        )
 
 
 def _insert(table: str, columns: Mapping[str, str], rest: str) -> TextClause:
-    """INSERT of rows given as one array a column (`:<column>s`), in the order of their keys. columns: name -> type."""
+    """INSERT of rows given as one array a column (`:<column>s`), in the order of their keys.
+    columns: name -> type.
+    """
     names = ", ".join(f'"{name}"' for name in columns)
     arrays = ", ".join(f"CAST(:{name}s AS {kind}[])" for name, kind in columns.items())
     return text(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {rest}")
@@ -96,24 +120,37 @@ def _arrays(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, 
 
 # ---------------------------------------------------------------- registrations
 
-_OWNER = {"app": "text", "vendor": "text", "token": "text", "user": "text", "device_id": "text", "at_ms": "bigint"}
+_OWNER = {
+    "app": "text",
+    "vendor": "text",
+    "token": "text",
+    "user": "text",
+    "device_id": "text",
+    "at_ms": "bigint",
+}
 _OWN = _insert(
     "token_owners",
     _OWNER,
-    'ON CONFLICT (app, vendor, token) DO UPDATE SET "user" = excluded."user", device_id = excluded.device_id, at_ms = excluded.at_ms'
+    'ON CONFLICT (app, vendor, token) DO UPDATE SET "user" = excluded."user", device_id = '
+    "excluded.device_id, at_ms = excluded.at_ms"
     " WHERE token_owners.at_ms <= excluded.at_ms",
 )
-_TOKENS = "unnest(CAST(:apps AS text[]), CAST(:vendors AS text[]), CAST(:tokens AS text[])) AS t (app, vendor, token)"
+_TOKENS = (
+    "unnest(CAST(:apps AS text[]), CAST(:vendors AS text[]), CAST(:tokens AS text[])) AS t (app, "
+    "vendor, token)"
+)
 _OWNERS = text(
-    f'SELECT o.app, o.vendor, o.token, o."user", o.device_id, o.at_ms FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)'
+    'SELECT o.app, o.vendor, o.token, o."user", o.device_id, o.at_ms FROM token_owners o '
+    f"JOIN {_TOKENS} USING (app, vendor, token)"
 )
 _SCOPE = {"app": "text", "user": "text", "scope": "text", "at_ms": "bigint"}
-#: The rows are made where they are missing: whoever logs such a device out in another replica at this moment waits for us, or we
-#: for them, so neither overlooks the other.
+#: The rows are made where they are missing: whoever logs such a device out in another replica at
+#: this moment waits for us, or we for them, so neither overlooks the other.
 _LEFT = _insert(
     "logouts",
     _SCOPE,
-    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = logouts.at_ms RETURNING app, "user", scope, at_ms',
+    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = logouts.at_ms RETURNING app, '
+    '"user", scope, at_ms',
 )
 _DEVICE = {
     "app": "text",
@@ -127,22 +164,31 @@ _BIND = _insert(
     "devices",
     _DEVICE,
     'ON CONFLICT (app, "user", device_id) DO UPDATE SET '
-    + ", ".join(f'"{name}" = excluded."{name}"' for name in _DEVICE if name not in ("app", "user", "device_id"))
+    + ", ".join(
+        f'"{name}" = excluded."{name}"'
+        for name in _DEVICE
+        if name not in ("app", "user", "device_id")
+    )
     + ' WHERE devices.registered_ms <= excluded.registered_ms RETURNING app, "user", device_id',
 )
 #: Those who had one of the tokens before its owner of now.
 _MOVE = text(
     "UPDATE devices d SET state = 'moved', reason = :reason, state_ms = o.at_ms"
     f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
-    " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms <= o.at_ms"
-    " AND (d.\"user\" <> o.\"user\" OR d.device_id <> o.device_id) AND d.state IN ('active', 'retired', 'silenced')"
+    " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms "
+    "<= o.at_ms"
+    ' AND (d."user" <> o."user" OR d.device_id <> o.device_id) AND d.state IN (\'active\', '
+    "'retired', 'silenced')"
     " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' RETURNING d.app, d."user", d.device_id'
 )
-#: Those who had one of the VoIP tokens before its owner of now keep their other token: calls reach them as alerts.
+#: Those who had one of the VoIP tokens before its owner of now keep their other token: calls reach
+#: them as alerts.
 _MOVE_VOIP = text(
-    f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
-    f" WHERE d.app = o.app AND d.vendor = left(o.vendor, -{len(VOIP)}) AND d.voip_token = o.token AND d.registered_ms <= o.at_ms"
+    f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, "
+    "vendor, token)"
+    f" WHERE d.app = o.app AND d.vendor = left(o.vendor, -{len(VOIP)}) AND d.voip_token = "
+    "o.token AND d.registered_ms <= o.at_ms"
     " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' AND (d."user" <> o."user" OR d.device_id <> o.device_id)'
     ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.state'
@@ -152,22 +198,40 @@ _MOVE_VOIP = text(
 def register(connection: Connection, registrations: Sequence[Registration]) -> RegisteredDevice:
     """Binds tokens to devices.
 
-    An older registration leaves its trace in `token_owners`, so that a token which wandered to another person stays away from
-    those who had it before.
+    An older registration leaves its trace in `token_owners`, so that a token which wandered to
+    another person stays away from those who had it before.
     """
     if not registrations:
         return RegisteredDevice((), ())
-    tokens = _newest(registrations, lambda one: one.token_key) + _newest(registrations, lambda one: one.voip_key)
-    rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in sorted(tokens, key=lambda pair: pair[0])]
+    tokens = _newest(registrations, lambda one: one.token_key) + _newest(
+        registrations, lambda one: one.voip_key
+    )
+    rows = [
+        (*key, one.device["user"], one.device["device_id"], one.ts_ms)
+        for key, one in sorted(tokens, key=lambda pair: pair[0])
+    ]
     connection.execute(_OWN, _arrays(_OWNER, rows))
     named = _arrays(("app", "vendor", "token"), [key for key, _ in tokens])
     owned = owners(connection, [key for key, _ in tokens])
     scopes = sorted({scope for one in registrations for scope in one.scopes})
-    left = {(app, user, scope): at_ms for app, user, scope, at_ms in connection.execute(_LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes]))}
+    left = {
+        (app, user, scope): at_ms
+        for app, user, scope, at_ms in connection.execute(
+            _LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes])
+        )
+    }
     devices = _newest(registrations, lambda one: one.device_key)
-    rows_bound = [_bound(one, owned, max(left[scope] for scope in one.scopes)) for _, one in devices]
-    changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, rows_bound))}
-    lost = [(app, user, device_id, LEFT) for app, user, device_id in connection.execute(_MOVE, {**named, "reason": MOVED})]
+    rows_bound = [
+        _bound(one, owned, max(left[scope] for scope in one.scopes)) for _, one in devices
+    ]
+    changed = {
+        (app, user, device_id)
+        for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, rows_bound))
+    }
+    lost = [
+        (app, user, device_id, LEFT)
+        for app, user, device_id in connection.execute(_MOVE, {**named, "reason": MOVED})
+    ]
     lost += _voip_lost(connection, named)
     now_bound = [_binding(row) for row in rows_bound if row[:3] in changed]
     return RegisteredDevice(tuple(_news(registrations, changed)), (*lost, *now_bound))
@@ -176,28 +240,42 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
 def _voip_lost(connection: Connection, named: Mapping[str, Any]) -> list[Binding]:
     return [
         (app, user, device_id, bound(vendor, business_id, token, None) if state == ACTIVE else LEFT)
-        for app, user, device_id, vendor, business_id, token, state in connection.execute(_MOVE_VOIP, named)
+        for app, user, device_id, vendor, business_id, token, state in connection.execute(
+            _MOVE_VOIP, named
+        )
     ]
 
 
 def _binding(row: Sequence[Any]) -> Binding:
     """Of a device's row, in the order of _DEVICE."""
     found = dict(zip(_DEVICE, row, strict=True))
-    binding = bound(found["vendor"], found["business_id"], found["token"], found["voip_token"]) if found["state"] == ACTIVE else LEFT
+    binding = (
+        bound(found["vendor"], found["business_id"], found["token"], found["voip_token"])
+        if found["state"] == ACTIVE
+        else LEFT
+    )
     return found["app"], found["user"], found["device_id"], binding
 
 
-def owners(connection: Connection, tokens: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row[Any]]:
-    """(app, vendor, token) -> user, device_id, at_ms of its last registration; without those that nobody ever registered."""
+def owners(
+    connection: Connection, tokens: Sequence[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], Row[Any]]:
+    """(app, vendor, token) -> user, device_id, at_ms of its last registration; without those that
+    nobody ever registered.
+    """
     found = connection.execute(_OWNERS, _arrays(("app", "vendor", "token"), tokens))
     return {(row.app, row.vendor, row.token): row for row in found}
 
 
-def replace(connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int) -> tuple[int, Binding | None]:
-    """Gives a device (app, user, device) the token that its vendor put in the place of its old one, unless it registered since `sent_ms`.
+def replace(
+    connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int
+) -> tuple[int, Binding | None]:
+    """Gives a device (app, user, device) the token that its vendor put in the place of its old one,
+    unless it registered since `sent_ms`.
 
-    1 when it has the new one; 0 when it had another already, or when the new one is somebody else's: then the device has moved to them.
-    With it what the device may be sent to from now on, None when nothing changed.
+    1 when it has the new one; 0 when it had another already, or when the new one is somebody
+    else's: then the device has moved to them. With it what the device may be sent to from now on,
+    None when nothing changed.
     """
     app, user, device_id = device
     mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
@@ -216,15 +294,22 @@ def replace(connection: Connection, device: tuple[str, str, str], token: str, ne
 
 
 _MINE = (
-    " WHERE app = :app AND \"user\" = :user AND device_id = :device_id AND token = :token AND state = 'active' AND registered_ms <= :sent"
+    ' WHERE app = :app AND "user" = :user AND device_id = :device_id AND token = :token AND '
+    "state = 'active' AND registered_ms <= :sent"
 )
-_HELD = text(f"SELECT vendor, business_id, voip_token, registered_ms FROM devices{_MINE} FOR UPDATE")
+_HELD = text(
+    f"SELECT vendor, business_id, voip_token, registered_ms FROM devices{_MINE} FOR UPDATE"
+)
 _LOSE = text(f"UPDATE devices SET state = 'moved', reason = :reason{_MINE}")
 _REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
 
 
-def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple[str, str, str], Registration]]:
-    """The newest of each key but None (of two with the same time the later in the stream), in the order of the keys."""
+def _newest(
+    registrations: Sequence[Registration], key: Any
+) -> list[tuple[tuple[str, str, str], Registration]]:
+    """The newest of each key but None (of two with the same time the later in the stream), in the
+    order of the keys.
+    """
     found: dict[tuple[str, str, str], Registration] = {}
     for one in registrations:
         name = key(one)
@@ -233,7 +318,9 @@ def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple
     return sorted(found.items())
 
 
-def _bound(one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], left_ms: int) -> tuple[Any, ...]:
+def _bound(
+    one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], left_ms: int
+) -> tuple[Any, ...]:
     """The device's row as of this registration, by what is known to have come after it."""
     mine, owner = (one.device["user"], one.device["device_id"]), owned[one.token_key]
     state, reason, state_ms = ACTIVE, "", one.ts_ms
@@ -250,7 +337,9 @@ def _bound(one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], le
 
 
 def _news(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
-    """Whether each said something new: no newer word stood in the registry or came before it in the stream."""
+    """Whether each said something new: no newer word stood in the registry or came before it in the
+    stream.
+    """
     newest: dict[tuple[str, str, str], int] = {}
     news = []
     for one in registrations:
@@ -264,24 +353,29 @@ def _news(registrations: Sequence[Registration], changed: set[tuple[str, str, st
 _LEAVE = _insert(
     "logouts",
     _SCOPE,
-    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = excluded.at_ms WHERE logouts.at_ms < excluded.at_ms',
+    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = excluded.at_ms WHERE '
+    "logouts.at_ms < excluded.at_ms",
 )
 _LEAVING = {"app": "text", "user": "text", "scope": "text", "reason": "text", "at_ms": "bigint"}
 #: A device that several of them name goes by the newest.
 _UNBIND = text(
     "UPDATE devices d SET state = 'unbound', reason = l.reason, state_ms = l.at_ms FROM ("
-    'SELECT DISTINCT ON (m.app, m."user", m.device_id) m.app, m."user", m.device_id, x.reason, x.at_ms FROM devices m JOIN unnest('
+    'SELECT DISTINCT ON (m.app, m."user", m.device_id) m.app, m."user", m.device_id, '
+    "x.reason, x.at_ms FROM devices m JOIN unnest("
     + ", ".join(f"CAST(:{name}s AS {kind}[])" for name, kind in _LEAVING.items())
-    + ') WITH ORDINALITY AS x (app, "user", scope, reason, at_ms, place) ON m.app = x.app AND m."user" = x."user"'
+    + ') WITH ORDINALITY AS x (app, "user", scope, reason, at_ms, place) ON m.app = x.app AND '
+    'm."user" = x."user"'
     " AND x.scope IN ('device:' || m.device_id, 'device:' || m.push_id, 'platform:' || m.platform)"
     ' ORDER BY m.app, m."user", m.device_id, x.at_ms DESC, x.place DESC) l'
-    ' WHERE d.app = l.app AND d."user" = l."user" AND d.device_id = l.device_id AND d.registered_ms <= l.at_ms'
+    ' WHERE d.app = l.app AND d."user" = l."user" AND d.device_id = l.device_id AND '
+    "d.registered_ms <= l.at_ms"
     " AND d.state <> 'moved' RETURNING d.app, d.\"user\", d.device_id"
 )
 
 
 def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
-    """Unbinds the tokens of devices that their users left; returns what those devices may be sent to now: nothing.
+    """Unbinds the tokens of devices that their users left; returns what those devices may be sent
+    to now: nothing.
 
     Who registers such a device as of an earlier time finds the word.
     """
@@ -292,8 +386,14 @@ def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
         for scope in one.scopes:
             key = (one.app, one.user, scope)
             left[key] = max(left.get(key, 0), one.ts_ms)
-    connection.execute(_LEAVE, _arrays(_SCOPE, [(*key, at_ms) for key, at_ms in sorted(left.items())]))
-    rows = [(one.app, one.user, scope, one.reason, one.ts_ms) for one in leavings for scope in one.scopes]
+    connection.execute(
+        _LEAVE, _arrays(_SCOPE, [(*key, at_ms) for key, at_ms in sorted(left.items())])
+    )
+    rows = [
+        (one.app, one.user, scope, one.reason, one.ts_ms)
+        for one in leavings
+        for scope in one.scopes
+    ]
     gone = connection.execute(_UNBIND, _arrays(_LEAVING, rows))
     return [(app, user, device_id, LEFT) for app, user, device_id in gone]
 
@@ -301,13 +401,17 @@ def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
 # ---------------------------------------------------------------- names
 
 _NAMED = text(
-    'SELECT DISTINCT ON (d.app, d."user", d.push_id) d.app, d."user", d.push_id, d.device_id FROM devices d'
-    ' JOIN unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:push_ids AS text[])) AS n (app, "user", push_id)'
+    'SELECT DISTINCT ON (d.app, d."user", d.push_id) d.app, d."user", d.push_id, d.device_id '
+    "FROM devices d"
+    " JOIN unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:push_ids AS text[])) "
+    'AS n (app, "user", push_id)'
     ' USING (app, "user", push_id) ORDER BY d.app, d."user", d.push_id, d.registered_ms DESC'
 )
 
 
-def named(connection: Connection, names: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+def named(
+    connection: Connection, names: Iterable[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], str]:
     """(app, user, push id) -> device id, of those names that are a device's push id; one query."""
     asked = sorted(set(names))
     if not asked:

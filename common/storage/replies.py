@@ -1,7 +1,9 @@
-"""Decisions told to whoever asked for them (Redis lists, 60 s): `<prefix>:reply:<key>`, one JSON object a push.
+"""Decisions told to whoever asked for them (Redis lists, 60 s): `<prefix>:reply:<key>`, one JSON
+object a push.
 
-`{"event_id","message_id","user","vendor","business_id","decision","note","retired"}`; decision null: not final when its wait was over.
-Best effort: a reply that a crash swallows is a reply that did not come in time, the row tells the same.
+`{"event_id","message_id","user","vendor","business_id","decision","note","retired"}`; decision
+null: not final when its wait was over. Best effort: a reply that a crash swallows is a reply that
+did not come in time, the row tells the same.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Replies:
         """Into the caller's pipeline: (key, decision) of pushes that are final."""
         by_key: dict[str, list[str]] = {}
         for key, reply in decisions:
-            by_key.setdefault(key, []).append(json.dumps(reply, ensure_ascii=False, separators=(",", ":")))
+            by_key.setdefault(key, []).append(
+                json.dumps(reply, ensure_ascii=False, separators=(",", ":"))
+            )
             pipe.zrem(self._keys.replies_due, _waiter(key, reply["event_id"], reply["user"]))
         for key, replies in by_key.items():
             name = self._keys.reply(key)
@@ -46,19 +50,27 @@ class Replies:
                 pipe.execute()
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
-        """Into the caller's pipeline: (key, event id, user, ms since 1970) of replies that must come by then, final or not."""
+        """Into the caller's pipeline: (key, event id, user, ms since 1970) of replies that must
+        come by then, final or not.
+        """
         now = int(time.time() * 1000)
         args: list[int | str] = []
         for key, event_id, user, due_ms in waits:
             args += [max(due_ms - now, 0), _waiter(key, event_id, user)]
         if args:
-            self._delay(keys=[self._keys.replies_due, self._keys.timer_wake_up], args=args, client=pipe)
+            self._delay(
+                keys=[self._keys.replies_due, self._keys.timer_wake_up], args=args, client=pipe
+            )
 
     def release_due(self) -> int:
-        """Tells those whose wait is over, by Redis' clock, that nothing is decided; how many they were."""
+        """Tells those whose wait is over, by Redis' clock, that nothing is decided; how many they
+        were.
+        """
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
-        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", now, 0, DUE_MAX))
+        due = cast(
+            list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", now, 0, DUE_MAX)
+        )
         decisions = []
         for waiter in due:
             key, event_id, user = waiter.decode().split("\0")

@@ -1,4 +1,6 @@
-"""usual_numbers.take for the pushes of one lane that nothing stops, in columns: the same commands, with no tuple a push."""
+"""usual_numbers.take for the pushes of one lane that nothing stops, in columns: the same commands,
+with no tuple a push.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _WHO = "\0who\0"
 class RowAsks(msgspec.Struct, gc=False):
     """Pushes of one app in entries of one lane, all held by `word` (its hash: `holders`).
 
-    entries: (name, number of pushes, badge step of each) in order; then a value a push. conversations: `<type>:<id>`.
+    entries: (name, number of pushes, badge step of each) in order; then a value a push.
+    conversations: `<type>:<id>`.
     """
 
     holders: str
@@ -39,16 +42,23 @@ class RowAsks(msgspec.Struct, gc=False):
 
 
 def take(
-    redis: Redis, keys: Keys, asks: RowAsks, keep_s: int, kept: Callable[[Sequence[bytes | None]], bool]
+    redis: Redis,
+    keys: Keys,
+    asks: RowAsks,
+    keep_s: int,
+    kept: Callable[[Sequence[bytes | None]], bool],
 ) -> list[tuple[int, str]] | None:
     """By push its badge and what it has taken (`Target.counted`).
 
-    kept: whether each person's device still has the token that the push was routed to, given what `bindings` holds of it. None: something
-    stops a push, or its device has another token; the general way finds out, and nothing was taken. Raises RedisError; then something
-    may have been taken and noted.
+    kept: whether each person's device still has the token that the push was routed to, given what
+    `bindings` holds of it. None: something stops a push, or its device has another token; the
+    general way finds out, and nothing was taken. Raises RedisError; then something may have been
+    taken and noted.
     """
     with raw_pipe(redis) as pipe:
-        taken = _numbered(pipe, keys, asks, keep_s) if _nothing_stops(pipe, keys, asks, kept) else None
+        taken = (
+            _numbered(pipe, keys, asks, keep_s) if _nothing_stops(pipe, keys, asks, kept) else None
+        )
         if taken is None:
             pipe.ask(command("UNWATCH"), 1)
     return taken
@@ -60,13 +70,28 @@ def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> li
     return [f"{head}{user}{tail}" for user in users]
 
 
-def _nothing_stops(pipe: RawPipe, keys: Keys, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]) -> bool:
-    """Looks at the entries, at what their messages' senders and people have said since, and at their devices, in one write."""
+def _nothing_stops(
+    pipe: RawPipe, keys: Keys, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
+) -> bool:
+    """Looks at the entries, at what their messages' senders and people have said since, and at
+    their devices, in one write.
+    """
     names = [name for name, *_ in asks.entries]
     records = list(map(keys.taken, names))
-    gone = [keys.gone(asks.app, conversation, message) for conversation, message in zip(asks.conversations, asks.messages, strict=True)]
-    reads, bindings = _made(keys.read, asks.app, asks.users), _made(keys.bindings, asks.app, asks.users)
-    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *gone), command("EXISTS", *reads)]
+    gone = [
+        keys.gone(asks.app, conversation, message)
+        for conversation, message in zip(asks.conversations, asks.messages, strict=True)
+    ]
+    reads, bindings = (
+        _made(keys.read, asks.app, asks.users),
+        _made(keys.bindings, asks.app, asks.users),
+    )
+    heads = [
+        command("WATCH", *records),
+        command("MGET", *records),
+        command("MGET", *gone),
+        command("EXISTS", *reads),
+    ]
     heads.append(command("HMGET", asks.holders, *names))
     if "".join(chain(bindings, asks.devices)).isascii():
         looks = [
@@ -74,27 +99,50 @@ def _nothing_stops(pipe: RawPipe, keys: Keys, asks: RowAsks, kept: Callable[[Seq
             for key, device in zip(bindings, asks.devices, strict=True)
         ]
     else:
-        looks = [command("HGET", key, device) for key, device in zip(bindings, asks.devices, strict=True)]
-    _, before, marked, readers, held, *found = pipe.ask("".join([*heads, *looks]), len(heads) + len(looks))
-    free = before.count(None) == len(before) and held.count(asks.word.encode()) == len(held) and marked.count(None) == len(marked)
+        looks = [
+            command("HGET", key, device) for key, device in zip(bindings, asks.devices, strict=True)
+        ]
+    _, before, marked, readers, held, *found = pipe.ask(
+        "".join([*heads, *looks]), len(heads) + len(looks)
+    )
+    free = (
+        before.count(None) == len(before)
+        and held.count(asks.word.encode()) == len(held)
+        and marked.count(None) == len(marked)
+    )
     return free and kept(found) and (not readers or _unread(pipe, asks, reads))
 
 
 def _unread(pipe: RawPipe, asks: RowAsks, reads: Sequence[str]) -> bool:
     """Whether nobody has read the conversation so far, or the message."""
     both = list(zip(reads, asks.conversations, asks.messages, strict=True))
-    looks = [command("HMGET", key, conversation, f"m:{conversation}\0{message}") for key, conversation, message in both]
+    looks = [
+        command("HMGET", key, conversation, f"m:{conversation}\0{message}")
+        for key, conversation, message in both
+    ]
     found = pipe.ask("".join(looks), len(looks))
-    return all(stop_of(None, read, ts_ms) is None for read, ts_ms in zip(found, asks.times_ms, strict=True))
+    return all(
+        stop_of(None, read, ts_ms) is None for read, ts_ms in zip(found, asks.times_ms, strict=True)
+    )
 
 
-def _numbered(pipe: RawPipe, keys: Keys, asks: RowAsks, keep_s: int) -> list[tuple[int, str]] | None:
+def _numbered(
+    pipe: RawPipe, keys: Keys, asks: RowAsks, keep_s: int
+) -> list[tuple[int, str]] | None:
     """None where one of the entries was taken meanwhile: then nothing was written."""
     names = _made(keys.badges, asks.app, asks.users)
     steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in asks.entries]))
-    counts = [_counting(key, device, step) for key, device, step in zip(names, asks.devices, steps, strict=True)]
-    noted = [_record(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@{UNTOLD}"), keep_s) for name, count, step in asks.entries]
-    written = b"".join([b"*1\r\n$5\r\nMULTI\r\n", "".join(counts).encode(), *noted, b"*1\r\n$4\r\nEXEC\r\n"])
+    counts = [
+        _counting(key, device, step)
+        for key, device, step in zip(names, asks.devices, steps, strict=True)
+    ]
+    noted = [
+        _record(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@{UNTOLD}"), keep_s)
+        for name, count, step in asks.entries
+    ]
+    written = b"".join(
+        [b"*1\r\n$5\r\nMULTI\r\n", "".join(counts).encode(), *noted, b"*1\r\n$4\r\nEXEC\r\n"]
+    )
     found: Any = pipe.ask(written, 2 * len(names) + len(noted) + 2)[-1]
     if found is None:
         return None
@@ -102,12 +150,24 @@ def _numbered(pipe: RawPipe, keys: Keys, asks: RowAsks, keep_s: int) -> list[tup
         if isinstance(one, ResponseError):
             raise one
     taken, today, kept = list[tuple[int, str]](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, step, (own, everybodys, began, all_began, prolonged), since in zip(names, steps, found[::2], found[1::2], strict=False):
+    for key, step, (own, everybodys, began, all_began, prolonged), since in zip(
+        names, steps, found[::2], found[1::2], strict=False
+    ):
         base = own or everybodys
-        taken.append((since + int(base) if base else since, f"{step}@{(began or all_began or b'0').decode()}"))
+        taken.append(
+            (
+                since + int(base) if base else since,
+                f"{step}@{(began or all_began or b'0').decode()}",
+            )
+        )
         if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
             kept[key] = None
-    prolong = "".join([command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S)) for key in kept])
+    prolong = "".join(
+        [
+            command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S))
+            for key in kept
+        ]
+    )
     noted, start = list[bytes](), 0
     for name, count, _ in asks.entries:
         own_counts = [counted for _, counted in taken[start : start + count]]
@@ -127,8 +187,12 @@ def _counting(key: str, device: str, step: str) -> str:
     return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
 
 
-def _record(keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False) -> bytes:
-    """As usual_numbers has it: a SET of what the entry's pushes have taken, by place + 1. again: only where one stands there."""
+def _record(
+    keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False
+) -> bytes:
+    """As usual_numbers has it: a SET of what the entry's pushes have taken, by place + 1. again:
+    only where one stands there.
+    """
     record = _pack(taken)
     head = f"*{6 if again else 5}\r\n$3\r\nSET\r\n{bulk(keys.taken(entry))}${len(record)}\r\n"
     tail = f"\r\n$2\r\nEX\r\n{bulk(str(keep_s))}" + ("$2\r\nXX\r\n" if again else "")

@@ -1,6 +1,8 @@
-"""Which push stands last in each place on a device's screen (Redis hashes, while an older one may still come).
+"""Which push stands last in each place on a device's screen (Redis hashes, while an older one may
+still come).
 
-Only pushes that share a place have one: a sender's collapse key, a call. A hash is named by a digest.
+Only pushes that share a place have one: a sender's collapse key, a call. A hash is named by a
+digest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ Place = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What became of a push in its place. shown: it is, or may be, on the screen. keep_ms: how long an older one may still come."""
+    """What became of a push in its place. shown: it is, or may be, on the screen. keep_ms: how long
+    an older one may still come.
+    """
 
     place: Place
     push_id: str
@@ -38,13 +42,17 @@ class ScreenStore:
     """One script call to take places; settling happens inside the caller's MULTI."""
 
     def __init__(self, redis: Redis, keys: Keys, hold_ms: int) -> None:
-        """hold_ms: how long a push that took its place may stay unsettled; then its reader is dead."""
+        """hold_ms: how long a push that took its place may stay unsettled; then
+        its reader is dead.
+        """
         self._keys = keys
         self._hold_ms = hold_ms
         self._take = script(redis, "screen")
 
     def take(self, asks: Sequence[tuple[Place, str, int]]) -> list[int]:
-        """For each (place, push id, event ts): 0 it may go, 1 a newer one was shown, 2 another is on the wire."""
+        """For each (place, push id, event ts): 0 it may go, 1 a newer one was shown, 2 another is
+        on the wire.
+        """
         if not asks:
             return []
         names = [self.name(place) for place, _, _ in asks]
@@ -53,10 +61,20 @@ class ScreenStore:
         return [int(one) for one in reply]
 
     def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
-        """Inside the caller's MULTI: the places are free again, and remember the newest that was shown."""
+        """Inside the caller's MULTI: the places are free again, and remember the newest that was
+        shown.
+        """
         if settled:
             names = [self.name(one.place) for one in settled]
-            args = [part for one in settled for part in (one.push_id, one.ts_ms if one.shown else "", max(one.keep_ms, KEEP_MIN_MS))]
+            args = [
+                part
+                for one in settled
+                for part in (
+                    one.push_id,
+                    one.ts_ms if one.shown else "",
+                    max(one.keep_ms, KEEP_MIN_MS),
+                )
+            ]
             pipe.eval(source("shown"), len(names), *names, *args)
 
     def name(self, place: Place) -> str:

@@ -23,7 +23,9 @@ def source(name: str) -> str:
 
 
 def script(redis: Redis, name: str, *shared: str) -> Script:
-    """The script as a callable (EVALSHA, loaded again when the server forgot it). shared: files with functions that it uses."""
+    """The script as a callable (EVALSHA, loaded again when the server forgot it). shared: files
+    with functions that it uses.
+    """
     return redis.register_script("".join(source(one) for one in (*shared, name)))
 
 
@@ -31,12 +33,18 @@ def script(redis: Redis, name: str, *shared: str) -> Script:
 Call = tuple[Script, Sequence[str], Sequence[Any]]
 
 
-def run_all(redis: Redis, calls: Sequence[Call], commands: Sequence[Sequence[Any]] = ()) -> list[Any]:
-    """The scripts, and plain commands behind them, in one round trip, an answer each; redis-py would ask in a second one whether the
-    server knows the scripts, and spends more CPU on a pipeline than the server on most of them."""
+def run_all(
+    redis: Redis, calls: Sequence[Call], commands: Sequence[Sequence[Any]] = ()
+) -> list[Any]:
+    """The scripts, and plain commands behind them, in one round trip, an answer each; redis-py
+    would ask in a second one whether the server knows the scripts, and spends more CPU on a
+    pipeline than the server on most of them.
+    """
     if not calls and not commands:
         return []
-    packed = b"".join([pack_command(("EVALSHA", one.sha, len(keys), *keys, *args)) for one, keys, args in calls])
+    packed = b"".join(
+        [pack_command(("EVALSHA", one.sha, len(keys), *keys, *args)) for one, keys, args in calls]
+    )
     packed += b"".join([pack_command(tuple(one)) for one in commands])
     answers = ask_all(redis, packed, len(calls) + len(commands))
     for index, answer in enumerate(answers):

@@ -1,4 +1,6 @@
-"""Redis' clock (one key, the time of the last look): whether it was set back, and what is due then."""
+"""Redis' clock (one key, the time of the last look): whether it was set back, and
+what is due then.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A lane's queue in a shard that has not the lane's rate and state: those are one for the fleet, in shard 0, and are asked once a round."""
+"""A lane's queue in a shard that has not the lane's rate and state: those are one for the fleet, in
+shard 0, and are asked once a round.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ from redis import Redis
 
 from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import BYTES_MAX, RANK, LaneCommit, LaneQueues, LaneTerms, RateLease, Taken
+from common.storage.lane_queues import (
+    BYTES_MAX,
+    RANK,
+    LaneCommit,
+    LaneQueues,
+    LaneTerms,
+    RateLease,
+    Taken,
+)
 from common.storage.lanes import LaneStates
 from common.storage.redis import best_effort
 from common.storage.scripts import Call, run_all, script
@@ -32,7 +42,9 @@ def _fields(redis: Redis, fields: Sequence[tuple[str, str]]) -> list[bytes | Non
 
 
 class ShardLaneQueues(LaneQueues):
-    """As LaneQueues. Each take is judged by a copy of the lane's rate and state; what follows is agreed with shard 0."""
+    """As LaneQueues. Each take is judged by a copy of the lane's rate and state; what follows is
+    agreed with shard 0.
+    """
 
     def __init__(self, redis: Redis, keys: Keys, home: LaneQueues, states: LaneStates) -> None:
         """home: the queues of shard 0; states: of all lanes."""
@@ -41,14 +53,25 @@ class ShardLaneQueues(LaneQueues):
         self._states = states
         self._rate_back = script(home.redis, "rate_back")
 
-    def take(self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX) -> list[Taken]:
+    def take(
+        self,
+        wanted: Sequence[tuple[str, Urgency, LaneTerms, int]],
+        probe_s: float,
+        bytes_max: int = BYTES_MAX,
+    ) -> list[Taken]:
         self._copy(sorted({lane for lane, _, terms, _ in wanted if not terms.gone}))
         taken = super().take(wanted, probe_s, bytes_max)
         for one in taken:
             if one.what == "probe":
                 self._probed(one)
         self._announce([one for one in taken if one.what in ("go", "probe") and not one.terms.gone])
-        self._starve([one for one in taken if one.what == "wait" and RANK[one.urgency] >= RANK[Urgency.GROUP]])
+        self._starve(
+            [
+                one
+                for one in taken
+                if one.what == "wait" and RANK[one.urgency] >= RANK[Urgency.GROUP]
+            ]
+        )
         return taken
 
     def _copy(self, lanes: Sequence[str]) -> None:
@@ -81,7 +104,9 @@ class ShardLaneQueues(LaneQueues):
         taken.due_ms = taken.now_ms + TRIED_MS
 
     def _announce(self, taken: Sequence[Taken]) -> None:
-        """The less urgent of all shards leave room for these, which lease in a moment (rate_now.lua)."""
+        """The less urgent of all shards leave room for these, which lease in a moment
+        (rate_now.lua).
+        """
         urgent = [one for one in taken if RANK[one.urgency] < _LEAST_URGENT]
         if not urgent:
             return
@@ -89,15 +114,26 @@ class ShardLaneQueues(LaneQueues):
             for one in urgent:
                 level, now = RANK[one.urgency], f"{one.now_ms / 1000:.6f}"
                 name = self._home.keys.rate(one.lane)
-                pipe.hset(name, mapping={f"p{level}": now, **({"w0": now} if level < RANK[Urgency.GROUP] else {})})
+                pipe.hset(
+                    name,
+                    mapping={
+                        f"p{level}": now,
+                        **({"w0": now} if level < RANK[Urgency.GROUP] else {}),
+                    },
+                )
                 pipe.expire(name, RATE_S, nx=True)
             pipe.execute()
 
     def _starve(self, taken: Sequence[Taken]) -> None:
-        """Since when these get nothing is told in shard 0 where that is not known: the next copy would forget it (rate_now.lua)."""
+        """Since when these get nothing is told in shard 0 where that is not known: the next copy
+        would forget it (rate_now.lua).
+        """
         if not taken:
             return
-        own, home = ([(queues.keys.rate(one.lane), f"s{RANK[one.urgency]}") for one in taken] for queues in (self, self._home))
+        own, home = (
+            [(queues.keys.rate(one.lane), f"s{RANK[one.urgency]}") for one in taken]
+            for queues in (self, self._home)
+        )
         noted, known = _fields(self.redis, own), _fields(self._home.redis, home)
         with self._home.redis.pipeline(transaction=False) as pipe:
             for (name, field), since, there in zip(home, noted, known, strict=True):
@@ -106,7 +142,9 @@ class ShardLaneQueues(LaneQueues):
                     pipe.expire(name, RATE_S, nx=True)
             pipe.execute()
 
-    def lease_all(self, wanted: Sequence[tuple[Taken, int, int]], round_s: float) -> list[RateLease]:
+    def lease_all(
+        self, wanted: Sequence[tuple[Taken, int, int]], round_s: float
+    ) -> list[RateLease]:
         return self._home.lease_all(wanted, round_s)
 
     def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
@@ -114,7 +152,13 @@ class ShardLaneQueues(LaneQueues):
         home, calls = self._home.keys, list[Call]()
         for (taken, commit), lost in zip(commits, answers, strict=True):
             if taken.tokens and not lost:
-                calls.append((self._rate_back, [home.rate(taken.lane), home.inflight(taken.lane)], [taken.word, *commit.unused]))
+                calls.append(
+                    (
+                        self._rate_back,
+                        [home.rate(taken.lane), home.inflight(taken.lane)],
+                        [taken.word, *commit.unused],
+                    )
+                )
         with best_effort("what a round did not need of its lane's rate"):
             run_all(self._home.redis, calls)
         return answers

@@ -1,8 +1,9 @@
 """Which shard has whose keys, and the stores that reach into several shards.
 
-All that follows from an event for a person lies in the person's shard (Keys under the root of Settings.root_of); a group's
-event lies in the group's shard until its pages go out to the members' shards. What is one for the whole fleet (lanes' rates,
-quotas and states, leases of tokens, replies, processes) lies in shard 0.
+All that follows from an event for a person lies in the person's shard (Keys under the root of
+Settings.root_of); a group's event lies in the group's shard until its pages go out to the members'
+shards. What is one for the whole fleet (lanes' rates, quotas and states, leases of tokens, replies,
+processes) lies in shard 0.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ from common.storage.replies import Replies
 from common.storage.streams import StreamStore
 
 T = TypeVar("T")
-#: Role of the process that changes the number of shards, and what others do meanwhile: intake has stopped, then all workers have.
+#: Role of the process that changes the number of shards, and what others do meanwhile: intake has
+#: stopped, then all workers have.
 RESHARD: Final = "reshard"
 DRAIN, STOP = "drain", "stop"
 
 
 def shard_of(count: int, app: str, user: str) -> int:
-    """Number of a person's shard among `count`. The hash is CRC-32 (ISO 3309) of both names: it never changes."""
-    return 0 if count == 1 else zlib.crc32(f"{app}\0{user}".encode("utf-8", "surrogatepass")) % count
+    """Number of a person's shard among `count`. The hash is CRC-32 (ISO 3309) of both names: it
+    never changes.
+    """
+    return (
+        0 if count == 1 else zlib.crc32(f"{app}\0{user}".encode("utf-8", "surrogatepass")) % count
+    )
 
 
 def shard_of_group(count: int, app: str, group: str) -> int:
@@ -39,7 +45,9 @@ def shard_of_group(count: int, app: str, group: str) -> int:
     return shard_of(count, app, f"\0{group}")
 
 
-def by_shard(count: int, items: Iterable[T], person: Callable[[T], tuple[str, ...]]) -> dict[int, list[T]]:
+def by_shard(
+    count: int, items: Iterable[T], person: Callable[[T], tuple[str, ...]]
+) -> dict[int, list[T]]:
     """The items by shard, in their order. person: item -> (app, user)."""
     found: dict[int, list[T]] = {}
     for item in items:
@@ -49,7 +57,9 @@ def by_shard(count: int, items: Iterable[T], person: Callable[[T], tuple[str, ..
 
 
 def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
-    """Whether a process of this stage has to end: the number of shards changes, or is another one by now. keys: of shard 0."""
+    """Whether a process of this stage has to end: the number of shards changes, or is another one
+    by now. keys: of shard 0.
+    """
     with redis.pipeline(transaction=False) as pipe:
         pipe.hget(keys.resharding, "phase")
         pipe.get(keys.shards)
@@ -66,7 +76,8 @@ _AT_WORK: Final = frozenset({"intake", "presence", "routing", "delivery", "upkee
 def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None:
     """SettingError where the fleet has another number of shards. keys: of shard 0.
 
-    starts: a process of the fleet asks; the first one fixes the number. A fleet of a release that fixed none has one.
+    starts: a process of the fleet asks; the first one fixes the number. A fleet of a release that
+    fixed none has one.
     """
     reply: Any = redis.get(keys.shards)
     if reply is None and starts:
@@ -75,13 +86,16 @@ def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None
         reply = redis.get(keys.shards)
     if reply is not None and int(reply) != wanted:
         raise SettingError(
-            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(reply)}: set it so,"
+            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(reply)}: "
+            "set it so,"
             f" or change the fleet with `pushfleet reshard {wanted}`"
         )
 
 
 class JointStreams(StreamStore):
-    """The streams of several shards on one server, read as one. A stream's name is `<shard>|<name there>`."""
+    """The streams of several shards on one server, read as one. A stream's name is
+    `<shard>|<name there>`.
+    """
 
     def __init__(self, redis: Redis, each: Sequence[Keys]) -> None:
         """each: the keys of every shard."""
@@ -110,7 +124,9 @@ class SpreadMarks(EventMarks):
     def _others(self) -> Iterable[EventMarks]:
         return (one for number, one in enumerate(self._each) if number != self._own)
 
-    def recall(self, app: str, conversation: str, message_id: str, pipe: Redis | None = None) -> None:
+    def recall(
+        self, app: str, conversation: str, message_id: str, pipe: Redis | None = None
+    ) -> None:
         """In all shards: the message's pushes lie where its recipients are."""
         for other in self._others():
             other.recall(app, conversation, message_id)
@@ -169,7 +185,11 @@ class SpreadBindings(Bindings):
         parts = by_shard(len(self._each), devices, lambda one: one[:2])
         found: dict[tuple[str, str, str], str | None] = {}
         for number, those in parts.items():
-            reply = super().look(those) if number == self._own else self._each[number].bindings.look(those)
+            reply = (
+                super().look(those)
+                if number == self._own
+                else self._each[number].bindings.look(those)
+            )
             found |= dict(zip(those, reply, strict=True))
         return [found[device] for device in devices]
 
@@ -193,8 +213,13 @@ class SpreadPeopleCache(PeopleCache):
         return found
 
     def ask(self, people: Sequence[Person]) -> Asked:
-        """The time is that of the server whose clock is behind: an answer is too old sooner, never later."""
-        reply = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
+        """The time is that of the server whose clock is behind: an answer is too old sooner, never
+        later.
+        """
+        reply = [
+            super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those)
+            for part, those in self._parts(people)
+        ]
         generations = {who: word for one in reply for who, word in one.generations.items()}
         return Asked(generations, min((one.at_ms for one in reply), default=0))
 
@@ -228,7 +253,15 @@ class SpreadBadges(Badges):
         super().__init__(redis, keys)
         self._each, self._own = each, own
 
-    def report(self, app: str, user: str, device: str | None, ts_ms: int, base: int | None, pipe: Redis | None = None) -> None:
+    def report(
+        self,
+        app: str,
+        user: str,
+        device: str | None,
+        ts_ms: int,
+        base: int | None,
+        pipe: Redis | None = None,
+    ) -> None:
         number = shard_of(len(self._each), app, user)
         if number == self._own:
             super().report(app, user, device, ts_ms, base, pipe)
@@ -237,7 +270,8 @@ class SpreadBadges(Badges):
 
 
 class HomeReplies(Replies):
-    """Replies of another shard's pushes: told at once in shard 0, where those who wait look, not within the caller's MULTI.
+    """Replies of another shard's pushes: told at once in shard 0, where those who wait look, not
+    within the caller's MULTI.
 
     A reply may be lost or come twice, the row may not.
     """

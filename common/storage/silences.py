@@ -1,4 +1,6 @@
-"""When each device was last woken without a word (Redis, 20 minutes): silent pushes are worth little and are soon thrown away."""
+"""When each device was last woken without a word (Redis, 20 minutes): silent pushes are worth
+little and are soon thrown away.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from redis import Redis
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
-#: Apple: "keep background pushes to two or three an hour per device", the excess is dropped unseen. Source: docs/vendors/apns.md, limits.
+#: Apple: "keep background pushes to two or three an hour per device", the excess is dropped unseen.
+#: Source: docs/vendors/apns.md, limits.
 GAP_S = 1_200
 
 
@@ -20,8 +23,15 @@ class SilentPushLimiter:
         self._script = script(redis, "silence")
 
     def may_wake(self, asks: Sequence[tuple[str, str, str, str]]) -> list[bool]:
-        """For each (app, user, device, push id): whether it may go. The push that took a device's gap may be tried again."""
+        """For each (app, user, device, push id): whether it may go. The push that took a device's
+        gap may be tried again.
+        """
         if not asks:
             return []
         names = [self._keys.silent(app, user, device) for app, user, device, _ in asks]
-        return [bool(reply) for reply in self._script(keys=names, args=[self._gap_ms, *(push_id for *_, push_id in asks)])]
+        return [
+            bool(reply)
+            for reply in self._script(
+                keys=names, args=[self._gap_ms, *(push_id for *_, push_id in asks)]
+            )
+        ]

@@ -1,4 +1,6 @@
-"""The engine: how every process reaches PostgreSQL, directly or through a pooler, and how long it waits for an answer."""
+"""The engine: how every process reaches PostgreSQL, directly or through a pooler, and how long it
+waits for an answer.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from sqlalchemy.engine import ExceptionContext, make_url
 
 log = logging.getLogger(__name__)
 
-#: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these
-#: (but for `ROW_ERRORS` of cursors that are used without SQLAlchemy: catch those first).
+#: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about
+#: the rows themselves are none of these (but for `ROW_ERRORS` of cursors that are used without
+#: SQLAlchemy: catch those first).
 STORE_UNAVAILABLE = (
     sql_errors.OperationalError,
     sql_errors.InterfaceError,
@@ -32,14 +35,16 @@ STORE_UNAVAILABLE = (
     psycopg.InternalError,
 )
 
-#: About the rows, though the driver counts them among the server's troubles: a value too long for an index, a statement too complex.
+#: About the rows, though the driver counts them among the server's troubles: a value too long for
+#: an index, a statement too complex.
 ROW_ERRORS = (psycopg.errors.ProgramLimitExceeded,)
 
 POOL_SIZE = 4
 CONNECT_TIMEOUT_S = 5
 #: No statement of ours may hold a worker for longer; the server ends it.
 STATEMENT_TIMEOUT_MS = 30_000
-#: A frozen server ends nothing: after so long without its answer the client gives the connection up.
+#: A frozen server ends nothing: after so long without its answer the client gives the connection
+#: up.
 DEADLINE_S: Final = 35.0
 #: The deadline of the look whether a pooled connection still answers.
 CHECK_S: Final = 2.0
@@ -47,10 +52,18 @@ CHECK_S: Final = 2.0
 FRESH_S: Final = 1.0
 #: After a missed deadline, what can be left out (`optional`) is left out for so long.
 AWAY_S: Final = 10.0
-#: So long the primary is asked in the place of a read replica that can't be reached, before that is tried again.
+#: So long the primary is asked in the place of a read replica that can't be reached, before that is
+#: tried again.
 INSTEAD_S: Final = 30
 #: What a connection is given beside its address.
-_CONNECTING: Final = ("connect_timeout", "options", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+_CONNECTING: Final = (
+    "connect_timeout",
+    "options",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
 #: What PgBouncer says of a startup parameter that it does not pass on.
 _REFUSED_PARAMETER: Final = "unsupported startup parameter"
 
@@ -64,7 +77,8 @@ class DeadlineError(psycopg.OperationalError):
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Every SQL call of this thread inside the block ends by then, connecting included; a block inside another only ends sooner.
+    """Every SQL call of this thread inside the block ends by then, connecting included; a block
+    inside another only ends sooner.
 
     DeadlineError (inside SQLAlchemy: OperationalError around it): no answer by then.
     """
@@ -78,7 +92,9 @@ def within(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def optional(engine: Engine, seconds: float) -> Iterator[None]:
-    """As `within`, for what may be left out: fails at once while the server missed a deadline less than AWAY_S ago."""
+    """As `within`, for what may be left out: fails at once while the server missed a deadline less
+    than AWAY_S ago.
+    """
     if time.monotonic() < _server(engine).away_until:
         raise DeadlineError("the database does not answer")
     with within(seconds):
@@ -107,7 +123,9 @@ def _marked(began: float) -> Iterator[None]:
 
 
 def took_too_long(error: BaseException) -> bool:
-    """Whether the server ended the statement at its timeout: less work may pass where this did not."""
+    """Whether the server ended the statement at its timeout: less work may pass
+    where this did not.
+    """
     return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
 
 
@@ -154,9 +172,11 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def engine(url: str, instead: str | None = None) -> Engine:
-    """An engine for `postgresql+psycopg://…`; connections are checked before use and given back within bounds.
+    """An engine for `postgresql+psycopg://…`; connections are checked before use and given back
+    within bounds.
 
-    instead: the server that is asked while that of `url` can't be reached, for INSTEAD_S at a time: the primary of a read replica.
+    instead: the server that is asked while that of `url` can't be reached, for INSTEAD_S at a time:
+    the primary of a read replica.
     """
     made = create_engine(
         url,
@@ -164,11 +184,13 @@ def engine(url: str, instead: str | None = None) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=4,
         pool_timeout=10,
-        hide_parameters=True,  # an error's text goes to the log, and they are people's ids and tokens
+        # an error's text goes to the log, and they are people's ids and tokens
+        hide_parameters=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
-            # a server that vanished without a word is noticed within half a minute, not after the system's quarter of an hour
+            # a server that vanished without a word is noticed within half a minute, not after the
+            # system's quarter of an hour
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -177,7 +199,11 @@ def engine(url: str, instead: str | None = None) -> Engine:
     )
     server = _server(made)
     event.listen(made, "handle_error", _by_cause, retval=True)
-    event.listen(made, "do_connect", lambda _dialect, _record, args, params: _connect_or(server, args, params, instead))
+    event.listen(
+        made,
+        "do_connect",
+        lambda _dialect, _record, args, params: _connect_or(server, args, params, instead),
+    )
     event.listen(made, "checkout", lambda connection, _record, _proxy: _look(made, connection))
     event.listen(made, "begin", lambda connection: _begin(server, connection))
     return made
@@ -193,7 +219,9 @@ def _server(engine: Engine) -> _Server:
 _SERVERS: WeakKeyDictionary[Engine, _Server] = WeakKeyDictionary()
 
 
-def _connect_or(server: _Server, args: tuple[Any, ...], params: dict[str, Any], instead: str | None) -> BoundedConnection:
+def _connect_or(
+    server: _Server, args: tuple[Any, ...], params: dict[str, Any], instead: str | None
+) -> BoundedConnection:
     if instead is None:
         return _connect(server, args, params)
     _, other = create_engine(instead).dialect.create_connect_args(make_url(instead))
@@ -203,12 +231,17 @@ def _connect_or(server: _Server, args: tuple[Any, ...], params: dict[str, Any], 
             return _connect(server, args, params)
     except psycopg.OperationalError as error:
         server.away_until = time.monotonic() + INSTEAD_S
-        log.warning("the database of reports is away: the fleet's own is asked", extra={"reason": type(error).__name__})
+        log.warning(
+            "the database of reports is away: the fleet's own is asked",
+            extra={"reason": type(error).__name__},
+        )
     return _connect(_Server(), (), {**other, **shared})
 
 
 def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> BoundedConnection:
-    """A new connection. Whether a pooler stands before the server is found by asking, as its settings can't be asked for."""
+    """A new connection. Whether a pooler stands before the server is found by asking, as its
+    settings can't be asked for.
+    """
     until = _until.get()
     if until is not None:
         params["connect_timeout"] = max(min(CONNECT_TIMEOUT_S, int(until - time.monotonic())), 1)
@@ -224,7 +257,9 @@ def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> 
         if _REFUSED_PARAMETER not in str(error) or "options" not in params:
             raise
         server.pooled = True
-        made = BoundedConnection.connect(*args, **{name: value for name, value in params.items() if name != "options"})
+        made = BoundedConnection.connect(
+            *args, **{name: value for name, value in params.items() if name != "options"}
+        )
     made.server = server
     server.pooled = server.pooled or _is_pooled(made)
     if server.pooled:
@@ -261,6 +296,12 @@ def _begin(server: _Server, connection: Connection) -> None:
 
 
 def _by_cause(context: ExceptionContext) -> BaseException | None:
-    """Who waits for a row that can never be stored waits for ever: such an error is told as one about data. None: as it is."""
+    """Who waits for a row that can never be stored waits for ever: such an error is told as one
+    about data. None: as it is.
+    """
     error = context.original_exception
-    return sql_errors.DataError(context.statement, context.parameters, error) if isinstance(error, ROW_ERRORS) else None
+    return (
+        sql_errors.DataError(context.statement, context.parameters, error)
+        if isinstance(error, ROW_ERRORS)
+        else None
+    )

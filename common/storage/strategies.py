@@ -23,8 +23,18 @@ class Strategies:
         """preset: {"<vendor>": {overrides by canonical name}, "sound": {"ios", "android"}}."""
         statement = insert(strategies).values(app=app, id=strategy_id, preset=dict(preset))
         with self._engine.begin() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["app", "id"], set_={"preset": dict(preset)}))
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["app", "id"], set_={"preset": dict(preset)}
+                )
+            )
 
     def remove(self, app: str, strategy_id: str) -> bool:
         with self._engine.begin() as connection:
-            return bool(connection.execute(delete(strategies).where(strategies.c.app == app, strategies.c.id == strategy_id)).rowcount)
+            return bool(
+                connection.execute(
+                    delete(strategies).where(
+                        strategies.c.app == app, strategies.c.id == strategy_id
+                    )
+                ).rowcount
+            )

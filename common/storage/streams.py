@@ -1,4 +1,6 @@
-"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take over, send a wake-up."""
+"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take
+over, send a wake-up.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ from common.storage.scripts import Call, run_all, script
 from common.values import Value
 
 GROUP = "pushfleet"
-#: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s < take-over 15 s).
+#: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s <
+#: take-over 15 s).
 TAKEOVER_IDLE_MS = 15_000
-#: Readers that an entry may outlive before it is split into single items to find the culprit, then refused.
+#: Readers that an entry may outlive before it is split into single items to find the culprit, then
+#: refused.
 DELIVERIES_MAX = 5
-#: An entry that outlived so many is worked on alone: its neighbours must not be blamed for what it does.
+#: An entry that outlived so many is worked on alone: its neighbours must not be blamed for what it
+#: does.
 SUSPECT_AFTER = 2
-#: Where the delivery counter stands once an entry was tried alone; from there on it counts the readers that died of it alone.
+#: Where the delivery counter stands once an entry was tried alone; from there on it counts the
+#: readers that died of it alone.
 ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
@@ -40,10 +46,13 @@ WAKE_UP_MS = 2_000
 
 
 class Entry(Value, frozen=True):
-    """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already.
-    reclaimed: another reader had it, or this one has given it back: later entries may have been handled before it.
+    """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was
+    split off already.
+    reclaimed: another reader had it, or this one has given it back: later entries may have been
+    handled before it.
 
-    fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
+    fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose
+    fields are cut (0: it is whole).
     """
 
     stream: str
@@ -68,7 +77,9 @@ class Entry(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StreamDepth:
-    """unread: entries nobody took; pending: taken, not acknowledged; stale: pending ones idle past the take-over time."""
+    """unread: entries nobody took; pending: taken, not acknowledged; stale: pending ones idle past
+    the take-over time.
+    """
 
     unread: int
     pending: int
@@ -76,7 +87,9 @@ class StreamDepth:
 
 
 class StreamStore:
-    """Reads and writes the streams as one consumer of the group; the consumer's name is new in each process."""
+    """Reads and writes the streams as one consumer of the group; the consumer's name is new in each
+    process.
+    """
 
     def __init__(self, redis: Redis, keys: Keys, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
         self.redis = redis
@@ -121,7 +134,9 @@ class StreamStore:
                 raise
 
     def read(self, streams: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
-        """Up to `count` fresh entries of each stream, in the streams' order; waits for the first of them for `block_ms`."""
+        """Up to `count` fresh entries of each stream, in the streams' order; waits for the first of
+        them for `block_ms`.
+        """
         found = self.read_weighted(dict.fromkeys(streams, count))
         return found if found or block_ms is None else self.wait(streams, block_ms)
 
@@ -130,7 +145,9 @@ class StreamStore:
         self._make(streams)
         names = {self._key(stream).encode(): stream for stream in streams}
         try:
-            answer: Any = self.redis.xreadgroup(GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms)
+            answer: Any = self.redis.xreadgroup(
+                GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms
+            )
         except ResponseError as error:
             self._lost_group(error)
             raise
@@ -140,10 +157,21 @@ class StreamStore:
     def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         return Entry(stream, entry_id, fields.get(b"b", b""), 1, b"s" in fields)
 
-    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        """Up to `counts[stream]` fresh entries of each stream and about `bytes_max` in all, in one round trip, in the mapping's order."""
+    def read_weighted(
+        self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
+    ) -> list[Entry]:
+        """Up to `counts[stream]` fresh entries of each stream and about `bytes_max` in all, in one
+        round trip, in the mapping's order.
+        """
         self._make(counts)
-        args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
+        args: list[str | int] = [
+            GROUP,
+            self.consumer,
+            bytes_max,
+            self.entry_bytes_max,
+            self.kept_bytes,
+            *counts.values(),
+        ]
         try:
             reply = self._take(keys=[self._key(stream) for stream in counts], args=args)
         except ResponseError as error:
@@ -151,15 +179,20 @@ class StreamStore:
             raise
         if len(reply) > len(counts):
             self._made.clear()
-        return [self._entry(stream, *raw) for stream, raws in zip(counts, reply, strict=False) for raw in raws]
+        return [
+            self._entry(stream, *raw)
+            for stream, raws in zip(counts, reply, strict=False)
+            for raw in raws
+        ]
 
     def _lost_group(self, error: ResponseError) -> None:
         if "NOGROUP" in str(error):  # the server lost its data: make the groups again
             self._made.clear()
 
     def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        """Entries whose readers fell silent, now ours, with their delivery counts. Each call looks on where the last one ended: what
-        cannot be worked on now does not hide what can."""
+        """Entries whose readers fell silent, now ours, with their delivery counts. Each call looks
+        on where the last one ended: what cannot be worked on now does not hide what can.
+        """
         self._make([stream])
         start = self._looked.pop(stream, "-")
         args: list[str | int] = [
@@ -173,7 +206,9 @@ class StreamStore:
             self.kept_bytes,
         ]
         try:
-            further, raws = self._reclaim(keys=[self._key(stream), self._takeovers(stream)], args=args)
+            further, raws = self._reclaim(
+                keys=[self._key(stream), self._takeovers(stream)], args=args
+            )
         except ResponseError as error:
             self._lost_group(error)
             raise
@@ -181,10 +216,15 @@ class StreamStore:
             self._looked[stream] = further.decode()
         elif not raws and start != "-":  # that was the end
             return self.take_over(stream, count, bytes_max)
-        found = [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        found = [
+            self._entry(stream, entry_id, fields, size, int(deliveries))
+            for entry_id, fields, deliveries, size in raws
+        ]
         return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
 
-    def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
+    def _entry(
+        self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1
+    ) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
         return Entry(stream, entry_id, fields.get(b"b", b""), deliveries, b"s" in fields)
 
@@ -194,7 +234,9 @@ class StreamStore:
         adds: Sequence[tuple[str, bytes]] = (),
         more: Callable[[Pipeline], None] | None = None,
     ) -> None:
-        """In one MULTI: add to the next streams, do `more`, then acknowledge and delete what is done."""
+        """In one MULTI: add to the next streams, do `more`, then acknowledge and delete what is
+        done.
+        """
         with self.redis.pipeline(transaction=True) as pipe:
             self.add(pipe, adds)
             if more is not None:
@@ -208,8 +250,14 @@ class StreamStore:
             pipe.xadd(self._key(stream), {"b": blob})
 
     def add_once(self, letter: str, stream: str, blob: bytes) -> bool:
-        """Adds the bytes of a dead letter; False when that was done before, by one who died before the letter ended."""
-        return bool(self._add_once(keys=[self.keys.replayed(letter), self._key(stream)], args=[REPLAYED_S, blob]))
+        """Adds the bytes of a dead letter; False when that was done before, by one who died before
+        the letter ended.
+        """
+        return bool(
+            self._add_once(
+                keys=[self.keys.replayed(letter), self._key(stream)], args=[REPLAYED_S, blob]
+            )
+        )
 
     def acknowledge(self, pipe: Pipeline, done: Sequence[Entry]) -> None:
         """Acknowledges and deletes, inside the caller's MULTI."""
@@ -221,37 +269,59 @@ class StreamStore:
             pipe.xdel(self._key(stream), *ids)
 
     def split(self, pipe: Pipeline, entry: Entry, singles: Sequence[Mapping[bytes, bytes]]) -> None:
-        """Replaces an entry that keeps killing its readers by one entry an item, so that the culprit stands alone; inside a MULTI."""
+        """Replaces an entry that keeps killing its readers by one entry an item, so that the
+        culprit stands alone; inside a MULTI.
+        """
         for fields in singles:
             pipe.xadd(self._key(entry.stream), cast(Any, {**fields, b"s": b"1"}))
         self.acknowledge(pipe, [entry])
 
     def release(self, entries: Sequence[Entry]) -> None:
-        """Gives back what is still ours, without counting this delivery, for anybody to take over: a store was away, the entries are not
-        to blame."""
+        """Gives back what is still ours, without counting this delivery, for anybody to take over:
+        a store was away, the entries are not to blame.
+        """
         self._kept(entries, self.takeover_idle_ms, lambda entry: entry.deliveries - 1)
 
     def set_delivery_count(self, entry: Entry, deliveries: int) -> bool:
-        """Sets the delivery counter of an entry that is still ours, its idle time set back; False when it was taken over."""
+        """Sets the delivery counter of an entry that is still ours, its idle time set back; False
+        when it was taken over.
+        """
         return bool(self._kept([entry], 0, lambda _entry: deliveries))
 
     def renew(self, entries: Sequence[Entry], counted: bool | None = None) -> list[Entry]:
-        """Those of the entries that are still ours, their idle time set back; the others were taken over.
+        """Those of the entries that are still ours, their idle time set back; the others were taken
+        over.
 
-        counted: whether a death of this process from now on counts as one of these entries' readers (None: as before).
+        counted: whether a death of this process from now on counts as one of these entries' readers
+        (None: as before).
         """
-        counts = {None: lambda _entry: -1, True: lambda entry: entry.deliveries, False: lambda entry: entry.deliveries - 1}
+        counts = {
+            None: lambda _entry: -1,
+            True: lambda entry: entry.deliveries,
+            False: lambda entry: entry.deliveries - 1,
+        }
         return self._kept(entries, 0, counts[counted])
 
-    def _kept(self, entries: Sequence[Entry], idle_ms: int, count: Callable[[Entry], int]) -> list[Entry]:
-        """Those of the entries that are still ours, with their idle time and delivery counters (-1: as they are) set."""
+    def _kept(
+        self, entries: Sequence[Entry], idle_ms: int, count: Callable[[Entry], int]
+    ) -> list[Entry]:
+        """Those of the entries that are still ours, with their idle time and delivery counters (-1:
+        as they are) set.
+        """
         by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
         ours: set[tuple[str, bytes]] = set()
         for stream, those in by_stream.items():
-            args = [GROUP, self.consumer, idle_ms, *(part for entry in those for part in (entry.id, count(entry)))]
-            ours |= {(stream, entry_id) for entry_id in self._hold(keys=[self._key(stream)], args=args)}
+            args = [
+                GROUP,
+                self.consumer,
+                idle_ms,
+                *(part for entry in those for part in (entry.id, count(entry))),
+            ]
+            ours |= {
+                (stream, entry_id) for entry_id in self._hold(keys=[self._key(stream)], args=args)
+            }
         return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
     def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
@@ -271,7 +341,11 @@ class StreamStore:
                 del found[stream]
                 continue
             taken = int(pending["pending"])
-            found[stream] = StreamDepth(max(lengths[stream] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
+            found[stream] = StreamDepth(
+                max(lengths[stream] - taken, 0),
+                taken,
+                int(oldest[0][0].split(b"-")[0]) if oldest else None,
+            )
         return found
 
     def _lengths(self, streams: Sequence[str]) -> dict[str, int]:
@@ -282,9 +356,11 @@ class StreamStore:
             return dict(zip(streams, map(int, pipe.execute()), strict=True))
 
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
-        """How long the first entry of each stream that nobody has read yet has waited, seconds; 0 where all are read.
+        """How long the first entry of each stream that nobody has read yet has waited, seconds; 0
+        where all are read.
 
-        Not by XINFO's lag, which knows nothing once entries are deleted out of order, as many readers do.
+        Not by XINFO's lag, which knows nothing once entries are deleted out of order, as many
+        readers do.
         """
         self._make(streams)
         lengths = self._lengths(streams)
@@ -314,26 +390,39 @@ class StreamStore:
 
     def missed_call(self, streams: Sequence[str]) -> Call:
         """What `missed` asks; the answer names the streams by their places."""
-        return self._missed, [self._key(stream) for stream in streams], [GROUP, self.takeover_idle_ms]
+        return (
+            self._missed,
+            [self._key(stream) for stream in streams],
+            [GROUP, self.takeover_idle_ms],
+        )
 
     def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
-        """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""
+        """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves
+        one behind.
+        """
         self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
     def wake_up_is_ours(self, queue: str) -> bool:
-        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends it.
+        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends
+        it.
 
         A worker that listens (`listen`) is told here and needs no wake-up.
         """
-        return bool(self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS]))
+        return bool(
+            self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS])
+        )
 
     def listen(self, queue: str) -> None:
-        """From now on who brings work for this queue tells the caller, who asks `hear` next; for WAKE_UP_MS at most."""
+        """From now on who brings work for this queue tells the caller, who asks `hear` next; for
+        WAKE_UP_MS at most.
+        """
         self.redis.set(self.keys.wake_up(queue), b"l", px=WAKE_UP_MS)
 
     def hear(self, queue: str, seconds: float) -> bool:
         """Waits so long for a word that there is work; True when it came."""
-        return self.redis.brpop([self.keys.ring(queue)], timeout=max(seconds, HEAR_MIN_S)) is not None
+        return (
+            self.redis.brpop([self.keys.ring(queue)], timeout=max(seconds, HEAR_MIN_S)) is not None
+        )
 
     def clear_wake_up(self, queue: str) -> None:
         self.redis.delete(self.keys.wake_up(queue))
@@ -343,21 +432,35 @@ def _delivered(groups: Any) -> str:
     """The last entry that the group has read."""
     if isinstance(groups, Exception):
         return "0-0"
-    return next((str(one["last-delivered-id"].decode()) for one in groups if one["name"] == GROUP.encode()), "0-0")
+    return next(
+        (str(one["last-delivered-id"].decode()) for one in groups if one["name"] == GROUP.encode()),
+        "0-0",
+    )
 
 
 class CoreStreams(StreamStore):
     """The streams that the core writes, by their own names. An entry over the limit comes cut."""
 
-    def __init__(self, redis: Redis, keys: Keys, entry_bytes_max: int, kept_bytes: int, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        entry_bytes_max: int,
+        kept_bytes: int,
+        takeover_idle_ms: int = TAKEOVER_IDLE_MS,
+    ) -> None:
         """kept_bytes: of the text of an entry over the limit."""
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
         self._plain = PlainReads(redis, GROUP, self.consumer)
 
-    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        """As StreamStore.read_weighted; of streams that hold little by plain reads (plain_reads.py)."""
+    def read_weighted(
+        self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
+    ) -> list[Entry]:
+        """As StreamStore.read_weighted; of streams that hold little by plain reads
+        (plain_reads.py).
+        """
         self._make(counts)
         if not self._plain.may(counts, bytes_max):
             entries = super().read_weighted(counts, bytes_max)
@@ -392,21 +495,38 @@ class CoreStreams(StreamStore):
             kept += [name[:CUT_FIELD_BYTES], value[:most]]
         return kept
 
-    def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
-        """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
-        no message to a group or of one of the `classes`. The position to look on from, whether that is the stream's end, the entries."""
-        args: list[str | int] = [GROUP, self.consumer, self.takeover_idle_ms, position, look, most, self.entry_bytes_max, self.kept_bytes]
+    def overtake(
+        self, name: str, position: str, look: int, most: int, classes: Sequence[str]
+    ) -> tuple[str, bool, list[Entry]]:
+        """Looks at `look` entries behind `position` that nobody has read yet, and takes up to
+        `most` of those before their turn that are no message to a group or of one of the `classes`.
+        The position to look on from, whether that is the stream's end, the entries.
+        """
+        args: list[str | int] = [
+            GROUP,
+            self.consumer,
+            self.takeover_idle_ms,
+            position,
+            look,
+            most,
+            self.entry_bytes_max,
+            self.kept_bytes,
+        ]
         at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
 
     def _key(self, stream: str) -> str:
         return stream
 
-    def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1) -> Entry:
+    def _entry(
+        self, stream: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1
+    ) -> Entry:
         if len(raw) == 2 and raw[0] == b"e":
             return Entry(stream, entry_id, raw[1], deliveries, False, {b"e": raw[1]}, size)
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
-        return Entry(stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
+        return Entry(
+            stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size
+        )
 
     def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         size = self._over([part for pair in fields.items() for part in pair])

@@ -1,4 +1,6 @@
-"""Every table (PostgreSQL). Alembic's first version creates them from here; later versions say what changed."""
+"""Every table (PostgreSQL). Alembic's first version creates them from here; later versions say what
+changed.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,13 @@ devices = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("state_ms", BigInteger, nullable=False),
     Index("devices_by_token", "app", "vendor", "token"),
-    Index("devices_by_voip_token", "app", "vendor", "voip_token", postgresql_where=text("voip_token IS NOT NULL")),
+    Index(
+        "devices_by_voip_token",
+        "app",
+        "vendor",
+        "voip_token",
+        postgresql_where=text("voip_token IS NOT NULL"),
+    ),
 )
 
 #: Who registered a token last: the registry's memory of tokens that their devices gave up since.
@@ -85,7 +93,8 @@ token_owners = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
-#: "All devices of this user on this platform are logged out since": a registration older than that stays unbound.
+#: "All devices of this user on this platform are logged out since": a registration older than that
+#: stays unbound.
 logouts = Table(
     "logouts",
     metadata,
@@ -101,8 +110,12 @@ settings = Table(
     Column("app", String(64), primary_key=True),
     Column("user", Text, primary_key=True),
     Column(
-        "field", Text, primary_key=True
-    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>; mute:, content_key: cleared all
+        "field",
+        Text,
+        primary_key=True,
+        # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>,
+        # content_key:<device>; mute:, content_key: cleared all
+    ),
     Column("value", JSONB, nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
 )
@@ -128,10 +141,17 @@ events = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("decision", String(32)),
     Column("note", Text, nullable=False, server_default=""),
-    Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
-    Column("tag", String(32), nullable=False, server_default=""),  # as ledger.tag, in rows of version 0001 only
-    Column("collapse", Text, nullable=False, server_default=""),  # the collapse key, where the core named one
-    # the event's only row, as `ledger` has it; row_user is null where its rows stand there (common/storage/ledger_own.py)
+    Column(
+        "screen", Text, nullable=False, server_default=""
+    ),  # JSON: what a recall must share with its message to replace it
+    Column(
+        "tag", String(32), nullable=False, server_default=""
+    ),  # as ledger.tag, in rows of version 0001 only
+    Column(
+        "collapse", Text, nullable=False, server_default=""
+    ),  # the collapse key, where the core named one
+    # the event's only row, as `ledger` has it; row_user is null where its rows stand there: see
+    # common/storage/ledger_own.py
     Column("row_user", Text),
     Column("row_device", Text),
     Column("row_vendor", String(16)),
@@ -152,7 +172,14 @@ events = Table(
     Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
     # a recall asks what came later under its message's collapse key
-    Index("events_by_collapse", "app", "conversation", "collapse", "ts_ms", postgresql_where=text("collapse <> ''")),
+    Index(
+        "events_by_collapse",
+        "app",
+        "conversation",
+        "collapse",
+        "ts_ms",
+        postgresql_where=text("collapse <> ''"),
+    ),
     postgresql_partition_by="RANGE (day)",
 )
 
@@ -180,24 +207,36 @@ ledger = Table(
     Column("routed_ms", BigInteger, nullable=False, server_default="0"),
     Column("decided_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False, server_default=""),
-    Column("tag", String(32), nullable=False, server_default=""),  # what receipts of a request with several pushes echo
-    Index("ledger_by_push", "push_id", postgresql_where=text(f"push_id IS NOT NULL AND {RECEIPT_LANES}")),
+    Column(
+        "tag", String(32), nullable=False, server_default=""
+    ),  # what receipts of a request with several pushes echo
+    Index(
+        "ledger_by_push",
+        "push_id",
+        postgresql_where=text(f"push_id IS NOT NULL AND {RECEIPT_LANES}"),
+    ),
     Index("ledger_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
     postgresql_partition_by="RANGE (day)",
 )
 
-#: The view of all rows: those of `ledger`, and those that stand in their events. What is written goes to the tables themselves.
-ledger_all = Table("ledger_all", MetaData(), *(Column(column.name, column.type) for column in ledger.columns))
+#: The view of all rows: those of `ledger`, and those that stand in their events. What is written
+#: goes to the tables themselves.
+ledger_all = Table(
+    "ledger_all", MetaData(), *(Column(column.name, column.type) for column in ledger.columns)
+)
 
-#: Rows of people who differ in nothing else, a page of them in one: those of a large group whom no device came near.
+#: Rows of people who differ in nothing else, a page of them in one: those of a large group whom no
+#: device came near.
 pages = Table(
     "pages",
     metadata,
     Column("day", Date, primary_key=True),
     Column("app", String(64), primary_key=True),
     Column("event_id", Text, primary_key=True),
-    Column("page", LargeBinary, primary_key=True),  # digest of decision and people: a page written twice is one row
+    Column(
+        "page", LargeBinary, primary_key=True
+    ),  # digest of decision and people: a page written twice is one row
     Column("decision", String(32), nullable=False),
     Column("class", String(16), nullable=False),
     Column("presence_ms", BigInteger, nullable=False),
@@ -240,7 +279,8 @@ notes = Table(
     postgresql_partition_by="RANGE (day)",
 )
 
-#: The ledger's tables, made of one partition a day, which is dropped whole; days of long ago share one.
+#: The ledger's tables, made of one partition a day, which is dropped whole; days of long ago share
+#: one.
 PARTITIONED = (events, ledger, pages, notes)
 
 dead_letters = Table(
@@ -293,18 +333,25 @@ audit = Table(
     Index("audit_by_time", "at_ms"),
 )
 
-#: Counts by minute (span 1) or hour (span 60), made of the ledger: what the console draws and the API tells.
+#: Counts by minute (span 1) or hour (span 60), made of the ledger: what the console draws and the
+#: API tells.
 tallies = Table(
     "tallies",
     metadata,
-    Column("span", SmallInteger, primary_key=True),  # minutes; 0: the mark, up to which `count` (minutes since 1970) is counted
+    Column(
+        "span", SmallInteger, primary_key=True
+    ),  # minutes; 0: the mark, up to which `count` (minutes since 1970) is counted
     Column("at_min", Integer, primary_key=True),  # begin, minutes since 1970
-    Column("kind", String(8), primary_key=True),  # event, push, receipt; backlog: entries of the queue `name` in this minute
+    Column(
+        "kind", String(8), primary_key=True
+    ),  # event, push, receipt; backlog: entries of the queue `name` in this minute
     Column("app", String(64), primary_key=True),
     Column("vendor", String(16), primary_key=True),
     Column("business_id", String(32), primary_key=True),
     Column("class", String(16), primary_key=True),
     Column("name", String(32), primary_key=True),  # event type, decision, receipt status
-    Column("slot", SmallInteger, primary_key=True),  # of common/storage/tallies.py: SLOTS; 0: no latency
+    Column(
+        "slot", SmallInteger, primary_key=True
+    ),  # of common/storage/tallies.py: SLOTS; 0: no latency
     Column("count", BigInteger, nullable=False),
 )

@@ -1,6 +1,8 @@
-"""Counts by minute and hour (SQL), made of the ledger once a minute: events, decisions with their latency, receipts.
+"""Counts by minute and hour (SQL), made of the ledger once a minute: events, decisions with their
+latency, receipts.
 
-A minute is counted when it is over and its rows are written; one whose rows may still wait is counted again.
+A minute is counted when it is over and its rows are written; one whose rows may still wait is
+counted again.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Engine, text
 
 MINUTE_MS: Final = 60_000
-#: Upper bounds of the latency slots 1, 2, …, ms from the event's arrival to the vendor's yes; the last slot is open.
+#: Upper bounds of the latency slots 1, 2, …, ms from the event's arrival to the vendor's yes; the
+#: last slot is open.
 SLOTS: Final = (100, 250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000)
 #: Minutes that one call counts, and how far back the first call begins.
 CHUNK_MIN: Final = 60
@@ -27,7 +30,7 @@ _KEY: Final = 'span, at_min, kind, app, vendor, business_id, "class", name, slot
 
 _EVENTS = f"""
 INSERT INTO tallies ({_COLUMNS}) SELECT 1, received_ms / 60000, 'event', app, '', '', '', type, 0, count(*) FROM events
- WHERE day >= :day AND received_ms >= :since AND received_ms < :until GROUP BY 2, app, type"""
+ WHERE day >= :day AND received_ms >= :since AND received_ms < :until GROUP BY 2, app, type"""  # noqa: E501
 _PUSHES = f"""
 INSERT INTO tallies ({_COLUMNS})
 SELECT 1, minute, 'push', app, vendor, business_id, class, decision, slot, sum(count) FROM (
@@ -39,17 +42,17 @@ SELECT 1, minute, 'push', app, vendor, business_id, class, decision, slot, sum(c
  UNION ALL
  SELECT decided_ms / 60000, app, '', '', class, decision, 0, sum(count) FROM pages
  WHERE day >= :day AND decided_ms >= :since AND decided_ms < :until GROUP BY 1, 2, 5, 6
-) AS found GROUP BY minute, app, vendor, business_id, class, decision, slot"""
+) AS found GROUP BY minute, app, vendor, business_id, class, decision, slot"""  # noqa: E501
 _RECEIPTS = f"""
 INSERT INTO tallies ({_COLUMNS})
 SELECT 1, n.at_ms / 60000, 'receipt', n.app, coalesce(l.vendor, ''), coalesce(l.business_id, ''), coalesce(l.class, ''), left(n.note, 32),
  0, count(*) FROM notes AS n LEFT JOIN ledger AS l USING (day, app, event_id, "user", device)
- WHERE n.day >= :receipt_day AND n.kind = 'receipt' AND n.at_ms >= :since AND n.at_ms < :until GROUP BY 2, 4, 5, 6, 7, 8"""
+ WHERE n.day >= :receipt_day AND n.kind = 'receipt' AND n.at_ms >= :since AND n.at_ms < :until GROUP BY 2, 4, 5, 6, 7, 8"""  # noqa: E501
 _FOLD = f"""
 WITH old AS (DELETE FROM tallies WHERE span = 1 AND at_min < :edge RETURNING *)
 INSERT INTO tallies ({_COLUMNS}) SELECT 60, at_min / 60 * 60, kind, app, vendor, business_id, "class", name, slot, sum(count)
  FROM old WHERE kind <> 'backlog' GROUP BY 2, 3, 4, 5, 6, 7, 8, 9
-ON CONFLICT ({_KEY}) DO UPDATE SET count = tallies.count + excluded.count"""
+ON CONFLICT ({_KEY}) DO UPDATE SET count = tallies.count + excluded.count"""  # noqa: E501
 _SAMPLE = f"""
 INSERT INTO tallies ({_COLUMNS}) VALUES (1, :minute, 'backlog', '', '', '', '', :name, 0, :count)
 ON CONFLICT ({_KEY}) DO UPDATE SET count = excluded.count"""
@@ -63,7 +66,8 @@ class Tallies:
         self._engine = engine
 
     def count(self, now_ms: int, unwritten_ms: int | None) -> bool:
-        """Counts what is due; True when there is more. unwritten_ms: time of the oldest entry that waits for the ledger.
+        """Counts what is due; True when there is more. unwritten_ms: time of the oldest entry that
+        waits for the ledger.
 
         One transaction; two callers at once wait for each other.
         """
@@ -76,13 +80,20 @@ class Tallies:
             if start >= until:
                 return False
             _count_minutes(connection, start, until)
-            done = until if unwritten_ms is None else min(until, (unwritten_ms - MINUTE_MS) // MINUTE_MS)
+            done = (
+                until
+                if unwritten_ms is None
+                else min(until, (unwritten_ms - MINUTE_MS) // MINUTE_MS)
+            )
             connection.execute(text(_MARK), {"done": max(done, start)})
         return done == until < end
 
     def sample(self, now_ms: int, backlog: Mapping[str, int]) -> None:
         """Keeps the entries of each queue as those of this minute."""
-        rows = [{"minute": now_ms // MINUTE_MS, "name": name[:32], "count": count} for name, count in backlog.items()]
+        rows = [
+            {"minute": now_ms // MINUTE_MS, "name": name[:32], "count": count}
+            for name, count in backlog.items()
+        ]
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(text(_SAMPLE), rows)
@@ -99,7 +110,9 @@ class Tallies:
         with self._engine.begin() as connection:
             connection.execute(text(_FOLD), {"edge": edge // 60 * 60})
             oldest = now_ms // MINUTE_MS - days * 1_440
-            connection.execute(text("DELETE FROM tallies WHERE span = 60 AND at_min < :oldest"), {"oldest": oldest})
+            connection.execute(
+                text("DELETE FROM tallies WHERE span = 60 AND at_min < :oldest"), {"oldest": oldest}
+            )
 
     def read(
         self,
@@ -112,7 +125,8 @@ class Tallies:
         slots: bool = False,
         where: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Rows {at_ms, <each of by>, slot, count}: sums by these columns and, with step_min, by steps of so many minutes.
+        """Rows {at_ms, <each of by>, slot, count}: sums by these columns and, with step_min, by
+        steps of so many minutes.
 
         Of a backlog the largest of the step.
 
@@ -123,8 +137,14 @@ class Tallies:
         columns = [f'"{name}"' for name in by] + (["slot"] if slots else [])
         step = f"at_min / {int(step_min)} * {int(step_min)} AS step" if step_min else "0 AS step"
         narrowed = "".join(f' AND "{name}" = :w_{name}' for name in where or ())
-        statement = f"SELECT {', '.join([step, *columns])}, {'max' if kind == 'backlog' else 'sum'}(count) AS count FROM tallies"
-        statement += f" WHERE span IN (1, 60) AND kind = :kind AND at_min >= :since AND at_min < :until{narrowed}"
+        statement = (
+            f"SELECT {', '.join([step, *columns])}, "
+            f"{'max' if kind == 'backlog' else 'sum'}(count) AS count FROM tallies"
+        )
+        statement += (
+            " WHERE span IN (1, 60) AND kind = :kind AND at_min >= :since AND at_min < "
+            f":until{narrowed}"
+        )
         numbers = ", ".join(str(number) for number in range(1, len(columns) + 2))
         statement += f" GROUP BY {numbers} ORDER BY {numbers}"
         values = {"kind": kind, "since": since_ms // MINUTE_MS, "until": -(-until_ms // MINUTE_MS)}
@@ -132,23 +152,42 @@ class Tallies:
         with self._engine.connect() as connection:
             rows = connection.execute(text(statement), values).mappings()
             names = (*by, "slot") if slots else tuple(by)
-            return [{"at_ms": row["step"] * MINUTE_MS, **{name: row[name] for name in names}, "count": int(row["count"])} for row in rows]
+            return [
+                {
+                    "at_ms": row["step"] * MINUTE_MS,
+                    **{name: row[name] for name in names},
+                    "count": int(row["count"]),
+                }
+                for row in rows
+            ]
 
 
 def _count_minutes(connection: Any, start: int, until: int) -> None:
     connection.execute(
-        text("DELETE FROM tallies WHERE span = 1 AND kind <> 'backlog' AND at_min >= :start AND at_min < :until"),
+        text(
+            "DELETE FROM tallies WHERE span = 1 AND kind <> 'backlog' AND at_min >= :start "
+            "AND at_min < :until"
+        ),
         {"start": start, "until": until},
     )
     first = datetime.fromtimestamp(start * 60, UTC).date()
-    # as the console's other counts: what is more than a day behind its event is too rare to read old days for
-    values = {"day": first - timedelta(days=1), "receipt_day": first - timedelta(days=3), "slots": list(SLOTS)}
+    # as the console's other counts: what is more than a day behind its event is too rare to read
+    # old days for
+    values = {
+        "day": first - timedelta(days=1),
+        "receipt_day": first - timedelta(days=3),
+        "slots": list(SLOTS),
+    }
     for statement in (_EVENTS, _PUSHES, _RECEIPTS):
-        connection.execute(text(statement), {**values, "since": start * MINUTE_MS, "until": until * MINUTE_MS})
+        connection.execute(
+            text(statement), {**values, "since": start * MINUTE_MS, "until": until * MINUTE_MS}
+        )
 
 
 def percentile(slots: Mapping[int, int], share: float) -> int | None:
-    """The latency, ms, within which this share of the pushes was accepted; slot -> count. Within a slot evenly spread."""
+    """The latency, ms, within which this share of the pushes was accepted; slot -> count. Within a
+    slot evenly spread.
+    """
     known = {slot: count for slot, count in slots.items() if slot > 0 and count}
     total, seen = sum(known.values()), 0
     for slot in sorted(known):

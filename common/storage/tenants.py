@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from common.storage.tables import apps
 
-#: What a tenant's name is made of (contract §6): our keys join names by colons, and none of these is one.
+#: What a tenant's name is made of (contract §6): our keys join names by colons, and none of these
+#: is one.
 APP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -38,11 +39,19 @@ class Tenants:
     def all(self) -> dict[str, Tenant]:
         with self._engine.connect() as connection:
             rows = connection.execute(select(apps).order_by(apps.c.app))
-            return {row.app: Tenant(row.app, row.name, row.lang, row.tz, row.options) for row in rows}
+            return {
+                row.app: Tenant(row.app, row.name, row.lang, row.tz, row.options) for row in rows
+            }
 
     def add(self, tenant: Tenant) -> None:
         """Adds the tenant, or changes its name, language, zone and options."""
-        values = {"app": tenant.app, "name": tenant.name, "lang": tenant.lang, "tz": tenant.tz, "options": dict(tenant.options)}
+        values = {
+            "app": tenant.app,
+            "name": tenant.name,
+            "lang": tenant.lang,
+            "tz": tenant.tz,
+            "options": dict(tenant.options),
+        }
         statement = insert(apps).values(values)
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["app"], set_=values))

@@ -22,7 +22,8 @@ ROLES: Final = ("viewer", "operator", "admin")
 OPERATORS: Final = frozenset({"operator", "admin"})
 PASSWORD_CHARACTERS_MIN: Final = 8
 PASSWORD_BYTES_MAX: Final = 1024
-#: scrypt's cost: 32 MiB and some 80 ms a hash. A hash carries its own, so that a later change leaves old ones valid.
+#: scrypt's cost: 32 MiB and some 80 ms a hash. A hash carries its own, so that a later change
+#: leaves old ones valid.
 COST: Final = (2**15, 8, 1)
 SCRYPT_BYTES_MAX: Final = 128 * 1024 * 1024
 #: Hashes at the same time: a flood of logins must not take the machine's memory.
@@ -52,7 +53,9 @@ class Users:
         statement = insert(users).values(name=name, created_ms=now_ms(), **values)
         with self._engine.begin() as connection:
             known = connection.execute(select(users.c.name).where(users.c.name == name)).first()
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["name"], set_=values)
+            )
         return known is None
 
     def get(self, name: str) -> User | None:
@@ -63,11 +66,17 @@ class Users:
         """The person, if the password is theirs. It takes as long for a name that nobody has."""
         row = self._row(name)
         good = matches(password, row["password"] if row is not None else _NOBODY)
-        return User(row["name"], row["role"], mark_of(row["password"])) if row is not None and good else None
+        return (
+            User(row["name"], row["role"], mark_of(row["password"]))
+            if row is not None and good
+            else None
+        )
 
     def listed(self) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:
-            rows = connection.execute(select(users.c.name, users.c.role, users.c.created_ms).order_by(users.c.name)).mappings()
+            rows = connection.execute(
+                select(users.c.name, users.c.role, users.c.created_ms).order_by(users.c.name)
+            ).mappings()
             return [dict(row) for row in rows]
 
     def remove(self, name: str) -> bool:
@@ -76,7 +85,11 @@ class Users:
 
     def _row(self, name: str) -> Any:
         with self._engine.connect() as connection:
-            return connection.execute(select(users).where(users.c.name == name[:64])).mappings().first()
+            return (
+                connection.execute(select(users).where(users.c.name == name[:64]))
+                .mappings()
+                .first()
+            )
 
 
 def hashed(password: str) -> str:
@@ -101,7 +114,13 @@ def mark_of(stored: str) -> str:
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     with _slots:
         return hashlib.scrypt(
-            password.encode("utf-8", "replace")[:PASSWORD_BYTES_MAX], salt=salt, n=n, r=r, p=p, maxmem=SCRYPT_BYTES_MAX, dklen=32
+            password.encode("utf-8", "replace")[:PASSWORD_BYTES_MAX],
+            salt=salt,
+            n=n,
+            r=r,
+            p=p,
+            maxmem=SCRYPT_BYTES_MAX,
+            dklen=32,
         )
 
 

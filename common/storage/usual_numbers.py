@@ -1,7 +1,9 @@
-"""take_numbers.lua for entries that nobody has taken before, in plain commands: a script costs by the number of its redis.calls.
+"""take_numbers.lua for entries that nobody has taken before, in plain commands: a script costs by
+the number of its redis.calls.
 
-Only for pushes of messages that no earlier try has counted. Whatever is different is left to the script, before anything is written.
-Three writes: what stands in the way; the numbers with a note of them, in one step; the moments at which the counts had begun.
+Only for pushes of messages that no earlier try has counted. Whatever is different is left to the
+script, before anything is written. Three writes: what stands in the way; the numbers with a note of
+them, in one step; the moments at which the counts had begun.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from common.storage import badges
 from common.storage.keys import CALL, Keys
 from common.storage.raw_pipe import RawPipe, bulk, command, raw_pipe
 
-#: Stands for the moment at which a count began, in what is noted together with the number: that is known one step later.
+#: Stands for the moment at which a count began, in what is noted together with the number: that is
+#: known one step later.
 UNTOLD = "?"
 #: As in take_numbers.lua.
 PROLONG_DAYS, CLOCKS_MS, DAY_S = 30, 2_000, 86_400
@@ -33,18 +36,26 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 def is_usual(asks: Sequence[Wanted]) -> bool:
-    """Whether these may be asked for here: no call, none that was counted before, none that shows the number without adding to it."""
+    """Whether these may be asked for here: no call, none that was counted before, none that shows
+    the number without adding to it.
+    """
     return all(not ask[9] and ask[4] != CALL and ask[8] for ask in asks)
 
 
 def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[list[Number] | None]:
-    """For each part what Claims.take says; None where the script has to say it, and then nothing was taken for it.
+    """For each part what Claims.take says; None where the script has to say it, and then nothing
+    was taken for it.
 
-    keep_s: how long it is noted what was taken. Raises RedisError; then something may have been taken and noted.
+    keep_s: how long it is noted what was taken. Raises RedisError; then something may have been
+    taken and noted.
     """
     with raw_pipe(redis) as pipe:
         stops = _looked(pipe, keys, parts)
-        chosen = [(asks, found) for (_, _, asks), found in zip(parts, stops, strict=True) if found is not None]
+        chosen = [
+            (asks, found)
+            for (_, _, asks), found in zip(parts, stops, strict=True)
+            if found is not None
+        ]
         reply = _numbered(pipe, keys, chosen, keep_s) if chosen else None
         if reply is None:
             pipe.ask(command("UNWATCH"), 1)
@@ -54,7 +65,9 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
 
 
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:
-    """By push what stops it; None for a part whose entries are not all the asker's, or were taken before."""
+    """By push what stops it; None for a part whose entries are not all the asker's, or were taken
+    before.
+    """
     records: list[str] = []
     holds, gone, people = [], [], dict[str, None]()
     for holders, _, asks in parts:
@@ -64,7 +77,13 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
         gone += [keys.gone(ask[2], ask[4], ask[3]) for ask in asks]
         people.update(dict.fromkeys([keys.read(ask[2], ask[6]) for ask in asks]))
     marks = dict.fromkeys(gone)
-    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *marks), command("EXISTS", *people), *holds]
+    heads = [
+        command("WATCH", *records),
+        command("MGET", *records),
+        command("MGET", *marks),
+        command("EXISTS", *people),
+        *holds,
+    ]
     _, before, marked, readers, *reply = pipe.ask("".join(heads), len(heads))
     taken = iter(before)
     fresh = [
@@ -72,11 +91,19 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
         for (_, word, _), held in zip(parts, reply, strict=True)
     ]
     if not readers and marked.count(None) == len(marked):  # nobody has said anything
-        return [[None] * len(asks) if free else None for (_, _, asks), free in zip(parts, fresh, strict=True)]
+        return [
+            [None] * len(asks) if free else None
+            for (_, _, asks), free in zip(parts, fresh, strict=True)
+        ]
     why = dict(zip(marks, marked, strict=True))
     asked = [ask for _, _, asks in parts for ask in asks]
     reads = _reads(pipe, keys, asked) if readers else [_UNREAD] * len(asked)
-    stops = iter([stop_of(why[mark], read, ask[5]) for mark, read, ask in zip(gone, reads, asked, strict=True)])
+    stops = iter(
+        [
+            stop_of(why[mark], read, ask[5])
+            for mark, read, ask in zip(gone, reads, asked, strict=True)
+        ]
+    )
     found = [[next(stops) for _ in asks] for _, _, asks in parts]
     return [mine if free else None for mine, free in zip(found, fresh, strict=True)]
 
@@ -91,7 +118,9 @@ def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[byte
 
 
 def stop_of(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
-    """Why nothing of this push's message may go, or its person need not see it any more; as in take_numbers.lua."""
+    """Why nothing of this push's message may go, or its person need not see it any more; as in
+    take_numbers.lua.
+    """
     if gone is not None:
         why, _, upto = gone.decode().partition("|")
         if not int(upto or 0) or ts_ms <= int(upto) + CLOCKS_MS:
@@ -99,16 +128,30 @@ def stop_of(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str
     if read == _UNREAD:
         return None
     upto_read, alone = read
-    return "read_elsewhere" if alone is not None or (upto_read is not None and ts_ms <= int(upto_read)) else None
+    return (
+        "read_elsewhere"
+        if alone is not None or (upto_read is not None and ts_ms <= int(upto_read))
+        else None
+    )
 
 
 def _numbered(
-    pipe: RawPipe, keys: Keys, chosen: Sequence[tuple[Sequence[Wanted], Sequence[str | None]]], keep_s: int
+    pipe: RawPipe,
+    keys: Keys,
+    chosen: Sequence[tuple[Sequence[Wanted], Sequence[str | None]]],
+    keep_s: int,
 ) -> list[list[Number]] | None:
     """None where one of the entries was taken meanwhile: then nothing was written."""
-    wants = [ask for asks, stops in chosen for ask, stop in zip(asks, stops, strict=True) if stop is None and ask[8] >= 0]
+    wants = [
+        ask
+        for asks, stops in chosen
+        for ask, stop in zip(asks, stops, strict=True)
+        if stop is None and ask[8] >= 0
+    ]
     names = [keys.badges(ask[2], ask[6]) for ask in wants]
-    asked = "".join([_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]).encode()
+    asked = "".join(
+        [_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]
+    ).encode()
     noted = _records(keys, chosen, [f"{ask[8]}@{UNTOLD}" for ask in wants], keep_s)
     reply = pipe.ask(b"".join((_MULTI, asked, *noted, _EXEC)), 2 * len(wants) + len(noted) + 2)[-1]
     if reply is None:
@@ -117,12 +160,26 @@ def _numbered(
         if isinstance(one, ResponseError):
             raise one
     numbers, today, kept = list[Number](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(names, wants, reply[::2], reply[1::2], strict=False):
+    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(
+        names, wants, reply[::2], reply[1::2], strict=False
+    ):
         base = own or everybodys
-        numbers.append((_OURS, since + int(base) if base else since, "", f"{ask[8]}@{(began or all_began or b'0').decode()}"))
+        numbers.append(
+            (
+                _OURS,
+                since + int(base) if base else since,
+                "",
+                f"{ask[8]}@{(began or all_began or b'0').decode()}",
+            )
+        )
         if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
             kept[key] = None
-    prolong = "".join([command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S)) for key in kept])
+    prolong = "".join(
+        [
+            command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S))
+            for key in kept
+        ]
+    )
     noted = _records(keys, chosen, [counted for *_, counted in numbers], keep_s, again=True)
     pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
     return _numbers_in_order(chosen, numbers)
@@ -132,7 +189,9 @@ _MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
 def _counting(key: str, device: str, step: int) -> str:
-    """The two commands of one push: what its device shows and since when; what this one adds to its count, which is answered."""
+    """The two commands of one push: what its device shows and since when; what this one adds to its
+    count, which is answered.
+    """
     if not key.isascii() or not device.isascii():
         look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
         return look + command("HINCRBY", key, f"{device}:n", str(step))
@@ -142,9 +201,16 @@ def _counting(key: str, device: str, step: int) -> str:
 
 
 def _records(
-    keys: Keys, chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counts: Iterable[str], keep_s: int, *, again: bool = False
+    keys: Keys,
+    chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]],
+    counts: Iterable[str],
+    keep_s: int,
+    *,
+    again: bool = False,
 ) -> list[bytes]:
-    """By entry, a SET of what its pushes have taken: place + 1 -> count. again: only where one stands there."""
+    """By entry, a SET of what its pushes have taken: place + 1 -> count. again: only where one
+    stands there.
+    """
     entries: dict[str, dict[int, str]] = {}
     given = iter(counts)
     for asks, stops in chosen:
@@ -161,14 +227,20 @@ def _records(
     return found
 
 
-def _numbers_in_order(chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counted: Iterable[Number]) -> list[list[Number]]:
+def _numbers_in_order(
+    chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counted: Iterable[Number]
+) -> list[list[Number]]:
     """By part and push."""
     given = iter(counted)
     found = []
     for asks, stops in chosen:
         found.append(
             [
-                (_GONE, -1, stop, "") if stop is not None else next(given) if ask[8] >= 0 else (_OURS, -1, "", "")
+                (_GONE, -1, stop, "")
+                if stop is not None
+                else next(given)
+                if ask[8] >= 0
+                else (_OURS, -1, "", "")
                 for ask, stop in zip(asks, stops, strict=True)
             ]
         )

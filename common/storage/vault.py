@@ -20,7 +20,9 @@ class Vault:
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def derived(self, purpose: str) -> tuple[bytes, ...]:
-        """A key of 32 bytes for another purpose from each of ours, the first's first: sign with the first, take any."""
+        """A key of 32 bytes for another purpose from each of ours, the first's first: sign with the
+        first, take any.
+        """
         return tuple(hmac.digest(key.encode(), purpose.encode(), "sha256") for key in self._keys)
 
     def encrypt(self, data: bytes) -> bytes:
@@ -31,5 +33,6 @@ class Vault:
             return self._fernet.decrypt(data)
         except InvalidToken:
             raise VaultError(
-                "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens this secret: add the key it was encrypted with"
+                "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens this secret: add the "
+                "key it was encrypted with"
             ) from None

@@ -1,9 +1,12 @@
-"""`make bench-against BASE=DIR`: this build and another, turn by turn, each with a fleet of its own on an otherwise idle machine.
+"""`make bench-against BASE=DIR`: this build and another, turn by turn, each with a fleet of its own
+on an otherwise idle machine.
 
-python -m tests.benchmarks.against BASE [--repeats 5] [--messages 20000] [--tenants 0] [--group 0 --absent 0]
+python -m tests.benchmarks.against BASE [--repeats 5] [--messages 20000] [--tenants 0] [--group 0
+--absent 0]
 
-BASE is a checkout with its own .venv. It is measured by its own code and these benchmarks: `counters.py` and `stand.py` are
-copied over its own. Prints the medians and their ratio; one JSON line a run.
+BASE is a checkout with its own .venv. It is measured by its own code and these benchmarks:
+`counters.py` and `stand.py` are copied over its own. Prints the medians and their ratio; one JSON
+line a run.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     from tests.benchmarks.bench import USERS, group_ms
     from tests.benchmarks.stand import APP, TAKES_EFFECT_S, stand, vendor
 
-    with vendor(Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))) as (url, ca, _), stand(url, ca) as ours:
+    with (
+        vendor(Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))) as (url, ca, _),
+        stand(url, ca) as ours,
+    ):
         if given.group:
             before = ours.counters()
             ms = group_ms(ours, given.group, given.absent)
@@ -47,7 +53,11 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
             ours.devices(APP, users)
         ours.burst(1_000, users, apps)
         burst = ours.burst(given.messages, users, apps)
-        return {"per_second": round(burst.per_second), **burst.used, "rss_kib": ours.counters().rss_kib}
+        return {
+            "per_second": round(burst.per_second),
+            **burst.used,
+            "rss_kib": ours.counters().rss_kib,
+        }
 
 
 def one(checkout: Path, argv: list[str]) -> dict[str, Any]:
@@ -86,7 +96,9 @@ def main() -> int:
             runs[name].append(one(checkout, sys.argv[1:]))
             print(name, json.dumps(runs[name][-1]), flush=True)
     for figure in ("cpu_us_per_push", "per_second", "group_ms"):
-        values = {name: [run[figure] for run in told if figure in run] for name, told in runs.items()}
+        values = {
+            name: [run[figure] for run in told if figure in run] for name, told in runs.items()
+        }
         if all(values.values()):
             base, this = (statistics.median(values[name]) for name in ("base", "this"))
             print(f"{figure:20} base {base:g}  this {this:g}  this/base {this / base:.3f}")

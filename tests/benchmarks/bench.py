@@ -1,6 +1,8 @@
-"""`make bench`: ratios of one run, each beside a peer that ran in the same minutes on the same machine; absolute figures are noise here.
+"""`make bench`: ratios of one run, each beside a peer that ran in the same minutes on the same
+machine; absolute figures are noise here.
 
-python -m tests.benchmarks.bench [--messages 20000] [--only NAME,…] [--report var/reports/bench.json]
+python -m tests.benchmarks.bench [--messages 20000] [--only NAME,…] [--report
+var/reports/bench.json]
 """
 
 from __future__ import annotations
@@ -50,19 +52,42 @@ class Bench:
 
 
 def rate(stand_: Stand, count: int, apps: tuple[str, ...] = (APP,)) -> float:
-    """c2c pushes per second of the whole way, from the first message read to the last push accepted."""
+    """c2c pushes per second of the whole way, from the first message read to the last push
+    accepted.
+    """
     return stand_.burst(count, USERS, apps).per_second
 
 
 def plain_celery(redis_url: str, url: str, ca: Path, folder: Path, count: int) -> float:
-    """Pushes per second of plain Celery: as many worker processes as this machine has cores, stock settings."""
+    """Pushes per second of plain Celery: as many worker processes as this machine has cores, stock
+    settings.
+    """
     p8 = dict(zip(apns_options(folder)[::2], apns_options(folder)[1::2], strict=True))["--p8"]
-    environ = {**os.environ, "BENCH_REDIS_URL": redis_url, "BENCH_APNS": url.removeprefix("https://"), "BENCH_CA": str(ca), "BENCH_P8": p8}
+    environ = {
+        **os.environ,
+        "BENCH_REDIS_URL": redis_url,
+        "BENCH_APNS": url.removeprefix("https://"),
+        "BENCH_CA": str(ca),
+        "BENCH_P8": p8,
+    }
     client = redis.Redis.from_url(redis_url)
     client.delete("plain:done")
     push.app.conf.broker_url = redis_url
-    argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.plain_celery", "worker", "-c", str(os.cpu_count() or 2), "-l", "ERROR"]
-    worker = subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    argv = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.benchmarks.plain_celery",
+        "worker",
+        "-c",
+        str(os.cpu_count() or 2),
+        "-l",
+        "ERROR",
+    ]
+    worker = subprocess.Popen(
+        argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         push.delay("0" * 64, "warm")
         _until(lambda: int(client.get("plain:done") or 0) >= 1, 30)
@@ -87,11 +112,15 @@ def _until(look: Callable[[], bool], seconds: float) -> None:
 
 
 def group_ms(stand_: Stand, members: int, absent: int) -> int:
-    """From a group message stored to its last push accepted; `absent` members have an iPhone and are away."""
+    """From a group message stored to its last push accepted; `absent` members have an iPhone and
+    are away.
+    """
     stand_.devices(APP, absent)
     name = f"{{{APP}:g{members}}}"
     for start in range(0, members, 5_000):
-        stand_.redis.sadd(f"im:members:{name}", *(f"u{n}" for n in range(start, min(start + 5_000, members))))
+        stand_.redis.sadd(
+            f"im:members:{name}", *(f"u{n}" for n in range(start, min(start + 5_000, members)))
+        )
     until = int((time.time() + 3600) * 1000)
     for start in range(absent, members, 1_000):
         with stand_.redis.pipeline(transaction=False) as pipe:
@@ -115,7 +144,10 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
             if wanted("registrations_over_c2c"):
                 registered = ours.register(5_000)
                 bench.note("registrations_per_second", round(registered))
-                bench.note("registrations_over_c2c", round(registered / bench.report["c2c_pushes_per_second"], 2))
+                bench.note(
+                    "registrations_over_c2c",
+                    round(registered / bench.report["c2c_pushes_per_second"], 2),
+                )
             _latency(bench, ours, wanted)
             _sizes(bench, ours, wanted)
         if wanted("c2c_over_own_aioapns"):
@@ -123,7 +155,9 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
                 other.devices(APP, USERS)
                 rate(other, 200)
                 slow = rate(other, max(bench.messages // 4, 500))
-                bench.note("c2c_over_own_aioapns", round(bench.report["c2c_pushes_per_second"] / slow, 2))
+                bench.note(
+                    "c2c_over_own_aioapns", round(bench.report["c2c_pushes_per_second"] / slow, 2)
+                )
     if wanted("idle_cpu_ms_per_s") or wanted("idle_rss_mib"):
         idle(bench, folder)
     if wanted("delay_50ms_efficiency"):
@@ -131,30 +165,62 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
             slow_one.devices(APP, USERS)
             rate(slow_one, 500)
             share = rate(slow_one, bench.messages) / bench.report["c2c_pushes_per_second"]
-            bench.note("delay_50ms_efficiency", round(share, 2), None if "C" in which else "the simulator has no delay: same as without")
+            bench.note(
+                "delay_50ms_efficiency",
+                round(share, 2),
+                None if "C" in which else "the simulator has no delay: same as without",
+            )
 
 
 def idle(bench: Bench, folder: Path) -> None:
-    """The whole Procfile, all lanes, nothing to do: what every process uses but the supervisor, which is this one."""
-    wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "idle"), "PUSHFLEET_LOG_LEVEL": "warning"})
-    with in_background(wanted, {}, False, migrate=migrate_settings, procfile_path=PROCFILE) as fleet:
+    """The whole Procfile, all lanes, nothing to do: what every process uses but the supervisor,
+    which is this one.
+    """
+    wanted = Settings.load(
+        {"PUSHFLEET_DATA_DIR": str(folder / "idle"), "PUSHFLEET_LOG_LEVEL": "warning"}
+    )
+    with in_background(
+        wanted, {}, False, migrate=migrate_settings, procfile_path=PROCFILE
+    ) as fleet:
         runtime = Runtime(resolve(wanted))
         try:
             time.sleep(IDLE_SETTLES_S)
-            before, began = counters(wanted.data_dir, runtime.core, runtime.engine), time.monotonic()
+            before, began = (
+                counters(wanted.data_dir, runtime.core, runtime.engine),
+                time.monotonic(),
+            )
             time.sleep(IDLE_S)
-            after, seconds = counters(wanted.data_dir, runtime.core, runtime.engine), time.monotonic() - began
+            after, seconds = (
+                counters(wanted.data_dir, runtime.core, runtime.engine),
+                time.monotonic() - began,
+            )
         finally:
             runtime.close()
         names = len(fleet.names)
-    used = {name: (cpu_s - before.cpu_s.get(name, 0.0)) / seconds * 1000 for name, cpu_s in after.cpu_s.items()}
+    used = {
+        name: (cpu_s - before.cpu_s.get(name, 0.0)) / seconds * 1000
+        for name, cpu_s in after.cpu_s.items()
+    }
     ours = {name: kib for name, kib in after.rss_kib.items() if name != POSTGRES}
-    bench.note("idle_cpu_ms_per_s", round(sum(used.values()), 1), f"{names} processes, Valkey and PostgreSQL")
-    bench.note("idle_cpu_ms_per_s_by_process", {name: round(ms, 1) for name, ms in sorted(used.items(), key=lambda one: -one[1])})
-    bench.note("idle_rss_mib", sum(ours.values()) // 1024, "our processes, each with the pages it shares with others")
+    bench.note(
+        "idle_cpu_ms_per_s",
+        round(sum(used.values()), 1),
+        f"{names} processes, Valkey and PostgreSQL",
+    )
+    bench.note(
+        "idle_cpu_ms_per_s_by_process",
+        {name: round(ms, 1) for name, ms in sorted(used.items(), key=lambda one: -one[1])},
+    )
+    bench.note(
+        "idle_rss_mib",
+        sum(ours.values()) // 1024,
+        "our processes, each with the pages it shares with others",
+    )
 
 
-def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+def _speed(
+    bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: Callable[[str], bool]
+) -> None:
     burst = ours.burst(bench.messages, USERS)
     fast = burst.per_second
     bench.note("c2c_pushes_per_second", round(fast))
@@ -165,7 +231,11 @@ def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: 
     if wanted("packed_cpu_us_per_push"):
         packed = ours.burst(bench.messages, USERS, per_entry=PACKED)
         bench.note("packed_pushes_per_second", round(packed.per_second))
-        bench.note("packed_cpu_us_per_push", packed.used["cpu_us_per_push"], f"{PACKED} events in one entry of the core's stream")
+        bench.note(
+            "packed_cpu_us_per_push",
+            packed.used["cpu_us_per_push"],
+            f"{PACKED} events in one entry of the core's stream",
+        )
     if wanted("c2c_over_plain_celery"):
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))
@@ -174,7 +244,11 @@ def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: 
         _beside_node_apn(bench, fast, url, ca, folder)
     if wanted("cpu_over_pycurl"):
         bare = bare_pycurl_us(url, ca)
-        bench.note("cpu_over_pycurl", round(per_push_us / bare, 1), f"a bare pycurl loop took {bare:.0f} us CPU a request")
+        bench.note(
+            "cpu_over_pycurl",
+            round(per_push_us / bare, 1),
+            f"a bare pycurl loop took {bare:.0f} us CPU a request",
+        )
 
 
 def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path) -> None:
@@ -186,13 +260,35 @@ def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path
         bench.note("c2c_over_node_apn", None, why)
         return
     options = dict(zip(apns_options(folder)[::2], apns_options(folder)[1::2], strict=True))
-    wanted = {"port": int(url.rpartition(":")[2]), "key": Path(options["--p8"]).read_text(), "keyId": options["--key-id"]}
-    wanted |= {"team": options["--team-id"], "topic": options["--topic"], "count": 10_000, "inFlight": 500}
+    wanted = {
+        "port": int(url.rpartition(":")[2]),
+        "key": Path(options["--p8"]).read_text(),
+        "keyId": options["--key-id"],
+    }
+    wanted |= {
+        "team": options["--team-id"],
+        "topic": options["--topic"],
+        "count": 10_000,
+        "inFlight": 500,
+    }
     environ = {**os.environ, "NODE_EXTRA_CA_CERTS": str(ca)}
     argv = ["node", "bench.mjs"]
-    done = subprocess.run(argv, cwd=place, input=json.dumps(wanted), capture_output=True, text=True, timeout=120, check=True, env=environ)
+    done = subprocess.run(
+        argv,
+        cwd=place,
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=environ,
+    )
     peer = float(json.loads(done.stdout.splitlines()[-1])["pushes_per_second"])
-    bench.note("node_apn_pushes_per_second", round(peer), "the bare client: no core, no presence, no rules, no ledger")
+    bench.note(
+        "node_apn_pushes_per_second",
+        round(peer),
+        "the bare client: no core, no presence, no rules, no ledger",
+    )
     bench.note("c2c_over_node_apn", round(fast / peer, 2))
 
 
@@ -233,12 +329,17 @@ def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
         ours.runtime.catalog.changed()
         time.sleep(TAKES_EFFECT_S)
         many = ours.burst(bench.messages // 4, 5, apps)
-        bench.note("tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many.per_second, 2))
+        bench.note(
+            "tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many.per_second, 2)
+        )
         bench.note("tenants_1000_cpu_us_per_push", many.used["cpu_us_per_push"])
     if wanted("devices_1m_cost"):
         ours.devices(APP, 1_000_000)
         rate(ours, 500)
-        bench.note("devices_1m_cost", round(bench.report["c2c_pushes_per_second"] / rate(ours, bench.messages), 2))
+        bench.note(
+            "devices_1m_cost",
+            round(bench.report["c2c_pushes_per_second"] / rate(ours, bench.messages), 2),
+        )
 
 
 def main() -> int:

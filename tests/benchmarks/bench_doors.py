@@ -1,6 +1,8 @@
-"""The Matrix door on one core beside XADD of the same events and an empty handler: POSTs a second, CPU a POST, p99 at half the rate.
+"""The Matrix door on one core beside XADD of the same events and an empty handler: POSTs a second,
+CPU a POST, p99 at half the rate.
 
-`python -m tests.benchmarks.bench_doors`; the callers are a process of their own, and everything of one run shares its machine.
+`python -m tests.benchmarks.bench_doors`; the callers are a process of their own, and everything of
+one run shares its machine.
 """
 
 from __future__ import annotations
@@ -39,8 +41,18 @@ def bodies(count: int) -> list[bytes]:
     for _ in range(count):
         device = {"app_id": "x.ios", "pushkey": uuid.uuid4().hex * 2, "pushkey_ts": 1}
         content = {"msgtype": "m.text", "body": "hello"}
-        one = {"event_id": "$" + uuid.uuid4().hex, "room_id": "!r:hs", "type": "m.room.message", "sender": "@a:hs", "content": content}
-        made.append(json.dumps({"notification": {**one, "counts": {"unread": 1}, "devices": [device]}}).encode())
+        one = {
+            "event_id": "$" + uuid.uuid4().hex,
+            "room_id": "!r:hs",
+            "type": "m.room.message",
+            "sender": "@a:hs",
+            "content": content,
+        }
+        made.append(
+            json.dumps(
+                {"notification": {**one, "counts": {"unread": 1}, "devices": [device]}}
+            ).encode()
+        )
     return made
 
 
@@ -62,7 +74,9 @@ class Still:
 
 
 def call(port: int, given: list[bytes], told: Any, rate: float = 0.0) -> None:
-    """The callers' process: seconds, and the answers' p99. rate: POSTs a second, each waited for from its own moment; 0: all they can."""
+    """The callers' process: seconds, and the answers' p99. rate: POSTs a second, each waited for
+    from its own moment; 0: all they can.
+    """
     start = time.perf_counter()
 
     async def caller(number: int, mine: list[bytes], spent: list[float]) -> None:
@@ -73,7 +87,11 @@ def call(port: int, given: list[bytes], told: Any, rate: float = 0.0) -> None:
                 due = start + (turn * CALLERS + number) / rate
                 await asyncio.sleep(due - began)
                 began = due
-            writer.write(b"POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
+            writer.write(
+                b"POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                % len(raw)
+                + raw
+            )
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
@@ -82,7 +100,9 @@ def call(port: int, given: list[bytes], told: Any, rate: float = 0.0) -> None:
 
     async def everybody() -> list[float]:
         spent: list[float] = []
-        await asyncio.gather(*(caller(number, given[number::CALLERS], spent) for number in range(CALLERS)))
+        await asyncio.gather(
+            *(caller(number, given[number::CALLERS], spent) for number in range(CALLERS))
+        )
         return spent
 
     spent = sorted(asyncio.run(everybody()))
@@ -139,10 +159,16 @@ def main() -> int:
         world: Any = still
         direct = by_xadd(redis)
         rate, p99, cpu = served(make_app(world, feed, still, still))
-        _, _, empty = served(Starlette(routes=[Route("/_matrix/push/v1/notify", _empty, methods=["POST"])]))
+        _, _, empty = served(
+            Starlette(routes=[Route("/_matrix/push/v1/notify", _empty, methods=["POST"])])
+        )
         feed.close()
         redis.close()
-    shown = {"posts_per_s": round(rate), "over_xadd": round(rate / direct, 2), "half_rate_p99_ms": round(p99 * 1000, 1)}
+    shown = {
+        "posts_per_s": round(rate),
+        "over_xadd": round(rate / direct, 2),
+        "half_rate_p99_ms": round(p99 * 1000, 1),
+    }
     shown |= {"cpu_us_a_post": round(cpu * 1e6), "cpu_over_empty_handler": round(cpu / empty, 2)}
     print(json.dumps(shown, indent=1))
     return 0

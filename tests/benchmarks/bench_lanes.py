@@ -1,12 +1,15 @@
-"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's side over TLS. `make bench-lanes`.
+"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's
+side over TLS. `make bench-lanes`.
 
-    python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [--simulator] [huawei] [meizu] [fcm] …
+    python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [--simulator] [huawei] [meizu]
+    [fcm] …
 
-Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a second, CPU of ours a push,
-and which part of the time our process and the vendor's side were on a core: the slower side is the one near 1.
-The vendor's side is its simulator (Python, on the other core). FCM takes one request a push, which is more than its simulator
-can answer: `h2mock` (C) stands in for its sends where it can be built, the simulator gives the access token. `--simulator`: it
-answers the sends too.
+Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a
+second, CPU of ours a push, and which part of the time our process and the vendor's side were on a
+core: the slower side is the one near 1.
+The vendor's side is its simulator (Python, on the other core). FCM takes one request a push, which
+is more than its simulator can answer: `h2mock` (C) stands in for its sends where it can be built,
+the simulator gives the access token. `--simulator`: it answers the sends too.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ NOTE_ROOM = "晚上一起吃饭吗？七点，老地方见。"
 
 @contextlib.contextmanager
 def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
-    """The vendor's side as a process of its own: what it tells of itself. Its own limits are off: it is not what is measured."""
+    """The vendor's side as a process of its own: what it tells of itself. Its own limits are off:
+    it is not what is measured.
+    """
     name = "huawei" if vendor == Vendor.HARMONY else str(vendor)
     argv = [sys.executable, "-m", "simulators", name, "--dir", str(folder)]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
@@ -68,7 +73,11 @@ def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
         if vendor == Vendor.FCM:
             _ask(told, "options", {"project_per_minute": 100_000_000})
         elif vendor != Vendor.APNS:
-            _ask(told, "limits", {limit: 0 for limit in _ask(told, "limits", {}) if limit.startswith("per_second")})
+            _ask(
+                told,
+                "limits",
+                {limit: 0 for limit in _ask(told, "limits", {}) if limit.startswith("per_second")},
+            )
         yield told
     finally:
         process.terminate()
@@ -83,7 +92,9 @@ def _ask(told: dict[str, Any], action: str, wanted: dict[str, Any] | None = None
 
 @contextlib.contextmanager
 def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[dict[str, Any]]:
-    """What a simulator tells of itself; with `mock`, the address of the C server that takes FCM's sends in its place."""
+    """What a simulator tells of itself; with `mock`, the address of the C server that takes FCM's
+    sends in its place.
+    """
     with simulator(vendor, folder) as told:
         mock = built_mock(folder) if vendor == Vendor.FCM and not by_simulator else None
         if mock is None:
@@ -91,7 +102,12 @@ def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[di
             return
         certificate, key = issue(Path(told["ca_file"]).parent, "mock")
         with serving_mock(mock, key, certificate, FCM_STREAMS) as (address, pid):
-            yield {**told, "mock": address, "pid": pid, "endpoints": {**told["endpoints"], "FCM": address}}
+            yield {
+                **told,
+                "mock": address,
+                "pid": pid,
+                "endpoints": {**told["endpoints"], "FCM": address},
+            }
 
 
 def counts(told: dict[str, Any]) -> tuple[int, int]:
@@ -148,7 +164,9 @@ def lane(vendor: Vendor, by_simulator: bool = False) -> Iterator[tuple[Runtime, 
 
 
 def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
-    """One group message to so many devices, on the lane's stream in entries of BATCH, as routing hands them on."""
+    """One group message to so many devices, on the lane's stream in entries of BATCH, as routing
+    hands them on.
+    """
     now = int(time.time() * 1000)
     stored = runtime.catalog.now.lanes[(APP, vendor, "b")]
     identity = uuid.uuid4().hex
@@ -174,9 +192,16 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
     stream = keys.send(vendor, Urgency.GROUP)
     for start in range(0, pushes, BATCH):
         targets = tuple(
-            Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now) for n in range(start, min(start + BATCH, pushes))
+            Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now)
+            for n in range(start, min(start + BATCH, pushes))
         )
-        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=(Push(note=note, targets=targets),), by_entry=True)
+        batch = Batch(
+            app=APP,
+            vendor=vendor,
+            business_id="b",
+            pushes=(Push(note=note, targets=targets),),
+            by_entry=True,
+        )
         runtime.streams.hand_on((), [(stream, encode(batch))])
 
 
@@ -193,7 +218,9 @@ def _token(vendor: Vendor, number: int) -> str:
     return f"CN_a1b2{number:028x}" if vendor == Vendor.OPPO else f"live-{vendor}-{number:040d}"
 
 
-def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_simulator: bool) -> dict[str, Any]:
+def measure(
+    vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_simulator: bool
+) -> dict[str, Any]:
     with lane(vendor, by_simulator) as (runtime, told):
         load(runtime, vendor, 1000)  # connections, the access token, every import
         _drain(runtime, vendor, 1000)
@@ -203,7 +230,11 @@ def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_si
             profile.enable()
         started, cpu, theirs = time.monotonic(), time.process_time(), _cpu_s(told["pid"])
         _drain(runtime, vendor, pushes)
-        seconds, cpu, theirs = time.monotonic() - started, time.process_time() - cpu, _cpu_s(told["pid"]) - theirs
+        seconds, cpu, theirs = (
+            time.monotonic() - started,
+            time.process_time() - cpu,
+            _cpu_s(told["pid"]) - theirs,
+        )
         if profile:
             profile.disable()
         requests, accepted = (now - then for now, then in zip(counts(told), before, strict=True))
@@ -229,13 +260,17 @@ def _cpu_s(pid: int) -> float:
 
 
 def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
-    """Until the lane's streams are empty. The ledger's stream is emptied unread: writing rows is upkeep's work, on another core."""
+    """Until the lane's streams are empty. The ledger's stream is emptied unread: writing rows is
+    upkeep's work, on another core.
+    """
     drain = Stages(runtime).drain(DELIVERY, vendor)
     end = time.monotonic() + 600
     while time.monotonic() < end:
         drain(lambda: False)
         runtime.redis.xtrim(runtime.keys.stream(keys.LEDGER), maxlen=0, approximate=False)
-        waiting = sum(one.unread + one.pending for one in runtime.streams.backlog(keys.SEND[vendor]).values())
+        waiting = sum(
+            one.unread + one.pending for one in runtime.streams.backlog(keys.SEND[vendor]).values()
+        )
         if not waiting and not runtime.delayed.waiting_count():
             return
         runtime.delayed.release_due()
@@ -243,19 +278,40 @@ def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    return {"machine": f"{os.cpu_count()} cores, {model}", "python": platform.python_version(), "commit": commit}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
+    return {
+        "machine": f"{os.cpu_count()} cores, {model}",
+        "python": platform.python_version(),
+        "commit": commit,
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-lanes", description="Pushes a second of one lane.")
     parser.add_argument("vendors", nargs="*", choices=[*map(str, Vendor), []], metavar="VENDOR")
     parser.add_argument("--pushes", type=int, default=100_000)
-    parser.add_argument("--profile", action="store_true", help="print where delivery's time goes; slower")
-    parser.add_argument("--simulator", action="store_true", help="FCM's simulator answers the sends, too")
+    parser.add_argument(
+        "--profile", action="store_true", help="print where delivery's time goes; slower"
+    )
+    parser.add_argument(
+        "--simulator", action="store_true", help="FCM's simulator answers the sends, too"
+    )
     wanted = parser.parse_args()
-    report: dict[str, Any] = {**_machine(), "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]), "lanes": []}
+    report: dict[str, Any] = {
+        **_machine(),
+        "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]),
+        "lanes": [],
+    }
     for name in wanted.vendors or ["huawei", "meizu", "fcm"]:
         profile = cProfile.Profile() if wanted.profile else None
         told = measure(Vendor(name), wanted.pushes, profile, wanted.simulator)

@@ -1,9 +1,12 @@
-"""Requests per second and CPU per request of the transports beside a bare pycurl loop, on the same server in the same minute.
+"""Requests per second and CPU per request of the transports beside a bare pycurl loop, on the same
+server in the same minute.
 
-    python -m tests.benchmarks.bench_transport [--url https://localhost:9443 --ca ca.pem] [--in-flight 100,500] [--requests 20000]
+    python -m tests.benchmarks.bench_transport [--url https://localhost:9443 --ca ca.pem]
+    [--in-flight 100,500] [--requests 20000]
 
-Without --url an HTTP/2 server of ours runs in a process of its own; it is Python, slower than every client here, so read CPU µs, not
-requests per second. A server in C tells both. A round prints one line per client; the machine is shared: compare within a round.
+Without --url an HTTP/2 server of ours runs in a process of its own; it is Python, slower than every
+client here, so read CPU µs, not requests per second. A server in C tells both. A round prints one
+line per client; the machine is shared: compare within a round.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ from workers.transport.curl import CurlTransport
 from workers.transport.engine import Http2Transport
 from workers.wire import HttpResponse, Request, Route
 
-BODY = b'{"aps":{"alert":{"title":"Alice","body":"Meeting moved to 20:00"},"badge":7,"sound":"default","thread-id":"group_10086"}}'
+BODY = (
+    b'{"aps":{"alert":{"title":"Alice","body":"Meeting moved to 20:00"},"badge":7,'
+    b'"sound":"default","thread-id":"group_10086"}}'
+)
 DEADLINE_S = 60.0
 
 
@@ -40,13 +46,20 @@ def requests(count: int, first: int) -> list[Request]:
         "apns-expiration": "1900000000",
     }
     return [
-        Request("A", f"/3/device/{n:064x}", {**constant, "apns-id": str(uuid.UUID(int=n)), "apns-collapse-id": f"m-{n}"}, BODY)
+        Request(
+            "A",
+            f"/3/device/{n:064x}",
+            {**constant, "apns-id": str(uuid.UUID(int=n)), "apns-collapse-id": f"m-{n}"},
+            BODY,
+        )
         for n in range(first, first + count)
     ]
 
 
 class BarePycurl:
-    """The least that pycurl can do: handles made once, one multi handle, perform and select in the caller's thread. No care taken."""
+    """The least that pycurl can do: handles made once, one multi handle, perform and select in the
+    caller's thread. No care taken.
+    """
 
     def __init__(self, base: str, ca: Path, in_flight: int) -> None:
         self.base = base
@@ -77,7 +90,10 @@ class BarePycurl:
             easy.lines.clear()
             easy.chunks.clear()
             easy.setopt(pycurl.URL, self.base + request.path)
-            easy.setopt(pycurl.HTTPHEADER, [*(f"{k}: {v}" for k, v in request.headers.items()), "Content-Type:"])
+            easy.setopt(
+                pycurl.HTTPHEADER,
+                [*(f"{k}: {v}" for k, v in request.headers.items()), "Content-Type:"],
+            )
             easy.setopt(pycurl.POSTFIELDS, request.body)
             self.multi.add_handle(easy)
         good = left = len(batch)
@@ -99,11 +115,18 @@ class BarePycurl:
 
 def transport_sender(transport, base: str) -> Callable[[Sequence[Request]], int]:
     where = Route("bench", {"A": base}, True, connections_max=1)
-    return lambda batch: sum(isinstance(a, HttpResponse) and a.status == 200 for a in transport.send_many(where, batch, DEADLINE_S))
+    return lambda batch: sum(
+        isinstance(a, HttpResponse) and a.status == 200
+        for a in transport.send_many(where, batch, DEADLINE_S)
+    )
 
 
-def measure(send: Callable[[Sequence[Request]], int], in_flight: int, count: int) -> tuple[float, float]:
-    """(requests/s, CPU µs per request) with `in_flight` at once; RuntimeError when one was not answered with 200."""
+def measure(
+    send: Callable[[Sequence[Request]], int], in_flight: int, count: int
+) -> tuple[float, float]:
+    """(requests/s, CPU µs per request) with `in_flight` at once; RuntimeError when one was not
+    answered with 200.
+    """
     batches = [requests(in_flight, 1 + in_flight * n) for n in range(max(count // in_flight, 1))]
     send(batches[0])
     begun, cpu = time.perf_counter(), time.process_time()
@@ -116,14 +139,23 @@ def measure(send: Callable[[Sequence[Request]], int], in_flight: int, count: int
 
 
 def rounds(base: str, ca: Path, in_flights: Sequence[int], count: int, repeat: int) -> None:
-    print(f"{pycurl.version}\n{'client':10} {'in flight':>9} {'requests/s':>11} {'CPU µs':>7} {'CPU / bare':>10}")
+    print(
+        f"{pycurl.version}\n{'client':10} {'in flight':>9} {'requests/s':>11} {'CPU µs':>7} "
+        f"{'CPU / bare':>10}"
+    )
     for _ in range(repeat):
         for in_flight in in_flights:
             reference = 0.0
             for name in ("pycurl", "engine", "curl", "aioapns"):
-                per_second, cpu = one(name, base, ca, in_flight, count if name != "aioapns" else count // 5)
+                per_second, cpu = one(
+                    name, base, ca, in_flight, count if name != "aioapns" else count // 5
+                )
                 reference = reference or cpu
-                print(f"{name:10} {in_flight:9} {per_second:11.0f} {cpu:7.1f} {cpu / reference:10.2f}", flush=True)
+                print(
+                    f"{name:10} {in_flight:9} {per_second:11.0f} {cpu:7.1f} "
+                    f"{cpu / reference:10.2f}",
+                    flush=True,
+                )
 
 
 def one(name: str, base: str, ca: Path, in_flight: int, count: int) -> tuple[float, float]:
@@ -131,7 +163,11 @@ def one(name: str, base: str, ca: Path, in_flight: int, count: int) -> tuple[flo
     gc.collect()
     if name == "pycurl":
         return measure(BarePycurl(base, ca, in_flight).send, in_flight, count)
-    clients = {"engine": lambda ca: Http2Transport(ca, CurlTransport(ca)), "curl": CurlTransport, "aioapns": AioapnsTransport}
+    clients = {
+        "engine": lambda ca: Http2Transport(ca, CurlTransport(ca)),
+        "curl": CurlTransport,
+        "aioapns": AioapnsTransport,
+    }
     transport = clients[name](ca)
     try:
         return measure(transport_sender(transport, base), in_flight, count)
@@ -167,9 +203,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ca = ensure_ca(Path(folder))
         command = [sys.executable, "-m", "tests.benchmarks.bench_transport", "--serve", folder]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             try:
-                rounds(process.stdout.readline().strip(), ca, in_flights, chosen.requests, chosen.repeat)
+                rounds(
+                    process.stdout.readline().strip(),
+                    ca,
+                    in_flights,
+                    chosen.requests,
+                    chosen.repeat,
+                )
             finally:
                 process.stdin.close()
 

@@ -1,4 +1,6 @@
-"""How long a group's page takes with a million rows: python -m tests.benchmarks.console_pages [ROWS]. p50 and p95 of each kind, ms."""
+"""How long a group's page takes with a million rows: python -m tests.benchmarks.console_pages
+[ROWS]. p50 and p95 of each kind, ms.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +20,39 @@ from workers.reports.story import story_page
 from workers.runtime import Runtime
 
 _ROWS = text(
-    'INSERT INTO ledger (day, app, event_id, "user", device, vendor, business_id, decision, rank, class, push_id, attempts, presence_ms,'
-    " routed_ms, decided_ms, note) SELECT CAST(to_timestamp(:now / 1000) AT TIME ZONE 'UTC' AS date), 'big', 'e1',"
-    " 'user' || lpad(n::text, 7, '0'), 'phone', 'apns', 'ios', CASE WHEN n % 100 = 0 THEN 'token_dead' ELSE 'accepted' END, 9, 'chat',"
-    ' md5(n::text), \'[[1,"200","","",null]]\', :now, :now, :now + n % 9000, \'200\' FROM generate_series(1, :rows) AS n'
+    'INSERT INTO ledger (day, app, event_id, "user", device, vendor, business_id, decision, '
+    "rank, class, push_id, attempts, presence_ms,"
+    " routed_ms, decided_ms, note) SELECT CAST(to_timestamp(:now / 1000) AT TIME ZONE 'UTC' "
+    "AS date), 'big', 'e1',"
+    " 'user' || lpad(n::text, 7, '0'), 'phone', 'apns', 'ios', CASE WHEN n % 100 = 0 THEN "
+    "'token_dead' ELSE 'accepted' END, 9, 'chat',"
+    ' md5(n::text), \'[[1,"200","","",null]]\', :now, :now, :now + n % 9000, \'200\' FROM '
+    "generate_series(1, :rows) AS n"
 )
 
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with embedded(valkey=True, postgres=True) as running:
-        runtime = Runtime(data_settings(Path("var"), REDIS_URL=running.redis_url or "", DATABASE_URL=running.database_url or ""))
+        runtime = Runtime(
+            data_settings(
+                Path("var"),
+                REDIS_URL=running.redis_url or "",
+                DATABASE_URL=running.database_url or "",
+            )
+        )
         migrate(runtime.engine)
         now = now_ms()
-        runtime.ledger.write([event_record(app="big", event_id="e1", message_id="m1", ts_ms=now, received_ms=now)])
+        runtime.ledger.write(
+            [event_record(app="big", event_id="e1", message_id="m1", ts_ms=now, received_ms=now)]
+        )
         with runtime.engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(_ROWS, {"now": now, "rows": rows})
         with runtime.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE ledger")
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(
+                "VACUUM ANALYZE ledger"
+            )
         middle = (f"user{rows // 2:07}", "phone")
         kinds = {
             "first page": (None, None, None),
@@ -53,7 +69,10 @@ def main() -> None:
                 assert told is not None
                 assert told["recipients"]
             cuts = statistics.quantiles(took, n=20)
-            print(f"{name:<14} first {took[0]:7.1f}  p50 {statistics.median(took):7.1f}  p95 {cuts[18]:7.1f} ms  counts {told['counts']}")
+            print(
+                f"{name:<14} first {took[0]:7.1f}  p50 {statistics.median(took):7.1f}  p95 "
+                f"{cuts[18]:7.1f} ms  counts {told['counts']}"
+            )
         runtime.close()
 
 

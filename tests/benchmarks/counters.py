@@ -1,7 +1,8 @@
 """CPU, Redis and PostgreSQL counters of a running fleet, by process, between two moments.
 
-Every process that serves the fleet counts: the Python workers, Valkey and all backends of PostgreSQL. The benchmark's own
-process, its own database backend and the server in the vendor's place do not.
+Every process that serves the fleet counts: the Python workers, Valkey and all backends of
+PostgreSQL. The benchmark's own process, its own database backend and the server in the vendor's
+place do not.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ VALKEY, POSTGRES = "valkey", "postgres"
 class Counters:
     """What was used until one moment.
 
-    cpu_s: seconds of CPU by process name. rss_kib: resident memory by process name. redis: `bytes` in and out, `commands`,
-    `aof_bytes`. wal_bytes: PostgreSQL's.
+    cpu_s: seconds of CPU by process name. rss_kib: resident memory by process name. redis: `bytes`
+    in and out, `commands`, `aof_bytes`. wal_bytes: PostgreSQL's.
     """
 
     cpu_s: dict[str, float]
@@ -34,11 +35,19 @@ class Counters:
 
     def since(self, before: Counters, pushes: int) -> dict[str, Any]:
         """Per push: µs of CPU by process and in all, bytes and commands of Redis, WAL bytes."""
-        cpu = {name: (used - before.cpu_s.get(name, 0.0)) / pushes * 1e6 for name, used in self.cpu_s.items()}
-        redis = {name: round((value - before.redis[name]) / pushes, 2) for name, value in self.redis.items()}
+        cpu = {
+            name: (used - before.cpu_s.get(name, 0.0)) / pushes * 1e6
+            for name, used in self.cpu_s.items()
+        }
+        redis = {
+            name: round((value - before.redis[name]) / pushes, 2)
+            for name, value in self.redis.items()
+        }
         return {
             "cpu_us_per_push": round(sum(cpu.values()), 1),
-            "cpu_us_by_process": {name: round(us, 1) for name, us in sorted(cpu.items(), key=lambda item: -item[1])},
+            "cpu_us_by_process": {
+                name: round(us, 1) for name, us in sorted(cpu.items(), key=lambda item: -item[1])
+            },
             "redis_per_push": redis,
             "wal_bytes_per_push": round((self.wal_bytes - before.wal_bytes) / pushes),
         }
@@ -57,7 +66,11 @@ def counters(data_dir: Path, redis: Any, engine: Engine) -> Counters:
             with contextlib.suppress(OSError):
                 used, reaped = _cpu_s(pid)
                 # backends that ended count with the postmaster that reaped them
-                cpu[name] = cpu.get(name, 0.0) + (0.0 if pid == own else used) + (reaped if name == POSTGRES and pid == pids[0] else 0.0)
+                cpu[name] = (
+                    cpu.get(name, 0.0)
+                    + (0.0 if pid == own else used)
+                    + (reaped if name == POSTGRES and pid == pids[0] else 0.0)
+                )
                 rss[name] = rss.get(name, 0) + _rss_kib(pid)
     info = redis.info("all")
     cpu[VALKEY] = info["used_cpu_user"] + info["used_cpu_sys"]
@@ -98,7 +111,13 @@ def _worker(command: str) -> str:
 def _all() -> Iterator[tuple[int, str, bytes]]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            command = (
+                (folder / "cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode("utf-8", "replace")
+                .strip()
+            )
             yield int(folder.name), command, (folder / "environ").read_bytes()
 
 

@@ -1,9 +1,12 @@
-"""`make scaling`: what a push costs with 1, 2, 4 and 16 shards, and with 1, 4 and 1 delivery processes, as ratios to the first of a run.
+"""`make scaling`: what a push costs with 1, 2, 4 and 16 shards, and with 1, 4 and 1 delivery
+processes, as ratios to the first of a run.
 
-python -m tests.benchmarks.scaling [--messages 10000] [--repeats 5] [--report var/reports/scaling.json]
+python -m tests.benchmarks.scaling [--messages 10000] [--repeats 5] [--report
+var/reports/scaling.json]
 
-Each fleet starts anew, its burst lies on the core's stream before the clock starts, and each message is accepted and has its row before
-it stops. Figures of one run may be compared, those of two may not.
+Each fleet starts anew, its burst lies on the core's stream before the clock starts, and each
+message is accepted and has its row before it stops. Figures of one run may be compared, those of
+two may not.
 """
 
 from __future__ import annotations
@@ -52,8 +55,14 @@ def main() -> None:
                 told[name].append(measured(url, ca, shards, replicas, chosen.messages))
                 print(name, told[name][-1], flush=True)
     first = FLEETS[0][0]
-    ratios = {name: [round(one["us"] / told[first][turn]["us"], 2) for turn, one in enumerate(each)] for name, each in told.items()}
-    table = {name: {"ratio": statistics.median(each), "ratios": each, "measured": told[name]} for name, each in ratios.items()}
+    ratios = {
+        name: [round(one["us"] / told[first][turn]["us"], 2) for turn, one in enumerate(each)]
+        for name, each in told.items()
+    }
+    table = {
+        name: {"ratio": statistics.median(each), "ratios": each, "measured": told[name]}
+        for name, each in ratios.items()
+    }
     chosen.report.parent.mkdir(parents=True, exist_ok=True)
     chosen.report.write_text(json.dumps(table, indent=1))
     for name, row in table.items():

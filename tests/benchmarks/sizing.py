@@ -1,7 +1,9 @@
-"""How large a fleet must be: replicas, servers, memory and connections for so many pushes a minute, by measured costs.
+"""How large a fleet must be: replicas, servers, memory and connections for so many pushes a minute,
+by measured costs.
 
-`python -m tests.benchmarks.sizing [--per-minute 1000000] [--report var/reports/bench.json]`: the table of docs/scaling.md, and a minute of
-such load simulated on it: arrivals by chance, each stage with as many workers as the table says, how long work waits for one.
+`python -m tests.benchmarks.sizing [--per-minute 1000000] [--report var/reports/bench.json]`: the
+table of docs/scaling.md, and a minute of such load simulated on it: arrivals by chance, each stage
+with as many workers as the table says, how long work waits for one.
 """
 
 from __future__ import annotations
@@ -14,21 +16,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: µs of CPU a c2c push by process, alone on two virtual cores at 2.1 GHz (docs/benchmarks.md), and what it moves and leaves.
-COSTS: Mapping[str, float] = {"intake": 79, "delivery": 65, "valkey": 59, "postgres": 22, "upkeep": 19}
+#: µs of CPU a c2c push by process, alone on two virtual cores at 2.1 GHz (docs/benchmarks.md), and
+#: what it moves and leaves.
+COSTS: Mapping[str, float] = {
+    "intake": 79,
+    "delivery": 65,
+    "valkey": 59,
+    "postgres": 22,
+    "upkeep": 19,
+}
 REDIS_BYTES, AOF_BYTES, WAL_BYTES, ROW_BYTES = 2_600, 1_620, 740, 680
-#: Bytes of Redis that a push leaves for a day or more (claims, event ids), and one that waits in its lane's queue.
+#: Bytes of Redis that a push leaves for a day or more (claims, event ids), and one that waits in
+#: its lane's queue.
 KEPT_BYTES, WAITING_BYTES = 420, 700
 #: No part is planned to be busier than this: above it what comes by chance waits long.
 BUSY_MAX = 0.6
-#: Pushes that one delivery process has on the wire, and requests that one HTTP/2 connection has in flight.
+#: Pushes that one delivery process has on the wire, and requests that one HTTP/2 connection has in
+#: flight.
 IN_FLIGHT, STREAMS = 500, 500
 TICK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """per_s: pushes a second. vendor_ms: how long a vendor takes to answer. outage_min: so long a vendor may be away at full load."""
+    """per_s: pushes a second. vendor_ms: how long a vendor takes to answer. outage_min: so long a
+    vendor may be away at full load.
+    """
 
     per_s: float
     vendor_ms: float = 80.0
@@ -56,7 +69,9 @@ def size_of(wanted: Wanted, costs: Mapping[str, float]) -> Size:
     on_wire = wanted.per_s * wanted.vendor_ms / 1000
     for stage in ("intake", "delivery", "upkeep"):
         found.processes[stage] = max(1, math.ceil(cores[stage] / BUSY_MAX))
-    found.processes["delivery"] = max(found.processes["delivery"], math.ceil(on_wire / (IN_FLIGHT * BUSY_MAX)))
+    found.processes["delivery"] = max(
+        found.processes["delivery"], math.ceil(on_wire / (IN_FLIGHT * BUSY_MAX))
+    )
     waiting = wanted.per_s * wanted.outage_min * 60 * WAITING_BYTES
     kept = wanted.per_s * 86_400 * 1.5 * KEPT_BYTES
     found.redis_gib = (waiting + kept) / 2**30
@@ -66,9 +81,13 @@ def size_of(wanted: Wanted, costs: Mapping[str, float]) -> Size:
     return found
 
 
-def simulate(wanted: Wanted, size: Size, costs: Mapping[str, float], stopped_s: float = 15.0, seed: int = 1) -> tuple[float, float]:
-    """Two minutes of it, with all of it standing still for `stopped_s` (a failover): the 99th percentile of how long work waits
-    before that, ms; and in how many seconds afterwards nothing waits any more."""
+def simulate(
+    wanted: Wanted, size: Size, costs: Mapping[str, float], stopped_s: float = 15.0, seed: int = 1
+) -> tuple[float, float]:
+    """Two minutes of it, with all of it standing still for `stopped_s` (a failover): the 99th
+    percentile of how long work waits before that, ms; and in how many seconds afterwards nothing
+    waits any more.
+    """
     rng = random.Random(seed)
     servers = {**size.processes, "valkey": size.shards}
     backlog = dict.fromkeys(servers, 0.0)
@@ -76,7 +95,9 @@ def simulate(wanted: Wanted, size: Size, costs: Mapping[str, float], stopped_s: 
     mean, began, back_s = wanted.per_s * TICK_S, 30.0, 0.0
     for tick in range(int(120.0 / TICK_S)):
         now, worst = tick * TICK_S, 0.0
-        came = max(0.0, rng.gauss(mean, math.sqrt(mean) * 3))  # messages come in conversations: three times the spread of chance
+        came = max(
+            0.0, rng.gauss(mean, math.sqrt(mean) * 3)
+        )  # messages come in conversations: three times the spread of chance
         for name, count in servers.items():
             work = 0.0 if began <= now < began + stopped_s else count * TICK_S
             backlog[name] += came * costs[name] / 1e6
@@ -95,7 +116,13 @@ def costs_of(report: Path | None) -> dict[str, float]:
         return dict(COSTS)
     found = dict.fromkeys(COSTS, 0.0)
     for name, us in json.loads(report.read_bytes())["cpu_us_by_process"].items():
-        stage = "delivery" if name.startswith("delivery") else "intake" if name in ("presence", "routing") else name
+        stage = (
+            "delivery"
+            if name.startswith("delivery")
+            else "intake"
+            if name in ("presence", "routing")
+            else name
+        )
         if stage in found:
             found[stage] += us
     return found
@@ -108,7 +135,16 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
     costs = costs_of(given.report)
-    columns = ["pushes a minute", "intake", "delivery", "upkeep", "Valkey, cores", "PostgreSQL, cores", "Redis, GiB", "SQL a day, GiB"]
+    columns = [
+        "pushes a minute",
+        "intake",
+        "delivery",
+        "upkeep",
+        "Valkey, cores",
+        "PostgreSQL, cores",
+        "Redis, GiB",
+        "SQL a day, GiB",
+    ]
     print(f"| {' | '.join([*columns, 'Mbit/s', 'wait p99, ms', 'caught up after, s'])} |")
     print("| --- " * 11 + "|")
     for per_minute in given.per_minute or (6_000, 60_000, 300_000, 600_000, 1_000_000):
@@ -117,8 +153,19 @@ def main() -> None:
         wait_ms, back_s = simulate(wanted, size, costs)
         parts = [size.processes[name] for name in ("intake", "delivery", "upkeep")]
         valkey = f"{size.cores['valkey']:.2f} ({size.shards} server{'s' * (size.shards > 1)})"
-        row = [f"{per_minute:,.0f}", *map(str, parts), valkey, f"{size.cores['postgres']:.2f}", f"{size.redis_gib:.1f}"]
-        row += [f"{size.sql_gib_a_day:.1f}", f"{size.mbit_s:.0f}", f"{wait_ms:.0f}", f"{back_s:.0f}"]
+        row = [
+            f"{per_minute:,.0f}",
+            *map(str, parts),
+            valkey,
+            f"{size.cores['postgres']:.2f}",
+            f"{size.redis_gib:.1f}",
+        ]
+        row += [
+            f"{size.sql_gib_a_day:.1f}",
+            f"{size.mbit_s:.0f}",
+            f"{wait_ms:.0f}",
+            f"{back_s:.0f}",
+        ]
         print("| " + " | ".join(row) + " |")
 
 

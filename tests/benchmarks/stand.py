@@ -1,7 +1,9 @@
-"""The stand of the benchmarks: one server in the vendor's place, one fleet in few processes, and the clock.
+"""The stand of the benchmarks: one server in the vendor's place, one fleet in few processes, and
+the clock.
 
-The server is `h2mock` (C, tests/benchmarks/h2mock.c) where a compiler and libnghttp2's headers are present, else our APNs
-simulator, which is slower than what is measured: then only ratios of CPU mean something, and the report says which it was.
+The server is `h2mock` (C, tests/benchmarks/h2mock.c) where a compiler and libnghttp2's headers are
+present, else our APNs simulator, which is slower than what is measured: then only ratios of CPU
+mean something, and the report says which it was.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ delivery-apns: pushfleet worker delivery --vendors apns
 upkeep: pushfleet worker upkeep
 """
 APP = "bench"
-#: Contract §2: tenants and credentials that change take effect within so long; no process says when.
+#: Contract §2: tenants and credentials that change take effect within so long; no process says
+#: when.
 TAKES_EFFECT_S = 2.0
 REGISTERED_S_MAX = 300.0
 #: The names of the fleet's streams are asked for again after so long.
@@ -58,7 +61,18 @@ def built_mock(folder: Path) -> Path | None:
         return None
     target = folder / "h2mock"
     made = subprocess.run(
-        [compiler, "-O2", "-o", str(target), str(HERE / "h2mock.c"), "-lnghttp2", "-lssl", "-lcrypto"], capture_output=True, check=False
+        [
+            compiler,
+            "-O2",
+            "-o",
+            str(target),
+            str(HERE / "h2mock.c"),
+            "-lnghttp2",
+            "-lssl",
+            "-lcrypto",
+        ],
+        capture_output=True,
+        check=False,
     )
     return target if made.returncode == 0 else None
 
@@ -79,11 +93,14 @@ def _listening(port: int, seconds: float = 5.0) -> None:
 
 
 @contextlib.contextmanager
-def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0) -> Iterator[tuple[str, int]]:
+def serving_mock(
+    mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0
+) -> Iterator[tuple[str, int]]:
     """The C server's address and pid while it runs."""
     port = free_ports(1)
     server = subprocess.Popen(
-        [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)], stderr=subprocess.DEVNULL
+        [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)],
+        stderr=subprocess.DEVNULL,
     )
     try:
         _listening(port)
@@ -108,7 +125,11 @@ def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        yield told["endpoints"]["APNS_PRODUCTION"], Path(told["ca_file"]), "the APNs simulator (Python)"
+        yield (
+            told["endpoints"]["APNS_PRODUCTION"],
+            Path(told["ca_file"]),
+            "the APNs simulator (Python)",
+        )
     finally:
         process.terminate()
         process.wait()
@@ -125,28 +146,41 @@ class Stand:
         self._streams: list[bytes] = []
         self._streams_until = 0.0
         with runtime.engine.connect() as connection:  # the builds before have one table only
-            self._rows = "ledger_all" if connection.execute(text("SELECT to_regclass('ledger_all')")).scalar() else "ledger"
+            self._rows = (
+                "ledger_all"
+                if connection.execute(text("SELECT to_regclass('ledger_all')")).scalar()
+                else "ledger"
+            )
 
     def tenant(self, app: str) -> None:
         self.runtime.tenants.add(Tenant(app, "Bench", "en", "UTC"))
-        self.runtime.credentials.add(account(Vendor.APNS, apns_options(self.folder), app=app, business_id="ios"))
+        self.runtime.credentials.add(
+            account(Vendor.APNS, apns_options(self.folder), app=app, business_id="ios")
+        )
 
     def devices(self, app: str, count: int, first: int = 0) -> None:
         """One iPhone each for users u<first> …, by one statement."""
         statement = text(
-            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
-            " SELECT :app, 'u' || n, 'd', 'ios', 'apns', 'ios', lpad(to_hex(n), 64, 'a'), 1, 'active', '', 1"
-            " FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n ON CONFLICT DO NOTHING"
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " SELECT :app, 'u' || n, 'd', 'ios', 'apns', 'ios', lpad(to_hex(n), 64, 'a'), 1, "
+            "'active', '', 1"
+            " FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n ON CONFLICT "
+            "DO NOTHING"
         )
         with self.runtime.engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(statement, {"app": app, "first": first, "last": first + count - 1})
-        with self.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self.runtime.engine.connect().execution_options(
+            isolation_level="AUTOCOMMIT"
+        ) as connection:
             connection.execute(text("ANALYZE devices"))
         self._forget_people()
 
     def _forget_people(self) -> None:
-        """Rows that no event wrote: what the fleet keeps of people in Redis knows nothing of them."""
+        """Rows that no event wrote: what the fleet keeps of people in Redis knows
+        nothing of them.
+        """
         redis = self.runtime.redis
         found: list[bytes] = []
         for key in redis.scan_iter(match=f"{self.runtime.settings.prefix}*:person:*", count=10_000):
@@ -160,36 +194,60 @@ class Stand:
     def devices_quick(self, app: str, count: int) -> None:
         """A handful of iPhones, their tokens this tenant's own."""
         statement = text(
-            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
-            " SELECT CAST(:app AS text), 'u' || n, 'd', 'ios', 'apns', 'ios', md5(CAST(:app AS text)) || lpad(to_hex(n), 32, '0'),"
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " SELECT CAST(:app AS text), 'u' || n, 'd', 'ios', 'apns', 'ios', md5(CAST(:app "
+            "AS text)) || lpad(to_hex(n), 32, '0'),"
             " 1, 'active', '', 1"
             " FROM generate_series(0, CAST(:last AS int)) AS n ON CONFLICT DO NOTHING"
         )
         with self.runtime.engine.begin() as connection:
             connection.execute(statement, {"app": app, "last": count - 1})
 
-    def publish_c2c(self, count: int, users: int, apps: Sequence[str] = (APP,), pace_s: float = 0.0, per_entry: int = 1) -> str:
-        """`count` messages; the prefix of their ids. pace_s: seconds to spread them over. per_entry: messages of one stream entry."""
+    def publish_c2c(
+        self,
+        count: int,
+        users: int,
+        apps: Sequence[str] = (APP,),
+        pace_s: float = 0.0,
+        per_entry: int = 1,
+    ) -> str:
+        """`count` messages; the prefix of their ids. pace_s: seconds to spread them over.
+        per_entry: messages of one stream entry.
+        """
         prefix = uuid.uuid4().hex[:8]
         started = time.monotonic()
         for start in range(0, count, 200):
-            lines = [c2c_message(apps[n % len(apps)], f"{prefix}-{n}", f"u{n % users}") for n in range(start, min(start + 200, count))]
+            lines = [
+                c2c_message(apps[n % len(apps)], f"{prefix}-{n}", f"u{n % users}")
+                for n in range(start, min(start + 200, count))
+            ]
             with self.redis.pipeline(transaction=False) as pipe:
                 for at in range(0, len(lines), per_entry):
                     part = lines[at : at + per_entry]
-                    pipe.xadd("im:events", {"e": part[0]} if per_entry == 1 else {"b": "\n".join(part)})
+                    pipe.xadd(
+                        "im:events", {"e": part[0]} if per_entry == 1 else {"b": "\n".join(part)}
+                    )
                 pipe.execute()
             if pace_s:
                 time.sleep(max(started + pace_s * start / count - time.monotonic(), 0))
         return prefix
 
     def register(self, count: int) -> float:
-        """Registrations per second: `count` events, from the first on the core's stream until the last has left it."""
+        """Registrations per second: `count` events, from the first on the core's stream until the
+        last has left it.
+        """
         started = time.monotonic()
         for start in range(0, count, 200):
             with self.redis.pipeline(transaction=False) as pipe:
                 for n in range(start, min(start + 200, count)):
-                    data = {"user": f"r{n}", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios"}
+                    data = {
+                        "user": f"r{n}",
+                        "device_id": "d",
+                        "platform": "ios",
+                        "vendor": "apns",
+                        "business_id": "ios",
+                    }
                     data |= {"token": f"{n:064x}"}
                     pipe.xadd("im:events", {"e": json.dumps(event(APP, "device.registered", data))})
                 pipe.execute()
@@ -201,16 +259,32 @@ class Stand:
 
     def publish_group(self, group: str) -> str:
         name = uuid.uuid4().hex[:8]
-        data = {"message_id": name, "conversation": {"type": "group", "id": group, "name": "All"}, "sender": {"id": "s", "nick": "Sam"}}
+        data = {
+            "message_id": name,
+            "conversation": {"type": "group", "id": group, "name": "All"},
+            "sender": {"id": "s", "nick": "Sam"},
+        }
         self.redis.xadd(
-            "im:events", {"e": json.dumps(event(APP, "message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}))}
+            "im:events",
+            {
+                "e": json.dumps(
+                    event(
+                        APP,
+                        "message.stored",
+                        {**data, "elements": [{"type": "text", "text": "hi"}]},
+                    )
+                )
+            },
         )
         return name
 
     def accepted(self, prefix: str, count: int, seconds: float = 300.0) -> list[int]:
-        """Milliseconds from stored to accepted of each push of these messages, once there are `count`."""
+        """Milliseconds from stored to accepted of each push of these messages, once there are
+        `count`.
+        """
         query = text(
-            f"SELECT l.decided_ms, l.decided_ms - e.received_ms FROM {self._rows} l JOIN events e USING (day, app, event_id)"
+            f"SELECT l.decided_ms, l.decided_ms - e.received_ms FROM {self._rows} l JOIN "
+            "events e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         counted = text(
@@ -219,20 +293,29 @@ class Stand:
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self._idle():  # counting costs the database more than the fleet's own rows: only when it may be true
+            # counting costs the database more than the fleet's own rows: only when it may be true
+            if self._idle():
                 with self.runtime.engine.connect() as connection:
-                    if (connection.execute(counted, {"prefix": prefix + "%"}).scalar() or 0) >= count:
-                        return sorted(row[1] for row in connection.execute(query, {"prefix": prefix + "%"}))
+                    if (
+                        connection.execute(counted, {"prefix": prefix + "%"}).scalar() or 0
+                    ) >= count:
+                        return sorted(
+                            row[1] for row in connection.execute(query, {"prefix": prefix + "%"})
+                        )
             time.sleep(0.1)
         raise TimeoutError(f"not {count} accepted pushes within {seconds:g} s")
 
     def _idle(self) -> bool:
-        """Nothing is on any stream. Asks the server for its streams now and then, so that it holds for every build's layout."""
+        """Nothing is on any stream. Asks the server for its streams now and then, so that it holds
+        for every build's layout.
+        """
         if self.redis.xlen("im:events"):
             return False
         if time.monotonic() > self._streams_until:
             pattern = f"{self.runtime.settings.prefix}*"
-            self._streams = list(self.runtime.redis.scan_iter(match=pattern, count=10_000, _type="stream"))
+            self._streams = list(
+                self.runtime.redis.scan_iter(match=pattern, count=10_000, _type="stream")
+            )
             self._streams_until = time.monotonic() + STREAMS_KNOWN_S
         with self.runtime.redis.pipeline(transaction=False) as pipe:
             for stream in self._streams:
@@ -242,7 +325,8 @@ class Stand:
     def span_ms(self, prefix: str) -> int:
         """From the first message stored to the last push accepted."""
         query = text(
-            f"SELECT max(l.decided_ms) - min(e.received_ms) FROM {self._rows} l JOIN events e USING (day, app, event_id)"
+            f"SELECT max(l.decided_ms) - min(e.received_ms) FROM {self._rows} l JOIN events "
+            "e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         with self.runtime.engine.connect() as connection:
@@ -254,7 +338,9 @@ class Stand:
 
     @contextlib.contextmanager
     def held_intake(self) -> Iterator[None]:
-        """Intake stands still inside: what is published lies on the core's stream before the clock starts."""
+        """Intake stands still inside: what is published lies on the core's stream before the clock
+        starts.
+        """
         pids = processes(self.runtime.settings.data_dir)["intake"]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -264,8 +350,12 @@ class Stand:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
-    def burst(self, count: int, users: int, apps: Sequence[str] = (APP,), per_entry: int = 1) -> Burst:
-        """`count` c2c messages that lay on the stream before the clock started, until each is accepted and written."""
+    def burst(
+        self, count: int, users: int, apps: Sequence[str] = (APP,), per_entry: int = 1
+    ) -> Burst:
+        """`count` c2c messages that lay on the stream before the clock started, until each is
+        accepted and written.
+        """
         with self.held_intake():
             prefix = self.publish_c2c(count, users, apps, per_entry=per_entry)
             before, started_ms = self.counters(), time.time() * 1000
@@ -285,19 +375,32 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """per_second: pushes from the first read until the last is accepted. used: see `Counters.since`."""
+    """per_second: pushes from the first read until the last is accepted. used: see
+    `Counters.since`.
+    """
 
     per_second: float
     used: dict[str, Any]
 
 
 def event(app: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": app, "ts": int(time.time() * 1000), "data": data}
+    return {
+        "v": 1,
+        "id": uuid.uuid4().hex,
+        "type": kind,
+        "app": app,
+        "ts": int(time.time() * 1000),
+        "data": data,
+    }
 
 
 def c2c_message(app: str, message_id: str, to: str) -> str:
     """A message of somebody to one person, as the core writes it."""
-    data: dict[str, Any] = {"message_id": message_id, "conversation": {"type": "c2c", "id": "s"}, "sender": {"id": "s", "nick": "Sam"}}
+    data: dict[str, Any] = {
+        "message_id": message_id,
+        "conversation": {"type": "c2c", "id": "s"},
+        "sender": {"id": "s", "nick": "Sam"},
+    }
     data |= {"recipients": [to], "elements": [{"type": "text", "text": "Meeting moved to 20:00"}]}
     return json.dumps(event(app, "message.stored", data))
 
@@ -306,21 +409,54 @@ def apns_options(folder: Path) -> list[str]:
     p8 = folder / "bench.p8"
     if not p8.exists():
         key = ec.generate_private_key(ec.SECP256R1())
-        p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return ["--p8", str(p8), "--key-id", "BENCHKEY01", "--team-id", "BENCHTEAM1", "--topic", "com.example.chat", "--env", "production"]
+        p8.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+    return [
+        "--p8",
+        str(p8),
+        "--key-id",
+        "BENCHKEY01",
+        "--team-id",
+        "BENCHTEAM1",
+        "--topic",
+        "com.example.chat",
+        "--env",
+        "production",
+    ]
 
 
 @contextlib.contextmanager
-def stand(url: str, ca: Path, replicas: Mapping[str, int] | None = None, **settings: str) -> Iterator[Stand]:
+def stand(
+    url: str, ca: Path, replicas: Mapping[str, int] | None = None, **settings: str
+) -> Iterator[Stand]:
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
     folder.chmod(0o755)
     (folder / "Procfile").write_text(PROCFILE)
-    environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_ENDPOINT_APNS_PRODUCTION": url, "PUSHFLEET_CA_FILE": str(ca)}
+    environ = {
+        "PUSHFLEET_DATA_DIR": str(folder / "var"),
+        "PUSHFLEET_ENDPOINT_APNS_PRODUCTION": url,
+        "PUSHFLEET_CA_FILE": str(ca),
+    }
     wanted = Settings.load(
-        {**environ, "PUSHFLEET_LOG_LEVEL": "warning", **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
+        {
+            **environ,
+            "PUSHFLEET_LOG_LEVEL": "warning",
+            **{f"PUSHFLEET_{name}": value for name, value in settings.items()},
+        }
     )
     try:
-        with in_background(wanted, replicas or {}, False, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
+        with in_background(
+            wanted,
+            replicas or {},
+            False,
+            migrate=migrate_settings,
+            procfile_path=folder / "Procfile",
+        ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:
                 made = Stand(runtime, fleet.names, folder)

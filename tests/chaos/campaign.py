@@ -1,7 +1,9 @@
-"""Kills every process of a fleet at random while messages travel, then settles accounts: `python -m tests.chaos.campaign chaos|soak`.
+"""Kills every process of a fleet at random while messages travel, then settles accounts:
+`python -m tests.chaos.campaign chaos|soak`.
 
-`make chaos`: the streams' and the fleet's campaign in their long forms, var/reports/chaos.json. `make soak [MINUTES=30]`: the same load
-with random faults for so many minutes, var/reports/soak.json. The tests call `run` with smaller figures.
+`make chaos`: the streams' and the fleet's campaign in their long forms, var/reports/chaos.json.
+`make soak [MINUTES=30]`: the same load with random faults for so many minutes,
+var/reports/soak.json. The tests call `run` with smaller figures.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ SETTLE_S = 240.0
 
 @dataclass(slots=True)
 class Trouble:
-    """What was done, and how long each process took to say anew that it lives (seconds, the longest by name)."""
+    """What was done, and how long each process took to say anew that it lives (seconds, the longest
+    by name).
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
     recovery_s: dict[str, float] = field(default_factory=dict)
@@ -46,7 +50,9 @@ class Trouble:
         for worker in place.workers:
             if worker.name in self._waiting and place.says_it_lives(worker):
                 took = time.monotonic() - self._waiting.pop(worker.name)
-                self.recovery_s[worker.name] = round(max(self.recovery_s.get(worker.name, 0.0), took), 2)
+                self.recovery_s[worker.name] = round(
+                    max(self.recovery_s.get(worker.name, 0.0), took), 2
+                )
 
     @property
     def all_back(self) -> bool:
@@ -64,7 +70,9 @@ def kill(place: Town, worker: Worker, trouble: Trouble) -> None:
     trouble.down([worker.name])
 
 
-def kill_each(place: Town, times: int, pause_s: tuple[float, float], trouble: Trouble, rng: random.Random) -> None:
+def kill_each(
+    place: Town, times: int, pause_s: tuple[float, float], trouble: Trouble, rng: random.Random
+) -> None:
     """Each process so many times, in random order, at random moments."""
     left = [worker for worker in place.workers for _ in range(times)]
     rng.shuffle(left)
@@ -157,9 +165,13 @@ def run(
     people: int = 500,
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """At least so many messages at a pace, and on until the trouble is over; the report. `settled` false: something still moved."""
+    """At least so many messages at a pace, and on until the trouble is over; the report. `settled`
+    false: something still moved.
+    """
     trouble, rng = Trouble(), random.Random(seed)
-    with town(replicas, people=people, quota=max(messages // 40, 20), seed=seed, **(settings or {})) as place:
+    with town(
+        replicas, people=people, quota=max(messages // 40, 20), seed=seed, **(settings or {})
+    ) as place:
         over = threading.Event()
 
         def load() -> None:
@@ -191,7 +203,11 @@ def run(
 def good(report: Mapping[str, Any]) -> bool:
     """Whether nothing was lost, and nothing was doubled or sent beyond what the contract allows."""
     zero = ("lost", "rows_without_message", "dead_letters", "over_quota", "over_rate", "stale_sent")
-    return bool(report["settled"]) and not any(report[name] for name in zero) and report["doubled"] <= report["doubled_bound"]
+    return (
+        bool(report["settled"])
+        and not any(report[name] for name in zero)
+        and report["doubled"] <= report["doubled_bound"]
+    )
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -207,7 +223,16 @@ def write(name: str, report: Mapping[str, Any]) -> None:
 def streams() -> int:
     """The long form of the streams' campaign: 100,000 numbers."""
     environ = {**os.environ, "PUSHFLEET_TEST_CHAOS_LONG": "1"}
-    argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", "tests/chaos/test_streams.py"]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-s",
+        "--timeout",
+        "1200",
+        "tests/chaos/test_streams.py",
+    ]
     return subprocess.run(argv, env=environ, check=False).returncode
 
 
@@ -216,18 +241,31 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
     if what == "soak":
         minutes = float(os.environ.get("MINUTES") or 30)
-        report = run(0, 50, seed, lambda place, trouble, rng: soak_for(place, minutes, trouble, rng))
+        report = run(
+            0, 50, seed, lambda place, trouble, rng: soak_for(place, minutes, trouble, rng)
+        )
         report["minutes"] = minutes
         failed = 0
     else:
-        times, messages = int(os.environ.get("KILLS") or 5), int(os.environ.get("MESSAGES") or 20_000)
-        report = run(messages, 150, seed, lambda place, trouble, rng: kill_each(place, times, (0.2, 3.0), trouble, rng))
+        times, messages = (
+            int(os.environ.get("KILLS") or 5),
+            int(os.environ.get("MESSAGES") or 20_000),
+        )
+        report = run(
+            messages,
+            150,
+            seed,
+            lambda place, trouble, rng: kill_each(place, times, (0.2, 3.0), trouble, rng),
+        )
         failed = streams()
         report["belts_failed"] = failed
     write(f"{what}.json", report)
     show(report)
     well = good(report) and not failed
-    print("nothing was lost" if well else "NOT everything is accounted for", f"- the report is in {REPORTS / what}.json")
+    print(
+        "nothing was lost" if well else "NOT everything is accounted for",
+        f"- the report is in {REPORTS / what}.json",
+    )
     return 0 if well else 1
 
 

@@ -1,7 +1,9 @@
-"""`make cluster`: the demo, then a fleet under load while the cluster it stands on loses its primaries and moves its slots.
+"""`make cluster`: the demo, then a fleet under load while the cluster it stands on loses its
+primaries and moves its slots.
 
-Every 10 s a primary is killed (and comes back as a replica), and between two kills the slot of the fleet's keys, or of the core's
-stream, goes to another node, key by key. Then the books are settled. Report: var/reports/cluster.json.
+Every 10 s a primary is killed (and comes back as a replica), and between two kills the slot of the
+fleet's keys, or of the core's stream, goes to another node, key by key. Then the books are settled.
+Report: var/reports/cluster.json.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ GROUP = int(os.environ.get("GROUP") or 100_000)
 
 
 class ClusterTrouble:
-    """Kills and moves. recovery_s: how long after each kill until an event that was published then is taken in."""
+    """Kills and moves. recovery_s: how long after each kill until an event that was published then
+    is taken in.
+    """
 
     def __init__(self, cluster: ValkeyCluster) -> None:
         self.cluster = cluster
@@ -62,12 +66,20 @@ class ClusterTrouble:
 
     def _taken_in(self, place: Town) -> None:
         """Until one message that is published now is on its way: intake has committed it."""
-        event = {"v": 1, "id": f"probe-{time.time_ns()}", "type": "app.foreground", "app": "chaos", "ts": int(time.time() * 1000)}
+        event = {
+            "v": 1,
+            "id": f"probe-{time.time_ns()}",
+            "type": "app.foreground",
+            "app": "chaos",
+            "ts": int(time.time() * 1000),
+        }
         event |= {"data": {"user": "probe", "device_id": "d"}}
         entry: Any = None
         while True:
             try:
-                entry = entry or published(place.runtime.core, "im:events", {"e": json.dumps(event)})
+                entry = entry or published(
+                    place.runtime.core, "im:events", {"e": json.dumps(event)}
+                )
                 if not place.runtime.core.xrange("im:events", entry, entry):
                     return
             except RedisError:
@@ -75,12 +87,24 @@ class ClusterTrouble:
             time.sleep(0.05)
 
     def group(self, place: Town, trouble: Trouble, size: int) -> None:
-        """A message to a group whose members have no device, whose node dies while it is read; each of them must have one row."""
-        core, key, names = place.runtime.core, f"im:members:{{{APP}:big}}", [f"g{number}" for number in range(size)]
+        """A message to a group whose members have no device, whose node dies while it is read; each
+        of them must have one row.
+        """
+        core, key, names = (
+            place.runtime.core,
+            f"im:members:{{{APP}:big}}",
+            [f"g{number}" for number in range(size)],
+        )
         for start in range(0, size, 5_000):
             core.sadd(key, *names[start : start + 5_000])
-        data = {"message_id": "big", "conversation": {"type": "group", "id": "big"}, "sender": {"id": "nobody"}}
-        identity = place._add("message.stored", {**data, "elements": [{"type": "text", "text": "to all"}]})
+        data = {
+            "message_id": "big",
+            "conversation": {"type": "group", "id": "big"},
+            "sender": {"id": "nobody"},
+        }
+        identity = place._add(
+            "message.stored", {**data, "elements": [{"type": "text", "text": "to all"}]}
+        )
         place.books.expected |= {(identity, name, "") for name in names}
         place.books.messages += 1
         _pass(place, trouble, 0.5)
@@ -114,7 +138,9 @@ class ClusterTrouble:
             self.kill(place, trouble, VICTIMS[turn % 2])
             self._heal(place, trouble)
             self.move(trouble, VICTIMS[(turn // 2) % 2])
-            _pass(place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic()))
+            _pass(
+                place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic())
+            )
             turn += 1
 
 
@@ -128,26 +154,46 @@ def campaign(seconds: float, messages: int, per_second: float, seed: int) -> dic
             lambda place, trouble, rng: faults(place, trouble, rng, seconds),
             settings={"REDIS_URL": cluster.url()},
         )
-    report |= {"recovery_after_kill_s": faults.recovery_s, "moves_s": faults.moves, "move_failed": faults.failed}
-    soon = max(faults.recovery_s, default=0.0) <= RECOVERY_S_MAX and max(faults.moves, default=0.0) <= MOVE_S_MAX
+    report |= {
+        "recovery_after_kill_s": faults.recovery_s,
+        "moves_s": faults.moves,
+        "move_failed": faults.failed,
+    }
+    soon = (
+        max(faults.recovery_s, default=0.0) <= RECOVERY_S_MAX
+        and max(faults.moves, default=0.0) <= MOVE_S_MAX
+    )
     report["holds"] = good(report) and soon and not faults.failed
     return report
 
 
 def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
-    seconds, messages = float(os.environ.get("SECONDS_OF_FAULTS") or 180), int(os.environ.get("MESSAGES") or 20_000)
+    seconds, messages = (
+        float(os.environ.get("SECONDS_OF_FAULTS") or 180),
+        int(os.environ.get("MESSAGES") or 20_000),
+    )
     demo = 0
     if not os.environ.get("NO_DEMO"):
         demo = subprocess.run(
-            [sys.executable, "-m", "tests.cluster", str(Path(sys.executable).parent / "pushfleet"), "demo"], check=False
+            [
+                sys.executable,
+                "-m",
+                "tests.cluster",
+                str(Path(sys.executable).parent / "pushfleet"),
+                "demo",
+            ],
+            check=False,
         ).returncode
     report = campaign(seconds, messages, 100, seed)
     report["demo"] = demo
     write("cluster.json", report)
     show(report)
     well = report["holds"] and not demo
-    print("nothing was lost" if well else "NOT everything is accounted for", "- the report is in var/reports/cluster.json")
+    print(
+        "nothing was lost" if well else "NOT everything is accounted for",
+        "- the report is in var/reports/cluster.json",
+    )
     return 0 if well else 1
 
 

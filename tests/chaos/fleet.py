@@ -1,4 +1,6 @@
-"""A whole fleet with Apple's simulator for the chaos tests, a crowd of iPhones, and the books: what must become of what."""
+"""A whole fleet with Apple's simulator for the chaos tests, a crowd of iPhones, and the books: what
+must become of what.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,16 @@ from workers.supervisor import Worker
 APP = "chaos"
 #: Nobody speaks to the other vendors here: what is told to be elsewhere gets no simulator.
 ELSEWHERE = {
-    f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for vendor, names in VENDOR_ENDPOINTS.items() for name in names if vendor != "apns"
+    f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9"
+    for vendor, names in VENDOR_ENDPOINTS.items()
+    for name in names
+    if vendor != "apns"
 }
 #: One device in so many is on the lane with a rate and a quota.
 LIMITED_SHARE = 10
 RATE_PER_S = 50
-#: `apns-expiration` is in whole seconds, and a request that was in time takes a while to arrive on a busy machine.
+#: `apns-expiration` is in whole seconds, and a request that was in time takes a while to arrive on
+#: a busy machine.
 LATE_MS = 2_000
 GROUP = 100
 #: One message in so many goes to a group; in so many is worth nothing after a few seconds.
@@ -51,7 +57,9 @@ SHORT_TTL_S = 5
 
 @dataclass(slots=True)
 class Books:
-    """expected: (event, user, device) of everybody who must have a row. limited: tokens on the lane with the quota."""
+    """expected: (event, user, device) of everybody who must have a row. limited: tokens on the lane
+    with the quota.
+    """
 
     expected: set[tuple[str, str, str]] = field(default_factory=set)
     limited: set[str] = field(default_factory=set)
@@ -77,7 +85,13 @@ class Town:
         """A tenant with two accounts, `ios` and the limited one `few`, and one iPhone a person."""
         key = ec.generate_private_key(ec.SECP256R1())
         p8 = self.runtime.settings.data_dir / "key.p8"
-        p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        p8.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
         options = [
             "--p8",
             str(p8),
@@ -93,7 +107,9 @@ class Town:
         self.command("app", "add", APP)
         self.command("credential", "add", "apns", "--app", APP, "--business-id", "ios", *options)
         limits = ["--quota", f"private={self.quota}", "--rate", f"{RATE_PER_S}/s"]
-        self.command("credential", "add", "apns", "--app", APP, "--business-id", "few", *options, *limits)
+        self.command(
+            "credential", "add", "apns", "--app", APP, "--business-id", "few", *options, *limits
+        )
         time.sleep(2.0)  # what changed takes effect within 2 s
         for number in range(people):
             few = number % LIMITED_SHARE == 0
@@ -103,30 +119,46 @@ class Town:
             user = f"u{number}"
             self._people.append(user)
             data = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns"}
-            self._add("device.registered", {**data, "business_id": "few" if few else "ios", "token": token})
+            self._add(
+                "device.registered",
+                {**data, "business_id": "few" if few else "ios", "token": token},
+            )
         wait_for(lambda: not self.runtime.core.xlen("im:events"), "everybody is registered")
 
     def command(self, *words: str) -> None:
         wanted = self.runtime.settings
-        environ = {"PUSHFLEET_DATA_DIR": str(wanted.data_dir), "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file)}
+        environ = {
+            "PUSHFLEET_DATA_DIR": str(wanted.data_dir),
+            "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file),
+        }
         environ["PUSHFLEET_SHARDS"] = str(wanted.shards)
         for name in ("redis_url", "database_url"):
             environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
         argv = [sys.executable, "-m", "workers", *words]
-        subprocess.run(argv, env={**_clean_environ(), **environ}, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            argv, env={**_clean_environ(), **environ}, check=True, stdout=subprocess.DEVNULL
+        )
 
     # ------------------------------------------------------------ meanwhile
 
     def publish(self, to: str | None = None) -> None:
-        """One message, to one person (this one, or any) or to a group; it is in the books when Redis has it."""
+        """One message, to one person (this one, or any) or to a group; it is in the books when
+        Redis has it.
+        """
         number = self.books.messages
         people = [person for person in self._people if person != to]
         self._rng.shuffle(people)
         sender, *others = people
         group = to is None and number % GROUP_EVERY == 0
         receivers = [to] if to is not None else others[: GROUP if group else 1]
-        data: dict[str, Any] = {"message_id": f"m{number}", "sender": {"id": sender}, "recipients": receivers}
-        data["conversation"] = {"type": "group", "id": "g"} if group else {"type": "c2c", "id": sender}
+        data: dict[str, Any] = {
+            "message_id": f"m{number}",
+            "sender": {"id": sender},
+            "recipients": receivers,
+        }
+        data["conversation"] = (
+            {"type": "group", "id": "g"} if group else {"type": "c2c", "id": sender}
+        )
         data |= {"elements": [{"type": "text", "text": f"number {number}"}]}
         if to is None and number % SHORT_EVERY == 7:
             data["push"] = {"ttl_s": SHORT_TTL_S}
@@ -137,7 +169,14 @@ class Town:
     def _add(self, kind: str, data: Mapping[str, Any]) -> str:
         """The same event again until Redis has said yes: the event id makes that harmless."""
         identity = uuid.uuid4().hex
-        event = {"v": 1, "id": identity, "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
+        event = {
+            "v": 1,
+            "id": identity,
+            "type": kind,
+            "app": APP,
+            "ts": int(time.time() * 1000),
+            "data": data,
+        }
         while True:
             try:
                 published(self.runtime.core, "im:events", {"e": json.dumps(event)})
@@ -164,7 +203,9 @@ class Town:
     # ------------------------------------------------------------ after
 
     def settled(self, seconds: float, look: Callable[[], None]) -> bool:
-        """Whether within that time every row was decided and nothing was on its way any more, three looks in a row."""
+        """Whether within that time every row was decided and nothing was on its way any more, three
+        looks in a row.
+        """
         quiet, end = 0, time.monotonic() + seconds
         while quiet < 3 and time.monotonic() < end:
             time.sleep(0.3)
@@ -175,16 +216,30 @@ class Town:
 
     def _nothing_moves(self) -> bool:
         runtime = self.runtime
-        busy = sum(backlog.unread + backlog.pending for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values())
-        if busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left():
+        busy = sum(
+            backlog.unread + backlog.pending
+            for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values()
+        )
+        if (
+            busy
+            or runtime.core.xlen("im:events")
+            or runtime.delayed.waiting_count()
+            or runtime.lane_queues.any_left()
+        ):
             return False
         decided, waiting = runtime.ledger.counts()
         return not waiting and decided >= len(self.due())
 
     def due(self) -> set[tuple[str, str, str]]:
-        """Who must have a row: everybody in the books but the recipients of what was decided at intake (its time had run out)."""
+        """Who must have a row: everybody in the books but the recipients of what was decided at
+        intake (its time had run out).
+        """
         with self.runtime.engine.connect() as connection:
-            ended = set(connection.execute(text("SELECT event_id FROM events WHERE decision IS NOT NULL")).scalars())
+            ended = set(
+                connection.execute(
+                    text("SELECT event_id FROM events WHERE decision IS NOT NULL")
+                ).scalars()
+            )
         return {key for key in self.books.expected if key[0] not in ended}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -202,11 +257,15 @@ class Town:
     def record(self) -> list[dict[str, Any]]:
         """What the simulator accepted."""
         path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        return (
+            [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        )
 
 
 def accounts(town: Town) -> dict[str, Any]:
-    """The books against the ledger against the simulator: what was lost, doubled, or sent that should not have been."""
+    """The books against the ledger against the simulator: what was lost, doubled, or sent that
+    should not have been.
+    """
     rows = {(row["event_id"], row["user"], row["device"]): row for row in town.rows()}
     seen = Counter(line["id"].replace("-", "") for line in town.record())
     accepted = [row["push_id"] for row in rows.values() if row["decision"] == "accepted"]
@@ -222,18 +281,24 @@ def accounts(town: Town) -> dict[str, Any]:
         "decisions": dict(Counter(str(row["decision"]) for row in rows.values()).most_common()),
         "dead_letters": town.dead_letters(),
         "lost": len(never_decided) + sum(not seen[push_id] for push_id in accepted),
-        "lost_examples": [(key, rows[key]["note"] if key in rows else None) for key in sorted(never_decided)[:5]],
+        "lost_examples": [
+            (key, rows[key]["note"] if key in rows else None) for key in sorted(never_decided)[:5]
+        ],
         "accepted_without_row": len(seen.keys() - set(accepted)),
         "doubled": sum(count - 1 for count in seen.values()),
         "doubled_bound": 500 * delivery_kills,
         "over_quota": max(0, len({line["id"] for line in limited}) - town.quota),
         "over_rate": over_rate([line["at_ms"] for line in limited]),
-        "stale_sent": sum(line["at_ms"] > line["expiration"] * 1000 + LATE_MS for line in town.record()),
+        "stale_sent": sum(
+            line["at_ms"] > line["expiration"] * 1000 + LATE_MS for line in town.record()
+        ),
     }
 
 
 def over_rate(times_ms: list[int], window_s: int = 5) -> int:
-    """Most that any window held beyond rate x window and one second's burst. The window is wider than what a busy machine delays."""
+    """Most that any window held beyond rate x window and one second's burst. The window is wider
+    than what a busy machine delays.
+    """
     times = sorted(times_ms)
     most, start = 0, 0
     for index, at_ms in enumerate(times):
@@ -244,12 +309,30 @@ def over_rate(times_ms: list[int], window_s: int = 5) -> int:
 
 
 @contextlib.contextmanager
-def town(replicas: Mapping[str, int], *, people: int, quota: int, seed: int = 1, **settings: str) -> Iterator[Town]:
+def town(
+    replicas: Mapping[str, int], *, people: int, quota: int, seed: int = 1, **settings: str
+) -> Iterator[Town]:
     """A fleet of its own, ready, with its people registered. settings: names without the prefix."""
     with open_folder() as folder:
-        named = {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)), **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
-        wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named})
-        with in_background(wanted, replicas, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile") as fleet:
+        named = {
+            "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
+            **{f"PUSHFLEET_{name}": value for name, value in settings.items()},
+        }
+        wanted = Settings.load(
+            {
+                "PUSHFLEET_DATA_DIR": str(folder / "var"),
+                "PUSHFLEET_RETRY_FIRST_S": "0.3",
+                **ELSEWHERE,
+                **named,
+            }
+        )
+        with in_background(
+            wanted,
+            replicas,
+            True,
+            migrate=migrate_settings,
+            procfile_path=Path(__file__).parent / "Procfile",
+        ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:
                 found = Town(fleet, runtime, quota, seed)

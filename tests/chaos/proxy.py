@@ -1,9 +1,11 @@
 """Small TCP chaos proxy (toxiproxy stand-in, standard library only).
 
-toxics: reset_all() (RST every connection), blackhole(True/False) (accept but pass no byte), orphan_all() (existing
-connections stay open but never carry another byte: a half-open peer), latency / jitter, rate (bytes/s), refuse(True).
+toxics: reset_all() (RST every connection), blackhole(True/False) (accept but pass no byte),
+orphan_all() (existing connections stay open but never carry another byte: a half-open peer),
+latency / jitter, rate (bytes/s), refuse(True).
 Use in-process with ThreadedProxy, or from a shell:
-    python chaos_proxy.py LISTEN_PORT TARGET_PORT  then commands on stdin: reset | blackhole 1|0 | orphan | latency S | refuse 1|0
+    python chaos_proxy.py LISTEN_PORT TARGET_PORT  then commands on stdin: reset | blackhole 1|0 |
+    orphan | latency S | refuse 1|0
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""`make reshard`: 50,000 pushes wait in 20 lanes while a fleet goes from 1 to 4 to 2 shards, and the command is killed in each phase.
+"""`make reshard`: 50,000 pushes wait in 20 lanes while a fleet goes from 1 to 4 to 2 shards, and
+the command is killed in each phase.
 
-The command is the real one, in a process of its own. Behind each change what waits is compared with what waited: each push once, in its
-person's shard, each person's in their order within an urgency. Report: var/reports/reshard.json.
+The command is the real one, in a process of its own. Behind each change what waits is compared with
+what waited: each push once, in its person's shard, each person's in their order within an urgency.
+Report: var/reports/reshard.json.
 """
 
 from __future__ import annotations
@@ -34,11 +36,18 @@ PUSHES = int(os.environ.get("PUSHES") or 50_000)
 LANES = int(os.environ.get("LANES") or 20)
 #: Of the entries of a lane, the pushes of each in turn.
 SIZES = (1, 1, 3, 20, 200)
-#: Phases in their order, and at how many seconds in them the command is killed, one run after the other.
-KILLS_S = {"drain": (0.0,), "stop": (0.0,), "flush": (0.0,), "move": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
+#: Phases in their order, and at how many seconds in them the command is killed, one run after the
+#: other.
+KILLS_S = {
+    "drain": (0.0,),
+    "stop": (0.0,),
+    "flush": (0.0,),
+    "move": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+}
 APP = "demo"
 
-#: (urgency, user, push id) in the order in which a lane's queue has them; retries by their due time.
+#: (urgency, user, push id) in the order in which a lane's queue has them; retries by their due
+#: time.
 Waiting = dict[str, dict[str, list[str]]]
 
 
@@ -61,7 +70,9 @@ def _push(lane: int, number: int, urgency: Urgency) -> Push:
         collapse_id=f"m{number}",
         urgency=urgency,
     )
-    return Push(note=note, targets=(Target(user, "d", f"token-{user}", uuid.uuid4().hex, "android", 1),))
+    return Push(
+        note=note, targets=(Target(user, "d", f"token-{user}", uuid.uuid4().hex, "android", 1),)
+    )
 
 
 def fill(runtime: Runtime) -> None:
@@ -72,7 +83,9 @@ def fill(runtime: Runtime) -> None:
             urgency = tuple(Urgency)[turn % 4]
             size = min(SIZES[turn % len(SIZES)], each - made)
             pushes = tuple(_push(lane, made + index, urgency) for index in range(size))
-            batch = Batch(app=APP, vendor=Vendor.MEIZU, business_id=f"l{lane}", pushes=pushes, by_entry=True)
+            batch = Batch(
+                app=APP, vendor=Vendor.MEIZU, business_id=f"l{lane}", pushes=pushes, by_entry=True
+            )
             new = as_new(batch, urgency, encode(batch))
             (later if turn % 10 == 9 else batches).append(new)
             made, turn = made + size, turn + 1
@@ -85,7 +98,9 @@ def fill(runtime: Runtime) -> None:
 
 
 def waiting(runtime: Runtime) -> Waiting:
-    """By lane and urgency, and by person, what waits in its order; each in the shard that has to have it."""
+    """By lane and urgency, and by person, what waits in its order; each in the shard that has to
+    have it.
+    """
     found: Waiting = {}
     count = len(runtime.shards)
     for one in runtime.shards:
@@ -99,14 +114,21 @@ def waiting(runtime: Runtime) -> Waiting:
                         _note(found.setdefault(f"{lane} {urgency}", {}), blob, count, one.number)
         for member in cast(list[bytes], one.redis.zrange(one.keys.delayed, 0, -1)):
             header, blob = parts_of(member)
-            _note(found.setdefault(f"{header.name} {header.urgency} later", {}), blob, count, one.number)
+            _note(
+                found.setdefault(f"{header.name} {header.urgency} later", {}),
+                blob,
+                count,
+                one.number,
+            )
     return found
 
 
 def _note(people: dict[str, list[str]], blob: bytes, count: int, here: int) -> None:
     for push in decode_batch(blob).pushes:
         for target in push.targets:
-            assert shard_of(count, push.note.app, target.user) == here, f"{target.user} is not of shard {here}"
+            assert shard_of(count, push.note.app, target.user) == here, (
+                f"{target.user} is not of shard {here}"
+            )
             people.setdefault(target.user, []).append(target.push_id)
 
 
@@ -123,30 +145,47 @@ class Command:
                 if not self._killed(number, phase, after_s):
                     break
         began = time.monotonic()
-        done = subprocess.run(self._line(number), env=self._environ, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            self._line(number), env=self._environ, check=False, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         print(done.stdout, end="")
         return time.monotonic() - began
 
     def _line(self, number: int) -> list[str]:
-        return [str(Path(sys.executable).parent / "pushfleet"), "reshard", str(number), "--drain", "2"]
+        return [
+            str(Path(sys.executable).parent / "pushfleet"),
+            "reshard",
+            str(number),
+            "--drain",
+            "2",
+        ]
 
     def _killed(self, number: int, phase: str, after_s: float) -> bool:
         """Whether it was; False: it came to its end before."""
-        process = subprocess.Popen(self._line(number), env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            self._line(number), env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         redis, keys = self._runtime.redis, self._runtime.keys
         began: float | None = None
         later = list(KILLS_S)[list(KILLS_S).index(phase) :]  # one may be over between two looks
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
             told: Any = redis.hget(keys.resharding, "phase")
-            if began is None and told is not None and told.decode() in later and redis.exists(keys.lease(RESHARD)):
+            if (
+                began is None
+                and told is not None
+                and told.decode() in later
+                and redis.exists(keys.lease(RESHARD))
+            ):
                 began = time.monotonic()
             if began is not None and time.monotonic() - began >= after_s:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 self.kills[told.decode() if told is not None else phase] += 1
-                redis.delete(keys.lease(RESHARD))  # a lease of a killed one ends by itself in seconds
+                redis.delete(
+                    keys.lease(RESHARD)
+                )  # a lease of a killed one ends by itself in seconds
                 return True
             time.sleep(0.002)
         assert process.wait() == 0, process.stderr.read() if process.stderr else ""
@@ -162,7 +201,11 @@ def main() -> int:
         try:
             assert servers.redis_url
             assert servers.database_url
-            names = {"REDIS_URL": servers.redis_url, "DATABASE_URL": servers.database_url, "DATA_DIR": folder}
+            names = {
+                "REDIS_URL": servers.redis_url,
+                "DATABASE_URL": servers.database_url,
+                "DATA_DIR": folder,
+            }
             names |= {"SECRET_KEYS_FILE": str(Path(folder) / "keys")}
             report = _campaign({f"PUSHFLEET_{name}": value for name, value in names.items()})
         finally:
@@ -175,7 +218,10 @@ def main() -> int:
 
 
 def _campaign(named: dict[str, str]) -> dict[str, Any]:
-    environ = {**{name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}, **named}
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")},
+        **named,
+    }
     first = Runtime(Settings.load(named), "campaign", "test")
     migrate(first.engine)
     fill(first)
@@ -185,10 +231,20 @@ def _campaign(named: dict[str, str]) -> dict[str, Any]:
     for number in (4, 2):
         command = Command(first, environ)
         seconds = command.run(number)
-        changed = Runtime(Settings.load({**named, "PUSHFLEET_SHARDS": str(number)}), "campaign", "test")
+        changed = Runtime(
+            Settings.load({**named, "PUSHFLEET_SHARDS": str(number)}), "campaign", "test"
+        )
         assert waiting(changed) == before, f"what waits in {number} shards is not what waited"
-        held = sum(load.waiting for one in changed.shards for load in one.lane_queues.loads(one.lane_queues.loaded()).values())
-        report[f"to {number}"] = {"kills": dict(command.kills), "last_run_s": round(seconds, 1), "counted_as_waiting": held}
+        held = sum(
+            load.waiting
+            for one in changed.shards
+            for load in one.lane_queues.loads(one.lane_queues.loaded()).values()
+        )
+        report[f"to {number}"] = {
+            "kills": dict(command.kills),
+            "last_run_s": round(seconds, 1),
+            "counted_as_waiting": held,
+        }
         changed.close()
     return report
 

@@ -1,8 +1,10 @@
-"""A worker of the fleet whose stages only count: `python -m tests.chaos.stream_worker presence|routing|delivery|upkeep`.
+"""A worker of the fleet whose stages only count:
+`python -m tests.chaos.stream_worker presence|routing|delivery|upkeep`.
 
-Everything but the three stages' own work is the product's: Celery worker, drains, streams, wake-ups, upkeep. An entry is a list of numbers;
-the first two stages hand it on, the last one writes each number down in the MULTI that acknowledges it.
-PUSHFLEET_TEST_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_TEST_CHAOS_POISON: this number ends the process that meets it.
+Everything but the three stages' own work is the product's: Celery worker, drains, streams,
+wake-ups, upkeep. An entry is a list of numbers; the first two stages hand it on, the last one
+writes each number down in the MULTI that acknowledges it. PUSHFLEET_TEST_CHAOS_TAKEOVER_MS shortens
+the take-over time; PUSHFLEET_TEST_CHAOS_POISON: this number ends the process that meets it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> Commit:
         for number in numbers if stage == DELIVERY else ():
             pipe.hincrby(CAME, str(number), 1)
 
-    wake: dict[str, set[tuple[str, Vendor | None]]] = {PRESENCE: {(ROUTING, None)}, ROUTING: {(DELIVERY, Vendor.APNS)}}
+    wake: dict[str, set[tuple[str, Vendor | None]]] = {
+        PRESENCE: {(ROUTING, None)},
+        ROUTING: {(DELIVERY, Vendor.APNS)},
+    }
     return Commit(forward=adds, extra=[count], wake=frozenset(wake.get(stage, ())))
 
 
@@ -70,12 +75,20 @@ class Counting:
 def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> StreamConsumer:
     counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: 4}
     runtime = stages.runtime
-    return StreamConsumer(Counting(runtime, stage), Policy(stage, counts, vendor), pipeline.stores_of(runtime, stage, vendor))
+    return StreamConsumer(
+        Counting(runtime, stage),
+        Policy(stage, counts, vendor),
+        pipeline.stores_of(runtime, stage, vendor),
+    )
 
 
 if __name__ == "__main__":
     pipeline.Stages._make = make_drain
     keys.STREAMS = (*keys.STREAMS, SEND)  # the timer looks after the last stage's stream, too
-    Runtime.streams = property(lambda runtime: runtime.__dict__.setdefault("_belts", StreamStore(runtime.redis, runtime.keys, TAKEOVER_MS)))
+    Runtime.streams = property(
+        lambda runtime: runtime.__dict__.setdefault(
+            "_belts", StreamStore(runtime.redis, runtime.keys, TAKEOVER_MS)
+        )
+    )
     vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
     sys.exit(run(["worker", sys.argv[1], *vendors]))

@@ -1,4 +1,6 @@
-"""Numbers through three stages of real Celery workers while everything around them breaks; then every number is asked for."""
+"""Numbers through three stages of real Celery workers while everything around them breaks; then
+every number is asked for.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ LONGEST_S = 60.0
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """lost: numbers that never came; doubled: that came more than once. restarts: deaths that nobody ordered."""
+    """lost: numbers that never came; doubled: that came more than once. restarts: deaths that
+    nobody ordered.
+    """
 
     numbers: int = 0
     lost: int = 0
@@ -50,9 +54,13 @@ class Report:
 
 
 class StreamFleet:
-    """Two workers a stage and an upkeep, behind a proxy to Redis that can cut and freeze their connections."""
+    """Two workers a stage and an upkeep, behind a proxy to Redis that can cut and freeze their
+    connections.
+    """
 
-    def __init__(self, valkey: OwnValkey, folder: Path, environ: Mapping[str, str], replicas: int = 2) -> None:
+    def __init__(
+        self, valkey: OwnValkey, folder: Path, environ: Mapping[str, str], replicas: int = 2
+    ) -> None:
         self.valkey = valkey
         address = urlsplit(valkey.url)
         self.proxy = ThreadedProxy((address.hostname, address.port))
@@ -61,15 +69,26 @@ class StreamFleet:
         folder.mkdir(parents=True, exist_ok=True)
         keys_file.write_bytes(Fernet.generate_key())
         keys_file.chmod(0o600)
-        base = {"PUSHFLEET_DATA_DIR": str(folder), "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file), **environ}
+        base = {
+            "PUSHFLEET_DATA_DIR": str(folder),
+            "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file),
+            **environ,
+        }
         lines = [
-            Line(stage, (sys.executable, "-m", "tests.chaos.stream_worker", stage), {**base, "PUSHFLEET_REDIS_URL": through}, count)
+            Line(
+                stage,
+                (sys.executable, "-m", "tests.chaos.stream_worker", stage),
+                {**base, "PUSHFLEET_REDIS_URL": through},
+                count,
+            )
             for stage, count in (*((stage, replicas) for stage in STAGES), ("upkeep", 1))
         ]
         self._supervisor = Supervisor(lines, log_dir=folder / "logs")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="stream fleet")
-        self.direct = redis.Redis.from_url(valkey.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self.direct = redis.Redis.from_url(
+            valkey.url, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
         self.runtime = Runtime(Settings.load({**base, "PUSHFLEET_REDIS_URL": valkey.url}))
         migrate(self.runtime.engine)
 
@@ -97,7 +116,9 @@ class StreamFleet:
         return wait_for(self._all_alive, "all workers say that they live")
 
     def _all_alive(self) -> bool:
-        return all(self.direct.exists(f"push:alive:{worker.name}") for worker in self._supervisor.workers)
+        return all(
+            self.direct.exists(f"push:alive:{worker.name}") for worker in self._supervisor.workers
+        )
 
     def workers(self, number: int = 1) -> list[Worker]:
         """The workers `<stage>.<number>`."""
@@ -114,11 +135,16 @@ class StreamFleet:
 
     def left(self) -> int:
         """Entries that lie on some stream, the ledger's (dead letters) with them."""
-        return sum(self.direct.xlen(f"push:{stream}") for stream in (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER))
+        return sum(
+            self.direct.xlen(f"push:{stream}")
+            for stream in (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER)
+        )
 
 
 class Feeder:
-    """Puts numbers on the first stream at a pace, each once; what Redis did not confirm goes again."""
+    """Puts numbers on the first stream at a pace, each once; what Redis did not
+    confirm goes again.
+    """
 
     def __init__(self, fleet: StreamFleet, per_second: float) -> None:
         self._fleet = fleet
@@ -161,7 +187,7 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = LONGEST_S) -> 
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
-# ---------------------------------------------------------------- the faults: each returns when its cause is over
+# ---------------------------------------------------------------- the faults: each returns when its
 
 
 def kill(fleet: StreamFleet, _seconds: float) -> None:
@@ -173,7 +199,9 @@ def kill(fleet: StreamFleet, _seconds: float) -> None:
 
 
 def stop_and_continue(fleet: StreamFleet, seconds: float) -> None:
-    """One worker of each stage, and upkeep, stand still for longer than the take-over time, then go on with what they held."""
+    """One worker of each stage, and upkeep, stand still for longer than the take-over time, then go
+    on with what they held.
+    """
     stopped = [worker.process for worker in fleet.workers() if worker.process]
     for process in stopped:
         process.send_signal(signal.SIGSTOP)
@@ -199,10 +227,14 @@ def restart_redis(fleet: StreamFleet, _seconds: float) -> None:
 
 
 def throw_wake_ups_away(fleet: StreamFleet, seconds: float) -> None:
-    """Whatever Celery would ring with is gone again within milliseconds; the marks stay, so nobody rings anew."""
+    """Whatever Celery would ring with is gone again within milliseconds; the marks stay, so nobody
+    rings anew.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        queues = [key for key in fleet.direct.keys("push:celery:*") if fleet.direct.type(key) == b"list"]
+        queues = [
+            key for key in fleet.direct.keys("push:celery:*") if fleet.direct.type(key) == b"list"
+        ]
         if queues:
             fleet.direct.delete(*queues)
         time.sleep(0.005)
@@ -220,8 +252,12 @@ FAULTS: Mapping[str, Callable[[StreamFleet, float], None]] = {
 DEADLY = {"kill"}
 
 
-def campaign(fleet: StreamFleet, numbers: int, per_second: float, seconds: float, rounds: int = 1) -> Report:
-    """At least so many numbers at a pace, every fault `rounds` times while they travel. seconds: how long a fault that lasts is kept up."""
+def campaign(
+    fleet: StreamFleet, numbers: int, per_second: float, seconds: float, rounds: int = 1
+) -> Report:
+    """At least so many numbers at a pace, every fault `rounds` times while they travel. seconds:
+    how long a fault that lasts is kept up.
+    """
     report = Report()
     feeder = Feeder(fleet, per_second)
     wait_for(lambda: len(fleet.done()) == len(STAGES), "every stage works")
@@ -234,11 +270,15 @@ def campaign(fleet: StreamFleet, numbers: int, per_second: float, seconds: float
             report.recovery_s[name] = round(max(report.recovery_s.get(name, 0.0), took), 2)
             report.restarts += 0 if name in DEADLY else fleet.restarts() - deaths
             if name in DEADLY:
-                report.recovery_s["killed_back"] = round(max(report.recovery_s.get("killed_back", 0.0), took + fleet.all_back()), 2)
+                report.recovery_s["killed_back"] = round(
+                    max(report.recovery_s.get("killed_back", 0.0), took + fleet.all_back()), 2
+                )
     wait_for(lambda: feeder.fed >= numbers, "everything is fed", LONGEST_S + numbers / per_second)
     report.numbers = feeder.stop()
     with contextlib.suppress(AssertionError):  # what is missing then is lost: the report says so
-        wait_for(lambda: len(fleet.came()) == report.numbers and not fleet.left(), "the last number came")
+        wait_for(
+            lambda: len(fleet.came()) == report.numbers and not fleet.left(), "the last number came"
+        )
     came = fleet.came()
     report.lost = report.numbers - len(came)
     report.doubled = sum(count > 1 for count in came.values())

@@ -1,4 +1,6 @@
-"""`honcho start` runs the Procfile in a terminal: messages pass, replicas share the work, Ctrl-C stops everything clean."""
+"""`honcho start` runs the Procfile in a terminal: messages pass, replicas share the work, Ctrl-C
+stops everything clean.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +28,36 @@ from workers.runtime import Runtime
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
-#: Lines of the Procfile that a message to an iPhone needs; all of them together would load a small machine for a minute.
+#: Lines of the Procfile that a message to an iPhone needs; all of them together would load a small
+#: machine for a minute.
 LINES = ["intake", "presence", "routing", "delivery-apns", "upkeep"]
-NAMES = ["intake.1", "presence.1", "presence.2", "routing.1", "routing.2", "delivery-apns.1", "upkeep.1"]
+NAMES = [
+    "intake.1",
+    "presence.1",
+    "presence.2",
+    "routing.1",
+    "routing.2",
+    "delivery-apns.1",
+    "upkeep.1",
+]
 MESSAGES = 100
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    """Servers and a simulator that honcho knows nothing of, as environment variables would name them."""
+    """Servers and a simulator that honcho knows nothing of, as environment variables would name
+    them.
+    """
     with open_folder() as folder:
         wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var")})
         servers = start_embedded(wanted, valkey=True, postgres=True)
         simulators = folder / "var" / "simulators"
         with (folder / "simulators.log").open("wb") as log:
-            simulator = spawn([sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)], output=log, cwd=ROOT)
+            simulator = spawn(
+                [sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)],
+                output=log,
+                cwd=ROOT,
+            )
         try:
             wait_for((simulators / "apns.json").exists, "the simulator runs")
             told = json.loads((simulators / "apns.json").read_bytes())
@@ -51,7 +68,9 @@ def settings() -> Iterator[Settings]:
                     "PUSHFLEET_DATABASE_URL": servers.database_url or "",
                     "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
                     "PUSHFLEET_CA_FILE": told["ca_file"],
-                    **{f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()},
+                    **{
+                        f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()
+                    },
                 }
             )
         finally:
@@ -64,18 +83,37 @@ def environ(settings: Settings) -> dict[str, str]:
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
-    return {**clean, **environ_of(settings), "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {
+        **clean,
+        **environ_of(settings),
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
-def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_stops_clean(settings: Settings, tmp_path: Path) -> None:
+def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_stops_clean(
+    settings: Settings, tmp_path: Path
+) -> None:
     migrate_settings(settings)
     runtime = Runtime(settings)
     place = Town(None, runtime, quota=1000, seed=1)
-    argv = [str(Path(sys.executable).parent / "honcho"), "start", "-c", "presence=2,routing=2", *LINES]
+    argv = [
+        str(Path(sys.executable).parent / "honcho"),
+        "start",
+        "-c",
+        "presence=2,routing=2",
+        *LINES,
+    ]
     with (tmp_path / "honcho.log").open("wb") as log:
-        honcho = subprocess.Popen(argv, cwd=ROOT, env=environ(settings), stdout=log, stderr=subprocess.STDOUT)
+        honcho = subprocess.Popen(
+            argv, cwd=ROOT, env=environ(settings), stdout=log, stderr=subprocess.STDOUT
+        )
     try:
-        wait_for(lambda: all(alive(runtime, name) for name in NAMES), "every process lives, under a name of its own")
+        wait_for(
+            lambda: all(alive(runtime, name) for name in NAMES),
+            "every process lives, under a name of its own",
+        )
         place.settle_in(20)
         for number in range(MESSAGES):
             place.publish(to=f"u{1 + number % 9}")
@@ -90,7 +128,9 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
         end(honcho, (signal.SIGTERM, 15.0))
         runtime.close()
     said = (tmp_path / "honcho.log").read_text()
-    codes = {match[1]: int(match[2]) for match in re.finditer(r"(\S+) stopped \(rc=(-?\d+)\)", said)}
+    codes = {
+        match[1]: int(match[2]) for match in re.finditer(r"(\S+) stopped \(rc=(-?\d+)\)", said)
+    }
     # the shell that honcho puts around each line gets the signal, too, and may end by it
     assert codes.keys() == set(NAMES), said[-3000:]
     assert set(codes.values()) <= {0, -signal.SIGTERM}, said[-3000:]

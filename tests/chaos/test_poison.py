@@ -1,4 +1,6 @@
-"""An item whose processing kills the process: after the limit it stands alone, then it is a dead letter; nobody else pays for it."""
+"""An item whose processing kills the process: after the limit it stands alone, then it is a dead
+letter; nobody else pays for it.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,18 @@ KILLED = 66
 
 def batch(*devices: str) -> bytes:
     now = int(time.time() * 1000)
-    targets = tuple(Target("u", device, "a1", device.rjust(32, "0"), "ios", now) for device in devices)
-    return encode(Batch(app="a", vendor=Vendor.APNS, business_id="b", pushes=(Push(note=note(ts_ms=now), targets=targets),), by_entry=True))
+    targets = tuple(
+        Target("u", device, "a1", device.rjust(32, "0"), "ios", now) for device in devices
+    )
+    return encode(
+        Batch(
+            app="a",
+            vendor=Vendor.APNS,
+            business_id="b",
+            pushes=(Push(note=note(ts_ms=now), targets=targets),),
+            by_entry=True,
+        )
+    )
 
 
 def runtime_of(settings: Settings) -> Runtime:
@@ -45,12 +57,17 @@ def runtime_of(settings: Settings) -> Runtime:
 
 
 def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly: str) -> None:
-    """As delivery does it: lease, send (write down), mark, end. The deadly device ends the process while all is leased."""
+    """As delivery does it: lease, send (write down), mark, end. The deadly device ends the process
+    while all is leased.
+    """
     for entry in entries:
         found = decode_batch(entry.blob)
         targets = [target for push in found.pushes for target in push.targets]
         ts_ms = found.pushes[0].note.ts_ms
-        asks = [ClaimRequest("a", "m", t.user, t.device, t.push_id, ts_ms, entry.owner, 1) for t in targets]
+        asks = [
+            ClaimRequest("a", "m", t.user, t.device, t.push_id, ts_ms, entry.owner, 1)
+            for t in targets
+        ]
         claims = runtime.claims.lease(asks)
         if any(target.device == deadly for target in targets):
             os._exit(KILLED)
@@ -58,7 +75,12 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
         for target, claim in zip(targets, claims, strict=True):
             if claim.state == ClaimState.OURS:
                 runtime.redis.hincrby(SENT, target.device, 1)
-                commit.mark("done", [runtime.keys.claims(day_of(ts_ms), target.push_id)], target.push_id, 1000)
+                commit.mark(
+                    "done",
+                    [runtime.keys.claims(day_of(ts_ms), target.push_id)],
+                    target.push_id,
+                    1000,
+                )
         assert not runtime.lane_queues.commit(taken, commit)
 
 
@@ -70,8 +92,12 @@ def life(settings: Settings, deadly: str) -> int:
     try:
         runtime = runtime_of(settings)
         sender = LaneSender(runtime, Vendor.APNS, 500, lambda: False)
-        sender._lane = lambda lane: None  # the account is not known here: what it sends is written down instead
-        sender._rounds.without_account = lambda taken, entries, *_: finish(runtime, taken, entries, deadly)
+        sender._lane = lambda lane: (
+            None
+        )  # the account is not known here: what it sends is written down instead
+        sender._rounds.without_account = lambda taken, entries, *_: finish(
+            runtime, taken, entries, deadly
+        )
         end = time.monotonic() + 20
         while runtime.lane_queues.any_left() and time.monotonic() < end:
             runtime.lane_queues.reap(Vendor.APNS)
@@ -92,7 +118,9 @@ def world(settings: Settings, tmp_path, redis_client) -> Settings:
 
 
 ENTRIES = {
-    "in a pack of twenty": [[f"d{n}" for n in range(9)] + ["deadly"] + [f"d{n}" for n in range(9, 19)]],
+    "in a pack of twenty": [
+        [f"d{n}" for n in range(9)] + ["deadly"] + [f"d{n}" for n in range(9, 19)]
+    ],
     "alone, among others that are alone": [["d0"], ["deadly"], ["d1"], ["d2"], ["d3"]],
     "in a pack, among others": [["d0"], ["d1", "deadly", "d2"], ["d3"], ["d4", "d5"]],
 }
@@ -106,7 +134,9 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
     redis_client.delete(SENT)
     with runtime.redis.pipeline(transaction=True) as pipe:
         blobs = [batch(*devices) for devices in entries]
-        runtime.lane_queues.put(pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs])
+        runtime.lane_queues.put(
+            pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs]
+        )
         pipe.execute()
     lives = []
     while not lives or lives[-1] == KILLED:
@@ -117,10 +147,16 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
     assert lives.count(KILLED) <= 2 * DELIVERIES_MAX
     others = {device for devices in entries for device in devices} - {"deadly"}
     assert redis_client.hgetall(SENT) == {device.encode(): b"1" for device in others}
-    records = [record for _, fields in redis_client.xrange(runtime.keys.stream(keys.LEDGER)) for record in decode_records(fields[b"b"])]
+    records = [
+        record
+        for _, fields in redis_client.xrange(runtime.keys.stream(keys.LEDGER))
+        for record in decode_records(fields[b"b"])
+    ]
     letter, row = records
     assert isinstance(row, RowRecord)
-    assert (row.device, row.decision, row.note.split(":")[0]) == ("deadly", None, "dead letter"), "nobody is without a row"
+    assert (row.device, row.decision, row.note.split(":")[0]) == ("deadly", None, "dead letter"), (
+        "nobody is without a row"
+    )
     assert isinstance(letter, DeadRecord)
     assert (letter.stage, letter.reason.split(":")[0]) == (DELIVERY, "poison")
     buried = decode_batch(runtime.vault.decrypt(letter.raw))

@@ -1,4 +1,6 @@
-"""PostgreSQL away for twenty seconds, and Redis emptied: who waits, what still goes out, and that everybody finds back."""
+"""PostgreSQL away for twenty seconds, and Redis emptied: who waits, what still goes out, and that
+everybody finds back.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,24 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     proxy, _ = database
     routed = place.sent() + ROUTED
     for _ in range(ROUTED):
-        place.publish(to="u0")  # on the lane with the rate: four seconds of work that is routed already
+        place.publish(
+            to="u0"
+        )  # on the lane with the rate: four seconds of work that is routed already
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
     streams = place.runtime.streams
     wait_for(
-        lambda: not any(b.unread or b.pending for b in streams.backlog([*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING]]).values()),
+        lambda: (
+            not any(
+                b.unread or b.pending
+                for b in streams.backlog(
+                    [*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING]]
+                ).values()
+            )
+        ),
         "all is routed",
     )
-    # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no database
+    # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no
+    # database
     wait_for(lambda: place.sent() > routed - ROUTED, "the lane flows")
     proxy.refuse(True)
     proxy.reset_all()
@@ -56,17 +68,26 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     for _ in range(50):
         place.publish()
     assert place.sent() < routed
-    wait_for(lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S)
+    wait_for(
+        lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S
+    )
     time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
     assert place.sent() == routed
     waiting = streams.backlog(STAGE_STREAMS[PRESENCE]).values()
-    assert sum(one.unread + one.pending for one in waiting) + place.runtime.core.xlen("im:events") > 0
+    assert (
+        sum(one.unread + one.pending for one in waiting) + place.runtime.core.xlen("im:events") > 0
+    )
     proxy.refuse(False)
     back = time.monotonic()
     assert place.settled(60.0, lambda: None)
     print(f"settled {time.monotonic() - back:.1f} s after the database was back")
     told = accounts(place)
-    assert (told["lost"], told["dead_letters"], told["rows_without_message"], told["doubled"]) == (0, 0, 0, 0)
+    assert (told["lost"], told["dead_letters"], told["rows_without_message"], told["doubled"]) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def test_after_redis_has_lost_everything_new_messages_pass(place: Town) -> None:

@@ -1,8 +1,9 @@
-"""A fleet of another version replaced process by process while pushes travel: `python -m tests.chaos.upgrade BASE`.
+"""A fleet of another version replaced process by process while pushes travel:
+`python -m tests.chaos.upgrade BASE`.
 
-`make upgrade BASE=DIR`: DIR is a checkout of the version before with its own .venv. Its workers run on this version's servers and
-simulator; 20,000 pushes are under way and 5,000 wait behind a paused lane when docs/upgrade.md is followed. Settles accounts then:
-var/reports/upgrade.json.
+`make upgrade BASE=DIR`: DIR is a checkout of the version before with its own .venv. Its workers run
+on this version's servers and simulator; 20,000 pushes are under way and 5,000 wait behind a paused
+lane when docs/upgrade.md is followed. Settles accounts then: var/reports/upgrade.json.
 """
 
 from __future__ import annotations
@@ -35,7 +36,16 @@ from workers.supervisor import Worker
 ORDER = ("delivery-apns", "routing", "presence", "intake", "upkeep")
 HERE = Path(__file__).parents[2]
 #: Settings of a later version would stop the processes of the version before.
-COMMON = ("DATA_DIR", "REDIS_URL", "DATABASE_URL", "SECRET_KEYS_FILE", "CA_FILE", "ENDPOINT_APNS_PRODUCTION", "RETRY_FIRST_S", "LOG_LEVEL")
+COMMON = (
+    "DATA_DIR",
+    "REDIS_URL",
+    "DATABASE_URL",
+    "SECRET_KEYS_FILE",
+    "CA_FILE",
+    "ENDPOINT_APNS_PRODUCTION",
+    "RETRY_FIRST_S",
+    "LOG_LEVEL",
+)
 LAUNCHER = """#!/bin/sh
 # the checkout that `current` names runs the worker; a process that ends is started again from it
 checkout=$(cat {folder}/current)
@@ -62,8 +72,10 @@ class Upgrade(Town):
     def people_of(self, lane: str, count: int) -> list[str]:
         """`count` people with an iPhone each on this lane."""
         statement = text(
-            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
-            " SELECT :app, :lane || n, 'phone', 'ios', 'apns', :lane, 'a1' || md5(:lane) || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1"
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " SELECT :app, :lane || n, 'phone', 'ios', 'apns', :lane, 'a1' || md5(:lane) || "
+            "lpad(to_hex(n), 30, '0'), 1, 'active', '', 1"
             " FROM generate_series(0, CAST(:last AS int)) AS n"
         )
         with self.runtime.engine.begin() as connection:
@@ -75,9 +87,23 @@ class Upgrade(Town):
         pipe = self.runtime.core.pipeline(transaction=False)
         for number in range(count):
             identity, user = uuid.uuid4().hex, people[number % len(people)]
-            data = {"message_id": f"m{self.books.messages}", "sender": {"id": "s"}, "recipients": [user]}
-            data |= {"conversation": {"type": "c2c", "id": "s"}, "elements": [{"type": "text", "text": f"number {number}"}]}
-            event = {"v": 1, "id": identity, "type": "message.stored", "app": APP, "ts": int(time.time() * 1000), "data": data}
+            data = {
+                "message_id": f"m{self.books.messages}",
+                "sender": {"id": "s"},
+                "recipients": [user],
+            }
+            data |= {
+                "conversation": {"type": "c2c", "id": "s"},
+                "elements": [{"type": "text", "text": f"number {number}"}],
+            }
+            event = {
+                "v": 1,
+                "id": identity,
+                "type": "message.stored",
+                "app": APP,
+                "ts": int(time.time() * 1000),
+                "data": data,
+            }
             pipe.xadd("im:events", {"e": json.dumps(event)})
             self.books.expected.add((identity, user, "phone"))
             self.books.messages += 1
@@ -86,19 +112,28 @@ class Upgrade(Town):
         pipe.execute()
 
     def stand_still(self, name: str) -> None:
-        """This line's processes stop where they are, with what they hold; what comes to them stays in its stream."""
+        """This line's processes stop where they are, with what they hold; what comes to them stays
+        in its stream.
+        """
         for worker in self.workers:
             if worker.name.rpartition(".")[0] == name and worker.process:
                 worker.process.send_signal(signal.SIGSTOP)
 
     def replace(self, say: Callable[[str], None]) -> dict[str, float]:
-        """This version in place of the other, one process after the other; seconds until each said that it lives."""
+        """This version in place of the other, one process after the other; seconds until each said
+        that it lives.
+        """
         (self.folder / "current").write_text(str(HERE))
         took = {}
         for name in ORDER:
-            for worker in [worker for worker in self.workers if worker.name.rpartition(".")[0] == name]:
+            for worker in [
+                worker for worker in self.workers if worker.name.rpartition(".")[0] == name
+            ]:
                 took[worker.name] = self._replaced(worker)
-                say(f"{worker.name} replaced after {took[worker.name]} s; {self.sent()} pushes were sent until now")
+                say(
+                    f"{worker.name} replaced after {took[worker.name]} s; {self.sent()} "
+                    "pushes were sent until now"
+                )
         return took
 
     def _replaced(self, worker: Worker) -> float:
@@ -108,7 +143,11 @@ class Upgrade(Town):
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
-        wait_for(lambda: worker.process is not process and self.says_it_lives(worker), f"{worker.name} lives", 90)
+        wait_for(
+            lambda: worker.process is not process and self.says_it_lives(worker),
+            f"{worker.name} lives",
+            90,
+        )
         self.kills[worker.name] += 1
         return round(time.monotonic() - began, 1)
 
@@ -124,10 +163,16 @@ def _clean() -> dict[str, str]:
 
 def _procfile(folder: Path, base: Path) -> Path:
     launcher = folder / "launch"
-    launcher.write_text(LAUNCHER.format(folder=folder, known=" ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))))
+    launcher.write_text(
+        LAUNCHER.format(
+            folder=folder, known=" ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))
+        )
+    )
     launcher.chmod(0o755)
     (folder / "current").write_text(str(base))
-    words = {name: f"worker {name}" for name in ORDER} | {"delivery-apns": "worker delivery --vendors apns"}
+    words = {name: f"worker {name}" for name in ORDER} | {
+        "delivery-apns": "worker delivery --vendors apns"
+    }
     path = folder / "Procfile"
     path.write_text("".join(f"{name}: {launcher} {words[name]}\n" for name in ORDER))
     return path
@@ -143,14 +188,31 @@ def _migrated_by(base: Path) -> Callable[[Settings], None]:
 
 
 def run(
-    base: Path, messages: int, parked: int, seed: int, replicas: Mapping[str, int], say: Callable[[str], None] = print
+    base: Path,
+    messages: int,
+    parked: int,
+    seed: int,
+    replicas: Mapping[str, int],
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """The campaign; the report of `accounts` with how long each process took."""
     with open_folder() as folder:
-        named = {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)), "PUSHFLEET_LOG_LEVEL": "warning"}
-        wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named})
+        named = {
+            "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
+            "PUSHFLEET_LOG_LEVEL": "warning",
+        }
+        wanted = Settings.load(
+            {
+                "PUSHFLEET_DATA_DIR": str(folder / "var"),
+                "PUSHFLEET_RETRY_FIRST_S": "0.3",
+                **ELSEWHERE,
+                **named,
+            }
+        )
         path = _procfile(folder, base)
-        with in_background(wanted, replicas, True, migrate=_migrated_by(base), procfile_path=path) as fleet:
+        with in_background(
+            wanted, replicas, True, migrate=_migrated_by(base), procfile_path=path
+        ) as fleet:
             runtime = Runtime(resolve(wanted))
             place = Upgrade(fleet, runtime, 10**9, seed)
             place.at_home(folder, base)
@@ -160,10 +222,15 @@ def run(
                 runtime.close()
 
 
-def _upgraded(place: Upgrade, messages: int, parked: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _upgraded(
+    place: Upgrade, messages: int, parked: int, seed: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     place.settle_in(0)
     place.command("credential", "pause", APP, "apns", "few")
-    held, many = place.people_of("few", min(parked, 1_000)), place.people_of("ios", min(messages, 5_000))
+    held, many = (
+        place.people_of("few", min(parked, 1_000)),
+        place.people_of("ios", min(messages, 5_000)),
+    )
     time.sleep(2.0)
     place.publish_all(held, parked)
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "the parked ones were read", 120)
@@ -171,7 +238,11 @@ def _upgraded(place: Upgrade, messages: int, parked: int, seed: int, say: Callab
     say(f"{parked} pushes wait behind a paused lane")
     place.publish_all(many, messages)
     wait_for(lambda: place.sent() > messages // 20, "the first were sent", 120)
-    for name in ("delivery-apns", "routing", "presence"):  # so that entries of the version before lie in each stream
+    for name in (
+        "delivery-apns",
+        "routing",
+        "presence",
+    ):  # so that entries of the version before lie in each stream
         place.stand_still(name)
         time.sleep(0.7)
     redis = place.runtime.redis
@@ -204,7 +275,10 @@ def main() -> int:
     write("upgrade.json", report)
     show(report)
     well = good(report)
-    print("nothing was lost" if well else "NOT everything is accounted for", "- the report is in var/reports/upgrade.json")
+    print(
+        "nothing was lost" if well else "NOT everything is accounted for",
+        "- the report is in var/reports/upgrade.json",
+    )
     return 0 if well else 1
 
 

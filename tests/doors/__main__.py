@@ -1,4 +1,6 @@
-"""`make doors`: real IM servers as cores. Prints and writes var/reports/doors.json; exit code 1 where one of them fails."""
+"""`make doors`: real IM servers as cores. Prints and writes var/reports/doors.json; exit code 1
+where one of them fails.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from tests.doors.world import Doors, doors
 from tests.doors.xmpp import scenario_ejabberd, scenario_prosody
 
 SCENARIOS: dict[str, tuple[str, Callable[[Doors], dict[str, Any]]]] = {
-    "synapse": ("", lambda world: scenario_synapse(world, environment(Path("var/doors-synapse").absolute()))),
+    "synapse": (
+        "",
+        lambda world: scenario_synapse(world, environment(Path("var/doors-synapse").absolute())),
+    ),
     "prosody": ("prosody", scenario_prosody),
     "ejabberd": ("ejabberdctl", scenario_ejabberd),
 }
@@ -41,7 +46,10 @@ def main(wanted: list[str]) -> int:
         if wanted and name not in wanted:
             continue
         if program and shutil.which(program) is None:
-            report[name] = {"holds": None, "reason": f"{program} is not installed: apt-get install {name}"}
+            report[name] = {
+                "holds": None,
+                "reason": f"{program} is not installed: apt-get install {name}",
+            }
             continue
         began = time.monotonic()
         try:

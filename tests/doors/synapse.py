@@ -1,4 +1,6 @@
-"""Synapse from PyPI before the Matrix door: what a homeserver of today sends, and what it makes of our answers."""
+"""Synapse from PyPI before the Matrix door: what a homeserver of today sends, and what it makes of
+our answers.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ rc_login: {{address: {{per_second: 1000, burst_count: 1000}}, account: {{per_sec
 rc_joins: {{local: {{per_second: 1000, burst_count: 1000}}}}
 rc_invites: {{per_room: {{per_second: 1000, burst_count: 1000}}, per_user: {{per_second: 1000, burst_count: 1000}}}}
 push: {{include_content: true, group_unread_count_by_room: false}}
-"""
+"""  # noqa: E501
 LOGS = """
 version: 1
 handlers: {{file: {{class: logging.FileHandler, filename: {folder}/synapse.log}}}}
@@ -54,14 +56,20 @@ root: {{level: INFO, handlers: [file]}}
 
 
 def environment(folder: Path) -> Path:
-    """A virtual environment with this Synapse; its Python. PUSHFLEET_TEST_SYNAPSE names one that is there already."""
+    """A virtual environment with this Synapse; its Python. PUSHFLEET_TEST_SYNAPSE names one that is
+    there already.
+    """
     given = os.environ.get("PUSHFLEET_TEST_SYNAPSE")
     if given:
         return Path(given) / "bin" / "python"
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", f"matrix-synapse=={VERSION}"], check=True, timeout=900)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", f"matrix-synapse=={VERSION}"],
+            check=True,
+            timeout=900,
+        )
     return python
 
 
@@ -78,21 +86,45 @@ class Synapse:
         return dict(answer.json())
 
     def register(self, name: str) -> str:
-        told = self.call("POST", "/register", username=name, password="pw-" + name, auth={"type": "m.login.dummy"})
+        told = self.call(
+            "POST",
+            "/register",
+            username=name,
+            password="pw-" + name,
+            auth={"type": "m.login.dummy"},
+        )
         return str(told["access_token"])
 
     def pusher(self, who: str, pushkey: str, app_id: str, url: str, **data: Any) -> None:
-        given = {"kind": "http", "app_display_name": "x", "device_display_name": "x", "lang": "en", "append": False}
+        given = {
+            "kind": "http",
+            "app_display_name": "x",
+            "device_display_name": "x",
+            "lang": "en",
+            "append": False,
+        }
         self.call(
-            "POST", "/pushers/set", who, **given, pushkey=pushkey, app_id=app_id, data={"url": f"{url}/_matrix/push/v1/notify", **data}
+            "POST",
+            "/pushers/set",
+            who,
+            **given,
+            pushkey=pushkey,
+            app_id=app_id,
+            data={"url": f"{url}/_matrix/push/v1/notify", **data},
         )
 
     def pushers(self, who: str) -> list[dict[str, Any]]:
         return list(self.call("GET", "/pushers", who)["pushers"])
 
-    def say(self, who: str, room: str, words: str, kind: str = "m.room.message", /, **content: Any) -> str:
+    def say(
+        self, who: str, room: str, words: str, kind: str = "m.room.message", /, **content: Any
+    ) -> str:
         content = content or {"msgtype": "m.text", "body": words}
-        return str(self.call("PUT", f"/rooms/{room}/send/{kind}/{uuid.uuid4().hex}", who, **content)["event_id"])
+        return str(
+            self.call("PUT", f"/rooms/{room}/send/{kind}/{uuid.uuid4().hex}", who, **content)[
+                "event_id"
+            ]
+        )
 
 
 @contextlib.contextmanager
@@ -126,7 +158,14 @@ def scenario_synapse(world: Doors, python: Path) -> dict[str, Any]:
     world.house.changed()
     with world.running(["gateway"]), synapse(python, world.folder / "synapse") as server:
         ann, bob = server.register("ann"), server.register("bob")
-        room = server.call("POST", "/createRoom", ann, preset="trusted_private_chat", invite=["@bob:localhost"], is_direct=True)["room_id"]
+        room = server.call(
+            "POST",
+            "/createRoom",
+            ann,
+            preset="trusted_private_chat",
+            invite=["@bob:localhost"],
+            is_direct=True,
+        )["room_id"]
         server.call("POST", f"/rooms/{room}/join", bob)
         return {
             "message": _message(world, server, ann, bob, room),
@@ -141,7 +180,11 @@ def scenario_synapse(world: Doors, python: Path) -> dict[str, Any]:
 
 
 def _pushes(world: Doors, token: str, count: int, seconds: float = 90) -> list[dict[str, Any]]:
-    found = wait_for(lambda: got if len(got := world.house.pushes(token)) >= count else None, f"{count} pushes", seconds)
+    found = wait_for(
+        lambda: got if len(got := world.house.pushes(token)) >= count else None,
+        f"{count} pushes",
+        seconds,
+    )
     return list(found)
 
 
@@ -154,7 +197,11 @@ def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> An
     badge = push["body"]["aps"]["badge"]
     assert badge >= 1, push["body"]
     assert world.house.one(world.house.why(event_id))["decision"] == "accepted"
-    mention = {"msgtype": "m.text", "body": "@bob look", "m.mentions": {"user_ids": ["@bob:localhost"]}}
+    mention = {
+        "msgtype": "m.text",
+        "body": "@bob look",
+        "m.mentions": {"user_ids": ["@bob:localhost"]},
+    }
     server.say(ann, room, "", **mention)
     second = _pushes(world, token, 2)[1]["body"]["aps"]
     assert second["badge"] == badge + 1, second
@@ -165,7 +212,13 @@ def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> 
     token = device_token("apns")
     default = {"aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}}
     server.pusher(bob, token, "org.example.ios", world.url, default_payload=default)
-    cipher = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "Y2lwaGVy", "sender_key": "k", "device_id": "D", "session_id": "s"}
+    cipher = {
+        "algorithm": "m.megolm.v1.aes-sha2",
+        "ciphertext": "Y2lwaGVy",
+        "sender_key": "k",
+        "device_id": "D",
+        "session_id": "s",
+    }
     server.say(ann, room, "", "m.room.encrypted", **cipher)
     (push,) = _pushes(world, token, 1)
     assert push["body"]["aps"]["alert"]["loc-key"] == "Notification"
@@ -175,7 +228,14 @@ def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> 
 
 def _event_id_only(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
     token = device_token("apns")
-    server.pusher(bob, token, "org.example.ios", world.url, format="event_id_only", default_payload={"aps": {"mutable-content": 1}})
+    server.pusher(
+        bob,
+        token,
+        "org.example.ios",
+        world.url,
+        format="event_id_only",
+        default_payload={"aps": {"mutable-content": 1}},
+    )
     event_id = server.say(ann, room, "the secret words")
     (push,) = _pushes(world, token, 1)
     assert (push["body"]["event_id"], push["body"]["room_id"]) == (event_id, room)
@@ -197,7 +257,13 @@ def _read(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
 def _call(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
     token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
-    offer = {"call_id": "c1", "lifetime": 30_000, "version": "1", "party_id": "p", "offer": {"type": "offer", "sdp": "v=0"}}
+    offer = {
+        "call_id": "c1",
+        "lifetime": 30_000,
+        "version": "1",
+        "party_id": "p",
+        "offer": {"type": "offer", "sdp": "v=0"},
+    }
     event_id = server.say(ann, room, "", "m.call.invite", **offer)
     (push,) = _pushes(world, token, 1)
     row = world.house.one(world.house.why(event_id))
@@ -237,7 +303,9 @@ def _members(world: Doors, server: Synapse, ann: str) -> Any:
     """60 members at once."""
     names = [f"m{number}" for number in range(60)]
     tokens = {name: device_token("apns") for name in names}
-    room = server.call("POST", "/createRoom", ann, preset="public_chat", name="Everybody")["room_id"]
+    room = server.call("POST", "/createRoom", ann, preset="public_chat", name="Everybody")[
+        "room_id"
+    ]
     for name in names:
         who = server.register(name)
         server.call("POST", f"/rooms/{room}/join", who)

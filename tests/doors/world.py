@@ -34,7 +34,12 @@ class Doors:
     def command(self, *arguments: str) -> str:
         """`pushfleet …` on this fleet; what it prints."""
         return subprocess.run(
-            self._argv(*arguments), env=self._env(), check=True, capture_output=True, text=True, timeout=60
+            self._argv(*arguments),
+            env=self._env(),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
         ).stdout.strip()
 
     def alias(self, business_id: str, vendor: str, name: str, option: str = "--alias") -> None:
@@ -66,7 +71,10 @@ class Doors:
         return [sys.executable, "-m", "workers", *arguments]
 
     def _env(self) -> dict[str, str]:
-        data = {"PUSHFLEET_DATA_DIR": str(self.core.runtime.settings.data_dir), "PUSHFLEET_GATEWAY_ADDR": f"127.0.0.1:{self.gateway_port}"}
+        data = {
+            "PUSHFLEET_DATA_DIR": str(self.core.runtime.settings.data_dir),
+            "PUSHFLEET_GATEWAY_ADDR": f"127.0.0.1:{self.gateway_port}",
+        }
         return {**os.environ, **data}
 
 
@@ -74,7 +82,9 @@ class Doors:
 def doors() -> Iterator[Doors]:
     os.environ.pop("PUSHFLEET_METRICS_PORT", None)
     with open_folder() as folder:
-        settings = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"})
+        settings = Settings.load(
+            {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"}
+        )
         with in_background(settings, {}, True, migrate=migrate_settings, procfile_path=PROCFILE):
             runtime = Runtime(resolve(settings))
             (folder / "accounts").mkdir()

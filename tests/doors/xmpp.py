@@ -1,4 +1,6 @@
-"""ejabberd and Prosody of this Debian as foreign servers: a registration, pushes, and a rolling restart of our component."""
+"""ejabberd and Prosody of this Debian as foreign servers: a registration, pushes, and a rolling
+restart of our component.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ VirtualHost "localhost"
 Component "rooms.localhost" "muc"
 Component "push.localhost"
   component_secret = "{secret}"
-"""
+"""  # noqa: E501
 EJABBERD = """
 hosts: [localhost]
 loglevel: info
@@ -60,19 +62,27 @@ modules:
 acl: {{}}
 access_rules: {{local: {{allow: all}}, c2s: {{allow: all}}, register: {{allow: all}}}}
 registration_timeout: infinity
-"""
+"""  # noqa: E501
 
 
 @contextlib.contextmanager
 def prosody(folder: Path, ports: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
     config = folder / "prosody.cfg.lua"
     (folder / "data").mkdir(parents=True)
-    config.write_text(PROSODY.format(folder=folder, c2s=ports[0], component=ports[1], secret=SECRET))
+    config.write_text(
+        PROSODY.format(folder=folder, c2s=ports[0], component=ports[1], secret=SECRET)
+    )
     for user in ("ann", "bob"):
         subprocess.run(
-            ["prosodyctl", "--root", "--config", str(config), "register", user, "localhost", "pw"], check=True, capture_output=True
+            ["prosodyctl", "--root", "--config", str(config), "register", user, "localhost", "pw"],
+            check=True,
+            capture_output=True,
         )
-    server = subprocess.Popen(["prosody", "--root", "--config", str(config), "-F"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["prosody", "--root", "--config", str(config), "-F"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield server
     finally:
@@ -87,7 +97,10 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
     config.write_text(EJABBERD.format(c2s=ports[0], component=ports[1], secret=SECRET))
     spool = folder / "spool"
     spool.mkdir()
-    ebin = next(Path("/usr/lib").glob("*/ejabberd-*/ebin"), None) or next(Path("/usr/lib").glob("**/ejabberd.app")).parent
+    ebin = (
+        next(Path("/usr/lib").glob("*/ejabberd-*/ebin"), None)
+        or next(Path("/usr/lib").glob("**/ejabberd.app")).parent
+    )
     libs = str(ebin.parent.parent)
     env = {
         **os.environ,
@@ -97,7 +110,13 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
     }
     env |= {"SPOOL_DIR": str(spool), "HOME": str(folder)}
     command = ["erl", "-noinput", "-mnesia", "dir", f'"{spool}"', "-s", "ejabberd"]
-    server = subprocess.Popen(command, cwd=spool, env=env, stdout=(folder / "out.log").open("wb"), stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        command,
+        cwd=spool,
+        env=env,
+        stdout=(folder / "out.log").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
     try:
         yield
     finally:
@@ -110,16 +129,26 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
 def connected(world: Doors, count: int) -> None:
     """Until so many lines in the door's log say that a connection stands."""
     log = world.folder / "gateway-xmpp.log"
-    wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= count, f"{count} connections", 40)
+    wait_for(
+        lambda: log.read_bytes().count(b"connected to an XMPP server") >= count,
+        f"{count} connections",
+        40,
+    )
 
 
 def pushes(world: Doors, token: str, count: int) -> list[dict[str, Any]]:
-    return wait_for(lambda: found if len(found := world.house.pushes(token)) >= count else None, f"{count} pushes", 40)
+    return wait_for(
+        lambda: found if len(found := world.house.pushes(token)) >= count else None,
+        f"{count} pushes",
+        40,
+    )
 
 
 def registered(port: int, user: str, token: str, resource: str = "phone") -> XmppClient:
     client = XmppClient(port, "localhost", user, "pw", resource)
-    told = client.command("push.localhost", "register-push-apns", token=token, device_id=f"{user}-{resource}")
+    told = client.command(
+        "push.localhost", "register-push-apns", token=token, device_id=f"{user}-{resource}"
+    )
     client.enable(told)
     client.presence()
     return client
@@ -133,8 +162,22 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
     with prosody(world.folder / "prosody", ports) as server:
         (world.folder / "secret").write_text(SECRET)
         wait_port(ports[1])
-        arguments = ["--server", f"127.0.0.1:{ports[1]}", "--component", "push.localhost", "--connections", "1"]
-        world.command("app", "xmpp", world.house.app, *arguments, "--secret-file", str(world.folder / "secret"))
+        arguments = [
+            "--server",
+            f"127.0.0.1:{ports[1]}",
+            "--component",
+            "push.localhost",
+            "--connections",
+            "1",
+        ]
+        world.command(
+            "app",
+            "xmpp",
+            world.house.app,
+            *arguments,
+            "--secret-file",
+            str(world.folder / "secret"),
+        )
         world.alias("ios", "apns", "register-push-apns")
         with world.running(["gateway-xmpp"]):
             connected(world, 1)
@@ -150,8 +193,12 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
     return {"offline": got[0]["body"]["aps"], **room, **shut}
 
 
-def before_a_shutdown(world: Doors, port: int, ann: XmppClient, server: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Three messages to a phone without network; then the server stops and announces them again. The screen shows one banner."""
+def before_a_shutdown(
+    world: Doors, port: int, ann: XmppClient, server: subprocess.Popen[bytes]
+) -> dict[str, Any]:
+    """Three messages to a phone without network; then the server stops and announces them again.
+    The screen shows one banner.
+    """
     token = device_token("apns")
     registered(port, "bob", token, "tablet").hibernate()
     time.sleep(1)
@@ -189,8 +236,22 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
         wait_port(ports[0], 60)
         wait_port(ports[1], 60)
         (world.folder / "secret").write_text(SECRET)
-        arguments = ["--server", f"127.0.0.1:{ports[1]}", "--component", "push.localhost", "--empty", "wake"]
-        world.command("app", "xmpp", world.house.app, *arguments, "--secret-file", str(world.folder / "secret"))
+        arguments = [
+            "--server",
+            f"127.0.0.1:{ports[1]}",
+            "--component",
+            "push.localhost",
+            "--empty",
+            "wake",
+        ]
+        world.command(
+            "app",
+            "xmpp",
+            world.house.app,
+            *arguments,
+            "--secret-file",
+            str(world.folder / "secret"),
+        )
         world.alias("ios", "apns", "register-push-apns")
         log = world.folder / "gateway-xmpp.log"
         before = log.read_bytes().count(b"connected to an XMPP server") if log.exists() else 0
@@ -209,7 +270,15 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
             try:
                 held = {**in_a_room(world, ports[0], ann), **without_network(world, ports[0], ann)}
                 standing = log.read_bytes().count(b"connected to an XMPP server")
-                world.command("app", "xmpp", world.house.app, *arguments[:-1], "silent", "--secret-file", str(world.folder / "secret"))
+                world.command(
+                    "app",
+                    "xmpp",
+                    world.house.app,
+                    *arguments[:-1],
+                    "silent",
+                    "--secret-file",
+                    str(world.folder / "secret"),
+                )
                 connected(world, standing + 2)
                 held["silent"] = silently(world, ports[0], ann)
             finally:
@@ -220,7 +289,9 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
 
 
 def silently(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
-    """An empty notification of a tenant whose app asks the server itself: it is woken without a word."""
+    """An empty notification of a tenant whose app asks the server itself: it is woken without a
+    word.
+    """
     token = device_token("apns")
     registered(port, "bob", token, "quiet").hibernate()
     time.sleep(1)
@@ -231,7 +302,9 @@ def silently(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
 
 
 def without_network(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
-    """A phone whose session is held: a message, and a call, which ejabberd announces without a word."""
+    """A phone whose session is held: a message, and a call, which ejabberd announces without a
+    word.
+    """
     found = {}
     for what in ("hibernating", "call"):
         token = device_token("apns")
@@ -248,7 +321,9 @@ def without_network(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
 def rolling_restart(
     world: Doors, ann: XmppClient, token: str, door: subprocess.Popen[bytes]
 ) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
-    """200 messages while our component is replaced: the new one first, then the old one leaves. The figures, and the new one."""
+    """200 messages while our component is replaced: the new one first, then the old one leaves. The
+    figures, and the new one.
+    """
     log = world.folder / "gateway-xmpp.log"
     standing = log.read_bytes().count(b"connected to an XMPP server")
     second = world.process("gateway-xmpp")
@@ -256,7 +331,11 @@ def rolling_restart(
         ann.say("bob@localhost", f"message {number}")
         time.sleep(0.02)
         if number == 120:
-            wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= standing + 2, "the new connections", 40)
+            wait_for(
+                lambda: log.read_bytes().count(b"connected to an XMPP server") >= standing + 2,
+                "the new connections",
+                40,
+            )
             door.terminate()
     door.wait(30)
     time.sleep(3)
@@ -269,8 +348,11 @@ def rolling_restart(
 def make_account(port: int, user: str) -> None:
     """In-band registration, switched on for this machine."""
     with socket.create_connection(("127.0.0.1", port), timeout=15) as line:
-        line.sendall(b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>")
-        inner = f"<query xmlns='jabber:iq:register'><username>{user}</username><password>pw</password></query>"
+        line.sendall(
+            b"<stream:stream xmlns='jabber:client' "
+            b"xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>"
+        )
+        inner = f"<query xmlns='jabber:iq:register'><username>{user}</username><password>pw</password></query>"  # noqa: E501
         time.sleep(0.5)
         line.sendall(f"<iq type='set' id='r'>{inner}</iq>".encode())
         said = b""

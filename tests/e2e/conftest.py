@@ -1,4 +1,6 @@
-"""One whole fleet for this folder: embedded servers, simulators, every process of the Procfile; and a core that speaks to it."""
+"""One whole fleet for this folder: embedded servers, simulators, every process of the Procfile; and
+a core that speaks to it.
+"""
 
 from __future__ import annotations
 
@@ -40,29 +42,69 @@ class Core:
         self.runtime = runtime
         self.redis = runtime.core
 
-    def publish(self, kind: str, data: dict[str, Any], *, app: str, ts: int | None = None, event_id: str | None = None) -> str:
+    def publish(
+        self,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        app: str,
+        ts: int | None = None,
+        event_id: str | None = None,
+    ) -> str:
         identity = event_id or uuid.uuid4().hex
-        event = {"v": 1, "id": identity, "type": kind, "app": app, "ts": now_ms() if ts is None else ts, "data": data}
+        event = {
+            "v": 1,
+            "id": identity,
+            "type": kind,
+            "app": app,
+            "ts": now_ms() if ts is None else ts,
+            "data": data,
+        }
         self.redis.xadd("im:events", {"e": json.dumps(event, ensure_ascii=False)})
         return identity
 
-    def presence(self, app: str, user: str, device: str, state: str, platform: str = "ios", since_ms: int | None = None) -> None:
-        value = f"{state}|{platform}|{now_ms() + 600_000}" + (f"|{since_ms}" if since_ms is not None else "")
+    def presence(
+        self,
+        app: str,
+        user: str,
+        device: str,
+        state: str,
+        platform: str = "ios",
+        since_ms: int | None = None,
+    ) -> None:
+        value = f"{state}|{platform}|{now_ms() + 600_000}" + (
+            f"|{since_ms}" if since_ms is not None else ""
+        )
         self.redis.hset(f"im:presence:{{{app}:{user}}}", device, value)
 
     def settled(self) -> None:
         """Until everything published so far was read."""
         wait_for(lambda: not self.redis.xlen("im:events"), "the core's stream is empty")
 
-    def why(self, message_id: str, app: str, *, rows: int = 1, user: str | None = None, event_id: str | None = None) -> dict[str, Any]:
-        """The story, once it has at least `rows` rows and each is decided (or the event was decided at intake)."""
+    def why(
+        self,
+        message_id: str,
+        app: str,
+        *,
+        rows: int = 1,
+        user: str | None = None,
+        event_id: str | None = None,
+    ) -> dict[str, Any]:
+        """The story, once it has at least `rows` rows and each is decided (or the event was decided
+        at intake).
+        """
 
         def told() -> dict[str, Any] | None:
             found = story(self.runtime, message_id, app, event_id, user)
             if found is None:
                 return None
             decided = [one for one in found["recipients"] if one["decision"] is not None]
-            return found if found["decision"] or (len(decided) >= rows and len(decided) == len(found["recipients"])) else None
+            return (
+                found
+                if found["decision"]
+                or (len(decided) >= rows and len(decided) == len(found["recipients"]))
+                else None
+            )
 
         return wait_for(told, f"a decision on {message_id}")
 
@@ -90,12 +132,20 @@ def fleet() -> Iterator[Core]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(open_folder())
         environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"}
-        if os.environ.get("PUSHFLEET_TEST_CLUSTER"):  # `make cluster-e2e`: the same on a cluster of its own
+        if os.environ.get(
+            "PUSHFLEET_TEST_CLUSTER"
+        ):  # `make cluster-e2e`: the same on a cluster of its own
             environ |= {"PUSHFLEET_REDIS_URL": stack.enter_context(valkey_cluster()).url()}
             environ |= {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder))}
         settings = Settings.load(environ)
         assert settings.database_url == EMBEDDED
-        with in_background(settings, {}, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile"):
+        with in_background(
+            settings,
+            {},
+            True,
+            migrate=migrate_settings,
+            procfile_path=Path(__file__).parent / "Procfile",
+        ):
             runtime = Runtime(resolve(settings))
             try:
                 yield Core(runtime)
@@ -105,22 +155,43 @@ def fleet() -> Iterator[Core]:
 
 @pytest.fixture(scope="package")
 def tenants(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """New tenants, each with an APNs account `ios`, made as the command line makes it; TENANTS of them at a time."""
+    """New tenants, each with an APNs account `ios`, made as the command line makes it; TENANTS of
+    them at a time.
+    """
     from common.model import Vendor
     from common.storage.tenants import Tenant
     from workers.cli.demo import account
 
     key = ec.generate_private_key(ec.SECP256R1())
     p8 = tmp_path_factory.mktemp("tenants") / "key.p8"
-    p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    options = ["--p8", str(p8), "--key-id", "TESTKEY001", "--team-id", "TESTTEAM01", "--topic", "com.example.chat", "--env", "production"]
+    p8.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    options = [
+        "--p8",
+        str(p8),
+        "--key-id",
+        "TESTKEY001",
+        "--team-id",
+        "TESTTEAM01",
+        "--topic",
+        "com.example.chat",
+        "--env",
+        "production",
+    ]
 
     def made() -> Iterator[str]:
         while True:
             names = ["t" + uuid.uuid4().hex[:10] for _ in range(TENANTS)]
             for name in names:
                 fleet.runtime.tenants.add(Tenant(name, "Test chat", "en", "Asia/Shanghai"))
-                fleet.runtime.credentials.add(account(Vendor.APNS, options, app=name, business_id="ios"))
+                fleet.runtime.credentials.add(
+                    account(Vendor.APNS, options, app=name, business_id="ios")
+                )
             fleet.runtime.catalog.changed()
             time.sleep(1.2)  # what changed takes effect within 2 s; most of it within one
             yield from names
@@ -139,7 +210,9 @@ def token() -> str:
 
 
 def digits() -> str:
-    """78 random digits. Without letters: a simulator reads words as `dead` in a token as what shall become of it."""
+    """78 random digits. Without letters: a simulator reads words as `dead` in a token as what shall
+    become of it.
+    """
     return f"{uuid.uuid4().int:039d}{uuid.uuid4().int:039d}"
 
 
@@ -149,7 +222,15 @@ def iphone(fleet: Core, app: str) -> Callable[..., str]:
 
     def register(user: str, device: str = "phone", address: str | None = None, **more: Any) -> str:
         address = address or token()
-        data = {"user": user, "device_id": device, "platform": "ios", "vendor": "apns", "business_id": "ios", "token": address, **more}
+        data = {
+            "user": user,
+            "device_id": device,
+            "platform": "ios",
+            "vendor": "apns",
+            "business_id": "ios",
+            "token": address,
+            **more,
+        }
         fleet.publish("device.registered", data, app=app)
         fleet.settled()
         return address

@@ -1,4 +1,6 @@
-"""One tenant of the running fleet with accounts of several vendors, for tests that speak as a cloud's callbacks or as a core."""
+"""One tenant of the running fleet with accounts of several vendors, for tests that speak as a
+cloud's callbacks or as a core.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from workers.cli.demo import account
 from workers.cli.demo_world import account_options
 
 #: vendor -> business id
-BUSINESS = {"apns": "ios"} | {str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS}
+BUSINESS = {"apns": "ios"} | {
+    str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS
+}
 
 
 class House(FleetTenant):
@@ -30,22 +34,43 @@ class House(FleetTenant):
         options = dict(account_options(folder))
         p8 = options[Vendor.APNS]
         runtime = core.runtime
-        runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", {"content_keys": {"quiet": "有人找你"}}))
+        runtime.tenants.add(
+            Tenant(
+                self.app,
+                "Test chat",
+                "zh",
+                "Asia/Shanghai",
+                {"content_keys": {"quiet": "有人找你"}},
+            )
+        )
         for vendor, given in options.items():
-            runtime.credentials.add(account(vendor, given, app=self.app, business_id=BUSINESS[vendor]))
+            runtime.credentials.add(
+                account(vendor, given, app=self.app, business_id=BUSINESS[vendor])
+            )
         sandbox = [*p8[: p8.index("--env")], "--env", "sandbox"]
         runtime.credentials.add(account(Vendor.APNS, sandbox, app=self.app, business_id="ios-dev"))
         other = [*p8[: p8.index("--topic")], "--topic", "com.example.other", "--env", "production"]
         runtime.credentials.add(account(Vendor.APNS, other, app=self.app, business_id="ios-other"))
         self.changed()
 
-    def register(self, user: str, device: str = "phone", vendor: str = "apns", token: str | None = None, **more: Any) -> str:
+    def register(
+        self,
+        user: str,
+        device: str = "phone",
+        vendor: str = "apns",
+        token: str | None = None,
+        **more: Any,
+    ) -> str:
         business_id = more.pop("business_id", BUSINESS[vendor])
         return self.device(user, device, vendor, business_id, token, **more)
 
     def present(self, user: str, device: str, state: str) -> None:
         """As the core's gateways tell of a connection."""
-        self.core.redis.hset(f"im:presence:{{{self.app}:{user}}}", device, f"{state}|ios|{int(time.time() * 1000) + 600_000}")
+        self.core.redis.hset(
+            f"im:presence:{{{self.app}:{user}}}",
+            device,
+            f"{state}|ios|{int(time.time() * 1000) + 600_000}",
+        )
 
     def callback(self, body: dict[str, Any], query: str | None = None) -> None:
         """Hands a cloud's callback body on, as the core does, and waits until it was read."""
@@ -60,7 +85,12 @@ class House(FleetTenant):
             "conversation": {"type": "c2c", "id": sender},
             "sender": {"id": sender, "nick": "Ann"},
         }
-        return {**base, "recipients": [to], "elements": [{"type": "text", "text": "the first words"}], **more}
+        return {
+            **base,
+            "recipients": [to],
+            "elements": [{"type": "text", "text": "the first words"}],
+            **more,
+        }
 
     def decisions(self, message_id: str, rows: int = 1) -> dict[str, str]:
         return {row["user"]: row["decision"] for row in self.why(message_id, rows)["recipients"]}
@@ -76,11 +106,18 @@ class House(FleetTenant):
         return row
 
     def steps(self, message_id: str, user: str) -> list[str]:
-        return [step["note"] for row in self.why(message_id, user=user)["recipients"] for step in row["steps"]]
+        return [
+            step["note"]
+            for row in self.why(message_id, user=user)["recipients"]
+            for step in row["steps"]
+        ]
 
     def step(self, message_id: str, user: str, words: str) -> str:
         """The step whose note holds these words, once the ledger has it."""
-        found = wait_for(lambda: [note for note in self.steps(message_id, user) if words in note], f"a step that says {words}")
+        found = wait_for(
+            lambda: [note for note in self.steps(message_id, user) if words in note],
+            f"a step that says {words}",
+        )
         return str(found[0])
 
     @contextlib.contextmanager
@@ -102,7 +139,11 @@ class House(FleetTenant):
             from workers.cli.why import story
 
             told = story(self.core.runtime, message_id, self.app, None, None)
-            return bool(told and told["recipients"] and "waits" in told["recipients"][0]["steps"][-1]["note"])
+            return bool(
+                told
+                and told["recipients"]
+                and "waits" in told["recipients"][0]["steps"][-1]["note"]
+            )
 
         wait_for(parked, "the push is parked")
 

@@ -1,4 +1,6 @@
-"""What an operator does and sees in the end-to-end tests: commands, metrics, the simulators' side doors, accounts of every vendor."""
+"""What an operator does and sees in the end-to-end tests: commands, metrics, the simulators' side
+doors, accounts of every vendor.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,17 @@ from workers.cli.demo_world import account_options
 
 
 def cli(fleet: Core, *arguments: str) -> tuple[int, str, str]:
-    """`pushfleet <arguments>` in this process, on the fleet's data folder: exit code, stdout, stderr."""
+    """`pushfleet <arguments>` in this process, on the fleet's data folder: exit code, stdout,
+    stderr.
+    """
     out, err = io.StringIO(), io.StringIO()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
     own["PUSHFLEET_DATA_DIR"] = str(fleet.runtime.settings.data_dir)
-    with mock.patch.dict(os.environ, own, clear=True), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        mock.patch.dict(os.environ, own, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         code = run(list(arguments))
     return code, out.getvalue(), err.getvalue()
 
@@ -48,15 +56,21 @@ def metric(fleet: Core, name: str, **labels: str) -> float:
         with urllib.request.urlopen(url, timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         for line in lines:
-            if line.startswith(name + "{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
+            if line.startswith(name + "{") and all(
+                f'{label}="{value}"' in line for label, value in labels.items()
+            ):
                 total += float(line.rpartition(" ")[2])
     return total
 
 
-def simulator(fleet: Core, vendor: str, action: str, wanted: Mapping[str, Any] | None = None) -> Any:
+def simulator(
+    fleet: Core, vendor: str, action: str, wanted: Mapping[str, Any] | None = None
+) -> Any:
     """A call at the simulator's side door; harmony's is huawei's."""
     name = "huawei" if vendor == "harmony" else vendor
-    told = json.loads((fleet.runtime.settings.data_dir / "simulators" / f"{name}.json").read_bytes())
+    told = json.loads(
+        (fleet.runtime.settings.data_dir / "simulators" / f"{name}.json").read_bytes()
+    )
     data = None if wanted is None else json.dumps(wanted).encode()
     with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data=data, timeout=5) as answer:
         return json.loads(answer.read())
@@ -94,7 +108,13 @@ def message(to: str, **more: Any) -> dict[str, Any]:
     return {**base, **more}
 
 
-def row_of(fleet: Core, app: str, data: Mapping[str, Any], look: Callable[[dict[str, Any]], Any], seconds: float = 20.0) -> dict[str, Any]:
+def row_of(
+    fleet: Core,
+    app: str,
+    data: Mapping[str, Any],
+    look: Callable[[dict[str, Any]], Any],
+    seconds: float = 20.0,
+) -> dict[str, Any]:
     """The only row of a message once `look` likes it, decided or not."""
     from tests.e2e.conftest import wait_for
     from workers.cli.why import story
@@ -107,7 +127,16 @@ def row_of(fleet: Core, app: str, data: Mapping[str, Any], look: Callable[[dict[
     return wait_for(told, f"the wanted row of {data['message_id']}", seconds)
 
 
-def register(fleet: Core, app: str, user: str, vendor: str, business_id: str, token: str, device: str = "phone", **more: Any) -> str:
+def register(
+    fleet: Core,
+    app: str,
+    user: str,
+    vendor: str,
+    business_id: str,
+    token: str,
+    device: str = "phone",
+    **more: Any,
+) -> str:
     """Registers a device; its token. Settled."""
     data = {
         "user": user,
@@ -143,10 +172,22 @@ def took_effect() -> None:
 
 
 def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
-    """An account with each of the nine vendors, business id `<vendor>-1`, added by the command; its options by vendor."""
+    """An account with each of the nine vendors, business id `<vendor>-1`, added by the command; its
+    options by vendor.
+    """
     made = {}
     for vendor, options in account_options(folder):
-        good(fleet, "credential", "add", str(vendor), "--app", app, "--business-id", f"{vendor}-1", *options)
+        good(
+            fleet,
+            "credential",
+            "add",
+            str(vendor),
+            "--app",
+            app,
+            "--business-id",
+            f"{vendor}-1",
+            *options,
+        )
         made[str(vendor)] = options
     took_effect()
     return made
@@ -157,7 +198,9 @@ def first_words(error: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def lanes(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[str]]]:
+def lanes(
+    fleet: Core, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, list[str]]]:
     """(tenant, options by vendor) with an account of each of the nine vendors."""
     app = new_app(fleet)
     return app, all_accounts(fleet, app, tmp_path_factory.mktemp("accounts"))

@@ -1,4 +1,6 @@
-"""One tenant of the running fleet with accounts of several vendors: what its core publishes, and what became of it."""
+"""One tenant of the running fleet with accounts of several vendors: what its core publishes, and
+what became of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from workers.vendors import VENDORS
 
 
 def device_token(vendor: str, mood: str = "") -> str:
-    """A device token as the vendor's look; its text tells the simulator what shall become of it: "", `dead` or `fail`."""
+    """A device token as the vendor's look; its text tells the simulator what shall become of it:
+    "", `dead` or `fail`.
+    """
     return made_up(Vendor(vendor), digits()[:64], mood)
 
 
@@ -22,7 +26,9 @@ def platform_of(vendor: str) -> str:
 
 
 class FleetTenant:
-    """The tenant `app`. Every test takes people of its own from `people`, so that tests don't meet."""
+    """The tenant `app`. Every test takes people of its own from `people`, so that
+    tests don't meet.
+    """
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -36,16 +42,26 @@ class FleetTenant:
     def people(self, count: int = 2) -> list[str]:
         return ["u" + uuid.uuid4().hex[:8] for _ in range(count)]
 
-    def event(self, kind: str, data: dict[str, Any], *, ts: int | None = None, event_id: str | None = None) -> str:
+    def event(
+        self, kind: str, data: dict[str, Any], *, ts: int | None = None, event_id: str | None = None
+    ) -> str:
         """Publishes a native event and waits until it was read."""
         identity = self.core.publish(kind, data, app=self.app, ts=ts, event_id=event_id)
         self.core.settled()
         return identity
 
-    def device(self, user: str, device: str, vendor: str, business_id: str, token: str | None, **more: Any) -> str:
+    def device(
+        self, user: str, device: str, vendor: str, business_id: str, token: str | None, **more: Any
+    ) -> str:
         """Registers a device as the core does; its token."""
         address = token or device_token(vendor)
-        data = {"user": user, "device_id": device, "platform": platform_of(vendor), "vendor": vendor, "token": address}
+        data = {
+            "user": user,
+            "device_id": device,
+            "platform": platform_of(vendor),
+            "vendor": vendor,
+            "token": address,
+        }
         self.event("device.registered", {**data, "business_id": business_id, **more})
         return address
 

@@ -1,4 +1,6 @@
-"""What Apple answers, and what becomes of the push and of the device token; provider tokens; a connection that Apple closes."""
+"""What Apple answers, and what becomes of the push and of the device token; provider tokens; a
+connection that Apple closes.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,17 @@ class Account:
             "--env",
             "production",
         ]
-        good(fleet, "credential", "add", "apns", "--app", self.app, "--business-id", "ios", *options)
+        good(
+            fleet, "credential", "add", "apns", "--app", self.app, "--business-id", "ios", *options
+        )
         took_effect()
 
     def iphone(self, start: str = "a1b2", **more: Any) -> tuple[str, str]:
         """(user, device token) of a new person's iPhone; the token begins with `start`."""
         user = "u-" + uuid.uuid4().hex[:10]
-        return user, operator.register(self.fleet, self.app, user, "apns", "ios", start + device_token("apns")[4:], **more)
+        return user, operator.register(
+            self.fleet, self.app, user, "apns", "ios", start + device_token("apns")[4:], **more
+        )
 
     def send(self, user: str, **more: Any) -> dict[str, Any]:
         return send(self.fleet, self.app, user, **more)
@@ -73,7 +79,9 @@ def codes(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(attempt["status"], attempt["code"]) for attempt in row["attempts"]]
 
 
-def test_a_token_of_the_other_environment_is_foreign_and_is_retired_while_the_guard_is_calm(fleet: Core, account: Account) -> None:
+def test_a_token_of_the_other_environment_is_foreign_and_is_retired_while_the_guard_is_calm(
+    fleet: Core, account: Account
+) -> None:
     retired = metric(fleet, "pushfleet_tokens_retired_total", vendor="apns")
     user, _ = account.iphone("5a4d")
     assert account.send(account.iphone()[0])["decision"] == "accepted", "the account works"
@@ -85,7 +93,12 @@ def test_a_token_of_the_other_environment_is_foreign_and_is_retired_while_the_gu
 
 
 @pytest.mark.parametrize(
-    ("later_ms", "decision", "state"), [(60_000, "token_dead", "retired"), (0, "token_dead", "retired"), (-60_000, "rejected", "active")]
+    ("later_ms", "decision", "state"),
+    [
+        (60_000, "token_dead", "retired"),
+        (0, "token_dead", "retired"),
+        (-60_000, "rejected", "active"),
+    ],
 )
 def test_a_410_counts_only_when_the_device_did_not_register_again_after_it(
     fleet: Core, account: Account, later_ms: int, decision: str, state: str
@@ -93,10 +106,22 @@ def test_a_410_counts_only_when_the_device_did_not_register_again_after_it(
     ts = now_ms()
     user = "u-" + uuid.uuid4().hex[:10]
     address = device_token("apns")
-    device = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": address}
+    device = {
+        "user": user,
+        "device_id": "phone",
+        "platform": "ios",
+        "vendor": "apns",
+        "business_id": "ios",
+        "token": address,
+    }
     fleet.publish("device.registered", device, app=account.app, ts=ts)
     fleet.settled()
-    simulator(fleet, "apns", "tokens", {address: {"reason": "Unregistered", "timestamp_ms": ts + later_ms}})
+    simulator(
+        fleet,
+        "apns",
+        "tokens",
+        {address: {"reason": "Unregistered", "timestamp_ms": ts + later_ms}},
+    )
     row = account.send(user)
     assert (row["decision"], codes(row)) == (decision, [("410", "Unregistered")])
     assert wait_for(lambda: account.state(user) == state, f"the device is {state}")
@@ -131,29 +156,48 @@ def test_too_many_requests_for_one_device_holds_nobody_else(fleet: Core, account
 def test_a_503_is_tried_again_with_the_same_id_and_accepted(fleet: Core, account: Account) -> None:
     user, address = account.iphone("5007")
     row = account.send(user)
-    assert (row["decision"], codes(row)) == ("accepted", [("503", "ServiceUnavailable"), ("200", "")])
+    assert (row["decision"], codes(row)) == (
+        "accepted",
+        [("503", "ServiceUnavailable"), ("200", "")],
+    )
     (line,) = fleet.pushes_to("apns", address)
     assert line["id"] == row["push_id"]
 
 
-@pytest.mark.parametrize(("status", "reason"), [(503, "Shutdown"), (403, "UnrelatedKeyIdInToken"), (400, "IdleTimeout")])
-def test_what_wants_a_new_connection_gets_one(fleet: Core, account: Account, status: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"), [(503, "Shutdown"), (403, "UnrelatedKeyIdInToken"), (400, "IdleTimeout")]
+)
+def test_what_wants_a_new_connection_gets_one(
+    fleet: Core, account: Account, status: int, reason: str
+) -> None:
     user, address = account.iphone()
     account.send(user)
-    with operator.faults(fleet, "apns", status=status, status_share=1.0, status_body=f'{{"reason":"{reason}"}}', only_first=1):
+    with operator.faults(
+        fleet,
+        "apns",
+        status=status,
+        status_share=1.0,
+        status_body=f'{{"reason":"{reason}"}}',
+        only_first=1,
+    ):
         row = account.send(user)
     assert (row["decision"], codes(row)) == ("accepted", [(str(status), reason), ("200", "")])
     first, second = fleet.pushes_to("apns", address)
     assert first["connection"] != second["connection"]
 
 
-def test_a_reason_that_nobody_documents_rings_and_retires_nothing(fleet: Core, account: Account) -> None:
+def test_a_reason_that_nobody_documents_rings_and_retires_nothing(
+    fleet: Core, account: Account
+) -> None:
     user, address = account.iphone()
     before = metric(fleet, "pushfleet_unknown_codes_total", vendor="apns")
     simulator(fleet, "apns", "tokens", {address: {"reason": "ReasonOfNextYear", "status": 400}})
     row = account.send(user)
     assert (row["decision"], codes(row)) == ("unknown", [("400", "ReasonOfNextYear")])
-    wait_for(lambda: metric(fleet, "pushfleet_unknown_codes_total", vendor="apns") == before + 1, "the alarm")
+    wait_for(
+        lambda: metric(fleet, "pushfleet_unknown_codes_total", vendor="apns") == before + 1,
+        "the alarm",
+    )
     assert account.state(user) == "active"
     simulator(fleet, "apns", "tokens", {address: None})
     assert account.send(user)["decision"] == "accepted"
@@ -168,7 +212,9 @@ def group(fleet: Core, account: Account, people: list[str]) -> dict[str, Any]:
     return data
 
 
-def test_forty_pushes_in_flight_outlive_a_goaway_and_none_comes_twice(fleet: Core, account: Account) -> None:
+def test_forty_pushes_in_flight_outlive_a_goaway_and_none_comes_twice(
+    fleet: Core, account: Account
+) -> None:
     people = [account.iphone() for _ in range(40)]
     doubled = simulator(fleet, "apns", "stats")["doubled"]
     account.send(people[0][0])  # a connection is open, and Apple's side of it is known
@@ -178,13 +224,21 @@ def test_forty_pushes_in_flight_outlive_a_goaway_and_none_comes_twice(fleet: Cor
         rows = fleet.why(data["message_id"], account.app, rows=40)["recipients"]
     assert Counter(row["decision"] for row in rows) == {"accepted": 40}
     addresses = {address for _, address in people}
-    lines = [line for line in fleet.record("apns") if line["token"] in addresses and line["collapse_id"] == data["message_id"]]
+    lines = [
+        line
+        for line in fleet.record("apns")
+        if line["token"] in addresses and line["collapse_id"] == data["message_id"]
+    ]
     assert len(lines) == len({line["id"] for line in lines}) == 40
-    assert len({line["connection"] for line in lines}) >= 2, "the connection was to be closed on the way"
+    assert len({line["connection"] for line in lines}) >= 2, (
+        "the connection was to be closed on the way"
+    )
     assert simulator(fleet, "apns", "stats")["doubled"] == doubled
 
 
-def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(fleet: Core, tmp_path: Path) -> None:
+def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(
+    fleet: Core, tmp_path: Path
+) -> None:
     account = Account(fleet, tmp_path)  # a lane of its own: the guard counts by lane
     foreign = [account.iphone("badd")[0] for _ in range(100)]
     dead = [account.iphone("dead")[0] for _ in range(3)]
@@ -192,8 +246,14 @@ def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(
     data = group(fleet, account, [*foreign, *dead, *alive])
     fleet.publish("message.stored", data, app=account.app)
     rows = fleet.why(data["message_id"], account.app, rows=120)["recipients"]
-    assert Counter(row["decision"] for row in rows) == {"token_foreign": 100, "token_dead": 3, "accepted": 17}
-    wait_for(lambda: all(account.state(user) == "retired" for user in dead), "dead tokens are retired")
+    assert Counter(row["decision"] for row in rows) == {
+        "token_foreign": 100,
+        "token_dead": 3,
+        "accepted": 17,
+    }
+    wait_for(
+        lambda: all(account.state(user) == "retired" for user in dead), "dead tokens are retired"
+    )
     assert {account.state(user) for user in foreign} == {"active"}
     gauge = {"app": account.app, "vendor": "apns", "business_id": "ios"}
     wait_for(lambda: metric(fleet, "pushfleet_token_guard", **gauge) == 1, "the guard's gauge", 20)
@@ -210,10 +270,12 @@ p8, kid, *moments = sys.argv[1:]
 credential = Credential("a", Vendor.APNS, "b", 1, {"key_id": kid, "team_id": "TEAM123456", "topic": "c.d"}, {"p8": open(p8).read()})
 for moment in moments:
     print(APNS.access.ask(credential, int(moment)).value)
-"""
+"""  # noqa: E501
 
 
-def test_eight_processes_mint_one_provider_token_and_never_two_within_twenty_minutes(account: Account) -> None:
+def test_eight_processes_mint_one_provider_token_and_never_two_within_twenty_minutes(
+    account: Account,
+) -> None:
     first_ms = now_ms()
     moments = [str(first_ms + minutes * 60_000) for minutes in range(0, 180, 7)]
     command = [sys.executable, "-c", MINT, str(account.p8), account.kid, *moments]
@@ -224,7 +286,10 @@ def test_eight_processes_mint_one_provider_token_and_never_two_within_twenty_min
     assert len(told[0]) == len(moments)
     issued = sorted({_issued(one) for one in told[0]})
     assert all(later - earlier >= 1200 for earlier, later in itertools.pairwise(issued))
-    assert all(0 <= int(moment) / 1000 - _issued(one) < 3600 for moment, one in zip(moments, told[0], strict=True))
+    assert all(
+        0 <= int(moment) / 1000 - _issued(one) < 3600
+        for moment, one in zip(moments, told[0], strict=True)
+    )
 
 
 def _issued(token: str) -> int:
@@ -237,17 +302,35 @@ def _issued(token: str) -> int:
 
 def test_the_whole_fleet_shows_apple_one_provider_token(fleet: Core, tmp_path: Path) -> None:
     before = time.time() // PROVIDER_TOKEN_S
-    account = Account(fleet, tmp_path)  # of its own: one that Apple called expired has another, of twenty minutes later
+    account = Account(
+        fleet, tmp_path
+    )  # of its own: one that Apple called expired has another, of twenty minutes later
     users = [account.iphone()[0] for _ in range(5)]
     assert {account.send(user)["decision"] for user in users} == {"accepted"}
     good(fleet, "credential", "check", account.app, "apns", "ios")  # another process
     seen = simulator(fleet, "apns", "stats")["distinct_jwts"][account.kid]
-    assert 1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)  # one in each 40 minutes that this test has touched
+    assert (
+        1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)
+    )  # one in each 40 minutes that this test has touched
 
 
-def test_an_expired_provider_token_is_answered_on_a_new_connection(fleet: Core, account: Account) -> None:
-    """Apple's own clock may say so at any time; the same token is then shown on a new connection, and a refusal parks the lane."""
+def test_an_expired_provider_token_is_answered_on_a_new_connection(
+    fleet: Core, account: Account
+) -> None:
+    """Apple's own clock may say so at any time; the same token is then shown on a new connection,
+    and a refusal parks the lane.
+    """
     user, _ = account.iphone()
-    with operator.faults(fleet, "apns", status=403, status_share=1.0, status_body='{"reason":"ExpiredProviderToken"}', only_first=1):
+    with operator.faults(
+        fleet,
+        "apns",
+        status=403,
+        status_share=1.0,
+        status_body='{"reason":"ExpiredProviderToken"}',
+        only_first=1,
+    ):
         row = account.send(user)
-    assert (row["decision"], codes(row)) == ("accepted", [("403", "ExpiredProviderToken"), ("200", "")])
+    assert (row["decision"], codes(row)) == (
+        "accepted",
+        [("403", "ExpiredProviderToken"), ("200", "")],
+    )

@@ -30,7 +30,9 @@ def send(fleet: Core, app: str, data: dict[str, Any], **more: Any) -> dict[str, 
     return fleet.why(data["message_id"], app)
 
 
-def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     fleet.publish("app.background", {"user": "u2", "device_id": "phone", "badge": 5}, app=app)
     fleet.settled()
@@ -38,7 +40,12 @@ def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(flee
     data = message(push={"data": {"ext": '{"cid":"u1"}'}, "display": {"title": "Hi"}, "ttl_s": 600})
     told = send(fleet, app, data, ts=ts)
     (row,) = told["recipients"]
-    assert (row["decision"], row["vendor"], row["business_id"], row["class_sent"]) == ("accepted", "apns", "ios", "chat")
+    assert (row["decision"], row["vendor"], row["business_id"], row["class_sent"]) == (
+        "accepted",
+        "apns",
+        "ios",
+        "chat",
+    )
     assert [step["stage"] for step in row["steps"]] == ["intake", "presence", "routing", "delivery"]
     (push,) = fleet.pushes_to("apns", address)
     assert push["body"]["aps"]["alert"] == {"title": "Hi", "body": "Ann:hello 你好"}
@@ -51,7 +58,9 @@ def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(flee
     assert push["expiration"] == (ts + 600_000) // 1000
 
 
-def test_somebody_looking_at_the_app_gets_no_push(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_somebody_looking_at_the_app_gets_no_push(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     fleet.presence(app, "u2", "phone", "foreground")
     (row,) = send(fleet, app, message())["recipients"]
@@ -59,13 +68,17 @@ def test_somebody_looking_at_the_app_gets_no_push(fleet: Core, app: str, iphone:
     assert not fleet.pushes_to("apns", address)
 
 
-def test_an_app_in_the_background_gets_a_push(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_an_app_in_the_background_gets_a_push(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     iphone("u2")
     fleet.presence(app, "u2", "phone", "background")
     assert send(fleet, app, message())["recipients"][0]["decision"] == "accepted"
 
 
-def test_a_state_that_began_after_the_message_is_not_the_state_of_that_moment(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_state_that_began_after_the_message_is_not_the_state_of_that_moment(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     iphone("u2")
     ts = now_ms()
     fleet.presence(app, "u2", "phone", "background", since_ms=ts + 60_000)
@@ -89,29 +102,51 @@ def test_after_the_session_ended_no_push_until_the_device_registers_again(
 
 def test_a_user_nobody_knows_has_no_device(fleet: Core, app: str) -> None:
     (row,) = send(fleet, app, message(to="stranger"))["recipients"]
-    assert (row["user"], row["decision"], row["device"], row["vendor"]) == ("stranger", "no_device", None, None)
+    assert (row["user"], row["decision"], row["device"], row["vendor"]) == (
+        "stranger",
+        "no_device",
+        None,
+        None,
+    )
 
 
-def test_of_a_group_of_three_only_the_one_who_is_away_hears(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_of_a_group_of_three_only_the_one_who_is_away_hears(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     tokens = {user: iphone(user) for user in ("g1", "g2", "g3")}
     fleet.redis.sadd(f"im:members:{{{app}:team}}", "g1", "g2", "g3")
     fleet.presence(app, "g2", "phone", "foreground")
-    data = message("g1", conversation={"type": "group", "id": "team", "name": "Team"}, recipients=None)
+    data = message(
+        "g1", conversation={"type": "group", "id": "team", "name": "Team"}, recipients=None
+    )
     del data["recipients"]
     fleet.publish("message.stored", data, app=app)
     told = fleet.why(data["message_id"], app, rows=3)
-    assert {row["user"]: row["decision"] for row in told["recipients"]} == {"g1": "sender", "g2": "online", "g3": "accepted"}
+    assert {row["user"]: row["decision"] for row in told["recipients"]} == {
+        "g1": "sender",
+        "g2": "online",
+        "g3": "accepted",
+    }
     (push,) = fleet.pushes_to("apns", tokens["g3"])
     assert push["body"]["aps"]["alert"]["body"] == "Ann(Team):hello 你好"
     assert push["body"]["aps"]["thread-id"] == "team"
 
 
-def test_a_custom_element_is_pushed_only_with_words(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_custom_element_is_pushed_only_with_words(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     told = send(fleet, app, message(elements=[{"type": "custom"}]))
     assert (told["decision"], told["recipients"]) == ("no_text", [])
-    assert send(fleet, app, message(elements=[{"type": "custom", "text": "a gift"}]))["recipients"][0]["decision"] == "accepted"
-    assert [push["body"]["aps"]["alert"]["body"] for push in fleet.pushes_to("apns", address)] == ["Ann:a gift"]
+    assert (
+        send(fleet, app, message(elements=[{"type": "custom", "text": "a gift"}]))["recipients"][0][
+            "decision"
+        ]
+        == "accepted"
+    )
+    assert [push["body"]["aps"]["alert"]["body"] for push in fleet.pushes_to("apns", address)] == [
+        "Ann:a gift"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,19 +158,25 @@ def test_a_custom_element_is_pushed_only_with_words(fleet: Core, app: str, iphon
         ({"ttl_s": 0}, "expired"),
     ],
 )
-def test_what_is_decided_at_intake_has_no_recipients(fleet: Core, app: str, push: dict[str, Any], decision: str) -> None:
+def test_what_is_decided_at_intake_has_no_recipients(
+    fleet: Core, app: str, push: dict[str, Any], decision: str
+) -> None:
     told = send(fleet, app, message(push=push), ts=now_ms() - 1000)
     assert (told["decision"], told["recipients"]) == (decision, [])
 
 
-def test_a_dead_token_is_retired_and_the_next_message_finds_no_device(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_dead_token_is_retired_and_the_next_message_finds_no_device(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     iphone("u2", address="dead" + token()[4:])
     (row,) = send(fleet, app, message())["recipients"]
     assert (row["decision"], row["attempts"][0]["code"]) == ("token_dead", "Unregistered")
     assert send(fleet, app, message())["recipients"][0]["decision"] == "no_device"
 
 
-def test_an_event_that_comes_again_is_pushed_once(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_an_event_that_comes_again_is_pushed_once(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     data = message()
     for _ in range(3):
@@ -155,8 +196,14 @@ def test_an_event_that_comes_again_is_pushed_once(fleet: Core, app: str, iphone:
         ({"e": '{"a":1,"a":2}'}, "duplicate_key"),
         ({"e": "[" * 40 + "]" * 40}, "too_deep"),
         ({"e": '"' + "x" * 1_000_000 + '"'}, "too_large"),
-        ({"e": '{"v":1,"id":"x","type":"message.nothing","app":"a","ts":1,"data":{}}'}, "unknown_type"),
-        ({"e": '{"v":1,"id":"x","type":"message.stored","app":"nobody","ts":1,"data":{}}'}, "wrong_shape"),
+        (
+            {"e": '{"v":1,"id":"x","type":"message.nothing","app":"a","ts":1,"data":{}}'},
+            "unknown_type",
+        ),
+        (
+            {"e": '{"v":1,"id":"x","type":"message.stored","app":"nobody","ts":1,"data":{}}'},
+            "wrong_shape",
+        ),
     ],
 )
 def test_what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody(
@@ -172,7 +219,9 @@ def test_what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody(
 
     def letter() -> Any:
         with fleet.runtime.engine.connect() as connection:
-            return connection.execute(text("SELECT reason, raw FROM dead_letters WHERE entry_id = :id"), {"id": entry_id}).first()
+            return connection.execute(
+                text("SELECT reason, raw FROM dead_letters WHERE entry_id = :id"), {"id": entry_id}
+            ).first()
 
     found = wait_for(letter, "the dead letter")
     assert found.reason.startswith(reason)

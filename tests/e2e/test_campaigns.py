@@ -1,6 +1,8 @@
-"""Campaigns against the running fleet: ill vendors beside healthy ones, a huge group beside chats, traffic that a strict vendor would ban.
+"""Campaigns against the running fleet: ill vendors beside healthy ones, a huge group beside chats,
+traffic that a strict vendor would ban.
 
-Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (a vendor hangs for five minutes; 100,000 members) and prints figures.
+Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (a vendor hangs for five minutes;
+100,000 members) and prints figures.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from tests.e2e.test_urgency import outage_lasts, sims
 from workers.lane_report import lane_row
 from workers.maintenance.reporter import Reporter
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3_600 if "PUSHFLEET_TEST_LONG" in os.environ else 300)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(3_600 if "PUSHFLEET_TEST_LONG" in os.environ else 300),
+]
 
 LONG = os.environ.get("PUSHFLEET_TEST_LONG") == "1"
 #: Chats of one lane in one look at its latency.
@@ -46,7 +52,9 @@ def house(fleet: Core) -> Iterator[House]:
 
 
 class Crowd:
-    """Many people of one house, each with one phone; what they are sent and what became of it, in few queries."""
+    """Many people of one house, each with one phone; what they are sent and what became of it, in
+    few queries.
+    """
 
     def __init__(self, house: House) -> None:
         self.house, self.redis = house, house.core.redis
@@ -54,21 +62,34 @@ class Crowd:
         self.tokens: dict[str, str] = {}
 
     def people(self, vendor: str, count: int, first: str = "c") -> list[str]:
-        names = [f"{first}-{vendor}-{number}-{time.monotonic_ns() % 10**9}" for number in range(count)]
+        names = [
+            f"{first}-{vendor}-{number}-{time.monotonic_ns() % 10**9}" for number in range(count)
+        ]
         for name in names:
             self.tokens[name] = device_token(vendor)
-            data = {"user": name, "device_id": "phone", "platform": "android", "vendor": vendor, "token": self.tokens[name]}
+            data = {
+                "user": name,
+                "device_id": "phone",
+                "platform": "android",
+                "vendor": vendor,
+                "token": self.tokens[name],
+            }
             self._publish("device.registered", {**data, "business_id": BUSINESS[vendor]})
         wait_for(lambda: not self.redis.xlen("im:events"), "everybody is registered", 120)
         return names
 
     def members(self, group: str, count: int) -> None:
-        """So many people with an iPhone each, in this group; as a core that moved here brings its devices along, not one by one."""
+        """So many people with an iPhone each, in this group; as a core that moved here brings its
+        devices along, not one by one.
+        """
         first = uuid.uuid4().hex[:8]
         statement = text(
-            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
-            " SELECT :app, CAST(:first AS text) || n, 'phone', 'ios', 'apns', 'ios', 'a1' || md5(CAST(:first AS text) || n)"
-            " || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1 FROM generate_series(1, CAST(:count AS int)) AS n"
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " SELECT :app, CAST(:first AS text) || n, 'phone', 'ios', 'apns', 'ios', 'a1' || "
+            "md5(CAST(:first AS text) || n)"
+            " || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1 FROM generate_series(1, "
+            "CAST(:count AS int)) AS n"
         )
         engine = self.house.core.runtime.engine
         with engine.begin() as connection:
@@ -78,31 +99,51 @@ class Crowd:
             connection.execute(text("ANALYZE devices"))
         names = [f"{first}{number}" for number in range(1, count + 1)]
         for start in range(0, count, 5_000):
-            self.redis.sadd(f"im:members:{{{self.house.app}:{group}}}", *names[start : start + 5_000])
+            self.redis.sadd(
+                f"im:members:{{{self.house.app}:{group}}}", *names[start : start + 5_000]
+            )
 
-    def chat(self, name: str, to: Sequence[str], every_s: float = 0.0, kind: str = "c2c", **push: Any) -> None:
-        """One message to each; each from a person of its own or in a group of its own, so that each is a conversation of its own."""
+    def chat(
+        self, name: str, to: Sequence[str], every_s: float = 0.0, kind: str = "c2c", **push: Any
+    ) -> None:
+        """One message to each; each from a person of its own or in a group of its own, so that each
+        is a conversation of its own.
+        """
         for user in to:
             message_id = f"m-{time.time_ns()}"
             conversation = {"type": kind, "id": f"s-{user}"}
-            data = self.house.message(f"s-{user}", user, message_id=message_id, conversation=conversation, push={"ttl_s": 600, **push})
+            data = self.house.message(
+                f"s-{user}",
+                user,
+                message_id=message_id,
+                conversation=conversation,
+                push={"ttl_s": 600, **push},
+            )
             self.sent.setdefault(name, []).append(self._publish("message.stored", data))
             if every_s:
                 time.sleep(every_s)
 
     def rows(self, name: str) -> list[Any]:
         query = (
-            "SELECT l.decision, l.decided_ms - e.received_ms AS ms, l.class_sent, l.downgraded FROM ledger_all l"
-            " JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = ANY(:ids)"
+            "SELECT l.decision, l.decided_ms - e.received_ms AS ms, l.class_sent, "
+            "l.downgraded FROM ledger_all l"
+            " JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = "
+            "ANY(:ids)"
         )
         with self.house.core.runtime.engine.connect() as connection:
-            return list(connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]}))
+            return list(
+                connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]})
+            )
 
     def count(self, name: str) -> int:
         """Decided rows."""
         query = "SELECT count(decision) FROM ledger_all WHERE app = :app AND event_id = ANY(:ids)"
         with self.house.core.runtime.engine.connect() as connection:
-            return int(connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]}).scalar_one())
+            return int(
+                connection.execute(
+                    text(query), {"app": self.house.app, "ids": self.sent[name]}
+                ).scalar_one()
+            )
 
     def decided(self, name: str, seconds: float = 60.0) -> Counter[str]:
         """Decisions, once each message has one."""
@@ -117,14 +158,21 @@ class Crowd:
     def p99_of_stages_ms(self, name: str) -> dict[str, float]:
         """Where the time goes: each stage's own 99th percentile."""
         query = (
-            "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY l.presence_ms - e.received_ms) AS presence,"
+            "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY l.presence_ms - "
+            "e.received_ms) AS presence,"
             " percentile_cont(0.99) WITHIN GROUP (ORDER BY l.routed_ms - l.presence_ms) AS routing,"
-            " percentile_cont(0.5) WITHIN GROUP (ORDER BY l.decided_ms - l.routed_ms) AS delivery_median,"
+            " percentile_cont(0.5) WITHIN GROUP (ORDER BY l.decided_ms - l.routed_ms) AS "
+            "delivery_median,"
             " percentile_cont(0.99) WITHIN GROUP (ORDER BY l.decided_ms - l.routed_ms) AS delivery"
-            " FROM ledger_all l JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = ANY(:ids)"
+            " FROM ledger_all l JOIN events e USING (day, app, event_id) WHERE l.app = :app "
+            "AND l.event_id = ANY(:ids)"
         )
         with self.house.core.runtime.engine.connect() as connection:
-            return dict(connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]}).mappings().one())
+            return dict(
+                connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]})
+                .mappings()
+                .one()
+            )
 
     def _publish(self, kind: str, data: dict[str, Any]) -> str:
         return self.house.core.publish(kind, data, app=self.house.app)
@@ -150,28 +198,40 @@ def ill(fleet: Core) -> Iterator[Callable[..., None]]:
 
 
 def no_slower(ill_ms: float, well_ms: float) -> bool:
-    """Generous: the machine of a test run is shared. A lane that waited for another's deadline would be slower by ten seconds."""
+    """Generous: the machine of a test run is shared. A lane that waited for another's deadline
+    would be slower by ten seconds.
+    """
     return ill_ms <= max(5 * well_ms, well_ms + 3_000)
 
 
-def test_a_vendor_that_hangs_for_minutes_costs_the_others_nothing(house: House, crowd: Crowd, ill: Callable[..., None]) -> None:
+def test_a_vendor_that_hangs_for_minutes_costs_the_others_nothing(
+    house: House, crowd: Crowd, ill: Callable[..., None]
+) -> None:
     """Chats go on to the hung lane all the while, so that it hangs again at every try."""
     count = int(HANGS_S / STEADY_S)
     people = {vendor: crowd.people(vendor, count) for vendor in ("apns", "fcm", "xiaomi", "huawei")}
     well = [vendor for vendor in people if vendor != "huawei"]
     steady(crowd, " before", {vendor: people[vendor][: max(count // 5, 40)] for vendor in well})
-    before = {vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1] for vendor in well}
+    before = {
+        vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1]
+        for vendor in well
+    }
     ill("huawei", no_answer=1.0)
     steady(crowd, " beside", people)
     for vendor in well:
         assert crowd.decided(f"{vendor} beside") == Counter(accepted=count), vendor
         beside = crowd.p99_ms(f"{vendor} beside")
-        print(f"{vendor} beside a vendor that hangs for {HANGS_S} s: p99 {beside:.0f} ms, before {before[vendor]:.0f} ms")
+        print(
+            f"{vendor} beside a vendor that hangs for {HANGS_S} s: p99 {beside:.0f} ms, "
+            f"before {before[vendor]:.0f} ms"
+        )
         assert no_slower(beside, before[vendor]), (vendor, beside, before[vendor])
     ill("huawei")
     hung = crowd.decided("huawei beside", 120)
     print(f"huawei afterwards: {dict(hung)}")
-    assert set(hung) <= {"accepted", "uncertain"}, "each a conversation of its own, and their time had not run out"
+    assert set(hung) <= {"accepted", "uncertain"}, (
+        "each a conversation of its own, and their time had not run out"
+    )
     assert sum(hung.values()) == count
 
 
@@ -191,7 +251,10 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     sick = {vendor: crowd.people(vendor, 30) for vendor in ("huawei", "honor", "oppo")}
     for vendor, people in well.items():
         crowd.chat(f"{vendor} before", people)
-    before = {vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1] for vendor in well}
+    before = {
+        vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1]
+        for vendor in well
+    }
 
     ill("huawei", no_answer=1.0)
     ill("honor", status=503, status_share=1.0)
@@ -202,7 +265,11 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
         crowd.chat(f"{vendor} beside", people)
     for vendor in well:
         assert crowd.decided(f"{vendor} beside") == Counter(accepted=CHATS), vendor
-        assert no_slower(crowd.p99_ms(f"{vendor} beside"), before[vendor]), (vendor, crowd.p99_ms(f"{vendor} beside"), before[vendor])
+        assert no_slower(crowd.p99_ms(f"{vendor} beside"), before[vendor]), (
+            vendor,
+            crowd.p99_ms(f"{vendor} beside"),
+            before[vendor],
+        )
     lane = stopped_lane(house, "honor")
     others = {name: crowd.people("honor", 10, name) for name in ("late", "call", "group", "bulk")}
     crowd.chat("honor bulk", others["bulk"], **{"class": "marketing"})
@@ -210,7 +277,10 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     crowd.chat("honor late", others["late"])
     crowd.chat("honor call", others["call"], **{"class": "call"})
     crowd.chat("honor again", others["late"])
-    wait_for(lambda: not house.core.runtime.redis.xlen(house.core.runtime.keys.stream("routing")), "all of them are routed")
+    wait_for(
+        lambda: not house.core.runtime.redis.xlen(house.core.runtime.keys.stream("routing")),
+        "all of them are routed",
+    )
     outage_lasts(now_ms())
     wait_for(lambda: lane_row(house.core.runtime, lane)["parked"] == 80, "all of them are parked")
 
@@ -222,17 +292,29 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     assert crowd.decided("honor again") == Counter(accepted=10), "which speaks for both"
     for name in ("call", "group", "bulk"):
         assert crowd.decided(f"honor {name}") == Counter(accepted=10)
-    urgency_of = {crowd.tokens[user]: name for name, people in {**others, "chat": sick["honor"]}.items() for user in people}
-    ranks = [RANKS[urgency_of[line["token"]]] for line in house.core.record("honor")[first:] if line["token"] in urgency_of]
+    urgency_of = {
+        crowd.tokens[user]: name
+        for name, people in {**others, "chat": sick["honor"]}.items()
+        for user in people
+    }
+    ranks = [
+        RANKS[urgency_of[line["token"]]]
+        for line in house.core.record("honor")[first:]
+        if line["token"] in urgency_of
+    ]
     assert len(ranks) == 70
     # a chat that waits a moment for the newest of its conversation holds nobody up
     at_once = [rank for rank in ranks[1:] if rank != RANKS["chat"]]
-    assert at_once == sorted(at_once), "after the one that tried the lane, the most urgent leave first"
+    assert at_once == sorted(at_once), (
+        "after the one that tried the lane, the most urgent leave first"
+    )
     assert crowd.decided("oppo") == Counter(quota_spent=30)
     huawei = crowd.decided("huawei", 90)
     assert set(huawei) <= {"accepted", "uncertain"}
     assert sum(huawei.values()) == 30
-    wait_for(lambda: lane_row(house.core.runtime, lane)["state"] == "flowing", "the lane flows again")
+    wait_for(
+        lambda: lane_row(house.core.runtime, lane)["state"] == "flowing", "the lane flows again"
+    )
     assert shown_state(house, "honor") == 0
 
 
@@ -241,11 +323,20 @@ def stopped_lane(house: House, vendor: str) -> Any:
     runtime = house.core.runtime
     lane = runtime.catalog.lane(house.app, Vendor(vendor), BUSINESS[vendor])
     assert lane is not None
-    wait_for(lambda: lane_row(runtime, lane)["state"] == "stopped" and lane_row(runtime, lane)["parked"] >= 20, f"{vendor} is stopped")
+    wait_for(
+        lambda: (
+            lane_row(runtime, lane)["state"] == "stopped"
+            and lane_row(runtime, lane)["parked"] >= 20
+        ),
+        f"{vendor} is stopped",
+    )
     row = lane_row(runtime, lane)
     assert (row["rate"], row["rate_now"]) == (lane.limits.rate_per_s, lane.limits.rate_per_s)
     assert row["parked"] <= 30
-    assert {quota["bucket"]: quota["used"] for quota in row["quotas"]} == {"private": 0, "public": 0}, "what was not taken was given back"
+    assert {quota["bucket"]: quota["used"] for quota in row["quotas"]} == {
+        "private": 0,
+        "public": 0,
+    }, "what was not taken was given back"
     assert shown_state(house, vendor) in (1, 2)
     return lane
 
@@ -262,13 +353,18 @@ def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Cr
     crowd.members(group, MEMBERS)
     crowd.chat("alone", friends, CHAT_EVERY_S)
     crowd.decided("alone")
-    data = house.message("shouter", "", conversation={"type": "group", "id": group, "name": "Everybody"})
+    data = house.message(
+        "shouter", "", conversation={"type": "group", "id": group, "name": "Everybody"}
+    )
     del data["recipients"]
     crowd.sent["group"] = [house.core.publish("message.stored", data, app=house.app)]
     crowd.chat("beside", friends, CHAT_EVERY_S)
     assert crowd.decided("beside") == Counter(accepted=CHATS)
     alone, beside = crowd.p99_ms("alone"), crowd.p99_ms("beside")
-    print(f"c2c beside a group of {MEMBERS}: p99 {alone:.0f} ms alone, {beside:.0f} ms during; {crowd.count('group')} of the group decided")
+    print(
+        f"c2c beside a group of {MEMBERS}: p99 {alone:.0f} ms alone, {beside:.0f} ms during; "
+        f"{crowd.count('group')} of the group decided"
+    )
     print(f"during, by stage: {crowd.p99_of_stages_ms('beside')}")
     assert beside <= max(10 * alone, alone + 2_000), (alone, beside)
 
@@ -278,18 +374,36 @@ def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Cr
 
 
 @pytest.mark.parametrize("vendor", ["huawei", "honor", "xiaomi", "oppo", "vivo", "meizu"])
-def test_a_vendor_that_bans_misclassed_traffic_finds_none(house: House, crowd: Crowd, fleet: Core, vendor: str) -> None:
+def test_a_vendor_that_bans_misclassed_traffic_finds_none(
+    house: House, crowd: Crowd, fleet: Core, vendor: str
+) -> None:
     lane = fleet.runtime.catalog.lane(house.app, Vendor(vendor), BUSINESS[vendor])
     assert lane is not None
     options = lane.credential.options
-    names = {"huawei": "app_id", "honor": "app_id", "vivo": "app_id", "meizu": "app_id", "oppo": "app_key", "xiaomi": "package"}
+    names = {
+        "huawei": "app_id",
+        "honor": "app_id",
+        "vivo": "app_id",
+        "meizu": "app_id",
+        "oppo": "app_key",
+        "xiaomi": "package",
+    }
     sims(fleet, vendor, "guard", {"ban": True})
-    sims(fleet, vendor, "accounts", {"account": options[names[vendor]], "rights": sorted(lane.credential.rights)})
+    sims(
+        fleet,
+        vendor,
+        "accounts",
+        {"account": options[names[vendor]], "rights": sorted(lane.credential.rights)},
+    )
     before = counted(fleet, vendor)
     people = crowd.people(vendor, len(MessageClass), "class")
     try:
         for user, message_class in zip(people, MessageClass, strict=True):
-            text_ = "[AD] weekend sale" if message_class in ("marketing", "social", "news", "content") else "see you at eight"
+            text_ = (
+                "[AD] weekend sale"
+                if message_class in ("marketing", "social", "news", "content")
+                else "see you at eight"
+            )
             push = {"class": str(message_class), "display": {"body": text_}}
             crowd.chat(f"{vendor} {message_class}", [user], **push)
         for message_class in MessageClass:
@@ -298,7 +412,9 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(house: House, crowd: C
         sims(fleet, vendor, "guard", {"ban": False})
     assert counted(fleet, vendor).get("misclassed", 0) == before.get("misclassed", 0)
     taken = Counter(line["token"] for line in fleet.record(vendor))
-    assert [taken[crowd.tokens[user]] for user in people] == [1] * len(MessageClass), "each of them once, whoever else sends meanwhile"
+    assert [taken[crowd.tokens[user]] for user in people] == [1] * len(MessageClass), (
+        "each of them once, whoever else sends meanwhile"
+    )
 
 
 def counted(fleet: Core, vendor: str) -> dict[str, int]:

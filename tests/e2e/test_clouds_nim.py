@@ -1,4 +1,6 @@
-"""What NetEase Yunxin's customers were promised, from NIM's own message copies to a simulator's socket (docs/compatibility.md)."""
+"""What NetEase Yunxin's customers were promised, from NIM's own message copies to a simulator's
+socket (docs/compatibility.md).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,31 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 def copy(sender: str, to: str, **more: Any) -> dict[str, Any]:
     """A copy of a text message to one person, as NIM sends it: nearly every value is text."""
-    body = {"eventType": "1", "convType": "PERSON", "to": to, "fromAccount": sender, "fromNick": "张三", "fromClientType": "IOS"}
-    body |= {"msgTimestamp": str(now_ms()), "msgType": "TEXT", "body": "晚上开会", "msgidServer": uuid.uuid4().hex}
+    body = {
+        "eventType": "1",
+        "convType": "PERSON",
+        "to": to,
+        "fromAccount": sender,
+        "fromNick": "张三",
+        "fromClientType": "IOS",
+    }
+    body |= {
+        "msgTimestamp": str(now_ms()),
+        "msgType": "TEXT",
+        "body": "晚上开会",
+        "msgidServer": uuid.uuid4().hex,
+    }
     return {**body, "msgidClient": uuid.uuid4().hex, "resendFlag": "0", **more}
 
 
 def team(sender: str, members: list[str], **more: Any) -> dict[str, Any]:
-    return copy(sender, "t" + uuid.uuid4().hex[:6], convType="TEAM", tMembers=f"[{', '.join(members)}]", **more)
+    return copy(
+        sender,
+        "t" + uuid.uuid4().hex[:6],
+        convType="TEAM",
+        tMembers=f"[{', '.join(members)}]",
+        **more,
+    )
 
 
 def told(house: House, body: dict[str, Any]) -> str:
@@ -39,7 +59,14 @@ def told(house: House, body: dict[str, Any]) -> str:
 
 
 def left(user: str, reason: int) -> dict[str, Any]:
-    return {"eventType": "3", "accid": user, "clientType": "iOS", "code": 200, "timestamp": now_ms(), "logOutReason": reason}
+    return {
+        "eventType": "3",
+        "accid": user,
+        "clientType": "iOS",
+        "code": 200,
+        "timestamp": now_ms(),
+        "logOutReason": reason,
+    }
 
 
 def test_nim_user_in_background_killed_or_without_network_gets_a_push(house: House) -> None:
@@ -81,8 +108,15 @@ def test_nim_device_is_pushed_with_the_certificate_it_named(house: House) -> Non
     a, b, c, d = house.people(4)
     one, other = house.register(b), house.register(c, business_id="ios-other")
     house.register(d, business_id="nobodys-cert")
-    assert [told(house, copy(a, user)) for user in (b, c, d)] == ["accepted", "accepted", "no_credential"]
-    assert (house.push(one)["topic"], house.push(other)["topic"]) == ("com.example.chat", "com.example.other")
+    assert [told(house, copy(a, user)) for user in (b, c, d)] == [
+        "accepted",
+        "accepted",
+        "no_credential",
+    ]
+    assert (house.push(one)["topic"], house.push(other)["topic"]) == (
+        "com.example.chat",
+        "com.example.other",
+    )
 
 
 def test_nim_updated_token_replaces_the_old_one(house: House) -> None:
@@ -96,7 +130,9 @@ def test_nim_content_key_picks_its_text(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
     house.event("settings.updated", {"user": b, "show_detail": False})
-    house.event("settings.updated", {"user": b, "content_key": {"device_id": "phone", "key": "quiet"}})
+    house.event(
+        "settings.updated", {"user": b, "content_key": {"device_id": "phone", "key": "quiet"}}
+    )
     assert told(house, copy(a, b, pushcontent="the secret")) == "accepted"
     house.event("settings.updated", {"user": b, "content_key": {"device_id": "phone", "key": None}})
     assert told(house, copy(a, b, pushcontent="the secret")) == "accepted"
@@ -131,7 +167,10 @@ def test_nim_built_in_text_is_shown(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
     for kind in ("TEXT", "PICTURE", "AUDIO"):
-        assert told(house, copy(a, b, msgType=kind, body="" if kind != "TEXT" else "晚上开会")) == "accepted"
+        assert (
+            told(house, copy(a, b, msgType=kind, body="" if kind != "TEXT" else "晚上开会"))
+            == "accepted"
+        )
     shown = [push["body"]["aps"]["alert"]["body"] for push in house.pushes(address)]
     assert shown == ["张三:发来了一条消息", "张三:发来了一张图片", "张三:发来了一段语音"]
 
@@ -139,14 +178,23 @@ def test_nim_built_in_text_is_shown(house: House) -> None:
 def test_nim_push_payload_reaches_the_app(house: House) -> None:
     a, b = house.people()
     address, droid = house.register(b), house.register(b, "droid", "fcm")
-    payload = {"pushTitle": "报价", "sessionId": "zhangsan", "sessionType": "p2p", "apsField": {"sound": "msg.caf", "mutable-content": 1}}
+    payload = {
+        "pushTitle": "报价",
+        "sessionId": "zhangsan",
+        "sessionType": "p2p",
+        "apsField": {"sound": "msg.caf", "mutable-content": 1},
+    }
     payload |= {"fcmFieldV1": {"channel_id": "v1-channel"}, "hwField": {"token": ["not this"]}}
     body = copy(a, b, pushcontent="第二页", payload=json.dumps(payload))
     house.callback(body)
     house.why(body["msgidServer"], 2)
     apple = house.push(address)["body"]
     assert (apple["sessionId"], apple["sessionType"]) == ("zhangsan", "p2p")
-    assert (apple["aps"]["sound"], apple["aps"]["mutable-content"], apple["aps"]["alert"]["title"]) == ("msg.caf", 1, "报价")
+    assert (
+        apple["aps"]["sound"],
+        apple["aps"]["mutable-content"],
+        apple["aps"]["alert"]["title"],
+    ) == ("msg.caf", 1, "报价")
     google = house.push(droid, "fcm")["body"]
     assert google["data"]["sessionId"] == "zhangsan"
     assert google["android"]["notification"]["channel_id"] == "v1-channel"
@@ -155,10 +203,20 @@ def test_nim_push_payload_reaches_the_app(house: House) -> None:
 def test_nim_custom_notification_is_pushed(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
-    custom = {"convType": "CUSTOM_PERSON", "msgType": "CUSTOM_P2P_MSG", "body": "", "attach": '{"no":"A1029"}'}
-    assert told(house, copy(a, b, **custom, customApnsText="您有一笔新订单", customSafeFlag="1")) == "accepted"
+    custom = {
+        "convType": "CUSTOM_PERSON",
+        "msgType": "CUSTOM_P2P_MSG",
+        "body": "",
+        "attach": '{"no":"A1029"}',
+    }
+    assert (
+        told(house, copy(a, b, **custom, customApnsText="您有一笔新订单", customSafeFlag="1"))
+        == "accepted"
+    )
     assert told(house, copy(a, b, **custom)) == "no_text"
-    assert told(house, copy(a, b, **custom, customApnsText="x", customSafeFlag="0")) == "online_only"
+    assert (
+        told(house, copy(a, b, **custom, customApnsText="x", customSafeFlag="0")) == "online_only"
+    )
     assert house.alert(address)["body"] == "您有一笔新订单"
 
 
@@ -191,7 +249,10 @@ def test_nim_do_not_disturb_holds_a_push_back(house: House) -> None:
     house.event("settings.updated", {"user": b, "dnd": ALWAYS})
     assert told(house, copy(a, b)) == "dnd"
     house.event("settings.updated", {"user": b, "dnd": None})
-    house.event("settings.updated", {"user": b, "mute": {"conversation": {"type": "c2c", "id": a}, "mode": "all"}})
+    house.event(
+        "settings.updated",
+        {"user": b, "mute": {"conversation": {"type": "c2c", "id": a}, "mode": "all"}},
+    )
     assert told(house, copy(a, b)) == "muted"
     assert house.pushes(address) == []
 
@@ -202,7 +263,11 @@ def test_nim_forced_push_goes_through_do_not_disturb(house: House) -> None:
     for user in (b, c, d):
         house.event("settings.updated", {"user": user, "dnd": ALWAYS})
     house.event("settings.updated", {"user": d, "blocked": [a]})
-    forced = {"forcepushlist": json.dumps([b, d]), "forcepushcontent": "请立即参会", "forcepushall": "false"}
+    forced = {
+        "forcepushlist": json.dumps([b, d]),
+        "forcepushcontent": "请立即参会",
+        "forcepushall": "false",
+    }
     body = team(a, [a, b, c, d], pushcontent="开会了", option={"needPushNick": False}, **forced)
     house.callback(body)
     assert house.decisions(body["msgidServer"], 3) == {b: "accepted", c: "dnd", d: "blocked"}
@@ -227,8 +292,18 @@ def test_a_nim_recall_replaces_what_was_shown(house: House) -> None:
     address = house.register(b)
     body = copy(a, b, pushcontent="the secret", payload='{"sessionId":"s1"}')
     assert told(house, body) == "accepted"
-    house.callback({"eventType": "7", "from": a, "to": b, "msgId": body["msgidServer"], "deleteTime": str(now_ms())})
+    house.callback(
+        {
+            "eventType": "7",
+            "from": a,
+            "to": b,
+            "msgId": body["msgidServer"],
+            "deleteTime": str(now_ms()),
+        }
+    )
     wait_for(lambda: len(house.pushes(address)) == 2, "the recall")
     first, recall = house.pushes(address)
     assert first["collapse_id"] == recall["collapse_id"] == body["msgidServer"]
-    assert not {"the secret", "张三", "s1"} & set(json.dumps(recall["body"], ensure_ascii=False).split('"'))
+    assert not {"the secret", "张三", "s1"} & set(
+        json.dumps(recall["body"], ensure_ascii=False).split('"')
+    )

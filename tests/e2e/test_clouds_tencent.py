@@ -1,6 +1,8 @@
-"""What Tencent Cloud Chat's documents promise its customers, from the callback on the stream to a simulator's socket.
+"""What Tencent Cloud Chat's documents promise its customers, from the callback on the stream to a
+simulator's socket.
 
-The promises, row by row: docs/compatibility.md. Where the callback carries no nick or group name, the core publishes the event itself.
+The promises, row by row: docs/compatibility.md. Where the callback carries no nick or group name,
+the core publishes the event itself.
 """
 
 from __future__ import annotations
@@ -83,7 +85,10 @@ def test_tencent_kicked_device_gets_no_push(town):
     user = town.person()
     town.register(user)
     android = town.register(user, "fcm", "pixel")
-    town.callback(state_change(user, "Login", "Register", KickedDevice=[{"Platform": "Android"}]), "OptPlatform=Android")
+    town.callback(
+        state_change(user, "Login", "Register", KickedDevice=[{"Platform": "Android"}]),
+        "OptPlatform=Android",
+    )
     (row,) = town.say(user)["recipients"]
     assert (row["device"], row["decision"]) == ("phone", "accepted")
     assert town.pushes(android, "fcm") == []
@@ -111,8 +116,13 @@ def test_tencent_repeated_callback_pushes_once(town):
     for _ in range(3):
         town.callback(body)
     assert decision(town.why(body["MsgKey"])) == "accepted"
-    assert decision(town.say(user, "another")) == "accepted"  # what came after the repeats is through, so they are too
-    assert [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] == ["你好", "another"]
+    assert (
+        decision(town.say(user, "another")) == "accepted"
+    )  # what came after the repeats is through, so they are too
+    assert [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] == [
+        "你好",
+        "another",
+    ]
 
 
 # ---------------------------------------------------------------- certificates and tokens
@@ -160,19 +170,31 @@ def test_tencent_device_is_pushed_with_the_certificate_it_registered(town, tmp_p
     assert town.add("apns", "15108", given=p12(tmp_path))[0] == 0
     town.changed()
     one, two = town.person(), town.person()
-    first, second = town.register(one, business_id="15108"), town.register(two, business_id="apns-1")
+    first, second = (
+        town.register(one, business_id="15108"),
+        town.register(two, business_id="apns-1"),
+    )
     rows = [town.say(user)["recipients"][0] for user in (one, two)]
-    assert [(row["business_id"], row["decision"]) for row in rows] == [("15108", "accepted"), ("apns-1", "accepted")]
+    assert [(row["business_id"], row["decision"]) for row in rows] == [
+        ("15108", "accepted"),
+        ("apns-1", "accepted"),
+    ]
     assert town.push(first)["account"] != town.push(second)["account"]
 
 
 def test_tencent_one_p12_serves_both_environments_under_two_ids(town, tmp_path):
     given = p12(tmp_path)
     sandbox = ["sandbox" if part == "production" else part for part in given]
-    assert [town.add("apns", "both-prod", given=given)[0], town.add("apns", "both-dev", given=sandbox)[0]] == [0, 0]
+    assert [
+        town.add("apns", "both-prod", given=given)[0],
+        town.add("apns", "both-dev", given=sandbox)[0],
+    ] == [0, 0]
     town.changed()
     one, two = town.person(), town.person()
-    tokens = [town.register(one, business_id="both-prod"), town.register(two, business_id="both-dev")]
+    tokens = [
+        town.register(one, business_id="both-prod"),
+        town.register(two, business_id="both-dev"),
+    ]
     assert [decision(town.say(user)) for user in (one, two)] == ["accepted", "accepted"]
     assert [town.push(token)["env"] for token in tokens] == ["production", "sandbox"]
 
@@ -186,7 +208,10 @@ def test_tencent_two_apps_of_one_tenant_use_their_own_certificates(town, tmp_pat
     tokens = [town.register(one), town.register(two, business_id="other-app")]
     assert decision(town.say(two, sender=one)) == "accepted"
     assert decision(town.say(one, sender=two)) == "accepted"
-    assert [town.push(token)["topic"] for token in tokens] == ["com.example.chat", "com.example.other"]
+    assert [town.push(token)["topic"] for token in tokens] == [
+        "com.example.chat",
+        "com.example.other",
+    ]
 
 
 def test_tencent_token_reported_again_replaces_the_old_one(town):
@@ -194,7 +219,14 @@ def test_tencent_token_reported_again_replaces_the_old_one(town):
     old = town.register(user)
     new = town.register(user)
     assert decision(town.say(user)) == "accepted"
-    data = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "apns-1", "token": device_token("apns")}
+    data = {
+        "user": user,
+        "device_id": "phone",
+        "platform": "ios",
+        "vendor": "apns",
+        "business_id": "apns-1",
+        "token": device_token("apns"),
+    }
     town.event("device.registered", data, ts=late)  # an older report that comes late
     assert decision(town.say(user)) == "accepted"
     assert (len(town.pushes(old)), len(town.pushes(new)), town.pushes(data["token"])) == (0, 2, [])
@@ -211,7 +243,11 @@ def test_tencent_device_of_an_unknown_business_id_is_told(town):
     user = town.person()
     town.register(user, business_id="nobody's")
     (row,) = town.say(user)["recipients"]
-    assert (row["decision"], row["business_id"], row["device"]) == ("no_credential", "nobody's", "phone")
+    assert (row["decision"], row["business_id"], row["device"]) == (
+        "no_credential",
+        "nobody's",
+        "phone",
+    )
 
 
 # ---------------------------------------------------------------- what is shown
@@ -225,7 +261,11 @@ def test_tencent_push_has_alert_badge_sound_and_ext(town):
     assert decision(town.sent(body)) == "accepted"
     got = town.push(token)["body"]
     assert got["ext"] == '{"entity":{"a":1}}'
-    assert {key: got["aps"][key] for key in ("alert", "badge", "sound")} == {"alert": {"body": "你好"}, "badge": 5, "sound": "default"}
+    assert {key: got["aps"][key] for key in ("alert", "badge", "sound")} == {
+        "alert": {"body": "你好"},
+        "badge": 5,
+        "sound": "default",
+    }
 
 
 @pytest.mark.parametrize(("nick", "words"), [("张伟", "张伟:你好"), (None, "你好")])
@@ -233,7 +273,14 @@ def test_tencent_peer_push_reads_nick_colon_text(town, nick, words):
     user = town.person()
     token = town.register(user)
     sender = {"id": "ann"} | ({"nick": nick} if nick else {})
-    assert decision(town.send(town.message(user, sender=sender, elements=[{"type": "text", "text": "你好"}]))) == "accepted"
+    assert (
+        decision(
+            town.send(
+                town.message(user, sender=sender, elements=[{"type": "text", "text": "你好"}])
+            )
+        )
+        == "accepted"
+    )
     assert town.alert(token) == {"body": words}
 
 
@@ -250,9 +297,17 @@ def test_tencent_group_push_reads_card_or_nick_then_group_then_text(town, names,
     token = town.register(user)
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", user, "ann")
     conversation = {"type": "group", "id": group, "name": "产品组"}
-    data = town.message(None, conversation=conversation, sender={"id": "ann", **names}, elements=[{"type": "text", "text": "你好"}])
+    data = town.message(
+        None,
+        conversation=conversation,
+        sender={"id": "ann", **names},
+        elements=[{"type": "text", "text": "你好"}],
+    )
     told = town.send(data, rows=2)
-    assert {row["user"]: row["decision"] for row in told["recipients"]} == {user: "accepted", "ann": "sender"}
+    assert {row["user"]: row["decision"] for row in told["recipients"]} == {
+        user: "accepted",
+        "ann": "sender",
+    }
     assert town.alert(token) == {"body": words}
 
 
@@ -269,18 +324,40 @@ ELEMENTS = {
 
 def test_tencent_each_element_has_its_words(town):
     user = town.person()
-    tokens = [town.register(user, "apns", "zh", lang="zh-Hans-CN"), town.register(user, "apns", "en", lang="en-US")]
+    tokens = [
+        town.register(user, "apns", "zh", lang="zh-Hans-CN"),
+        town.register(user, "apns", "en", lang="en-US"),
+    ]
     for kind in ELEMENTS:
-        town.sent(town.c2c(user, MsgBody=[{"MsgType": kind, "MsgContent": {"Desc": "none of it", "Title": "none"}}]), rows=2)
-    shown = [[push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] for token in tokens]
-    assert [sorted(words) for words in shown] == [sorted(words) for words in zip(*ELEMENTS.values(), strict=True)]
+        town.sent(
+            town.c2c(
+                user,
+                MsgBody=[{"MsgType": kind, "MsgContent": {"Desc": "none of it", "Title": "none"}}],
+            ),
+            rows=2,
+        )
+    shown = [
+        [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] for token in tokens
+    ]
+    assert [sorted(words) for words in shown] == [
+        sorted(words) for words in zip(*ELEMENTS.values(), strict=True)
+    ]
 
 
 def test_tencent_elements_are_joined_without_separator(town):
     user = town.person()
     token = town.register(user)
     text = {"MsgType": "TIMTextElem", "MsgContent": {"Text": "看看这张:"}}
-    town.sent(town.c2c(user, MsgBody=[text, {"MsgType": "TIMImageElem", "MsgContent": {}}, {**text, "MsgContent": {"Text": "怎么样"}}]))
+    town.sent(
+        town.c2c(
+            user,
+            MsgBody=[
+                text,
+                {"MsgType": "TIMImageElem", "MsgContent": {}},
+                {**text, "MsgContent": {"Text": "怎么样"}},
+            ],
+        )
+    )
     assert town.alert(token) == {"body": "看看这张:[图片]怎么样"}
 
 
@@ -288,7 +365,11 @@ CUSTOMS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "neither: no push": ({"Data": "{}"}, {}, "no_text"),
     "its own": ({"Data": "{}", "Desc": "收到礼物"}, {}, "收到礼物"),
     "of the block": ({"Data": "{}"}, {"OfflinePushInfo": {"Desc": "一份礼物"}}, "一份礼物"),
-    "of the block before its own": ({"Data": "{}", "Desc": "收到礼物"}, {"OfflinePushInfo": {"Desc": "一份礼物"}}, "一份礼物"),
+    "of the block before its own": (
+        {"Data": "{}", "Desc": "收到礼物"},
+        {"OfflinePushInfo": {"Desc": "一份礼物"}},
+        "一份礼物",
+    ),
 }
 
 
@@ -296,14 +377,22 @@ CUSTOMS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_tencent_custom_message_without_desc_is_not_pushed(town, content, block, words):
     user = town.person()
     token = town.register(user)
-    told = town.sent(town.c2c(user, MsgBody=[{"MsgType": "TIMCustomElem", "MsgContent": content}], **block))
+    told = town.sent(
+        town.c2c(user, MsgBody=[{"MsgType": "TIMCustomElem", "MsgContent": content}], **block)
+    )
     if words == "no_text":
         assert (decision(told), told["recipients"], town.pushes(token)) == ("no_text", [], [])
     else:
         assert town.alert(token) == {"body": words}
 
 
-def shown(town: Town, block: dict[str, Any], vendor: str = "apns", key: str = "OfflinePushInfo", **more: Any) -> dict[str, Any]:
+def shown(
+    town: Town,
+    block: dict[str, Any],
+    vendor: str = "apns",
+    key: str = "OfflinePushInfo",
+    **more: Any,
+) -> dict[str, Any]:
     """The push that comes of a message with this block, as the vendor got it."""
     user = town.person()
     token = town.register(user, vendor, **more)
@@ -312,14 +401,19 @@ def shown(town: Town, block: dict[str, Any], vendor: str = "apns", key: str = "O
 
 
 def test_tencent_title_stands_above_the_usual_text(town):
-    assert shown(town, {"Title": "张伟"})["body"]["aps"]["alert"] == {"title": "张伟", "body": "你好"}
+    assert shown(town, {"Title": "张伟"})["body"]["aps"]["alert"] == {
+        "title": "张伟",
+        "body": "你好",
+    }
 
 
 def test_tencent_desc_replaces_the_usual_text(town):
     assert shown(town, {"Desc": "张伟:看这里"})["body"]["aps"]["alert"] == {"body": "张伟:看这里"}
     user = town.person()
     token = town.register(user)
-    town.send(town.message(user, push={"display": {"body": "看这里"}}))  # with a nick in the event: still none before it
+    town.send(
+        town.message(user, push={"display": {"body": "看这里"}})
+    )  # with a nick in the event: still none before it
     assert town.alert(token) == {"body": "看这里"}
 
 
@@ -332,7 +426,11 @@ def test_tencent_ext_arrives_beside_aps(town):
     assert shown(town, {"Ext": "jump to denny"})["body"]["ext"] == "jump to denny"
 
 
-IOS_SOUNDS = {"the system's": ("default", "default"), "a file": ("phone_ringing.mp3", "phone_ringing.mp3"), "none": ("push.no_sound", None)}
+IOS_SOUNDS = {
+    "the system's": ("default", "default"),
+    "a file": ("phone_ringing.mp3", "phone_ringing.mp3"),
+    "none": ("push.no_sound", None),
+}
 
 
 @pytest.mark.parametrize(("sound", "heard"), IOS_SOUNDS.values(), ids=IOS_SOUNDS)
@@ -343,7 +441,10 @@ def test_tencent_ios_sound_reaches_apple(town, sound, heard):
 def test_tencent_android_sound_reaches_huawei_and_google(town):
     block = {"AndroidInfo": {"Sound": "phone_ringing"}}
     assert shown(town, block, "fcm")["body"]["android"]["notification"]["sound"] == "phone_ringing"
-    assert shown(town, block, "huawei")["body"]["android"]["notification"]["sound"] == "/raw/phone_ringing"
+    assert (
+        shown(town, block, "huawei")["body"]["android"]["notification"]["sound"]
+        == "/raw/phone_ringing"
+    )
     assert shown(town, block)["body"]["aps"]["sound"] == "default"  # not Apple's
 
 
@@ -381,7 +482,9 @@ def test_tencent_each_vendor_gets_its_own_devices(town):
     assert {row["vendor"]: (row["device"], row["decision"]) for row in told["recipients"]} == {
         vendor: (f"d-{vendor}", "accepted") for vendor in tokens
     }
-    assert {vendor: len(town.pushes(token, vendor)) for vendor, token in tokens.items()} == dict.fromkeys(tokens, 1)
+    assert {
+        vendor: len(town.pushes(token, vendor)) for vendor, token in tokens.items()
+    } == dict.fromkeys(tokens, 1)
 
 
 ENTITY = '{"entity":{"nick":"哈哈哈","userID":"user1"}}'
@@ -404,7 +507,9 @@ def _anywhere(value: Any, key: str) -> Any:
     if isinstance(value, str) and value.startswith("{"):
         value = json.loads(value)
     if isinstance(value, dict):
-        found = [value[key]] if key in value else [_anywhere(inner, key) for inner in value.values()]
+        found = (
+            [value[key]] if key in value else [_anywhere(inner, key) for inner in value.values()]
+        )
         return next((one for one in found if one is not None), None)
     return None
 
@@ -412,24 +517,51 @@ def _anywhere(value: Any, key: str) -> Any:
 def test_tencent_extension_reaches_each_vendors_click_data(town):
     user = town.person()
     tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
-    town.sent(town.c2c(user, offlinePushInfo={"title": "t", "description": "说明文字", "extension": ENTITY}), rows=len(tokens))
-    got = {vendor: CLICK[vendor](town.push(token, vendor)["body"]) for vendor, token in tokens.items()}
+    town.sent(
+        town.c2c(
+            user, offlinePushInfo={"title": "t", "description": "说明文字", "extension": ENTITY}
+        ),
+        rows=len(tokens),
+    )
+    got = {
+        vendor: CLICK[vendor](town.push(token, vendor)["body"]) for vendor, token in tokens.items()
+    }
     assert got == dict.fromkeys(tokens, ENTITY)
 
 
 def test_tencent_js_push_block_reaches_the_phone(town):
-    block = {"title": "哈哈哈", "description": "发来一条消息", "androidOPPOChannelID": "tuikit", "extension": ENTITY}
+    block = {
+        "title": "哈哈哈",
+        "description": "发来一条消息",
+        "androidOPPOChannelID": "tuikit",
+        "extension": ENTITY,
+    }
     for key in ("offlinePushInfo", "OfflinePushInfo"):
-        assert shown(town, block, key=key)["body"]["aps"]["alert"] == {"title": "哈哈哈", "body": "发来一条消息"}
+        assert shown(town, block, key=key)["body"]["aps"]["alert"] == {
+            "title": "哈哈哈",
+            "body": "发来一条消息",
+        }
         got = shown(town, block, "oppo", key=key)["body"]["notification"]
-        assert (got["title"], got["content"], got["channel_id"]) == ("哈哈哈", "发来一条消息", "tuikit")
+        assert (got["title"], got["content"], got["channel_id"]) == (
+            "哈哈哈",
+            "发来一条消息",
+            "tuikit",
+        )
     user = town.person()
     town.register(user)
-    assert decision(town.sent(town.c2c(user, offlinePushInfo={**block, "disablePush": True}))) == "push_disabled"
+    assert (
+        decision(town.sent(town.c2c(user, offlinePushInfo={**block, "disablePush": True})))
+        == "push_disabled"
+    )
 
 
 def test_tencent_oppo_channel_id_reaches_oppo(town):
-    assert shown(town, {"AndroidInfo": {"OPPOChannelID": "im_group"}}, "oppo")["body"]["notification"]["channel_id"] == "im_group"
+    assert (
+        shown(town, {"AndroidInfo": {"OPPOChannelID": "im_group"}}, "oppo")["body"]["notification"][
+            "channel_id"
+        ]
+        == "im_group"
+    )
 
 
 def test_tencent_test_push_shows_each_step(town):
@@ -453,7 +585,11 @@ def classed(town: Town, vendor: str, rights: bool) -> tuple[dict[str, Any], dict
     user = town.person()
     token = town.register(user, vendor, business_id=f"{vendor}-{1 if rights else 0}")
     (row,) = town.say(user, "今晚八点开会")["recipients"]
-    assert (row["class"], row["class_sent"], row["downgraded"]) == ("chat", "chat" if rights else "marketing", not rights)
+    assert (row["class"], row["class_sent"], row["downgraded"]) == (
+        "chat",
+        "chat" if rights else "marketing",
+        not rights,
+    )
     pushes = town.pushes(token, vendor)
     return row, pushes[0] if pushes else {}
 
@@ -473,7 +609,12 @@ def test_tencent_oppo_class_follows_the_right(town):
 
 def test_tencent_xiaomi_class_follows_the_right(town):
     row, got = classed(town, "xiaomi", True)
-    assert (row["decision"], got["class"], got["body"]["extra.channel_id"], got["body"]["extra.template_id"]) == (
+    assert (
+        row["decision"],
+        got["class"],
+        got["body"]["extra.channel_id"],
+        got["body"]["extra.template_id"],
+    ) == (
         "accepted",
         "private",
         "100",
@@ -486,8 +627,14 @@ def test_tencent_xiaomi_class_follows_the_right(town):
 
 def test_tencent_vivo_class_follows_the_right(town):
     row, got = classed(town, "vivo", True)
-    assert (row["decision"], got["body"]["classification"], got["body"]["category"]) == ("accepted", 1, "IM")
-    if 7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22:  # operational messages wait for the morning
+    assert (row["decision"], got["body"]["classification"], got["body"]["category"]) == (
+        "accepted",
+        1,
+        "IM",
+    )
+    if (
+        7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22
+    ):  # operational messages wait for the morning
         row, got = classed(town, "vivo", False)
         assert (row["decision"], got["body"]["classification"]) == ("accepted", 0)
 
@@ -507,13 +654,21 @@ def test_tencent_daily_quota_is_never_exceeded(town):
     for bodies in zip(*messages.values(), strict=True):
         for body in bodies:
             town.callback(body)
-    decided = {vendor: Counter(decision(town.why(body["MsgKey"])) for body in bodies) for vendor, bodies in messages.items()}
+    decided = {
+        vendor: Counter(decision(town.why(body["MsgKey"])) for body in bodies)
+        for vendor, bodies in messages.items()
+    }
     assert decided == expected
-    assert {vendor: sum(len(town.pushes(one, vendor)) for one in given) for vendor, given in tokens.items()} == dict.fromkeys(tokens, 3)
+    assert {
+        vendor: sum(len(town.pushes(one, vendor)) for one in given)
+        for vendor, given in tokens.items()
+    } == dict.fromkeys(tokens, 3)
 
 
 def test_tencent_fcm_rate_is_never_exceeded(town):
-    """Twenty a second are allowed, reached within a minute as Google asks; fifteen come at once and leave one after the other."""
+    """Twenty a second are allowed, reached within a minute as Google asks; fifteen come at once and
+    leave one after the other.
+    """
     code, _, words = town.add("fcm", "fcm-slow", "--rate", "20/s")
     assert code == 0, words
     town.changed()
@@ -521,7 +676,9 @@ def test_tencent_fcm_rate_is_never_exceeded(town):
     tokens = {town.register(user, "fcm", business_id="fcm-slow") for user in people}
     group = town.person("g")
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", *people)
-    told = town.send(town.message(None, conversation={"type": "group", "id": group, "name": "G"}), rows=15)
+    told = town.send(
+        town.message(None, conversation={"type": "group", "id": group, "name": "G"}), rows=15
+    )
     assert Counter(row["decision"] for row in told["recipients"]) == {"accepted": 15}
     times = sorted(line["at_ms"] for line in town.core.record("fcm") if line["token"] in tokens)
     assert len(times) == 15

@@ -1,4 +1,6 @@
-"""What ZEGO's customers were promised, from ZEGO's own callback bodies to a simulator's socket (docs/compatibility.md)."""
+"""What ZEGO's customers were promised, from ZEGO's own callback bodies to a simulator's socket
+(docs/compatibility.md).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ pytestmark = [pytest.mark.e2e]
 @pytest.fixture(scope="module")
 def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
     house = House(fleet, Path(tmp_path_factory.mktemp("zego")), "zego")
-    preset = {"sound": {"ios": "chime.caf"}, "fcm": {"channel_id": "im-preset"}, "huawei": {"channel_id": "hw-preset"}}
+    preset = {
+        "sound": {"ios": "chime.caf"},
+        "fcm": {"channel_id": "im-preset"},
+        "huawei": {"channel_id": "hw-preset"},
+    }
     fleet.runtime.strategies.add(house.app, "chat_default", preset)
     fleet.runtime.strategies.add(house.app, "ring", {"push_type": "voip"})
     house.changed()
@@ -30,20 +36,50 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 WORDS = {"title": "小明", "content": "周末爬山去不去?"}
 
 
-def peer(house: House, sender: str, to: str, config: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def peer(
+    house: House, sender: str, to: str, config: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
     """A send_msg callback of a chat of two; config: the sender's ZIMPushConfig."""
-    body = {"appid": house.app, "event": "send_msg", "nonce": "350171", "timestamp": now_ms() // 1000, "from_user_id": sender}
-    body |= {"conv_type": 0, "conv_id": to, "msg_type": 1, "msg_body": "hi", "msg_id": uuid.uuid4().hex, "msg_time": now_ms()}
+    body = {
+        "appid": house.app,
+        "event": "send_msg",
+        "nonce": "350171",
+        "timestamp": now_ms() // 1000,
+        "from_user_id": sender,
+    }
+    body |= {
+        "conv_type": 0,
+        "conv_id": to,
+        "msg_type": 1,
+        "msg_body": "hi",
+        "msg_id": uuid.uuid4().hex,
+        "msg_time": now_ms(),
+    }
     body |= {"send_result": 0, "payload": "the message's own", **more}
     return body if config is None else {**body, "pushConfig": config}
 
 
 def call(house: House, event: str, call_id: str, **more: Any) -> dict[str, Any]:
-    return {"appid": house.app, "event": event, "nonce": "1", "timestamp": now_ms() // 1000, "call_id": call_id, **more}
+    return {
+        "appid": house.app,
+        "event": event,
+        "nonce": "1",
+        "timestamp": now_ms() // 1000,
+        "call_id": call_id,
+        **more,
+    }
 
 
-def created(house: House, caller: str, callees: list[str], config: dict[str, Any], timeout: int = 60) -> dict[str, Any]:
-    more = {"caller": caller, "user_ids": callees, "create_time": now_ms() // 1000, "timeout": timeout, "pushConfig": config}
+def created(
+    house: House, caller: str, callees: list[str], config: dict[str, Any], timeout: int = 60
+) -> dict[str, Any]:
+    more = {
+        "caller": caller,
+        "user_ids": callees,
+        "create_time": now_ms() // 1000,
+        "timeout": timeout,
+        "pushConfig": config,
+    }
     return call(house, "call_create", uuid.uuid4().hex, **more)
 
 
@@ -59,7 +95,9 @@ def test_zego_user_whose_connection_timed_out_gets_a_push(house: House) -> None:
         house.register(user)
     house.core.presence(house.app, b, "phone", "background")
     assert told(house, peer(house, a, b, WORDS)) == "accepted"
-    house.core.redis.hset(f"im:presence:{{{house.app}:{c}}}", "phone", f"foreground|ios|{now_ms() - 1}")
+    house.core.redis.hset(
+        f"im:presence:{{{house.app}:{c}}}", "phone", f"foreground|ios|{now_ms() - 1}"
+    )
     assert told(house, peer(house, a, c, WORDS)) == "accepted"
 
 
@@ -90,7 +128,10 @@ def test_zego_push_id_is_another_name_of_the_device_everywhere(house: House) -> 
     assert told(house, peer(house, a, b, WORDS)) == "online"
     house.core.presence(house.app, b, "zpns-2", "background")
     house.event("app.background", {"user": b, "device_id": "zpns-2", "badge": 40})
-    assert told(house, peer(house, a, b, {**WORDS, "enableBadge": True, "badgeIncrement": 1})) == "accepted"
+    assert (
+        told(house, peer(house, a, b, {**WORDS, "enableBadge": True, "badgeIncrement": 1}))
+        == "accepted"
+    )
     assert house.push(address)["body"]["aps"]["badge"] == 41
 
 
@@ -98,7 +139,14 @@ def test_zego_logged_out_user_gets_no_push(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
     other = house.register(b, "droid", "fcm")
-    logout = {"appid": house.app, "event": "user_action", "timestamp": now_ms() // 1000, "user_id": b, "os": "IOS_PHONE", "action": 1}
+    logout = {
+        "appid": house.app,
+        "event": "user_action",
+        "timestamp": now_ms() // 1000,
+        "user_id": b,
+        "os": "IOS_PHONE",
+        "action": 1,
+    }
     house.callback({**logout, "session_id": uuid.uuid4().hex, "logout_time": now_ms() // 1000 + 1})
     assert told(house, peer(house, a, b, WORDS)) == "accepted"
     assert (house.pushes(address), len(house.pushes(other, "fcm"))) == ([], 1)
@@ -116,7 +164,10 @@ def test_zego_environment_of_the_token_picks_the_certificate(house: House) -> No
     production = house.register(b, "phone", token="9c0d" + "00" * 30)
     body = peer(house, a, b, WORDS)
     house.callback(body)
-    assert [row["decision"] for row in house.why(body["msg_id"], 2)["recipients"]] == ["accepted", "accepted"]
+    assert [row["decision"] for row in house.why(body["msg_id"], 2)["recipients"]] == [
+        "accepted",
+        "accepted",
+    ]
     assert (house.push(sandbox)["env"], house.push(production)["env"]) == ("sandbox", "production")
 
 
@@ -124,7 +175,9 @@ def test_zego_message_without_push_config_is_not_pushed(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
     assert told(house, peer(house, a, b)) == "push_disabled"
-    assert told(house, {**peer(house, a, b), "OfflinePush": {"Enable": 0, **WORDS}}) == "push_disabled"
+    assert (
+        told(house, {**peer(house, a, b), "OfflinePush": {"Enable": 0, **WORDS}}) == "push_disabled"
+    )
     assert house.pushes(address) == []
 
 
@@ -154,8 +207,15 @@ def test_zego_resources_id_picks_its_preset(house: House) -> None:
         body = peer(house, a, b, {**WORDS, "resourcesID": resource})
         house.callback(body)
         house.why(body["msg_id"], 2)
-    assert [push["body"]["aps"]["sound"] for push in house.pushes(address)] == ["chime.caf", "default", "default"]
-    channels = [push["body"]["android"]["notification"].get("channel_id") for push in house.pushes(droid, "fcm")]
+    assert [push["body"]["aps"]["sound"] for push in house.pushes(address)] == [
+        "chime.caf",
+        "default",
+        "default",
+    ]
+    channels = [
+        push["body"]["android"]["notification"].get("channel_id")
+        for push in house.pushes(droid, "fcm")
+    ]
     assert channels == ["im-preset", None, None]
 
 
@@ -165,7 +225,10 @@ def test_zego_peer_message_is_pushed(house: House) -> None:
     house.event("app.background", {"user": b, "device_id": "phone", "badge": 4})
     config = {**WORDS, "enableBadge": True, "badgeIncrement": 3, "threadID": "peer-1"}
     assert told(house, peer(house, a, b, config)) == "accepted"
-    assert (house.push(address)["body"]["aps"]["badge"], house.push(address)["body"]["aps"]["thread-id"]) == (7, "peer-1")
+    assert (
+        house.push(address)["body"]["aps"]["badge"],
+        house.push(address)["body"]["aps"]["thread-id"],
+    ) == (7, "peer-1")
 
 
 def test_zego_group_message_is_pushed_to_absent_members(house: House) -> None:
@@ -174,9 +237,18 @@ def test_zego_group_message_is_pushed_to_absent_members(house: House) -> None:
     house.core.presence(house.app, b, "phone", "foreground")
     group = "g" + uuid.uuid4().hex[:6]
     house.core.redis.sadd(f"im:members:{{{house.app}:{group}}}", a, b, c, d)
-    body = {**peer(house, a, group), "conv_type": 2, "OfflinePush": {"Enable": 1, "Title": "家", "Content": "妈妈今天生日🎂"}}
+    body = {
+        **peer(house, a, group),
+        "conv_type": 2,
+        "OfflinePush": {"Enable": 1, "Title": "家", "Content": "妈妈今天生日🎂"},
+    }
     house.callback(body)
-    assert house.decisions(body["msg_id"], 4) == {a: "sender", b: "online", c: "accepted", d: "no_device"}
+    assert house.decisions(body["msg_id"], 4) == {
+        a: "sender",
+        b: "online",
+        c: "accepted",
+        d: "no_device",
+    }
     assert house.alert(tokens[c]) == {"title": "家", "body": "妈妈今天生日🎂"}
 
 
@@ -190,11 +262,24 @@ def test_zego_call_invitation_is_pushed(house: House) -> None:
     house.callback(body)
     assert house.decisions(body["call_id"], 2) == {b: "accepted", c: "accepted"}
     push = house.push(voip[:64])
-    assert (push["topic"], push["push_type"], push["priority"]) == ("com.example.chat.voip", "voip", 10)
-    assert push["body"]["call"] == {"id": body["call_id"], "action": "invite", "handle": "u_1001", "handle_type": 1, "video": True}
+    assert (push["topic"], push["push_type"], push["priority"]) == (
+        "com.example.chat.voip",
+        "voip",
+        10,
+    )
+    assert push["body"]["call"] == {
+        "id": body["call_id"],
+        "action": "invite",
+        "handle": "u_1001",
+        "handle_type": 1,
+        "video": True,
+    }
     assert push["expiration"] == body["create_time"] + 60
     fallback = house.push(plain)
-    assert (fallback["push_type"], fallback["body"]["aps"]["alert"]["body"]) == ("alert", WORDS["content"])
+    assert (fallback["push_type"], fallback["body"]["aps"]["alert"]["body"]) == (
+        "alert",
+        WORDS["content"],
+    )
 
 
 def test_zego_invitation_expires_with_the_call(house: House) -> None:
@@ -212,7 +297,9 @@ def test_zego_invitation_expires_with_the_call(house: House) -> None:
     assert invite["collapse_id"] == cancel["collapse_id"] == running["call_id"]
     assert cancel["body"]["aps"]["alert"] == {"body": "已在其他设备拒接"}
     assert len(house.pushes(other)) == 1
-    house.callback(call(house, "call_cancel", running["call_id"], user_ids=[b, c], reason="caller_cancel"))
+    house.callback(
+        call(house, "call_cancel", running["call_id"], user_ids=[b, c], reason="caller_cancel")
+    )
     wait_for(lambda: len(house.pushes(other)) == 2, "the other's cancel")
     assert house.pushes(other)[1]["collapse_id"] == running["call_id"]
     assert house.step(running["call_id"], c, "call_cancel: accepted")
@@ -240,7 +327,9 @@ def test_zego_retried_callback_pushes_once(house: House) -> None:
     assert house.step(body["msg_id"], b, "came again")
 
 
-def test_zego_test_push_shows_each_step(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zego_test_push_shows_each_step(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (b,) = house.people(1)
     address, other = house.register(b, "phone", push_id="zpns-" + b), house.register(b, "tablet")
     monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(house.core.runtime.settings.data_dir))

@@ -1,4 +1,6 @@
-"""Accounts with the vendors from the command line to the vendor's door: what is refused, what is accepted, what never shows."""
+"""Accounts with the vendors from the command line to the vendor's door: what is refused, what is
+accepted, what never shows.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,31 @@ DAY = datetime.timedelta(1)
 
 
 def certificate(
-    key: ec.EllipticCurvePrivateKey, *, marks: Any = (DEVELOPMENT, PRODUCTION), first: int = -1, last: int = 30
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    marks: Any = (DEVELOPMENT, PRODUCTION),
+    first: int = -1,
+    last: int = 30,
 ) -> x509.Certificate:
-    """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment. first, last: days from now."""
+    """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment.
+    first, last: days from now.
+    """
     now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"), x509.NameAttribute(NameOID.USER_ID, TOPIC)])
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"),
+            x509.NameAttribute(NameOID.USER_ID, TOPIC),
+        ]
+    )
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now + first * DAY).not_valid_after(now + last * DAY)
     for mark in marks:
-        builder = builder.add_extension(x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False)
-    builder = builder.add_extension(x509.UnrecognizedExtension(TOPICS, topic_list([TOPIC, f"{TOPIC}.voip"])), critical=False)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False
+        )
+    builder = builder.add_extension(
+        x509.UnrecognizedExtension(TOPICS, topic_list([TOPIC, f"{TOPIC}.voip"])), critical=False
+    )
     return builder.sign(key, hashes.SHA256())
 
 
@@ -74,16 +91,31 @@ class Files:
         self.p12("development", key, marks=[DEVELOPMENT])
         self.p12("production", key, marks=[PRODUCTION])
         self.text("secret", f"  s-{uuid.uuid4().hex}\n")
-        google = {"type": "service_account", "project_id": "p-1", "private_key_id": "k", "client_email": "a@b.example"}
+        google = {
+            "type": "service_account",
+            "project_id": "p-1",
+            "private_key_id": "k",
+            "client_email": "a@b.example",
+        }
         self.text("google_without_key", json.dumps(google))
         self.text("google_bad_key", json.dumps({**google, "private_key": "no key"}))
 
     def text(self, name: str, words: str) -> None:
         (self.folder / name).write_text(words)
 
-    def p12(self, name: str, key: ec.EllipticCurvePrivateKey, password: str | None = PASSWORD, **more: Any) -> None:
+    def p12(
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        password: str | None = PASSWORD,
+        **more: Any,
+    ) -> None:
         made = certificate(key, **more)
-        secrecy: Any = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+        secrecy: Any = (
+            serialization.BestAvailableEncryption(password.encode())
+            if password
+            else serialization.NoEncryption()
+        )
         raw = pkcs12.serialize_key_and_certificates(b"push", key, made, None, secrecy)
         (self.folder / name).write_bytes(raw)
         self.serials[name] = f"{made.serial_number:x}"
@@ -109,30 +141,60 @@ def options(files: Files, words: str) -> list[str]:
 
 P12 = "apns --business-id x --topic com.example.chat --env production"
 P8 = f"{P12} --key-id KEY1234567 --team-id TEAM123456"
-XIAOMI = "xiaomi --business-id x --app-secret-file @secret --package com.example.chat --right xiaomi.private"
+XIAOMI = (
+    "xiaomi --business-id x --app-secret-file @secret --package com.example.chat --right "
+    "xiaomi.private"
+)
 HUAWEI = "huawei --app-id 100000001 --app-secret-file @secret"
 REFUSED = {
     "a p12 without a password": (f"{P12} --p12 @p12", "--password-file is missing"),
-    "a p12 with an empty password": (f"{P12} --p12 @p12 --password-file @empty", "password-file is empty"),
+    "a p12 with an empty password": (
+        f"{P12} --p12 @p12 --password-file @empty",
+        "password-file is empty",
+    ),
     "a p12 with a wrong password": (f"{P12} --p12 @p12 --password-file @wrong", "wrong password"),
     "a p12 made without a password": (f"{P12} --p12 @open --password-file @password", "password"),
     "a p12 that is none": (f"{P12} --p12 @junk --password-file @password", "not a PKCS#12 file"),
     "an expired certificate": (f"{P12} --p12 @expired --password-file @password", "expired on 20"),
-    "a certificate of tomorrow": (f"{P12} --p12 @tomorrow --password-file @password", "not valid before 20"),
-    "a development certificate for production": (f"{P12} --p12 @development --password-file @password", "for development only"),
-    "a production certificate for sandbox": (f"{P12} --p12 @production --password-file @password --env sandbox", "for production only"),
+    "a certificate of tomorrow": (
+        f"{P12} --p12 @tomorrow --password-file @password",
+        "not valid before 20",
+    ),
+    "a development certificate for production": (
+        f"{P12} --p12 @development --password-file @password",
+        "for development only",
+    ),
+    "a production certificate for sandbox": (
+        f"{P12} --p12 @production --password-file @password --env sandbox",
+        "for production only",
+    ),
     "a topic with *": (f"{P8} --p8 @p8 --topic com.example.*", "wildcard"),
-    "another app's topic": (f"{P12} --p12 @p12 --password-file @password --topic com.example.other", "not for this topic"),
-    "no topic": ("apns --business-id x --p8 @p8 --key-id KEY1234567 --team-id TEAM123456", "--topic is missing"),
+    "another app's topic": (
+        f"{P12} --p12 @p12 --password-file @password --topic com.example.other",
+        "not for this topic",
+    ),
+    "no topic": (
+        "apns --business-id x --p8 @p8 --key-id KEY1234567 --team-id TEAM123456",
+        "--topic is missing",
+    ),
     "a p8 that does not parse": (f"{P8} --p8 @junk", "--p8 is not a private key"),
     "an RSA p8": (f"{P8} --p8 @rsa", "EC P-256"),
     "a p8 of another curve": (f"{P8} --p8 @p384", "EC P-256"),
     "a p8 without its key id": (f"{P12} --p8 @p8 --team-id TEAM123456", "--key-id is missing"),
     "both kinds": (f"{P8} --p8 @p8 --p12 @p12 --password-file @password", "either"),
     "an environment that is none": (f"{P8} --p8 @p8 --env staging", "production"),
-    "a service account without a key": ("fcm --business-id x --service-account @google_without_key", "private_key"),
-    "a service account with half a key": ("fcm --business-id x --service-account @google_bad_key", "private_key"),
-    "a service account that is no JSON": ("harmony --business-id x --service-account @junk", "not JSON"),
+    "a service account without a key": (
+        "fcm --business-id x --service-account @google_without_key",
+        "private_key",
+    ),
+    "a service account with half a key": (
+        "fcm --business-id x --service-account @google_bad_key",
+        "private_key",
+    ),
+    "a service account that is no JSON": (
+        "harmony --business-id x --service-account @junk",
+        "not JSON",
+    ),
     "an empty secret": ("huawei --business-id x --app-id 1 --app-secret-file @empty", "is empty"),
     "no secret": ("huawei --business-id x --app-id 1", "--app-secret-file is missing"),
     "a business id with a bracket": (f"{HUAWEI} --business-id a(1)", "--business-id"),
@@ -140,18 +202,33 @@ REFUSED = {
     "a business id of 33 characters": (f"{HUAWEI} --business-id {'x' * 33}", "--business-id"),
     "a business id that is not ASCII": (f"{HUAWEI} --business-id 华为", "--business-id"),
     "an unknown right": (f"{HUAWEI} --business-id x --right huawei.everything", "huawei.im"),
-    "another vendor's right": (f"{HUAWEI} --business-id x --right vivo.system", "--right vivo.system is unknown"),
+    "another vendor's right": (
+        f"{HUAWEI} --business-id x --right vivo.system",
+        "--right vivo.system is unknown",
+    ),
     "a right where there are none": (f"{P8} --p8 @p8 --right apns.all", "no rights"),
     "xiaomi.private without anything": (XIAOMI, "--channel chat=ID"),
-    "xiaomi.private without a template": (f"{XIAOMI} --channel chat=1 --channel call=1 --template call=T", "--template chat=ID"),
-    "xiaomi.private without a channel": (f"{XIAOMI} --channel chat=1 --template chat=T --template call=T", "--channel call=ID"),
+    "xiaomi.private without a template": (
+        f"{XIAOMI} --channel chat=1 --channel call=1 --template call=T",
+        "--template chat=ID",
+    ),
+    "xiaomi.private without a channel": (
+        f"{XIAOMI} --channel chat=1 --template chat=T --template call=T",
+        "--channel call=ID",
+    ),
     "a template with one variable": (f"{XIAOMI} --template chat=T:who", "--template"),
     "a channel of a class that is none": (f"{XIAOMI} --channel chats=1", "no message class"),
     "a channel without an id": (f"{XIAOMI} --channel chat", "NAME=VALUE"),
-    "a quota of a bucket that is none": (f"{HUAWEI} --business-id x --quota secret=1", "private or public"),
+    "a quota of a bucket that is none": (
+        f"{HUAWEI} --business-id x --quota secret=1",
+        "private or public",
+    ),
     "a quota that is no number": (f"{HUAWEI} --business-id x --quota public=many", "whole number"),
     "a rate that is none": (f"{HUAWEI} --business-id x --rate fast", "--rate"),
-    "shares over the whole": (f"{HUAWEI} --business-id x --reserve chat=60% --reserve call=60%", "100%"),
+    "shares over the whole": (
+        f"{HUAWEI} --business-id x --reserve chat=60% --reserve call=60%",
+        "100%",
+    ),
     "a vendor that is none": ("nokia --business-id x", "nokia"),
 }
 
@@ -168,7 +245,9 @@ def test_a_wrong_account_is_refused_with_exit_code_2_and_its_reason(
     assert json.loads(good(fleet, "credential", "list", "--app", tenant, "--json")) == []
 
 
-def test_a_business_id_with_a_space_and_an_unknown_tenant_are_refused(fleet: Core, tenant: str, files: Files) -> None:
+def test_a_business_id_with_a_space_and_an_unknown_tenant_are_refused(
+    fleet: Core, tenant: str, files: Files
+) -> None:
     rest = options(files, HUAWEI)
     assert cli(fleet, "credential", "add", *rest, "--app", tenant, "--business-id", "a b")[0] == 2
     code, _, err = cli(fleet, "credential", "add", *rest, "--app", "nobody", "--business-id", "x")
@@ -176,7 +255,9 @@ def test_a_business_id_with_a_space_and_an_unknown_tenant_are_refused(fleet: Cor
     assert "pushfleet app add nobody" in err
 
 
-def test_the_command_itself_ends_with_exit_code_2_and_one_line(fleet: Core, tenant: str, files: Files) -> None:
+def test_the_command_itself_ends_with_exit_code_2_and_one_line(
+    fleet: Core, tenant: str, files: Files
+) -> None:
     command = [sys.executable, "-m", "workers", "credential", "add", "--app", tenant]
     environ = {**os.environ, "PUSHFLEET_DATA_DIR": str(fleet.runtime.settings.data_dir)}
     ended = subprocess.run(
@@ -194,14 +275,28 @@ def test_the_command_itself_ends_with_exit_code_2_and_one_line(fleet: Core, tena
 
 def x509_of(path: Path) -> x509.Certificate:
     """The certificate of an old export, encrypted as Keychain does it: RC2 with 40 bits."""
-    assert b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()  # pbeWithSHAAnd40BitRC2-CBC
+    assert (
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()
+    )  # pbeWithSHAAnd40BitRC2-CBC
     _, found, _ = pkcs12.load_key_and_certificates(path.read_bytes(), b"geheim")
     assert found
     return found
 
 
 def apns(fleet: Core, app: str, files: Files, business_id: str, words: str) -> None:
-    good(fleet, "credential", "add", "apns", "--app", app, "--business-id", business_id, "--topic", TOPIC, *options(files, words))
+    good(
+        fleet,
+        "credential",
+        "add",
+        "apns",
+        "--app",
+        app,
+        "--business-id",
+        business_id,
+        "--topic",
+        TOPIC,
+        *options(files, words),
+    )
 
 
 def push_by(fleet: Core, app: str, business_id: str, address: str) -> dict[str, Any]:
@@ -218,7 +313,13 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
     app = operator.new_app(fleet)
     apns(fleet, app, files, "prod", "--p12 @p12 --password-file @password --env production")
     apns(fleet, app, files, "dev", "--p12 @p12 --password-file @password --env sandbox")
-    apns(fleet, app, files, "keychain", f"--p12 {KEYCHAIN} --password-file @keychain --env production")
+    apns(
+        fleet,
+        app,
+        files,
+        "keychain",
+        f"--p12 {KEYCHAIN} --password-file @keychain --env production",
+    )
     took_effect()
     keychain = f"{x509_of(KEYCHAIN).serial_number:x}"
     lines = {
@@ -249,7 +350,10 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
 
 def test_a_template_names_the_vendors_own_variables(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
-    words = f"{XIAOMI.replace(' x ', ' mi ')} --channel chat=101 --channel call=102 --template chat=T1:who,what --template call=T2"
+    words = (
+        f"{XIAOMI.replace(' x ', ' mi ')} --channel chat=101 --channel call=102 --template "
+        "chat=T1:who,what --template call=T2"
+    )
     good(fleet, "credential", "add", *options(files, words), "--app", app)
     took_effect()
     address = operator.register(fleet, app, "u2", "xiaomi", "mi", token("xiaomi"))
@@ -274,7 +378,9 @@ def everything_in_redis(fleet: Core) -> Iterator[bytes]:
         b"list": lambda key: redis.lrange(key, 0, -1),
         b"set": redis.smembers,
         b"zset": lambda key: redis.zrange(key, 0, -1),
-        b"stream": lambda key: [part for _, fields in redis.xrange(key) for pair in fields.items() for part in pair],
+        b"stream": lambda key: [
+            part for _, fields in redis.xrange(key) for pair in fields.items() for part in pair
+        ],
     }
     for key in redis.scan_iter(count=1000):
         yield key
@@ -301,24 +407,44 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
     thread.start()
     assert watching.wait(10)
     said = [
-        good(fleet, "credential", "add", *options(files, f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h"))
+        good(
+            fleet,
+            "credential",
+            "add",
+            *options(
+                files,
+                f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h",
+            ),
+        )
     ]
     apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
     took_effect()
     address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
     assert send(fleet, app, "u2")["decision"] == "accepted"
     assert fleet.pushes_to("huawei", address)
-    said.append(good(fleet, "credential", "rotate", *options(files, f"{app} huawei h --app-secret-file @seen_next")))
+    said.append(
+        good(
+            fleet,
+            "credential",
+            "rotate",
+            *options(files, f"{app} huawei h --app-secret-file @seen_next"),
+        )
+    )
     took_effect()
     assert send(fleet, app, "u2")["decision"] == "accepted"
-    said += [good(fleet, "credential", "list", *more) for more in ([], ["--json"], ["--app", app, "--json"])]
+    said += [
+        good(fleet, "credential", "list", *more)
+        for more in ([], ["--json"], ["--app", app, "--json"])
+    ]
     fleet.redis.echo("the end of watching")
     thread.join(10)
     places = {
         "the command line": "".join(said).encode(),
         "Redis' commands, Celery's messages among them": b"\n".join(commands),
         "Redis' values": b"\n".join(everything_in_redis(fleet)),
-        "the logs": b"".join(path.read_bytes() for path in (fleet.runtime.settings.data_dir / "logs").glob("*")),
+        "the logs": b"".join(
+            path.read_bytes() for path in (fleet.runtime.settings.data_dir / "logs").glob("*")
+        ),
         "the database": _credentials_table(fleet),
     }
     assert all(places.values())
@@ -330,7 +456,12 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
 
 def _credentials_table(fleet: Core) -> bytes:
     with fleet.runtime.engine.connect() as connection:
-        rows = connection.execute(text("SELECT convert_from(secrets, 'UTF8') || row_to_json(credentials)::text FROM credentials"))
+        rows = connection.execute(
+            text(
+                "SELECT convert_from(secrets, 'UTF8') || row_to_json(credentials)::text FROM "
+                "credentials"
+            )
+        )
         return "\n".join(row[0] for row in rows).encode()
 
 
@@ -339,7 +470,12 @@ def _credentials_table(fleet: Core) -> bytes:
 
 def versions(fleet: Core, app: str) -> list[int]:
     with fleet.runtime.engine.connect() as connection:
-        return [row[0] for row in connection.execute(text("SELECT version FROM credentials WHERE app = :app ORDER BY 1"), {"app": app})]
+        return [
+            row[0]
+            for row in connection.execute(
+                text("SELECT version FROM credentials WHERE app = :app ORDER BY 1"), {"app": app}
+            )
+        ]
 
 
 def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files: Files) -> None:
@@ -347,19 +483,46 @@ def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files:
     apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYFIRST01"
-    good(fleet, "credential", "rotate", app, "apns", "ios", "--p8", files["p8_next"], "--key-id", "KEYSECOND2")
+    good(
+        fleet,
+        "credential",
+        "rotate",
+        app,
+        "apns",
+        "ios",
+        "--p8",
+        files["p8_next"],
+        "--key-id",
+        "KEYSECOND2",
+    )
     assert versions(fleet, app) == [1, 2]
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYSECOND2"
-    good(fleet, "credential", "rotate", app, "apns", "ios", *options(files, "--p12 @p12 --password-file @password"))
+    good(
+        fleet,
+        "credential",
+        "rotate",
+        app,
+        "apns",
+        "ios",
+        *options(files, "--p12 @p12 --password-file @password"),
+    )
     assert versions(fleet, app) == [2, 3]
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == files.serials["p12"]
 
 
-def test_a_rotation_that_names_an_option_only_changes_that_option(fleet: Core, files: Files) -> None:
+def test_a_rotation_that_names_an_option_only_changes_that_option(
+    fleet: Core, files: Files
+) -> None:
     app = operator.new_app(fleet)
-    apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456 --env production")
+    apns(
+        fleet,
+        app,
+        files,
+        "ios",
+        "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456 --env production",
+    )
     good(fleet, "credential", "rotate", app, "apns", "ios", "--env", "sandbox")
     (row,) = json.loads(good(fleet, "credential", "list", "--app", app, "--json"))
     assert (row["version"], row["env"], row["options"]["key_id"]) == (2, "sandbox", "KEYFIRST01")
@@ -370,7 +533,9 @@ def test_a_rotation_that_names_an_option_only_changes_that_option(fleet: Core, f
     assert push_by(fleet, app, "ios", "5a4d" + token("apns")[4:])["env"] == "sandbox"
 
 
-def test_an_option_that_the_secret_file_must_vouch_for_is_refused_without_it(fleet: Core, files: Files) -> None:
+def test_an_option_that_the_secret_file_must_vouch_for_is_refused_without_it(
+    fleet: Core, files: Files
+) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", "--p12 @production --password-file @password --env production")
     code, _, err = cli(fleet, "credential", "rotate", app, "apns", "ios", "--env", "sandbox")
@@ -381,7 +546,9 @@ def test_an_option_that_the_secret_file_must_vouch_for_is_refused_without_it(fle
     assert (row["version"], row["env"], row["limits"]) == (2, "production", {"rate": 100.0})
 
 
-def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fleet: Core, files: Files) -> None:
+def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
+    fleet: Core, files: Files
+) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
     good(fleet, "credential", "pause", app, "apns", "ios")
@@ -391,11 +558,18 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fle
     for index, data in enumerate(held):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     held_ms = now_ms()
-    rows = [operator.row_of(fleet, app, data, lambda row: row["steps"][-1]["stage"] == "delivery") for data in held]
+    rows = [
+        operator.row_of(fleet, app, data, lambda row: row["steps"][-1]["stage"] == "delivery")
+        for data in held
+    ]
     assert [row["decision"] for row in rows] == [None] * 3
     assert all("lane_paused" in row["steps"][-1]["note"] for row in rows)
     assert wait_for(lambda: operator.parked(fleet, app, "apns", "ios"), "parked pushes")
-    wait_for(lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2, "the lane's gauge", 20)
+    wait_for(
+        lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2,
+        "the lane's gauge",
+        20,
+    )
     assert lane_row(fleet, app)["state"] == "paused"
     assert lane_row(fleet, app)["parked"] >= 1
     short = operator.message("u2", push={"ttl_s": 1})
@@ -417,7 +591,9 @@ def lane_row(fleet: Core, app: str) -> dict[str, Any]:
     return row
 
 
-def test_after_an_account_was_removed_its_devices_have_no_credential(fleet: Core, files: Files) -> None:
+def test_after_an_account_was_removed_its_devices_have_no_credential(
+    fleet: Core, files: Files
+) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
     took_effect()
@@ -430,20 +606,32 @@ def test_after_an_account_was_removed_its_devices_have_no_credential(fleet: Core
         assert cli(fleet, "credential", command, app, "apns", "ios")[0] == 1
 
 
-@pytest.mark.parametrize("vendor", ["apns", "fcm", "huawei", "xiaomi", "oppo", "vivo", "meizu", "honor", "harmony"])
-def test_check_asks_the_vendor_and_says_what_it_said(fleet: Core, lanes: tuple[str, dict[str, list[str]]], vendor: str) -> None:
+@pytest.mark.parametrize(
+    "vendor", ["apns", "fcm", "huawei", "xiaomi", "oppo", "vivo", "meizu", "honor", "harmony"]
+)
+def test_check_asks_the_vendor_and_says_what_it_said(
+    fleet: Core, lanes: tuple[str, dict[str, list[str]]], vendor: str
+) -> None:
     app, _ = lanes
     record = "huawei" if vendor == "harmony" else vendor
     before = len(fleet.record(record))
     assert good(fleet, "credential", "check", app, vendor, f"{vendor}-1").strip()
-    # APNs and Meizu have no test call: there it is a push to a device token of zeros, which is nobody's
+    # APNs and Meizu have no test call: there it is a push to a device token of zeros, which is
+    # nobody's
     assert all(not line["token"].strip("0") for line in fleet.record(record)[before:])
 
 
 def test_check_of_a_wrong_secret_is_a_no(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
     files.text("wrong_secret", "wrong-secret")
-    good(fleet, "credential", "add", *options(files, f"huawei --app-id 1 --app-secret-file @wrong_secret --app {app} --business-id h"))
+    good(
+        fleet,
+        "credential",
+        "add",
+        *options(
+            files, f"huawei --app-id 1 --app-secret-file @wrong_secret --app {app} --business-id h"
+        ),
+    )
     code, out, err = cli(fleet, "credential", "check", app, "huawei", "h")
     assert (code, out) == (1, "")
     assert "credential_refused" in err

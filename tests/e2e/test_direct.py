@@ -1,4 +1,6 @@
-"""`push.direct`: a push to one token, from the stream to the vendor, and the decision told to whoever waits for it."""
+"""`push.direct`: a push to one token, from the stream to the vendor, and the decision told to
+whoever waits for it.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,25 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[str, Any]:
-    target = {"vendor": vendor, "business_id": BUSINESS[vendor], "token": token or device_token(vendor), "platform": "ios"}
+    target = {
+        "vendor": vendor,
+        "business_id": BUSINESS[vendor],
+        "token": token or device_token(vendor),
+        "platform": "ios",
+    }
     target["platform"] = platform_of(vendor)
     target |= more.pop("target", {})
-    base = {"target": target, "message_id": "d-" + uuid.uuid4().hex, "elements": [{"type": "text", "text": "the first words"}]}
-    return {**base, "sender": {"id": "ann", "nick": "Ann"}, "conversation": {"type": "c2c", "id": "ann"}, **more}
+    base = {
+        "target": target,
+        "message_id": "d-" + uuid.uuid4().hex,
+        "elements": [{"type": "text", "text": "the first words"}],
+    }
+    return {
+        **base,
+        "sender": {"id": "ann", "nick": "Ann"},
+        "conversation": {"type": "c2c", "id": "ann"},
+        **more,
+    }
 
 
 def send(house: House, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -72,7 +88,10 @@ def test_presence_and_settings_of_the_tokens_name_do_not_matter(house: House) ->
     data = direct(push={"gate": {"require_friend": True}})
     target = data["target"]
     name = token_user("apns", target["business_id"], target["token"])
-    house.event("settings.updated", {"user": name, "blocked": ["ann"], "dnd": {"start": "00:00", "end": "00:00"}})
+    house.event(
+        "settings.updated",
+        {"user": name, "blocked": ["ann"], "dnd": {"start": "00:00", "end": "00:00"}},
+    )
     house.core.presence(house.app, name, "", "foreground")
     assert house.one(send(house, data))["decision"] == "accepted"
 
@@ -103,10 +122,14 @@ def test_a_badge_alone_shows_nothing_else(house: House) -> None:
 
 
 @pytest.mark.parametrize("vendor", ["fcm", "huawei", "honor", "harmony"])
-def test_a_badge_alone_reaches_the_app_where_the_vendor_has_no_field_without_words(house: House, vendor: str) -> None:
+def test_a_badge_alone_reaches_the_app_where_the_vendor_has_no_field_without_words(
+    house: House, vendor: str
+) -> None:
     data = direct(vendor, kind="badge", push={"badge": {"mode": "set", "value": 3}}, elements=[])
     assert house.one(send(house, data))["decision"] == "accepted"
-    assert '"badge"' in json.dumps(house.push(data["target"]["token"], vendor)["body"]).replace('\\"', '"')
+    assert '"badge"' in json.dumps(house.push(data["target"]["token"], vendor)["body"]).replace(
+        '\\"', '"'
+    )
 
 
 @pytest.mark.parametrize("vendor", ["xiaomi", "oppo", "vivo", "meizu"])
@@ -118,7 +141,11 @@ def test_a_badge_alone_is_refused_where_it_would_be_a_banner(house: House, vendo
 
 
 def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
-    data = direct(kind="clear", push={"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}}, elements=[])
+    data = direct(
+        kind="clear",
+        push={"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}},
+        elements=[],
+    )
     assert house.one(send(house, data))["decision"] == "accepted"
     push = house.push(data["target"]["token"])
     assert push["body"] == {"aps": {"content-available": 1, "badge": 0}, "type": "clear"}
@@ -149,7 +176,9 @@ def test_words_that_the_app_holds(house: House) -> None:
     data = direct(push={"display": {"loc": {"key": "NEW_FROM", "args": ["Ann"]}}}, elements=[])
     assert house.one(send(house, data))["decision"] == "accepted"
     assert house.alert(data["target"]["token"]) == {"loc-key": "NEW_FROM", "loc-args": ["Ann"]}
-    data = direct("fcm", push={"display": {"loc": {"key": "NEW_FROM", "args": ["Ann"]}}}, elements=[])
+    data = direct(
+        "fcm", push={"display": {"loc": {"key": "NEW_FROM", "args": ["Ann"]}}}, elements=[]
+    )
     assert house.one(send(house, data))["decision"] == "accepted"
     shown = house.push(data["target"]["token"], "fcm")["body"]["android"]["notification"]
     assert (shown["body_loc_key"], shown["body_loc_args"]) == ("NEW_FROM", ["Ann"])
@@ -190,7 +219,9 @@ def test_a_decision_that_takes_longer_than_the_wait_is_told_as_none(house: House
     assert replies(house, key)["decision"] == "accepted"
 
 
-def test_a_token_that_the_vendor_declared_dead_is_told_so_at_once_until_the_app_registers_anew(house: House) -> None:
+def test_a_token_that_the_vendor_declared_dead_is_told_so_at_once_until_the_app_registers_anew(
+    house: House,
+) -> None:
     token, key = "dead" + digits()[:60], uuid.uuid4().hex
     since = now_ms() - 3_600_000
     first = direct(token=token, reply={"key": key, "wait_ms": 5_000}, target={"since_ms": since})

@@ -1,4 +1,6 @@
-"""The clouds' callbacks over HTTP: every sample gives the events that are expected of it; what is not genuine gives none."""
+"""The clouds' callbacks over HTTP: every sample gives the events that are expected of it; what is
+not genuine gives none.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ SECRETS = {"tencent": "demo-token", "zego": "demo-callback-secret", "nim": "demo
 
 
 class Clouds:
-    """A tenant for each cloud with the samples' names and secrets. The events are caught: a stream that the fleet does not read."""
+    """A tenant for each cloud with the samples' names and secrets. The events are caught: a stream
+    that the fleet does not read.
+    """
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -63,52 +67,96 @@ def caught(fleet: Core, clouds: Clouds) -> Iterator[httpx.Client]:
         yield client
 
 
-def tencent_query(app: str, command: str = "C2C.CallbackAfterSendMsg", token: str = "demo-token", at_s: int | None = None) -> str:
+def tencent_query(
+    app: str,
+    command: str = "C2C.CallbackAfterSendMsg",
+    token: str = "demo-token",
+    at_s: int | None = None,
+) -> str:
     when = str(int(time.time()) if at_s is None else at_s)
     return urlencode(
-        {"SdkAppid": app, "CallbackCommand": command, "contenttype": "json", "RequestTime": when, "Sign": tencent_sign(token, when)}
+        {
+            "SdkAppid": app,
+            "CallbackCommand": command,
+            "contenttype": "json",
+            "RequestTime": when,
+            "Sign": tencent_sign(token, when),
+        }
     )
 
 
 def signed(sample: dict[str, Any], raw: bytes) -> tuple[str, dict[str, str]]:
     """(query, headers) of a sample as its cloud sends it now."""
     if sample["d"] == "tencent":
-        kept = [pair for pair in sample["query"].split("&") if not pair.startswith(("RequestTime=", "Sign="))]
+        kept = [
+            pair
+            for pair in sample["query"].split("&")
+            if not pair.startswith(("RequestTime=", "Sign="))
+        ]
         when = str(int(time.time()))
-        return "?" + "&".join([*kept, f"RequestTime={when}", f"Sign={tencent_sign('demo-token', when)}"]), {}
+        return "?" + "&".join(
+            [*kept, f"RequestTime={when}", f"Sign={tencent_sign('demo-token', when)}"]
+        ), {}
     if sample["d"] == "nim":
         md5, cur_time = nim_md5(raw), str(int(time.time() * 1000))
-        headers = {"MD5": md5, "CurTime": cur_time, "CheckSum": nim_checksum("demo-app-secret", md5, cur_time)}
+        headers = {
+            "MD5": md5,
+            "CurTime": cur_time,
+            "CheckSum": nim_checksum("demo-app-secret", md5, cur_time),
+        }
         return f"?app={sample['app']}", headers
     return "", {}
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[sample["file"] for sample in SAMPLES])
-def test_a_sample_gives_the_events_that_it_should(clouds: Clouds, caught: httpx.Client, sample: dict[str, Any]) -> None:
+def test_a_sample_gives_the_events_that_it_should(
+    clouds: Clouds, caught: httpx.Client, sample: dict[str, Any]
+) -> None:
     raw = (DATA / sample["file"]).read_bytes()
     expected = json.loads((DATA / sample["file"].replace(".json", ".expected.json")).read_text())
     query, headers = signed(sample, raw)
-    answer = caught.post(f"/callbacks/{sample['d']}{query}", content=raw, headers={"content-type": "application/json", **headers})
+    answer = caught.post(
+        f"/callbacks/{sample['d']}{query}",
+        content=raw,
+        headers={"content-type": "application/json", **headers},
+    )
     assert answer.status_code == 200, answer.text
     ((entry_id, fields),) = clouds.core.redis.xrange(CAUGHT)
     clouds.core.redis.delete(CAUGHT)
     assert (fields[b"d"].decode(), fields[b"app"].decode()) == (sample["d"], sample["app"])
     read = read_entry(CAUGHT, entry_id.decode(), fields, [sample["app"]], ENTRY_MS)
     assert isinstance(read, Passed)
-    assert [(event.type, event.app) for event in read.events] == [(event["type"], event["app"]) for event in expected]
+    assert [(event.type, event.app) for event in read.events] == [
+        (event["type"], event["app"]) for event in expected
+    ]
     query_of = fields[b"q"].decode() if b"q" in fields else None
-    found = DIALECTS[sample["d"]](json.loads(fields[b"e"]), app=sample["app"], query=query_of, entry_ms=ENTRY_MS)
+    found = DIALECTS[sample["d"]](
+        json.loads(fields[b"e"]), app=sample["app"], query=query_of, entry_ms=ENTRY_MS
+    )
     assert without_ids(with_defaults(found.events)) == without_ids(with_defaults(expected))
 
 
-def post(door: httpx.Client, cloud: str, body: bytes, query: str = "", **headers: str) -> httpx.Response:
-    return door.post(f"/callbacks/{cloud}{query}", content=body, headers={"content-type": "application/json", **headers})
+def post(
+    door: httpx.Client, cloud: str, body: bytes, query: str = "", **headers: str
+) -> httpx.Response:
+    return door.post(
+        f"/callbacks/{cloud}{query}",
+        content=body,
+        headers={"content-type": "application/json", **headers},
+    )
 
 
 def tencent_body(text: str = "hi") -> bytes:
     key = uuid.uuid4().hex
     element = {"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}
-    body = {"CallbackCommand": "C2C.CallbackAfterSendMsg", "From_Account": "a", "To_Account": "b", "MsgKey": key, "MsgSeq": 1, "MsgTime": 1}
+    body = {
+        "CallbackCommand": "C2C.CallbackAfterSendMsg",
+        "From_Account": "a",
+        "To_Account": "b",
+        "MsgKey": key,
+        "MsgSeq": 1,
+        "MsgTime": 1,
+    }
     return json.dumps({**body, "MsgBody": [element], "SendMsgResult": 0}).encode()
 
 
@@ -129,8 +177,12 @@ def test_tencents_own_ok(clouds: Clouds, door: httpx.Client) -> None:
         "?" + tencent_query("no-such-tenant"),
     ],
 )
-def test_a_forged_or_stale_callback_of_tencent_is_refused(clouds: Clouds, door: httpx.Client, query: str) -> None:
-    filled = query.replace("%7Bapp%7D", clouds.apps["tencent"]).replace("{app}", clouds.apps["tencent"])
+def test_a_forged_or_stale_callback_of_tencent_is_refused(
+    clouds: Clouds, door: httpx.Client, query: str
+) -> None:
+    filled = query.replace("%7Bapp%7D", clouds.apps["tencent"]).replace(
+        "{app}", clouds.apps["tencent"]
+    )
     assert post(door, "tencent", tencent_body(), filled).status_code == 401
 
 
@@ -143,24 +195,45 @@ def test_another_tenants_secret_is_none(clouds: Clouds, door: httpx.Client) -> N
 
 def zego_body(app: str, nonce: str | None = None, **more: Any) -> bytes:
     when, nonce = str(int(time.time())), nonce or str(uuid.uuid4().int % 1_000_000)
-    body = {"appid": app, "event": "user_action", "nonce": nonce, "timestamp": int(when), "user_id": "u", "action": 0}
-    return json.dumps({**body, "signature": zego_signature("demo-callback-secret", when, nonce), **more}).encode()
+    body = {
+        "appid": app,
+        "event": "user_action",
+        "nonce": nonce,
+        "timestamp": int(when),
+        "user_id": "u",
+        "action": 0,
+    }
+    return json.dumps(
+        {**body, "signature": zego_signature("demo-callback-secret", when, nonce), **more}
+    ).encode()
 
 
 def test_zego_percent_encoded_or_as_a_form(clouds: Clouds, door: httpx.Client) -> None:
     app = clouds.apps["zego"]
     assert post(door, "zego", quote(zego_body(app).decode()).encode()).status_code == 200
     form = urlencode(json.loads(zego_body(app))).encode()
-    assert post(door, "zego", form, **{"content-type": "application/x-www-form-urlencoded"}).status_code == 200
+    assert (
+        post(
+            door, "zego", form, **{"content-type": "application/x-www-form-urlencoded"}
+        ).status_code
+        == 200
+    )
     field = urlencode({"data": zego_body(app).decode()}).encode()
-    assert post(door, "zego", field, **{"content-type": "application/x-www-form-urlencoded"}).status_code == 200
+    assert (
+        post(
+            door, "zego", field, **{"content-type": "application/x-www-form-urlencoded"}
+        ).status_code
+        == 200
+    )
 
 
 def test_a_signature_of_zegos_brings_one_body(clouds: Clouds, door: httpx.Client) -> None:
     app = clouds.apps["zego"]
     first = zego_body(app, "n" + uuid.uuid4().hex[:8])
     assert post(door, "zego", first).status_code == 200
-    assert post(door, "zego", first).status_code == 200  # its retry, as its answer may have been lost
+    assert (
+        post(door, "zego", first).status_code == 200
+    )  # its retry, as its answer may have been lost
     other = json.dumps({**json.loads(first), "user_id": "somebody else"}).encode()
     assert post(door, "zego", other).status_code == 401
     assert post(door, "zego", zego_body(app, signature="0" * 40)).status_code == 401
@@ -174,8 +247,12 @@ def nim_headers(raw: bytes, secret: str = "demo-app-secret") -> dict[str, str]:
 
 def test_nim_signs_the_bytes(clouds: Clouds, door: httpx.Client) -> None:
     raw = json.dumps({"eventType": "2", "accid": "a", "x": "你好"}, ensure_ascii=False).encode()
-    assert post(door, "nim", raw, f"?app={clouds.apps['nim']}", **nim_headers(raw)).status_code == 200
-    assert post(door, "nim", raw, **nim_headers(raw)).status_code == 200  # its secret tells whose it is
+    assert (
+        post(door, "nim", raw, f"?app={clouds.apps['nim']}", **nim_headers(raw)).status_code == 200
+    )
+    assert (
+        post(door, "nim", raw, **nim_headers(raw)).status_code == 200
+    )  # its secret tells whose it is
     assert post(door, "nim", raw + b" ", **nim_headers(raw)).status_code == 401
     assert post(door, "nim", raw, **nim_headers(raw, "another")).status_code == 401
     assert post(door, "nim", raw).status_code == 401
@@ -189,7 +266,10 @@ def test_a_secret_is_rotated_without_a_gap(clouds: Clouds, door: httpx.Client) -
     runtime.tenants.add(Tenant(app, tenant.name, tenant.lang, tenant.tz, options))
     runtime.catalog.changed()
     time.sleep(2)
-    assert [post(door, "nim", raw, **nim_headers(raw, secret)).status_code for secret in ("the new one", "demo-app-secret", "x")] == [
+    assert [
+        post(door, "nim", raw, **nim_headers(raw, secret)).status_code
+        for secret in ("the new one", "demo-app-secret", "x")
+    ] == [
         200,
         200,
         401,

@@ -1,4 +1,6 @@
-"""Many callers at once: a group of a thousand is a thousand requests. All are taken, in few commands."""
+"""Many callers at once: a group of a thousand is a thousand requests. All are taken, in few
+commands.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,23 @@ def door(fleet: Core, town: Town) -> Iterator[httpx.Client]:
 def notification(town: Town, event_id: str) -> dict[str, Any]:
     device = {"app_id": f"{town.app}.ios", "pushkey": device_token("apns"), "pushkey_ts": 1}
     content = {"msgtype": "m.text", "body": "hello"}
-    base = {"event_id": event_id, "room_id": "!r:hs", "type": "m.room.message", "sender": "@ann:hs", "content": content}
+    base = {
+        "event_id": event_id,
+        "room_id": "!r:hs",
+        "type": "m.room.message",
+        "sender": "@ann:hs",
+        "content": content,
+    }
     return {"notification": {**base, "devices": [device]}}
 
 
 async def post_all(url: str, bodies: list[dict[str, Any]]) -> list[bytes]:
     """Status lines; each caller has a connection of its own, and all are open at once."""
     address = urlsplit(url)
-    head = "POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n"
+    head = (
+        "POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nConnection: "
+        "close\r\nContent-Length: {}\r\n\r\n"
+    )
 
     async def one(body: dict[str, Any]) -> bytes:
         raw = json.dumps(body).encode()
@@ -109,7 +120,9 @@ def test_what_came_while_a_write_ran_goes_in_one(town: Town) -> None:
         del runtime.core.pipeline
         feed.close()
     entries: Any = runtime.core.xrange(stream)
-    events = [line for _, fields in entries for line in (fields.get(b"e") or fields[b"b"]).split(b"\n")]
+    events = [
+        line for _, fields in entries for line in (fields.get(b"e") or fields[b"b"]).split(b"\n")
+    ]
     assert events == [b"{}"] * CALLERS
     assert len(executed) <= CALLERS // 10, "20 where the machine is quiet"
     assert len(entries) <= CALLERS // 10

@@ -26,7 +26,11 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(fleet, Path(tmp_path_factory.mktemp("accounts")))
     credentials = fleet.runtime.credentials
     for stored in credentials.all():
-        if stored.app == made.app and stored.business_id in (BUSINESS["apns"], BUSINESS["fcm"], "ios-other"):
+        if stored.app == made.app and stored.business_id in (
+            BUSINESS["apns"],
+            BUSINESS["fcm"],
+            "ios-other",
+        ):
             key = "voip_alias" if stored.business_id == "ios-other" else "alias"
             name = f"{made.app}.{stored.business_id}"
             credentials.add(_with_option(stored, key, name))
@@ -46,7 +50,9 @@ def door(fleet: Core, house: House) -> Iterator[httpx.Client]:
         yield client
 
 
-def notification(house: House, pushkey: str, business_id: str = "ios", **more: Any) -> dict[str, Any]:
+def notification(
+    house: House, pushkey: str, business_id: str = "ios", **more: Any
+) -> dict[str, Any]:
     device = {
         "app_id": f"{house.app}.{business_id}",
         "pushkey": pushkey,
@@ -54,8 +60,18 @@ def notification(house: House, pushkey: str, business_id: str = "ios", **more: A
         "tweaks": {"sound": "default"},
     }
     device |= more.pop("device", {})
-    base: dict[str, Any] = {"event_id": "$" + uuid.uuid4().hex, "room_id": "!r:hs", "type": "m.room.message", "sender": "@ann:hs"}
-    base |= {"sender_display_name": "Ann", "content": {"msgtype": "m.text", "body": "hello"}, "prio": "high", "counts": {"unread": 4}}
+    base: dict[str, Any] = {
+        "event_id": "$" + uuid.uuid4().hex,
+        "room_id": "!r:hs",
+        "type": "m.room.message",
+        "sender": "@ann:hs",
+    }
+    base |= {
+        "sender_display_name": "Ann",
+        "content": {"msgtype": "m.text", "body": "hello"},
+        "prio": "high",
+        "counts": {"unread": 4},
+    }
     return {"notification": {**base, "devices": [device], **more}}
 
 
@@ -78,7 +94,10 @@ def test_a_message_of_two(house: House, door: httpx.Client) -> None:
     aps = push["body"]["aps"]
     assert aps["alert"] == {"title": "Ann", "body": "hello"}
     assert (aps["badge"], aps["sound"], aps["thread-id"]) == (4, "default", "!r:hs")
-    assert (push["body"]["room_id"], push["body"]["event_id"]) == ("!r:hs", body["notification"]["event_id"])
+    assert (push["body"]["room_id"], push["body"]["event_id"]) == (
+        "!r:hs",
+        body["notification"]["event_id"],
+    )
     assert push["collapse_id"] == body["notification"]["event_id"]
 
 
@@ -103,8 +122,17 @@ def test_a_base64_pushkey_is_the_same_token(house: House, door: httpx.Client) ->
 
 def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
-    default = {"aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}, "cs": "x"}
-    body = notification(house, token, type="m.room.encrypted", content={"ciphertext": "zzz"}, device={"data": {"default_payload": default}})
+    default = {
+        "aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}},
+        "cs": "x",
+    }
+    body = notification(
+        house,
+        token,
+        type="m.room.encrypted",
+        content={"ciphertext": "zzz"},
+        device={"data": {"default_payload": default}},
+    )
     post(door, body)
     assert told(house, body)["decision"] == "accepted"
     sent = house.push(token)["body"]
@@ -116,7 +144,13 @@ def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.C
 
 def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
-    body = notification(house, token, device={"data": {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}})
+    body = notification(
+        house,
+        token,
+        device={
+            "data": {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}
+        },
+    )
     for name in ("sender", "sender_display_name", "type", "content"):
         del body["notification"][name]
     post(door, body)
@@ -131,7 +165,21 @@ def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> No
     token = device_token("apns")
     device = {"app_id": f"{house.app}.ios", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
     began = now_ms()
-    assert post(door, {"notification": {"id": "", "type": None, "sender": "", "counts": {"unread": 0}, "devices": [device]}}) == []
+    assert (
+        post(
+            door,
+            {
+                "notification": {
+                    "id": "",
+                    "type": None,
+                    "sender": "",
+                    "counts": {"unread": 0},
+                    "devices": [device],
+                }
+            },
+        )
+        == []
+    )
     end = time.monotonic() + 10
     while not house.pushes(token) and time.monotonic() < end:
         time.sleep(0.05)
@@ -139,10 +187,18 @@ def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> No
     assert now_ms() - began < 12_000
 
 
-def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(house: House, door: httpx.Client) -> None:
+def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(
+    house: House, door: httpx.Client
+) -> None:
     token = device_token("apns")
     before = now_ms()
-    body = notification(house, token, "ios-other", type="m.call.invite", content={"call_id": "c", "lifetime": 30_000})
+    body = notification(
+        house,
+        token,
+        "ios-other",
+        type="m.call.invite",
+        content={"call_id": "c", "lifetime": 30_000},
+    )
     post(door, body)
     row = told(house, body)
     assert (row["decision"], row["class"]) == ("accepted", "call")
@@ -159,10 +215,16 @@ def test_fcm_clients_read_data_as_they_do_from_sygnal(house: House, door: httpx.
     sent = house.push(token, "fcm")["body"]
     assert "notification" not in sent
     data = sent["data"]
-    assert (data["event_id"], data["content_body"], data["unread"]) == (body["notification"]["event_id"], "hello", "4")
+    assert (data["event_id"], data["content_body"], data["unread"]) == (
+        body["notification"]["event_id"],
+        "hello",
+        "4",
+    )
 
 
-def test_a_dead_token_is_rejected_at_once_and_ever_after_until_set_anew(house: House, door: httpx.Client) -> None:
+def test_a_dead_token_is_rejected_at_once_and_ever_after_until_set_anew(
+    house: House, door: httpx.Client
+) -> None:
     token = "dead" + digits()[:60]
     first = notification(house, token)
     got = post(door, first) or post(door, first)  # a busy machine may be late for the first
@@ -171,7 +233,9 @@ def test_a_dead_token_is_rejected_at_once_and_ever_after_until_set_anew(house: H
     assert post(door, notification(house, token)) == [token]
 
 
-def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(house: House, door: httpx.Client) -> None:
+def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(
+    house: House, door: httpx.Client
+) -> None:
     body = notification(house, "not a token")
     got = post(door, body) or post(door, body)
     assert got == ["not a token"]
@@ -179,7 +243,11 @@ def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(house: House
     assert post(door, notification(house, device_token("apns"), device={"app_id": name})) == []
     end, found = time.monotonic() + 10, []
     while not found and time.monotonic() < end:
-        found = [one for one in house.core.runtime.dead_letters.listed("gateway") if name.encode() in one.raw]
+        found = [
+            one
+            for one in house.core.runtime.dead_letters.listed("gateway")
+            if name.encode() in one.raw
+        ]
         time.sleep(0.1)
     assert found
     assert found[0].reason.startswith("unknown_alias")
@@ -195,7 +263,17 @@ def test_a_repeat_is_one_push(house: House, door: httpx.Client) -> None:
     assert len(house.pushes(token)) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"notification":{}}', b'{"notification":{"devices":{}}}', b'{"notification":[]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"notification":{}}',
+        b'{"notification":{"devices":{}}}',
+        b'{"notification":[]}',
+    ],
+)
 def test_what_is_no_notification_is_a_400(door: httpx.Client, body: bytes) -> None:
     assert door.post("/_matrix/push/v1/notify", content=body).status_code == 400
 
@@ -203,24 +281,45 @@ def test_what_is_no_notification_is_a_400(door: httpx.Client, body: bytes) -> No
 def test_whatever_is_in_the_fields_the_answer_is_200(house: House, door: httpx.Client) -> None:
     odd: list[Any] = [None, 7, "", "x" * 60_000, {"a": [1]}, [None], True, "\ud83d", 1e300, -1]
     for value in odd:
-        for field in ("event_id", "room_id", "sender", "content", "counts", "type", "prio", "room_name"):
+        for field in (
+            "event_id",
+            "room_id",
+            "sender",
+            "content",
+            "counts",
+            "type",
+            "prio",
+            "room_name",
+        ):
             assert post(door, notification(house, device_token("apns"), **{field: value})) == []
         for field in ("tweaks", "data", "pushkey_ts", "app_id"):
-            assert post(door, notification(house, device_token("apns"), device={field: value})) == []
+            assert (
+                post(door, notification(house, device_token("apns"), device={field: value})) == []
+            )
     house.core.settled()
     house.event("push.direct", {})  # a dead letter behind all of them
     end = time.monotonic() + 20
-    while not (letters := house.core.runtime.dead_letters.listed("intake", house.app)) and time.monotonic() < end:
+    while (
+        not (letters := house.core.runtime.dead_letters.listed("intake", house.app))
+        and time.monotonic() < end
+    ):
         time.sleep(0.1)
     assert [letter.reason for letter in letters] == [letters[0].reason]
     assert letters[0].reason.startswith("wrong_shape")
 
 
 @pytest.mark.parametrize("token", ["x" * 2_049, "a\0b", ""])
-def test_what_can_be_nobodys_token_is_rejected_at_once(house: House, door: httpx.Client, token: str) -> None:
+def test_what_can_be_nobodys_token_is_rejected_at_once(
+    house: House, door: httpx.Client, token: str
+) -> None:
     assert post(door, notification(house, token)) == [token]
 
 
 def test_a_key_confines_to_its_tenant(house: House, door: httpx.Client) -> None:
-    assert door.post("/_matrix/push/v1/notify?k=wrong", json=notification(house, device_token("apns"))).status_code == 401
+    assert (
+        door.post(
+            "/_matrix/push/v1/notify?k=wrong", json=notification(house, device_token("apns"))
+        ).status_code
+        == 401
+    )
     assert door.get("/_matrix/push/v1/notify").json() == {"pushfleet": {"gateway": "matrix"}}

@@ -32,7 +32,11 @@ KNOWN = 400
 @pytest.fixture(scope="module")
 def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
     made = Town(fleet, Path(tmp_path_factory.mktemp("accounts")), vendors=("apns", "fcm", "huawei"))
-    for vendor, platform, number in (("apns", "apple_rn", "1"), ("fcm", "android_rn", "2"), ("huawei", "harmony_rn", "3")):
+    for vendor, platform, number in (
+        ("apns", "apple_rn", "1"),
+        ("fcm", "android_rn", "2"),
+        ("huawei", "harmony_rn", "3"),
+    ):
         assert made.add(vendor, f"{vendor}-mm", "--alias", platform, "--alias", number)[0] == 0
     made.changed()
     return made
@@ -52,11 +56,16 @@ def key(town: Town) -> str:
     return out.strip()
 
 
-def test_a_gateway_key_is_the_same_until_it_is_rotated_and_two_are_valid(town: Town, door: httpx.Client, key: str) -> None:
+def test_a_gateway_key_is_the_same_until_it_is_rotated_and_two_are_valid(
+    town: Town, door: httpx.Client, key: str
+) -> None:
     assert town.command("app", "gateway-key", town.app)[1].strip() == key
     newer = town.command("app", "gateway-key", town.app, "--rotate")[1].strip()
     newest = town.command("app", "gateway-key", town.app, "--rotate")[1].strip()
-    wait_for(lambda: [code_of(door, one) for one in (key, newer, newest)] == [401, KNOWN, KNOWN], "two keys are valid")
+    wait_for(
+        lambda: [code_of(door, one) for one in (key, newer, newest)] == [401, KNOWN, KNOWN],
+        "two keys are valid",
+    )
     assert key not in json.dumps(town.core.runtime.tenants.all()[town.app].options)
     with contextlib.suppress(KeyError):  # the other tests go on with a key that is valid
         town.core.runtime.catalog.changed()
@@ -75,17 +84,23 @@ def code_of(door: httpx.Client, key: str) -> int:
     return door.post(f"/t/{key}/api/push", json={"notifications": []}).status_code
 
 
-def test_a_callback_secret_is_stored_and_shown_to_nobody(town: Town, door: httpx.Client, tmp_path: Path) -> None:
+def test_a_callback_secret_is_stored_and_shown_to_nobody(
+    town: Town, door: httpx.Client, tmp_path: Path
+) -> None:
     file = tmp_path / "secret"
     file.write_text("  the cloud's word\n")
     code, out, err = town.command("app", "callback", town.app, "--secret-file", str(file))
     assert (code, err) == (0, "")
-    assert "the cloud's word" not in out + json.dumps(town.core.runtime.tenants.all()[town.app].options)
+    assert "the cloud's word" not in out + json.dumps(
+        town.core.runtime.tenants.all()[town.app].options
+    )
     time.sleep(2)
     raw = b'{"eventType":"2"}'
     md5 = nim_md5(raw)
     headers = {"MD5": md5, "CurTime": "1", "CheckSum": nim_checksum("the cloud's word", md5, "1")}
-    assert door.post(f"/callbacks/nim?app={town.app}", content=raw, headers=headers).status_code == 200
+    assert (
+        door.post(f"/callbacks/nim?app={town.app}", content=raw, headers=headers).status_code == 200
+    )
     assert town.command("app", "callback", "nobody", "--secret-file", str(file))[0] == 1
     assert town.command("app", "gateway-key", "nobody")[0] == 1
 
@@ -99,7 +114,14 @@ def test_one_alias_names_one_account(town: Town) -> None:
 
 def test_gorush_sync_tells_what_failed(town: Town, door: httpx.Client, base: str) -> None:
     good, dead = device_token("apns"), "dead" + digits()[:60]
-    first = {"tokens": [good, dead], "platform": 1, "message": "hello", "title": "Hi", "badge": 3, "category": "c"}
+    first = {
+        "tokens": [good, dead],
+        "platform": 1,
+        "message": "hello",
+        "title": "Hi",
+        "badge": 3,
+        "category": "c",
+    }
     second = {"tokens": ["x"], "platform": 9, "message": "nowhere"}
     answer = door.post(f"{base}/push?sync=1", json={"notifications": [first, second]})
     told = answer.json()
@@ -114,11 +136,18 @@ def test_gorush_sync_tells_what_failed(town: Town, door: httpx.Client, base: str
     assert push["body"]["aps"]["badge"] == 3
 
 
-def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(town: Town, door: httpx.Client, base: str) -> None:
+def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(
+    town: Town, door: httpx.Client, base: str
+) -> None:
     token, notif_id = device_token("huawei"), uuid.uuid4().hex
     for _ in range(2):
         answer = door.post(
-            f"{base}/push", json={"notifications": [{"tokens": [token], "platform": 3, "message": "hello", "notif_id": notif_id}]}
+            f"{base}/push",
+            json={
+                "notifications": [
+                    {"tokens": [token], "platform": 3, "message": "hello", "notif_id": notif_id}
+                ]
+            },
         )
         assert answer.json() == {"success": "ok", "counts": 1, "logs": []}
     town.core.why(notif_id, town.app)
@@ -126,18 +155,37 @@ def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(town: Town, 
     assert len(town.core.pushes_to("huawei", token)) == 1
 
 
-@pytest.mark.parametrize("body", [{}, {"notifications": []}, {"notifications": [{}] * 101}, {"notifications": "x"}])
-def test_gorush_refuses_a_list_that_is_none(door: httpx.Client, base: str, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "body", [{}, {"notifications": []}, {"notifications": [{}] * 101}, {"notifications": "x"}]
+)
+def test_gorush_refuses_a_list_that_is_none(
+    door: httpx.Client, base: str, body: dict[str, Any]
+) -> None:
     answer = door.post(f"{base}/push", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, 400)
 
 
 def mattermost(token: str, **more: Any) -> dict[str, Any]:
-    base = {"ack_id": uuid.uuid4().hex, "platform": "apple_rn-v2", "device_id": token, "type": "message", "message": "@ann: hello"}
-    return {**base, "post_id": uuid.uuid4().hex[:26], "channel_id": "town-square", "channel_name": "Town", "server_id": "s", **more}
+    base = {
+        "ack_id": uuid.uuid4().hex,
+        "platform": "apple_rn-v2",
+        "device_id": token,
+        "type": "message",
+        "message": "@ann: hello",
+    }
+    return {
+        **base,
+        "post_id": uuid.uuid4().hex[:26],
+        "channel_id": "town-square",
+        "channel_name": "Town",
+        "server_id": "s",
+        **more,
+    }
 
 
-def test_mattermost_message_receipt_clear_and_badge(town: Town, door: httpx.Client, base: str) -> None:
+def test_mattermost_message_receipt_clear_and_badge(
+    town: Town, door: httpx.Client, base: str
+) -> None:
     token = device_token("apns")
     body = mattermost(token, badge=2)
     assert door.post(f"{base}/v1/send_push", json=body).json() == {"status": "OK"}
@@ -146,7 +194,13 @@ def test_mattermost_message_receipt_clear_and_badge(town: Town, door: httpx.Clie
     (push,) = town.core.pushes_to("apns", token)
     assert push["body"]["aps"]["alert"] == {"title": "Town", "body": "@ann: hello"}
     assert (push["body"]["aps"]["badge"], push["body"]["ack_id"]) == (2, body["ack_id"])
-    ack = {"id": body["ack_id"], "post_id": body["post_id"], "received_at": 1, "platform": "ios", "type": "message"}
+    ack = {
+        "id": body["ack_id"],
+        "post_id": body["post_id"],
+        "received_at": 1,
+        "platform": "ios",
+        "type": "message",
+    }
     assert door.post(f"{base}/v1/ack", json=ack).json() == {"status": "OK"}
 
     def receipts() -> Any:
@@ -154,20 +208,36 @@ def test_mattermost_message_receipt_clear_and_badge(town: Town, door: httpx.Clie
         return told and told["recipients"][0]["receipts"]
 
     assert wait_for(receipts, "a receipt")[0]["status"] == "delivered"
-    assert door.post(f"{base}/v1/send_push", json=mattermost(token, type="clear")).json() == {"status": "OK"}
-    assert door.post(f"{base}/v1/send_push", json=mattermost(token, type="update_badge", badge=1)).json() == {"status": "OK"}
-    pushes = wait_for(lambda: found if len(found := town.core.pushes_to("apns", token)) == 3 else None, "three pushes")
-    assert [push["body"]["aps"] for push in pushes[1:]] == [{"content-available": 1, "badge": 0}, {"badge": 1}]
+    assert door.post(f"{base}/v1/send_push", json=mattermost(token, type="clear")).json() == {
+        "status": "OK"
+    }
+    assert door.post(
+        f"{base}/v1/send_push", json=mattermost(token, type="update_badge", badge=1)
+    ).json() == {"status": "OK"}
+    pushes = wait_for(
+        lambda: found if len(found := town.core.pushes_to("apns", token)) == 3 else None,
+        "three pushes",
+    )
+    assert [push["body"]["aps"] for push in pushes[1:]] == [
+        {"content-available": 1, "badge": 0},
+        {"badge": 1},
+    ]
 
 
-def test_mattermost_is_told_to_remove_a_dead_device(town: Town, door: httpx.Client, base: str) -> None:
+def test_mattermost_is_told_to_remove_a_dead_device(
+    town: Town, door: httpx.Client, base: str
+) -> None:
     token = "dead" + digits()[:60]
-    statuses = [door.post(f"{base}/v1/send_push", json=mattermost(token)).json()["status"] for _ in range(2)]
+    statuses = [
+        door.post(f"{base}/v1/send_push", json=mattermost(token)).json()["status"] for _ in range(2)
+    ]
     assert statuses[-1] == "REMOVE"
 
 
 def test_mattermost_fails_in_words(door: httpx.Client, base: str) -> None:
-    told = door.post(f"{base}/v1/send_push", json=mattermost(device_token("apns"), platform="symbian")).json()
+    told = door.post(
+        f"{base}/v1/send_push", json=mattermost(device_token("apns"), platform="symbian")
+    ).json()
     assert told["status"] == "FAIL"
     assert told["error"]
 
@@ -178,7 +248,10 @@ def test_id_loaded_carries_no_words(town: Town, door: httpx.Client, base: str) -
     door.post(f"{base}/v1/send_push", json=body)
     town.core.why(body["post_id"], town.app)
     (push,) = town.core.pushes_to("apns", token)
-    assert push["body"]["aps"]["alert"]["body"] == "You have a new message" or push["body"]["aps"]["alert"]["body"]
+    assert (
+        push["body"]["aps"]["alert"]["body"] == "You have a new message"
+        or push["body"]["aps"]["alert"]["body"]
+    )
     assert push["body"]["aps"]["mutable-content"] == 1
 
 
@@ -187,13 +260,19 @@ def test_a_wrong_key_opens_nothing(door: httpx.Client, path: str) -> None:
     assert door.post(f"/t/wrong/api/{path}", json={}).status_code == 401
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"device_id":7,"platform":"apple_rn"}', b"{" + b" " * (1 << 20)])
-def test_mattermost_hears_a_status_whatever_it_sent(door: httpx.Client, base: str, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"device_id":7,"platform":"apple_rn"}', b"{" + b" " * (1 << 20)]
+)
+def test_mattermost_hears_a_status_whatever_it_sent(
+    door: httpx.Client, base: str, body: bytes
+) -> None:
     answer = door.post(f"{base}/v1/send_push", content=body)
     assert (answer.status_code, answer.json()["status"]) == (200, "FAIL")
 
 
-def test_a_head_that_never_ends_is_cut_off(door: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_never_ends_is_cut_off(
+    door: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
     url = urlsplit(str(door.base_url))
     assert url.hostname
@@ -207,6 +286,9 @@ def test_a_head_that_never_ends_is_cut_off(door: httpx.Client, monkeypatch: pyte
 def test_a_head_that_is_too_large_is_refused(door: httpx.Client) -> None:
     url = urlsplit(str(door.base_url))
     assert url.hostname
-    with socket.create_connection((url.hostname, url.port or 0), timeout=10) as large, contextlib.suppress(ConnectionError):
+    with (
+        socket.create_connection((url.hostname, url.port or 0), timeout=10) as large,
+        contextlib.suppress(ConnectionError),
+    ):
         large.sendall(b"POST /callbacks/zego HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 200_000)
         assert b" 400 " in large.recv(100)

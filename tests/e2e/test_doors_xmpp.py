@@ -1,4 +1,6 @@
-"""The XMPP door before a server of a few lines: registration, pushes, and that nothing of ours ever costs a subscription."""
+"""The XMPP door before a server of a few lines: registration, pushes, and that nothing of ours ever
+costs a subscription.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,15 @@ from workers.gateway.xmpp import serve
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.e2e]
-HEAD = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' from='{0}' id='{1}'>"
+HEAD = (
+    "<stream:stream xmlns='jabber:component:accept' "
+    "xmlns:stream='http://etherx.jabber.org/streams' from='{0}' id='{1}'>"
+)
 PUBLISH = (
-    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item><notification xmlns='urn:xmpp:push:0'>{inner}"
-    "</notification></item></publish><publish-options><x xmlns='jabber:x:data' type='submit'><field var='secret'><value>{secret}</value>"
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish "
+    "node='{node}'><item><notification xmlns='urn:xmpp:push:0'>{inner}"
+    "</notification></item></publish><publish-options><x xmlns='jabber:x:data' "
+    "type='submit'><field var='secret'><value>{secret}</value>"
     "</field></x></publish-options></pubsub>"
 )
 
@@ -56,25 +63,44 @@ class ComponentServer:
         line.sendall(b"<handshake/>")
         self.lines.append((line, reader))
 
-    def ask(self, inner: str, sender: str = "bob@example.org/phone", kind: str = "set", line: int = 0) -> Node:
+    def ask(
+        self, inner: str, sender: str = "bob@example.org/phone", kind: str = "set", line: int = 0
+    ) -> Node:
         identity = uuid.uuid4().hex
         connection, reader = self.lines[line]
-        connection.sendall(f"<iq type='{kind}' id='{identity}' from='{sender}' to='push.example.org'>{inner}</iq>".encode())
+        connection.sendall(
+            f"<iq type='{kind}' id='{identity}' from='{sender}' "
+            f"to='push.example.org'>{inner}</iq>".encode()
+        )
         while True:
             for stanza in reader.feed(connection.recv(65_536)):
                 if stanza.attrs.get("id") == identity:
                     return stanza
 
     def command(self, name: str, sender: str = "bob@example.org/phone", **fields: str) -> Node:
-        form = "".join(f"<field var='{key.replace('_', '-')}'><value>{value}</value></field>" for key, value in fields.items())
-        return self.ask(f"<command xmlns='{COMMANDS}' node='{name}'><x xmlns='{FORMS}' type='submit'>{form}</x></command>", sender)
+        form = "".join(
+            f"<field var='{key.replace('_', '-')}'><value>{value}</value></field>"
+            for key, value in fields.items()
+        )
+        return self.ask(
+            f"<command xmlns='{COMMANDS}' node='{name}'><x xmlns='{FORMS}' "
+            f"type='submit'>{form}</x></command>",
+            sender,
+        )
 
     def register(self, token: str, **more: Any) -> dict[str, str]:
-        answer = self.command("register-push-apns", token=token, device_id=more.pop("device_id", uuid.uuid4().hex), **more)
+        answer = self.command(
+            "register-push-apns",
+            token=token,
+            device_id=more.pop("device_id", uuid.uuid4().hex),
+            **more,
+        )
         assert answer.attrs["type"] == "result", answer.write()
         return fields_of(answer.find(f"{{{COMMANDS}}}command", f"{{{FORMS}}}x"))
 
-    def publish(self, told: dict[str, str], inner: str = "", sender: str = "example.org", **more: str) -> Node:
+    def publish(
+        self, told: dict[str, str], inner: str = "", sender: str = "example.org", **more: str
+    ) -> Node:
         return self.ask(PUBLISH.format(**{**told, "inner": inner, **more}), sender)
 
     def close(self) -> None:
@@ -84,8 +110,17 @@ class ComponentServer:
 
 
 def summary(body: str, sender: str = "ann@example.org/laptop") -> str:
-    fields = {"FORM_TYPE": "urn:xmpp:push:summary", "message-count": "1", "last-message-sender": sender, "last-message-body": body}
-    return "<x xmlns='jabber:x:data'>" + "".join(f"<field var='{k}'><value>{v}</value></field>" for k, v in fields.items()) + "</x>"
+    fields = {
+        "FORM_TYPE": "urn:xmpp:push:summary",
+        "message-count": "1",
+        "last-message-sender": sender,
+        "last-message-body": body,
+    }
+    return (
+        "<x xmlns='jabber:x:data'>"
+        + "".join(f"<field var='{k}'><value>{v}</value></field>" for k, v in fields.items())
+        + "</x>"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +131,20 @@ def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
 
 
 @pytest.fixture(scope="module")
-def server(fleet: Core, town: Town, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComponentServer]:
+def server(
+    fleet: Core, town: Town, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComponentServer]:
     secret = Path(tmp_path_factory.mktemp("secret")) / "secret"
     secret.write_text("the secret\n")
     made = ComponentServer("the secret")
-    given = ["--server", f"127.0.0.1:{made.port}", "--component", "push.example.org", "--secret-file", str(secret)]
+    given = [
+        "--server",
+        f"127.0.0.1:{made.port}",
+        "--component",
+        "push.example.org",
+        "--secret-file",
+        str(secret),
+    ]
     assert town.command("app", "xmpp", town.app, *given)[0] == 0
     runtime, stop = Runtime(dataclasses.replace(fleet.runtime.settings)), threading.Event()
     thread = threading.Thread(target=serve, args=(runtime, stop))
@@ -119,28 +163,48 @@ def server(fleet: Core, town: Town, tmp_path_factory: pytest.TempPathFactory) ->
 def kind_of(answer: Node) -> tuple[str, str]:
     """(result, "") or the error's type and condition."""
     what = next((child for child in answer.children if child.name.endswith("}error")), None)
-    return (answer.attrs["type"], "") if what is None else (what.attrs["type"], what.children[0].name.rpartition("}")[2])
+    return (
+        (answer.attrs["type"], "")
+        if what is None
+        else (what.attrs["type"], what.children[0].name.rpartition("}")[2])
+    )
 
 
 def pushed(town: Town, token: str, count: int = 1) -> list[dict[str, Any]]:
-    found = wait_for(lambda: town.core.pushes_to("apns", token) if len(town.core.pushes_to("apns", token)) >= count else None, "a push")
+    found = wait_for(
+        lambda: (
+            town.core.pushes_to("apns", token)
+            if len(town.core.pushes_to("apns", token)) >= count
+            else None
+        ),
+        "a push",
+    )
     return list(found)
 
 
-def test_a_registration_and_a_loud_push_on_either_connection(town: Town, server: ComponentServer) -> None:
+def test_a_registration_and_a_loud_push_on_either_connection(
+    town: Town, server: ComponentServer
+) -> None:
     token = device_token("apns")
     told = server.register(token)
     assert (told["jid"], len(told["node"]) >= 12) == ("push.example.org", True)
     assert kind_of(server.publish(told, summary("lunch?"))) == ("result", "")
     (push,) = pushed(town, token)
     assert push["body"]["aps"]["alert"] == {"title": "ann@example.org", "body": "lunch?"}
-    assert (push["collapse_id"], push["body"]["aps"]["thread-id"]) == (told["node"], "ann@example.org")
+    assert (push["collapse_id"], push["body"]["aps"]["thread-id"]) == (
+        told["node"],
+        "ann@example.org",
+    )
     assert "badge" not in push["body"]["aps"]
-    assert kind_of(server.ask(PUBLISH.format(**told, inner=summary("again")), "example.org", line=1)) == ("result", "")
+    assert kind_of(
+        server.ask(PUBLISH.format(**told, inner=summary("again")), "example.org", line=1)
+    ) == ("result", "")
     assert len(pushed(town, token, 2)) == 2
 
 
-def test_the_same_summary_of_a_moment_is_one_push_and_fixed_words_are_none(town: Town, server: ComponentServer) -> None:
+def test_the_same_summary_of_a_moment_is_one_push_and_fixed_words_are_none(
+    town: Town, server: ComponentServer
+) -> None:
     token = device_token("apns")
     told = server.register(token)
     for _ in range(3):
@@ -149,13 +213,17 @@ def test_the_same_summary_of_a_moment_is_one_push_and_fixed_words_are_none(town:
     assert "New Message!" not in str(push["body"])
 
 
-def test_a_node_that_is_announced_again_and_again_gets_so_many_pushes_and_its_calls(town: Town, server: ComponentServer) -> None:
+def test_a_node_that_is_announced_again_and_again_gets_so_many_pushes_and_its_calls(
+    town: Town, server: ComponentServer
+) -> None:
     token, voip = device_token("apns"), device_token("apns")
     told, other = server.register(token, voip_token=voip), device_token("apns")
     began, before = time.monotonic(), left_out()
     for number in range(2 * NODE_BURST):
         assert kind_of(server.publish(told, summary(f"old message {number}"))) == ("result", "")
-    server.publish(told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>")
+    server.publish(
+        told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>"
+    )
     server.publish(server.register(other), summary("another phone"))
     for one in (token, voip, other):
         pushed(town, one)
@@ -174,25 +242,43 @@ def test_an_empty_push_is_silent(town: Town, server: ComponentServer) -> None:
     assert push["body"]["aps"] == {"content-available": 1}
 
 
-def test_a_room_is_a_group_and_a_call_rings_by_the_voip_token(town: Town, server: ComponentServer) -> None:
+def test_a_room_is_a_group_and_a_call_rings_by_the_voip_token(
+    town: Town, server: ComponentServer
+) -> None:
     token, voip = device_token("apns"), device_token("apns")
     told = server.register(token, voip_token=voip)
     server.publish(told, summary("hi all", "team@conference.example.org/Ann"))
     (push,) = pushed(town, token)
     assert push["body"]["aps"]["alert"]["title"] == "team"
-    server.publish(told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>")
+    server.publish(
+        told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>"
+    )
     (call,) = pushed(town, voip)
-    assert (call["push_type"], call["body"]["encrypted"], call["body"]["iv"]) == ("voip", "Y2lwaGVy", "aXY=")
+    assert (call["push_type"], call["body"]["encrypted"], call["body"]["iv"]) == (
+        "voip",
+        "Y2lwaGVy",
+        "aXY=",
+    )
 
 
-def test_cancel_is_for_what_is_dead_and_for_nothing_else(town: Town, server: ComponentServer) -> None:
+def test_cancel_is_for_what_is_dead_and_for_nothing_else(
+    town: Town, server: ComponentServer
+) -> None:
     token = device_token("apns")
     told = server.register(token, device_id="one")
     assert kind_of(server.publish({**told, "secret": "0" * 32})) == ("modify", "not-acceptable")
-    assert kind_of(server.ask(PUBLISH.format(node="", secret="x", inner=""))) == ("modify", "bad-request")
+    assert kind_of(server.ask(PUBLISH.format(node="", secret="x", inner=""))) == (
+        "modify",
+        "bad-request",
+    )
     dead = server.register("dead" + digits()[:60])
     assert kind_of(server.publish(dead, summary("x"))) == ("result", "")
-    wait_for(lambda: kind_of(server.publish(dead, summary(uuid.uuid4().hex))) == ("cancel", "item-not-found"), "the dead token's cancel")
+    wait_for(
+        lambda: (
+            kind_of(server.publish(dead, summary(uuid.uuid4().hex))) == ("cancel", "item-not-found")
+        ),
+        "the dead token's cancel",
+    )
     server.command("unregister-push", device_id="one")
     assert kind_of(server.publish(told)) == ("cancel", "item-not-found")
 
@@ -202,27 +288,42 @@ def test_a_node_that_this_database_does_not_know_waits(town: Town, server: Compo
 
     told = server.register(device_token("apns"))
     with town.core.runtime.engine.begin() as connection:
-        connection.execute(text("DELETE FROM settings WHERE app = :app AND field = 'registration'"), {"app": town.app})
+        connection.execute(
+            text("DELETE FROM settings WHERE app = :app AND field = 'registration'"),
+            {"app": town.app},
+        )
     assert kind_of(server.publish(told)) == ("wait", "resource-constraint")
 
 
-def test_a_token_moves_to_its_newest_owner_and_a_device_keeps_its_node(server: ComponentServer) -> None:
+def test_a_token_moves_to_its_newest_owner_and_a_device_keeps_its_node(
+    server: ComponentServer,
+) -> None:
     token = device_token("apns")
     mine = server.register(token, device_id="same")
     assert server.register(token, device_id="same") == mine
-    answer = server.command("register-push-apns", sender="eve@example.org/x", token=token, device_id="hers")
+    answer = server.command(
+        "register-push-apns", sender="eve@example.org/x", token=token, device_id="hers"
+    )
     assert answer.attrs["type"] == "result"
     assert kind_of(server.publish(mine)) == ("cancel", "item-not-found")
 
 
 def test_strangers_and_other_questions(server: ComponentServer) -> None:
-    assert kind_of(server.command("register-push-apns", sender="eve@evil.example/x", token="aa", device_id="d")) == ("auth", "forbidden")
-    assert kind_of(server.command("register-push-apns", token="", device_id="d")) == ("modify", "bad-request")
+    assert kind_of(
+        server.command("register-push-apns", sender="eve@evil.example/x", token="aa", device_id="d")
+    ) == ("auth", "forbidden")
+    assert kind_of(server.command("register-push-apns", token="", device_id="d")) == (
+        "modify",
+        "bad-request",
+    )
     info = server.ask("<query xmlns='http://jabber.org/protocol/disco#info'/>", kind="get")
     assert "urn:xmpp:push:0" in info.write()
     assert 'type="push"' in info.write()
     assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get")) == ("result", "")
-    assert kind_of(server.ask("<query xmlns='jabber:iq:version'/>", kind="get")) == ("cancel", "service-unavailable")
+    assert kind_of(server.ask("<query xmlns='jabber:iq:version'/>", kind="get")) == (
+        "cancel",
+        "service-unavailable",
+    )
 
 
 HOSTILE = [
@@ -249,5 +350,8 @@ def test_a_connection_that_ends_comes_back(server: ComponentServer, town: Town) 
     line, _ = server.lines.pop()
     line.close()
     server.accept()
-    assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1)) == ("result", "")
+    assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1)) == (
+        "result",
+        "",
+    )
     time.sleep(0.1)

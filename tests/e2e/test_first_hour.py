@@ -1,4 +1,6 @@
-"""docs/first-hour.md is run as it stands there, on a fleet that `pushfleet up` would start; the Chinese page has the same commands."""
+"""docs/first-hour.md is run as it stands there, on a fleet that `pushfleet up` would start; the
+Chinese page has the same commands.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import pytest
 from tests.e2e.conftest import Core
 
 ROOT = Path(__file__).parents[2]
-PAGE, CHINESE, README = (ROOT / name for name in ("docs/first-hour.md", "docs/zh/first-hour.md", "README.md"))
+PAGE, CHINESE, README = (
+    ROOT / name for name in ("docs/first-hour.md", "docs/zh/first-hour.md", "README.md")
+)
 
 
 def blocks(page: Path) -> list[str]:
@@ -33,7 +37,13 @@ def typed(clone: Path, commands: str) -> str:
     """What the commands of one block say; each must end with 0."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
     done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", commands], check=False, cwd=clone, env=own, capture_output=True, text=True, timeout=120
+        ["bash", "-e", "-o", "pipefail", "-c", commands],
+        check=False,
+        cwd=clone,
+        env=own,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -44,7 +54,9 @@ def test_the_page_leads_to_a_push_of_ones_own_and_through_the_first_day(clone: P
     assert "make up" in start
     said = typed(clone, init)
     assert "bob-phone  apns apns-1: accepted" in said
-    assert re.search(r"^\$ \.venv/bin/pushfleet credential add apns --app 1400000001", said, re.MULTILINE)
+    assert re.search(
+        r"^\$ \.venv/bin/pushfleet credential add apns --app 1400000001", said, re.MULTILINE
+    )
     assert "accepted" in typed(clone, publish)
     said = typed(clone, second)
     assert "carol-phone  xiaomi xiaomi-1: accepted" in said
@@ -64,11 +76,15 @@ def test_what_init_prints_can_be_typed_again(clone: Path) -> None:
     commands = re.findall(r"^\$ (\.venv/bin/pushfleet (?:app|publish) .*)$", said, re.MULTILINE)
     assert len(commands) == 3
     (message_id,) = re.findall(r"^hello-\w+$", typed(clone, "\n".join(commands)), re.MULTILINE)
-    assert "dora-phone  vivo vivo-1: accepted" in typed(clone, f".venv/bin/pushfleet why {message_id} --wait 20")
+    assert "dora-phone  vivo vivo-1: accepted" in typed(
+        clone, f".venv/bin/pushfleet why {message_id} --wait 20"
+    )
 
 
 def test_from_clone_to_a_push_are_at_most_ten_commands() -> None:
-    typed_by_hand = [line for block in blocks(PAGE)[:2] for line in block.splitlines() if line.strip()]
+    typed_by_hand = [
+        line for block in blocks(PAGE)[:2] for line in block.splitlines() if line.strip()
+    ]
     assert len([part for line in typed_by_hand for part in line.split("&&")]) <= 10
 
 
@@ -85,7 +101,10 @@ def test_the_readmes_push_works_in_its_own_order(clone: Path) -> None:
 
 
 def test_a_dead_letters_story_in_json(clone: Path) -> None:
-    event = '{"v":1,"id":"e-j","type":"message.stored","app":"nobody","data":{"message_id":"m-\u4f60","x":1}}'
+    event = (
+        '{"v":1,"id":"e-j","type":"message.stored","app":"nobody",'
+        '"data":{"message_id":"m-\u4f60","x":1}}'
+    )
     typed(clone, f".venv/bin/pushfleet publish - <<'END'\n{event}\nEND\n")
     said = typed(clone, ".venv/bin/pushfleet why m-\u4f60 --wait 20 --json")
     assert '"recipients": []' in said

@@ -1,4 +1,6 @@
-"""An image on a HarmonyOS phone: Huawei looks at it first, for the whole fleet once, and its address is what goes out."""
+"""An image on a HarmonyOS phone: Huawei looks at it first, for the whole fleet once, and its
+address is what goes out.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def push_with(fleet: Core, app: str, image: str) -> tuple[int, dict[str, object]
     return len(row["attempts"]), line["body"]["payload"]["notification"]
 
 
-def test_an_image_is_shown_to_huawei_once_and_arrives_with_its_key(fleet: Core, lanes: Lanes) -> None:
+def test_an_image_is_shown_to_huawei_once_and_arrives_with_its_key(
+    fleet: Core, lanes: Lanes
+) -> None:
     app, _ = lanes
     image = f"https://cdn.example.com/{uuid.uuid4().hex}.png"
     before = simulator(fleet, "harmony", "stats")["counts"].get("images", 0)
@@ -40,17 +44,24 @@ def test_an_image_is_shown_to_huawei_once_and_arrives_with_its_key(fleet: Core, 
 
 def test_an_image_that_huawei_refuses_does_not_hold_up_the_words(fleet: Core, lanes: Lanes) -> None:
     app, _ = lanes
-    attempts, shown = push_with(fleet, app, f"https://cdn.example.com/broken-{uuid.uuid4().hex}.png")
+    attempts, shown = push_with(
+        fleet, app, f"https://cdn.example.com/broken-{uuid.uuid4().hex}.png"
+    )
     assert attempts == 1
     assert "image" not in shown
 
 
-def test_an_image_that_huawei_has_no_time_for_goes_as_the_sender_named_it(fleet: Core, lanes: Lanes) -> None:
+def test_an_image_that_huawei_has_no_time_for_goes_as_the_sender_named_it(
+    fleet: Core, lanes: Lanes
+) -> None:
     app, _ = lanes
     limit = simulator(fleet, "harmony", "limits")["images_per_min"]
     simulator(fleet, "harmony", "limits", {"images_per_min": 1})
     try:
-        told = [push_with(fleet, app, f"https://cdn.example.com/{uuid.uuid4().hex}.png") for _ in range(3)]
+        told = [
+            push_with(fleet, app, f"https://cdn.example.com/{uuid.uuid4().hex}.png")
+            for _ in range(3)
+        ]
     finally:
         simulator(fleet, "harmony", "limits", {"images_per_min": limit})
     late = [(attempts, shown) for attempts, shown in told if attempts == 2]

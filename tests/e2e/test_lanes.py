@@ -1,4 +1,6 @@
-"""All nine lanes from the core's stream to the vendor's record: wire mapping, dead and failing tokens, recalls, a lane that is stopped."""
+"""All nine lanes from the core's stream to the vendor's record: wire mapping, dead and failing
+tokens, recalls, a lane that is stopped.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,14 @@ def received(fleet: Core, vendor: str, address: str) -> list[dict[str, Any]]:
     return fleet.pushes_to("huawei" if vendor == "harmony" else vendor, address)
 
 
-def person(fleet: Core, app: str, vendor: str, mood: str = "", business_id: str | None = None) -> tuple[str, str]:
+def person(
+    fleet: Core, app: str, vendor: str, mood: str = "", business_id: str | None = None
+) -> tuple[str, str]:
     """(user, device token) of somebody new with one phone of this vendor."""
     user = "u-" + uuid.uuid4().hex[:10]
-    return user, register(fleet, app, user, vendor, business_id or f"{vendor}-1", token(vendor, mood))
+    return user, register(
+        fleet, app, user, vendor, business_id or f"{vendor}-1", token(vendor, mood)
+    )
 
 
 def base62(push_id: str, length: int) -> str:
@@ -49,7 +55,7 @@ def base62(push_id: str, length: int) -> str:
     return "".join(digits[number // 62**place % 62] for place in range(21, -1, -1))[:length]
 
 
-# ---------------------------------------------------------------- the wire (contract §8a, docs/vendors)
+# ---------------------------------------------------------------- the wire (contract §8a, docs/vend
 
 
 def apns(line: dict[str, Any], push_id: str) -> dict[str, Any]:
@@ -57,22 +63,40 @@ def apns(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     assert line["id"].replace("-", "") == push_id
     assert (line["topic"], line["push_type"], line["priority"]) == ("com.example.chat", "alert", 10)
     ttl_s = line["expiration"] - line["at_ms"] / 1000
-    return {"ext": body["ext"], "k": body["k"], "title": body["aps"]["alert"]["title"], "ttl_s": ttl_s, "screen": line["collapse_id"]}
+    return {
+        "ext": body["ext"],
+        "k": body["k"],
+        "title": body["aps"]["alert"]["title"],
+        "ttl_s": ttl_s,
+        "screen": line["collapse_id"],
+    }
 
 
 def fcm(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     del push_id  # FCM has no field for it
     body, android = line["body"], line["body"]["android"]
     assert android["priority"] == "HIGH"
-    told = {"ext": body["data"]["ext"], "k": body["data"]["k"], "title": body["notification"]["title"]}
-    return {**told, "ttl_s": int(android["ttl"].removesuffix("s")), "screen": android["notification"]["tag"]}
+    told = {
+        "ext": body["data"]["ext"],
+        "k": body["data"]["k"],
+        "title": body["notification"]["title"],
+    }
+    return {
+        **told,
+        "ttl_s": int(android["ttl"].removesuffix("s")),
+        "screen": android["notification"]["tag"],
+    }
 
 
 def huawei(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     android = line["body"]["android"]
     notification = android["notification"]
     assert line["id"] == android["bi_tag"] == push_id
-    assert (android["category"], notification["importance"], line["class"]) == ("IM", "NORMAL", "private")
+    assert (android["category"], notification["importance"], line["class"]) == (
+        "IM",
+        "NORMAL",
+        "private",
+    )
     return {
         **_click(line["body"]["data"]),
         "title": notification["title"],
@@ -101,23 +125,42 @@ def honor(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     notification = android["notification"]
     assert line["id"] == android["biTag"] == push_id
     assert (notification["importance"], line["class"]) == ("NORMAL", "private")
-    return {**_click(line["body"]["data"]), "title": notification["title"], "ttl_s": _s(android["ttl"]), "screen": notification["notifyId"]}
+    return {
+        **_click(line["body"]["data"]),
+        "title": notification["title"],
+        "ttl_s": _s(android["ttl"]),
+        "screen": notification["notifyId"],
+    }
 
 
 def xiaomi(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     body = line["body"]
     assert body["extra.jobkey"] == base62(push_id, len(body["extra.jobkey"]))
     assert len(body["extra.jobkey"]) >= 16
-    assert (body["extra.channel_id"], body["extra.template_id"], line["class"]) == ("100", "Tchat", "private")
+    assert (body["extra.channel_id"], body["extra.template_id"], line["class"]) == (
+        "100",
+        "Tchat",
+        "private",
+    )
     ttl_s = int(body["time_to_live"]) / 1000
-    return {**_click(body["payload"]), "title": body["title"], "ttl_s": ttl_s, "screen": body["notify_id"]}
+    return {
+        **_click(body["payload"]),
+        "title": body["title"],
+        "ttl_s": ttl_s,
+        "screen": body["notify_id"],
+    }
 
 
 def oppo(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     body = line["body"]["notification"]
     assert line["id"] == body["app_message_id"] == push_id
     assert (body["category"], body["notify_level"], line["class"]) == ("IM", 2, "private")
-    return {**_click(body["action_parameters"]), "title": body["title"], "ttl_s": body["off_line_ttl"], "screen": body["notify_id"]}
+    return {
+        **_click(body["action_parameters"]),
+        "title": body["title"],
+        "ttl_s": body["off_line_ttl"],
+        "screen": body["notify_id"],
+    }
 
 
 def vivo(line: dict[str, Any], push_id: str) -> dict[str, Any]:
@@ -125,7 +168,13 @@ def vivo(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     body = line["body"]
     assert (body["classification"], body["category"], line["class"]) == (1, "IM", "private")
     custom = body["clientCustomMap"]
-    return {"ext": custom["ext"], "k": custom["k"], "title": body["title"], "ttl_s": body["timeToLive"], "screen": body["notifyId"]}
+    return {
+        "ext": custom["ext"],
+        "k": custom["k"],
+        "title": body["title"],
+        "ttl_s": body["timeToLive"],
+        "screen": body["notifyId"],
+    }
 
 
 def meizu(line: dict[str, Any], push_id: str) -> dict[str, Any]:
@@ -162,16 +211,25 @@ WIRE: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_an_accepted_push_has_the_contracts_wire_form(fleet: Core, lanes: Lanes, vendor: str) -> None:
+def test_an_accepted_push_has_the_contracts_wire_form(
+    fleet: Core, lanes: Lanes, vendor: str
+) -> None:
     app, _ = lanes
     user, address = person(fleet, app, vendor)
-    push = {"data": {"ext": EXT, "payload": {"k": "v"}}, "display": {"title": "张三"}, "ttl_s": TTL_S}
+    push = {
+        "data": {"ext": EXT, "payload": {"k": "v"}},
+        "display": {"title": "张三"},
+        "ttl_s": TTL_S,
+    }
     rows = [send(fleet, app, user, push=push) for _ in range(2)]
-    assert [(row["decision"], row["vendor"], row["class_sent"], row["downgraded"]) for row in rows] == [
-        ("accepted", vendor, "chat", False)
-    ] * 2
+    assert [
+        (row["decision"], row["vendor"], row["class_sent"], row["downgraded"]) for row in rows
+    ] == [("accepted", vendor, "chat", False)] * 2
     lines = received(fleet, vendor, address)
-    told = [WIRE[vendor](line, row["push_id"].replace("-", "")) for line, row in zip(lines, rows, strict=True)]
+    told = [
+        WIRE[vendor](line, row["push_id"].replace("-", ""))
+        for line, row in zip(lines, rows, strict=True)
+    ]
     for one in told:
         assert (one["ext"], one["k"], one["title"]) == (EXT, "v", "张三")
         assert TTL_S - 20 <= one["ttl_s"] <= TTL_S
@@ -197,32 +255,57 @@ def _state(fleet: Core, app: str, user: str) -> str:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_what_fails_for_the_moment_is_tried_again_until_it_is_accepted(fleet: Core, lanes: Lanes, vendor: str) -> None:
+def test_what_fails_for_the_moment_is_tried_again_until_it_is_accepted(
+    fleet: Core, lanes: Lanes, vendor: str
+) -> None:
     app, _ = lanes
     user, address = person(fleet, app, vendor, "fail")
     row = send(fleet, app, user)
     assert row["decision"] == "accepted"
     # vivo wants other words first: Latin letters only are no formal title
-    failures = [attempt for attempt in row["attempts"][:-1] if attempt["code"] not in ("10085", "10104")]
+    failures = [
+        attempt for attempt in row["attempts"][:-1] if attempt["code"] not in ("10085", "10104")
+    ]
     assert len(failures) == (1 if vendor == "apns" else 2)
     assert len(row["attempts"]) <= 4
     assert len(received(fleet, vendor, address)) == 1
 
 
-def recall(fleet: Core, app: str, user: str, vendor: str, address: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A message with telling words is shown, then recalled: (the record's lines, the row) once the afterthought stands in the row."""
-    data = operator.message(user, elements=[{"type": "text", "text": "geheime Worte"}], sender={"id": "u1", "nick": "Zacharias"})
+def recall(
+    fleet: Core, app: str, user: str, vendor: str, address: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A message with telling words is shown, then recalled: (the record's lines, the row) once the
+    afterthought stands in the row.
+    """
+    data = operator.message(
+        user,
+        elements=[{"type": "text", "text": "geheime Worte"}],
+        sender={"id": "u1", "nick": "Zacharias"},
+    )
     fleet.publish("message.stored", data, app=app)
     assert fleet.why(data["message_id"], app)["recipients"][0]["decision"] == "accepted"
-    fleet.publish("message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}, app=app)
-    row = row_of(fleet, app, data, lambda row: any("recall: accepted" in step["note"] for step in row["steps"]))
+    fleet.publish(
+        "message.recalled",
+        {"message_id": data["message_id"], "conversation": data["conversation"]},
+        app=app,
+    )
+    row = row_of(
+        fleet,
+        app,
+        data,
+        lambda row: any("recall: accepted" in step["note"] for step in row["steps"]),
+    )
     return received(fleet, vendor, address), row
 
 
-def test_harmonyos_takes_back_what_was_shown_where_its_client_id_is_known(fleet: Core, lanes: Lanes) -> None:
+def test_harmonyos_takes_back_what_was_shown_where_its_client_id_is_known(
+    fleet: Core, lanes: Lanes
+) -> None:
     app, accounts = lanes
     options = [*accounts["harmony"], "--app-id", "110088001"]
-    good(fleet, "credential", "add", "harmony", "--app", app, "--business-id", "harmony-2", *options)
+    good(
+        fleet, "credential", "add", "harmony", "--app", app, "--business-id", "harmony-2", *options
+    )
     took_effect()
     user, address = person(fleet, app, "harmony", business_id="harmony-2")
     lines, _ = recall(fleet, app, user, "harmony", address)
@@ -249,15 +332,24 @@ BY_KEY = ("fcm", "harmony")
 
 
 def key_known(fleet: Core, vendor: str, options: list[str], folder: Path) -> list[str]:
-    """The same account under a name of its own, whose public key the vendor knows: it takes no other key's signature from now on."""
+    """The same account under a name of its own, whose public key the vendor knows: it takes no
+    other key's signature from now on.
+    """
     given = json.loads(Path(options[options.index("--service-account") + 1]).read_bytes())
     pem = public_pem(load_pem_private_key(given["private_key"].encode(), None))
     if vendor == "fcm":
         given["client_email"] = f"{uuid.uuid4().hex}@demo-im-project.iam.gserviceaccount.com"
-        operator.simulator(fleet, vendor, "accounts", {"client_email": given["client_email"], "public_key_pem": pem})
+        operator.simulator(
+            fleet,
+            vendor,
+            "accounts",
+            {"client_email": given["client_email"], "public_key_pem": pem},
+        )
     else:
         given["project_id"] = str(uuid.uuid4().int)[:12]
-        operator.simulator(fleet, vendor, "accounts", {"account": given["project_id"], "public_key": pem})
+        operator.simulator(
+            fleet, vendor, "accounts", {"account": given["project_id"], "public_key": pem}
+        )
     (folder / f"right-{vendor}").write_text(json.dumps(given))
     return with_option(options, "--service-account", str(folder / f"right-{vendor}"))
 
@@ -272,19 +364,25 @@ def spoilt(options: list[str], vendor: str, folder: Path) -> list[str]:
     if vendor in BY_KEY:
         given = json.loads(Path(options[options.index(name) + 1]).read_bytes())
         wrong = str(folder / f"wrong-{vendor}")
-        Path(wrong).write_text(json.dumps({**given, "private_key": pem_of(rsa.generate_private_key(65537, 2048))}))
+        Path(wrong).write_text(
+            json.dumps({**given, "private_key": pem_of(rsa.generate_private_key(65537, 2048))})
+        )
     elif name.endswith("-file"):
         (folder / f"wrong-{vendor}").write_text(wrong)
         wrong = str(folder / f"wrong-{vendor}")
     return with_option(options, name, wrong)
 
 
-def tenant_with_wrong(fleet: Core, accounts: dict[str, list[str]], wrong: list[str], folder: Path) -> str:
+def tenant_with_wrong(
+    fleet: Core, accounts: dict[str, list[str]], wrong: list[str], folder: Path
+) -> str:
     """A tenant with all nine accounts, of which some will be refused by their vendors."""
     app = operator.new_app(fleet)
     for vendor, options in accounts.items():
         given = spoilt(options, vendor, folder) if vendor in wrong else options
-        good(fleet, "credential", "add", vendor, "--app", app, "--business-id", f"{vendor}-1", *given)
+        good(
+            fleet, "credential", "add", vendor, "--app", app, "--business-id", f"{vendor}-1", *given
+        )
     took_effect()
     return app
 
@@ -298,7 +396,11 @@ SIX = [vendor for vendor in WRONG if vendor not in THREE]
 def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cured(
     fleet: Core, lanes: Lanes, tmp_path: Path, wrong: list[str]
 ) -> None:
-    keyed = {vendor: key_known(fleet, vendor, lanes[1][vendor], tmp_path) for vendor in wrong if vendor in BY_KEY}
+    keyed = {
+        vendor: key_known(fleet, vendor, lanes[1][vendor], tmp_path)
+        for vendor in wrong
+        if vendor in BY_KEY
+    }
     accounts = {**lanes[1], **keyed}
     app = tenant_with_wrong(fleet, accounts, wrong, tmp_path)
     people = {vendor: person(fleet, app, vendor) for vendor in VENDORS}
@@ -316,12 +418,18 @@ def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cur
     sent = [operator.message(people[vendor][0]) for vendor in rest for _ in range(5)]
     for data in sent:
         fleet.publish("message.stored", data, app=app)
-    assert {fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in sent} == {"accepted"}
+    assert {fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in sent} == {
+        "accepted"
+    }
     assert time.monotonic() - started < 8
     for vendor in wrong:
         assert operator.lane_state(fleet, app, vendor, f"{vendor}-1")[1] == "credential_refused"
         labels = {"app": app, "vendor": vendor, "business_id": f"{vendor}-1"}
-        wait_for(lambda labels=labels: metric(fleet, "pushfleet_lane_state", **labels) == 2, f"{vendor}'s alarm", 20)
+        wait_for(
+            lambda labels=labels: metric(fleet, "pushfleet_lane_state", **labels) == 2,
+            f"{vendor}'s alarm",
+            20,
+        )
         assert not received(fleet, vendor, people[vendor][1])
     outage_lasts(held_ms)
     for vendor in wrong:
@@ -330,7 +438,9 @@ def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cur
         good(fleet, "credential", "rotate", app, vendor, f"{vendor}-1", name, right)
     cured = time.monotonic()
     for vendor, messages in held.items():
-        decided = [fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in messages]
+        decided = [
+            fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in messages
+        ]
         assert decided == ["folded", "folded", "accepted"], vendor
         assert len(received(fleet, vendor, people[vendor][1])) == 1
     assert time.monotonic() - cured < 10

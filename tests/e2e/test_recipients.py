@@ -1,4 +1,6 @@
-"""Whom a message reaches: late registrations, lists with repeats and exceptions, clocks that run ahead, large groups."""
+"""Whom a message reaches: late registrations, lists with repeats and exceptions, clocks that run
+ahead, large groups.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ def rows(house: House, event_id: str) -> list[Any]:
 
 
 def group_message(house: House, sender: str, group: str, **more: Any) -> dict[str, Any]:
-    data = house.message(sender, "", conversation={"type": "group", "id": group, "name": "G"}, **more)
+    data = house.message(
+        sender, "", conversation={"type": "group", "id": group, "name": "G"}, **more
+    )
     if "recipients" not in more:
         del data["recipients"]
     return data
 
 
-def test_a_device_that_registers_just_after_the_message_is_found_by_the_second_look(house: House) -> None:
+def test_a_device_that_registers_just_after_the_message_is_found_by_the_second_look(
+    house: House,
+) -> None:
     a, b, c = house.people(3)
     data = group_message(house, a, "late", recipients=[b, c])
     house.core.publish("message.stored", data, app=house.app)
@@ -52,7 +58,9 @@ def test_a_device_that_registers_just_after_the_message_is_found_by_the_second_l
 
 
 @pytest.mark.parametrize("more", [{}, {"recipients": []}, {"exclude": ["only"]}], ids=str)
-def test_a_message_to_a_group_without_members_is_decided(house: House, more: dict[str, Any]) -> None:
+def test_a_message_to_a_group_without_members_is_decided(
+    house: House, more: dict[str, Any]
+) -> None:
     (a,) = house.people(1)
     group = "empty" + uuid.uuid4().hex[:6]
     if "exclude" in more:
@@ -77,8 +85,13 @@ def test_a_mention_of_all_reaches_those_who_muted_all_but_mentions(house: House)
     a, b, c = house.people(3)
     for user, mode in ((b, "mention"), (c, "all")):
         house.register(user)
-        house.event("settings.updated", {"user": user, "mute": {"conversation": {"type": "group", "id": "loud"}, "mode": mode}})
-    plain, everybody = (group_message(house, a, "loud", recipients=[b, c], mentions=who) for who in ([], ["@all"]))
+        house.event(
+            "settings.updated",
+            {"user": user, "mute": {"conversation": {"type": "group", "id": "loud"}, "mode": mode}},
+        )
+    plain, everybody = (
+        group_message(house, a, "loud", recipients=[b, c], mentions=who) for who in ([], ["@all"])
+    )
     for data in (plain, everybody):
         house.event("message.stored", data)
     assert house.decisions(plain["message_id"], 2) == {b: "muted", c: "muted"}
@@ -102,7 +115,14 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     tokens = {}
     for user in members[:DEVICES]:
         tokens[user] = device_token("apns")
-        device = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": tokens[user]}
+        device = {
+            "user": user,
+            "device_id": "phone",
+            "platform": "ios",
+            "vendor": "apns",
+            "business_id": "ios",
+            "token": tokens[user],
+        }
         house.core.publish("device.registered", device, app=house.app)
     house.core.settled()
     key = f"im:members:{{{house.app}:{group}}}"
@@ -113,13 +133,23 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     for start in range(0, len(joined), 500):
         house.core.redis.sadd(key, *joined[start : start + 500])
     house.core.redis.srem(key, *joined)
-    wait_for(lambda: {sender, *members} <= {row.user for row in rows(house, event_id) if row.decision}, "a row for every member")
+    wait_for(
+        lambda: {sender, *members} <= {row.user for row in rows(house, event_id) if row.decision},
+        "a row for every member",
+    )
     found = Counter((row.user, row.device) for row in rows(house, event_id))
     assert [who for who, count in found.items() if count != 1] == []
     decided = {row.user: row.decision for row in rows(house, event_id)}
-    assert Counter(decided[user] for user in members) == {"accepted": DEVICES, "no_device": GROUP - DEVICES}
+    assert Counter(decided[user] for user in members) == {
+        "accepted": DEVICES,
+        "no_device": GROUP - DEVICES,
+    }
     assert decided[sender] == "sender"
-    pushed = Counter(line["token"] for line in house.core.record("apns") if line["collapse_id"] == data["message_id"])
+    pushed = Counter(
+        line["token"]
+        for line in house.core.record("apns")
+        if line["collapse_id"] == data["message_id"]
+    )
     assert pushed == dict.fromkeys(tokens.values(), 1)
 
 
@@ -136,5 +166,11 @@ def test_a_list_of_twenty_thousand_recipients_has_a_row_for_each(house: House) -
         return (len(found), len({row.user for row in found})) == (LIST, LIST)
 
     wait_for(count, "20,000 rows", 60)
-    wait_for(lambda: Counter(row.decision for row in rows(house, event_id)) == {"no_device": LIST - 3, "accepted": 3}, "decisions")
+    wait_for(
+        lambda: (
+            Counter(row.decision for row in rows(house, event_id))
+            == {"no_device": LIST - 3, "accepted": 3}
+        ),
+        "decisions",
+    )
     assert [len(house.pushes(token)) for token in tokens] == [1, 1, 1]

@@ -1,4 +1,6 @@
-"""What people set for themselves holds for the very next message: windows, mutes, blocks, friends, desktops, forced pushes."""
+"""What people set for themselves holds for the very next message: windows, mutes, blocks, friends,
+desktops, forced pushes.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,18 @@ def after(town: Town, settings: dict[str, Any], **more: Any) -> str:
 def behind(town: Town, user: str, settings: dict[str, Any], **more: Any) -> str:
     data = town.message(user, **more)
     with town.core.redis.pipeline(transaction=False) as pipe:
-        for kind, body in (("settings.updated", {"user": user, **settings}), ("message.stored", data)):
-            event = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": town.app, "ts": now_ms(), "data": body}
+        for kind, body in (
+            ("settings.updated", {"user": user, **settings}),
+            ("message.stored", data),
+        ):
+            event = {
+                "v": 1,
+                "id": uuid.uuid4().hex,
+                "type": kind,
+                "app": town.app,
+                "ts": now_ms(),
+                "data": body,
+            }
             pipe.xadd("im:events", {"e": json.dumps(event)})
         pipe.execute()
     return decision(town.why(data["message_id"]))
@@ -46,13 +58,25 @@ LATER = {
 
 
 @pytest.mark.parametrize("settings", LATER.values(), ids=LATER)
-def test_what_is_set_behind_a_message_in_one_read_is_for_the_next_one(town: Town, settings: dict[str, Any]) -> None:
+def test_what_is_set_behind_a_message_in_one_read_is_for_the_next_one(
+    town: Town, settings: dict[str, Any]
+) -> None:
     user = town.person()
     town.register(user)
     first, second = town.message(user), town.message(user)
     with town.core.redis.pipeline(transaction=True) as pipe:  # both are read at once
-        for kind, body in (("message.stored", first), ("settings.updated", {"user": user, **settings})):
-            event = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": town.app, "ts": now_ms(), "data": body}
+        for kind, body in (
+            ("message.stored", first),
+            ("settings.updated", {"user": user, **settings}),
+        ):
+            event = {
+                "v": 1,
+                "id": uuid.uuid4().hex,
+                "type": kind,
+                "app": town.app,
+                "ts": now_ms(),
+                "data": body,
+            }
             pipe.xadd("im:events", {"e": json.dumps(event)})
         pipe.execute()
     assert decision(town.why(first["message_id"])) == "accepted"
@@ -68,7 +92,10 @@ def window(zone: str, begins_min: int, ends_min: int) -> dict[str, str]:
     import zoneinfo
 
     now = datetime.datetime.now(zoneinfo.ZoneInfo(zone))
-    clock = [(now + datetime.timedelta(minutes=minutes)).strftime("%H:%M") for minutes in (begins_min, ends_min)]
+    clock = [
+        (now + datetime.timedelta(minutes=minutes)).strftime("%H:%M")
+        for minutes in (begins_min, ends_min)
+    ]
     return {"start": clock[0], "end": clock[1]}
 
 
@@ -91,7 +118,9 @@ WINDOWS: dict[str, tuple[str, int, int, str]] = {
 
 
 @pytest.mark.parametrize(("zone", "begins", "ends", "wanted"), WINDOWS.values(), ids=WINDOWS)
-def test_a_window_holds_in_its_own_zone_also_across_midnight(town: Town, zone: str, begins: int, ends: int, wanted: str) -> None:
+def test_a_window_holds_in_its_own_zone_also_across_midnight(
+    town: Town, zone: str, begins: int, ends: int, wanted: str
+) -> None:
     assert after(town, {"dnd": {**window(zone, begins, ends), "tz": zone}}) == wanted
 
 
@@ -108,9 +137,21 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "muted": ({"mute": {"conversation": ANN, "mode": "all"}}, {}, "muted"),
     "muted, mode none": ({"mute": {"conversation": ANN, "mode": "none"}}, {}, "accepted"),
     "muted except mentions": ({"mute": {"conversation": ANN, "mode": "mention"}}, {}, "muted"),
-    "muted except mentions, all mentioned": ({"mute": {"conversation": ANN, "mode": "mention"}}, {"mentions": ["@all"]}, "accepted"),
-    "another conversation muted": ({"mute": {"conversation": {"type": "group", "id": "ann"}, "mode": "all"}}, {}, "accepted"),
-    "muted until a while ago": ({"mute": {"conversation": ANN, "mode": "all", "until_ms": 1_700_000_000_000}}, {}, "accepted"),
+    "muted except mentions, all mentioned": (
+        {"mute": {"conversation": ANN, "mode": "mention"}},
+        {"mentions": ["@all"]},
+        "accepted",
+    ),
+    "another conversation muted": (
+        {"mute": {"conversation": {"type": "group", "id": "ann"}, "mode": "all"}},
+        {},
+        "accepted",
+    ),
+    "muted until a while ago": (
+        {"mute": {"conversation": ANN, "mode": "all", "until_ms": 1_700_000_000_000}},
+        {},
+        "accepted",
+    ),
     "blocked": ({"blocked": ["eve", "ann"]}, {}, "blocked"),
     "another blocked": ({"blocked": ["eve"]}, {}, "accepted"),
     "muted, the message does not respect it": (
@@ -118,7 +159,11 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"push": {"gate": {"respect_dnd": False}}},
         "accepted",
     ),
-    "blocked, the message respects nothing": ({"blocked": ["ann"]}, {"push": {"gate": {"respect_dnd": False}}}, "blocked"),
+    "blocked, the message respects nothing": (
+        {"blocked": ["ann"]},
+        {"push": {"gate": {"respect_dnd": False}}},
+        "blocked",
+    ),
 }
 
 
@@ -146,7 +191,9 @@ def test_null_clears_and_within_a_second_the_next_message_is_pushed(
     assert behind(town, user, first) == wanted
     started = time.monotonic()
     assert behind(town, user, then) == "accepted"
-    assert time.monotonic() - started < 10  # with delivery and the ledger; that the setting is fresh is seen from the decision
+    assert (
+        time.monotonic() - started < 10
+    )  # with delivery and the ledger; that the setting is fresh is seen from the decision
 
 
 def test_an_older_setting_that_comes_late_changes_nothing(town: Town) -> None:
@@ -154,7 +201,11 @@ def test_an_older_setting_that_comes_late_changes_nothing(town: Town) -> None:
     town.register(user)
     ts = now_ms()
     town.event("settings.updated", {"user": user, "dnd": None, "mute": None, "blocked": []}, ts=ts)
-    late = {"dnd": {"start": "00:00", "end": "00:00"}, "mute": {"conversation": ANN, "mode": "all"}, "blocked": ["ann"]}
+    late = {
+        "dnd": {"start": "00:00", "end": "00:00"},
+        "mute": {"conversation": ANN, "mode": "all"},
+        "blocked": ["ann"],
+    }
     town.event("settings.updated", {"user": user, **late}, ts=ts - 1000)
     assert decision(town.send(town.message(user))) == "accepted"
 
@@ -199,10 +250,28 @@ def test_a_forced_push_reaches_those_in_its_list_with_its_own_text(town: Town) -
         town.event("settings.updated", {"user": people[name], **wish})
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", *people.values())
     listed = [people[name] for name in ("muted", "window", "blocks")]
-    push = {"force": {"on": True, "ids": listed, "body": "紧急通知"}, "display": {"body": "普通通知"}}
+    push = {
+        "force": {"on": True, "ids": listed, "body": "紧急通知"},
+        "display": {"body": "普通通知"},
+    }
     told = town.send(town.message(None, conversation=conversation, push=push), rows=5)
     decisions = {row["user"]: row["decision"] for row in told["recipients"]}
-    wanted = {"muted": "accepted", "window": "accepted", "blocks": "blocked", "unlisted": "muted", "open": "accepted"}
+    wanted = {
+        "muted": "accepted",
+        "window": "accepted",
+        "blocks": "blocked",
+        "unlisted": "muted",
+        "open": "accepted",
+    }
     assert decisions == {people[name]: one for name, one in wanted.items()}
-    shown = {name: [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] for name, token in tokens.items()}
-    assert shown == {"muted": ["紧急通知"], "window": ["紧急通知"], "blocks": [], "unlisted": [], "open": ["普通通知"]}
+    shown = {
+        name: [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)]
+        for name, token in tokens.items()
+    }
+    assert shown == {
+        "muted": ["紧急通知"],
+        "window": ["紧急通知"],
+        "blocks": [],
+        "unlisted": [],
+        "open": ["普通通知"],
+    }

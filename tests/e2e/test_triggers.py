@@ -1,6 +1,8 @@
-"""Who is pushed and who is not: the trigger table of the three clouds, our rule's column, through the stream and the simulators.
+"""Who is pushed and who is not: the trigger table of the three clouds, our rule's column, through
+the stream and the simulators.
 
-One case a row (P: push, N: none); the decision is read with `why`, the vendor's side in Apple's simulator.
+One case a row (P: push, N: none); the decision is read with `why`, the vendor's side in Apple's
+simulator.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Scene:
 
     def in_group(self, **more: Any) -> str:
         self.town.core.redis.sadd(f"im:members:{{{self.town.app}:{self.group}}}", self.user, "ann")
-        data = self.town.message(None, conversation={"type": "group", "id": self.group, "name": "Team"}, **more)
+        data = self.town.message(
+            None, conversation={"type": "group", "id": self.group, "name": "Team"}, **more
+        )
         self.town.event("message.stored", data)
         return str(data["message_id"])
 
@@ -66,19 +70,57 @@ class Scene:
 
     def nim(self, **more: Any) -> str:
         identity = uuid.uuid4().hex
-        body = {"eventType": "1", "convType": "PERSON", "to": self.user, "fromAccount": "ann", "fromNick": "Ann", "msgType": "TEXT"}
-        self.cloud("nim", {**body, "msgTimestamp": str(now_ms()), "msgidServer": identity, "body": "hello", **more})
+        body = {
+            "eventType": "1",
+            "convType": "PERSON",
+            "to": self.user,
+            "fromAccount": "ann",
+            "fromNick": "Ann",
+            "msgType": "TEXT",
+        }
+        self.cloud(
+            "nim",
+            {
+                **body,
+                "msgTimestamp": str(now_ms()),
+                "msgidServer": identity,
+                "body": "hello",
+                **more,
+            },
+        )
         return identity
 
     def zego(self, **more: Any) -> str:
         identity = uuid.uuid4().hex
-        body = {"appid": self.town.app, "event": "send_msg", "from_user_id": "ann", "conv_type": 0, "conv_id": self.user, "msg_type": 1}
-        self.cloud("zego", {**body, "msg_body": "hello", "msg_id": identity, "msg_time": now_ms(), "send_result": 0, **more})
+        body = {
+            "appid": self.town.app,
+            "event": "send_msg",
+            "from_user_id": "ann",
+            "conv_type": 0,
+            "conv_id": self.user,
+            "msg_type": 1,
+        }
+        self.cloud(
+            "zego",
+            {
+                **body,
+                "msg_body": "hello",
+                "msg_id": identity,
+                "msg_time": now_ms(),
+                "send_result": 0,
+                **more,
+            },
+        )
         return identity
 
     def call(self, timeout_s: int = 60, ts: int | None = None) -> str:
         identity = "c-" + uuid.uuid4().hex
-        data = {"call_id": identity, "inviter": {"id": "ann", "nick": "Ann"}, "invitees": [self.user], "timeout_s": timeout_s}
+        data = {
+            "call_id": identity,
+            "inviter": {"id": "ann", "nick": "Ann"},
+            "invitees": [self.user],
+            "timeout_s": timeout_s,
+        }
         self.town.event("call.invited", {**data, "push": {"class": "call"}}, ts=ts)
         return identity
 
@@ -135,7 +177,11 @@ def never_logged_in(scene: Scene) -> str:
 def senders_own_device(scene: Scene) -> str:
     """Ann's other phone, in a group she writes to."""
     scene.town.core.redis.sadd(f"im:members:{{{scene.town.app}:{scene.group}}}", scene.user)
-    data = scene.town.message(None, conversation={"type": "group", "id": scene.group}, sender={"id": scene.user, "nick": "Me"})
+    data = scene.town.message(
+        None,
+        conversation={"type": "group", "id": scene.group},
+        sender={"id": scene.user, "nick": "Me"},
+    )
     scene.town.event("message.stored", data)
     return str(data["message_id"])
 
@@ -229,7 +275,9 @@ def directed(scene: Scene) -> str:
 def recalled(scene: Scene) -> str:
     """The recall was read before the message, as it may be when replicas share the stream."""
     data = scene.town.message(scene.user)
-    scene.town.event("message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]})
+    scene.town.event(
+        "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}
+    )
     scene.town.event("message.stored", data)
     return str(data["message_id"])
 
@@ -244,20 +292,30 @@ def read_elsewhere(scene: Scene) -> str:
 def call_ended(scene: Scene) -> str:
     call_id = "c-" + uuid.uuid4().hex
     scene.town.event("call.ended", {"call_id": call_id, "reason": "cancelled"})
-    data = {"call_id": call_id, "inviter": {"id": "ann"}, "invitees": [scene.user], "timeout_s": 60, "push": {}}
+    data = {
+        "call_id": call_id,
+        "inviter": {"id": "ann"},
+        "invitees": [scene.user],
+        "timeout_s": 60,
+        "push": {},
+    }
     scene.town.event("call.invited", data)
     return call_id
 
 
 def imported(scene: Scene) -> str:
-    """A core that fills in old conversations stores them with their own times: what is older than its ttl reaches nobody's phone."""
+    """A core that fills in old conversations stores them with their own times: what is older than
+    its ttl reaches nobody's phone.
+    """
     data = scene.town.message(scene.user)
     scene.town.event("message.stored", data, ts=now_ms() - 8 * 86_400_000)
     return str(data["message_id"])
 
 
 def custom(scene: Scene, **block: Any) -> str:
-    return scene.tencent(MsgBody=[{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "{}"}}], **block)
+    return scene.tencent(
+        MsgBody=[{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "{}"}}], **block
+    )
 
 
 PUSH = "accepted"
@@ -285,8 +343,14 @@ ROWS: dict[str, tuple[Callable[[Scene], str], str]] = {
     "not friends, friend check on": (not_a_friend, "not_friend"),
     "friends, friend check on": (a_friend, PUSH),
     "Tencent: PushFlag 1": (lambda s: s.tencent(OfflinePushInfo={"PushFlag": 1}), "push_disabled"),
-    "Tencent: disablePush": (lambda s: s.tencent(offlinePushInfo={"disablePush": True}), "push_disabled"),
-    "ZEGO: Enable 0": (lambda s: s.zego(OfflinePush={"Enable": 0, "Title": "t", "Content": "c"}), "push_disabled"),
+    "Tencent: disablePush": (
+        lambda s: s.tencent(offlinePushInfo={"disablePush": True}),
+        "push_disabled",
+    ),
+    "ZEGO: Enable 0": (
+        lambda s: s.zego(OfflinePush={"Enable": 0, "Title": "t", "Content": "c"}),
+        "push_disabled",
+    ),
     "ZEGO: no pushConfig": (lambda s: s.zego(), "push_disabled"),
     "ZEGO: pushConfig": (lambda s: s.zego(pushConfig={"title": "t", "content": "c"}), PUSH),
     "NIM: option.push false": (lambda s: s.nim(option={"push": False}), "push_disabled"),
@@ -294,12 +358,18 @@ ROWS: dict[str, tuple[Callable[[Scene], str], str]] = {
     "Tencent: V2TIMPushInfo null": (lambda s: s.tencent(V2TIMPushInfo=None), "push_disabled"),
     "NIM: no options": (lambda s: s.nim(), PUSH),
     "Tencent: custom element without desc": (custom, "no_text"),
-    "Tencent: custom element, desc in the block": (lambda s: custom(s, OfflinePushInfo={"Desc": "a gift"}), PUSH),
+    "Tencent: custom element, desc in the block": (
+        lambda s: custom(s, OfflinePushInfo={"Desc": "a gift"}),
+        PUSH,
+    ),
     "NIM: custom message": (lambda s: s.nim(msgType="CUSTOM", body="", attach="{}"), PUSH),
     "Tencent: onlineUserOnly": (lambda s: s.tencent(OnlineOnlyFlag=1), "online_only"),
     "Tencent: MsgLifeTime 0": (lambda s: s.tencent(MsgLifeTime=0), "online_only"),
     "NIM: persistent false": (lambda s: s.nim(option={"persistent": False}), "push_disabled"),
-    "native: not to be stored": (lambda s: s.native(push={"gate": {"store_offline": False}}), "push_disabled"),
+    "native: not to be stored": (
+        lambda s: s.native(push={"gate": {"store_offline": False}}),
+        "push_disabled",
+    ),
     "imported history": (imported, "expired"),
     "desktop online, phones not wanted": (lambda s: desktop(s, False), "online_elsewhere"),
     "desktop online, phones wanted": (lambda s: desktop(s, True), PUSH),
@@ -346,13 +416,28 @@ ROOMS: dict[str, tuple[str, dict[str, Any]]] = {
             "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}],
         },
     ),
-    "ZEGO: room": ("zego", {"event": "send_msg", "from_user_id": "ann", "conv_type": 1, "conv_id": "room1", "msg_type": 1, "msg_id": "r1"}),
-    "NIM: chat room": ("nim", {"eventType": "4", "msgidServer": "r2", "roomId": "9", "fromAccount": "ann"}),
+    "ZEGO: room": (
+        "zego",
+        {
+            "event": "send_msg",
+            "from_user_id": "ann",
+            "conv_type": 1,
+            "conv_id": "room1",
+            "msg_type": 1,
+            "msg_id": "r1",
+        },
+    ),
+    "NIM: chat room": (
+        "nim",
+        {"eventType": "4", "msgidServer": "r2", "roomId": "9", "fromAccount": "ann"},
+    ),
 }
 
 
 @pytest.mark.parametrize(("dialect", "body"), ROOMS.values(), ids=ROOMS)
-def test_a_room_message_is_no_event_and_no_dead_letter(scene: Scene, dialect: str, body: dict[str, Any]) -> None:
+def test_a_room_message_is_no_event_and_no_dead_letter(
+    scene: Scene, dialect: str, body: dict[str, Any]
+) -> None:
     before = scene.town.command("dead-letters", "list", "--json")[1]
     scene.town.core.redis.sadd(f"im:members:{{{scene.town.app}:room1}}", scene.user)
     scene.cloud(dialect, body)
@@ -366,4 +451,7 @@ def test_an_account_that_was_blocked_with_its_tokens_unbound_gets_nothing(scene:
     scene.town.register(scene.user, device="pad")
     for device in ("phone", "pad"):
         scene.tell("device.unregistered", device_id=device)
-    assert scene.town.core.why(scene.native(), scene.town.app)["recipients"][0]["decision"] == "no_device"
+    assert (
+        scene.town.core.why(scene.native(), scene.town.app)["recipients"][0]["decision"]
+        == "no_device"
+    )

@@ -1,4 +1,6 @@
-"""After an outage: what folds, what leaves first, what was too late; and the numbers an operator is shown meanwhile."""
+"""After an outage: what folds, what leaves first, what was too late; and the numbers an operator is
+shown meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,14 @@ def outage_lasts(received_by_ms: int) -> None:
 
 def sims(fleet: Core, vendor: str, action: str, wanted: dict[str, Any]) -> Any:
     """The simulator's side door."""
-    found = json.loads((fleet.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_text())
-    return httpx.post(f"{found['control']}/_sim/{action}", json=wanted, timeout=10).raise_for_status().json()
+    found = json.loads(
+        (fleet.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_text()
+    )
+    return (
+        httpx.post(f"{found['control']}/_sim/{action}", json=wanted, timeout=10)
+        .raise_for_status()
+        .json()
+    )
 
 
 def alerts(fleet: Core, token: str) -> list[str]:
@@ -57,11 +65,15 @@ def decision(fleet: Core, app: str, data: dict[str, Any]) -> str:
     return str(row["decision"])
 
 
-def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    of_ann = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(5)]
+    of_ann = [
+        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(5)
+    ]
     of_eve = message("eve", elements=[{"type": "text", "text": "just me"}])
     for index, data in enumerate([*of_ann, of_eve]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
@@ -75,30 +87,44 @@ def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(fleet: Core, 
     fleet.settled()
     wait_for(lambda: waits(fleet, app, late), "the late one waits too")
     pause(fleet, app, False)
-    assert [decision(fleet, app, data) for data in of_ann] == ["folded"] * 5 + ["accepted"], "the late one is part of the backlog"
+    assert [decision(fleet, app, data) for data in of_ann] == ["folded"] * 5 + ["accepted"], (
+        "the late one is part of the backlog"
+    )
     assert decision(fleet, app, of_eve) == "accepted"
     assert sorted(alerts(fleet, address)) == ["6 new messages: Ann:line 5", "Ann:just me"]
 
 
-def test_a_burst_of_fresh_messages_is_not_folded(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_a_burst_of_fresh_messages_is_not_folded(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
-    burst = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(20)]
+    burst = [
+        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(20)
+    ]
     for data in burst:
         fleet.publish("message.stored", data, app=app)
     assert {decision(fleet, app, data) for data in burst} == {"accepted"}
     assert len(alerts(fleet, address)) == 20
 
 
-def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    lines = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(3)]
+    lines = [
+        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(3)
+    ]
     for index, data in enumerate(lines):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
     wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
-    fleet.publish("message.recalled", {"message_id": lines[2]["message_id"], "conversation": lines[2]["conversation"]}, app=app)
+    fleet.publish(
+        "message.recalled",
+        {"message_id": lines[2]["message_id"], "conversation": lines[2]["conversation"]},
+        app=app,
+    )
     fleet.settled()
     outage_lasts(now_ms())
     pause(fleet, app, False)
@@ -106,7 +132,9 @@ def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(fleet: C
     assert alerts(fleet, address) == ["2 new messages: Ann:line 1"]
 
 
-def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
@@ -117,10 +145,14 @@ def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(fleet: Core, app: 
     assert not alerts(fleet, address)
 
 
-def test_what_waited_for_a_moment_comes_singly(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+def test_what_waited_for_a_moment_comes_singly(
+    fleet: Core, app: str, iphone: Callable[..., str]
+) -> None:
     """A vendor that stumbles for a second is no outage: nobody reads "4 new messages" for it."""
     address = iphone("u2")
-    lines = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(4)]
+    lines = [
+        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(4)
+    ]
     sims(fleet, "apns", "faults", {"status": 503, "status_share": 1.0})
     try:
         for index, data in enumerate(lines):
@@ -136,4 +168,6 @@ def test_what_waited_for_a_moment_comes_singly(fleet: Core, app: str, iphone: Ca
 def waits(fleet: Core, app: str, data: dict[str, Any]) -> bool:
     """Whether the message's only push met the outage: its row says that it waits."""
     told = story(fleet.runtime, data["message_id"], app, None, None)
-    return bool(told and told["recipients"] and "waits" in told["recipients"][0]["steps"][-1]["note"])
+    return bool(
+        told and told["recipients"] and "waits" in told["recipients"][0]["steps"][-1]["note"]
+    )

@@ -1,4 +1,6 @@
-"""Read, recalled, answered: what is queued goes nowhere, what was shown is taken back, in whatever order the words come."""
+"""Read, recalled, answered: what is queued goes nowhere, what was shown is taken back, in whatever
+order the words come.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 def recall(house: House, data: dict[str, Any]) -> None:
-    house.event("message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]})
+    house.event(
+        "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}
+    )
 
 
 def call(caller: str, callees: list[str], **push: Any) -> dict[str, Any]:
@@ -87,9 +91,9 @@ def test_a_recall_takes_the_place_of_what_was_shown_with_none_of_its_words(house
         assert house.step(data["message_id"], data["recipients"][0], "recall: accepted")
         assert house.one(house.why(data["message_id"]))["decision"] == "accepted"
     time.sleep(4)
-    assert {vendor: len(house.pushes(token, vendor)) for vendor, token in tokens.items()} == dict.fromkeys(Vendor, 2), (
-        "later looks send nothing again"
-    )
+    assert {
+        vendor: len(house.pushes(token, vendor)) for vendor, token in tokens.items()
+    } == dict.fromkeys(Vendor, 2), "later looks send nothing again"
 
 
 def test_a_recall_that_overtakes_its_message_wins(house: House) -> None:
@@ -105,19 +109,28 @@ def test_a_recall_reaches_those_who_got_the_message_and_nobody_else(house: House
     a, b, c, d = house.people(4)
     tokens = {user: house.register(user) for user in (b, c, d)}
     house.core.presence(house.app, c, "phone", "foreground")
-    house.event("settings.updated", {"user": d, "dnd": {"start": "00:00", "end": "00:00", "tz": "UTC"}})
+    house.event(
+        "settings.updated", {"user": d, "dnd": {"start": "00:00", "end": "00:00", "tz": "UTC"}}
+    )
     group = "g" + uuid.uuid4().hex[:6]
-    data = house.message(a, b, conversation={"type": "group", "id": group, "name": "G"}, recipients=[b, c, d])
+    data = house.message(
+        a, b, conversation={"type": "group", "id": group, "name": "G"}, recipients=[b, c, d]
+    )
     house.event("message.stored", data)
     assert house.decisions(data["message_id"], 3) == {b: "accepted", c: "online", d: "dnd"}
-    house.event("settings.updated", {"user": b, "mute": {"conversation": {"type": "group", "id": group}, "mode": "all"}})
+    house.event(
+        "settings.updated",
+        {"user": b, "mute": {"conversation": {"type": "group", "id": group}, "mode": "all"}},
+    )
     late = house.register(b, "tablet")
     recall(house, data)
     assert len(got(house, tokens[b], 2)) == 2
     assert [house.pushes(token) for token in (tokens[c], tokens[d], late)] == [[], [], []]
 
 
-def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since(house: House) -> None:
+def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since(
+    house: House,
+) -> None:
     a, b = house.people()
     token = house.register(b)
     first, second = (house.message(a, b, push={"collapse_key": "chat-" + a}) for _ in range(2))
@@ -131,7 +144,9 @@ def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since
     recall(house, third)
     pushes = got(house, token, 5)
     time.sleep(1.5)
-    assert len(house.pushes(token)) == 5, "the second message was covered by the third: only the third is taken back"
+    assert len(house.pushes(token)) == 5, (
+        "the second message was covered by the third: only the third is taken back"
+    )
     assert "first words" not in json.dumps(pushes[4]["body"])
     assert "recall: accepted" not in " ".join(house.steps(second["message_id"], b))
 
@@ -142,7 +157,10 @@ def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:
     data = house.message(a, b, push={"class": "marketing"})
     house.send(data)
     recall(house, data)
-    assert [push["body"]["android"]["category"] for push in got(house, token, 2, "huawei")] == ["MARKETING", "MARKETING"]
+    assert [push["body"]["android"]["category"] for push in got(house, token, 2, "huawei")] == [
+        "MARKETING",
+        "MARKETING",
+    ]
 
 
 def test_what_is_recalled_while_its_lane_is_stopped_is_told_so_at_once(house: House) -> None:
@@ -167,7 +185,9 @@ READS = {
 
 
 @pytest.mark.parametrize("word", READS.values(), ids=READS)
-def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(house: House, word: Any) -> None:
+def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(
+    house: House, word: Any
+) -> None:
     a, b = house.people()
     token = house.register(b)
     first, second = house.message(a, b), house.message(a, b)
@@ -176,8 +196,19 @@ def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(house: Hou
         for index, data in enumerate((first, second)):
             house.event("message.stored", data, ts=ts + 50 * index)
             house.waiting(data["message_id"])
-        house.event("message.read", {"user": b, "conversation": first["conversation"], **word(first, {"ts": ts + 50}), "unread": 1})
-    assert [house.one(house.why(data["message_id"]))["decision"] for data in (first, second)] == ["read_elsewhere", "accepted"]
+        house.event(
+            "message.read",
+            {
+                "user": b,
+                "conversation": first["conversation"],
+                **word(first, {"ts": ts + 50}),
+                "unread": 1,
+            },
+        )
+    assert [house.one(house.why(data["message_id"]))["decision"] for data in (first, second)] == [
+        "read_elsewhere",
+        "accepted",
+    ]
     assert [push["collapse_id"] for push in house.pushes(token)] == [second["message_id"]]
 
 
@@ -188,14 +219,30 @@ def test_a_message_and_its_read_report_in_one_read_drop_what_came_before_too(hou
     with house.paused():
         house.event("message.stored", before, ts=ts)
         house.waiting(before["message_id"])
-        read = {"user": b, "conversation": before["conversation"], "up_to_message_id": last["message_id"]}
+        read = {
+            "user": b,
+            "conversation": before["conversation"],
+            "up_to_message_id": last["message_id"],
+        }
         with house.core.redis.pipeline(transaction=True) as pipe:  # both arrive at once
-            for kind, data, at in (("message.stored", last, ts + 10), ("message.read", read, ts + 20)):
-                event = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": house.app, "ts": at, "data": data}
+            for kind, data, at in (
+                ("message.stored", last, ts + 10),
+                ("message.read", read, ts + 20),
+            ):
+                event = {
+                    "v": 1,
+                    "id": uuid.uuid4().hex,
+                    "type": kind,
+                    "app": house.app,
+                    "ts": at,
+                    "data": data,
+                }
                 pipe.xadd("im:events", {"e": json.dumps(event)})
             pipe.execute()
         house.core.settled()
-    assert [house.one(house.why(data["message_id"]))["decision"] for data in (before, last)] == ["read_elsewhere"] * 2
+    assert [house.one(house.why(data["message_id"]))["decision"] for data in (before, last)] == [
+        "read_elsewhere"
+    ] * 2
     assert house.pushes(token) == []
 
 
@@ -216,7 +263,9 @@ def test_the_end_of_a_call_is_for_those_it_names(house: House) -> None:
     assert len(got(house, tokens[c], 2)) == 2
 
 
-def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_again(house: House) -> None:
+def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_again(
+    house: House,
+) -> None:
     a, b, c = house.people(3)
     tokens = {user: house.register(user) for user in (b, c)}
     data = call(a, [b, c])
@@ -226,13 +275,18 @@ def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_
     house.event("call.invited", {**data, "invitees": [b]}, ts=now_ms() + 5_000)
     assert len(got(house, tokens[b], 1)) == 1
     time.sleep(2)
-    assert len(house.pushes(tokens[b])) == 1, "the first answer takes nothing back of the second invitation"
+    assert len(house.pushes(tokens[b])) == 1, (
+        "the first answer takes nothing back of the second invitation"
+    )
 
 
 def test_reading_the_chat_does_not_silence_a_call_from_it(house: House) -> None:
     a, b = house.people()
     house.register(b)
-    house.event("message.read", {"user": b, "conversation": {"type": "c2c", "id": a}, "up_to_ms": now_ms() + 60_000})
+    house.event(
+        "message.read",
+        {"user": b, "conversation": {"type": "c2c", "id": a}, "up_to_ms": now_ms() + 60_000},
+    )
     data = call(a, [b])
     house.event("call.invited", data)
     assert house.decisions(data["call_id"]) == {b: "accepted"}
@@ -246,17 +300,35 @@ def test_a_voip_invitation_rings_over_voip_and_ends_as_a_quiet_alert(house: Hous
     alert = house.register(b, voip_token=voip)
     ohos = house.register(b, "mate", vendor="harmony")
     droid = house.register(b, "droid", vendor="fcm")
-    data = call(a, [b], push_type="voip", vendor={"apns": {"voip": {"handle": "u_1001", "video": True}}})
+    data = call(
+        a, [b], push_type="voip", vendor={"apns": {"voip": {"handle": "u_1001", "video": True}}}
+    )
     ts = now_ms()
     house.event("call.invited", data, ts=ts)
-    assert [row["decision"] for row in house.why(data["call_id"], 3)["recipients"]] == ["accepted"] * 3
+    assert [row["decision"] for row in house.why(data["call_id"], 3)["recipients"]] == [
+        "accepted"
+    ] * 3
     house.event("call.ended", {"call_id": data["call_id"], "reason": "cancelled"})
     (invite,) = got(house, voip, 1)
-    assert (invite["topic"], invite["push_type"], invite["priority"]) == ("com.example.chat.voip", "voip", 10)
-    assert (invite["body"]["call"]["id"], invite["body"]["call"]["action"]) == (data["call_id"], "invite")
-    assert (invite["expiration"], invite["body"]["call"]["handle"]) == ((ts + 60_000) // 1000, "u_1001")
+    assert (invite["topic"], invite["push_type"], invite["priority"]) == (
+        "com.example.chat.voip",
+        "voip",
+        10,
+    )
+    assert (invite["body"]["call"]["id"], invite["body"]["call"]["action"]) == (
+        data["call_id"],
+        "invite",
+    )
+    assert (invite["expiration"], invite["body"]["call"]["handle"]) == (
+        (ts + 60_000) // 1000,
+        "u_1001",
+    )
     (cancel,) = got(house, alert, 1)
-    assert (cancel["topic"], cancel["push_type"], cancel["priority"]) == ("com.example.chat", "alert", 5)
+    assert (cancel["topic"], cancel["push_type"], cancel["priority"]) == (
+        "com.example.chat",
+        "alert",
+        5,
+    )
     assert cancel["collapse_id"] == invite["collapse_id"] == data["call_id"]
     assert cancel["body"]["aps"]["alert"]["body"] in ("The call was cancelled", "对方已取消通话")
     assert "sound" not in cancel["body"]["aps"]
@@ -279,7 +351,10 @@ def test_the_phone_that_answered_is_not_told_that_the_call_is_over(house: House)
     house.present(b, "phone", "foreground")
     house.event("call.ended", {"call_id": data["call_id"], "reason": "accepted", "users": [b]})
     _, cancel = got(house, other, 2, "fcm")
-    assert cancel["body"]["notification"]["body"] in ("Answered on another device", "已在其他设备接听")
+    assert cancel["body"]["notification"]["body"] in (
+        "Answered on another device",
+        "已在其他设备接听",
+    )
     assert cancel["body"]["android"]["priority"] == "NORMAL"
     time.sleep(1)
     assert len(house.pushes(answered)) == 1
@@ -312,7 +387,10 @@ def test_reading_one_message_reads_no_other_of_that_id(house: House) -> None:
         for data in (mine, others):
             house.event("message.stored", data)
         house.core.settled()
-        house.event("message.read", {"user": b, "conversation": mine["conversation"], "message_id": mine["message_id"]})
+        house.event(
+            "message.read",
+            {"user": b, "conversation": mine["conversation"], "message_id": mine["message_id"]},
+        )
         house.core.settled()
     assert len(got(house, token, 1)) == 1
     time.sleep(1)
@@ -331,7 +409,9 @@ def test_a_call_rings_again_after_its_end_also_when_it_ended_for_all(house: Hous
     *_, again = got(house, token, 3)
     assert again["body"]["aps"]["alert"]["body"].endswith(("Incoming call", "邀请您通话"))
     time.sleep(4.5)
-    assert len(house.pushes(token)) == 3, "the first end takes nothing back of the second invitation"
+    assert len(house.pushes(token)) == 3, (
+        "the first end takes nothing back of the second invitation"
+    )
 
 
 def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(house: House) -> None:
@@ -344,20 +424,30 @@ def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(house: House) -> No
     assert [row["decision"] for _, row in told] == ["accepted", "folded", "accepted"]
     assert "20 minutes" in told[1][1]["steps"][-1]["note"]
     push = house.push(tokens[b])
-    assert (push["push_type"], push["priority"], push["body"]) == ("background", 5, {"aps": {"content-available": 1}, "ext": "sync"})
+    assert (push["push_type"], push["priority"], push["body"]) == (
+        "background",
+        5,
+        {"aps": {"content-available": 1}, "ext": "sync"},
+    )
     assert house.one(house.send(house.message(a, b)))["decision"] == "accepted"
     recall(house, told[2][0])
     time.sleep(2.5)
-    assert len(house.pushes(tokens[c])) == 1, "nobody saw a silent push: there is nothing to take back"
+    assert len(house.pushes(tokens[c])) == 1, (
+        "nobody saw a silent push: there is nothing to take back"
+    )
 
 
 def _delay_s(rng: random.Random) -> float:
-    """Mostly while the message is on its way, sometimes when it has been seen; negative: the recall overtakes."""
+    """Mostly while the message is on its way, sometimes when it has been seen; negative: the recall
+    overtakes.
+    """
     return rng.uniform(-0.05, 0.1) if rng.random() < 0.7 else rng.uniform(0.1, 2.0)
 
 
 @pytest.mark.timeout(900)  # the many races of a whole campaign, on a busy machine
-def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives(house: House) -> None:
+def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives(
+    house: House,
+) -> None:
     """Random delays between the two, either way round; the oracle is the simulator's record."""
     rng = random.Random(RACES)
     a, *people = house.people(21)
@@ -369,7 +459,13 @@ def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives
         messages.append(data)
         start = rng.uniform(0, RACES / 50)
         todo.append((start, "message.stored", data))
-        todo.append((start + _delay_s(rng), "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}))
+        todo.append(
+            (
+                start + _delay_s(rng),
+                "message.recalled",
+                {"message_id": data["message_id"], "conversation": data["conversation"]},
+            )
+        )
     begun = time.monotonic()
     for at, kind, data in sorted(todo, key=lambda one: one[0]):
         time.sleep(max(0.0, begun + at - time.monotonic()))
@@ -377,8 +473,14 @@ def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives
     decided = {data["message_id"]: house.decisions(data["message_id"]) for data in messages}
 
     def survivors() -> list[str]:
-        last = {push["collapse_id"]: push for token in tokens.values() for push in house.pushes(token)}
-        return [data["message_id"] for data in messages if "first words" in json.dumps(last.get(data["message_id"], ""))]
+        last = {
+            push["collapse_id"]: push for token in tokens.values() for push in house.pushes(token)
+        }
+        return [
+            data["message_id"]
+            for data in messages
+            if "first words" in json.dumps(last.get(data["message_id"], ""))
+        ]
 
     wait_for(lambda: not survivors(), "every push that was seen is taken back", 60)
     outcomes = [decision for one in decided.values() for decision in one.values()]

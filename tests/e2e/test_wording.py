@@ -1,4 +1,6 @@
-"""What people see: the receiver's language, hidden modes set by an operator, badges in a rush; and that hidden words are found nowhere."""
+"""What people see: the receiver's language, hidden modes set by an operator, badges in a rush; and
+that hidden words are found nowhere.
+"""
 
 from __future__ import annotations
 
@@ -69,17 +71,34 @@ def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
         "display": {"title": secret, "subtitle": secret, "body": secret, "nick_prefix": "on"},
         "force": {"on": True, "body": secret},
         "image": dict.fromkeys(["ios", *vendors], f"https://img.example.com/{secret}.png"),
-        "template": {one: {"id": "T9", "title_params": {"a": secret}, "content_params": {"b": secret}} for one in vendors},
+        "template": {
+            one: {"id": "T9", "title_params": {"a": secret}, "content_params": {"b": secret}}
+            for one in vendors
+        },
         "vendor": {one: {"title": secret, "channel_name": secret} for one in vendors},
-        "vendor_raw": {one: {"aps": {"alert": {"body": secret}}, "notification": {"title": secret, "body": secret}} for one in vendors},
+        "vendor_raw": {
+            one: {
+                "aps": {"alert": {"body": secret}},
+                "notification": {"title": secret, "body": secret},
+            }
+            for one in vendors
+        },
     }
     conversation = {"type": "c2c", "id": "ann", "name": secret}
     sender = {"id": "ann", "nick": secret, "group_card": secret}
-    return town.message(to, conversation=conversation, sender=sender, elements=[{"type": "text", "text": secret}], push=push)
+    return town.message(
+        to,
+        conversation=conversation,
+        sender=sender,
+        elements=[{"type": "text", "text": secret}],
+        push=push,
+    )
 
 
 def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
-    """Searched: all nine vendors' records, every log of the fleet, the ledger, and every command that Redis took but those of streams."""
+    """Searched: all nine vendors' records, every log of the fleet, the ledger, and every command
+    that Redis took but those of streams.
+    """
     secret = "qX" + uuid.uuid4().hex
     core, user = town.core, town.person("hidden")
     tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
@@ -88,12 +107,25 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
         data = everything_with(secret, town, user)
         told = town.send(data, rows=len(tokens))
         core.redis.xadd("im:events", {"e": f'{{"broken": "{secret}"'})
-        core.redis.xadd("im:events", {"e": json.dumps({"type": "message.stored", "data": {"elements": secret}, "app": town.app})})
+        core.redis.xadd(
+            "im:events",
+            {
+                "e": json.dumps(
+                    {"type": "message.stored", "data": {"elements": secret}, "app": town.app}
+                )
+            },
+        )
         core.settled()
-    assert {row["vendor"]: row["decision"] for row in told["recipients"]} == dict.fromkeys(tokens, "accepted")
+    assert {row["vendor"]: row["decision"] for row in told["recipients"]} == dict.fromkeys(
+        tokens, "accepted"
+    )
     assert len(town.pushes(tokens["apns"])) == 1
     folder = core.runtime.settings.data_dir
-    records = [path for path in (folder / "simulators").glob("*.jsonl") if secret in path.read_text("utf-8")]
+    records = [
+        path
+        for path in (folder / "simulators").glob("*.jsonl")
+        if secret in path.read_text("utf-8")
+    ]
     assert records == []
     logs = [path for path in (folder / "logs").rglob("*") if path.is_file()]
     assert len(logs) >= 5
@@ -101,46 +133,75 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
         assert [path.name for path in logs if words in path.read_text("utf-8", "replace")] == []
     with core.runtime.engine.connect() as connection:
         for table in ("events", "ledger", "notes", "dead_letters"):
-            found = connection.execute(text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :words"), {"words": f"%{secret}%"})
+            found = connection.execute(
+                text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :words"),
+                {"words": f"%{secret}%"},
+            )
             assert found.scalar() == 0, table
     wake_ups = [command for command in watch.commands if command.upper().startswith("LPUSH")]
     assert wake_ups, "Celery's messages were seen"
-    assert [command[:60] for command in watch.commands if secret in command and not command.upper().startswith("XADD")] == []
+    assert [
+        command[:60]
+        for command in watch.commands
+        if secret in command and not command.upper().startswith("XADD")
+    ] == []
 
 
 def test_the_search_finds_what_is_not_hidden(town: Town) -> None:
     secret, user = "qX" + uuid.uuid4().hex, town.person()
     town.register(user)
     assert decision(town.send(everything_with(secret, town, user))) == "accepted"
-    assert secret in (town.core.runtime.settings.data_dir / "simulators" / "apns.jsonl").read_text("utf-8")
+    assert secret in (town.core.runtime.settings.data_dir / "simulators" / "apns.jsonl").read_text(
+        "utf-8"
+    )
 
 
-def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_still_travel(town: Town) -> None:
+def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_still_travel(
+    town: Town,
+) -> None:
     user = town.person()
-    tokens = [town.register(user, device="zh", lang="zh-CN"), town.register(user, device="en", lang="en-GB")]
+    tokens = [
+        town.register(user, device="zh", lang="zh-CN"),
+        town.register(user, device="en", lang="en-GB"),
+    ]
     town.event("settings.updated", {"user": user, "show_detail": False})
-    town.send(town.message(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}), rows=2)
+    town.send(
+        town.message(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}),
+        rows=2,
+    )
     assert [town.push(token)["body"]["aps"]["alert"] for token in tokens] == [
         {"title": "您收到一条新消息", "body": "您收到一条新消息"},
         {"title": "You have a new message", "body": "You have a new message"},
     ]
     assert [town.push(token)["body"]["ext"] for token in tokens] == ['{"cid":"ann"}'] * 2
     town.event("settings.updated", {"user": user, "show_detail": None})
-    assert "hello" in json.dumps(town.send(town.message(user), rows=2) and town.pushes(tokens[0])[-1]["body"])
+    assert "hello" in json.dumps(
+        town.send(town.message(user), rows=2) and town.pushes(tokens[0])[-1]["body"]
+    )
 
 
 # ---------------------------------------------------------------- what an operator sets
 
 MODES: dict[str, tuple[list[str], dict[str, str], bool]] = {
-    "sender only": (["--hidden-mode", "sender"], {"title": "Ann", "body": "您收到一条新消息"}, True),
-    "fixed text": (["--hidden-mode", "text", "--hidden-text", "请打开应用查看"], {"body": "请打开应用查看"}, True),
+    "sender only": (
+        ["--hidden-mode", "sender"],
+        {"title": "Ann", "body": "您收到一条新消息"},
+        True,
+    ),
+    "fixed text": (
+        ["--hidden-mode", "text", "--hidden-text", "请打开应用查看"],
+        {"body": "请打开应用查看"},
+        True,
+    ),
     "id only": (["--hidden-mode", "id"], {"body": "您收到一条新消息"}, False),
     "full": (["--hidden-mode", "full"], {"body": "Ann:hello"}, True),
 }
 
 
 @pytest.mark.parametrize(("options", "alert", "data"), MODES.values(), ids=MODES)
-def test_a_tenants_hidden_mode_holds_for_everybody(small: Town, options: list[str], alert: dict[str, str], data: bool) -> None:
+def test_a_tenants_hidden_mode_holds_for_everybody(
+    small: Town, options: list[str], alert: dict[str, str], data: bool
+) -> None:
     assert small.command("app", "add", small.app, *options)[0] == 0
     small.changed()
     user = small.person()
@@ -154,13 +215,24 @@ def test_a_tenants_hidden_mode_holds_for_everybody(small: Town, options: list[st
 
 
 def test_a_content_key_picks_the_tenants_text_for_a_device_of_one_who_hides(small: Town) -> None:
-    assert small.command("app", "add", small.app, "--hidden-mode", "full", "--content-key", "quiet=有人找你")[0] == 0
+    assert (
+        small.command(
+            "app", "add", small.app, "--hidden-mode", "full", "--content-key", "quiet=有人找你"
+        )[0]
+        == 0
+    )
     small.changed()
     user = small.person()
     keyed, other = small.register(user, device="keyed"), small.register(user, device="other")
-    small.event("settings.updated", {"user": user, "show_detail": False, "content_key": {"device_id": "keyed", "key": "quiet"}})
+    small.event(
+        "settings.updated",
+        {"user": user, "show_detail": False, "content_key": {"device_id": "keyed", "key": "quiet"}},
+    )
     small.send(small.message(user), rows=2)
-    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)] == ["有人找你", "您收到一条新消息"]
+    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)] == [
+        "有人找你",
+        "您收到一条新消息",
+    ]
     small.event("settings.updated", {"user": user, "content_key": None})
     small.send(small.message(user), rows=2)
     assert small.pushes(keyed)[-1]["body"]["aps"]["alert"]["body"] == "您收到一条新消息"
@@ -168,13 +240,22 @@ def test_a_content_key_picks_the_tenants_text_for_a_device_of_one_who_hides(smal
 
 def test_a_catalogue_of_the_tenant_speaks_further_languages(small: Town, tmp_path: Path) -> None:
     file = tmp_path / "texts.json"
-    file.write_text(json.dumps({"ja": {"image": "[画像]", "hidden": "新着メッセージがあります"}}), "utf-8")
-    assert small.command("app", "add", small.app, "--hidden-mode", "full", "--texts", str(file))[0] == 0
+    file.write_text(
+        json.dumps({"ja": {"image": "[画像]", "hidden": "新着メッセージがあります"}}), "utf-8"
+    )
+    assert (
+        small.command("app", "add", small.app, "--hidden-mode", "full", "--texts", str(file))[0]
+        == 0
+    )
     small.changed()
     user = small.person()
     tokens = [small.register(user, device=lang, lang=lang) for lang in ("ja-JP", "en", "fr")]
     small.send(small.message(user, elements=[{"type": "image"}]), rows=3)
-    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in tokens] == ["Ann:[画像]", "Ann:[Image]", "Ann:[图片]"]
+    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in tokens] == [
+        "Ann:[画像]",
+        "Ann:[Image]",
+        "Ann:[图片]",
+    ]
 
 
 REFUSED = {
@@ -192,16 +273,41 @@ def test_what_an_operator_sets_wrongly_is_refused_with_the_option_named(
 ) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{", "utf-8")
-    code, _, told = small.command("app", "add", "t-" + uuid.uuid4().hex[:8], *[str(broken) if one == "BROKEN" else one for one in options])
+    code, _, told = small.command(
+        "app",
+        "add",
+        "t-" + uuid.uuid4().hex[:8],
+        *[str(broken) if one == "BROKEN" else one for one in options],
+    )
     assert (code, words in told) == (2, True), told
 
 
 def test_what_is_not_named_stays_when_a_tenant_is_changed(small: Town) -> None:
     name = "t-" + uuid.uuid4().hex[:8]
-    small.command("app", "add", name, "--name", "Chat", "--lang", "en", "--tz", "Europe/Berlin", "--hidden-mode", "sender")
+    small.command(
+        "app",
+        "add",
+        name,
+        "--name",
+        "Chat",
+        "--lang",
+        "en",
+        "--tz",
+        "Europe/Berlin",
+        "--hidden-mode",
+        "sender",
+    )
     small.command("app", "add", name, "--name", "Chat 2")
-    (row,) = [one for one in json.loads(small.command("app", "list", "--json")[1]) if one["app"] == name]
-    assert row == {"app": name, "name": "Chat 2", "lang": "en", "tz": "Europe/Berlin", "hidden_mode": "sender"}
+    (row,) = [
+        one for one in json.loads(small.command("app", "list", "--json")[1]) if one["app"] == name
+    ]
+    assert row == {
+        "app": name,
+        "name": "Chat 2",
+        "lang": "en",
+        "tz": "Europe/Berlin",
+        "hidden_mode": "sender",
+    }
 
 
 # ---------------------------------------------------------------- badge
@@ -215,11 +321,20 @@ def test_hundreds_of_messages_at_once_each_have_a_badge_of_their_own(small: Town
     town.event("app.background", {"user": user, "device_id": "phone", "badge": 41})
     with town.core.redis.pipeline(transaction=False) as pipe:
         for _ in range(MESSAGES):
-            event = {"v": 1, "id": uuid.uuid4().hex, "type": "message.stored", "app": town.app, "ts": now_ms(), "data": town.message(user)}
+            event = {
+                "v": 1,
+                "id": uuid.uuid4().hex,
+                "type": "message.stored",
+                "app": town.app,
+                "ts": now_ms(),
+                "data": town.message(user),
+            }
             pipe.xadd("im:events", {"e": json.dumps(event)})
         pipe.execute()
     wait_for(lambda: len(town.pushes(token)) >= MESSAGES, f"{MESSAGES} pushes")
-    assert sorted(push["body"]["aps"]["badge"] for push in town.pushes(token)) == list(range(42, 42 + MESSAGES))
+    assert sorted(push["body"]["aps"]["badge"] for push in town.pushes(token)) == list(
+        range(42, 42 + MESSAGES)
+    )
 
 
 BADGES: dict[str, tuple[dict[str, Any], list[Any]]] = {
@@ -232,7 +347,9 @@ BADGES: dict[str, tuple[dict[str, Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize(("push", "shown"), BADGES.values(), ids=BADGES)
-def test_a_badge_moves_as_the_message_says_and_the_next_one_goes_on_from_there(small: Town, push: dict[str, Any], shown: list[Any]) -> None:
+def test_a_badge_moves_as_the_message_says_and_the_next_one_goes_on_from_there(
+    small: Town, push: dict[str, Any], shown: list[Any]
+) -> None:
     user = small.person()
     token = small.register(user)
     small.event("app.background", {"user": user, "device_id": "phone", "badge": 5})

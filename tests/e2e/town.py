@@ -1,4 +1,6 @@
-"""One tenant of the running fleet with an account of every vendor, for tests that speak as Tencent's callbacks or as a core."""
+"""One tenant of the running fleet with an account of every vendor, for tests that speak as
+Tencent's callbacks or as a core.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +23,44 @@ from workers.cli.demo_world import account_options
 
 
 class Town(FleetTenant):
-    """The tenant `app`; account `<vendor>-1` with every right, `<vendor>-0` without any. Each test takes people of its own."""
+    """The tenant `app`; account `<vendor>-1` with every right, `<vendor>-0` without any. Each test
+    takes people of its own.
+    """
 
-    def __init__(self, core: Core, folder: Path, options: dict[str, Any] | None = None, vendors: Sequence[str] = tuple(Vendor)) -> None:
+    def __init__(
+        self,
+        core: Core,
+        folder: Path,
+        options: dict[str, Any] | None = None,
+        vendors: Sequence[str] = tuple(Vendor),
+    ) -> None:
         super().__init__(core)
         self.folder = folder
-        self.options = {str(vendor): given for vendor, given in account_options(folder) if vendor in vendors}
-        core.runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", options or {}))
+        self.options = {
+            str(vendor): given for vendor, given in account_options(folder) if vendor in vendors
+        }
+        core.runtime.tenants.add(
+            Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", options or {})
+        )
         for vendor, given in self.options.items():
-            core.runtime.credentials.add(account(Vendor(vendor), given, app=self.app, business_id=f"{vendor}-1"))
-            core.runtime.credentials.add(account(Vendor(vendor), self.plain(vendor), app=self.app, business_id=f"{vendor}-0"))
+            core.runtime.credentials.add(
+                account(Vendor(vendor), given, app=self.app, business_id=f"{vendor}-1")
+            )
+            core.runtime.credentials.add(
+                account(Vendor(vendor), self.plain(vendor), app=self.app, business_id=f"{vendor}-0")
+            )
         self.changed()
 
     def plain(self, vendor: str) -> list[str]:
         """Options of the account without rights, channels and templates."""
         given = self.options[vendor]
         pairs = zip(given[::2], given[1::2], strict=True)
-        return [part for pair in pairs if pair[0] not in ("--right", "--channel", "--template") for part in pair]
+        return [
+            part
+            for pair in pairs
+            if pair[0] not in ("--right", "--channel", "--template")
+            for part in pair
+        ]
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Runs `pushfleet …` on this fleet: exit code, stdout, stderr."""
@@ -54,23 +77,49 @@ class Town(FleetTenant):
                 os.environ[name] = before
         return code, out.getvalue(), err.getvalue()
 
-    def add(self, vendor: str, business_id: str, *more: str, given: Sequence[str] | None = None) -> tuple[int, str, str]:
-        """`pushfleet credential add`, with the options of the account with all rights unless others are given."""
+    def add(
+        self, vendor: str, business_id: str, *more: str, given: Sequence[str] | None = None
+    ) -> tuple[int, str, str]:
+        """`pushfleet credential add`, with the options of the account with all rights unless others
+        are given.
+        """
         options = self.options[vendor] if given is None else given
-        return self.command("credential", "add", vendor, "--app", self.app, "--business-id", business_id, *options, *more)
+        return self.command(
+            "credential",
+            "add",
+            vendor,
+            "--app",
+            self.app,
+            "--business-id",
+            business_id,
+            *options,
+            *more,
+        )
 
     def person(self, name: str = "u") -> str:
         return name + uuid.uuid4().hex[:8]
 
     def register(
-        self, user: str, vendor: str = "apns", device: str = "phone", token: str | None = None, business_id: str | None = None, **more: Any
+        self,
+        user: str,
+        vendor: str = "apns",
+        device: str = "phone",
+        token: str | None = None,
+        business_id: str | None = None,
+        **more: Any,
     ) -> str:
         """Registers a device as the core does; its token."""
-        return self.device(user, device, vendor, business_id or f"{vendor}-1", token, **{"lang": "zh", **more})
+        return self.device(
+            user, device, vendor, business_id or f"{vendor}-1", token, **{"lang": "zh", **more}
+        )
 
     def callback(self, body: dict[str, Any], query: str = "") -> None:
         """Hands a callback of Tencent's on, as the core does, and waits until it was read."""
-        fields = {"e": json.dumps(body, ensure_ascii=False), "d": "tencent", "q": f"SdkAppid={self.app}&contenttype=json&{query}"}
+        fields = {
+            "e": json.dumps(body, ensure_ascii=False),
+            "d": "tencent",
+            "q": f"SdkAppid={self.app}&contenttype=json&{query}",
+        }
         self.core.redis.xadd("im:events", fields)
         self.core.settled()
 
@@ -106,8 +155,14 @@ class Town(FleetTenant):
 
     def message(self, to: str | None, **more: Any) -> dict[str, Any]:
         """`data` of a native message.stored to one person."""
-        base: dict[str, Any] = {"message_id": "m-" + uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}}
-        base |= {"sender": {"id": "ann", "nick": "Ann"}, "elements": [{"type": "text", "text": "hello"}]}
+        base: dict[str, Any] = {
+            "message_id": "m-" + uuid.uuid4().hex,
+            "conversation": {"type": "c2c", "id": "ann"},
+        }
+        base |= {
+            "sender": {"id": "ann", "nick": "Ann"},
+            "elements": [{"type": "text", "text": "hello"}],
+        }
         return {**base, **({} if to is None else {"recipients": [to]}), **more}
 
 

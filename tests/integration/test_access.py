@@ -1,4 +1,6 @@
-"""Access tokens: sixteen real processes, one OAuth door that counts; whatever they do at once, one of them asks it."""
+"""Access tokens: sixteen real processes, one OAuth door that counts; whatever they do at once, one
+of them asks it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Door:
 
     def tell(self, action: str, wanted: Any = None) -> Any:
         data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(f"{self.told['control']}/_sim/{action}", data, timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"{self.told['control']}/_sim/{action}", data, timeout=10
+        ) as answer:
             return json.loads(answer.read())
 
     @property
@@ -54,8 +58,17 @@ class Door:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    command = [sys.executable, "-m", "simulators", "huawei", "--dir", str(tmp_path_factory.mktemp("door"))]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "simulators",
+        "huawei",
+        "--dir",
+        str(tmp_path_factory.mktemp("door")),
+    ]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout
         yield Door(json.loads(process.stdout.readline()))
@@ -83,14 +96,25 @@ class World:
     def lane(self) -> Lane:
         options, secrets = {"app_id": "100000001"}, {"app_secret": "s"}
         credential = Credential(self.prefix, Vendor.HUAWEI, "h", 1, options, secrets)
-        route = Route(f"{credential.lane}:1", {name: self.door.told["endpoints"][name] for name in HUAWEI.endpoints}, False, None)
+        route = Route(
+            f"{credential.lane}:1",
+            {name: self.door.told["endpoints"][name] for name in HUAWEI.endpoints},
+            False,
+            None,
+        )
         return Lane(HUAWEI, credential, route, HUAWEI.limits)
 
     def store(self) -> AccessStore:
         return AccessStore(connect(self.redis_url), Keys(self.prefix), Vault((self.key,)))
 
     def access(self) -> FleetAccess:
-        return FleetAccess(self.store(), CurlTransport(ca_file=Path(self.door.told["ca_file"])), now_ms, time.sleep, 10.0)
+        return FleetAccess(
+            self.store(),
+            CurlTransport(ca_file=Path(self.door.told["ca_file"])),
+            now_ms,
+            time.sleep,
+            10.0,
+        )
 
     def hold(self, value: str, refresh_ms: int, expires_ms: int) -> None:
         """Puts a token there; times from now."""
@@ -163,7 +187,9 @@ def _across_the_refresh(world: World, access: FleetAccess, barrier: Any) -> list
     return [first, second, access.get(world.lane(), now_ms())]
 
 
-def test_a_token_that_is_due_is_refreshed_once_and_the_others_go_on_with_the_old_one(world: World) -> None:
+def test_a_token_that_is_due_is_refreshed_once_and_the_others_go_on_with_the_old_one(
+    world: World,
+) -> None:
     world.hold("old", 1_500, MINUTE_MS)
     before = world.door.calls
     told = at_once(world, _across_the_refresh)
@@ -172,7 +198,9 @@ def test_a_token_that_is_due_is_refreshed_once_and_the_others_go_on_with_the_old
     new = {one[2] for one in told}
     assert len(new) == 1
     assert "old" not in new
-    assert {one[1] for one in told} == {"old"} | new  # one waited for the answer, the others had no need to
+    assert {one[1] for one in told} == {
+        "old"
+    } | new  # one waited for the answer, the others had no need to
 
 
 def _refused_by_the_vendor(world: World, access: FleetAccess, barrier: Any) -> list[Any]:
@@ -183,7 +211,9 @@ def _refused_by_the_vendor(world: World, access: FleetAccess, barrier: Any) -> l
     return [token, access.get(world.lane(), now_ms())]
 
 
-def test_a_token_that_the_vendor_refuses_is_fetched_anew_once_and_nobody_takes_the_bad_one_again(world: World) -> None:
+def test_a_token_that_the_vendor_refuses_is_fetched_anew_once_and_nobody_takes_the_bad_one_again(
+    world: World,
+) -> None:
     world.hold("bad", 30 * MINUTE_MS, 60 * MINUTE_MS)
     before = world.door.calls
     told = at_once(world, _refused_by_the_vendor)
@@ -214,7 +244,9 @@ def test_what_one_process_was_refused_no_other_sends_again(world: World) -> None
     assert other.get(lane, now_ms()) == one.get(lane, now_ms()) != token
 
 
-def test_a_token_that_is_signed_here_is_signed_anew_when_the_vendor_refuses_it(world: World) -> None:
+def test_a_token_that_is_signed_here_is_signed_anew_when_the_vendor_refuses_it(
+    world: World,
+) -> None:
     access, lane = world.access(), signing_lane(world)
     token = access.get(lane, now_ms())
     assert isinstance(token, AccessToken)
@@ -227,7 +259,9 @@ def test_a_token_that_is_signed_here_is_signed_anew_when_the_vendor_refuses_it(w
 
 def signing_lane(world: World) -> Lane:
     options = {"project_id": "p1", "key_id": "k1", "sub_account": "sub-1"}
-    credential = Credential(world.prefix, Vendor.HARMONY, "n", 1, options, {"private_key": PRIVATE_PEM})
+    credential = Credential(
+        world.prefix, Vendor.HARMONY, "n", 1, options, {"private_key": PRIVATE_PEM}
+    )
     return Lane(HARMONY, credential, Route(f"{credential.lane}:1", {}, False, None), HARMONY.limits)
 
 
@@ -239,14 +273,22 @@ def test_while_the_door_is_shut_the_old_token_is_used_as_long_as_it_lives(world:
 
 def test_a_door_that_is_shut_gives_everybody_a_reason(world: World) -> None:
     world.door.tell("faults", {"status": 503, "status_share": 1.0, "delay_ms": 0})
-    # Huawei's page: 503 of the OAuth door is flow control; whatever it is, it is not the credential's fault
-    assert {value for told in at_once(world, once) for value in told} <= {"refused: throttled 503", "refused: unavailable busy"}
+    # Huawei's page: 503 of the OAuth door is flow control; whatever it is, it is not the
+    # credential's fault
+    assert {value for told in at_once(world, once) for value in told} <= {
+        "refused: throttled 503",
+        "refused: unavailable busy",
+    }
 
 
 def test_tokens_lie_encrypted_in_redis(world: World) -> None:
     world.access().get(world.lane(), now_ms())
     client = connect(world.redis_url)
-    (key,) = [key for key in client.scan_iter(match=f"{world.prefix}:*") if client.type(key) == b"string" and b":forced" not in key]
+    (key,) = [
+        key
+        for key in client.scan_iter(match=f"{world.prefix}:*")
+        if client.type(key) == b"string" and b":forced" not in key
+    ]
     found = world.store().load(world.lane().id, 1)
     assert found
     assert found[0].encode() not in client.get(key)

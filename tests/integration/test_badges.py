@@ -1,4 +1,6 @@
-"""The badge of a device, counted by the claim script: each number used once however many processes push at the same time."""
+"""The badge of a device, counted by the claim script: each number used once however many processes
+push at the same time.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from common.storage.keys import Keys
 NOW_MS = 1_763_787_600_000
 PROCESSES, PUSHES, AT_ONCE = 4, 250, 5
 
-#: What one process does: `PUSHES` pushes to one device, AT_ONCE a call; the badge numbers it got, as JSON.
+#: What one process does: `PUSHES` pushes to one device, AT_ONCE a call; the badge numbers it got,
+#: as JSON.
 PUSHER = """
 import json, sys
 from common.storage.claims import ClaimRequest, Claims
@@ -35,7 +38,7 @@ for start in range(0, pushes, at_once):
     ids = [f"{name}{number:031x}" for number in range(start, start + at_once)]
     got += [claim.badge for claim in claims.lease([ClaimRequest("demo", one, "bob", "phone", one, now_ms, f"e-{name}", 1) for one in ids])]
 print(json.dumps(got))
-"""
+"""  # noqa: E501
 
 
 class Desk:
@@ -46,14 +49,25 @@ class Desk:
         self.badges, self.claims = Badges(client, self.keys), Claims(client, self.keys)
         self._number = 0
 
-    def push(self, device: str = "phone", step: int = 1, push_id: str | None = None, entry: str = "e1", user: str = "bob") -> Any:
+    def push(
+        self,
+        device: str = "phone",
+        step: int = 1,
+        push_id: str | None = None,
+        entry: str = "e1",
+        user: str = "bob",
+    ) -> Any:
         self._number += 1
         identity = push_id or f"{self._number:032x}"
-        return self.claims.lease([ClaimRequest("demo", identity, user, device, identity, NOW_MS, entry, step)])[0]
+        return self.claims.lease(
+            [ClaimRequest("demo", identity, user, device, identity, NOW_MS, entry, step)]
+        )[0]
 
     def release(self, push_id: str, *, seen: bool = False) -> None:
         with self.client.pipeline(transaction=True) as pipe:
-            self.claims.release(pipe, [ReturnedClaim(push_id, NOW_MS, "demo", "bob", "phone", seen)])
+            self.claims.release(
+                pipe, [ReturnedClaim(push_id, NOW_MS, "demo", "bob", "phone", seen)]
+            )
             pipe.execute()
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:
@@ -68,12 +82,17 @@ def desk(redis_client: redis.Redis, space: str) -> Desk:
     return Desk(redis_client, f"push{space}")
 
 
-def test_a_thousand_pushes_of_four_processes_use_each_number_once(desk: Desk, redis_url: str, space: str) -> None:
+def test_a_thousand_pushes_of_four_processes_use_each_number_once(
+    desk: Desk, redis_url: str, space: str
+) -> None:
     desk.report(7)
     arguments = [redis_url, f"push{space}"], [str(PUSHES), str(AT_ONCE), str(NOW_MS)]
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in "abcd"[:PROCESSES]
     ]
@@ -87,7 +106,9 @@ def test_a_thousand_pushes_of_four_processes_use_each_number_once(desk: Desk, re
         for process in started:
             process.kill()
     assert all(len(numbers) == PUSHES and numbers == sorted(numbers) for numbers in told)
-    assert sorted(number for numbers in told for number in numbers) == list(range(8, 8 + PROCESSES * PUSHES))
+    assert sorted(number for numbers in told for number in numbers) == list(
+        range(8, 8 + PROCESSES * PUSHES)
+    )
     assert desk.push().badge == 8 + PROCESSES * PUSHES
 
 
@@ -117,8 +138,12 @@ def test_a_base_that_is_no_number_of_messages_stops_nobodys_push(desk: Desk, bas
 
 
 @pytest.mark.parametrize(("seen", "other"), [(True, 7), (False, 6)])
-def test_a_push_that_is_tried_again_stands_once_in_the_count_and_shows_the_number_of_now(desk: Desk, seen: bool, other: int) -> None:
-    """seen: a first try may be on the screen, with the 6; else nobody counted it, and the newer one has the 6."""
+def test_a_push_that_is_tried_again_stands_once_in_the_count_and_shows_the_number_of_now(
+    desk: Desk, seen: bool, other: int
+) -> None:
+    """seen: a first try may be on the screen, with the 6; else nobody counted it, and the newer one
+    has the 6.
+    """
     desk.report(5)
     first = desk.push(push_id="a" * 32)
     assert (first.state, first.badge) == (ClaimState.OURS, 6)
@@ -150,7 +175,8 @@ def test_a_push_that_nobody_saw_leaves_its_number_to_the_next(desk: Desk) -> Non
     assert desk.push(step=3).badge == 4
 
 
-#: What may happen to each of several pushes, in any order: it is sent and shown, refused and waits, gets no answer and waits, ends unseen.
+#: What may happen to each of several pushes, in any order: it is sent and shown, refused and waits,
+#: gets no answer and waits, ends unseen.
 FATES = ("shown", "waits", "uncertain", "unseen")
 
 
@@ -159,7 +185,9 @@ FATES = ("shown", "waits", "uncertain", "unseen")
 def test_the_icon_is_the_base_and_the_pushes_since_whatever_becomes_of_them(
     redis_client: redis.Redis, steps: list[tuple[int, str]]
 ) -> None:
-    """One push on the wire at a time: each shows one more than those that may be seen since the app was open."""
+    """One push on the wire at a time: each shows one more than those that may be seen since the app
+    was open.
+    """
     desk = Desk(redis_client, f"push{uuid.uuid4().hex}")
     desk.report(3, NOW_MS)
     since: set[int] = set()
@@ -196,7 +224,13 @@ def test_an_older_word_that_comes_late_changes_nothing(desk: Desk) -> None:
 
 
 def test_the_words_on_a_badge_end_the_same_in_every_order(desk: Desk) -> None:
-    words: list[tuple[int | None, int, str | None]] = [(5, 1, "d"), (None, 2, "d"), (9, 3, "d"), (None, 4, "d"), (20, 2, None)]
+    words: list[tuple[int | None, int, str | None]] = [
+        (5, 1, "d"),
+        (None, 2, "d"),
+        (9, 3, "d"),
+        (None, 4, "d"),
+        (20, 2, None),
+    ]
     for number, order in enumerate(itertools.permutations(words)):
         for base, ts_ms, whose in order:
             desk.report(base, NOW_MS + ts_ms, device=None if whose is None else f"{whose}{number}")
@@ -210,7 +244,9 @@ def test_devices_count_for_themselves(desk: Desk) -> None:
     assert desk.numbers(1) == [6]
 
 
-def test_a_word_on_the_person_is_for_every_device_also_for_one_that_was_never_heard_of(desk: Desk) -> None:
+def test_a_word_on_the_person_is_for_every_device_also_for_one_that_was_never_heard_of(
+    desk: Desk,
+) -> None:
     desk.report(5)
     desk.numbers(1, 1)
     desk.report(30, NOW_MS + 5, device=None)

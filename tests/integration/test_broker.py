@@ -21,7 +21,15 @@ def work(restartable_valkey, tmp_path):
 
     def start(seconds: float, slots: int = 2) -> subprocess.Popen[bytes]:
         with (tmp_path / "worker.log").open("ab") as log:
-            argv = [sys.executable, "-m", "tests.integration.wake_up_worker", restartable_valkey.url, "push", str(seconds), str(slots)]
+            argv = [
+                sys.executable,
+                "-m",
+                "tests.integration.wake_up_worker",
+                restartable_valkey.url,
+                "push",
+                str(seconds),
+                str(slots),
+            ]
             started.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT))
         return started[-1]
 
@@ -51,12 +59,19 @@ def rung(url: str, at_least: int, seconds: float) -> bool:
     return False
 
 
-#: (seconds a wake-up takes, slots, wake-ups): with more wake-ups than slots the worker holds some that are not acknowledged.
-LOADS = {"idle": (0.0, 2, 0), "busy, with wake-ups in hand": (1.5, 2, 8), "a wake-up's turn comes while Redis is away": (1.5, 1, 8)}
+#: (seconds a wake-up takes, slots, wake-ups): with more wake-ups than slots the worker holds some
+#: that are not acknowledged.
+LOADS = {
+    "idle": (0.0, 2, 0),
+    "busy, with wake-ups in hand": (1.5, 2, 8),
+    "a wake-up's turn comes while Redis is away": (1.5, 1, 8),
+}
 
 
 @pytest.mark.parametrize(("seconds", "slots", "wake_ups"), LOADS.values(), ids=LOADS)
-def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, send_wake_up, seconds, slots, wake_ups):
+def test_a_worker_outlives_the_restart_of_redis(
+    work, restartable_valkey, send_wake_up, seconds, slots, wake_ups
+):
     worker = work(seconds, slots)
     send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)

@@ -1,4 +1,6 @@
-"""Redis' clock is set back, or is another server's: what is due by the old one does not wait for it."""
+"""Redis' clock is set back, or is another server's: what is due by the old one does not wait for
+it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ LANE = "clock:fcm:b"
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    made = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(made.engine)
     yield made
     made.close()
@@ -59,12 +63,16 @@ def test_what_was_due_by_the_old_clock_is_due_by_the_new_one(runtime: Runtime) -
         assert due_in_s(runtime, name, "now") <= 0
         assert 50 < due_in_s(runtime, name, "soon") < 62
         assert redis.zscore(name, "before") == 0
-    assert due_in_s(runtime, names.popped(Vendor.FCM), LANE) <= runtime.lane_queues.lease_ms / 1000 + 1
+    assert (
+        due_in_s(runtime, names.popped(Vendor.FCM), LANE) <= runtime.lane_queues.lease_ms / 1000 + 1
+    )
     timer.look()
     assert 50 < due_in_s(runtime, ready, "soon") < 62, "once"
 
 
-def test_leases_are_cut_and_never_end_before_their_sender_must_be_heard_of(runtime: Runtime) -> None:
+def test_leases_are_cut_and_never_end_before_their_sender_must_be_heard_of(
+    runtime: Runtime,
+) -> None:
     leases = runtime.keys.lane_leases(LANE)
     now, lease_ms = server_ms(runtime), runtime.lane_queues.lease_ms
     runtime.redis.zadd(leases, {"dead": now + HOUR_MS, "alive": now + lease_ms - 100})
@@ -84,10 +92,14 @@ def test_a_clock_that_goes_on_moves_nothing(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [-600, 600])
-def test_the_wait_for_a_reply_is_measured_by_the_servers_clock(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, ahead_s: int) -> None:
+def test_the_wait_for_a_reply_is_measured_by_the_servers_clock(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
     """Whoever waits and whoever releases are two hosts whose clocks differ."""
     replies = Replies(runtime.redis, runtime.keys)
-    monkeypatch.setattr("common.storage.replies.time.time", lambda: server_ms(runtime) / 1000 + ahead_s)
+    monkeypatch.setattr(
+        "common.storage.replies.time.time", lambda: server_ms(runtime) / 1000 + ahead_s
+    )
     with runtime.redis.pipeline() as pipe:
         replies.wait(pipe, [("k", "e", "u", server_ms(runtime) + ahead_s * 1000 + 60_000)])
         pipe.execute()

@@ -1,4 +1,6 @@
-"""Two readers of one entry: what follows from it is written once, whoever is slow, and wherever the entry comes from."""
+"""Two readers of one entry: what follows from it is written once, whoever is slow, and wherever the
+entry comes from.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,13 @@ class Forwarding(Numbers):
 
 
 class Town:
-    """Readers of one stream. elsewhere: it lies on a server of its own (here: behind other connections)."""
+    """Readers of one stream. elsewhere: it lies on a server of its own (here: behind other
+    connections).
+    """
 
-    def __init__(self, client: redis.Redis, space: str, elsewhere: Callable[[], redis.Redis] | None) -> None:
+    def __init__(
+        self, client: redis.Redis, space: str, elsewhere: Callable[[], redis.Redis] | None
+    ) -> None:
         self.redis, self.keys, self._elsewhere = client, Keys(f"push{space}"), elsewhere
         self.streams = StreamStore(client, self.keys, IDLE_MS)
         self._vault = Vault([Fernet.generate_key()])
@@ -55,8 +61,12 @@ class Town:
         handler = handler or Forwarding()
         streams = StreamStore(self.redis, self.keys, IDLE_MS)
         source = StreamStore(self._elsewhere(), self.keys, IDLE_MS) if self._elsewhere else None
-        stores = Stores(streams, Delayed(self.redis, self.keys), self._vault, lambda *_: None, source)
-        return StreamConsumer(handler, Policy("routing", {IN: 10}, reclaim_every_s=0.0, reclaim_max=10), stores), handler
+        stores = Stores(
+            streams, Delayed(self.redis, self.keys), self._vault, lambda *_: None, source
+        )
+        return StreamConsumer(
+            handler, Policy("routing", {IN: 10}, reclaim_every_s=0.0, reclaim_max=10), stores
+        ), handler
 
     def put(self, *blobs: str) -> None:
         self.streams.hand_on((), [(IN, blob.encode()) for blob in blobs])
@@ -73,13 +83,17 @@ class Town:
 
 
 @pytest.fixture(params=[False, True], ids=["here", "elsewhere"])
-def town(request: pytest.FixtureRequest, redis_client: redis.Redis, redis_url: str, space: str) -> Town:
+def town(
+    request: pytest.FixtureRequest, redis_client: redis.Redis, redis_url: str, space: str
+) -> Town:
     return Town(redis_client, space, (lambda: connect(redis_url)) if request.param else None)
 
 
 @pytest.mark.parametrize("when", ["slow", "writing"])
 def test_of_two_readers_of_one_entry_one_adds_something(town: Town, when: str) -> None:
-    """writing: after the slow one has asked whether the entries are its own, and before it writes."""
+    """writing: after the slow one has asked whether the entries are its own, and
+    before it writes.
+    """
     town.put("1", "2", "3")
     consumer, handler = town.reader()
 
@@ -102,7 +116,9 @@ def test_what_is_still_the_slow_ones_is_written_by_it(town: Town) -> None:
         source = town.reader()[0]._source
         (entry,) = source.take_over(IN, 1)
         Commits(town.streams, source).write(
-            [entry], lambda pipe: town.streams.add(pipe, [(OUT, b"other")]), lambda pipe: source.acknowledge(pipe, [entry])
+            [entry],
+            lambda pipe: town.streams.add(pipe, [(OUT, b"other")]),
+            lambda pipe: source.acknowledge(pipe, [entry]),
         )
 
     handler.slow = other
@@ -129,8 +145,12 @@ def test_a_slow_reader_neither_buries_nor_splits_what_is_anothers(town: Town) ->
     assert not town.redis.xlen(town.keys.stream(keys.LEDGER)), "no dead letter"
 
 
-def test_who_writes_and_dies_before_it_acknowledges_is_not_repeated(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From another server the acknowledgement is a second step; here there is no moment between the two."""
+def test_who_writes_and_dies_before_it_acknowledges_is_not_repeated(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another server the acknowledgement is a second step; here there is no moment between the
+    two.
+    """
     if town._elsewhere is None:
         pytest.skip("one MULTI")
     town.put("1")
@@ -146,12 +166,18 @@ def test_who_writes_and_dies_before_it_acknowledges_is_not_repeated(town: Town, 
     assert not town.left()
 
 
-def test_entries_that_are_ours_are_asked_for_only_after_a_takeover(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_that_are_ours_are_asked_for_only_after_a_takeover(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is asked once a commit would be paid by every push of a fleet at rest."""
     asked: list[int] = []
     renew = StreamStore.renew
     monkeypatch.setattr(
-        StreamStore, "renew", lambda self, entries, counted=None: asked.append(len(entries)) or renew(self, entries, counted)
+        StreamStore,
+        "renew",
+        lambda self, entries, counted=None: (
+            asked.append(len(entries)) or renew(self, entries, counted)
+        ),
     )
     consumer, _ = town.reader()
     for number in range(5):
@@ -176,12 +202,19 @@ def test_two_writers_meet_and_both_go_on(town: Town) -> None:
 
 def test_a_dead_letter_is_replayed_once(redis_client: redis.Redis, space: str) -> None:
     streams = StreamStore(redis_client, Keys(f"push{space}"))
-    assert [streams.add_once("letter", IN, b"1"), streams.add_once("letter", IN, b"1"), streams.add_once("other", IN, b"2")] == [
+    assert [
+        streams.add_once("letter", IN, b"1"),
+        streams.add_once("letter", IN, b"1"),
+        streams.add_once("other", IN, b"2"),
+    ] == [
         True,
         False,
         True,
     ]
-    assert [fields[b"b"] for _, fields in redis_client.xrange(streams.keys.stream(IN))] == [b"1", b"2"]
+    assert [fields[b"b"] for _, fields in redis_client.xrange(streams.keys.stream(IN))] == [
+        b"1",
+        b"2",
+    ]
 
 
 def test_a_commit_that_lost_everything_says_so(town: Town) -> None:
@@ -191,5 +224,7 @@ def test_a_commit_that_lost_everything_says_so(town: Town) -> None:
     town.silence()
     town.reader()[0].once()
     with pytest.raises(LostError) as lost:
-        Commits(town.streams, source).write([entry], lambda _: None, lambda pipe: source.acknowledge(pipe, [entry]))
+        Commits(town.streams, source).write(
+            [entry], lambda _: None, lambda pipe: source.acknowledge(pipe, [entry])
+        )
     assert (list(lost.value.mine), lost.value.count) == ([], 1)

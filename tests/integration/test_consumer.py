@@ -1,4 +1,6 @@
-"""The stream consumer on a real server: what counts as a delivery, who stands alone, what becomes a dead letter, how much is read."""
+"""The stream consumer on a real server: what counts as a delivery, who stands alone, what becomes a
+dead letter, how much is read.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from common.storage.keys import Keys
 from common.storage.redis import connect
 from common.storage.streams import ALONE, GROUP, CoreStreams, Entry, StreamStore
 from common.storage.vault import Vault
-from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter, Policy, Stores, StreamConsumer
+from workers.queues.consumer import (
+    STORE_UNAVAILABLE,
+    Commit,
+    Letter,
+    Policy,
+    Stores,
+    StreamConsumer,
+)
 from workers.queues.lease_renewer import LeaseRenewer
 
 STREAM = keys.ROUTING
@@ -27,7 +36,9 @@ IDLE_MS = 60
 
 
 class Numbers:
-    """Entries are numbers separated by blanks. `broken`: raise; `away`: the store is away for so many calls."""
+    """Entries are numbers separated by blanks. `broken`: raise; `away`: the store is away for so
+    many calls.
+    """
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -69,15 +80,25 @@ class Bench:
         return StreamStore(self.redis, self.keys, IDLE_MS)
 
     def consumer(self, **policy: object) -> StreamConsumer:
-        stores = Stores(self.streams, Delayed(self.redis, self.keys), self.vault, lambda stage, _: self.wakes.append(stage))
-        return StreamConsumer(self.handler, Policy("routing", {STREAM: 10}, reclaim_every_s=0.0, **policy), stores)
+        stores = Stores(
+            self.streams,
+            Delayed(self.redis, self.keys),
+            self.vault,
+            lambda stage, _: self.wakes.append(stage),
+        )
+        return StreamConsumer(
+            self.handler, Policy("routing", {STREAM: 10}, reclaim_every_s=0.0, **policy), stores
+        )
 
     def put(self, *blobs: str) -> None:
         self.streams.hand_on((), [(STREAM, blob.encode()) for blob in blobs])
 
     def counts(self) -> list[int]:
         self.streams.make(STREAM)
-        return [one["times_delivered"] for one in self.redis.xpending_range(self.keys.stream(STREAM), GROUP, "-", "+", 100)]
+        return [
+            one["times_delivered"]
+            for one in self.redis.xpending_range(self.keys.stream(STREAM), GROUP, "-", "+", 100)
+        ]
 
     def dies(self) -> None:
         """A reader takes all there is and is heard of no more."""
@@ -90,7 +111,11 @@ class Bench:
         return int(self.redis.xlen(self.keys.stream(STREAM)))
 
     def letters(self) -> list[DeadRecord]:
-        found = [one for _, fields in self.redis.xrange(self.keys.stream(keys.LEDGER)) for one in decode_records(fields[b"b"])]
+        found = [
+            one
+            for _, fields in self.redis.xrange(self.keys.stream(keys.LEDGER))
+            for one in decode_records(fields[b"b"])
+        ]
         return [one for one in found if isinstance(one, DeadRecord)]
 
 
@@ -140,8 +165,12 @@ def test_what_another_took_over_while_a_store_was_away_is_the_others(bench: Benc
     assert len(bench.handler.calls) == 1
 
 
-def test_an_entry_that_kills_its_readers_is_tried_alone_then_split_then_a_dead_letter(bench: Bench) -> None:
-    """The death of a reader is played by one that is heard of no more; an exception would be isolated at once."""
+def test_an_entry_that_kills_its_readers_is_tried_alone_then_split_then_a_dead_letter(
+    bench: Bench,
+) -> None:
+    """The death of a reader is played by one that is heard of no more; an exception would be
+    isolated at once.
+    """
     bench.put("1 9 2", "3")
     bench.dies()
     bench.dies()
@@ -248,7 +277,9 @@ def test_what_follows_a_commit_is_not_what_broke_it(bench: Bench) -> None:
     assert not bench.letters()
 
 
-def test_a_process_that_is_to_end_gives_back_the_suspects_that_it_did_not_begin_with(bench: Bench) -> None:
+def test_a_process_that_is_to_end_gives_back_the_suspects_that_it_did_not_begin_with(
+    bench: Bench,
+) -> None:
     bench.put("1", "2")
     for _ in range(3):
         bench.dies()
@@ -270,7 +301,9 @@ def test_a_look_for_dead_readers_goes_on_where_the_last_one_ended(bench: Bench) 
         seen += [entry.blob for entry in entries]
         streams.release(entries)
     assert seen == [b"%d" % number for number in range(6)]
-    assert [entry.blob for entry in streams.take_over(STREAM, 2)] == [b"0", b"1"], "and from the front again"
+    assert [entry.blob for entry in streams.take_over(STREAM, 2)] == [b"0", b"1"], (
+        "and from the front again"
+    )
 
 
 def test_a_read_is_bounded_in_bytes_whatever_the_count(bench: Bench) -> None:
@@ -328,9 +361,13 @@ def test_the_marks_of_being_alone_are_out_of_reach_of_usual_counts() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_nothing_is_acknowledged_before_what_follows_is_written(bench: Bench, redis_url: str, elsewhere: bool) -> None:
+def test_nothing_is_acknowledged_before_what_follows_is_written(
+    bench: Bench, redis_url: str, elsewhere: bool
+) -> None:
     source = StreamStore(connect(redis_url), bench.keys, IDLE_MS) if elsewhere else None
-    stores = Stores(bench.streams, Delayed(bench.redis, bench.keys), bench.vault, lambda *_: None, source)
+    stores = Stores(
+        bench.streams, Delayed(bench.redis, bench.keys), bench.vault, lambda *_: None, source
+    )
     consumer = StreamConsumer(bench.handler, Policy("routing", {STREAM: 10}), stores)
     bench.put("1")
 

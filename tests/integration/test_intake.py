@@ -1,4 +1,6 @@
-"""Intake on real stores: whatever an entry holds, it is finished, and what was refused can be published again."""
+"""Intake on real stores: whatever an entry holds, it is finished, and what was refused can be
+published again.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,15 @@ class Intake:
         self._read: list[str] = []
 
     def event(self, kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": self.app, "ts": int(time.time() * 1000), "data": data, **more}
+        return {
+            "v": 1,
+            "id": uuid.uuid4().hex,
+            "type": kind,
+            "app": self.app,
+            "ts": int(time.time() * 1000),
+            "data": data,
+            **more,
+        }
 
     def put(self, body: Any, **fields: Any) -> str:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -67,7 +77,9 @@ class Intake:
         self._read.append(entry.decode())
         return self._read[-1]
 
-    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> IntakePorts:
+    def doors(
+        self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None
+    ) -> IntakePorts:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = {
@@ -79,9 +91,18 @@ class Intake:
         }
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
         apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
-        return IntakePorts(**stores, **apps, state=state, wake=runtime.send_wake_up, withdraw=withdraw, directly=directly)
+        return IntakePorts(
+            **stores,
+            **apps,
+            state=state,
+            wake=runtime.send_wake_up,
+            withdraw=withdraw,
+            directly=directly,
+        )
 
-    def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
+    def finish(
+        self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None
+    ) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""
         runtime = self.runtime
         consumer = IntakeLoop([self.stream], self.doors(withdraw))
@@ -91,7 +112,11 @@ class Intake:
         writer = LedgerWriter(runtime)
         while writer.flush():
             pass
-        return {letter["entry_id"]: letter for letter in runtime.dead_letters.heads() if letter["entry_id"] in self._read}
+        return {
+            letter["entry_id"]: letter
+            for letter in runtime.dead_letters.heads()
+            if letter["entry_id"] in self._read
+        }
 
 
 @pytest.fixture
@@ -108,11 +133,22 @@ def wide(size: int) -> str:
     return "".join(chr(random.randrange(0x10000, 0x1F000)) for _ in range(size))
 
 
-def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(intake: Intake) -> None:
-    registered = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t"}
+def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(
+    intake: Intake,
+) -> None:
+    registered = {
+        "user": "bob",
+        "device_id": "d",
+        "platform": "ios",
+        "vendor": "apns",
+        "business_id": "b",
+        "token": "t",
+    }
     long = [
         intake.put(intake.event("device.registered", {**registered, "user": wide(512)})),
-        intake.put(intake.event("device.registered", {**registered, "token": uuid.uuid4().hex * 128})),
+        intake.put(
+            intake.event("device.registered", {**registered, "token": uuid.uuid4().hex * 128})
+        ),
         intake.put(b"{}", d="tencent", app="x" * 300),
         intake.put(b"{}", d="nim\0", app="a\0b"),
     ]
@@ -122,7 +158,9 @@ def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(in
     assert list(intake.runtime.devices.of_users(intake.app, ["bob"])) == ["bob"]
 
 
-def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_is_away(intake: Intake, runtime: Runtime) -> None:
+def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_is_away(
+    intake: Intake, runtime: Runtime
+) -> None:
     wishes = events.SessionEnded(user=wide(512), device_id=wide(512))
     event = Event(intake.app, "e", "session.logout", 1, 1, "e", wishes)
     keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
@@ -130,11 +168,21 @@ def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_i
         keeper.apply([event], lambda _event, _reason: None)
 
 
-def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: Intake, runtime: Runtime) -> None:
+def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(
+    intake: Intake, runtime: Runtime
+) -> None:
     now = int(time.time() * 1000)
 
     def row(user: str) -> RowRecord:
-        return row_record(app=intake.app, ts_ms=now, user=user, decision="no_device", presence_ms=now, routed_ms=now, decided_ms=now)
+        return row_record(
+            app=intake.app,
+            ts_ms=now,
+            user=user,
+            decision="no_device",
+            presence_ms=now,
+            routed_ms=now,
+            decided_ms=now,
+        )
 
     with pytest.raises(psycopg.DataError):
         runtime.ledger.write([row(wide(900))])
@@ -144,7 +192,9 @@ def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: 
     assert [one["user"] for one in written] == ["bob"]
 
 
-def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runtime: Runtime) -> None:
+def test_large_letters_travel_in_entries_of_a_bearable_size(
+    intake: Intake, runtime: Runtime
+) -> None:
     for _ in range(6):
         intake.put(b"[" + b"1," * 150_000)
     IntakeLoop([intake.stream], intake.doors()).once(block_ms=10)
@@ -157,7 +207,9 @@ def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runt
 
 
 def test_what_broke_the_intake_can_be_published_again(intake: Intake) -> None:
-    recall = intake.event("message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}})
+    recall = intake.event(
+        "message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}}
+    )
     entry = intake.put(recall)
 
     def broken(_withdrawals: Sequence[Withdrawal]) -> None:
@@ -174,9 +226,18 @@ DAYS_AGO = int(time.time() * 1000) - 3 * 86_400_000
 
 
 @pytest.mark.parametrize("ts", [1, DAYS_AGO], ids=["1970", "three days ago"])
-def test_an_event_from_long_ago_is_kept_as_long_as_any_other(intake: Intake, runtime: Runtime, ts: int) -> None:
-    data = {"message_id": uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
-    body = intake.event("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}, ts=ts)
+def test_an_event_from_long_ago_is_kept_as_long_as_any_other(
+    intake: Intake, runtime: Runtime, ts: int
+) -> None:
+    data = {
+        "message_id": uuid.uuid4().hex,
+        "conversation": {"type": "c2c", "id": "ann"},
+        "sender": {"id": "ann"},
+        "recipients": ["bob"],
+    }
+    body = intake.event(
+        "message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}, ts=ts
+    )
     intake.put(body)
     intake.put(body)  # a repeat
     intake.finish()
@@ -192,17 +253,24 @@ def test_a_tenant_counts_as_unknown_only_when_nobody_has_added_it_meanwhile(inta
     intake.put(intake.event("message.recalled", recall))
     never = intake.put({**intake.event("message.recalled", recall), "app": "nobody"})
     intake.put(intake.event("message.recalled", recall))
-    assert {entry: letter["reason"] for entry, letter in intake.finish().items()} == {never: "unknown_app"}
+    assert {entry: letter["reason"] for entry, letter in intake.finish().items()} == {
+        never: "unknown_app"
+    }
 
 
 def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:
     before = counted("ignored", "session.logout"), counted("accepted", "session.logout")
     intake.put(intake.event("session.logout", {"user": "bob"}))
     intake.finish()
-    assert (counted("ignored", "session.logout"), counted("accepted", "session.logout")) == (before[0] + 1, before[1])
+    assert (counted("ignored", "session.logout"), counted("accepted", "session.logout")) == (
+        before[0] + 1,
+        before[1],
+    )
 
 
-def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(intake: Intake, runtime: Runtime) -> None:
+def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(
+    intake: Intake, runtime: Runtime
+) -> None:
     def shown() -> float:
         reporter.show_dead_letters()
         return float(metrics.DEAD_LETTERS.labels("intake")._value.get())
@@ -220,4 +288,7 @@ def test_a_refusal_is_counted_by_its_type(intake: Intake) -> None:
     intake.put(intake.event("message.read", {"user": "bob"}))
     intake.put(b"{")
     intake.finish()
-    assert (counted("dead_letter", "message.read"), counted("dead_letter", "unknown")) == (before[0] + 1, before[1] + 1)
+    assert (counted("dead_letter", "message.read"), counted("dead_letter", "unknown")) == (
+        before[0] + 1,
+        before[1] + 1,
+    )

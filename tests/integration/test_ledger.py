@@ -42,12 +42,26 @@ def app() -> str:
     return "l" + uuid.uuid4().hex[:10]
 
 
-def event(app: str, event_id: str = "e1", message_id: str = "m1", ts: int | None = None, received: int | None = None) -> EventRecord:
+def event(
+    app: str,
+    event_id: str = "e1",
+    message_id: str = "m1",
+    ts: int | None = None,
+    received: int | None = None,
+) -> EventRecord:
     now = now_ms()
-    return event_record(app=app, event_id=event_id, message_id=message_id, ts_ms=ts or now, received_ms=received or now)
+    return event_record(
+        app=app,
+        event_id=event_id,
+        message_id=message_id,
+        ts_ms=ts or now,
+        received_ms=received or now,
+    )
 
 
-def row(about: EventRecord, user: str = "bob", device: str = "phone", decided: int | None = None) -> RowRecord:
+def row(
+    about: EventRecord, user: str = "bob", device: str = "phone", decided: int | None = None
+) -> RowRecord:
     at = decided or about.received_ms
     return row_record(
         app=about.app,
@@ -68,11 +82,22 @@ def row(about: EventRecord, user: str = "bob", device: str = "phone", decided: i
 
 
 def note(about: EventRecord, user: str, device: str, words: str) -> NoteRecord:
-    named = {"app": about.app, "event_id": about.event_id, "ts_ms": about.ts_ms, "at_ms": about.received_ms}
+    named = {
+        "app": about.app,
+        "event_id": about.event_id,
+        "ts_ms": about.ts_ms,
+        "at_ms": about.received_ms,
+    }
     return note_record(**named, user=user, device=device, note=words)
 
 
-def told(runtime: Runtime, app: str, message_id: str = "m1", event_id: str | None = None, user: str | None = None) -> Any:
+def told(
+    runtime: Runtime,
+    app: str,
+    message_id: str = "m1",
+    event_id: str | None = None,
+    user: str | None = None,
+) -> Any:
     return story(runtime, message_id, app, event_id, user)
 
 
@@ -89,7 +114,9 @@ def parts(ts_ms: int) -> set[str]:
 
 
 @pytest.mark.parametrize("days_ago", [9, 400])
-def test_what_was_written_lately_is_kept_however_old_its_event_is(runtime: Runtime, app: str, days_ago: int) -> None:
+def test_what_was_written_lately_is_kept_however_old_its_event_is(
+    runtime: Runtime, app: str, days_ago: int
+) -> None:
     long_ago = now_ms() - days_ago * DAY_MS
     about = event(app, ts=long_ago)
     runtime.ledger.write([about, row(about), note(about, "bob", "phone", "recall: accepted")])
@@ -106,7 +133,9 @@ def test_an_old_day_goes_whole_when_nothing_in_it_is_young(runtime: Runtime, app
     assert told(runtime, app, "m2") is None
 
 
-def test_a_ledger_over_its_bytes_loses_its_oldest_days_and_never_todays(runtime: Runtime, app: str) -> None:
+def test_a_ledger_over_its_bytes_loses_its_oldest_days_and_never_todays(
+    runtime: Runtime, app: str
+) -> None:
     """However young what stands in them is."""
     old, now = now_ms() - 29 * DAY_MS, now_ms()
     runtime.ledger.write([event(app, "old", "old", old), event(app, "new", "new", now)])
@@ -121,14 +150,19 @@ def test_a_ledger_over_its_bytes_loses_its_oldest_days_and_never_todays(runtime:
     assert told(runtime, app, "again") is not None
 
 
-def test_history_of_years_makes_no_table_a_day_and_goes_when_it_was_kept_long_enough(runtime: Runtime, app: str) -> None:
+def test_history_of_years_makes_no_table_a_day_and_goes_when_it_was_kept_long_enough(
+    runtime: Runtime, app: str
+) -> None:
     def tables() -> int:
         with runtime.engine.connect() as connection:
             return int(connection.exec_driver_sql("SELECT count(*) FROM pg_inherits").scalar() or 0)
 
     runtime.ledger.write([event(app, "e0", "m0", now_ms() - 31 * DAY_MS)])
     before = tables()
-    old = [event(app, f"e{days}", f"m{days}", now_ms() - days * DAY_MS, now_ms() - 8 * DAY_MS) for days in range(100, 3_000, 100)]
+    old = [
+        event(app, f"e{days}", f"m{days}", now_ms() - days * DAY_MS, now_ms() - 8 * DAY_MS)
+        for days in range(100, 3_000, 100)
+    ]
     runtime.ledger.write([*old, *(row(about) for about in old)])
     runtime.ledger.write([row(old[0])])
     assert tables() == before
@@ -148,15 +182,23 @@ def test_a_day_that_another_process_dropped_is_made_again(runtime: Runtime, app:
 
 def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str) -> None:
     about = event(app)
-    odd = msgspec.structs.replace(row(about), note="400 \0", attempts=(Attempt(about.ts_ms, "400", "\0", "\0", "\0"),))
+    odd = msgspec.structs.replace(
+        row(about), note="400 \0", attempts=(Attempt(about.ts_ms, "400", "\0", "\0", "\0"),)
+    )
     runtime.ledger.write([about, odd, note(about, "bob", "phone", "\0")])
     (told_of,) = told(runtime, app)["recipients"]
     assert [step["note"] for step in told_of["steps"]][-2:] == ["accepted: 400 \\0", "\\0"]
     assert len(told_of["attempts"]) == 1
 
 
-def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtime: Runtime, app: str) -> None:
-    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
+def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
+    runtime: Runtime, app: str
+) -> None:
+    noise = "".join(
+        random.Random(7).choices(
+            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
+        )
+    )
     with pytest.raises(psycopg.DataError) as refused:
         runtime.ledger.write([row(event(app), user=noise)])
     assert not isinstance(refused.value, sql.STORE_UNAVAILABLE)
@@ -164,17 +206,31 @@ def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtim
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:
     now = now_ms()
-    runtime.ledger.write([event(app, "first", received=now), event(app, "again", received=now + 1), event(app, "other", "m2")])
+    runtime.ledger.write(
+        [
+            event(app, "first", received=now),
+            event(app, "again", received=now + 1),
+            event(app, "other", "m2"),
+        ]
+    )
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
-    runtime.ledger.write([event_record(app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2)])
+    runtime.ledger.write(
+        [
+            event_record(
+                app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2
+            )
+        ]
+    )
     assert told(runtime, app)["event_id"] == "again"
     recall = told(runtime, app, event_id="back")
     assert (recall["type"], recall["recipients"]) == ("message.recalled", [])
 
 
-def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtime: Runtime, app: str) -> None:
+def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(
+    runtime: Runtime, app: str
+) -> None:
     about = event(app)
     steps = [
         note(about, "", "", "again: ignored"),
@@ -183,19 +239,37 @@ def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtim
         note(about, "eve", "", "hers"),
     ]
     runtime.ledger.write([about, row(about), row(about, device="pad"), row(about, "eve"), *steps])
-    found = {(one["user"], one["device"]): [step["note"] for step in one["steps"]][4:] for one in told(runtime, app)["recipients"]}
+    found = {
+        (one["user"], one["device"]): [step["note"] for step in one["steps"]][4:]
+        for one in told(runtime, app)["recipients"]
+    }
     assert {key: sorted(words) for key, words in found.items()} == {
         ("bob", "pad"): ["again: ignored", "his", "pads"],
         ("bob", "phone"): ["again: ignored", "his"],
         ("eve", "phone"): ["again: ignored", "hers"],
     }
-    assert {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]} == {"95c67d08-ece7-2512-9789-3ddb2268c6f3"}
+    assert {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]} == {
+        "95c67d08-ece7-2512-9789-3ddb2268c6f3"
+    }
 
 
-# ---------------------------------------------------------------- what is written straight in, and what is merged
+# ---------------------------------------------------------------- what is written straight in, and
 
 
-WORDS = ["plain", "tab\there", "new\nline", "back\\slash", "\\N", "\x01", "carriage\rreturn", "\\.", "emoji 👨‍👩‍👧", "汉字", "\u200b", ""]
+WORDS = [
+    "plain",
+    "tab\there",
+    "new\nline",
+    "back\\slash",
+    "\\N",
+    "\x01",
+    "carriage\rreturn",
+    "\\.",
+    "emoji 👨‍👩‍👧",
+    "汉字",
+    "\u200b",
+    "",
+]
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -210,25 +284,34 @@ def test_every_text_comes_back_as_it_was(runtime: Runtime, app: str, words: str)
         runtime.ledger.write([about, one, note(about, one.user, one.device, words)], again)
     (found,) = told(runtime, app)["recipients"]
     assert (found["user"], found["device"]) == (one.user, one.device)
-    assert (found["attempts"][0]["words"], found["attempts"][0]["vendor_message_id"]) == (words, None)
+    assert (found["attempts"][0]["words"], found["attempts"][0]["vendor_message_id"]) == (
+        words,
+        None,
+    )
     stored = runtime.ledger.find("m1", app, None)
     assert stored is not None
     assert (stored["conversation"], stored["note"]) == (about.conversation, words)
 
 
-def test_what_is_written_again_changes_nothing_whatever_stands_beside_it(runtime: Runtime, app: str) -> None:
+def test_what_is_written_again_changes_nothing_whatever_stands_beside_it(
+    runtime: Runtime, app: str
+) -> None:
     about = event(app)
     rows = [row(about, user=f"u{number}") for number in range(5)]
     runtime.ledger.write([about, *rows[:3]])
     runtime.ledger.write([about, *rows])  # some are new, some are not
     runtime.ledger.write([*rows, *rows], again=True)
     runtime.ledger.write([*rows, *rows])
-    assert [one["user"] for one in told(runtime, app)["recipients"]] == [f"u{number}" for number in range(5)]
+    assert [one["user"] for one in told(runtime, app)["recipients"]] == [
+        f"u{number}" for number in range(5)
+    ]
 
 
 @pytest.mark.parametrize("another", [False, True], ids=["the same process", "another process"])
 @pytest.mark.parametrize("late", [False, True], ids=["in order", "the wait comes late"])
-def test_a_wait_becomes_a_decision_and_never_the_other_way(runtime: Runtime, app: str, another: bool, late: bool) -> None:
+def test_a_wait_becomes_a_decision_and_never_the_other_way(
+    runtime: Runtime, app: str, another: bool, late: bool
+) -> None:
     about = event(app)
     final = row(about)
     waits = msgspec.structs.replace(final, decision=None, note="waits: rate")
@@ -240,8 +323,20 @@ def test_a_wait_becomes_a_decision_and_never_the_other_way(runtime: Runtime, app
 
 
 def page(about: EventRecord, users: list[str], **more: Any) -> PageRecord:
-    shown = {"decision": "online", "message_class": "chat", "presence_ms": 5, "decided_ms": about.received_ms, "note": ""}
-    named = {"app": about.app, "event_id": about.event_id, "ts_ms": about.ts_ms, "count": len(users), "users": pack_users(users)}
+    shown = {
+        "decision": "online",
+        "message_class": "chat",
+        "presence_ms": 5,
+        "decided_ms": about.received_ms,
+        "note": "",
+    }
+    named = {
+        "app": about.app,
+        "event_id": about.event_id,
+        "ts_ms": about.ts_ms,
+        "count": len(users),
+        "users": pack_users(users),
+    }
     return PageRecord(**{**shown, **named, **more})  # type: ignore[arg-type]
 
 
@@ -253,7 +348,13 @@ def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: s
     found = told(runtime, app)["recipients"]
     assert [one["user"] for one in found] == [*people, "u9999"]
     first = found[0]
-    assert (first["decision"], first["device"], first["class"], first["push_id"], first["steps"][-1]["note"]) == (
+    assert (
+        first["decision"],
+        first["device"],
+        first["class"],
+        first["push_id"],
+        first["steps"][-1]["note"],
+    ) == (
         *("online", None, "chat", None),
         "online",
     )
@@ -264,11 +365,19 @@ def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: s
     assert len(runtime.ledger.rows(stored, most=100)) == 100
 
 
-def test_a_person_on_two_pages_has_one_row_and_one_with_a_row_has_that(runtime: Runtime, app: str) -> None:
+def test_a_person_on_two_pages_has_one_row_and_one_with_a_row_has_that(
+    runtime: Runtime, app: str
+) -> None:
     about = event(app)
-    runtime.ledger.write([about, page(about, ["a", "b"]), page(about, ["b", "c"]), row(about, user="c", device="")])
+    runtime.ledger.write(
+        [about, page(about, ["a", "b"]), page(about, ["b", "c"]), row(about, user="c", device="")]
+    )
     found = told(runtime, app)["recipients"]
-    assert [(one["user"], one["decision"]) for one in found] == [("a", "online"), ("b", "online"), ("c", "accepted")]
+    assert [(one["user"], one["decision"]) for one in found] == [
+        ("a", "online"),
+        ("b", "online"),
+        ("c", "accepted"),
+    ]
 
 
 def test_pages_count_by_their_people_and_go_with_their_day(runtime: Runtime, app: str) -> None:
@@ -282,9 +391,13 @@ def test_pages_count_by_their_people_and_go_with_their_day(runtime: Runtime, app
 
 
 @pytest.mark.parametrize(("vendor", "found"), [("huawei", 1), ("vivo", 1), ("apns", 0), ("fcm", 0)])
-def test_only_lanes_that_send_receipts_are_looked_up_by_their_push(runtime: Runtime, app: str, vendor: str, found: int) -> None:
+def test_only_lanes_that_send_receipts_are_looked_up_by_their_push(
+    runtime: Runtime, app: str, vendor: str, found: int
+) -> None:
     about, push_id = event(app), uuid.uuid4().hex
-    runtime.ledger.write([about, msgspec.structs.replace(row(about), vendor=vendor, push_id=push_id)])
+    runtime.ledger.write(
+        [about, msgspec.structs.replace(row(about), vendor=vendor, push_id=push_id)]
+    )
     assert len(runtime.ledger.find_pushes([push_id])) == found
 
 
@@ -297,7 +410,7 @@ ALTER TABLE events DROP COLUMN collapse; ALTER TABLE ledger DROP COLUMN tag;
 CREATE INDEX events_by_tag ON events (tag); CREATE INDEX events_by_conversation ON events (app, conversation, ts_ms);
 CREATE INDEX ledger_by_push ON ledger (push_id) WHERE push_id IS NOT NULL;
 UPDATE alembic_version SET version_num = '0001'
-"""
+"""  # noqa: E501
 
 
 def test_an_upgrade_keeps_what_recalls_and_receipts_look_up(database_url: str, app: str) -> None:
@@ -312,13 +425,20 @@ def test_an_upgrade_keeps_what_recalls_and_receipts_look_up(database_url: str, a
                 connection.exec_driver_sql(statement)
             tag = tag_of(app, "e1", "message")
             connection.exec_driver_sql("UPDATE events SET tag = %s", (tag,))
-            columns = 'app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, state_ms'
+            columns = (
+                'app, "user", device_id, platform, vendor, business_id, token, registered_ms, '
+                "state, state_ms"
+            )
             values = f"'{app}', 'bob', 'phone', 'android', 'huawei', 'ios', 'tok', 0, 'active', 0"
             connection.exec_driver_sql(f"INSERT INTO devices ({columns}) VALUES ({values})")
         migrate(engine)
         assert set(store.find_tagged(app, Vendor.HUAWEI, [(tag, "tok"), ("f" * 32, "tok")])) == {0}
-        assert store.covered(app, "c2c:ann", about.ts_ms - 1, "k", {("bob", "phone"), ("eve", "phone")}) == {("bob", "phone")}
+        assert store.covered(
+            app, "c2c:ann", about.ts_ms - 1, "k", {("bob", "phone"), ("eve", "phone")}
+        ) == {("bob", "phone")}
         later = msgspec.structs.replace(event(app, event_id="e2", message_id="m2"))
         store.write([later, msgspec.structs.replace(row(later), vendor="huawei")])
-        assert set(store.find_tagged(app, Vendor.HUAWEI, [(tag_of(app, "e2", "message"), "tok")])) == {0}
+        assert set(
+            store.find_tagged(app, Vendor.HUAWEI, [(tag_of(app, "e2", "message"), "tok")])
+        ) == {0}
         engine.dispose()

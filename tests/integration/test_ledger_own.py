@@ -1,4 +1,6 @@
-"""An event's only row stands in the event's own: what is read is the same, whatever came in whatever order."""
+"""An event's only row stands in the event's own: what is read is the same, whatever came in
+whatever order.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from workers.runtime import Runtime
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    runtime = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(runtime.engine)
     yield runtime
     runtime.close()
@@ -51,28 +55,54 @@ def app() -> str:
 
 def stored(app: str, event_id: str, **named: Any) -> EventRecord:
     now = now_ms()
-    return event_record(app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=now, received_ms=now, **named)
+    return event_record(
+        app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=now, received_ms=now, **named
+    )
 
 
 def row(about: EventRecord, user: str = "bob", device: str = "phone", **named: Any) -> RowRecord:
     at = about.received_ms + 5
-    usual: dict[str, Any] = {"vendor": "apns", "business_id": "ios", "decision": "accepted", "class_sent": "chat", "push_id": "9" * 32}
+    usual: dict[str, Any] = {
+        "vendor": "apns",
+        "business_id": "ios",
+        "decision": "accepted",
+        "class_sent": "chat",
+        "push_id": "9" * 32,
+    }
     usual |= {"presence_ms": at, "routed_ms": at, "decided_ms": at, "note": "200"}
-    return row_record(app=about.app, event_id=about.event_id, ts_ms=about.ts_ms, user=user, device=device, **{**usual, **named})
+    return row_record(
+        app=about.app,
+        event_id=about.event_id,
+        ts_ms=about.ts_ms,
+        user=user,
+        device=device,
+        **{**usual, **named},
+    )
 
 
 def in_ledger(runtime: Runtime, app: str) -> int:
     with runtime.engine.connect() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM ledger WHERE app = :app"), {"app": app}).scalar_one())
+        return int(
+            connection.execute(
+                text("SELECT count(*) FROM ledger WHERE app = :app"), {"app": app}
+            ).scalar_one()
+        )
 
 
 def told(runtime: Runtime, app: str) -> list[tuple[Any, ...]]:
     with runtime.engine.connect() as connection:
-        found = connection.execute(text('SELECT event_id, "user", device, decision, note FROM ledger_all WHERE app = :app'), {"app": app})
+        found = connection.execute(
+            text(
+                'SELECT event_id, "user", device, decision, note FROM ledger_all WHERE app = :app'
+            ),
+            {"app": app},
+        )
         return sorted(tuple(one) for one in found)
 
 
-def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(runtime: Runtime, app: str) -> None:
+def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(
+    runtime: Runtime, app: str
+) -> None:
     about = stored(app, "e1", screen='{"collapse_key": "a\\tb"}')
     tries = (Attempt(about.ts_ms, "200", "", 'a "word"\t\\', "id-1", "accepted"),)
     mine = row(about, user="böb\\", attempts=tries, downgraded=True, note="line\nfeed")
@@ -84,11 +114,15 @@ def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(runti
     (seen,) = runtime.ledger.rows(found)
     other = stored(app, "e2", screen=about.screen)
     runtime.ledger.write([other])
-    runtime.ledger.write([row(other, user="böb\\", attempts=tries, downgraded=True, note="line\nfeed")])
+    runtime.ledger.write(
+        [row(other, user="böb\\", attempts=tries, downgraded=True, note="line\nfeed")]
+    )
     (apart,) = runtime.ledger.rows(runtime.ledger.find("m-e2", app, None) or {})
     assert in_ledger(runtime, app) == 1
     times = {"event_id", "presence_ms", "routed_ms", "decided_ms", "day"}
-    assert {name: seen[name] for name in seen.keys() - times} == {name: apart[name] for name in apart.keys() - times}
+    assert {name: seen[name] for name in seen.keys() - times} == {
+        name: apart[name] for name in apart.keys() - times
+    }
     assert seen.keys() == apart.keys()
 
 
@@ -99,25 +133,37 @@ def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(runti
         {"decision": None, "note": "waits: throttled"},
     ],
 )
-def test_what_is_looked_up_by_its_push_or_not_final_stands_apart(runtime: Runtime, app: str, named: dict[str, Any]) -> None:
+def test_what_is_looked_up_by_its_push_or_not_final_stands_apart(
+    runtime: Runtime, app: str, named: dict[str, Any]
+) -> None:
     about = stored(app, "e1")
     runtime.ledger.write([about, row(about, **named)])
     assert in_ledger(runtime, app) == 1
     assert len(told(runtime, app)) == 1
 
 
-def test_a_later_word_of_the_same_device_is_merged_and_of_another_is_added(runtime: Runtime, app: str) -> None:
+def test_a_later_word_of_the_same_device_is_merged_and_of_another_is_added(
+    runtime: Runtime, app: str
+) -> None:
     about = stored(app, "e1")
     runtime.ledger.write([about, row(about, decision="uncertain", note="silent")])
     runtime.ledger.write([row(about, device="pad")])
-    assert told(runtime, app) == [("e1", "bob", "pad", "accepted", "200"), ("e1", "bob", "phone", "uncertain", "silent")]
+    assert told(runtime, app) == [
+        ("e1", "bob", "pad", "accepted", "200"),
+        ("e1", "bob", "phone", "uncertain", "silent"),
+    ]
     runtime.ledger.write([row(about)])
     runtime.ledger.write([row(about, decision="no_device", note="late")])
-    assert told(runtime, app) == [("e1", "bob", "pad", "accepted", "200"), ("e1", "bob", "phone", "accepted", "200")]
+    assert told(runtime, app) == [
+        ("e1", "bob", "pad", "accepted", "200"),
+        ("e1", "bob", "phone", "accepted", "200"),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_order_any_repeats_give_each_device_its_highest_row(runtime: Runtime, app: str, seed: int) -> None:
+def test_any_order_any_repeats_give_each_device_its_highest_row(
+    runtime: Runtime, app: str, seed: int
+) -> None:
     random_of = random.Random(seed)
     best: dict[tuple[str, str, str], tuple[int, str]] = {}
     records: list[Record] = []
@@ -125,10 +171,14 @@ def test_any_order_any_repeats_give_each_device_its_highest_row(runtime: Runtime
         about = stored(app, f"e{number}")
         records.append(about)
         for user in random_of.sample(["ann", "bob", "eve"], random_of.choice([1, 1, 1, 2, 3])):
-            for decision in random_of.sample(["accepted", "uncertain", "no_device", None], random_of.choice([1, 1, 2])):
+            for decision in random_of.sample(
+                ["accepted", "uncertain", "no_device", None], random_of.choice([1, 1, 2])
+            ):
                 records.append(row(about, user, decision=decision))
                 rank = RANK[decision] if decision else 10
-                best[(about.event_id, user, "phone")] = max(best.get((about.event_id, user, "phone"), (0, "")), (rank, decision or ""))
+                best[(about.event_id, user, "phone")] = max(
+                    best.get((about.event_id, user, "phone"), (0, "")), (rank, decision or "")
+                )
     for _ in range(4):  # neighbours swap: outcomes before their events, and far behind them
         place = random_of.randrange(len(records) - 3)
         records[place : place + 3] = reversed(records[place : place + 3])
@@ -172,7 +222,11 @@ def hold_back(runtime: Runtime, app: str, writer: LedgerWriter) -> str:
 
 def events_of(runtime: Runtime, app: str) -> int:
     with runtime.engine.connect() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one())
+        return int(
+            connection.execute(
+                text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}
+            ).scalar_one()
+        )
 
 
 def test_what_is_held_is_written_when_the_writer_stops(runtime: Runtime, app: str) -> None:
@@ -185,7 +239,9 @@ def test_what_is_held_is_written_when_the_writer_stops(runtime: Runtime, app: st
     assert (events_of(runtime, app), runtime.streams.redis.xlen(stream)) == (3, 0)
 
 
-def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(runtime: Runtime, another: Runtime, app: str) -> None:
+def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(
+    runtime: Runtime, another: Runtime, app: str
+) -> None:
     writer = LedgerWriter(runtime)
     stream = hold_back(runtime, app, writer)
     writer.rest()
@@ -197,9 +253,15 @@ def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(runtime:
     assert events_of(runtime, app) == 3
 
 
-def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_second_row(runtime: Runtime, app: str) -> None:
+def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_second_row(
+    runtime: Runtime, app: str
+) -> None:
     """A store was away: what was read then was given back, and comes after what came behind it."""
-    writer, stream, about = LedgerWriter(runtime), runtime.keys.stream(keys.LEDGER), stored(app, "e1")
+    writer, stream, about = (
+        LedgerWriter(runtime),
+        runtime.keys.stream(keys.LEDGER),
+        stored(app, "e1"),
+    )
     runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
     runtime.streams.release(runtime.streams.read([keys.LEDGER], 10))
     runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
@@ -210,10 +272,15 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
 
 
-def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(runtime: Runtime, another: Runtime, app: str) -> None:
+def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(
+    runtime: Runtime, another: Runtime, app: str
+) -> None:
     """Neither sees what the other has not committed: one push would have two rows."""
     stream = runtime.keys.stream(keys.LEDGER)
-    slow, next_ = (Lease(runtime.redis, runtime.keys, f"ledger-{app}", lease_ms) for lease_ms in (1_300, 20_000))
+    slow, next_ = (
+        Lease(runtime.redis, runtime.keys, f"ledger-{app}", lease_ms)
+        for lease_ms in (1_300, 20_000)
+    )
     about = stored(app, "e1")
     for one in (runtime, another):
         one.ledger.ready_for(day_of(about.ts_ms))
@@ -228,7 +295,9 @@ def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(runtime: R
             raised.append(error)
 
     with runtime.engine.connect() as connection:
-        connection.execute(text("LOCK TABLE events IN SHARE MODE"))  # the first stands still in its transaction
+        connection.execute(
+            text("LOCK TABLE events IN SHARE MODE")
+        )  # the first stands still in its transaction
         assert slow.hold()
         still = threading.Thread(target=turn)
         still.start()
@@ -248,8 +317,12 @@ def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(runtime: R
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
 
 
-def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(runtime: Runtime, app: str) -> None:
-    """An event waits on for its outcome, what came in its entry is written meanwhile, and an entry beside it breaks that."""
+def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(
+    runtime: Runtime, app: str
+) -> None:
+    """An event waits on for its outcome, what came in its entry is written meanwhile, and an entry
+    beside it breaks that.
+    """
     writer, stream = LedgerWriter(runtime), runtime.keys.stream(keys.LEDGER)
     first, waits, whole = stored(app, "e0"), stored(app, "e1"), stored(app, "e2")
 
@@ -273,7 +346,10 @@ def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(runtime: Ru
 @pytest.mark.parametrize("missing", [True, False])
 def test_lines_made_together_are_those_made_one_by_one(odd: str, missing: bool) -> None:
     tries = (Attempt(1, "200", "", f"w{odd}", None, ""),)
-    pairs = [(about := stored("app", f"e{number}"), row(about, class_sent=None if missing else "chat")) for number in range(3)]
+    pairs = [
+        (about := stored("app", f"e{number}"), row(about, class_sent=None if missing else "chat"))
+        for number in range(3)
+    ]
     last = stored("app", "e9", note=f"n{odd}")
     pairs.append((last, row(last, user=f"b{odd}ob", attempts=tries, push_id=None)))
     assert own_lines(pairs) == "".join(own_line(*pair) for pair in pairs)
@@ -281,12 +357,16 @@ def test_lines_made_together_are_those_made_one_by_one(odd: str, missing: bool) 
 
 def test_who_is_erased_stands_in_no_event_either(runtime: Runtime, app: str) -> None:
     first, second = stored(app, "e1"), stored(app, "e2")
-    runtime.ledger.write([first, row(first), second, row(second, user="eve"), row(first, device="pad")])
+    runtime.ledger.write(
+        [first, row(first), second, row(second, user="eve"), row(first, device="pad")]
+    )
     with runtime.engine.begin() as connection:  # other tests' letters are under other keys
         connection.execute(text("DELETE FROM dead_letters"))
     found = erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, app, "bob")
     assert found["ledger"] == 2
     assert [one[:3] for one in told(runtime, app)] == [("e2", "eve", "phone")]
     with runtime.engine.connect() as connection:
-        left = connection.execute(text("SELECT count(row_device) FROM events WHERE app = :app"), {"app": app}).scalar_one()
+        left = connection.execute(
+            text("SELECT count(row_device) FROM events WHERE app = :app"), {"app": app}
+        ).scalar_one()
     assert left == 1

@@ -29,5 +29,7 @@ def test_names_of_pods_that_are_gone_do_not_gather(redis_client, space):
         redis_client.delete(keys.alive(f"pod-{number}"), keys.at_work(f"pod-{number}"))
     living.beat("now", "intake", None)
     assert living.roles() == {"now": "intake"}
-    assert redis_client.smembers(keys.process_names) == {b"now", b"pod-0"}, "a target that is silent is still looked for"
+    assert redis_client.smembers(keys.process_names) == {b"now", b"pod-0"}, (
+        "a target that is silent is still looked for"
+    )
     assert living.targets() == {"pod-0": "h:1"}

@@ -1,4 +1,6 @@
-"""The roles of the maintenance process: none waits for another, and a frozen database stops only what needs it."""
+"""The roles of the maintenance process: none waits for another, and a frozen database stops only
+what needs it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def server() -> Iterator[FrozenPostgres]:
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=server.url, SECRET_KEYS=Fernet.generate_key().decode()))
+    made = Runtime(
+        settings_with(DATABASE_URL=server.url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(made.engine)
     yield made
     server.go_on()
@@ -65,7 +69,9 @@ def upkeep(runtime: Runtime, server: FrozenPostgres) -> Iterator[Upkeep]:
 
 def put(runtime: Runtime, count: int, delay_ms: int = 0) -> None:
     with runtime.redis.pipeline() as pipe:
-        runtime.delayed.put(pipe, [Later(STREAM, b"x%d" % number, now_ms() + delay_ms) for number in range(count)])
+        runtime.delayed.put(
+            pipe, [Later(STREAM, b"x%d" % number, now_ms() + delay_ms) for number in range(count)]
+        )
         pipe.execute()
 
 
@@ -81,24 +87,39 @@ def on_stream(runtime: Runtime) -> int:
 
 
 @pytest.mark.usefixtures("upkeep")
-def test_due_pushes_leave_while_the_database_is_frozen(runtime: Runtime, server: FrozenPostgres) -> None:
+def test_due_pushes_leave_while_the_database_is_frozen(
+    runtime: Runtime, server: FrozenPostgres
+) -> None:
     put(runtime, 10)
     eventually(lambda: on_stream(runtime) == 10, 10)
     runtime.catalog.changed()  # the lanes' settings have to be read again, too
     server.stop()
     for number in range(1, 9):
         put(runtime, 10)
-        eventually(lambda number=number: on_stream(runtime) == 10 + 10 * number, 4 if number > 3 else 8)  # type: ignore[misc]
+        eventually(
+            lambda number=number: on_stream(runtime) == 10 + 10 * number, 4 if number > 3 else 8
+        )  # type: ignore[misc]
         time.sleep(0.5)
 
 
 @pytest.mark.usefixtures("upkeep")
-def test_records_wait_for_a_frozen_database_and_are_written_once(runtime: Runtime, server: FrozenPostgres) -> None:
+def test_records_wait_for_a_frozen_database_and_are_written_once(
+    runtime: Runtime, server: FrozenPostgres
+) -> None:
     eventually(lambda: runtime.redis.get(runtime.keys.lease("ledger")), 5)
     server.stop()
-    event = event_record(app="frozen", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
+    event = event_record(
+        app="frozen", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
+    )
     rows = [
-        row_record(app="frozen", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(5)
+        row_record(
+            app="frozen",
+            event_id=event.event_id,
+            ts_ms=event.ts_ms,
+            user=f"u{number}",
+            decided_ms=now_ms(),
+        )
+        for number in range(5)
     ]
     runtime.streams.hand_on((), [(keys.LEDGER, encode([event, *rows]))])
     time.sleep(3)
@@ -109,7 +130,9 @@ def test_records_wait_for_a_frozen_database_and_are_written_once(runtime: Runtim
     assert len(runtime.ledger.rows(found)) == 5
 
 
-def test_a_minute_between_the_clocks_of_two_machines_is_no_minute_to_wait(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minute_between_the_clocks_of_two_machines_is_no_minute_to_wait(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = time.time
     for ahead_s in (-60, 60):
         monkeypatch.setattr("time.time", lambda ahead_s=ahead_s: real() + ahead_s)
@@ -177,7 +200,9 @@ def test_roles_may_be_spread_over_processes_and_the_missing_one_is_named() -> No
 # ---------------------------------------------------------------- the ledger's stream
 
 
-def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_takes_too_long_is_halved_until_it_passes(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     write = runtime.ledger.write
 
@@ -189,9 +214,18 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
                 connection.exec_driver_sql("SELECT pg_sleep(2)")
         write(records)  # type: ignore[arg-type]
 
-    event = event_record(app="slow", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
+    event = event_record(
+        app="slow", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
+    )
     rows = [
-        row_record(app="slow", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(9)
+        row_record(
+            app="slow",
+            event_id=event.event_id,
+            ts_ms=event.ts_ms,
+            user=f"u{number}",
+            decided_ms=now_ms(),
+        )
+        for number in range(9)
     ]
     for one in (event, *rows):
         runtime.streams.hand_on((), [(keys.LEDGER, encode([one]))])
@@ -221,7 +255,9 @@ def _writes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_an_event_is_written_with_its_outcome(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_is_written_with_its_outcome(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
     event = event_record(app="met", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
     _put(runtime, event)
@@ -229,15 +265,27 @@ def test_an_event_is_written_with_its_outcome(runtime: Runtime, monkeypatch: pyt
     thread.start()
     time.sleep(0.2)
     assert sizes == []
-    _put(runtime, row_record(app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()))
+    _put(
+        runtime,
+        row_record(
+            app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()
+        ),
+    )
     thread.join(5)
     assert sizes == [2]
 
 
-def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_waits_no_longer_than_a_second_for_its_outcome(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
     told = now_ms()
-    _put(runtime, event_record(app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told))
+    _put(
+        runtime,
+        event_record(
+            app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
+        ),
+    )
     began = time.monotonic()
     assert writer.flush(1_000) == 1
     assert time.monotonic() - began < 0.5, "nothing follows a recall"
@@ -247,11 +295,19 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime
     assert sizes == [1, 1]
 
 
-def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, other = LedgerWriter(runtime), StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=600)
+def test_what_is_being_written_for_long_is_nobody_elses(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, other = (
+        LedgerWriter(runtime),
+        StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=600),
+    )
     monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.streams, renew_s=0.2))
     monkeypatch.setattr(runtime.ledger, "write", lambda *_: time.sleep(2.0))
-    _put(runtime, row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()))
+    _put(
+        runtime,
+        row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()),
+    )
     thread = threading.Thread(target=writer.flush)
     thread.start()
     time.sleep(1.5)
@@ -263,15 +319,28 @@ def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkey
 def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime) -> None:
     writer, app = LedgerWriter(runtime), f"odd{now_ms()}"
     event = event_record(app=app, message_id=app, ts_ms=now_ms(), received_ms=now_ms())
-    rows = [row_record(app=app, event_id=event.event_id, ts_ms=event.ts_ms, user=user, decided_ms=now_ms()) for user in ("amy", "bob")]
-    _put(runtime, event, rows[0], msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40), rows[1])
+    rows = [
+        row_record(
+            app=app, event_id=event.event_id, ts_ms=event.ts_ms, user=user, decided_ms=now_ms()
+        )
+        for user in ("amy", "bob")
+    ]
+    _put(
+        runtime,
+        event,
+        rows[0],
+        msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40),
+        rows[1],
+    )
     while writer.flush():
         pass
     found = runtime.ledger.find(app, app, None)
     assert found is not None
     assert [row["user"] for row in runtime.ledger.rows(found)] == ["amy", "bob"]
     (letter,) = [
-        letter for letter in runtime.dead_letters.heads() if letter["stage"] == "ledger" and letter["reason"].startswith("broke_stage: ")
+        letter
+        for letter in runtime.dead_letters.heads()
+        if letter["stage"] == "ledger" and letter["reason"].startswith("broke_stage: ")
     ]
     runtime.dead_letters.drop([letter["id"]])
 
@@ -281,17 +350,37 @@ def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime
 
 def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: Runtime) -> None:
     reporter, app = Reporter(runtime), f"idle{now_ms()}"
-    usual: dict[str, Any] = {"options": {}, "secrets": {}, "channels": {}, "templates": {}, "limits": {}, "expires_ms": None}
+    usual: dict[str, Any] = {
+        "options": {},
+        "secrets": {},
+        "channels": {},
+        "templates": {},
+        "limits": {},
+        "expires_ms": None,
+    }
     for number in range(100):
-        named = {"app": app, "vendor": Vendor.FCM, "business_id": f"b{number}", "version": 0, "created_ms": 1, "paused": False}
+        named = {
+            "app": app,
+            "vendor": Vendor.FCM,
+            "business_id": f"b{number}",
+            "version": 0,
+            "created_ms": 1,
+            "paused": False,
+        }
         runtime.credentials.add(StoredCredential(**named, **usual, rights=frozenset()))  # type: ignore[arg-type]
     runtime.catalog.changed()
     lanes = [lane.id for lane in runtime.catalog.fresh().lanes.values()]
     assert len(lanes) >= 100
     runtime.lane_states.tell(lanes[7], 1, 0, 0, refused=True)
     runtime.guard.count(lanes[8], 10, 0, 0)
-    for look, most in ((reporter.show_lanes, 50), (lambda: runtime.guard.stopped_of(lanes), 60), (reporter.every_15_s, 120)):
-        assert min(cost_of(runtime, look) for _ in range(3)) <= most, "whatever else asks this server now only adds to a look"
+    for look, most in (
+        (reporter.show_lanes, 50),
+        (lambda: runtime.guard.stopped_of(lanes), 60),
+        (reporter.every_15_s, 120),
+    ):
+        assert min(cost_of(runtime, look) for _ in range(3)) <= most, (
+            "whatever else asks this server now only adds to a look"
+        )
     states = runtime.lane_states.peek_all(lanes)
     assert [index for index, state in enumerate(states) if state.state != "flowing"] == [7]
     assert not any(runtime.guard.stopped_of(lanes).values())

@@ -1,4 +1,6 @@
-"""Words that stop a push (recalled, read, answered) against the lease of its push id, on a real Redis, in both orders."""
+"""Words that stop a push (recalled, read, answered) against the lease of its push id, on a real
+Redis, in both orders.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,18 @@ class Store:
         self.marks, self.claims = EventMarks(client, self.keys), Claims(client, self.keys)
 
     def lease(
-        self, entry: str = "e1", *, ts: int = TS, message: str = MESSAGE, conversation: str = CHAT, user: str = USER
+        self,
+        entry: str = "e1",
+        *,
+        ts: int = TS,
+        message: str = MESSAGE,
+        conversation: str = CHAT,
+        user: str = USER,
     ) -> tuple[Any, str]:
         push_id = f"{hash((message, user)) & (1 << 128) - 1:032x}"
-        (claim,) = self.claims.lease([ClaimRequest(APP, message, user, "d", push_id, ts, entry, -1, conversation)])
+        (claim,) = self.claims.lease(
+            [ClaimRequest(APP, message, user, "d", push_id, ts, entry, -1, conversation)]
+        )
         return claim.state, claim.why
 
 
@@ -45,14 +55,18 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
-def test_a_word_that_came_first_stops_the_push_and_nobody_elses(store: Store, stop: Any, why: str) -> None:
+def test_a_word_that_came_first_stops_the_push_and_nobody_elses(
+    store: Store, stop: Any, why: str
+) -> None:
     stop(store.marks)
     assert store.lease() == (ClaimState.GONE, why)
     assert store.lease(message="m2", ts=TS + 60_000) == (ClaimState.OURS, "")
 
 
 @pytest.mark.parametrize(("stop", "_why"), STOPS.values(), ids=STOPS)
-def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_after(store: Store, stop: Any, _why: str) -> None:
+def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_after(
+    store: Store, stop: Any, _why: str
+) -> None:
     assert store.lease("e1") == (ClaimState.OURS, "")
     stop(store.marks)
     assert store.lease("e2") == (ClaimState.ELSEWHERE, "")
@@ -66,7 +80,12 @@ def test_who_takes_over_from_a_dead_reader_is_told_that_it_may_have_sent(store: 
 
 def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
-    (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]
+    (push_id,) = [
+        name.decode()
+        for name in store.client.hkeys(
+            next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*"))
+        )
+    ]
     with store.client.pipeline() as pipe:
         store.claims.release(pipe, [ReturnedClaim(push_id, TS, APP, USER, "d", seen=False)])
         pipe.execute()
@@ -97,14 +116,20 @@ def test_a_call_that_ended_rings_again_whatever_order_its_ends_come_in(store: St
     assert store.lease(conversation="c2c:call", message="m3") == (ClaimState.OURS, "")
 
 
-@pytest.mark.parametrize("other", [{"conversation": "c2c:u2"}, {"conversation": "group:u1"}, {"conversation": CALL}])
-def test_a_word_on_a_message_is_for_that_of_its_conversation(store: Store, other: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "other", [{"conversation": "c2c:u2"}, {"conversation": "group:u1"}, {"conversation": CALL}]
+)
+def test_a_word_on_a_message_is_for_that_of_its_conversation(
+    store: Store, other: dict[str, str]
+) -> None:
     store.marks.recall(APP, CHAT, MESSAGE)
     store.marks.read_message(APP, USER, CHAT, MESSAGE, TS)
     assert store.lease(**other) == (ClaimState.OURS, "")
 
 
-def test_the_words_about_one_person_are_bounded_and_the_newest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_words_about_one_person_are_bounded_and_the_newest_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("common.storage.marks.SINGLES_MAX", 20)
     store.marks.read_up_to(APP, USER, CHAT, TS - 1)
     for number in range(100):
@@ -134,10 +159,16 @@ def test_a_full_server_fails_no_silent_push(store: Store) -> None:
         store.client.config_set("maxmemory", 0)
 
 
-def test_an_event_id_is_taken_once_and_kept_for_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_id_is_taken_once_and_kept_for_a_day(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, again, other = ("a", "e1", "s/1-0"), ("a", "e1", "s/2-0"), ("b", "e1", "s/3-0")
-    assert store.marks.repeats([first, again, other]) == [False, True, False], "in one read, and per tenant"
-    assert store.marks.repeats([first, again]) == [False, True], "a redelivery is no repeat of itself"
+    assert store.marks.repeats([first, again, other]) == [False, True, False], (
+        "in one read, and per tenant"
+    )
+    assert store.marks.repeats([first, again]) == [False, True], (
+        "a redelivery is no repeat of itself"
+    )
     began = time.time()
     for half_days in (1, 2, -1):  # the hash of its time, and a host whose clock is behind
         now = began + half_days * 43_200
@@ -145,7 +176,9 @@ def test_an_event_id_is_taken_once_and_kept_for_a_day(store: Store, monkeypatch:
         assert store.marks.repeats([again]) == [True]
 
 
-def test_an_event_id_of_yesterday_is_free_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_id_of_yesterday_is_free_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert store.marks.repeats([("a", "e1", "s/1-0")]) == [False]
     monkeypatch.setattr("common.storage.marks.EVENT_KEEP_S", 0)
     assert store.marks.repeats([("a", "e1", "s/2-0")]) == [False]
@@ -159,14 +192,25 @@ def test_a_freed_event_id_can_be_taken_again_but_not_by_a_stranger(store: Store)
 
 def test_many_events_of_one_read_are_told_apart(store: Store) -> None:
     events = [("a", f"e{number}", f"s/{number}-0") for number in range(2_500)]
-    assert not any(store.marks.repeats(events, {number: ("a", "c2c:x", f"m{number}", number) for number in range(2_500)}))
+    assert not any(
+        store.marks.repeats(
+            events, {number: ("a", "c2c:x", f"m{number}", number) for number in range(2_500)}
+        )
+    )
     asked = [("a", "c2c:x", f"m{number}") for number in (0, 999, 1_000, 2_499)]
     assert list(store.marks.times_of(asked).values()) == [0, 999, 1_000, 2_499]
     assert all(store.marks.repeats([(app, event, "s/x-0") for app, event, _ in events]))
 
 
-def test_the_time_of_a_message_is_known_while_it_is_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = [("a", "e1", "s/1-0"), ("a", "e2", "s/2-0"), ("a", "e1", "s/3-0"), ("a", "e3", "s/4-0")]
+def test_the_time_of_a_message_is_known_while_it_is_on_its_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [
+        ("a", "e1", "s/1-0"),
+        ("a", "e2", "s/2-0"),
+        ("a", "e1", "s/3-0"),
+        ("a", "e3", "s/4-0"),
+    ]
     times = {0: ("a", "c2c:x", "m1", 5), 2: ("a", "c2c:z", "m1", 7), 3: ("a", "c2c:y", "m1", 6)}
     assert store.marks.repeats(events, times) == [False, False, True, False]
     asked = [("a", "c2c:x", "m1"), ("a", "c2c:y", "m1"), ("a", "c2c:z", "m1")]

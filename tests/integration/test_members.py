@@ -39,7 +39,9 @@ def message(**more: object) -> Message:
     )
 
 
-def pages(members: Members, first: Message, between: dict[int, object] | None = None) -> list[tuple[str, ...]]:
+def pages(
+    members: Members, first: Message, between: dict[int, object] | None = None
+) -> list[tuple[str, ...]]:
     found, more = [], first
     while more is not None:
         ((chunk, more),) = chunks([more], members)
@@ -56,7 +58,9 @@ def fill(client: redis.Redis, size: int = SIZE) -> set[str]:
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_group_is_read_whole_though_its_server_is_killed_between_two_pages(restartable_valkey: OwnValkey, after: int) -> None:
+def test_a_group_is_read_whole_though_its_server_is_killed_between_two_pages(
+    restartable_valkey: OwnValkey, after: int
+) -> None:
     client = connect(restartable_valkey.url)
     everybody = fill(client)
     time.sleep(1.2)  # the append-only file's second
@@ -105,18 +109,26 @@ def test_a_cursor_of_another_server_begins_anew(redis_client: redis.Redis) -> No
 class Registry:
     """Everybody has one phone."""
 
-    def of_people(self, people: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Device, ...]]:
+    def of_people(
+        self, people: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[Device, ...]]:
         phone = Device("phone", "ios", Vendor.APNS, "b", "t", None, None, None, None, 1)
         return dict.fromkeys(people, (phone,))
 
     def of_users(self, app: str, users: Sequence[str]) -> dict[str, tuple[Device, ...]]:
-        return {user: own for (_, user), own in self.of_people([(app, user) for user in users]).items()}
+        return {
+            user: own for (_, user), own in self.of_people([(app, user) for user in users]).items()
+        }
 
 
 def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -> list[str]:
-    """Who of the group is told, page by page: after the first of them all begins anew so often; so many commits come to nothing."""
+    """Who of the group is told, page by page: after the first of them all begins anew so often; so
+    many commits come to nothing.
+    """
     keys = Keys(f"push{space}")
-    handler = PresenceHandler(Members(client, "im:"), Presence(client, "im:"), Registry(), Fanouts(client, keys))
+    handler = PresenceHandler(
+        Members(client, "im:"), Presence(client, "im:"), Registry(), Fanouts(client, keys)
+    )
     todo, told = [message(expires_at_ms=2**50)], list[str]()
     while todo:
         away, commit = handler.look(todo)
@@ -136,7 +148,9 @@ def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -
 
 
 @pytest.mark.parametrize(("restarts", "lost_commits"), [(0, 0), (3, 0), (2, 2)])
-def test_nobody_is_told_twice_though_all_pages_come_again(redis_client: redis.Redis, space: str, restarts: int, lost_commits: int) -> None:
+def test_nobody_is_told_twice_though_all_pages_come_again(
+    redis_client: redis.Redis, space: str, restarts: int, lost_commits: int
+) -> None:
     everybody = fill(redis_client, 1_500)
     told = fan_out(redis_client, space, restarts, lost_commits)
     assert sorted(told) == sorted(everybody)

@@ -1,4 +1,6 @@
-"""A vendor that does not exist yet takes five places: its folder, simulator and page, a member of `Vendor`, a row of `VENDORS`."""
+"""A vendor that does not exist yet takes five places: its folder, simulator and page, a member of
+`Vendor`, a row of `VENDORS`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ from workers.cli import vendor_files
 from workers.vendors import VENDORS
 
 ROOT = Path(__file__).parents[2]
-TREE = ("common", "workers", "simulators", "deploy", "docs", "Procfile", "docker-compose.yml", "mkdocs.yml", "pyproject.toml")
+TREE = (
+    "common",
+    "workers",
+    "simulators",
+    "deploy",
+    "docs",
+    "Procfile",
+    "docker-compose.yml",
+    "mkdocs.yml",
+    "pyproject.toml",
+)
 #: The fleet of the new vendor alone, and the first push that `init` sends through it.
 DRIVER = """
 import sys
@@ -40,7 +52,9 @@ def as_acme(text: str) -> str:
 def with_acme(tree: Path) -> None:
     """The five places, after Meizu's."""
     folder = tree / "workers/vendors/acme"
-    shutil.copytree(tree / "workers/vendors/meizu", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        tree / "workers/vendors/meizu", folder, ignore=shutil.ignore_patterns("__pycache__")
+    )
     for path in folder.glob("*.py"):
         path.write_text(as_acme(path.read_text()))
     for place in ("simulators/meizu.py", "docs/vendors/meizu.md"):
@@ -51,7 +65,15 @@ def with_acme(tree: Path) -> None:
         ("workers/vendors/__init__.py", r" MEIZU\b(?!\n)"),
     ):
         path = tree / place
-        path.write_text(re.sub(line, lambda found: _and_acme(found[0]), path.read_text(), count=1, flags=re.MULTILINE))
+        path.write_text(
+            re.sub(
+                line,
+                lambda found: _and_acme(found[0]),
+                path.read_text(),
+                count=1,
+                flags=re.MULTILINE,
+            )
+        )
 
 
 def _and_acme(line: str) -> str:
@@ -71,21 +93,45 @@ def tree(tmp_path: Path) -> Path:
 
 def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
     with_acme(tree)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")} | {"PYTHONPATH": str(tree)}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")
+    } | {"PYTHONPATH": str(tree)}
 
     def told(*argv: str) -> str:
-        done = subprocess.run([sys.executable, *argv], cwd=tree, env=environ, capture_output=True, text=True, check=False, timeout=110)
+        done = subprocess.run(
+            [sys.executable, *argv],
+            cwd=tree,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=110,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     changed = told("-m", "workers.cli.vendor_files").split()
-    assert {"Procfile", "docker-compose.yml", "mkdocs.yml", "deploy/helm/pushfleet/values.yaml", "deploy/egress.json"} <= set(changed)
+    assert {
+        "Procfile",
+        "docker-compose.yml",
+        "mkdocs.yml",
+        "deploy/helm/pushfleet/values.yaml",
+        "deploy/egress.json",
+    } <= set(changed)
     lines = (tree / "Procfile").read_text().splitlines(keepends=True)
-    few = [line for line in lines if line.startswith(("intake:", "presence:", "routing:", "delivery-acme:", "upkeep:"))]
+    few = [
+        line
+        for line in lines
+        if line.startswith(("intake:", "presence:", "routing:", "delivery-acme:", "upkeep:"))
+    ]
     assert len(few) == 5
     (tree / "few").write_text("".join(few))
     with open_folder() as folder:
-        environ |= {f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for names in VENDOR_ENDPOINTS.values() for name in names}
+        environ |= {
+            f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9"
+            for names in VENDOR_ENDPOINTS.values()
+            for name in names
+        }
         environ["PUSHFLEET_DATA_DIR"] = str(folder / "var")
         assert "acme took the push" in told("-c", DRIVER)
         [record] = (folder / "var/simulators/acme.jsonl").read_text().splitlines()
@@ -93,7 +139,11 @@ def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
 
 
 def test_what_the_files_around_the_code_say_of_each_vendor_is_made_of_the_table() -> None:
-    stale = [str(path.relative_to(ROOT)) for path, text in vendor_files.made(ROOT) if path.read_text() != text]
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in vendor_files.made(ROOT)
+        if path.read_text() != text
+    ]
     assert not stale, "make generated"
 
 

@@ -1,4 +1,6 @@
-"""Badge numbers of pushes that go by their entry, on a real server: each taken once, whoever dies with it or stands still."""
+"""Badge numbers of pushes that go by their entry, on a real server: each taken once, whoever dies
+with it or stands still.
+"""
 
 from __future__ import annotations
 
@@ -34,37 +36,86 @@ _numbers = itertools.count()
 class Sender:
     """One sender of one lane. entry, place: of the push that is asked for. usual: see Claims."""
 
-    def __init__(self, client: redis.Redis, prefix: str, *, usual: bool = False, rows: bool = False) -> None:
+    def __init__(
+        self, client: redis.Redis, prefix: str, *, usual: bool = False, rows: bool = False
+    ) -> None:
         self.client, self.keys, self.usual, self.rows = client, Keys(prefix), usual or rows, rows
         self.claims = Claims(client, self.keys, usual=self.usual)
         self.badges, self.marks = Badges(client, self.keys), EventMarks(client, self.keys)
         self.queues = LaneQueues(client, self.keys)
 
-    def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:
-        more: dict[str, Any] = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
+    def ask(
+        self,
+        entry: str,
+        place: int = 0,
+        *,
+        step: int = 1,
+        counted: str = "",
+        message: str = "",
+        **other: Any,
+    ) -> Wanted:
+        more: dict[str, Any] = {
+            "conversation": CHAT,
+            "ts_ms": TS,
+            "user": USER,
+            "device": "phone",
+        } | other
         name = message or f"m{next(_numbers)}"
-        return (entry, place, APP, name, more["conversation"], more["ts_ms"], more["user"], more["device"], step, counted)
+        return (
+            entry,
+            place,
+            APP,
+            name,
+            more["conversation"],
+            more["ts_ms"],
+            more["user"],
+            more["device"],
+            step,
+            counted,
+        )
 
-    def take(self, *asks: Wanted, word: str = "", sends: bool = True) -> list[tuple[int, int, str, str]]:
+    def take(
+        self, *asks: Wanted, word: str = "", sends: bool = True
+    ) -> list[tuple[int, int, str, str]]:
         if self.usual and not word:  # the plain commands are for entries that somebody holds
             word = f"w{next(_numbers)}"
-            self.client.hset(self.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word))
+            self.client.hset(
+                self.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word)
+            )
         taken = self._by_rows(asks, word) if self.rows and word and sends else None
         if taken is not None:
             return taken
-        return [tuple(one) for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)]
+        return [
+            tuple(one)
+            for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)
+        ]
 
     def _by_rows(self, asks: Sequence[Wanted], word: str) -> list[tuple[int, int, str, str]] | None:
-        """In columns, where the asks are whole entries of one step each that nothing was counted of."""
+        """In columns, where the asks are whole entries of one step each that nothing was counted
+        of.
+        """
         entries: dict[str, list[Wanted]] = {}
         for ask in asks:
             entries.setdefault(ask[0], []).append(ask)
-        whole = all([one[1] for one in own] == list(range(len(own))) and len({one[8] for one in own}) == 1 for own in entries.values())
+        whole = all(
+            [one[1] for one in own] == list(range(len(own))) and len({one[8] for one in own}) == 1
+            for own in entries.values()
+        )
         if not whole or any(ask[9] or ask[4] == CALL or ask[2] != asks[0][2] for ask in asks):
             return None
         _, _, _, messages, conversations, times, users, devices, _, _ = zip(*asks, strict=True)
         sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
-        rows = RowAsks(self.keys.lane_holders(LANE), word, asks[0][2], sizes, users, devices, conversations, messages, times)
+        rows = RowAsks(
+            self.keys.lane_holders(LANE),
+            word,
+            asks[0][2],
+            sizes,
+            users,
+            devices,
+            conversations,
+            messages,
+            times,
+        )
         taken = self.claims.take_rows(rows, lambda bindings: len(bindings) == len(asks))
         return None if taken is None else [(OURS, badge, "", counted) for badge, counted in taken]
 
@@ -86,7 +137,12 @@ class Sender:
 
 @pytest.fixture(params=["script", "plain commands", "columns"])
 def sender(request: pytest.FixtureRequest, redis_client: redis.Redis, space: str) -> Sender:
-    return Sender(redis_client, f"push{space}", usual=request.param == "plain commands", rows=request.param == "columns")
+    return Sender(
+        redis_client,
+        f"push{space}",
+        usual=request.param == "plain commands",
+        rows=request.param == "columns",
+    )
 
 
 @pytest.mark.parametrize(("base", "steps", "shown"), STEPS.values(), ids=STEPS)
@@ -96,7 +152,9 @@ def test_a_number_is_the_base_and_what_was_pushed_since(
     if base is not None:
         sender.badges.report(APP, USER, "phone", TS, base)
     asks = [sender.ask("e", place, step=step) for place, step in enumerate(steps)]
-    assert [badge for _, badge, _, _ in sender.take(*asks)] == [-1 if badge is None else badge for badge in shown]
+    assert [badge for _, badge, _, _ in sender.take(*asks)] == [
+        -1 if badge is None else badge for badge in shown
+    ]
 
 
 def test_who_takes_an_entry_over_counts_none_of_its_pushes_again(sender: Sender) -> None:
@@ -114,7 +172,9 @@ def test_what_its_dead_sender_had_not_come_to_is_new(sender: Sender) -> None:
     assert sender.take(first) == [(OURS, 1, "", "1@0")]
     assert sender.take(first, second) == [(OURS, 1, "uncertain", "1@0"), (OURS, 2, "", "1@0")]
     assert sender.claims.taken(["e", "f"]) == [{0: "1@0", 1: "1@0"}, {}]
-    assert [why for _, _, why, _ in sender.take(first, second)] == ["uncertain"] * 2, "both were taken by now"
+    assert [why for _, _, why, _ in sender.take(first, second)] == ["uncertain"] * 2, (
+        "both were taken by now"
+    )
 
 
 def test_places_that_are_far_apart_are_kept_apart(sender: Sender) -> None:
@@ -122,16 +182,22 @@ def test_places_that_are_far_apart_are_kept_apart(sender: Sender) -> None:
     assert sender.claims.taken(["e"]) == [{7: "1@0", 499: ""}]
 
 
-def test_what_goes_again_stands_once_in_the_count_and_shows_the_number_of_now(sender: Sender) -> None:
+def test_what_goes_again_stands_once_in_the_count_and_shows_the_number_of_now(
+    sender: Sender,
+) -> None:
     ((_, _, _, counted),) = sender.take(sender.ask("e", message="m"))
     sender.commit("e")  # it may be on the screen: its retry brings the count along
     assert sender.number("other") == 2
     assert sender.number("retry", message="m", counted=counted) == 2
     sender.badges.report(APP, USER, "phone", TS + 1, 0)  # the app was opened: a new count
-    assert sender.take(sender.ask("again", message="m", counted=counted)) == [(OURS, 1, "", f"1@{TS + 1}")]
+    assert sender.take(sender.ask("again", message="m", counted=counted)) == [
+        (OURS, 1, "", f"1@{TS + 1}")
+    ]
 
 
-def test_what_nobody_saw_leaves_its_number_to_the_next_also_when_it_is_written_twice(sender: Sender) -> None:
+def test_what_nobody_saw_leaves_its_number_to_the_next_also_when_it_is_written_twice(
+    sender: Sender,
+) -> None:
     ((_, _, _, counted),) = sender.take(sender.ask("e"))
     sender.commit("e", [counted])
     assert sender.number("f") == 1
@@ -142,16 +208,25 @@ def test_what_nobody_saw_leaves_its_number_to_the_next_also_when_it_is_written_t
 
 def test_a_sender_that_stood_still_takes_nothing_of_what_is_anothers(sender: Sender) -> None:
     sender.client.hset(sender.keys.lane_holders(LANE), "e", "other")
-    assert sender.take(sender.ask("e"), sender.ask("gone"), word="mine") == [(ELSEWHERE, -1, "", "")] * 2
+    assert (
+        sender.take(sender.ask("e"), sender.ask("gone"), word="mine")
+        == [(ELSEWHERE, -1, "", "")] * 2
+    )
     assert sender.claims.taken(["e", "gone"]) == [{}, {}]
     assert sender.number("f") == 1
 
 
 @pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
-def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(sender: Sender, stop: Any, why: str) -> None:
+def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(
+    sender: Sender, stop: Any, why: str
+) -> None:
     app, user = "a", "u"
     other = {"user": user, "conversation": CALL if why == "call_ended" else CHAT}
-    ask = (*sender.ask("e", message="m1", **other)[:2], app, *sender.ask("e", message="m1", **other)[3:])
+    ask = (
+        *sender.ask("e", message="m1", **other)[:2],
+        app,
+        *sender.ask("e", message="m1", **other)[3:],
+    )
     later = (*ask[:3], "m2", ask[4], TS + 60_000, *ask[6:])
     stop(sender.marks)
     for _ in range(2):  # it was not sent, so the second sender is not in doubt
@@ -160,7 +235,9 @@ def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(sender: S
 
 
 @pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
-def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after(sender: Sender, stop: Any, why: str) -> None:
+def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after(
+    sender: Sender, stop: Any, why: str
+) -> None:
     ask = ("e", 0, "a", "m1", CALL if why == "call_ended" else CHAT, TS, "u", "d", 1, "")
     assert sender.take(ask) == [(OURS, 1, "", "1@0")]
     stop(sender.marks)
@@ -169,8 +246,17 @@ def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after
 
 def test_a_call_that_ended_rings_again_later(sender: Sender) -> None:
     sender.marks.end_call(APP, "c1", TS)
-    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3] == (GONE, -1, "call_ended")
-    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 3_000))[0][0] == OURS
+    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3] == (
+        GONE,
+        -1,
+        "call_ended",
+    )
+    assert (
+        sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 3_000))[0][
+            0
+        ]
+        == OURS
+    )
 
 
 def test_a_look_without_sending_takes_and_notes_nothing(sender: Sender) -> None:
@@ -216,12 +302,19 @@ for start in range(0, pushes, at_once):
     client.hset("holders" + prefix, f"{name}{start}", name)
     got += [badge for _, badge, _, _ in claims.take("holders" + prefix, name, asks, sends=True)]
 print(json.dumps(got))
-"""
+"""  # noqa: E501
 
 
-def test_pushes_of_two_processes_use_each_number_once(sender: Sender, redis_url: str, space: str) -> None:
+def test_pushes_of_two_processes_use_each_number_once(
+    sender: Sender, redis_url: str, space: str
+) -> None:
     command = [sys.executable, "-c", PUSHER, redis_url, f"push{space}"]
-    started = [subprocess.Popen([*command, name, "300", "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "ab"]
+    started = [
+        subprocess.Popen(
+            [*command, name, "300", "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in "ab"
+    ]
     try:
         for process in started:
             assert process.stdin is not None
@@ -234,19 +327,30 @@ def test_pushes_of_two_processes_use_each_number_once(sender: Sender, redis_url:
     assert sorted(number for numbers in told for number in numbers) == list(range(1, 601))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["take", "die", "seen", "unseen", "retry"])), max_size=20))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["take", "die", "seen", "unseen", "retry"])),
+        max_size=20,
+    )
+)
 def test_the_icon_shows_the_pushes_that_may_be_on_the_screen_whatever_dies(
     redis_client: redis.Redis, space: str, acts: list[tuple[int, str]]
 ) -> None:
-    """Against the count by hand: entries of one push, taken, taken over, ended in view or unseen, tried again with what they carry."""
+    """Against the count by hand: entries of one push, taken, taken over, ended in view or unseen,
+    tried again with what they carry.
+    """
     sender = Sender(redis_client, f"push{space}{next(_numbers)}", usual=bool(next(_numbers) % 2))
     carried, held, shown, ended = dict.fromkeys(range(4), ""), set[int](), set[int](), set[int]()
     for entry, act in acts:
         if entry in ended:
             continue
         if act == "take" or (act == "die" and entry in held):
-            ((_, badge, why, carried[entry]),) = sender.take(sender.ask(f"e{entry}", message=f"m{entry}", counted=carried[entry]))
+            ((_, badge, why, carried[entry]),) = sender.take(
+                sender.ask(f"e{entry}", message=f"m{entry}", counted=carried[entry])
+            )
             assert (why == "uncertain") == (entry in held)
             held.add(entry)
             shown.add(entry)
@@ -276,10 +380,14 @@ _WORLDS = st.lists(
     min_size=1,
     max_size=8,
 )
-_BEFORE = st.lists(st.sampled_from(["recall", "upto", "single", "base", "open", "own"]), unique=True)
+_BEFORE = st.lists(
+    st.sampled_from(["recall", "upto", "single", "base", "open", "own"]), unique=True
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(_WORLDS, _BEFORE)
 def test_plain_commands_say_and_leave_what_the_script_does(
     redis_client: redis.Redis, space: str, pushes: list[tuple[Any, ...]], before: list[str]
@@ -295,7 +403,9 @@ def test_plain_commands_say_and_leave_what_the_script_does(
             for place, (entry, user, device, step, message, conversation, ts) in enumerate(order)
         ]
         word = "w"
-        redis_client.hset(sender.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word))
+        redis_client.hset(
+            sender.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word)
+        )
         if usual:
             part = (sender.keys.lane_holders(LANE), word, asks)
             assert usual_numbers.is_usual(asks)
@@ -306,8 +416,19 @@ def test_plain_commands_say_and_leave_what_the_script_does(
             told.append(sender.take(*asks, word=word))
         record = sender.claims.taken(sorted({ask[0] for ask in asks}))
         told.append(sender.take(*asks, word=word))
-        hashes = [redis_client.hgetall(sender.keys.badges(APP, user)) for user in ("bob", "ann", "zoë")]
-        left.append((record, hashes, [redis_client.ttl(sender.keys.badges(APP, user)) > 0 for user in ("bob", "ann", "zoë")]))
+        hashes = [
+            redis_client.hgetall(sender.keys.badges(APP, user)) for user in ("bob", "ann", "zoë")
+        ]
+        left.append(
+            (
+                record,
+                hashes,
+                [
+                    redis_client.ttl(sender.keys.badges(APP, user)) > 0
+                    for user in ("bob", "ann", "zoë")
+                ],
+            )
+        )
     assert told[2:] == told[:2]
     assert left[0] == left[1]
 
@@ -343,7 +464,9 @@ def test_an_entry_that_was_taken_between_two_writes_is_the_scripts(
     assert sender.take(sender.ask("e"), word="w") == [(OURS, 1, "uncertain", "1@0")], "counted once"
 
 
-def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_twice(redis_client: redis.Redis, space: str) -> None:
+def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_twice(
+    redis_client: redis.Redis, space: str
+) -> None:
     sender = Sender(redis_client, f"push{space}")
     sender.badges.report(APP, USER, "phone", TS, 3)
     assert sender.number("e") == 4

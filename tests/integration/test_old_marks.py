@@ -1,4 +1,6 @@
-"""What was recalled under the release before stays recalled after the upgrade, in its own conversation only."""
+"""What was recalled under the release before stays recalled after the upgrade, in its own
+conversation only.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,22 @@ APP = "old"
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    made = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(made.engine)
     yield made
     made.close()
 
 
 def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tuple[Any, str]:
-    (claim,) = runtime.claims.lease([ClaimRequest(APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation)])
+    (claim,) = runtime.claims.lease(
+        [
+            ClaimRequest(
+                APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation
+            )
+        ]
+    )
     return claim.state, claim.why
 
 
@@ -49,4 +59,6 @@ def test_marks_of_the_release_before_stop_what_they_stopped(runtime: Runtime) ->
     assert lease(runtime, "m1", "c2c:bob", now) == (ClaimState.GONE, "recalled")
     assert lease(runtime, "m2", "c2c:bob", now) == (ClaimState.OURS, "")
     assert runtime.redis.exists(runtime.keys.gone(APP, CALL, "c1"))
-    assert runtime.redis.exists(f"{runtime.keys.gone_marks}{APP}:m1"), "workers of that release ask for it"
+    assert runtime.redis.exists(f"{runtime.keys.gone_marks}{APP}:m1"), (
+        "workers of that release ask for it"
+    )

@@ -1,4 +1,6 @@
-"""A call behind a campaign in the core's stream: it is taken before its turn, and nothing is lost or doubled on the way."""
+"""A call behind a campaign in the core's stream: it is taken before its turn, and nothing is lost
+or doubled on the way.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ APP = "overtaken"
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    made = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(made.engine)
     if APP not in made.tenants.all():
         made.tenants.add(Tenant(APP, "Overtaken", "en", "Asia/Shanghai"))
@@ -46,13 +50,18 @@ class Core:
     def put(self, *events: dict[str, Any] | bytes, field: str = "e") -> list[str]:
         with self.runtime.core.pipeline(transaction=False) as pipe:
             for one in events:
-                pipe.xadd(self.stream, {field: one if isinstance(one, bytes) else json.dumps(one).encode()})
+                pipe.xadd(
+                    self.stream,
+                    {field: one if isinstance(one, bytes) else json.dumps(one).encode()},
+                )
             return [entry.decode() for entry in pipe.execute()]
 
     def stored(self) -> list[str]:
         """Event ids in the order in which intake was done with them."""
         records = [
-            one for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER)) for one in decode_records(fields[b"b"])
+            one
+            for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER))
+            for one in decode_records(fields[b"b"])
         ]
         assert not [one for one in records if isinstance(one, NoteRecord)]
         return [one.event_id for one in records if isinstance(one, EventRecord)]
@@ -90,12 +99,17 @@ def core(runtime: Runtime) -> Core:
         (message("late"), True),
         (message("late", kind="group"), False),
         (message("late", **{"class": "news"}), False),
-        (json.dumps(message("late", **{"class": "content"}), separators=(",", ":")).encode(), False),
+        (
+            json.dumps(message("late", **{"class": "content"}), separators=(",", ":")).encode(),
+            False,
+        ),
         (json.dumps(call("late"), indent=2).encode(), True),
     ],
     ids=["call", "chat", "group", "public", "public, packed JSON", "call, indented JSON"],
 )
-def test_what_people_wait_for_does_not_wait_behind_a_campaign(core: Core, late: Any, overtakes: bool) -> None:
+def test_what_people_wait_for_does_not_wait_behind_a_campaign(
+    core: Core, late: Any, overtakes: bool
+) -> None:
     loop = core.loop()
     adverts = [advert(number) for number in range(3 * READ_COUNT)]
     core.put(*adverts, late)
@@ -110,7 +124,9 @@ def test_what_people_wait_for_does_not_wait_behind_a_campaign(core: Core, late: 
 def test_calls_of_a_packed_entry_are_not_left_behind(core: Core) -> None:
     loop = core.loop()
     core.put(*(advert(number) for number in range(2 * READ_COUNT)))
-    core.put(b"\n".join(json.dumps(one).encode() for one in (advert(9_000), call("late"))), field="b")
+    core.put(
+        b"\n".join(json.dumps(one).encode() for one in (advert(9_000), call("late"))), field="b"
+    )
     loop.once(block_ms=1)
     assert "late" in core.stored()
 

@@ -1,4 +1,6 @@
-"""Several events in one entry of the core's stream: each is its own, the entry goes when all are done."""
+"""Several events in one entry of the core's stream: each is its own, the entry goes when all are
+done.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,12 @@ NOW_MS = 1_763_787_600_000
 
 def event(event_id: str, user: str = "bob", **more: Any) -> dict[str, Any]:
     conversation = {"type": "c2c", "id": "ann"}
-    data = {"message_id": event_id, "conversation": conversation, "sender": {"id": "ann"}, "recipients": [user]}
+    data = {
+        "message_id": event_id,
+        "conversation": conversation,
+        "sender": {"id": "ann"},
+        "recipients": [user],
+    }
     data["elements"] = [{"type": "text", "text": "hi"}]
     return {"v": 1, "id": event_id, "type": "message.stored", "app": APP, "data": data, **more}
 
@@ -48,7 +55,9 @@ def read(raw: bytes, **more: bytes) -> list[Passed | Refused]:
 
 
 def test_each_line_is_an_event_and_a_bad_one_is_refused_alone() -> None:
-    first, bad, unknown, last = read(lines(event("e1"), b"{not json", event("e2", app="other"), event("e3")))
+    first, bad, unknown, last = read(
+        lines(event("e1"), b"{not json", event("e2", app="other"), event("e3"))
+    )
     assert isinstance(first, Passed)
     assert isinstance(last, Passed)
     assert [one.events[0].id for one in (first, last)] == ["e1", "e3"]
@@ -60,7 +69,9 @@ def test_each_line_is_an_event_and_a_bad_one_is_refused_alone() -> None:
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\n\n"])
 def test_ends_of_lines(ending: bytes) -> None:
-    found = read(ending.join([json.dumps(event("e1")).encode(), json.dumps(event("e2")).encode(), b""]))
+    found = read(
+        ending.join([json.dumps(event("e1")).encode(), json.dumps(event("e2")).encode(), b""])
+    )
     assert [one.events[0].id for one in found if isinstance(one, Passed)] == ["e1", "e2"]
     assert len(found) == 2
 
@@ -75,7 +86,9 @@ def test_ends_of_lines(ending: bytes) -> None:
         (lines(event("e1")), {"d": b"tencent"}, "wrong_shape"),
     ],
 )
-def test_what_is_no_packed_entry_is_refused_whole(raw: bytes, fields: dict[str, bytes], reason: str) -> None:
+def test_what_is_no_packed_entry_is_refused_whole(
+    raw: bytes, fields: dict[str, bytes], reason: str
+) -> None:
     (refused,) = read(raw, **fields)
     assert isinstance(refused, Refused)
     assert refused.reason.startswith(reason)
@@ -84,14 +97,22 @@ def test_what_is_no_packed_entry_is_refused_whole(raw: bytes, fields: dict[str, 
 
 
 def test_an_entry_with_both_fields_is_that_of_its_event() -> None:
-    (only,) = read_entries("s", "1-0", {b"e": json.dumps(event("e1")).encode(), b"b": lines(event("e2"))}, [APP], NOW_MS)
+    (only,) = read_entries(
+        "s",
+        "1-0",
+        {b"e": json.dumps(event("e1")).encode(), b"b": lines(event("e2"))},
+        [APP],
+        NOW_MS,
+    )
     assert isinstance(only, Passed)
     assert only.events[0].id == "e1"
 
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    made = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(made.engine)
     if APP not in made.tenants.all():
         made.tenants.add(Tenant(APP, "Packed", "en", "Asia/Shanghai"))
@@ -160,12 +181,16 @@ def test_a_bad_line_is_a_letter_that_replays_as_an_event(core: Core) -> None:
     core.runtime.tenants.add(Tenant(later, "Later", "en", "Asia/Shanghai"))
     core.runtime.catalog.changed()
     raw = core.runtime.vault.decrypt(letter.raw)
-    again = DeadLetter("l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields)
+    again = DeadLetter(
+        "l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields
+    )
     _to_stream(core.runtime, again)
     assert core.stored(core.turn()) == [late]
 
 
-def test_an_entry_that_breaks_intake_is_split_and_only_its_culprit_is_a_letter(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_breaks_intake_is_split_and_only_its_culprit_is_a_letter(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [uuid.uuid4().hex for _ in range(3)]
     handler = core.loop.consumer.handler
     handle = handler.handle
@@ -205,7 +230,9 @@ def test_the_publisher_packs_what_it_is_given_within_the_limits(core: Core) -> N
     publisher.close()
 
 
-def test_what_several_threads_publish_while_one_waits_goes_together(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_several_threads_publish_while_one_waits_goes_together(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publisher = Publisher(core.runtime.settings.redis_url, core.stream)
     go, began = threading.Event(), threading.Event()
     add = publisher._add
@@ -218,7 +245,10 @@ def test_what_several_threads_publish_while_one_waits_goes_together(core: Core, 
     monkeypatch.setattr(publisher, "_add", slow)
     ids = [uuid.uuid4().hex for _ in range(20)]
     told: dict[str, str] = {}
-    threads = [threading.Thread(target=lambda one=one: told.update({one: publisher.publish(event(one))})) for one in ids]
+    threads = [
+        threading.Thread(target=lambda one=one: told.update({one: publisher.publish(event(one))}))
+        for one in ids
+    ]
     threads[0].start()
     assert began.wait(10)
     for thread in threads[1:]:
@@ -242,7 +272,7 @@ def test_who_waits_with_others_hears_of_the_error_too(free_tcp_port: int) -> Non
     assert not publisher._waiting
 
 
-# ---------------------------------------------------------------- a letter goes the way its entry would have gone
+# ---------------------------------------------------------------- a letter goes the way its entry w
 
 TENCENT = {
     "CallbackCommand": "C2C.CallbackAfterSendMsg",
@@ -256,7 +286,9 @@ TENCENT = {
 }
 
 
-def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = json.dumps({**TENCENT, "MsgTime": int(time.time()), "MsgKey": uuid.uuid4().hex}).encode()
     handler: Any = core.loop.consumer.handler
     seen = list[str]()
@@ -278,7 +310,12 @@ def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(core: 
     }
     monkeypatch.undo()
     raw = core.runtime.vault.decrypt(letter.raw)
-    _to_stream(core.runtime, DeadLetter("l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields))
+    _to_stream(
+        core.runtime,
+        DeadLetter(
+            "l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields
+        ),
+    )
     assert core.stored(core.turn()) == seen[:1]
     core.put(e=body, d=b"tencent", app=APP.encode())
     assert core.stored(core.turn()) == [], "the callback itself, once more, is a repeat"

@@ -1,4 +1,6 @@
-"""Devices and settings kept in Redis: no look after a change meets an older word, and no look waits for SQL in vain."""
+"""Devices and settings kept in Redis: no look after a change meets an older word, and no look waits
+for SQL in vain.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,10 @@ class Town:
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
         decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
-        self.keeper.apply([Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None)
+        self.keeper.apply(
+            [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)],
+            lambda *_: None,
+        )
 
     def register(self, user: str, token: str, device: str = "d") -> None:
         named = {"platform": "ios", "vendor": "fcm", "business_id": "ios"}
@@ -83,7 +88,9 @@ class Town:
 
 @pytest.fixture
 def town(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Town]:
-    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    runtime = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(runtime.engine)
     yield Town(runtime)
     runtime.close()
@@ -100,10 +107,16 @@ def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:
             case 2:
                 town.tell("device.unregistered", user=user, device_id=device)
             case 3:
-                town.tell("settings.updated", user=user, mute=dice.choice([None, _mute("ann"), _mute("carl")]))
+                town.tell(
+                    "settings.updated",
+                    user=user,
+                    mute=dice.choice([None, _mute("ann"), _mute("carl")]),
+                )
         assert town.tokens(*users) == town.truth(*users)
         wished = town.wishes.of_people([(town.app, one) for one in users], ["c2c:ann"])
-        assert wished == town.runtime.preferences.of_people([(town.app, one) for one in users], ["c2c:ann"])
+        assert wished == town.runtime.preferences.of_people(
+            [(town.app, one) for one in users], ["c2c:ann"]
+        )
 
 
 def test_a_commit_looks_its_people_up_once(town: Town) -> None:
@@ -112,7 +125,9 @@ def test_a_commit_looks_its_people_up_once(town: Town) -> None:
     people = [(town.app, "u1"), (town.app, "u2")]
 
     def looks() -> int:
-        return int(town.runtime.redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"])
+        return int(
+            town.runtime.redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
+        )
 
     for _ in range(2):  # from SQL, then from Redis
         with town.runtime.people.sharing():
@@ -195,7 +210,9 @@ def test_what_sql_said_before_a_change_is_not_kept(town: Town) -> None:
 
 
 def test_a_reader_that_stood_still_keeps_nothing(town: Town) -> None:
-    """Its generation, none, would be the same again when the one of the change has ended; so would it be by a clock that was set back."""
+    """Its generation, none, would be the same again when the one of the change has ended; so would
+    it be by a clock that was set back.
+    """
     cache, bob = town.runtime.marks.people, (town.app, "bob")
     asked = cache.ask([bob])
     for at_ms in (asked.at_ms - ANSWER_MS_MAX - 1, asked.at_ms + 3_600_000):
@@ -215,7 +232,11 @@ def test_people_have_a_bound_in_bytes_and_so_has_a_person(town: Town) -> None:
 
 def test_settings_of_a_person_with_too_many_are_asked_of_sql(town: Town) -> None:
     for number in range(3):
-        town.tell("settings.updated", user="bob", mute=_mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3)))
+        town.tell(
+            "settings.updated",
+            user="bob",
+            mute=_mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3)),
+        )
     town.tell("settings.updated", user="bob", mute=_mute("ann"))
     town.tokens("bob")
     assert town.runtime.marks.people.look([(town.app, "bob")])[town.app, "bob"].settings is None
@@ -230,21 +251,29 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
     shortcut = Shortcut(presence, routing_of(runtime), lambda: 1)
     with town.locked():
         began = time.monotonic()
-        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], (), True)
+        commit, left = shortcut.commit(
+            [_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], (), True
+        )
         assert time.monotonic() - began < 5
         assert [message.recipients for message in left] == [("carl",)]
         assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]
         with pytest.raises(UnknownPeopleError):
             presence.look([_chat(town.app, "carl")])
         with pytest.raises(sql.STORE_UNAVAILABLE), sql.within(0.5):
-            People(runtime.marks.people, runtime.devices, runtime.preferences).look([(town.app, "carl")])
+            People(runtime.marks.people, runtime.devices, runtime.preferences).look(
+                [(town.app, "carl")]
+            )
 
 
 def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> None:
     """What breaks routing, or may have ended processes, goes by routing's stream."""
     runtime = town.runtime
     town.register("bob", "A")
-    entry = Entry(keys.presence(Urgency.CHAT), b"1-1", encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]))
+    entry = Entry(
+        keys.presence(Urgency.CHAT),
+        b"1-1",
+        encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]),
+    )
 
     def commit(workers: int, given: Entry = entry, world: Any = runtime.routing) -> Commit:
         routing = dataclasses.replace(routing_of(runtime), world=world)
@@ -253,11 +282,17 @@ def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> Non
 
     one, two = commit(1), commit(2)
     others = [commit(1, msgspec.structs.replace(entry, deliveries=3)), commit(1, world=None)]
-    assert [(len(other.forward), other.wake, len(other.deferred)) for other in others] == [(1, two.wake, 1)] * 2
+    assert [(len(other.forward), other.wake, len(other.deferred)) for other in others] == [
+        (1, two.wake, 1)
+    ] * 2
     assert [row.decision for row in one.rows] == [Decision.NO_CREDENTIAL]  # type: ignore[union-attr]
     assert (list(one.forward), one.wake, len(one.deferred)) == ([], frozenset(), 1)
     ((stream, blob),) = two.forward
-    assert (stream, two.wake, list(two.rows)) == (keys.routing(Urgency.CHAT), frozenset({("routing", None)}), [])
+    assert (stream, two.wake, list(two.rows)) == (
+        keys.routing(Urgency.CHAT),
+        frozenset({("routing", None)}),
+        [],
+    )
     routed = routing_of(runtime).handle([Entry(stream, b"1-1", blob)])
     assert [row.user for row in routed.rows] == [row.user for row in one.rows] == ["bob"]  # type: ignore[union-attr]
 

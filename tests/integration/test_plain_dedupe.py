@@ -1,4 +1,6 @@
-"""Event ids in plain commands: what they tell and write is what dedupe.lua tells and writes, and two readers never both call one new."""
+"""Event ids in plain commands: what they tell and write is what dedupe.lua tells and writes, and
+two readers never both call one new.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,16 @@ def written(client: redis.Redis, space: str) -> dict[str, dict[bytes, bytes]]:
         assert 0 < client.ttl(key) <= 4 * HALF_DAY_S
         name = key.decode().removeprefix(space)
         fields: Any = client.hgetall(key)
-        found[name] = {field: value if ":ts:" in name else value[:8] for field, value in fields.items()}
+        found[name] = {
+            field: value if ":ts:" in name else value[:8] for field, value in fields.items()
+        }
     return found
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_both_ways_tell_and_write_the_same(redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_both_ways_tell_and_write_the_same(
+    redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     draw = random.Random(seed)
     ways = {way: marks_of(redis_client, f"{space}{way}", by_script=way == "s") for way in "ps"}
     began = time.time()
@@ -44,8 +50,13 @@ def test_both_ways_tell_and_write_the_same(redis_client: redis.Redis, space: str
         if draw.random() < 0.3:
             now = began + draw.choice([-1, 0, 1, 2]) * HALF_DAY_S
             monkeypatch.setattr("common.storage.marks.time.time", lambda now=now: now)
-        app_and_id = [(draw.choice("ab"), f"e{draw.randrange(60)}") for _ in range(draw.choice([1, 5, 40]))]
-        events = [(*one, f"s/{number - draw.choice([0, 0, 1])}-{place // 3}") for place, one in enumerate(app_and_id)]
+        app_and_id = [
+            (draw.choice("ab"), f"e{draw.randrange(60)}") for _ in range(draw.choice([1, 5, 40]))
+        ]
+        events = [
+            (*one, f"s/{number - draw.choice([0, 0, 1])}-{place // 3}")
+            for place, one in enumerate(app_and_id)
+        ]
         times: dict[int, MessageTime] = {
             place: (app, "c2c:x", event_id, 1_700_000_000_000 + number)
             for place, (app, event_id, _) in enumerate(events)
@@ -87,7 +98,9 @@ def test_two_readers_at_once_never_both_call_an_event_new(redis_url: str, space:
     assert sorted(new[0] + new[1]) == sorted(name for names in events for name in names)
 
 
-def test_who_met_another_writer_leaves_it_to_the_script(redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_met_another_writer_leaves_it_to_the_script(
+    redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine, other = (marks_of(redis_client, space, by_script=False) for _ in range(2))
     look = mine._plain._look
 

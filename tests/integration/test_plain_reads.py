@@ -1,4 +1,6 @@
-"""The core's streams read by plain commands where they hold little: the same entries, and never many large ones at once."""
+"""The core's streams read by plain commands where they hold little: the same entries, and never
+many large ones at once.
+"""
 
 from __future__ import annotations
 
@@ -79,12 +81,26 @@ def test_both_ways_give_the_same_entries(core: Core, redis_url: str) -> None:
         pipe.execute()
     plain = core.reads_plainly(100)
     core.redis.xgroup_setid(core.name, GROUP, before)
-    by_script = CoreStreams(connect(redis_url), core.streams.keys, LIMIT, KEPT).read_weighted({core.name: 100})
+    by_script = CoreStreams(connect(redis_url), core.streams.keys, LIMIT, KEPT).read_weighted(
+        {core.name: 100}
+    )
     assert by_script == plain
-    assert [entry.size > 0 for entry in plain] == [False, False, False, True, True, False, True, True, False]
+    assert [entry.size > 0 for entry in plain] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
-def test_many_large_ones_behind_little_are_never_read_at_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_large_ones_behind_little_are_never_read_at_once(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plain_reads, "PLAIN_BYTES_MAX", 1_000_000)
     core.put(*[b"x"] * 200)
     core.read(100)

@@ -33,7 +33,10 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
 def put(runtime: Runtime, *delays_s: float) -> None:
     stream, now_ms = keys.presence(Urgency.CHAT), time.time() * 1000
     with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.delayed.put(pipe, [Later(stream, b"%f" % delay_s, int(now_ms + delay_s * 1000)) for delay_s in delays_s])
+        runtime.delayed.put(
+            pipe,
+            [Later(stream, b"%f" % delay_s, int(now_ms + delay_s * 1000)) for delay_s in delays_s],
+        )
         pipe.execute()
 
 
@@ -83,7 +86,12 @@ def test_one_thread_says_that_a_process_lives_and_that_it_is_at_work(runtime: Ru
     beat.takes_work(runtime.alive)
     assert living.roles() == {"intake.1": "intake"}
     runtime.redis.delete(runtime.keys.alive("intake.1"), runtime.keys.at_work("intake.1"))
-    until(lambda: runtime.redis.exists(runtime.keys.alive("intake.1"), runtime.keys.at_work("intake.1")) == 2)
+    until(
+        lambda: (
+            runtime.redis.exists(runtime.keys.alive("intake.1"), runtime.keys.at_work("intake.1"))
+            == 2
+        )
+    )
     beat.stop.set()
     until(lambda: not living.roles())
     assert list(living.at_work()) == ["intake.1"]

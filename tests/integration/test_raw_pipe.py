@@ -1,4 +1,6 @@
-"""The pipe that reads its answers by hiredis alone: what a server says besides answers is no answer."""
+"""The pipe that reads its answers by hiredis alone: what a server says besides answers is no
+answer.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 
 @contextmanager
 def server(answer: Callable[[list[bytes]], bytes]) -> Iterator[int]:
-    """A server of Redis' protocol that lets a client in and answers its commands with these bytes; its port."""
+    """A server of Redis' protocol that lets a client in and answers its commands with these bytes;
+    its port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -39,7 +43,13 @@ def server(answer: Callable[[list[bytes]], bytes]) -> Iterator[int]:
                 reader.feed(data)
                 while (asked := reader.gets()) is not False:
                     name = asked[0].upper()
-                    wire.sendall(HELLO if name == b"HELLO" else b"+OK\r\n" if name == b"CLIENT" else answer(asked))
+                    wire.sendall(
+                        HELLO
+                        if name == b"HELLO"
+                        else b"+OK\r\n"
+                        if name == b"CLIENT"
+                        else answer(asked)
+                    )
 
         threading.Thread(target=serve, daemon=True).start()
         yield listening.getsockname()[1]
@@ -49,9 +59,13 @@ def client_of(port: int, **named: Any) -> redis.Redis:
     return redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 0), socket_timeout=5, **named)
 
 
-@pytest.mark.parametrize("words", ["LOADING Redis is loading the dataset in memory", "ERR max number of clients reached"])
+@pytest.mark.parametrize(
+    "words", ["LOADING Redis is loading the dataset in memory", "ERR max number of clients reached"]
+)
 def test_a_server_that_loads_its_data_is_away(words: str) -> None:
-    """Else its word counts as the answer, breaks who reads it, and good pushes become dead letters."""
+    """Else its word counts as the answer, breaks who reads it, and good pushes
+    become dead letters.
+    """
     with server(lambda _asked: f"-{words}\r\n".encode()) as port:
         client = client_of(port, protocol=2)
         with pytest.raises(redis.ConnectionError):
@@ -69,7 +83,9 @@ def test_a_read_is_tried_again_when_the_data_is_loaded() -> None:
         return b"-LOADING\r\n" if len(asked) < 3 else b"$1\r\n" + one[1] + b"\r\n"
 
     with server(answer) as port:
-        client = redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 3), socket_timeout=5, protocol=2)
+        client = redis.Redis(
+            "127.0.0.1", port, retry=Retry(NoBackoff(), 3), socket_timeout=5, protocol=2
+        )
         assert read_all(client, command("GET", "a"), 1) == [b"a"]
         client.close()
 
@@ -82,5 +98,7 @@ def test_what_a_server_tells_of_itself_is_nobodys_answer() -> None:
 
     with server(answer) as port:
         client = client_of(port, protocol=3)
-        assert read_all(client, command("GET", "a") + command("GET", "b") + command("GET", "c"), 3) == [b"a", b"b", b"c"]
+        assert read_all(
+            client, command("GET", "a") + command("GET", "b") + command("GET", "c"), 3
+        ) == [b"a", b"b", b"c"]
         client.close()

@@ -26,7 +26,9 @@ def free_port() -> int:
 
 @pytest.fixture
 def valkey(data_dir, tmp_path):
-    """Starts bare servers with the options given: a cluster node, a sentinel, one on a unix socket."""
+    """Starts bare servers with the options given: a cluster node, a sentinel, one
+    on a unix socket.
+    """
     data_dir.mkdir(parents=True)
     binary = str(valkey_binary(find_home(data_dir)))
     started = []
@@ -52,7 +54,9 @@ def until_answered(url: str):
 def round_trip(url: str) -> str:
     """One message through kombu, over the broker that `kombu_url` names."""
     broker = kombu_url(url)
-    with Connection(broker.url, transport=TRANSPORTS[broker.transport], transport_options={**broker.options}) as connection:
+    with Connection(
+        broker.url, transport=TRANSPORTS[broker.transport], transport_options={**broker.options}
+    ) as connection:
         queue = connection.SimpleQueue("q")
         queue.put("ding")
         message = queue.get(timeout=5)
@@ -80,7 +84,9 @@ def test_sentinels_lead_to_the_master(valkey, tmp_path):
     port, sentinel = free_port(), free_port()
     valkey("--port", str(port), "--save", "", "--requirepass", "pw")
     config = tmp_path / "sentinel.conf"
-    config.write_text(f"port {sentinel}\nsentinel monitor m 127.0.0.1 {port} 1\nsentinel auth-pass m pw\n")
+    config.write_text(
+        f"port {sentinel}\nsentinel monitor m 127.0.0.1 {port} 1\nsentinel auth-pass m pw\n"
+    )
     valkey(str(config), "--sentinel")
     url = f"sentinel://:pw@127.0.0.1:{sentinel}/0?master=m"
     assert until_answered(url).set("k", "v")

@@ -1,4 +1,6 @@
-"""The device registry on a real PostgreSQL: whatever order the events of a phone's life come in, the newest word stands."""
+"""The device registry on a real PostgreSQL: whatever order the events of a phone's life come in,
+the newest word stands.
+"""
 
 from __future__ import annotations
 
@@ -50,19 +52,39 @@ def keeper(tables: Engine, redis_client: redis.Redis, space: str) -> StateKeeper
     return StateKeeper(tables, Badges(redis_client, keys), EventMarks(redis_client, keys))
 
 
-def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, singly: bool = False) -> str:
+def apply(
+    keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, singly: bool = False
+) -> str:
     """All of it for a tenant of its own; singly: each in a read of its own."""
     app = app or "r" + uuid.uuid4().hex[:12]
     batch = [
-        Event(app, uuid.uuid4().hex, kind, ts, ts, "e", events.DECODERS[kind].decode(msgspec.json.encode(data))) for kind, ts, data in told
+        Event(
+            app,
+            uuid.uuid4().hex,
+            kind,
+            ts,
+            ts,
+            "e",
+            events.DECODERS[kind].decode(msgspec.json.encode(data)),
+        )
+        for kind, ts, data in told
     ]
     for part in [[one] for one in batch] if singly else [batch]:
         keeper.apply(part, lambda _event, _reason: None)
     return app
 
 
-def registered(ts: int, user: str, device: str, token: str, platform: str = "ios", push_id: str | None = None) -> Told:
-    data = {"user": user, "device_id": device, "platform": platform, "vendor": "fcm", "business_id": "ios", "token": token}
+def registered(
+    ts: int, user: str, device: str, token: str, platform: str = "ios", push_id: str | None = None
+) -> Told:
+    data = {
+        "user": user,
+        "device_id": device,
+        "platform": platform,
+        "vendor": "fcm",
+        "business_id": "ios",
+        "token": token,
+    }
     return ("device.registered", ts, {**data, "push_id": push_id})
 
 
@@ -76,19 +98,32 @@ def logout(ts: int, user: str, **which: str) -> Told:
 
 def active(engine: Engine, app: str, *users: str) -> set[tuple[str, str, str]]:
     found = Devices(engine).of_users(app, users or ("u1", "u2", "u3"))
-    return {(user, device.device_id, device.token) for user, devices in found.items() for device in devices}
+    return {
+        (user, device.device_id, device.token)
+        for user, devices in found.items()
+        for device in devices
+    }
 
 
 def truth(told: Sequence[Told]) -> set[tuple[str, str, str]]:
-    """Who may be pushed to, by the times alone: the last registration of each device, if its user did not leave since and
-    nobody registered its token later."""
+    """Who may be pushed to, by the times alone: the last registration of each device, if its user
+    did not leave since and nobody registered its token later.
+    """
     registrations = [(ts, data) for kind, ts, data in told if kind == "device.registered"]
-    latest = {(data["user"], data["device_id"]): (ts, data) for ts, data in sorted(registrations, key=lambda one: one[0])}
+    latest = {
+        (data["user"], data["device_id"]): (ts, data)
+        for ts, data in sorted(registrations, key=lambda one: one[0])
+    }
     found = set()
     for (user, device), (at, data) in latest.items():
-        left = any(kind != "device.registered" and ts > at and _leaves(leaving, data) for kind, ts, leaving in told)
+        left = any(
+            kind != "device.registered" and ts > at and _leaves(leaving, data)
+            for kind, ts, leaving in told
+        )
         wandered = any(
-            ts > at and other["token"] == data["token"] and (other["user"], other["device_id"]) != (user, device)
+            ts > at
+            and other["token"] == data["token"]
+            and (other["user"], other["device_id"]) != (user, device)
             for ts, other in registrations
         )
         if not left and not wandered:
@@ -106,28 +141,54 @@ def _leaves(leaving: dict[str, Any], data: dict[str, Any]) -> bool:
 
 
 LIVES = {
-    "a token is updated": [registered(10, "u1", "d1", "A"), registered(20, "u1", "d1", "B"), unregistered(5, "u1", "d1")],
-    "the user of a phone changes": [registered(10, "u1", "d1", "A"), logout(15, "u1", device_id="d1"), registered(20, "u2", "d1", "A")],
+    "a token is updated": [
+        registered(10, "u1", "d1", "A"),
+        registered(20, "u1", "d1", "B"),
+        unregistered(5, "u1", "d1"),
+    ],
+    "the user of a phone changes": [
+        registered(10, "u1", "d1", "A"),
+        logout(15, "u1", device_id="d1"),
+        registered(20, "u2", "d1", "A"),
+    ],
     "the user changes without a logout": [
         registered(10, "u1", "d1", "A"),
         registered(20, "u2", "d1", "A"),
         registered(30, "u1", "d2", "B"),
     ],
-    "the second user leaves too": [registered(10, "u1", "d1", "A"), registered(20, "u2", "d1", "A"), logout(30, "u2", device_id="d1")],
+    "the second user leaves too": [
+        registered(10, "u1", "d1", "A"),
+        registered(20, "u2", "d1", "A"),
+        logout(30, "u2", device_id="d1"),
+    ],
     "a token wandered and its phone has another since": [
         registered(5, "u2", "d2", "A"),
         registered(10, "u1", "d1", "A"),
         registered(20, "u1", "d1", "B"),
     ],
-    "back again after a logout": [registered(10, "u1", "d1", "A"), logout(20, "u1", platform="ios"), registered(30, "u1", "d1", "A")],
+    "back again after a logout": [
+        registered(10, "u1", "d1", "A"),
+        logout(20, "u1", platform="ios"),
+        registered(30, "u1", "d1", "A"),
+    ],
     "a logout of ios covers an iPad": [
         registered(10, "u1", "d1", "A", "ipad"),
         registered(11, "u1", "d2", "B", "android"),
         logout(20, "u1", platform="ios"),
     ],
-    "a platform is the same however its letters are written": [registered(10, "u1", "d1", "A", "iOS"), logout(20, "u1", platform="IOS")],
-    "unregistered by its push id": [registered(10, "u1", "d1", "A", push_id="p1"), unregistered(20, "u1", "p1")],
-    "two phones of one user": [registered(10, "u1", "d1", "A"), registered(11, "u1", "d2", "B"), logout(20, "u1", device_id="d2")],
+    "a platform is the same however its letters are written": [
+        registered(10, "u1", "d1", "A", "iOS"),
+        logout(20, "u1", platform="IOS"),
+    ],
+    "unregistered by its push id": [
+        registered(10, "u1", "d1", "A", push_id="p1"),
+        unregistered(20, "u1", "p1"),
+    ],
+    "two phones of one user": [
+        registered(10, "u1", "d1", "A"),
+        registered(11, "u1", "d2", "B"),
+        logout(20, "u1", device_id="d2"),
+    ],
     "ping pong between two users": [
         registered(10, "u1", "d1", "A"),
         registered(20, "u2", "d1", "A"),
@@ -138,30 +199,56 @@ LIVES = {
 
 
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
-def test_a_devices_life_ends_the_same_in_every_order(keeper: StateKeeper, tables: Engine, life: list[Told]) -> None:
+def test_a_devices_life_ends_the_same_in_every_order(
+    keeper: StateKeeper, tables: Engine, life: list[Told]
+) -> None:
     expected = truth(life)
     for order in itertools.permutations(life):
-        assert active(tables, apply(keeper, order, singly=len(life) < 4)) == expected, [(kind, ts) for kind, ts, _ in order]
+        assert active(tables, apply(keeper, order, singly=len(life) < 4)) == expected, [
+            (kind, ts) for kind, ts, _ in order
+        ]
 
 
 TIMES = st.permutations(range(1, 7))
-USERS, DEVICES, TOKENS = st.sampled_from(["u1", "u2"]), st.sampled_from(["d1", "d2"]), st.sampled_from(["A", "B"])
+USERS, DEVICES, TOKENS = (
+    st.sampled_from(["u1", "u2"]),
+    st.sampled_from(["d1", "d2"]),
+    st.sampled_from(["A", "B"]),
+)
 WORDS = st.one_of(
-    st.builds(registered, st.just(0), USERS, DEVICES, TOKENS, st.sampled_from(["ios", "ipad", "android"]), st.sampled_from([None, "p1"])),
+    st.builds(
+        registered,
+        st.just(0),
+        USERS,
+        DEVICES,
+        TOKENS,
+        st.sampled_from(["ios", "ipad", "android"]),
+        st.sampled_from([None, "p1"]),
+    ),
     st.builds(unregistered, st.just(0), USERS, st.sampled_from(["d1", "d2", "p1"])),
-    st.builds(lambda user, platform: logout(0, user, platform=platform), USERS, st.sampled_from(["ios", "android"])),
+    st.builds(
+        lambda user, platform: logout(0, user, platform=platform),
+        USERS,
+        st.sampled_from(["ios", "android"]),
+    ),
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(words=st.lists(WORDS, min_size=2, max_size=6), times=TIMES)
-def test_any_life_ends_as_its_times_say(keeper: StateKeeper, tables: Engine, words: list[Told], times: list[int]) -> None:
+def test_any_life_ends_as_its_times_say(
+    keeper: StateKeeper, tables: Engine, words: list[Told], times: list[int]
+) -> None:
     told = [(kind, ts * 1000, data) for (kind, _, data), ts in zip(words, times, strict=False)]
     assert active(tables, apply(keeper, told)) == truth(told)
 
 
 @pytest.mark.parametrize("word", ["device", "platform"])
-def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(keeper: StateKeeper, tables: Engine, word: str) -> None:
+def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(
+    keeper: StateKeeper, tables: Engine, word: str
+) -> None:
     users, app = [f"u{number}" for number in range(40)], "r" + uuid.uuid4().hex[:12]
     which = {"device_id": "d1"} if word == "device" else {"platform": "ios"}
     lives = [(registered(10, user, "d1", f"T-{user}"), logout(20, user, **which)) for user in users]
@@ -188,7 +275,9 @@ def test_a_device_that_was_left_has_no_binding_until_it_is_registered_again(
     def binding(app: str) -> str | None:
         return Bindings(redis_client, Keys(f"push{space}")).look([(app, "u1", "d1")])[0]
 
-    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), logout(5, "u1", platform="ios")])
+    app = apply(
+        keeper, [registered(10, "u1", "d1", "A", push_id="p1"), logout(5, "u1", platform="ios")]
+    )
     assert binding(app) == bound("fcm", "ios", "A", None)
     apply(keeper, since, app=app)
     assert binding(app) == LEFT
@@ -196,7 +285,9 @@ def test_a_device_that_was_left_has_no_binding_until_it_is_registered_again(
     assert binding(app) == bound("fcm", "ios", "B", None)
 
 
-def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:
+def test_a_retired_token_lives_again_when_it_is_registered_anew(
+    keeper: StateKeeper, tables: Engine
+) -> None:
     app = apply(keeper, [registered(10, "u1", "d1", "A")])
     assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 1
     assert active(tables, app) == set()
@@ -207,7 +298,9 @@ def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKee
     assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 0
 
 
-def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper, tables: Engine) -> None:
+def test_a_dead_voip_token_is_forgotten_and_the_device_stays(
+    keeper: StateKeeper, tables: Engine
+) -> None:
     kind, ts, data = registered(10, "u1", "d1", "A")
     app = apply(keeper, [(kind, ts, {**data, "voip_token": "V"})])
     assert Devices(tables).retire([(app, "u1", "d1", "V", 10, "Unregistered")], "retired") == 0
@@ -215,22 +308,51 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
     assert (device.token, device.voip_token) == ("A", None)
 
 
-def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
+def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(
+    keeper: StateKeeper, tables: Engine
+) -> None:
     kind, ts, data = registered(10, "u1", "d1", "A")
-    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})])
-    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
+    app = apply(
+        keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})]
+    )
+    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == [
+        "en-US-u-ca-grego"
+    ]
 
 
-def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, tables: Engine) -> None:
-    keyed = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+def test_a_content_key_may_name_its_device_by_the_push_id(
+    keeper: StateKeeper, tables: Engine
+) -> None:
+    keyed = (
+        "settings.updated",
+        20,
+        {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}},
+    )
     app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
-    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["quiet"]
+    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == [
+        "quiet"
+    ]
 
 
-def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(keeper: StateKeeper, tables: Engine) -> None:
-    """The phone was sold: its new token is registered by its new owner, before the old owner's receipt tells of it or after."""
-    app = apply(keeper, [registered(1, "u1", "d1", "old"), registered(1, "u2", "d2", "old-2"), registered(5, "u3", "d3", "new")])
-    moved = [(app, "u1", "d1", "old", "new", 9), (app, "u2", "d2", "old-2", "new-2", 9), (app, "u2", "d2", "nobody's", "x", 9)]
+def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(
+    keeper: StateKeeper, tables: Engine
+) -> None:
+    """The phone was sold: its new token is registered by its new owner, before the old owner's
+    receipt tells of it or after.
+    """
+    app = apply(
+        keeper,
+        [
+            registered(1, "u1", "d1", "old"),
+            registered(1, "u2", "d2", "old-2"),
+            registered(5, "u3", "d3", "new"),
+        ],
+    )
+    moved = [
+        (app, "u1", "d1", "old", "new", 9),
+        (app, "u2", "d2", "old-2", "new-2", 9),
+        (app, "u2", "d2", "nobody's", "x", 9),
+    ]
     assert Devices(tables).replace_tokens(moved) == 1
     assert active(tables, app) == {("u2", "d2", "new-2"), ("u3", "d3", "new")}
     apply(keeper, [registered(20, "u1", "d1", "new-2")], app=app)
@@ -239,11 +361,15 @@ def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(keeper: S
 
 def test_an_error_of_the_database_tells_nobodys_id(tables: Engine) -> None:
     with pytest.raises(DBAPIError) as told, tables.connect() as connection:
-        connection.execute(text("SELECT CAST(:user AS text) FROM no_such_table"), {"user": "u-alice"})
+        connection.execute(
+            text("SELECT CAST(:user AS text) FROM no_such_table"), {"user": "u-alice"}
+        )
     assert "u-alice" not in str(told.value)
 
 
-def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:
+def test_two_apps_of_one_tenant_do_not_share_their_devices(
+    keeper: StateKeeper, tables: Engine
+) -> None:
     first, second = registered(10, "u1", "d1", "A"), registered(11, "u1", "d1-other", "B")
     second[2]["business_id"] = "other"
     app = apply(keeper, [first, second, logout(20, "u1", device_id="d1-other")])
@@ -256,11 +382,18 @@ def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, 
 
 @pytest.fixture
 def command(
-    settings_with: Callable[..., Settings], database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings_with: Callable[..., Settings],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str]]:
     """Runs `pushfleet …` on this test's servers: exit code and what it said."""
     made = settings_with(DATABASE_URL=database_url)
-    for name, value in (("REDIS_URL", made.redis_url), ("DATABASE_URL", made.database_url), ("PREFIX", made.prefix)):
+    for name, value in (
+        ("REDIS_URL", made.redis_url),
+        ("DATABASE_URL", made.database_url),
+        ("PREFIX", made.prefix),
+    ):
         monkeypatch.setenv(f"PUSHFLEET_{name}", value)
     monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(made.data_dir))
 
@@ -277,7 +410,13 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]]
 ) -> None:
     token = "a1b2" + uuid.uuid4().hex
-    app = apply(keeper, [registered(10, "u1", "d1", token, push_id="p1"), registered(11, "u2", "d2", "other-token-of-u2")])
+    app = apply(
+        keeper,
+        [
+            registered(10, "u1", "d1", token, push_id="p1"),
+            registered(11, "u2", "d2", "other-token-of-u2"),
+        ],
+    )
     code, said = command("device", "list", app, "u1", "--json")
     (row,) = json.loads(said)
     assert (code, row["device_id"], row["push_id"], row["state"]) == (0, "d1", "p1", "active")
@@ -288,15 +427,29 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert active(tables, app, "u1") == set()
     assert command("device", "restore", app, "u1", "d1")[0] == 0
     assert active(tables, app, "u1") == {("u1", "d1", token)}
-    assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
+    assert command("device", "retire", app, "u1", "nobody") == (
+        1,
+        command("device", "retire", app, "u1", "nobody")[1],
+    )
 
 
 def test_what_a_wrong_credential_retired_is_taken_back_by_lane_and_time(
     keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]]
 ) -> None:
-    app = apply(keeper, [registered(10, f"u{number}", "d", f"token-{number}") for number in range(1, 6)])
+    app = apply(
+        keeper, [registered(10, f"u{number}", "d", f"token-{number}") for number in range(1, 6)]
+    )
     devices = Devices(tables)
-    assert devices.retire([(app, f"u{number}", "d", f"token-{number}", 10, "BadDeviceToken") for number in (1, 2)], "retired") == 2
+    assert (
+        devices.retire(
+            [
+                (app, f"u{number}", "d", f"token-{number}", 10, "BadDeviceToken")
+                for number in (1, 2)
+            ],
+            "retired",
+        )
+        == 2
+    )
     assert command("device", "retire", app, "u3", "d")[0] == 0
     apply(keeper, [registered(20, "u9", "d", "token-2"), logout(20, "u4", device_id="d")], app=app)
     assert command("device", "restore", app, "--lane", "fcm:other", "--since", "1h")[0] == 1
@@ -328,33 +481,62 @@ def test_a_tenant_whose_name_could_share_keys_is_refused_and_an_old_one_may_stil
         assert command("app", "add", name, "--lang", "en")[0] == 0
 
 
-def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any) -> None:
+def test_a_presets_vendors_may_stand_as_in_an_event(
+    tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any
+) -> None:
     app = "r" + uuid.uuid4().hex[:8]
     Tenants(tables).add(Tenant(app, "", "zh", "Asia/Shanghai"))
     file = tmp_path / "preset.json"
-    file.write_text(json.dumps({"vendor": {"fcm": {"channel_id": "im"}}, "sound": {"ios": "a.caf"}}))
+    file.write_text(
+        json.dumps({"vendor": {"fcm": {"channel_id": "im"}}, "sound": {"ios": "a.caf"}})
+    )
     assert command("strategy", "add", app, "one", str(file))[0] == 0
     (listed,) = json.loads(command("strategy", "list", app, "--json")[1])
     assert listed["preset"] == {"fcm": {"channel_id": "im"}, "sound": {"ios": "a.caf"}}
 
 
 def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tables: Engine) -> None:
-    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
-    device = {**dict.fromkeys(registry.BROUGHT), "user": "u1", "device_id": "d1", "platform": "ios", "vendor": "apns", "token": noise}
+    noise = "".join(
+        random.Random(7).choices(
+            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
+        )
+    )
+    device = {
+        **dict.fromkeys(registry.BROUGHT),
+        "user": "u1",
+        "device_id": "d1",
+        "platform": "ios",
+        "vendor": "apns",
+        "token": noise,
+    }
     with pytest.raises(DataError) as refused, tables.begin() as connection:
         registry.register(connection, [registry.Registration("a", device, 10)])
     assert not isinstance(refused.value, sql.STORE_UNAVAILABLE)
 
 
-def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:
-    key = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
-    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key])
-    found = {device.device_id: device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]}
+def test_a_content_key_may_name_its_device_by_its_push_id(
+    keeper: StateKeeper, tables: Engine
+) -> None:
+    key = (
+        "settings.updated",
+        20,
+        {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}},
+    )
+    app = apply(
+        keeper,
+        [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key],
+    )
+    found = {
+        device.device_id: device.content_key
+        for device in Devices(tables).of_users(app, ["u1"])["u1"]
+    }
     assert found == {"d1": "quiet", "d2": None}
 
 
 @pytest.mark.parametrize(
-    "since", [logout(20, "u1", device_id="d1"), registered(20, "u2", "d1", "A")], ids=["it logged out", "another user has the token"]
+    "since",
+    [logout(20, "u1", device_id="d1"), registered(20, "u2", "d1", "A")],
+    ids=["it logged out", "another user has the token"],
 )
 def test_nobody_restores_a_device_that_is_not_its_users_any_more(
     keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]], since: Told
@@ -367,7 +549,10 @@ def test_nobody_restores_a_device_that_is_not_its_users_any_more(
 
 
 PRESETS = {
-    "a whole one": ({"apns": {"category": "CHAT"}, "sound": {"ios": "a.caf"}, "push_type": "silent"}, 0),
+    "a whole one": (
+        {"apns": {"category": "CHAT"}, "sound": {"ios": "a.caf"}, "push_type": "silent"},
+        0,
+    ),
     "no object": ([], 2),
     "an unknown vendor": ({"nokia": {}}, 2),
     "a push type that is none": ({"push_type": "loud"}, 2),
@@ -390,14 +575,40 @@ def test_a_preset_is_checked_when_it_is_added(
     assert command("strategy", "remove", app, "one")[0] == (0 if code == 0 else 1)
 
 
-def test_people_of_many_tenants_are_found_as_each_tenants_are(keeper: StateKeeper, tables: Engine) -> None:
+def test_people_of_many_tenants_are_found_as_each_tenants_are(
+    keeper: StateKeeper, tables: Engine
+) -> None:
     mute = {"user": "u1", "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}}
-    told = [registered(10, "u1", "d1", "A"), registered(11, "u2", "d2", "B"), ("settings.updated", 12, mute)]
-    apps = [apply(keeper, told), apply(keeper, told), apply(keeper, [registered(10, "u3", "d3", "C")])]
+    told = [
+        registered(10, "u1", "d1", "A"),
+        registered(11, "u2", "d2", "B"),
+        ("settings.updated", 12, mute),
+    ]
+    apps = [
+        apply(keeper, told),
+        apply(keeper, told),
+        apply(keeper, [registered(10, "u3", "d3", "C")]),
+    ]
     people = [(app, user) for app in apps for user in ("u1", "u2", "u3", "nobody")]
-    found, wishes = Devices(tables).of_people(people), Preferences(tables).of_people(people, ["c2c:ann"])
-    singly = {(app, user): devices for app in apps for user, devices in Devices(tables).of_users(app, ["u1", "u2", "u3"]).items()}
+    found, wishes = (
+        Devices(tables).of_people(people),
+        Preferences(tables).of_people(people, ["c2c:ann"]),
+    )
+    singly = {
+        (app, user): devices
+        for app in apps
+        for user, devices in Devices(tables).of_users(app, ["u1", "u2", "u3"]).items()
+    }
     assert found == singly
-    assert set(found) == {(apps[0], "u1"), (apps[0], "u2"), (apps[1], "u1"), (apps[1], "u2"), (apps[2], "u3")}
-    assert wishes == {(app, "u1"): Preferences(tables).of_users(app, ["u1"], ["c2c:ann"])["u1"] for app in apps[:2]}
+    assert set(found) == {
+        (apps[0], "u1"),
+        (apps[0], "u2"),
+        (apps[1], "u1"),
+        (apps[1], "u2"),
+        (apps[2], "u3"),
+    }
+    assert wishes == {
+        (app, "u1"): Preferences(tables).of_users(app, ["u1"], ["c2c:ann"])["u1"]
+        for app in apps[:2]
+    }
     assert list(wishes[apps[0], "u1"]) == ["mute:c2c:ann"]

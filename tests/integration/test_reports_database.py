@@ -1,4 +1,6 @@
-"""What people look at is read from a read replica where there is one, and from the primary while that is away."""
+"""What people look at is read from a read replica where there is one, and from the primary while
+that is away.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def replica(database_url: str) -> Iterator[str]:
 def records(message_id: str, user: str) -> list[Record]:
     now = now_ms()
     event = event_record(app="a", message_id=message_id, ts_ms=now, received_ms=now)
-    return [event, row_record(app="a", user=user, ts_ms=now, decided_ms=now, decision=Decision.NO_DEVICE)]
+    return [
+        event,
+        row_record(app="a", user=user, ts_ms=now, decided_ms=now, decision=Decision.NO_DEVICE),
+    ]
 
 
 def test_why_and_counts_are_asked_of_the_replica(settings: Settings, replica: str) -> None:

@@ -1,4 +1,6 @@
-"""A process starts on the tables of its own version only, and says in one sentence what else it found."""
+"""A process starts on the tables of its own version only, and says in one sentence what else it
+found.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,21 @@ def say(engine: Engine, version: str) -> None:
 
 
 def started(arguments: list[str], url: str, redis_url: str, folder: Path) -> tuple[int, str]:
-    names = {"REDIS_URL": redis_url, "DATABASE_URL": url, "DATA_DIR": str(folder), "SECRET_KEYS": Fernet.generate_key().decode()}
+    names = {
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": url,
+        "DATA_DIR": str(folder),
+        "SECRET_KEYS": Fernet.generate_key().decode(),
+    }
     env = {**os.environ, **{f"PUSHFLEET_{name}": value for name, value in names.items()}}
-    done = subprocess.run([sys.executable, "-m", "workers", *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "workers", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.returncode, done.stderr
 
 
@@ -49,10 +63,14 @@ def test_the_newest_version_is_the_last_file(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("stage", ["intake", "delivery", "upkeep"])
-def test_on_an_empty_database_no_worker_starts(stage: str, url: str, redis_url: str, data_dir: Path) -> None:
+def test_on_an_empty_database_no_worker_starts(
+    stage: str, url: str, redis_url: str, data_dir: Path
+) -> None:
     code, said = started(["worker", stage], url, redis_url, data_dir)
     assert code == 2
-    assert said.strip().splitlines()[-1] == "the database has no tables of ours yet: pushfleet migrate"
+    assert (
+        said.strip().splitlines()[-1] == "the database has no tables of ours yet: pushfleet migrate"
+    )
 
 
 @pytest.mark.parametrize("command", [["worker", "presence"], ["migrate"]])

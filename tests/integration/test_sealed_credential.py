@@ -1,4 +1,6 @@
-"""A credential that no key opens: its lane waits, the others flow, and the log names it and the cure."""
+"""A credential that no key opens: its lane waits, the others flow, and the log names it and the
+cure.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,26 @@ def engine(database_url: str):
 
 
 def stored(business_id: str) -> StoredCredential:
-    return StoredCredential("a", "meizu", business_id, 0, {"app_id": "1"}, {"app_secret": "s3"}, frozenset(), {}, {}, {}, False, 1, None)
+    return StoredCredential(
+        "a",
+        "meizu",
+        business_id,
+        0,
+        {"app_id": "1"},
+        {"app_secret": "s3"},
+        frozenset(),
+        {},
+        {},
+        {},
+        False,
+        1,
+        None,
+    )
 
 
-def test_what_no_key_opens_waits_and_the_rest_is_read(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_no_key_opens_waits_and_the_rest_is_read(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     lost, ours = Vault([Fernet.generate_key().decode()]), Vault([Fernet.generate_key().decode()])
     Credentials(engine, lost).add(stored("old"))
     Credentials(engine, ours).add(stored("new"))

@@ -1,4 +1,6 @@
-"""How PostgreSQL is reached: a frozen server holds no thread, and a transaction pooler mixes nothing up."""
+"""How PostgreSQL is reached: a frozen server holds no thread, and a transaction pooler mixes
+nothing up.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def _seconds(call: object) -> float:
     return time.monotonic() - began
 
 
-def test_a_statement_under_way_ends_by_the_clients_deadline(server: FrozenPostgres, engine: Engine) -> None:
+def test_a_statement_under_way_ends_by_the_clients_deadline(
+    server: FrozenPostgres, engine: Engine
+) -> None:
     def ask() -> None:
         with sql.within(2), engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -58,7 +62,9 @@ def test_a_statement_under_way_ends_by_the_clients_deadline(server: FrozenPostgr
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["pooled connection", "no connection yet"])
-def test_a_frozen_server_holds_nobody_longer_than_asked(server: FrozenPostgres, engine: Engine, known: bool) -> None:
+def test_a_frozen_server_holds_nobody_longer_than_asked(
+    server: FrozenPostgres, engine: Engine, known: bool
+) -> None:
     if known:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -74,26 +80,35 @@ def test_a_frozen_server_holds_nobody_longer_than_asked(server: FrozenPostgres, 
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
 
 
-def test_without_a_callers_deadline_the_engines_own_holds(server: FrozenPostgres, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_callers_deadline_the_engines_own_holds(
+    server: FrozenPostgres, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "DEADLINE_S", 1.0)
 
     def ask() -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
             server.stop()
-            with connection.connection.driver_connection.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+            with (
+                connection.connection.driver_connection.cursor() as cursor,
+                cursor.copy("COPY (SELECT 1) TO STDOUT") as copy,
+            ):
                 list(copy)
 
     assert _seconds(ask) < 8
 
 
-def test_dead_tokens_are_left_alone_while_the_server_is_frozen(server: FrozenPostgres, engine: Engine) -> None:
+def test_dead_tokens_are_left_alone_while_the_server_is_frozen(
+    server: FrozenPostgres, engine: Engine
+) -> None:
     dead = [("A", "bob", "d", "tok", 1, "dead")]
     migrate(engine)
     assert Devices(engine).retire(dead, "retired") == 0
     server.stop()
     assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 8
-    assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 0.1, "the next one is not tried"
+    assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 0.1, (
+        "the next one is not tried"
+    )
 
 
 # ---------------------------------------------------------------- poolers
@@ -113,7 +128,11 @@ def pooled(request: pytest.FixtureRequest, database_url: str) -> Iterator[Engine
 
 def test_statements_of_different_clients_never_meet_behind_a_pooler(pooled: Engine) -> None:
     wrong: list[object] = []
-    shapes = (("SELECT CAST(:n AS int) + 1", 1), ("SELECT CAST(:n AS int) * 2", 2), ("SELECT 'w' || CAST(:n AS int)", 3))
+    shapes = (
+        ("SELECT CAST(:n AS int) + 1", 1),
+        ("SELECT CAST(:n AS int) * 2", 2),
+        ("SELECT 'w' || CAST(:n AS int)", 3),
+    )
 
     def ask(turn: int) -> None:
         for number in range(60):
@@ -131,7 +150,9 @@ def test_statements_of_different_clients_never_meet_behind_a_pooler(pooled: Engi
     assert not wrong
 
 
-def test_the_statement_timeout_holds_behind_a_pooler(pooled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_statement_timeout_holds_behind_a_pooler(
+    pooled: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pooled.begin() as connection:
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
     monkeypatch.setattr(sql, "STATEMENT_TIMEOUT_MS", 200)
@@ -141,9 +162,24 @@ def test_the_statement_timeout_holds_behind_a_pooler(pooled: Engine, monkeypatch
 
 def test_the_ledger_is_written_and_read_behind_a_pooler(pooled: Engine) -> None:
     store, now = Ledger(pooled), now_ms()
-    events = [event_record(app="A", event_id=f"e{n}", message_id=f"m{n}", ts_ms=now, received_ms=now) for n in range(20)]
-    lane = {"user": "bob", "device": "phone", "vendor": "huawei", "business_id": "hw", "decision": "accepted", "class_sent": "chat"}
-    rows = [row_record(app="A", event_id=f"e{n}", ts_ms=now, push_id=f"{n:032x}", decided_ms=now, **lane) for n in range(20)]
+    events = [
+        event_record(app="A", event_id=f"e{n}", message_id=f"m{n}", ts_ms=now, received_ms=now)
+        for n in range(20)
+    ]
+    lane = {
+        "user": "bob",
+        "device": "phone",
+        "vendor": "huawei",
+        "business_id": "hw",
+        "decision": "accepted",
+        "class_sent": "chat",
+    }
+    rows = [
+        row_record(
+            app="A", event_id=f"e{n}", ts_ms=now, push_id=f"{n:032x}", decided_ms=now, **lane
+        )
+        for n in range(20)
+    ]
     for _ in range(3):
         store.write([*events, *rows])
     assert len(store.find_pushes([f"{n:032x}" for n in range(20)])) == 20

@@ -15,9 +15,17 @@ import pytest
 from tests.integration.test_embedded import gone
 from workers.supervisor import RESTART_S_MAX, Line, Supervisor, read_procfile
 
-STAYS = "import os, time; print('pid', os.getpid(), os.environ.get('WORD'), flush=True); time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-PARENT = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+STAYS = (
+    "import os, time; print('pid', os.getpid(), os.environ.get('WORD'), flush=True); time.sleep(60)"
+)
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', "
+    "flush=True); time.sleep(60)"
+)
+PARENT = (
+    "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); "
+    "time.sleep(60)"
+)
 
 
 def line(code: str, name: str = "one", **more) -> Line:
@@ -109,7 +117,11 @@ supervisor.run(until={{"stop": False}})
 
 def test_output_goes_to_a_file_each(supervise, tmp_path):
     supervisor = supervise(
-        line("print('a'); import sys; sys.stdout.write('unended'); sys.stdout.flush(); import time; time.sleep(60)"), log_dir=tmp_path
+        line(
+            "print('a'); import sys; sys.stdout.write('unended'); sys.stdout.flush(); import "
+            "time; time.sleep(60)"
+        ),
+        log_dir=tmp_path,
     )
     for _ in range(200):
         supervisor.tick(0.05)
@@ -130,7 +142,11 @@ delivery-apns: pushfleet worker delivery --vendors 'apns'
 def test_a_procfile_is_read(tmp_path):
     (tmp_path / "Procfile").write_text(PROCFILE)
     one, two = read_procfile(tmp_path / "Procfile", {"SET": "x"})
-    assert (one.name, one.argv, one.env) == ("intake", ("pushfleet", "worker", "intake"), {"A": "1", "B": "9100", "C": "x"})
+    assert (one.name, one.argv, one.env) == (
+        "intake",
+        ("pushfleet", "worker", "intake"),
+        {"A": "1", "B": "9100", "C": "x"},
+    )
     assert two.argv == ("pushfleet", "worker", "delivery", "--vendors", "apns")
 
 
@@ -149,4 +165,7 @@ def test_our_own_procfile_has_every_process_with_a_metrics_port():
         *(f"delivery-{vendor}" for vendor in vendors),
         *("upkeep", "receipts", "gateway", "gateway-xmpp", "console"),
     ]
-    assert all(one.argv[:2] == ("pushfleet", "worker") and int(one.env["PUSHFLEET_METRICS_PORT"]) > 0 for one in lines)
+    assert all(
+        one.argv[:2] == ("pushfleet", "worker") and int(one.env["PUSHFLEET_METRICS_PORT"]) > 0
+        for one in lines
+    )

@@ -42,22 +42,58 @@ def app() -> str:
 
 
 def about(app: str, event_id: str = "e1", received: int = T0):
-    return event_record(app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=received, received_ms=received)
+    return event_record(
+        app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=received, received_ms=received
+    )
 
 
-def pushed(event, user: str, decided: int, decision: str | None = "accepted", vendor: str = "huawei"):
-    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "user": user, "device": "phone"}
-    return row_record(**named, vendor=vendor, business_id="hw", decision=decision, message_class="chat", decided_ms=decided)
+def pushed(
+    event, user: str, decided: int, decision: str | None = "accepted", vendor: str = "huawei"
+):
+    named = {
+        "app": event.app,
+        "event_id": event.event_id,
+        "ts_ms": event.ts_ms,
+        "user": user,
+        "device": "phone",
+    }
+    return row_record(
+        **named,
+        vendor=vendor,
+        business_id="hw",
+        decision=decision,
+        message_class="chat",
+        decided_ms=decided,
+    )
 
 
 def receipt(event, user: str, at: int, note: str):
-    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "user": user, "device": "phone"}
+    named = {
+        "app": event.app,
+        "event_id": event.event_id,
+        "ts_ms": event.ts_ms,
+        "user": user,
+        "device": "phone",
+    }
     return note_record(**named, kind="receipt", stage="receipts", at_ms=at, note=note)
 
 
 def page(event, people: list[str], decision: str = "online"):
-    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "note": "", "message_class": "chat"}
-    return PageRecord(**named, decision=decision, presence_ms=T0, decided_ms=T0, count=len(people), users=pack_users(people))
+    named = {
+        "app": event.app,
+        "event_id": event.event_id,
+        "ts_ms": event.ts_ms,
+        "note": "",
+        "message_class": "chat",
+    }
+    return PageRecord(
+        **named,
+        decision=decision,
+        presence_ms=T0,
+        decided_ms=T0,
+        count=len(people),
+        users=pack_users(people),
+    )
 
 
 def counted(runtime: Runtime, kind: str, *by: str, **more):
@@ -67,9 +103,17 @@ def counted(runtime: Runtime, kind: str, *by: str, **more):
 
 def test_a_minute_is_counted_by_tenant_vendor_class_and_outcome(runtime, app):
     one, two = about(app), about(app, "e2", T0 + MINUTE_MS)
-    rows = [pushed(one, "bob", T0 + 400), pushed(one, "eve", T0 + 900, "token_dead"), pushed(two, "bob", T0 + MINUTE_MS + 7_000)]
-    runtime.ledger.write([one, two, *rows, pushed(two, "ann", T0 + 1, None), page(one, ["kim", "lee"])])
-    runtime.ledger.write([receipt(one, "bob", T0 + 5_000, "delivered"), receipt(one, "bob", T0 + 6_000, "clicked")])
+    rows = [
+        pushed(one, "bob", T0 + 400),
+        pushed(one, "eve", T0 + 900, "token_dead"),
+        pushed(two, "bob", T0 + MINUTE_MS + 7_000),
+    ]
+    runtime.ledger.write(
+        [one, two, *rows, pushed(two, "ann", T0 + 1, None), page(one, ["kim", "lee"])]
+    )
+    runtime.ledger.write(
+        [receipt(one, "bob", T0 + 5_000, "delivered"), receipt(one, "bob", T0 + 6_000, "clicked")]
+    )
     while runtime.tallies.count(LATER, None):
         pass
     assert counted(runtime, "event", "app", "name") == {(app, "message.stored"): 2}
@@ -78,10 +122,20 @@ def test_a_minute_is_counted_by_tenant_vendor_class_and_outcome(runtime, app):
         ("huawei", "chat", "token_dead"): 1,
         ("", "chat", "online"): 2,
     }
-    assert counted(runtime, "receipt", "app", "vendor", "name") == {(app, "huawei", "delivered"): 1, (app, "huawei", "clicked"): 1}
-    steps = runtime.tallies.read("push", T0, LATER, ["name"], step_min=1, where={"name": "accepted", "app": app})
+    assert counted(runtime, "receipt", "app", "vendor", "name") == {
+        (app, "huawei", "delivered"): 1,
+        (app, "huawei", "clicked"): 1,
+    }
+    steps = runtime.tallies.read(
+        "push", T0, LATER, ["name"], step_min=1, where={"name": "accepted", "app": app}
+    )
     assert [(row["at_ms"], row["count"]) for row in steps] == [(T0, 1), (T0 + MINUTE_MS, 1)]
-    slots = {row["slot"]: row["count"] for row in runtime.tallies.read("push", T0, LATER, [], slots=True, where={"name": "accepted"})}
+    slots = {
+        row["slot"]: row["count"]
+        for row in runtime.tallies.read(
+            "push", T0, LATER, [], slots=True, where={"name": "accepted"}
+        )
+    }
     assert slots == {3: 1, 7: 1}, "400 ms and 7 s"
 
 
@@ -107,15 +161,23 @@ def test_old_minutes_become_hours_that_count_the_same(runtime, app):
     before = counted(runtime, "push", "app", "vendor", "class", "name")
     runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
     runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
-    assert counted(runtime, "push", "app", "vendor", "class", "name") == before == {(app, "huawei", "chat", "accepted"): 2}
+    assert (
+        counted(runtime, "push", "app", "vendor", "class", "name")
+        == before
+        == {(app, "huawei", "chat", "accepted"): 2}
+    )
     with runtime.engine.connect() as connection:
-        assert set(connection.execute(text("SELECT DISTINCT span FROM tallies")).scalars()) == {0, 60}
+        assert set(connection.execute(text("SELECT DISTINCT span FROM tallies")).scalars()) == {
+            0,
+            60,
+        }
     runtime.tallies.fold(T0 + 8 * 1440 * MINUTE_MS, days=7)
     assert counted(runtime, "push", "app") == {}
 
 
 @pytest.mark.parametrize(
-    ("slots", "share", "expected"), [({}, 0.5, None), ({1: 10}, 0.5, 50), ({1: 5, 3: 5}, 0.95, 475), ({11: 1}, 1.0, 600_000)]
+    ("slots", "share", "expected"),
+    [({}, 0.5, None), ({1: 10}, 0.5, 50), ({1: 5, 3: 5}, 0.95, 475), ({11: 1}, 1.0, 600_000)],
 )
 def test_a_percentile_lies_within_its_slot(slots, share, expected):
     assert percentile(slots, share) == expected
@@ -125,11 +187,29 @@ def test_a_percentile_lies_within_its_slot(slots, share, expected):
 def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
     one = about(app)
     people = [f"p{n:03}" for n in range(40)]
-    rows = [pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)]
+    rows = [
+        pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)
+    ]
     # somebody of a page has a row of their own since: it counts, the page's does not
-    own = row_record(app=app, event_id="e1", ts_ms=T0, user="p001", device="", decision="no_device", message_class="chat", decided_ms=T0)
+    own = row_record(
+        app=app,
+        event_id="e1",
+        ts_ms=T0,
+        user="p001",
+        device="",
+        decision="no_device",
+        message_class="chat",
+        decided_ms=T0,
+    )
     runtime.ledger.write(
-        [one, *rows, own, page(one, people[:25]), page(one, people[25:], "online_elsewhere"), receipt(one, "u001", T0, "clicked")]
+        [
+            one,
+            *rows,
+            own,
+            page(one, people[:25]),
+            page(one, people[25:], "online_elsewhere"),
+            receipt(one, "u001", T0, "clicked"),
+        ]
     )
     whole = story(runtime, "m-e1", app, None, None)["recipients"]
     found, after = [], None
@@ -141,16 +221,33 @@ def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
             break
     by_person = lambda row: (row["user"], row["device"] or "")  # noqa: E731
     assert sorted(found, key=by_person) == sorted(whole, key=by_person)
-    assert told["counts"] == {"online": 25, "accepted": 20, "online_elsewhere": 15, "token_dead": 10, "no_device": 1}
+    assert told["counts"] == {
+        "online": 25,
+        "accepted": 20,
+        "online_elsewhere": 15,
+        "token_dead": 10,
+        "no_device": 1,
+    }
 
 
 @pytest.mark.parametrize(
-    ("user", "decision", "expected"), [(None, "token_dead", 10), (None, "online_elsewhere", 1), ("kim", None, 1), (None, "", 1)]
+    ("user", "decision", "expected"),
+    [(None, "token_dead", 10), (None, "online_elsewhere", 1), ("kim", None, 1), (None, "", 1)],
 )
 def test_a_page_is_narrowed_by_person_and_decision(runtime, app, user, decision, expected):
     one = about(app)
-    rows = [pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)]
-    runtime.ledger.write([one, *rows, pushed(one, "zoe", T0, None), page(one, ["kim"], "online_elsewhere"), page(one, ["lee"])])
+    rows = [
+        pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)
+    ]
+    runtime.ledger.write(
+        [
+            one,
+            *rows,
+            pushed(one, "zoe", T0, None),
+            page(one, ["kim"], "online_elsewhere"),
+            page(one, ["lee"]),
+        ]
+    )
     told = story_page(runtime, "m-e1", app, user, decision, None, 100)
     assert len(told["recipients"]) == expected
     assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None))[""] == 1
@@ -175,7 +272,9 @@ def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
     runtime.ledger.write([one, pushed(one, "u1", T0, "accepted")])
     with runtime.engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
-        counts, counting = EventRows(runtime.engine).counts_soon(runtime.ledger.find("m-e1", app, None), 0.05)
+        counts, counting = EventRows(runtime.engine).counts_soon(
+            runtime.ledger.find("m-e1", app, None), 0.05
+        )
         assert (counts, counting) == (None, True)
     told = story_page(runtime, "m-e1", app, None, None, None, 7, 10.0)
     assert (told["counts"], told["counting"]) == ({"accepted": 1}, False)
@@ -186,4 +285,6 @@ def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
         connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
         soon = EventRows(runtime.engine).counts_soon(runtime.ledger.find("m-e1", app, None), 0.05)
     assert soon == ({"accepted": 1}, True), "the last ones, meanwhile"
-    assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None)) == {"accepted": 2}
+    assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None)) == {
+        "accepted": 2
+    }

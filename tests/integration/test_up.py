@@ -1,4 +1,6 @@
-"""`up`: servers, simulators and lines as one, ready, started again when they die, gone at Ctrl-C."""
+"""`up`: servers, simulators and lines as one, ready, started again when they die,
+gone at Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ name = os.environ["PUSHFLEET_PROCESS"]
 client.set(f"{settings.prefix}:alive:{name}", json.dumps([os.getpid(), dict(settings.endpoints), str(settings.ca_file)]))
 print("alive", name, flush=True)
 time.sleep(60)
-"""
+"""  # noqa: E501
 RUN = """
 import sys
 from pathlib import Path
@@ -49,7 +51,10 @@ sys.exit(module.up(data_settings(Path(sys.argv[1])), {}, False, migrate=lambda s
 def procfile(tmp_path, monkeypatch):
     (tmp_path / "process.py").write_text(PROCESS)
     path = tmp_path / "Procfile"
-    path.write_text(f"intake: {sys.executable} {tmp_path / 'process.py'}\npresence: {sys.executable} {tmp_path / 'process.py'}\n")
+    path.write_text(
+        f"intake: {sys.executable} {tmp_path / 'process.py'}\npresence: {sys.executable} "
+        f"{tmp_path / 'process.py'}\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(module, "procfile", lambda: path)
     return path
@@ -78,7 +83,16 @@ def test_one_fleet_with_simulators_and_everything_comes_back(procfile, data_dir)
         assert fleet.names == ["intake.1", "presence.1", "presence.2"]
         assert migrated[0].database_url.startswith("postgresql+psycopg://")
         run = runfile.read(data_dir)
-        assert set(run) == {"redis_url", "database_url", "console", "metrics", "receipts", "simulators", "ca_file", "pid"}
+        assert set(run) == {
+            "redis_url",
+            "database_url",
+            "console",
+            "metrics",
+            "receipts",
+            "simulators",
+            "ca_file",
+            "pid",
+        }
         assert (data_dir / "run.json").stat().st_mode & 0o777 == 0o600
         assert "vivo" not in run["simulators"]
         assert run["simulators"]["fcm"].startswith("https://127.0.0.1:")
@@ -146,7 +160,9 @@ def test_what_an_earlier_fleet_said_makes_nobody_ready(procfile, data_dir):
 
 
 @pytest.mark.parametrize("folder", ["a file/inside", "/proc/nowhere"])
-def test_a_folder_that_can_not_be_made_is_one_line_and_nothing_starts(procfile, tmp_path, folder, capsys):
+def test_a_folder_that_can_not_be_made_is_one_line_and_nothing_starts(
+    procfile, tmp_path, folder, capsys
+):
     (tmp_path / "a file").write_text("")
     with pytest.raises(SettingError, match="PUSHFLEET_DATA_DIR takes"):
         up(data_settings(tmp_path / folder), {}, False, migrate=lambda settings: None)
@@ -157,15 +173,26 @@ def test_what_can_not_migrate_leaves_nothing_running(procfile, data_dir):
     def broken(settings):
         raise RuntimeError("no such table")
 
-    with pytest.raises(RuntimeError, match="no such table"), in_background(data_settings(data_dir), {}, False, migrate=broken):
+    with (
+        pytest.raises(RuntimeError, match="no such table"),
+        in_background(data_settings(data_dir), {}, False, migrate=broken),
+    ):
         pass
     assert not (data_dir / "run.json").exists()
 
 
-def test_a_fleet_that_never_says_it_is_ready_is_exit_code_1(procfile, data_dir, monkeypatch, capsys):
+def test_a_fleet_that_never_says_it_is_ready_is_exit_code_1(
+    procfile, data_dir, monkeypatch, capsys
+):
     monkeypatch.setattr(module, "READY_S_MAX", 0.5)
     monkeypatch.setattr(module.LocalFleet.wait_ready, "__defaults__", (lambda: False, 0.5))
-    code = up(data_settings(data_dir), {}, False, migrate=lambda settings: None, ready=lambda settings, names: False)
+    code = up(
+        data_settings(data_dir),
+        {},
+        False,
+        migrate=lambda settings: None,
+        ready=lambda settings, names: False,
+    )
     assert code == 1
     assert "not ready" in capsys.readouterr().err
 
@@ -181,13 +208,17 @@ def test_a_default_address_that_is_taken_gives_way(data_dir, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         addr = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setitem(module.DEFAULT_ADDRS, "console_addr", addr)
-        found = module._free_addrs(data_settings(data_dir, CONSOLE_ADDR=addr, RECEIPTS_ADDR="127.0.0.1:0")).console_addr
+        found = module._free_addrs(
+            data_settings(data_dir, CONSOLE_ADDR=addr, RECEIPTS_ADDR="127.0.0.1:0")
+        ).console_addr
         assert found != addr
         assert found.startswith("127.0.0.1:")
 
 
 def test_no_simulator_for_who_has_an_endpoint_and_huaweis_stays_for_harmony(data_dir):
-    settings = data_settings(data_dir, ENDPOINT_HUAWEI="https://h:1", ENDPOINT_APNS_SANDBOX="https://h:2")
+    settings = data_settings(
+        data_dir, ENDPOINT_HUAWEI="https://h:1", ENDPOINT_APNS_SANDBOX="https://h:2"
+    )
     names = [line.name for line in simulator_lines(settings, data_dir)]
     assert "simulator-apns" not in names
     assert "simulator-huawei" in names

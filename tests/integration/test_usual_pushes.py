@@ -1,4 +1,6 @@
-"""The quick way of chats of two makes the same pushes and records as the general way, whatever stands beside them."""
+"""The quick way of chats of two makes the same pushes and records as the general way, whatever
+stands beside them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,12 @@ from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
 from workers.runtime import Runtime
 
-PLACES = [(Vendor.APNS, "ios", "ios"), (Vendor.APNS, "old", "ios"), (Vendor.FCM, "gms", "android"), (Vendor.XIAOMI, "none", "android")]
+PLACES = [
+    (Vendor.APNS, "ios", "ios"),
+    (Vendor.APNS, "old", "ios"),
+    (Vendor.FCM, "gms", "android"),
+    (Vendor.XIAOMI, "none", "android"),
+]
 
 
 class World:
@@ -47,7 +54,11 @@ class World:
         return self.apps[app]
 
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Any:
-        return None if business_id == "none" else dataclasses.replace(credential(vendor), app=app, business_id=business_id)
+        return (
+            None
+            if business_id == "none"
+            else dataclasses.replace(credential(vendor), app=app, business_id=business_id)
+        )
 
     def strategy(self, app: str, strategy_id: str) -> None:
         return None
@@ -58,7 +69,11 @@ class Town:
         self.runtime, self.dice = runtime, random.Random(seed)
         word = uuid.uuid4().hex[:8]
         hidden = {"hidden_content": "all"}
-        made = [Tenant(f"a{word}", "Demo", "en", "UTC"), Tenant(f"b{word}", "", "zh", "UTC"), Tenant(f"c{word}", "C", "en", "UTC", hidden)]
+        made = [
+            Tenant(f"a{word}", "Demo", "en", "UTC"),
+            Tenant(f"b{word}", "", "zh", "UTC"),
+            Tenant(f"c{word}", "C", "en", "UTC", hidden),
+        ]
         self.apps = {one.app: one for one in made}
         self.keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         self.users = [f"u{number}" for number in range(60)]
@@ -74,16 +89,40 @@ class Town:
         dice = self.dice
         for number in range(dice.choice([1, 1, 1, 1, 2])):
             vendor, business, platform = dice.choice(PLACES)
-            data = {"user": user, "device_id": f"d{number}", "platform": platform, "vendor": vendor, "business_id": business}
+            data = {
+                "user": user,
+                "device_id": f"d{number}",
+                "platform": platform,
+                "vendor": vendor,
+                "business_id": business,
+            }
             lang = dice.choice([None, None, "en", "de"])
             self._tell(
-                app, "device.registered", {**data, "token": uuid.uuid4().hex * 2, "lang": lang, "app_version": dice.choice([None, "1.2"])}
+                app,
+                "device.registered",
+                {
+                    **data,
+                    "token": uuid.uuid4().hex * 2,
+                    "lang": lang,
+                    "app_version": dice.choice([None, "1.2"]),
+                },
             )
         if dice.random() < 0.15:
-            self._tell(app, "settings.updated", {"user": user, "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}})
+            self._tell(
+                app,
+                "settings.updated",
+                {
+                    "user": user,
+                    "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"},
+                },
+            )
         if dice.random() < 0.15:
             key = f"{self.runtime.settings.key_prefix}presence:{{{app}:{user}}}"
-            self.runtime.core.hset(key, "d0", f"{dice.choice(['foreground', 'background'])}|ios|{now_ms() + 60_000}".encode())
+            self.runtime.core.hset(
+                key,
+                "d0",
+                f"{dice.choice(['foreground', 'background'])}|ios|{now_ms() + 60_000}".encode(),
+            )
 
     def _tell(self, app: str, kind: str, data: dict[str, Any]) -> None:
         decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
@@ -92,11 +131,15 @@ class Town:
     def stored(self) -> bytes:
         """Mostly a chat of two; now and then something about it is not as usual."""
         dice = self.dice
-        sender = {"id": dice.choice(["ann", "u3", "bel"])} | dice.choice([{}, {"nick": "Ann"}, {"nick": " "}, {"nick": "A:n"}])
+        sender = {"id": dice.choice(["ann", "u3", "bel"])} | dice.choice(
+            [{}, {"nick": "Ann"}, {"nick": " "}, {"nick": "A:n"}]
+        )
         data: dict[str, Any] = {"message_id": uuid.uuid4().hex[:12], "sender": sender}
         data["conversation"] = {"type": "c2c", "id": sender["id"]}
         data["recipients"] = [dice.choice(self.users)]
-        data["elements"] = [{"type": "text", "text": dice.choice(["hi", "多: text", " ", "", 'a\\b"c'])}]
+        data["elements"] = [
+            {"type": "text", "text": dice.choice(["hi", "多: text", " ", "", 'a\\b"c'])}
+        ]
         ts = now_ms()
         match dice.randrange(25):
             case 0:
@@ -107,7 +150,9 @@ class Town:
                 data["conversation"] = {"type": "group", "id": "g1", "name": "G"}
                 data["mentions"] = dice.choice([[], ["@all"], data["recipients"]])
             case 3:
-                data["push"] = dice.choice([{}, {"display": {"title": "T"}}, {"ttl_s": 60}, {"gate": {"enabled": False}}])
+                data["push"] = dice.choice(
+                    [{}, {"display": {"title": "T"}}, {"ttl_s": 60}, {"gate": {"enabled": False}}]
+                )
             case 4:
                 data["exclude"] = data["recipients"]
             case 5:
@@ -115,14 +160,29 @@ class Town:
             case 6:
                 data["elements"] *= 2
         app = dice.choice([*self.apps, next(iter(self.apps))])
-        return msgspec.json.encode({"v": 1, "id": uuid.uuid4().hex, "type": "message.stored", "app": app, "ts": ts, "data": data})
+        return msgspec.json.encode(
+            {
+                "v": 1,
+                "id": uuid.uuid4().hex,
+                "type": "message.stored",
+                "app": app,
+                "ts": ts,
+                "data": data,
+            }
+        )
 
-    def handle(self, entries: list[Entry], *, usual: bool) -> tuple[list[Record], list[tuple[str, Batch]], set[Any]]:
+    def handle(
+        self, entries: list[Entry], *, usual: bool
+    ) -> tuple[list[Record], list[tuple[str, Batch]], set[Any]]:
         """The records, and the batches of each lane in order."""
         runtime = self.runtime
-        ports = dataclasses.replace(runtime.routing, tenancy=World(self.apps), preferences=KnownPreferences(runtime.people))
+        ports = dataclasses.replace(
+            runtime.routing, tenancy=World(self.apps), preferences=KnownPreferences(runtime.people)
+        )
         routing = dataclasses.replace(routing_of(runtime), world=ports)
-        self.quick = self.quick or UsualPushes(runtime.presence, runtime.people.plain, routing, lambda: self.config)
+        self.quick = self.quick or UsualPushes(
+            runtime.presence, runtime.people.plain, routing, lambda: self.config
+        )
         quick = self.quick if usual else None
         shortcut = Shortcut(presence_of(runtime), routing, lambda: 1, runtime.people.sharing, quick)
         doors = IntakePorts(
@@ -148,7 +208,10 @@ class Town:
         for lane in runtime.lane_queues.loaded():
             key = runtime.keys.lane_blobs(lane)
             blobs = dict(runtime.redis.hgetall(key))
-            batches += [(lane, decode_batch(blobs[name])) for name in sorted(blobs, key=lambda name: int(name.split(b";")[2]))]
+            batches += [
+                (lane, decode_batch(blobs[name]))
+                for name in sorted(blobs, key=lambda name: int(name.split(b";")[2]))
+            ]
             took_quick_way |= any(b"\xa4rows" in blob for blob in blobs.values())
             runtime.redis.delete(key)
         assert took_quick_way == usual
@@ -158,7 +221,9 @@ class Town:
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    runtime = Runtime(
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
+    )
     migrate(runtime.engine)
     yield runtime
     runtime.close()
@@ -171,14 +236,19 @@ def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[
         for push in batch.pushes:
             note = msgspec.structs.replace(push.note, presence_ms=0, routed_ms=0)
             for target in push.targets:
-                found.setdefault((lane, note.urgency, target.user), []).append(Push(note=note, targets=(target,)))
+                found.setdefault((lane, note.urgency, target.user), []).append(
+                    Push(note=note, targets=(target,))
+                )
     return found
 
 
 def timeless(records: list[Record]) -> list[bytes]:
     fields = ("presence_ms", "routed_ms", "decided_ms", "at_ms")
     records = [one for one in records if not isinstance(one, DeadRecord)]
-    return sorted(encode(msgspec.structs.replace(one, **{name: 0 for name in fields if hasattr(one, name)})) for one in records)
+    return sorted(
+        encode(msgspec.structs.replace(one, **{name: 0 for name in fields if hasattr(one, name)}))
+        for one in records
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -186,7 +256,10 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
     town = Town(runtime, seed)
     stream = runtime.settings.event_streams[0]
     raws = [town.stored() for _ in range(120)]
-    entries = [Entry(stream, b"%d-%d" % (now_ms(), n), raw, 1, False, {b"e": raw}) for n, raw in enumerate(raws)]
+    entries = [
+        Entry(stream, b"%d-%d" % (now_ms(), n), raw, 1, False, {b"e": raw})
+        for n, raw in enumerate(raws)
+    ]
     for part in (entries[:60], entries[60:]):  # what the first read has made is kept for the second
         general, quick = town.handle(part, usual=False), town.handle(part, usual=True)
         assert pushes(quick[1]) == pushes(general[1])
@@ -203,9 +276,19 @@ def test_what_is_kept_of_a_lane_is_of_its_tenant_as_it_is(runtime: Runtime) -> N
         town.apps[app] = dataclasses.replace(town.apps[app], name=name)
         raws = [raw for raw in (town.stored() for _ in range(60)) if f'"{app}"'.encode() in raw]
         began = now_ms()
-        entries = [Entry(stream, b"%d-%d" % (began, n), raw, 1, False, {b"e": raw}) for n, raw in enumerate(raws)]
-        notes = [push.note for _, batch in town.handle(entries, usual=True)[1] for push in batch.pushes if push.note.urgency == "chat"]
-        assert all(note.presence_ms >= began and note.routed_ms >= began for note in notes), "judged in this read"
+        entries = [
+            Entry(stream, b"%d-%d" % (began, n), raw, 1, False, {b"e": raw})
+            for n, raw in enumerate(raws)
+        ]
+        notes = [
+            push.note
+            for _, batch in town.handle(entries, usual=True)[1]
+            for push in batch.pushes
+            if push.note.urgency == "chat"
+        ]
+        assert all(note.presence_ms >= began and note.routed_ms >= began for note in notes), (
+            "judged in this read"
+        )
         return {note.app_name for note in notes}
 
     assert told("Before") == {"Before"}
@@ -217,11 +300,24 @@ def test_the_quick_way_is_taken_by_the_usual_and_keeps_each_persons_order(runtim
     """A person with something unusual among theirs gets all of theirs the general way."""
 
     def event(number: int, user: str, **more: Any) -> Event:
-        chat = {"message_id": f"m{number}", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": [user]}
-        data = events.DECODERS["message.stored"].decode(msgspec.json.encode({**chat, "elements": [{"type": "text", "text": "hi"}], **more}))
+        chat = {
+            "message_id": f"m{number}",
+            "conversation": {"type": "c2c", "id": "ann"},
+            "sender": {"id": "ann"},
+            "recipients": [user],
+        }
+        data = events.DECODERS["message.stored"].decode(
+            msgspec.json.encode({**chat, "elements": [{"type": "text", "text": "hi"}], **more})
+        )
         return Event("app", f"e{number}", "message.stored", now_ms(), now_ms(), f"s/{number}", data)
 
-    read = [event(1, "bob"), event(2, "eve"), event(3, "bob", mentions=["bob"]), event(4, "bob"), event(5, "ann")]
+    read = [
+        event(1, "bob"),
+        event(2, "eve"),
+        event(3, "bob", mentions=["bob"]),
+        event(4, "bob"),
+        event(5, "ann"),
+    ]
     usual, others = usual_pushes.apart(read, now_ms())
     assert [one.id for one in usual] == ["e2"]
     assert [one.id for one in others] == ["e1", "e3", "e4", "e5"]

@@ -1,4 +1,6 @@
-"""Whom a withdrawal is sent to: the ledger's word, once it is complete, in entries of a bearable size."""
+"""Whom a withdrawal is sent to: the ledger's word, once it is complete, in entries of a bearable
+size.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,14 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Sent:
     """A message that these people's phones got, as the ledger has it."""
 
-    def __init__(self, runtime: Runtime, users: list[str], screen: str = "", message_class: str = "chat") -> None:
-        self.runtime, self.app, self.message_id = runtime, "w" + uuid.uuid4().hex[:10], "m-" + uuid.uuid4().hex
+    def __init__(
+        self, runtime: Runtime, users: list[str], screen: str = "", message_class: str = "chat"
+    ) -> None:
+        self.runtime, self.app, self.message_id = (
+            runtime,
+            "w" + uuid.uuid4().hex[:10],
+            "m-" + uuid.uuid4().hex,
+        )
         self.ts = now_ms() - 60_000
         self.message_class = message_class
         self.event = event_record(
@@ -63,7 +71,14 @@ class Sent:
         self.rows = [self.row(user) for user in users]
 
     def _registered(self, user: str) -> Event:
-        data = {"user": user, "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": "t-" + user}
+        data = {
+            "user": user,
+            "device_id": "d",
+            "platform": "ios",
+            "vendor": "apns",
+            "business_id": "ios",
+            "token": "t-" + user,
+        }
         shape = events.DECODERS["device.registered"].decode(msgjson.encode(data))
         return Event(self.app, "r-" + user, "device.registered", self.ts, self.ts, "e", shape)
 
@@ -92,12 +107,18 @@ class Sent:
     def recalled(self, kind: Kind = Kind.RECALL, **more: Any) -> list[OfflineRecipients]:
         """The entries for routing that one look gives."""
         more = {"conversation": "group:g"} | more if kind == Kind.RECALL else more
-        withdraw.schedule(self.runtime, [Withdrawal(self.app, "x1", self.message_id, kind, self.ts + 1, **more)])
+        withdraw.schedule(
+            self.runtime, [Withdrawal(self.app, "x1", self.message_id, kind, self.ts + 1, **more)]
+        )
         withdraw.withdraw_due(self.runtime)
         return self.entries()
 
     def entries(self) -> list[OfflineRecipients]:
-        return [one for entry in self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100) for one in decode_offline(entry.blob)]
+        return [
+            one
+            for entry in self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100)
+            for one in decode_offline(entry.blob)
+        ]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:
@@ -136,19 +157,38 @@ def test_only_who_got_it_or_may_have_got_it_and_still_has_the_device(runtime: Ru
     assert names(sent.written().recalled()) == ["got", "perhaps", "waiting"]
 
 
-def test_a_withdrawal_shares_the_place_and_the_class_of_its_message_and_nothing_else(runtime: Runtime) -> None:
+def test_a_withdrawal_shares_the_place_and_the_class_of_its_message_and_nothing_else(
+    runtime: Runtime,
+) -> None:
     screen = '{"collapse_key": "k", "strategy_id": "s", "push_type": "voip"}'
     (found,) = Sent(runtime, ["u1"], screen, "call").written().recalled(Kind.CALL_CANCEL)
     message = found.message
-    assert (message.push.collapse_key, message.push.strategy_id, message.push.push_type) == ("k", "s", PushType.ALERT)
-    assert (message.push.message_class, message.kind, message.elements, message.sender.id) == (MessageClass.CALL, Kind.CALL_CANCEL, (), "")
+    assert (message.push.collapse_key, message.push.strategy_id, message.push.push_type) == (
+        "k",
+        "s",
+        PushType.ALERT,
+    )
+    assert (message.push.message_class, message.kind, message.elements, message.sender.id) == (
+        MessageClass.CALL,
+        Kind.CALL_CANCEL,
+        (),
+        "",
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.RECALL, Kind.CALL_CANCEL])
 def test_only_what_it_means_is_taken_back(runtime: Runtime, kind: Kind) -> None:
-    """A recall: the message of its conversation; the end of a call: invitations up to it. Not what has the same id otherwise."""
-    message, call = Sent(runtime, ["u1"]).written(), Sent(runtime, ["u2"], message_class="call").written()
-    assert names(message.recalled(kind, **({"conversation": "c2c:x"} if kind == Kind.RECALL else {}))) == []
+    """A recall: the message of its conversation; the end of a call: invitations up to it. Not what
+    has the same id otherwise.
+    """
+    message, call = (
+        Sent(runtime, ["u1"]).written(),
+        Sent(runtime, ["u2"], message_class="call").written(),
+    )
+    assert (
+        names(message.recalled(kind, **({"conversation": "c2c:x"} if kind == Kind.RECALL else {})))
+        == []
+    )
     assert names(message.recalled(kind)) == (["u1"] if kind == Kind.RECALL else [])
     assert names(call.recalled(kind)) == (["u2"] if kind == Kind.CALL_CANCEL else [])
     call.ts -= 10_000
@@ -158,20 +198,30 @@ def test_only_what_it_means_is_taken_back(runtime: Runtime, kind: Kind) -> None:
 def test_who_accepted_is_told_nothing_on_the_phone_in_hand(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1", "u2"], message_class="call").written()
     for user, state in (("u1", "foreground"), ("u2", "background")):
-        runtime.core.hset(f"{runtime.settings.key_prefix}presence:{{{sent.app}:{user}}}", "d", f"{state}|ios|{now_ms() + 60_000}")
+        runtime.core.hset(
+            f"{runtime.settings.key_prefix}presence:{{{sent.app}:{user}}}",
+            "d",
+            f"{state}|ios|{now_ms() + 60_000}",
+        )
     assert names(sent.recalled(Kind.CALL_CANCEL, reason="answered")) == ["u2"]
     assert names(sent.recalled(Kind.CALL_CANCEL, reason="cancelled")) == ["u1", "u2"]
 
 
 def test_a_silent_push_is_not_recalled_but_a_silent_call_is_cancelled(runtime: Runtime) -> None:
     assert Sent(runtime, ["u1"], '{"push_type": "silent"}').written().recalled() == []
-    assert names(Sent(runtime, ["u1"], '{"push_type": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)) == ["u1"]
+    assert names(
+        Sent(runtime, ["u1"], '{"push_type": "silent"}', "call")
+        .written()
+        .recalled(Kind.CALL_CANCEL)
+    ) == ["u1"]
 
 
 def test_what_was_silent_at_apple_only_is_not_taken_back_there(runtime: Runtime) -> None:
     """The devices of these tests are Apple's."""
     assert Sent(runtime, ["u1"], '{"apns": "silent"}').written().recalled() == []
-    assert names(Sent(runtime, ["u1"], '{"apns": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)) == ["u1"]
+    assert names(
+        Sent(runtime, ["u1"], '{"apns": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)
+    ) == ["u1"]
 
 
 def test_an_answer_speaks_for_its_people_and_not_of_later_invitations(runtime: Runtime) -> None:
@@ -181,15 +231,22 @@ def test_an_answer_speaks_for_its_people_and_not_of_later_invitations(runtime: R
     assert sent.recalled(Kind.CALL_CANCEL, users=("u2",)) == []
 
 
-def test_a_burst_of_ends_that_nobody_saw_does_not_delay_the_one_that_somebody_did(runtime: Runtime) -> None:
+def test_a_burst_of_ends_that_nobody_saw_does_not_delay_the_one_that_somebody_did(
+    runtime: Runtime,
+) -> None:
     sent, many = Sent(runtime, ["u1"], message_class="call").written(), withdraw.ROUND * 3
-    ends = [Withdrawal(sent.app, f"x{number}", f"c{number}", Kind.CALL_CANCEL, sent.ts + 1) for number in range(many)]
+    ends = [
+        Withdrawal(sent.app, f"x{number}", f"c{number}", Kind.CALL_CANCEL, sent.ts + 1)
+        for number in range(many)
+    ]
     withdraw.schedule(runtime, ends)
     assert names(sent.recalled(Kind.CALL_CANCEL)) == ["u1"]
     assert withdraw.withdraw_due(runtime) == 0
 
 
-def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_looks_ask_only_for_what_came_since_the_one_before(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(withdraw, "LOOKS_S", (0.0, 0.0))
     monkeypatch.setattr(withdraw, "LATE_S", 5.0)
     sent = Sent(runtime, ["old", "new"])
@@ -199,7 +256,9 @@ def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtim
     assert names(found) == ["new", "new", "old"]
 
 
-@pytest.mark.parametrize(("timeout", "last_s"), [(10.0, 45.0), (10.1, 45.2), (60.0, 145.0), (0.1, 45.0)])
+@pytest.mark.parametrize(
+    ("timeout", "last_s"), [(10.0, 45.0), (10.1, 45.2), (60.0, 145.0), (0.1, 45.0)]
+)
 def test_the_last_look_comes_after_the_last_answer(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, timeout: float, last_s: float
 ) -> None:
@@ -230,11 +289,16 @@ class Later:
                 received_ms=now,
                 screen=screen,
             )
-            rows = [msgspec.structs.replace(sent.row(user), event_id=event_id, ts_ms=now + number) for user in users]
+            rows = [
+                msgspec.structs.replace(sent.row(user), event_id=event_id, ts_ms=now + number)
+                for user in users
+            ]
             sent.runtime.ledger.write([event, *rows])
 
 
-def test_who_sees_a_later_message_in_its_place_is_left_alone_however_long_ago_it_came(runtime: Runtime) -> None:
+def test_who_sees_a_later_message_in_its_place_is_left_alone_however_long_ago_it_came(
+    runtime: Runtime,
+) -> None:
     users = ["last", "long-ago", "never", "other-key"]
     sent = Sent(runtime, users, '{"collapse_key": "g"}').written()
     Later(sent, 1, ["long-ago"], "g")
@@ -271,7 +335,9 @@ def test_pages_advance_the_wish_and_a_kill_between_them_loses_and_doubles_nothin
 ) -> None:
     monkeypatch.setattr(withdraw, "PAGE", 10)
     monkeypatch.setattr(withdraw, "AGAIN_S", 0.0)
-    monkeypatch.setattr(withdraw, "BUDGET_S", 30.0)  # a busy machine reads two pages only in half a second
+    monkeypatch.setattr(
+        withdraw, "BUDGET_S", 30.0
+    )  # a busy machine reads two pages only in half a second
     users = [f"u{number:02d}" for number in range(35)]
     sent = Sent(runtime, users).written()
     read, seen = runtime.ledger.accepted_of, 0
@@ -320,7 +386,9 @@ def test_who_lost_the_lease_sends_nothing(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1"]).written()
     old, new = (Lease(runtime.redis, runtime.keys, "recalls", lease_ms=30) for _ in range(2))
     assert old.hold()
-    withdraw.schedule(runtime, [Withdrawal(sent.app, "x1", sent.message_id, Kind.RECALL, sent.ts + 1)])
+    withdraw.schedule(
+        runtime, [Withdrawal(sent.app, "x1", sent.message_id, Kind.RECALL, sent.ts + 1)]
+    )
     time.sleep(0.05)  # it stands still
     assert new.hold()
     withdraw.withdraw_due(runtime, (old.epoch_key, old.epoch))

@@ -1,4 +1,5 @@
-"""A worker with one wake-up that counts itself, as a process: `python -m tests.integration.wake_up_worker REDIS_URL PREFIX SECONDS SLOTS`.
+"""A worker with one wake-up that counts itself, as a process:
+`python -m tests.integration.wake_up_worker REDIS_URL PREFIX SECONDS SLOTS`.
 
 SECONDS: what a wake-up takes; it ends in time although Redis is away, as a drain does.
 """

@@ -1,6 +1,7 @@
 """`make isolation`: every scenario in its long form; report var/reports/isolation.json.
 
-python -m tests.isolation [--size 1.0] [--only NAME,…] [--seed N] [--report var/reports/isolation.json]
+python -m tests.isolation [--size 1.0] [--only NAME,…] [--seed N] [--report
+var/reports/isolation.json]
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from tests.isolation.scenarios import SCENARIOS
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=float, default=1.0, help="1.0: the long form; 0.1: a tenth of the load and the time")
+    parser.add_argument(
+        "--size",
+        type=float,
+        default=1.0,
+        help="1.0: the long form; 0.1: a tenth of the load and the time",
+    )
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--report", type=Path, default=Path("var/reports/isolation.json"))
@@ -31,15 +37,31 @@ def main() -> int:
         print(f"{name} …", flush=True)
         try:
             figures = SCENARIOS[name](given.size)
-            found[name] = {one: {**asdict(value), "holds": value.holds} for one, value in figures.items()}
+            found[name] = {
+                one: {**asdict(value), "holds": value.holds} for one, value in figures.items()
+            }
         except Exception as error:
-            found[name] = {"broke": {"figure": None, "limit": f"{type(error).__name__}: {error}", "holds": False}}
+            found[name] = {
+                "broke": {
+                    "figure": None,
+                    "limit": f"{type(error).__name__}: {error}",
+                    "holds": False,
+                }
+            }
         for one, value in found[name].items():
-            print(f"  {'holds' if value['holds'] else 'FAILS'}  {one:28} {value['figure']}  limit {value['limit']}", flush=True)
+            print(
+                f"  {'holds' if value['holds'] else 'FAILS'}  {one:28} {value['figure']}  "
+                f"limit {value['limit']}",
+                flush=True,
+            )
     given.report.parent.mkdir(parents=True, exist_ok=True)
-    given.report.write_text(json.dumps({"seed": given.seed, "size": given.size, "scenarios": _finite(found)}, indent=1))
+    given.report.write_text(
+        json.dumps({"seed": given.seed, "size": given.size, "scenarios": _finite(found)}, indent=1)
+    )
     print(f"the report is in {given.report}")
-    return 0 if all(value["holds"] for figures in found.values() for value in figures.values()) else 1
+    return (
+        0 if all(value["holds"] for figures in found.values() for value in figures.values()) else 1
+    )
 
 
 def _finite(value: Any) -> Any:

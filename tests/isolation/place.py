@@ -1,4 +1,6 @@
-"""A whole small fleet with simulators, tenants with lanes, and what a scenario asks of them. Nothing inside the fleet is touched."""
+"""A whole small fleet with simulators, tenants with lanes, and what a scenario asks of them.
+Nothing inside the fleet is touched.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,14 @@ class Place:
     # ------------------------------------------------------------ what is there
 
     def tenant(self, app: str, lanes: Mapping[Vendor, Sequence[str]]) -> None:
-        """lanes: further options of `credential add` by vendor; each lane's business id is the vendor's name."""
+        """lanes: further options of `credential add` by vendor; each lane's business id is the
+        vendor's name.
+        """
         self.runtime.tenants.add(Tenant(app, "Isolation", "en", "Asia/Shanghai"))
         for vendor, more in lanes.items():
-            self.runtime.credentials.add(account(vendor, [*self._options[vendor], *more], app=app, business_id=str(vendor)))
+            self.runtime.credentials.add(
+                account(vendor, [*self._options[vendor], *more], app=app, business_id=str(vendor))
+            )
 
     def settle(self) -> None:
         self.runtime.catalog.changed()
@@ -61,10 +67,24 @@ class Place:
         platform = "ios" if vendor == Vendor.APNS else "android"
         with self.runtime.engine.begin() as connection:
             raw: Any = connection.connection.driver_connection
-            columns = '(app,"user",device_id,platform,vendor,business_id,token,registered_ms,state,state_ms)'
+            columns = (
+                '(app,"user",device_id,platform,vendor,business_id,token,registered_ms,state,'
+                "state_ms)"
+            )
             with raw.cursor() as cursor, cursor.copy(f"COPY devices {columns} FROM STDIN") as copy:
                 for user in people:
-                    row = (app, user, "d", platform, str(vendor), str(vendor), _token(vendor), 1, "active", 1)
+                    row = (
+                        app,
+                        user,
+                        "d",
+                        platform,
+                        str(vendor),
+                        str(vendor),
+                        _token(vendor),
+                        1,
+                        "active",
+                        1,
+                    )
                     copy.write_row(row)
         return people
 
@@ -93,7 +113,9 @@ class Place:
         return count
 
     @contextlib.contextmanager
-    def chatting(self, people: Sequence[str], per_second: float, app: str = APP) -> Iterator[list[str]]:
+    def chatting(
+        self, people: Sequence[str], per_second: float, app: str = APP
+    ) -> Iterator[list[str]]:
         """Single chats at a steady pace while the block runs; the message ids, growing."""
         sent, stop = list[str](), threading.Event()
 
@@ -126,15 +148,21 @@ class Place:
     # ------------------------------------------------------------ what came of it
 
     def times_ms(self, messages: Sequence[str], seconds: float = GIVEN_UP_S) -> list[int | None]:
-        """From stored to accepted of each message; None for one that was not accepted within so many seconds."""
+        """From stored to accepted of each message; None for one that was not accepted within so
+        many seconds.
+        """
         query = text(
-            "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger_all l USING (day, app, event_id)"
+            "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger_all l "
+            "USING (day, app, event_id)"
             " WHERE e.message_id = ANY(:ids) AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
         while True:
             with self.runtime.engine.connect() as connection:
-                found = {row[0]: int(row[1]) for row in connection.execute(query, {"ids": list(messages)})}
+                found = {
+                    row[0]: int(row[1])
+                    for row in connection.execute(query, {"ids": list(messages)})
+                }
             if len(found) >= len(set(messages)) or time.monotonic() > end:
                 return [found.get(message) for message in messages]
             time.sleep(0.25)
@@ -142,11 +170,15 @@ class Place:
     def decisions(self, message: str) -> dict[str, int]:
         """Rows of a message by decision."""
         query = text(
-            "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger_all l USING (day, app, event_id)"
+            "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger_all "
+            "l USING (day, app, event_id)"
             " WHERE e.message_id = :message GROUP BY 1"
         )
         with self.runtime.engine.connect() as connection:
-            return {str(decision): int(count) for decision, count in connection.execute(query, {"message": message})}
+            return {
+                str(decision): int(count)
+                for decision, count in connection.execute(query, {"message": message})
+            }
 
     def accepted_times(self, message: str) -> list[int]:
         """When each push of a message was accepted, epoch ms, in order."""
@@ -186,11 +218,17 @@ class Place:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def simulator(self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None) -> Any:
+    def simulator(
+        self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None
+    ) -> Any:
         """A call at the simulator's side door: `stats`, `faults` …"""
-        told = json.loads((self.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_bytes())
+        told = json.loads(
+            (self.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_bytes()
+        )
         data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data=data, timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"{told['control']}/_sim/{action}", data=data, timeout=10
+        ) as answer:
             return json.loads(answer.read())
 
     def intake_done(self) -> bool:
@@ -198,7 +236,14 @@ class Place:
 
 
 def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:
-    envelope = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": app, "ts": ts_ms or int(time.time() * 1000), "data": data}
+    envelope = {
+        "v": 1,
+        "id": uuid.uuid4().hex,
+        "type": kind,
+        "app": app,
+        "ts": ts_ms or int(time.time() * 1000),
+        "data": data,
+    }
     return json.dumps(envelope).encode()
 
 
@@ -226,7 +271,12 @@ def advert(message: str, group: str) -> dict[str, Any]:
 
 
 def call(call_id: str, to: str) -> dict[str, Any]:
-    return {"call_id": call_id, "inviter": {"id": "ann", "nick": "Ann"}, "invitees": [to], "timeout_s": 30}
+    return {
+        "call_id": call_id,
+        "inviter": {"id": "ann", "nick": "Ann"},
+        "invitees": [to],
+        "timeout_s": 30,
+    }
 
 
 def _token(vendor: Vendor) -> str:
@@ -236,22 +286,50 @@ def _token(vendor: Vendor) -> str:
 
 @contextlib.contextmanager
 def place(
-    vendors: Sequence[Vendor], without: Sequence[str] = (), replicas: Mapping[str, int] | None = None, **settings: str
+    vendors: Sequence[Vendor],
+    without: Sequence[str] = (),
+    replicas: Mapping[str, int] | None = None,
+    **settings: str,
 ) -> Iterator[Place]:
-    """A running fleet that delivers to these vendors. without: lines of the Procfile that do not run. settings: PUSHFLEET_ names."""
+    """A running fleet that delivers to these vendors. without: lines of the Procfile that do not
+    run. settings: PUSHFLEET_ names.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-isolation-"))
     folder.chmod(0o755)  # the servers' user reads it
-    lines = ["intake", "presence", "routing", "upkeep", *(f"delivery-{vendor}" for vendor in vendors)]
+    lines = [
+        "intake",
+        "presence",
+        "routing",
+        "upkeep",
+        *(f"delivery-{vendor}" for vendor in vendors),
+    ]
     words = {f"delivery-{vendor}": f"delivery --vendors {vendor}" for vendor in vendors}
-    procfile = "".join(f"{line}: pushfleet worker {words.get(line, line)}\n" for line in lines if line not in without)
+    procfile = "".join(
+        f"{line}: pushfleet worker {words.get(line, line)}\n"
+        for line in lines
+        if line not in without
+    )
     (folder / "Procfile").write_text(procfile)
     environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_LOG_LEVEL": "warning"}
     environ |= {"PUSHFLEET_CONSOLE_ADDR": "127.0.0.1:0", "PUSHFLEET_RECEIPTS_ADDR": "127.0.0.1:0"}
-    elsewhere = [name for vendor, names in VENDOR_ENDPOINTS.items() if vendor not in vendors for name in names]
+    elsewhere = [
+        name
+        for vendor, names in VENDOR_ENDPOINTS.items()
+        if vendor not in vendors
+        for name in names
+    ]
     environ |= {f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for name in elsewhere}
-    wanted = Settings.load({**environ, **{f"PUSHFLEET_{name}": value for name, value in settings.items()}})
+    wanted = Settings.load(
+        {**environ, **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
+    )
     try:
-        with in_background(wanted, replicas or {}, True, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
+        with in_background(
+            wanted,
+            replicas or {},
+            True,
+            migrate=migrate_settings,
+            procfile_path=folder / "Procfile",
+        ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:
                 yield Place(fleet, runtime, folder)

@@ -1,7 +1,9 @@
-"""One slow thing never stops another: a scenario each, seeded, with its limit. Every one starts a fleet of its own.
+"""One slow thing never stops another: a scenario each, seeded, with its limit. Every one starts a
+fleet of its own.
 
-A scenario takes its size (1.0: the long form) and gives figures: {name: Figure}. It touches nothing inside the fleet: streams,
-settings, simulators and servers from outside, the ledger and Redis' own counters as witnesses.
+A scenario takes its size (1.0: the long form) and gives figures: {name: Figure}. It touches nothing
+inside the fleet: streams, settings, simulators and servers from outside, the ledger and Redis' own
+counters as witnesses.
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ class Figure:
 Figures = Mapping[str, Figure]
 
 
-def _quiet_and_beside(here: Place, people: Sequence[str], trouble: Callable[[], None], seconds: float, per_second: float = 2.0) -> Figures:
+def _quiet_and_beside(
+    here: Place,
+    people: Sequence[str],
+    trouble: Callable[[], None],
+    seconds: float,
+    per_second: float = 2.0,
+) -> Figures:
     """Chats alone, then the same beside the trouble: accepted share, and p99 over p99."""
     with here.chatting(people, per_second) as before:
         time.sleep(max(seconds / 4, 5.0))
@@ -67,17 +75,27 @@ def campaign(size: float) -> Figures:
 
         def publish() -> None:
             here.publish("message.stored", advert("campaign", "all"))
-            here.until(lambda: len(here.accepted_times("campaign")) > 0, "the advert's first push", 30)
+            here.until(
+                lambda: len(here.accepted_times("campaign")) > 0, "the advert's first push", 30
+            )
             began[:] = time.monotonic(), here.commands()
 
         figures = dict(_quiet_and_beside(here, chatters, publish, seconds))
         took_s, commands = time.monotonic() - began[0], here.commands() - began[1]
-        times = sorted(line["at_ms"] for line in here.simulator(Vendor.FCM, "record"))  # as the vendor counts, not as we write
+        times = sorted(
+            line["at_ms"] for line in here.simulator(Vendor.FCM, "record")
+        )  # as the vendor counts, not as we write
         steady = [one for one in times if times[0] + 2_000 <= one <= times[-1] - 500]
-        reached = (len(steady) - 1) / max((steady[-1] - steady[0]) / 1000, 0.001) / rate if len(steady) > 1 else 0.0
+        reached = (
+            (len(steady) - 1) / max((steady[-1] - steady[0]) / 1000, 0.001) / rate
+            if len(steady) > 1
+            else 0.0
+        )
         figures["lane_rate_over_limit"] = Figure(reached, 0.97, at_least=True)
         figures["lane_rate_never_over"] = Figure(_busiest_second(times) / rate, 1.05)
-        figures["commands_per_push"] = Figure(commands / max(took_s * rate, 1), 3.0 + 60.0 * took_s / max(took_s * rate, 1))
+        figures["commands_per_push"] = Figure(
+            commands / max(took_s * rate, 1), 3.0 + 60.0 * took_s / max(took_s * rate, 1)
+        )
         return figures
 
 
@@ -100,10 +118,17 @@ def absent_worker(size: float) -> Figures:
         friends, others = here.devices(Vendor.APNS, 20), here.devices(Vendor.MEIZU, 500)
         alone = _calls(here, friends[:10])
         count = int(max(3_001 * size, 500))
-        here.publish_all([event("message.stored", chat(f"m{number}", others[number % 500])) for number in range(count)])
+        here.publish_all(
+            [
+                event("message.stored", chat(f"m{number}", others[number % 500]))
+                for number in range(count)
+            ]
+        )
         here.until(here.intake_done, "intake reads on", 60)
         beside = _calls(here, friends[10:])
-        here.publish("message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}})
+        here.publish(
+            "message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}}
+        )
         taken_s = here.until(here.intake_done, "the recall is read", 30)
         return {
             "call_over_alone": Figure(max(beside - JITTER_MS, 0.0) / max(alone, 1.0), 1.2),
@@ -135,7 +160,9 @@ def outage_over(size: float) -> Figures:
             here.publish("message.stored", {**advert(f"held{number}", "all"), "push": {}})
         here.until(here.intake_done, "all of it is routed", 300)
         time.sleep(5.0)
-        return _quiet_and_beside(here, chatters, lambda: here.pause(Vendor.FCM, paused=False), max(30.0 * size, 10.0))
+        return _quiet_and_beside(
+            here, chatters, lambda: here.pause(Vendor.FCM, paused=False), max(30.0 * size, 10.0)
+        )
 
 
 def call_behind_adverts(size: float) -> Figures:
@@ -147,10 +174,18 @@ def call_behind_adverts(size: float) -> Figures:
         people = here.devices(Vendor.APNS, 1_000)
         alone = _calls(here, people[:5])
         here.publish_all(
-            event("message.stored", chat(f"ad{number}", people[number % 1_000], **{"class": "marketing"})) for number in range(adverts)
+            event(
+                "message.stored",
+                chat(f"ad{number}", people[number % 1_000], **{"class": "marketing"}),
+            )
+            for number in range(adverts)
         )
         behind = _calls(here, people[5:6])
-        return {"call_ms_alone": Figure(alone, float("inf")), "call_ms": Figure(behind, 1_000.0), "adverts": Figure(adverts, float("inf"))}
+        return {
+            "call_ms_alone": Figure(alone, float("inf")),
+            "call_ms": Figure(behind, 1_000.0),
+            "adverts": Figure(adverts, float("inf")),
+        }
 
 
 def postgres_frozen(size: float) -> Figures:
@@ -162,13 +197,23 @@ def postgres_frozen(size: float) -> Figures:
         people = here.devices(Vendor.APNS, 200)
         here.simulator(Vendor.APNS, "faults", {"status": 503, "status_share": 1.0})
         waiting = [f"w{number}" for number in range(100)]
-        here.publish_all([event("message.stored", chat(message, people[number])) for number, message in enumerate(waiting)])
+        here.publish_all(
+            [
+                event("message.stored", chat(message, people[number]))
+                for number, message in enumerate(waiting)
+            ]
+        )
         time.sleep(1.0)
         here.freeze("postgres")
         try:
             here.simulator(Vendor.APNS, "faults", {"status": 0, "status_share": 0.0})
             asked = [f"f{number}" for number in range(100)]
-            here.publish_all([event("message.stored", chat(message, people[100 + number])) for number, message in enumerate(asked)])
+            here.publish_all(
+                [
+                    event("message.stored", chat(message, people[100 + number]))
+                    for number, message in enumerate(asked)
+                ]
+            )
             began = time.monotonic()
             while time.monotonic() - began < seconds and _accepted(here) < len(waiting):
                 time.sleep(0.5)
@@ -179,7 +224,9 @@ def postgres_frozen(size: float) -> Figures:
         times = here.times_ms([*waiting, *asked], 90)
         return {
             "retries_sent_meanwhile": Figure(retried / len(waiting), 1.0, at_least=True),
-            "accepted_in_the_end": Figure(sum(one is not None for one in times) / len(times), 1.0, at_least=True),
+            "accepted_in_the_end": Figure(
+                sum(one is not None for one in times) / len(times), 1.0, at_least=True
+            ),
             "dead_letters": Figure(here.dead_letters(), 0.0),
         }
 
@@ -189,7 +236,9 @@ def _accepted(here: Place) -> int:
 
 
 def devices_locked(size: float) -> Figures:
-    """Somebody holds a lock on the devices, with two readers a stage: nothing is buried, all are decided afterwards."""
+    """Somebody holds a lock on the devices, with two readers a stage: nothing is buried, all are
+    decided afterwards.
+    """
     seconds = max(600.0 * size, 40.0)
     with place([Vendor.APNS], replicas={"intake": 2, "presence": 2, "routing": 2}) as here:
         here.tenant(APP, {Vendor.APNS: ()})
@@ -199,28 +248,47 @@ def devices_locked(size: float) -> Figures:
         with here.runtime.engine.connect() as holder:
             holder.execute(text("SET statement_timeout = 0"))
             holder.execute(text("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE"))
-            here.publish_all([event("message.stored", chat(message, people[number])) for number, message in enumerate(chats)])
+            here.publish_all(
+                [
+                    event("message.stored", chat(message, people[number]))
+                    for number, message in enumerate(chats)
+                ]
+            )
             here.publish("device.registered", _registration("newcomer"))
             time.sleep(seconds)
             holder.rollback()
         times = here.times_ms(chats, 90)
         here.until(here.intake_done, "the registration is read", 60)
         with here.runtime.engine.connect() as connection:
-            known = connection.execute(text("SELECT count(*) FROM devices WHERE \"user\" = 'newcomer'")).scalar() or 0
+            known = (
+                connection.execute(
+                    text("SELECT count(*) FROM devices WHERE \"user\" = 'newcomer'")
+                ).scalar()
+                or 0
+            )
         return {
             "dead_letters": Figure(here.dead_letters(), 0.0),
-            "accepted_afterwards": Figure(sum(one is not None for one in times) / len(times), 1.0, at_least=True),
+            "accepted_afterwards": Figure(
+                sum(one is not None for one in times) / len(times), 1.0, at_least=True
+            ),
             "registered_afterwards": Figure(float(known), 1.0, at_least=True),
         }
 
 
 def _registration(user: str) -> dict[str, str]:
     lane = {"platform": "ios", "vendor": "apns", "business_id": "apns"}
-    return {"user": user, "device_id": "d", "token": "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30], **lane}
+    return {
+        "user": user,
+        "device_id": "d",
+        "token": "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30],
+        **lane,
+    }
 
 
 def redis_full(size: float) -> Figures:
-    """Redis reaches its limit by one stopped lane; the other lane goes on, the stopped lane's bulk ends first."""
+    """Redis reaches its limit by one stopped lane; the other lane goes on, the stopped lane's bulk
+    ends first.
+    """
     phones = int(max(20_000 * size, 4_000))
     with place([Vendor.APNS, Vendor.FCM], LANE_BYTES_MAX="1GiB") as here:
         here.tenant(APP, {Vendor.APNS: (), Vendor.FCM: ()})
@@ -230,7 +298,9 @@ def redis_full(size: float) -> Figures:
         here.pause(Vendor.FCM, paused=True)
         time.sleep(2.0)
         here.redis.config_set("maxmemory-policy", "noeviction")
-        here.redis.config_set("maxmemory", int(here.redis.info("memory")["used_memory"]) + 12 * 2**20)
+        here.redis.config_set(
+            "maxmemory", int(here.redis.info("memory")["used_memory"]) + 12 * 2**20
+        )
         for number in range(40):  # more than fits
             try:
                 here.publish("message.stored", advert(f"held{number}", "all"))
@@ -250,25 +320,37 @@ def redis_full(size: float) -> Figures:
         times = here.times_ms(sent, 10)
         return {
             "chats_taken": Figure(len(sent) / 50, 0.9, at_least=True),
-            "accepted_within_10_s": Figure(sum(one is not None for one in times) / max(len(sent), 1), 1.0, at_least=True),
+            "accepted_within_10_s": Figure(
+                sum(one is not None for one in times) / max(len(sent), 1), 1.0, at_least=True
+            ),
         }
 
 
 def large_events(size: float) -> Figures:
-    """Hundreds of the largest legal events, and some far over the limit: intake's memory stays small."""
+    """Hundreds of the largest legal events, and some far over the limit: intake's memory stays
+    small.
+    """
     legal, illegal = int(max(500 * size, 50)), int(max(60 * size, 6))
     with place([Vendor.APNS]) as here:
         here.tenant(APP, {Vendor.APNS: ()})
         here.settle()
         people = [f"somebody-{number:011d}" for number in range(10_000)]
         data = {**advert("big", "all"), "recipients": people}
-        here.publish_all(event("message.stored", {**data, "message_id": f"big{number}"}) for number in range(legal))
+        here.publish_all(
+            event("message.stored", {**data, "message_id": f"big{number}"})
+            for number in range(legal)
+        )
         for _ in range(illegal):
             here.redis.xadd("im:events", {"e": b"x" * 10 * 2**20})
         here.publish("message.stored", chat("behind", people[0]))
         here.until(here.intake_done, "all of it is read", 300)
-        here.until(lambda: here.dead_letters() >= illegal, "each of the large ones is a dead letter", 60)
-        return {"intake_peak_mib": Figure(here.peak_rss_mib("intake"), 200.0), "dead_letters": Figure(here.dead_letters(), illegal)}
+        here.until(
+            lambda: here.dead_letters() >= illegal, "each of the large ones is a dead letter", 60
+        )
+        return {
+            "intake_peak_mib": Figure(here.peak_rss_mib("intake"), 200.0),
+            "dead_letters": Figure(here.dead_letters(), illegal),
+        }
 
 
 def idle_tenants(size: float) -> Figures:
@@ -297,7 +379,9 @@ def busy_recall(size: float) -> Figures:
         first_ms = int(time.time() * 1000) - 3_600_000
         _fill(here, messages, people, first_ms)
         rss, cpu = here.peak_rss_mib("upkeep"), here.cpu_s("upkeep") + here.cpu_s("postgres")
-        here.publish("message.recalled", {"message_id": "m0", "conversation": {"type": "group", "id": "g"}})
+        here.publish(
+            "message.recalled", {"message_id": "m0", "conversation": {"type": "group", "id": "g"}}
+        )
         time.sleep(20.0)
         idle = here.cpu_s("upkeep") + here.cpu_s("postgres")
         time.sleep(20.0)
@@ -310,24 +394,33 @@ def busy_recall(size: float) -> Figures:
 
 
 def _fill(here: Place, messages: int, people: int, first_ms: int) -> None:
-    """So many later messages of one group, each accepted by all its people, straight into the ledger."""
+    """So many later messages of one group, each accepted by all its people, straight into the
+    ledger.
+    """
     day = "(to_timestamp((:first + i) / 1000.0) AT TIME ZONE 'utc')::date"
     events = (
-        "INSERT INTO events (day, app, event_id, message_id, type, conversation, ts_ms, received_ms, screen)"
-        f" SELECT {day}, :app, 'e' || i, 'm' || i, 'message.stored', 'group:g', :first + i, :first + i, '{{\"collapse_key\": \"g\"}}'"
+        "INSERT INTO events (day, app, event_id, message_id, type, conversation, ts_ms, "
+        "received_ms, screen)"
+        f" SELECT {day}, :app, 'e' || i, 'm' || i, 'message.stored', 'group:g', :first + i, "
+        f':first + i, \'{{"collapse_key": "g"}}\''
         " FROM generate_series(0, CAST(:messages AS int)) AS i"
     )
     rows = (
-        'INSERT INTO ledger (day, app, event_id, "user", device, vendor, business_id, decision, rank, class, class_sent, decided_ms)'
-        f" SELECT {day}, :app, 'e' || i, 'u' || j, 'd', 'apns', 'apns', 'accepted', 100, 'chat', 'chat', :first + i"
-        " FROM generate_series(0, CAST(:messages AS int)) AS i, generate_series(1, CAST(:people AS int)) AS j"
+        'INSERT INTO ledger (day, app, event_id, "user", device, vendor, business_id, '
+        "decision, rank, class, class_sent, decided_ms)"
+        f" SELECT {day}, :app, 'e' || i, 'u' || j, 'd', 'apns', 'apns', 'accepted', 100, "
+        "'chat', 'chat', :first + i"
+        " FROM generate_series(0, CAST(:messages AS int)) AS i, generate_series(1, "
+        "CAST(:people AS int)) AS j"
     )
     values = {"app": APP, "first": first_ms, "messages": messages, "people": people}
     with here.runtime.engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(events), values)
         connection.execute(text(rows), values)
-    with here.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with here.runtime.engine.connect().execution_options(
+        isolation_level="AUTOCOMMIT"
+    ) as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("ANALYZE"))
 

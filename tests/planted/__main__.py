@@ -1,6 +1,8 @@
-"""`make planted [ARGS="--only WORDS"]`: each planted fault alone in a copy of this tree; the tests that must notice are run there.
+"""`make planted [ARGS="--only WORDS"]`: each planted fault alone in a copy of this tree; the tests
+that must notice are run there.
 
-Leaves var/reports/planted.json: `{faults: {name: {noticed, by, seconds}}}`. Exit code 1: one was not noticed.
+Leaves var/reports/planted.json: `{faults: {name: {noticed, by, seconds}}}`. Exit code 1: one was
+not noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ SECONDS = 600
 def copied(folder: Path) -> Path:
     """The tracked files of this checkout."""
     place = folder / "tree"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=HERE, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=HERE, check=True, capture_output=True, text=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(HERE / name, place / name)
@@ -40,19 +44,44 @@ def tried(fault: Fault, place: Path) -> dict[str, Any]:
     text = path.read_text()
     path.write_text(text.replace(fault.old, fault.new))
     began = time.monotonic()
-    argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:rerunfailures", *fault.tests]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:rerunfailures",
+        *fault.tests,
+    ]
     try:
         done = subprocess.run(
-            argv, cwd=place, env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True, check=False, timeout=SECONDS
+            argv,
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
     except subprocess.TimeoutExpired:
         return {"noticed": True, "by": "the tests hang", "seconds": SECONDS}
     finally:
         path.write_text(text)
     if done.returncode not in (0, 1):
-        return {"noticed": False, "by": f"pytest ended with {done.returncode}: {done.stdout[-300:]}", "seconds": 0}
+        return {
+            "noticed": False,
+            "by": f"pytest ended with {done.returncode}: {done.stdout[-300:]}",
+            "seconds": 0,
+        }
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return {"noticed": done.returncode == 1, "by": failed[1] if failed else None, "seconds": round(time.monotonic() - began)}
+    return {
+        "noticed": done.returncode == 1,
+        "by": failed[1] if failed else None,
+        "seconds": round(time.monotonic() - began),
+    }
 
 
 def main() -> int:

@@ -1,4 +1,6 @@
-"""Faults that somebody could write tomorrow: what to change in the code, and which tests must notice."""
+"""Faults that somebody could write tomorrow: what to change in the code, and which tests must
+notice.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """old: stands in `file` exactly once. tests: what pytest is given; at least one of them must fail."""
+    """old: stands in `file` exactly once. tests: what pytest is given; at least one of them must
+    fail.
+    """
 
     name: str
     file: str
@@ -23,7 +27,11 @@ FAULTS: Final = (
         "common/storage/commits.py",
         "            pipe.multi()\n            fill(pipe)\n            leave(pipe)\n",
         "            self._leave(leave)\n            pipe.multi()\n            fill(pipe)\n",
-        ("tests/integration/test_commits.py", "tests/integration/test_consumer.py", "tests/chaos/test_streams.py"),
+        (
+            "tests/integration/test_commits.py",
+            "tests/integration/test_consumer.py",
+            "tests/chaos/test_streams.py",
+        ),
     ),
     Fault(
         "writes what another reader has taken over",
@@ -98,7 +106,8 @@ FAULTS: Final = (
     Fault(
         "plain commands take numbers of an entry that was taken before",
         "common/storage/usual_numbers.py",
-        "        [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)\n",
+        "        [next(taken) for _ in held].count(None) == held.count(word.encode()) == "
+        "len(held)\n",
         "        [next(taken) for _ in held] is not None\n",
         ("tests/integration/test_numbers.py",),
     ),

@@ -8,7 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
 NAMED = set(re.findall(r"`(test_\w+)`", DOC))
-WRITTEN = {name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.M)}
+WRITTEN = {
+    name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.M)
+}
 
 
 def test_every_named_test_exists():
@@ -18,6 +22,12 @@ def test_every_named_test_exists():
 
 
 def test_every_promise_names_a_test():
-    rows = [line for line in DOC.splitlines() if line.startswith("| ") and not line.startswith(("| Promise", "| ---"))]
+    rows = [
+        line
+        for line in DOC.splitlines()
+        if line.startswith("| ") and not line.startswith(("| Promise", "| ---"))
+    ]
     assert len(rows) > 80
-    assert [row for row in rows if row.count(" | ") != 2 or "`test_" not in row.split(" | ")[1]] == []
+    assert [
+        row for row in rows if row.count(" | ") != 2 or "`test_" not in row.split(" | ")[1]
+    ] == []

@@ -13,7 +13,11 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
 def test_the_pure_folders_do_no_io_by_the_import_contract() -> None:
     (pure,) = re.findall(r"^PURE := (.+)$", MAKEFILE, re.MULTILINE)
-    (contract,) = [one for one in SETTINGS["importlinter"]["contracts"] if one["name"].startswith("Stages and vendors do no I/O")]
+    (contract,) = [
+        one
+        for one in SETTINGS["importlinter"]["contracts"]
+        if one["name"].startswith("Stages and vendors do no I/O")
+    ]
     folders = pure.split()
     assert len(folders) >= 2
     assert {folder.replace("/", ".") for folder in folders} <= set(contract["source_modules"])

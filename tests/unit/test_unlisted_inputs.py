@@ -1,4 +1,6 @@
-"""Inputs beside those that were reported, of each kind of fault: what they are, and the right value. Pure and quick."""
+"""Inputs beside those that were reported, of each kind of fault: what they are, and the right
+value. Pure and quick.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize(("vendor", "token", "kept"), SPELLINGS.values(), ids=SPELLINGS)
-def test_a_token_is_the_same_in_every_spelling_that_its_vendor_takes(vendor: str, token: str, kept: str) -> None:
+def test_a_token_is_the_same_in_every_spelling_that_its_vendor_takes(
+    vendor: str, token: str, kept: str
+) -> None:
     assert canonical(vendor, token) == kept
 
 
@@ -53,14 +57,23 @@ BAD_REGIDS = {
 def test_xiaomi_names_dead_tokens_in_a_success(told: Any, dead: set[str]) -> None:
     body = {"result": "ok", "code": 0, "data": {"id": "s", "bad_regids": told}}
     outcomes = VENDORS[Vendor.XIAOMI].classify(batch(tokens=TOKENS), answer(200, body))
-    assert {token for token, one in zip(TOKENS, outcomes, strict=True) if one.verdict is Verdict.TOKEN_DEAD} == dead
+    assert {
+        token
+        for token, one in zip(TOKENS, outcomes, strict=True)
+        if one.verdict is Verdict.TOKEN_DEAD
+    } == dead
 
 
-RECEIPTS: dict[str, tuple[Callable[[bytes, dict[str, str]], Any], bytes, list[tuple[str, Verdict | None]]]] = {
-    # the first name holds a code that nobody knows, the second one the truth, as a number; and targets are a list
+RECEIPTS: dict[
+    str, tuple[Callable[[bytes, dict[str, str]], Any], bytes, list[tuple[str, Verdict | None]]]
+] = {
+    # the first name holds a code that nobody knows, the second one the truth, as a number; and
+    # targets are a list
     "vivo, both names": (
         vivo.read_receipts,
-        json.dumps({"1": {"targets": ["a", "b"], "ackType": 104, "subStatus": "99", "subAckType": 2183}}).encode(),
+        json.dumps(
+            {"1": {"targets": ["a", "b"], "ackType": 104, "subStatus": "99", "subAckType": 2183}}
+        ).encode(),
         [("token_dead", Verdict.TOKEN_DEAD)] * 2,
     ),
     # a detail "0" says nothing, so that the kind does
@@ -75,7 +88,11 @@ RECEIPTS: dict[str, tuple[Callable[[bytes, dict[str, str]], Any], bytes, list[tu
         [("quota_spent", Verdict.QUOTA_SPENT)],
     ),
     # the kind stands in the key alone, and one target is no list
-    "meizu, the kind in the key": (meizu.read_receipts, b"cb=%7B%22m-2%22%3A%7B%22targets%22%3A%22t%22%7D%7D", [("clicked", None)]),
+    "meizu, the kind in the key": (
+        meizu.read_receipts,
+        b"cb=%7B%22m-2%22%3A%7B%22targets%22%3A%22t%22%7D%7D",
+        [("clicked", None)],
+    ),
     "oppo, a hole in the list": (
         oppo.read_receipts,
         b'[{"registrationIds":"r1,,r2","eventType":"regid_invalid"}]',
@@ -91,16 +108,32 @@ RECEIPTS: dict[str, tuple[Callable[[bytes, dict[str, str]], Any], bytes, list[tu
 
 
 @pytest.mark.parametrize(("read", "body", "told"), RECEIPTS.values(), ids=RECEIPTS)
-def test_a_receipt_is_read_in_each_shape(read: Any, body: bytes, told: list[tuple[str, Verdict | None]]) -> None:
+def test_a_receipt_is_read_in_each_shape(
+    read: Any, body: bytes, told: list[tuple[str, Verdict | None]]
+) -> None:
     assert [(one.status, one.verdict) for one in read(body, {})] == told
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"null", b"[]", b"{}", b"1", b'"x"', b"\xff\xfe", b"<html>", b'{"code":[1]}', b'{"a":' + b"[" * 3000]
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"1",
+        b'"x"',
+        b"\xff\xfe",
+        b"<html>",
+        b'{"code":[1]}',
+        b'{"a":' + b"[" * 3000,
+    ],
 )
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 429, 500, 503, 600])
 @pytest.mark.parametrize("vendor", Vendor)
-def test_no_answer_whatever_takes_a_token_away_or_breaks_its_round(vendor: Vendor, status: int, body: bytes) -> None:
+def test_no_answer_whatever_takes_a_token_away_or_breaks_its_round(
+    vendor: Vendor, status: int, body: bytes
+) -> None:
     """But what the status itself says: FCM's 404."""
     (outcome,) = VENDORS[vendor].classify(batch(), answer(status, body))
     assert outcome.verdict is not Verdict.TOKEN_DEAD or (vendor, status) == (Vendor.FCM, 404)
@@ -129,8 +162,20 @@ def test_a_secret_file_is_cleaned_or_refused(raw: bytes, secret: str | None) -> 
 
 
 def entry(push: dict[str, Any], **data: Any) -> Passed | Refused:
-    known = {"message_id": "m", "conversation": {"type": "c2c", "id": "a"}, "sender": {"id": "a"}, "recipients": ["b"]}
-    body = {"v": 1, "id": "e", "type": "message.stored", "app": "A", "ts": NOW, "data": {**known, "push": push, **data}}
+    known = {
+        "message_id": "m",
+        "conversation": {"type": "c2c", "id": "a"},
+        "sender": {"id": "a"},
+        "recipients": ["b"],
+    }
+    body = {
+        "v": 1,
+        "id": "e",
+        "type": "message.stored",
+        "app": "A",
+        "ts": NOW,
+        "data": {**known, "push": push, **data},
+    }
     return read_entry("im:events", f"{NOW}-0", {b"e": json.dumps(body).encode("ascii")}, ["A"], NOW)
 
 
@@ -138,22 +183,49 @@ HALF = "x\ud83d"
 STATES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "a conversation's name in a read report": (
         "message.read",
-        {"user": "u", "conversation": {"type": "group", "id": "g", "name": HALF}, "message_id": "m"},
+        {
+            "user": "u",
+            "conversation": {"type": "group", "id": "g", "name": HALF},
+            "message_id": "m",
+        },
         True,
     ),
-    "in a recall": ("message.recalled", {"message_id": "m", "conversation": {"type": "group", "id": "g", "name": HALF}}, True),
+    "in a recall": (
+        "message.recalled",
+        {"message_id": "m", "conversation": {"type": "group", "id": "g", "name": HALF}},
+        True,
+    ),
     "in a mute": (
         "settings.updated",
-        {"user": "u", "mute": {"conversation": {"type": "c2c", "id": "a", "name": HALF}, "mode": "all"}},
+        {
+            "user": "u",
+            "mute": {"conversation": {"type": "c2c", "id": "a", "name": HALF}, "mode": "all"},
+        },
         True,
     ),
-    "a field that we do not know": ("app.background", {"user": "u", "device_id": "d", "badge": 1, "screen": {HALF: [HALF]}}, True),
+    "a field that we do not know": (
+        "app.background",
+        {"user": "u", "device_id": "d", "badge": 1, "screen": {HALF: [HALF]}},
+        True,
+    ),
     "the phone's own name": (
         "device.registered",
-        {"user": "u", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t", "model": HALF},
+        {
+            "user": "u",
+            "device_id": "d",
+            "platform": "ios",
+            "vendor": "apns",
+            "business_id": "b",
+            "token": "t",
+            "model": HALF,
+        },
         True,
     ),
-    "a conversation's id": ("message.recalled", {"message_id": "m", "conversation": {"type": "group", "id": HALF}}, False),
+    "a conversation's id": (
+        "message.recalled",
+        {"message_id": "m", "conversation": {"type": "group", "id": HALF}},
+        False,
+    ),
     "whom somebody blocks": ("settings.updated", {"user": "u", "blocked": ["a", HALF]}, False),
     "a platform": ("session.logout", {"user": "u", "platform": HALF}, False),
     "whose call it was": ("call.ended", {"call_id": "c", "reason": "no", "users": [HALF]}, False),
@@ -162,7 +234,9 @@ STATES: dict[str, tuple[str, dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize("bad", ["\ud83d", "\0"])
 @pytest.mark.parametrize(("kind", "data", "taken"), STATES.values(), ids=STATES)
-def test_what_is_no_character_stops_a_state_event_in_its_ids_only(kind: str, data: dict[str, Any], taken: bool, bad: str) -> None:
+def test_what_is_no_character_stops_a_state_event_in_its_ids_only(
+    kind: str, data: dict[str, Any], taken: bool, bad: str
+) -> None:
     body = {"v": 1, "id": "e", "type": kind, "app": "A", "ts": NOW, "data": data}
     raw = json.dumps(body).replace("\\ud83d", json.dumps(bad)[1:-1]).encode("ascii")
     assert isinstance(read_entry("im:events", f"{NOW}-0", {b"e": raw}, ["A"], NOW), Passed) is taken
@@ -172,7 +246,10 @@ TEXTS: dict[str, tuple[dict[str, Any], bool]] = {
     "half an emoji in a key of the payload": ({"data": {"payload": {"a\ud83d": 1}}}, True),
     "the other half in a subtitle": ({"display": {"subtitle": "\ude00!"}}, True),
     "NUL in a template": ({"template": {"oppo": {"id": "t", "title_params": "a\0"}}}, True),
-    "half an emoji in a collapse key": ({"collapse_key": "\ud83d"}, False),  # an id: two of them may be one afterwards
+    "half an emoji in a collapse key": (
+        {"collapse_key": "\ud83d"},
+        False,
+    ),  # an id: two of them may be one afterwards
     "both halves": ({"display": {"body": "\ud83d\ude00"}}, True),
 }
 
@@ -185,7 +262,7 @@ def test_what_is_no_character_in_a_text_costs_no_message(push: dict[str, Any], s
         assert found.mended == (push.get("display", {}).get("body") is None)
 
 
-# ---------------------------------------------------------------- values of ours that become headers
+# ---------------------------------------------------------------- values of ours that become header
 
 HEADERS = {
     "a blank before": (" m", True),
@@ -231,9 +308,27 @@ def test_a_wait_is_a_number_or_nothing(vendor: Vendor, told: str, seconds: float
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_wish_makes_marketing_a_system_message(vendor: Vendor, wish: str) -> None:
     rights = frozenset(
-        {"huawei.im", "harmony.im", "honor.service", "xiaomi.private", "oppo.private", "oppo.strong", "vivo.system", "meizu.private"}
+        {
+            "huawei.im",
+            "harmony.im",
+            "honor.service",
+            "xiaomi.private",
+            "oppo.private",
+            "oppo.strong",
+            "vivo.system",
+            "meizu.private",
+        }
     )
-    account = type(credential(vendor))("demo", vendor, "b", 1, {}, {}, rights, {MessageClass.CHAT: "c"}, {})
-    over = {"category": wish, "importance": "NORMAL", "classification": 1, "notice_msg_type": 1, "notify_level": 16, "priority": "high"}
+    account = type(credential(vendor))(
+        "demo", vendor, "b", 1, {}, {}, rights, {MessageClass.CHAT: "c"}, {}
+    )
+    over = {
+        "category": wish,
+        "importance": "NORMAL",
+        "classification": 1,
+        "notice_msg_type": 1,
+        "notify_level": 16,
+        "priority": "high",
+    }
     placed = place(MessageClass.MARKETING, PushType.ALERT, account, over)
     assert (placed.bucket, placed.class_sent) == ("public", MessageClass.MARKETING)

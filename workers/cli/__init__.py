@@ -1,4 +1,5 @@
-"""The `pushfleet` command (contract §9): one small file a group of commands; errors that name the cure; exit codes.
+"""The `pushfleet` command (contract §9): one small file a group of commands; errors that name the
+cure; exit codes.
 
 0 done, 1 done but the answer is no, 2 wrong use or configuration, 3 a server can't be reached.
 """
@@ -42,7 +43,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refusal_of(error: Exception) -> tuple[str, int] | None:
-    """(one line, exit code) of an error that a person can do something about. The kinds are loaded here: `--help` needs none."""
+    """(one line, exit code) of an error that a person can do something about. The kinds are loaded
+    here: `--help` needs none.
+    """
     from redis.exceptions import RedisError
     from sqlalchemy.exc import OperationalError, ProgrammingError
 
@@ -56,16 +59,29 @@ def _refusal_of(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, NothingRunning):
         return str(error), UNREACHABLE
     if isinstance(error, RedisError):
-        return f"Redis can't be reached ({type(error).__name__}): is it running, and is PUSHFLEET_REDIS_URL right?", UNREACHABLE
-    if isinstance(error, ProgrammingError) and getattr(error.orig, "sqlstate", None) in NO_SUCH_TABLE_OR_COLUMN:
+        return (
+            f"Redis can't be reached ({type(error).__name__}): is it running, and is "
+            "PUSHFLEET_REDIS_URL right?",
+            UNREACHABLE,
+        )
+    if (
+        isinstance(error, ProgrammingError)
+        and getattr(error.orig, "sqlstate", None) in NO_SUCH_TABLE_OR_COLUMN
+    ):
         return "the database has not the tables of this version: pushfleet migrate", WRONG_USE
     if isinstance(error, OperationalError):
-        return f"PostgreSQL can't be reached ({_why(error)}): is it running, and is PUSHFLEET_DATABASE_URL right?", UNREACHABLE
+        return (
+            f"PostgreSQL can't be reached ({_why(error)}): is it running, and is "
+            "PUSHFLEET_DATABASE_URL right?",
+            UNREACHABLE,
+        )
     return None
 
 
 def _why(error: DBAPIError) -> str:
-    """The server's own words in one line, e.g. that the password or the database is wrong; they hold no password."""
+    """The server's own words in one line, e.g. that the password or the database is wrong; they
+    hold no password.
+    """
     from common.logs import scrub
 
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]

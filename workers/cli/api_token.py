@@ -18,10 +18,21 @@ def api_token() -> None:
 
 @api_token.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(TOKEN_ROLES), required=True, help="stats reads counts; support also traces and people.")
+@click.option(
+    "--role",
+    type=click.Choice(TOKEN_ROLES),
+    required=True,
+    help="stats reads counts; support also traces and people.",
+)
 @click.option("--app", "app_id", help="Of this tenant only.")
 @click.option("--all-apps", is_flag=True, help="Of every tenant.")
-@click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="It ends after so many days.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=365,
+    show_default=True,
+    help="It ends after so many days.",
+)
 def add(name: str, role: str, app_id: str | None, all_apps: bool, days: int) -> None:
     """Make a token; it is shown this once."""
     if not 0 < len(name) <= 64 or not name.isprintable():
@@ -33,7 +44,10 @@ def add(name: str, role: str, app_id: str | None, all_apps: bool, days: int) -> 
             raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}", exit_code=1)
         own, token = runtime.api_tokens.add(name, role, app_id, now_ms() + days * DAY_MS)
         noted(runtime, "API token added", app_id or "", own, role)
-    print(f"token {own} reads as {role} of {app_id or 'every tenant'}, for {days} days; shown this once:")
+    print(
+        f"token {own} reads as {role} of {app_id or 'every tenant'}, for {days} days; shown "
+        "this once:"
+    )
     print(token)
 
 
@@ -46,8 +60,20 @@ def listed(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = [{**row, "app": row["app"] or "every tenant", "made": at(row["created_ms"]), "ends": at(row["expires_ms"])} for row in rows]
-    print_table(["id", "name", "role", "app", "made", "ends"], shown, "no token: pushfleet api-token add NAME --role stats --app APP")
+    shown = [
+        {
+            **row,
+            "app": row["app"] or "every tenant",
+            "made": at(row["created_ms"]),
+            "ends": at(row["expires_ms"]),
+        }
+        for row in rows
+    ]
+    print_table(
+        ["id", "name", "role", "app", "made", "ends"],
+        shown,
+        "no token: pushfleet api-token add NAME --role stats --app APP",
+    )
 
 
 @api_token.command("revoke")

@@ -49,7 +49,9 @@ def opened() -> Iterator[Runtime]:
         runtime.close()
 
 
-def noted(runtime: Runtime, action: str, app: str = "", subject: str = "", result: str = "done") -> None:
+def noted(
+    runtime: Runtime, action: str, app: str = "", subject: str = "", result: str = "done"
+) -> None:
     """A line of the audit log by who runs this command (common/storage/audit.py)."""
     try:
         who = getpass.getuser()
@@ -59,7 +61,9 @@ def noted(runtime: Runtime, action: str, app: str = "", subject: str = "", resul
 
 
 def program() -> str:
-    """This program as it was typed: `pushfleet` where the PATH leads to it, else its path; also for whoever started us otherwise."""
+    """This program as it was typed: `pushfleet` where the PATH leads to it, else its path; also for
+    whoever started us otherwise.
+    """
     typed = Path(sys.argv[0])
     own = typed if typed.name == "pushfleet" else Path(sys.executable).parent / "pushfleet"
     on_path = shutil.which("pushfleet")
@@ -76,7 +80,11 @@ def print_json_rows(rows: Iterable[Any]) -> None:
     """One array, written as it comes: what has no bound in bytes must not be held in memory."""
     count = 0
     for count, row in enumerate(rows, 1):
-        sys.stdout.write(("[" if count == 1 else ",") + "\n" + json.dumps(row, ensure_ascii=False, indent=1, default=str))
+        sys.stdout.write(
+            ("[" if count == 1 else ",")
+            + "\n"
+            + json.dumps(row, ensure_ascii=False, indent=1, default=str)
+        )
     sys.stdout.write("\n]\n" if count else "[]\n")
 
 
@@ -95,7 +103,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
 
 
 def at(ms: int | None) -> str:
-    return "" if not ms else datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")
+    return (
+        ""
+        if not ms
+        else datetime.fromtimestamp(ms / 1000, UTC)
+        .astimezone()
+        .isoformat(sep=" ", timespec="milliseconds")
+    )
 
 
 def check_zone(tz: str | None, option: str) -> None:
@@ -103,4 +117,6 @@ def check_zone(tz: str | None, option: str) -> None:
     try:
         ZoneInfo(tz or "UTC")
     except (KeyError, ValueError, OSError):
-        raise CliError(f"{option} takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None
+        raise CliError(
+            f"{option} takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}"
+        ) from None

@@ -14,7 +14,9 @@ from workers.cli.base import CliError
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(options: tuple[str, ...]) -> None:
-    """Measure this fleet beside its peers, on this machine, in one run; leaves var/reports/bench.json."""
+    """Measure this fleet beside its peers, on this machine, in one run; leaves
+    var/reports/bench.json.
+    """
     if importlib.util.find_spec("tests.benchmarks") is None:
         raise CliError("the benchmarks are in the repository: run `make bench` in a checkout")
     os.execv(sys.executable, [sys.executable, "-m", "tests.benchmarks.bench", *options])  # noqa: S606 - a signal must reach it

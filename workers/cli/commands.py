@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-#: command -> file under workers/cli that has a click command (or group) of this name, dashes as underscores.
+#: command -> file under workers/cli that has a click command (or group) of this name, dashes as
+#: underscores.
 FILES = {
     "worker": "worker",
     "migrate": "worker",

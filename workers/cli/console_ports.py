@@ -32,12 +32,20 @@ def console_ports(runtime: Runtime) -> Ports:
         replay=again,
         lanes=lambda lang: console_rows(runtime, lang),
         person=lambda app, user: person(runtime, app, user),
-        set_device=lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
+        set_device=lambda app, user, device, state: runtime.devices.set_state(
+            app, user, device, state, "operator"
+        ),
         current=lambda rows: list(current(runtime, rows)),
-        examine=lambda: [one for one in examined(runtime) if one.check not in CURRENT or one.problem == "keys_lost"],
+        examine=lambda: [
+            one
+            for one in examined(runtime)
+            if one.check not in CURRENT or one.problem == "keys_lost"
+        ],
         trace=partial(story_page, runtime),
         test_push=lambda app, user: _test_push(runtime, app, user),
-        store_account=lambda vendor, app, business_id, given, rotate: _store(runtime, vendor, app, business_id, given, rotate),
+        store_account=lambda vendor, app, business_id, given, rotate: _store(
+            runtime, vendor, app, business_id, given, rotate
+        ),
         check_account=lambda app, vendor, business_id: _check(runtime, app, vendor, business_id),
     )
 
@@ -52,11 +60,25 @@ def _test_push(runtime: Runtime, app: str, user: str) -> str | None:
     return str(event["data"]["message_id"])
 
 
-def _store(runtime: Runtime, vendor: str, app: str, business_id: str, given: Mapping[str, Any], rotate: bool) -> str | None:
+def _store(
+    runtime: Runtime,
+    vendor: str,
+    app: str,
+    business_id: str,
+    given: Mapping[str, Any],
+    rotate: bool,
+) -> str | None:
     from workers.cli.credentials import find, store
 
     try:
-        store(runtime, Vendor(vendor), app, business_id, given, find(runtime, app, vendor, business_id) if rotate else None)
+        store(
+            runtime,
+            Vendor(vendor),
+            app,
+            business_id,
+            given,
+            find(runtime, app, vendor, business_id) if rotate else None,
+        )
     except CliError as error:
         return str(error)
     return None

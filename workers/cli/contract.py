@@ -1,4 +1,6 @@
-"""`pushfleet contract`: what a core may publish, as JSON Schema and AsyncAPI, made of the very types that intake decodes with."""
+"""`pushfleet contract`: what a core may publish, as JSON Schema and AsyncAPI, made of the very
+types that intake decodes with.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,17 @@ REF = "#/$defs/{name}"
 @click.command()
 @click.argument("form", type=click.Choice(["json-schema", "asyncapi", "openapi", "egress"]))
 def contract(form: str) -> None:
-    """Print what a core may publish (JSON Schema, AsyncAPI 3), the HTTP doors (OpenAPI 3.1), or where the fleet connects to."""
+    """Print what a core may publish (JSON Schema, AsyncAPI 3), the HTTP doors (OpenAPI 3.1), or
+    where the fleet connects to.
+    """
     from workers.cli.openapi import openapi
 
-    documents = {"json-schema": json_schema, "asyncapi": asyncapi, "openapi": openapi, "egress": egress}
+    documents = {
+        "json-schema": json_schema,
+        "asyncapi": asyncapi,
+        "openapi": openapi,
+        "egress": egress,
+    }
     click.echo(as_text(documents[form]()), nl=False)
 
 
@@ -33,7 +42,9 @@ def as_text(document: dict[str, Any]) -> str:
 
 
 def schemas_of(types: Iterable[type], reference: str = REF) -> dict[str, Any]:
-    """The JSON Schema of each type by its name. Up to Python 3.12 a docstring keeps the indentation of its source, from 3.13 not."""
+    """The JSON Schema of each type by its name. Up to Python 3.12 a docstring keeps the indentation
+    of its source, from 3.13 not.
+    """
     (_, components) = msgspec.json.schema_components(list(types), ref_template=reference)
     for schema in components.values():
         if "description" in schema:
@@ -54,13 +65,18 @@ def json_schema() -> dict[str, Any]:
 
 
 def egress() -> dict[str, Any]:
-    """Hosts and ports that the fleet connects to, by vendor: for firewalls and proxies. endpoint: of PUSHFLEET_ENDPOINT_<NAME>."""
+    """Hosts and ports that the fleet connects to, by vendor: for firewalls and proxies. endpoint:
+    of PUSHFLEET_ENDPOINT_<NAME>.
+    """
     from workers.vendors import VENDORS
 
     found: dict[str, Any] = {}
     for vendor, spec in VENDORS.items():
         parts = {name: urlsplit(url) for name, url in sorted(spec.endpoints.items())}
-        found[vendor.value] = [{"host": one.hostname, "port": one.port or 443, "endpoint": name} for name, one in parts.items()]
+        found[vendor.value] = [
+            {"host": one.hostname, "port": one.port or 443, "endpoint": name}
+            for name, one in parts.items()
+        ]
     return {"vendors": found, "proxy": "PUSHFLEET_PROXY_<VENDOR>: an HTTP proxy that knows CONNECT"}
 
 
@@ -75,10 +91,24 @@ def _envelope(kind: str) -> dict[str, Any]:
         "required": ["id", "type", "app", "data"],
         "properties": {
             "v": {"const": 1, "default": 1},
-            "id": {"type": "string", "minLength": 1, "maxLength": EVENT_ID_MAX, "description": "Unique per tenant; a repeat is ignored."},
+            "id": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": EVENT_ID_MAX,
+                "description": "Unique per tenant; a repeat is ignored.",
+            },
             "type": {"const": kind},
-            "app": {"type": "string", "minLength": 1, "maxLength": events.APP_MAX, "description": "The tenant."},
-            "ts": {"type": ["integer", "null"], "minimum": 0, "description": "Time of the event, ms; absent: now."},
+            "app": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": events.APP_MAX,
+                "description": "The tenant.",
+            },
+            "ts": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "description": "Time of the event, ms; absent: now.",
+            },
             "data": {"$ref": REF.format(name=events.TYPES[kind].__name__)},
         },
     }
@@ -93,22 +123,33 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Pushfleet: what an IM core publishes",
             "version": "1",
-            "description": "One Redis command: XADD im:events * e <JSON>. A field `b` in place of `e` holds up to 200 events, one a line.",
+            "description": "One Redis command: XADD im:events * e <JSON>. A field `b` in place of `e` holds "  # noqa: E501
+            "up to 200 events, one a line.",
         },
         "servers": {"redis": {"host": "redis:6379", "protocol": "redis"}},
         "channels": {
             "events": {
                 "address": "im:events",
                 "description": "A stream; PUSHFLEET_EVENT_STREAMS names others.",
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names.values()},
+                "messages": {
+                    name: {"$ref": f"#/components/messages/{name}"} for name in names.values()
+                },
             }
         },
         "operations": {
-            "receiveEvents": {"action": "receive", "channel": {"$ref": "#/channels/events"}, "summary": "Pushfleet reads the stream."}
+            "receiveEvents": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/events"},
+                "summary": "Pushfleet reads the stream.",
+            }
         },
         "components": {
             "messages": {
-                name: {"name": kind, "contentType": "application/json", "payload": {"$ref": f"#/components/schemas/{name}"}}
+                name: {
+                    "name": kind,
+                    "contentType": "application/json",
+                    "payload": {"$ref": f"#/components/schemas/{name}"},
+                }
                 for kind, name in names.items()
             },
             "schemas": schema["$defs"],

@@ -1,4 +1,6 @@
-"""`pushfleet dead-letters …`: what could not be done, shown, tried again or dropped (contract §9)."""
+"""`pushfleet dead-letters …`: what could not be done, shown, tried again or
+dropped (contract §9).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TABLE_ROWS = 100
 _STAGE = click.option("--stage", help="intake, presence, routing, delivery or ledger.")
 _APP = click.option("--app", "app_id", help="Those of one tenant, where the tenant is known.")
 _IDS = click.argument("ids", nargs=-1, metavar="ID…")
-_ALL = click.option("--all", "everything", is_flag=True, help="All of them, or all that --stage and --app choose.")
+_ALL = click.option(
+    "--all", "everything", is_flag=True, help="All of them, or all that --stage and --app choose."
+)
 
 
 @click.group("dead-letters")
@@ -29,15 +33,25 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_STAGE
 @_APP
-@click.option("--limit", type=click.IntRange(1, LISTED_MAX), help=f"How many.  [default: {TABLE_ROWS}; with --json: {LISTED_MAX}]")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, LISTED_MAX),
+    help=f"How many.  [default: {TABLE_ROWS}; with --json: {LISTED_MAX}]",
+)
 @click.option("--json", "as_json", is_flag=True)
 def listed(stage: str | None, app_id: str | None, limit: int | None, as_json: bool) -> None:
     """The newest dead letters. --json has their content, too."""
     with opened() as runtime:
         if as_json:
-            print_json_rows(as_contract(letter) for letter in runtime.dead_letters.each(stage, app_id, limit or LISTED_MAX))
+            print_json_rows(
+                as_contract(letter)
+                for letter in runtime.dead_letters.each(stage, app_id, limit or LISTED_MAX)
+            )
             return
-        rows = [{**row, "at": at(row["at_ms"])} for row in runtime.dead_letters.heads(stage, app_id, limit or TABLE_ROWS)]
+        rows = [
+            {**row, "at": at(row["at_ms"])}
+            for row in runtime.dead_letters.heads(stage, app_id, limit or TABLE_ROWS)
+        ]
         count = len(runtime.dead_letters.ids(stage, app_id))
     print_table(["id", "at", "stage", "app", "reason"], rows, "no dead letter")
     if count > len(rows):
@@ -45,11 +59,15 @@ def listed(stage: str | None, app_id: str | None, limit: int | None, as_json: bo
 
 
 def as_contract(letter: DeadLetter) -> dict[str, Any]:
-    """{id, entry_id, stage, reason, app, at_ms, raw}, with `raw_b64` instead of `raw` where the bytes are not UTF-8.
+    """{id, entry_id, stage, reason, app, at_ms, raw}, with `raw_b64` instead of `raw` where the
+    bytes are not UTF-8.
 
     `raw` is null where none of our keys opens the letter.
     """
-    shown = {name: getattr(letter, name) for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
+    shown = {
+        name: getattr(letter, name)
+        for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")
+    }
     if letter.sealed:
         return {**shown, "raw": None}
     try:
@@ -88,7 +106,9 @@ def show(letter_id: str, as_json: bool) -> None:
 @_STAGE
 @_APP
 def replayed(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: str | None) -> None:
-    """Try letters again, the oldest first: events as fresh entries of the core's stream, the rest on its own."""
+    """Try letters again, the oldest first: events as fresh entries of the core's stream, the rest
+    on its own.
+    """
     done, kept = 0, []
     with opened() as runtime:
         for letter_id in _chosen(runtime, ids, everything, stage, app_id):
@@ -98,7 +118,13 @@ def replayed(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: 
                 done += 1
             except NotReplayableError as error:
                 kept.append(str(error))
-        noted(runtime, "letters replay", app_id or "", " ".join(ids) or stage or "all", f"{done} of {done + len(kept)}")
+        noted(
+            runtime,
+            "letters replay",
+            app_id or "",
+            " ".join(ids) or stage or "all",
+            f"{done} of {done + len(kept)}",
+        )
     print(f"{done} replayed")
     if kept:
         raise CliError("\n".join(kept), exit_code=1)
@@ -121,7 +147,9 @@ def dropped(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: s
     print(f"{count} dropped")
 
 
-def _chosen(runtime: Runtime, ids: tuple[str, ...], everything: bool, stage: str | None, app_id: str | None) -> list[str]:
+def _chosen(
+    runtime: Runtime, ids: tuple[str, ...], everything: bool, stage: str | None, app_id: str | None
+) -> list[str]:
     """Either ids, or --all with what narrows it."""
     if bool(ids) == everything:
         raise CliError("name letters by their ids, or say --all (with --stage, --app)")
@@ -131,4 +159,6 @@ def _chosen(runtime: Runtime, ids: tuple[str, ...], everything: bool, stage: str
 
 
 def _unknown(letter_id: str) -> CliError:
-    return CliError(f"no dead letter {letter_id}; there are: pushfleet dead-letters list", exit_code=1)
+    return CliError(
+        f"no dead letter {letter_id}; there are: pushfleet dead-letters list", exit_code=1
+    )

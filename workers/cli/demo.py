@@ -1,4 +1,6 @@
-"""`pushfleet demo`: the whole fleet on this machine with simulators of every vendor; publishes conversations, then proves its accounts."""
+"""`pushfleet demo`: the whole fleet on this machine with simulators of every vendor; publishes
+conversations, then proves its accounts.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ from workers.runtime import Runtime
 #: The demo ends by itself, whatever happens.
 LONGEST_S = 420.0
 XADDS = 500
-#: The conversations take so long: people write one after the other, and what is measured is the way, not a queue of our own making.
+#: The conversations take so long: people write one after the other, and what is measured is the
+#: way, not a queue of our own making.
 TALK_S = 20.0
 TALK_XADDS = 20
 #: Apple asks for 15 minutes before a retry; the demo is not that patient.
@@ -70,17 +73,32 @@ def demo(as_json: bool) -> None:
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     good = proven(report)
-    console.print(f"[bold]{'everything is accounted for' if good else 'NOT everything is accounted for'}[/bold]; the report is in {path}")
+    console.print(
+        f"[bold]{'everything is accounted for' if good else 'NOT everything is accounted for'}[/bold]; the report is in {path}"  # noqa: E501
+    )
     raise click.exceptions.Exit(DONE if good else NO)
 
 
 def _settings(wanted: Settings, folder: Path) -> Settings:
-    """Servers of the demo's own; a cluster that is named is used, under names that nobody else has."""
-    own = replace(wanted, data_dir=folder, database_url=EMBEDDED, broker_url=None, endpoints={}, retry_first_s=RETRY_FIRST_S)
+    """Servers of the demo's own; a cluster that is named is used, under names that
+    nobody else has.
+    """
+    own = replace(
+        wanted,
+        data_dir=folder,
+        database_url=EMBEDDED,
+        broker_url=None,
+        endpoints={},
+        retry_first_s=RETRY_FIRST_S,
+    )
     if not is_cluster(wanted.redis_url):
         return replace(own, redis_url=EMBEDDED, core_url=EMBEDDED)
     name = f"demo{uuid.uuid4().hex[:8]}"
-    core = {"core_url": wanted.redis_url, "key_prefix": f"{name}:", "event_streams": (f"{name}:events",)}
+    core = {
+        "core_url": wanted.redis_url,
+        "key_prefix": f"{name}:",
+        "event_streams": (f"{name}:events",),
+    }
     return replace(own, broker_url=EMBEDDED, prefix=name, **core)  # type: ignore[arg-type]
 
 
@@ -93,7 +111,11 @@ def _clear(settings: Settings) -> None:
 
 
 def proven(report: Mapping[str, Any]) -> bool:
-    return bool(report["ledger_matches_simulators"]) and not report["recipients_without_row"] and not report["rows_doubled"]
+    return (
+        bool(report["ledger_matches_simulators"])
+        and not report["recipients_without_row"]
+        and not report["rows_doubled"]
+    )
 
 
 def play(runtime: Runtime, console: Console) -> dict[str, Any]:
@@ -104,7 +126,12 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
         runtime.credentials.add(account(vendor, options))
     runtime.catalog.changed()
     core = runtime.core
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         registered = list(world_of.registrations(world))
         (stream,) = runtime.settings.event_streams
@@ -113,12 +140,17 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
         _until_empty(runtime, progress, "registered")
         _publish(core, stream, list(world_of.logouts(world)), progress, "some log out")
         for user, fields in world_of.presences(world):
-            core.hset(f"{names}presence:{{{world_of.APP}:{user}}}", items=[part for pair in fields.items() for part in pair])
+            core.hset(
+                f"{names}presence:{{{world_of.APP}:{user}}}",
+                items=[part for pair in fields.items() for part in pair],
+            )
         for group, members in world.groups.items():
             core.sadd(f"{names}members:{{{world_of.APP}:{group}}}", *members)
         _until_empty(runtime, progress, "logged out")
         published = list(world_of.messages(world))
-        rows = sum(len(devices) or 1 for people in world.expected.values() for devices in people.values())
+        rows = sum(
+            len(devices) or 1 for people in world.expected.values() for devices in people.values()
+        )
         started = time.monotonic()
         _publish(core, stream, published, progress, "conversations", TALK_XADDS, TALK_S)
         _until_decided(runtime, rows, progress)
@@ -126,9 +158,13 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
     return report_of(runtime, world, len(published), seconds, console)
 
 
-def account(vendor: Vendor, options: list[str], app: str = world_of.APP, business_id: str | None = None) -> StoredCredential:
+def account(
+    vendor: Vendor, options: list[str], app: str = world_of.APP, business_id: str | None = None
+) -> StoredCredential:
     """A stored credential from options as the command line takes them."""
-    given: dict[str, Any] = dict.fromkeys(("rights", "channels", "templates", "quotas", "device_caps", "reserves", "extra"), ())
+    given: dict[str, Any] = dict.fromkeys(
+        ("rights", "channels", "templates", "quotas", "device_caps", "reserves", "extra"), ()
+    )
     given["rate"] = None
     many = {"right": "rights", "channel": "channels", "template": "templates"}
     for option, value in zip(options[::2], options[1::2], strict=True):
@@ -136,12 +172,20 @@ def account(vendor: Vendor, options: list[str], app: str = world_of.APP, busines
         if name in many:
             given[many[name]] = (*given[many[name]], value)
         else:
-            given["vendor_app_id" if name == "app_id" else name] = Path(value) if name in FILES else value
+            given["vendor_app_id" if name == "app_id" else name] = (
+                Path(value) if name in FILES else value
+            )
     return read_account(vendor, app, business_id or f"{vendor}-1", given, None)
 
 
 def _publish(
-    core: Redis, stream: str, events: Iterable[dict[str, Any]], progress: Progress, words: str, at_once: int = XADDS, seconds: float = 0.0
+    core: Redis,
+    stream: str,
+    events: Iterable[dict[str, Any]],
+    progress: Progress,
+    words: str,
+    at_once: int = XADDS,
+    seconds: float = 0.0,
 ) -> None:
     """at_once: events of one round trip; seconds: over how long they are spread."""
     todo = list(events)
@@ -151,7 +195,10 @@ def _publish(
         time.sleep(max(began + seconds * start / len(todo) - time.monotonic(), 0.0))
         with core.pipeline(transaction=False) as pipe:
             for one in todo[start : start + at_once]:
-                pipe.xadd(stream, {"e": json.dumps({**one, "ts": int(time.time() * 1000)}, ensure_ascii=False)})
+                pipe.xadd(
+                    stream,
+                    {"e": json.dumps({**one, "ts": int(time.time() * 1000)}, ensure_ascii=False)},
+                )
             pipe.execute()
         progress.advance(task, len(todo[start : start + at_once]))
 
@@ -166,7 +213,9 @@ def _until_empty(runtime: Runtime, progress: Progress, words: str) -> None:
 
 
 def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
-    """Until the core's stream is empty, every row has its decision and nothing is on its way; or time is up."""
+    """Until the core's stream is empty, every row has its decision and nothing is on its way; or
+    time is up.
+    """
     task = progress.add_task("decided", total=rows)
     end = time.monotonic() + LONGEST_S
     quiet = 0
@@ -180,8 +229,12 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 def _nothing_moves(runtime: Runtime) -> bool:
     streams = (*keys.WORK_STREAMS, *keys.OUT, keys.LEDGER)
-    busy = sum(backlog.unread + backlog.pending for backlog in shards.backlog(runtime, streams).values())
-    return not (busy or _unread(runtime) or shards.delayed_count(runtime) or shards.any_left(runtime))
+    busy = sum(
+        backlog.unread + backlog.pending for backlog in shards.backlog(runtime, streams).values()
+    )
+    return not (
+        busy or _unread(runtime) or shards.delayed_count(runtime) or shards.any_left(runtime)
+    )
 
 
 def _unread(runtime: Runtime) -> int:
@@ -195,15 +248,33 @@ QUIET_LOOKS = 4
 # ---------------------------------------------------------------- the proof
 
 
-def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: float, console: Console) -> dict[str, Any]:
+def report_of(
+    runtime: Runtime, world: world_of.World, events: int, seconds: float, console: Console
+) -> dict[str, Any]:
     today = day_of(int(time.time() * 1000))
     rows = list(runtime.ledger.all_rows(today - timedelta(days=1)))
     with runtime.engine.connect() as connection:
-        received: dict[str, int] = dict(connection.execute(text("SELECT event_id, received_ms FROM events")).tuples().all())
-        retired: Counter[str] = Counter(
-            dict(connection.execute(text("SELECT vendor, count(*) FROM devices WHERE state = 'retired' GROUP BY vendor")).tuples().all())
+        received: dict[str, int] = dict(
+            connection.execute(text("SELECT event_id, received_ms FROM events")).tuples().all()
         )
-        gone = {tuple(row) for row in connection.execute(text("SELECT \"user\", device_id FROM devices WHERE state <> 'active'"))}
+        retired: Counter[str] = Counter(
+            dict(
+                connection.execute(
+                    text(
+                        "SELECT vendor, count(*) FROM devices WHERE state = 'retired' GROUP "
+                        "BY vendor"
+                    )
+                )
+                .tuples()
+                .all()
+            )
+        )
+        gone = {
+            tuple(row)
+            for row in connection.execute(
+                text("SELECT \"user\", device_id FROM devices WHERE state <> 'active'")
+            )
+        }
     missing, doubled = _compare(world, rows, gone)
     accepted = [row for row in rows if row["decision"] == "accepted"]
     times = sorted(row["decided_ms"] - received[row["event_id"]] for row in accepted)
@@ -215,7 +286,10 @@ def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: flo
         "recipients_without_row": missing,
         "rows_doubled": doubled,
         "decisions": dict(Counter(row["decision"] or "waiting" for row in rows).most_common()),
-        "vendors": {vendor: {"accepted": counts.get(vendor, 0), "retired": retired.get(vendor, 0)} for vendor in Vendor},
+        "vendors": {
+            vendor: {"accepted": counts.get(vendor, 0), "retired": retired.get(vendor, 0)}
+            for vendor in Vendor
+        },
         "pushes_per_second": round(len(accepted) / max(seconds, 0.001), 1),
         "p50_ms": times[len(times) // 2] if times else None,
         "p99_ms": times[int(len(times) * 0.99)] if times else None,
@@ -225,20 +299,30 @@ def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: flo
     return report
 
 
-def _compare(world: world_of.World, rows: list[dict[str, Any]], gone: set[tuple[Any, ...]]) -> tuple[int, int]:
-    """Recipients' devices without a row, and rows that are one too many. A device retired on the way needs none, its person does."""
+def _compare(
+    world: world_of.World, rows: list[dict[str, Any]], gone: set[tuple[Any, ...]]
+) -> tuple[int, int]:
+    """Recipients' devices without a row, and rows that are one too many. A device retired on the
+    way needs none, its person does.
+    """
     found = Counter((row["event_id"], row["user"], row["device"]) for row in rows)
     people_found = {(row["event_id"], row["user"]) for row in rows}
     missing = 0
     for event_id, people in world.expected.items():
         for user, devices in people.items():
             missing += (event_id, user) not in people_found
-            missing += sum(1 for device in devices if (event_id, user, device) not in found and (user, device) not in gone)
+            missing += sum(
+                1
+                for device in devices
+                if (event_id, user, device) not in found and (user, device) not in gone
+            )
     return missing, sum(count - 1 for count in found.values())
 
 
 def _oracle(runtime: Runtime, accepted: list[dict[str, Any]]) -> tuple[bool, dict[str, int]]:
-    """Whether the simulators' records and the ledger name the same pushes, counted by vendor and token's owner."""
+    """Whether the simulators' records and the ledger name the same pushes, counted by vendor and
+    token's owner.
+    """
     ours = Counter(row["vendor"] for row in accepted)
     theirs: Counter[str] = Counter()
     for path in sorted((runtime.settings.data_dir / "simulators").glob("*.jsonl")):
@@ -263,9 +347,11 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
     console.print(lanes)
     console.print(
         f"{report['events']} events, {report['recipients']} recipients, {report['rows']} rows;"
-        f" {report['pushes_per_second']} pushes/s, stored to accepted p50 {report['p50_ms']} ms, p99 {report['p99_ms']} ms"
+        f" {report['pushes_per_second']} pushes/s, stored to accepted p50 {report['p50_ms']} "
+        f"ms, p99 {report['p99_ms']} ms"
     )
     console.print(
-        f"recipients without a row: {report['recipients_without_row']}, rows doubled: {report['rows_doubled']},"
+        f"recipients without a row: {report['recipients_without_row']}, rows doubled: "
+        f"{report['rows_doubled']},"
         f" simulators' records equal the ledger: {report['ledger_matches_simulators']}"
     )

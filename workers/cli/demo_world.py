@@ -1,4 +1,6 @@
-"""The demo's world: people with phones of every brand, their settings and presence, what they write, and who is expected to hear of it."""
+"""The demo's world: people with phones of every brand, their settings and presence, what they
+write, and who is expected to hear of it.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class DemoPerson:
 class World:
     people: dict[str, DemoPerson]
     groups: dict[str, list[str]]
-    #: event id -> those who must have rows, each with the devices that must have one ("" where none)
+    #: event id -> those who must have rows, each with the devices that must have one ("" where
+    #: none)
     expected: dict[str, dict[str, set[str]]] = field(default_factory=dict)
 
 
@@ -49,7 +52,9 @@ def make_world(seed: int = 7) -> World:
     shares = [VENDORS[vendor].demo_share for vendor in vendors]
     for index in range(PEOPLE):
         name = f"p{index:04d}"
-        state = rng.choices(["away", "background", "foreground", "logged_out", "no_device"], [66, 12, 15, 4, 3])[0]
+        state = rng.choices(
+            ["away", "background", "foreground", "logged_out", "no_device"], [66, 12, 15, 4, 3]
+        )[0]
         count = 0 if state == "no_device" else rng.choices([1, 2], [85, 15])[0]
         devices = []
         for number in range(count):
@@ -58,13 +63,17 @@ def make_world(seed: int = 7) -> World:
             devices.append((f"{name}-d{number}", vendor, token(vendor, rng, mood)))
         people[name] = DemoPerson(name, devices, state)
     names = list(people)
-    groups = {f"g{index:02d}": rng.sample(names, rng.randint(3, 60)) for index in range(SMALL_GROUPS)}
+    groups = {
+        f"g{index:02d}": rng.sample(names, rng.randint(3, 60)) for index in range(SMALL_GROUPS)
+    }
     groups["everybody"] = rng.sample(names, BIG_GROUP)
     return World(people, groups)
 
 
 def token(vendor: Vendor, rng: random.Random, mood: str) -> str:
-    """A device token as the vendor's look, whose text tells the simulator what shall become of it."""
+    """A device token as the vendor's look, whose text tells the simulator what
+    shall become of it.
+    """
     return made_up(vendor, f"{rng.getrandbits(256):064x}", mood)
 
 
@@ -81,16 +90,31 @@ def account_options(folder: Path) -> Iterator[tuple[Vendor, list[str]]]:
     """(vendor, options of `credential add`) of a throw-away account with every vendor."""
     folder.mkdir(parents=True, exist_ok=True)
     rsa_pem = _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    keys = DemoKeys(rsa_pem, _pem(ec.generate_private_key(ec.SECP256R1())), f"s-{uuid.uuid4().hex}", uuid.uuid4().hex)
+    keys = DemoKeys(
+        rsa_pem,
+        _pem(ec.generate_private_key(ec.SECP256R1())),
+        f"s-{uuid.uuid4().hex}",
+        uuid.uuid4().hex,
+    )
     for vendor, spec in VENDORS.items():
         account, options = spec.demo(keys), []
         for name, value in account.fields.items():
             is_file = spec.account[name].kind in ("file", "secret")
-            options += [option_of(name), _file(folder, f"{vendor}-{name}", value) if is_file else value]
+            options += [
+                option_of(name),
+                _file(folder, f"{vendor}-{name}", value) if is_file else value,
+            ]
         options += [option for right in account.rights for option in ("--right", right)]
         if any(right in spec.rights_need_template for right in account.rights):
-            channels = [(name, f"{name}=10{number}", f"{name}=T{name}") for number, name in enumerate(CLASSES)]
-            options += [option for _, channel, template in channels for option in ("--channel", channel, "--template", template)]
+            channels = [
+                (name, f"{name}=10{number}", f"{name}=T{name}")
+                for number, name in enumerate(CLASSES)
+            ]
+            options += [
+                option
+                for _, channel, template in channels
+                for option in ("--channel", channel, "--template", template)
+            ]
         yield vendor, options
 
 
@@ -102,7 +126,9 @@ def _file(folder: Path, name: str, text: str) -> str:
 
 
 def _pem(key: Any) -> str:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return str(pem.decode())
 
 
@@ -110,14 +136,29 @@ def _pem(key: Any) -> str:
 
 
 def event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
+    return {
+        "v": 1,
+        "id": uuid.uuid4().hex,
+        "type": kind,
+        "app": APP,
+        "ts": int(time.time() * 1000),
+        "data": data,
+    }
 
 
 def registrations(world: World) -> Iterator[dict[str, Any]]:
     for person in world.people.values():
         for device, vendor, address in person.devices:
-            data = {"user": person.name, "device_id": device, "platform": VENDORS[vendor].platform, "vendor": vendor}
-            yield event("device.registered", {**data, "business_id": f"{vendor}-1", "token": address, "lang": "zh"})
+            data = {
+                "user": person.name,
+                "device_id": device,
+                "platform": VENDORS[vendor].platform,
+                "vendor": vendor,
+            }
+            yield event(
+                "device.registered",
+                {**data, "business_id": f"{vendor}-1", "token": address, "lang": "zh"},
+            )
 
 
 def logouts(world: World) -> Iterator[dict[str, Any]]:
@@ -136,7 +177,9 @@ def presences(world: World) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
-    """Chats, groups, the large group twice, a few calls and a campaign; and what must become of them stands in `expected`."""
+    """Chats, groups, the large group twice, a few calls and a campaign; and what must become of
+    them stands in `expected`.
+    """
     rng = random.Random(seed)
     names = list(world.people)
     for index in range(CHATS):
@@ -147,7 +190,12 @@ def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
             yield _group(world, group, f"{group}-m{number}", rng)
     for index in range(100):
         sender, receiver = rng.sample(names, 2)
-        call = {"call_id": f"call{index:03d}", "inviter": {"id": sender, "nick": sender.upper()}, "invitees": [receiver], "timeout_s": 60}
+        call = {
+            "call_id": f"call{index:03d}",
+            "inviter": {"id": sender, "nick": sender.upper()},
+            "invitees": [receiver],
+            "timeout_s": 60,
+        }
         yield _expect(world, event("call.invited", {**call, "push": {"class": "call"}}), [receiver])
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     for index in range(100):
@@ -157,28 +205,54 @@ def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
             "conversation": {"type": "c2c", "id": "shop"},
             "sender": {"id": "shop", "nick": "商城"},
         }
-        data |= {"recipients": [receiver], "elements": [{"type": "text", "text": f"{today} 周末特惠活动开始了"}]}
-        yield _expect(world, event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 60}}), [receiver])
+        data |= {
+            "recipients": [receiver],
+            "elements": [{"type": "text", "text": f"{today} 周末特惠活动开始了"}],
+        }
+        yield _expect(
+            world,
+            event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 60}}),
+            [receiver],
+        )
 
 
-_SAID = ("晚上一起吃饭吗？", "On my way, ten minutes", "好的收到", "会议改到下午三点", "Photos from yesterday 🎉", "[ok]")
+_SAID = (
+    "晚上一起吃饭吗？",
+    "On my way, ten minutes",
+    "好的收到",
+    "会议改到下午三点",
+    "Photos from yesterday 🎉",
+    "[ok]",
+)
 
 
-def _chat(world: World, sender: str, receiver: str, name: str, rng: random.Random) -> dict[str, Any]:
+def _chat(
+    world: World, sender: str, receiver: str, name: str, rng: random.Random
+) -> dict[str, Any]:
     data: dict[str, Any] = {
         "message_id": name,
         "conversation": {"type": "c2c", "id": sender},
         "sender": {"id": sender, "nick": f"User {sender}"},
     }
     data |= {"recipients": [receiver], "elements": [{"type": "text", "text": rng.choice(_SAID)}]}
-    return _expect(world, event("message.stored", {**data, "push": {"data": {"ext": json.dumps({"cid": sender})}}}), [receiver])
+    return _expect(
+        world,
+        event("message.stored", {**data, "push": {"data": {"ext": json.dumps({"cid": sender})}}}),
+        [receiver],
+    )
 
 
 def _group(world: World, group: str, name: str, rng: random.Random) -> dict[str, Any]:
     members = world.groups[group]
     sender = rng.choice(members)
-    data: dict[str, Any] = {"message_id": name, "conversation": {"type": "group", "id": group, "name": f"Group {group}"}}
-    data |= {"sender": {"id": sender, "nick": f"User {sender}"}, "elements": [{"type": "text", "text": rng.choice(_SAID)}]}
+    data: dict[str, Any] = {
+        "message_id": name,
+        "conversation": {"type": "group", "id": group, "name": f"Group {group}"},
+    }
+    data |= {
+        "sender": {"id": sender, "nick": f"User {sender}"},
+        "elements": [{"type": "text", "text": rng.choice(_SAID)}],
+    }
     return _expect(world, event("message.stored", data), members)
 
 
@@ -186,7 +260,9 @@ def _expect(world: World, published: dict[str, Any], receivers: list[str]) -> di
     rows = {}
     for name in receivers:
         person = world.people[name]
-        alive = {device for device, _, _ in person.devices} if person.state != "logged_out" else set()
+        alive = (
+            {device for device, _, _ in person.devices} if person.state != "logged_out" else set()
+        )
         rows[name] = alive
     world.expected[published["id"]] = rows
     return published

@@ -1,4 +1,6 @@
-"""`pushfleet doctor`: tries what the fleet needs, names what is wrong and the command that cures it; `--fix` does the safe ones."""
+"""`pushfleet doctor`: tries what the fleet needs, names what is wrong and the command that cures
+it; `--fix` does the safe ones.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ from workers.runtime import Runtime
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Do what cures a problem where nothing can be lost by it, then look again.")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Do what cures a problem where nothing can be lost by it, then look again.",
+)
 @click.option("--json", "as_json", is_flag=True)
 def doctor(fix: bool, as_json: bool) -> None:
-    """Look at servers, rights, keys, processes, streams, lanes, credentials, vendors and clocks. Exit code 0 when all is well."""
+    """Look at servers, rights, keys, processes, streams, lanes, credentials, vendors and clocks.
+    Exit code 0 when all is well.
+    """
     settings = resolve(Settings.load())
     runtime = Runtime(settings)
     try:
@@ -37,7 +45,9 @@ def doctor(fix: bool, as_json: bool) -> None:
     else:
         print("all is well" if not wrong else f"{len(wrong)} to look at")
     if wrong:
-        raise click.exceptions.Exit(UNREACHABLE if any(finding.unreachable for finding in wrong) else NO)
+        raise click.exceptions.Exit(
+            UNREACHABLE if any(finding.unreachable for finding in wrong) else NO
+        )
 
 
 def _fix(runtime: Runtime, quiet: bool) -> None:

@@ -22,8 +22,16 @@ def migrate_settings(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--replicas", default="", help="NAME=N,… with the names of the Procfile, for instance presence=2,delivery-apns=2.")
-@click.option("--no-simulators", is_flag=True, help="Start no vendor simulators: real vendors, or endpoints of your own.")
+@click.option(
+    "--replicas",
+    default="",
+    help="NAME=N,… with the names of the Procfile, for instance presence=2,delivery-apns=2.",
+)
+@click.option(
+    "--no-simulators",
+    is_flag=True,
+    help="Start no vendor simulators: real vendors, or endpoints of your own.",
+)
 def up(replicas: str, no_simulators: bool) -> None:
     """Run the whole fleet on this machine until Ctrl-C."""
     settings = Settings.load()
@@ -31,7 +39,9 @@ def up(replicas: str, no_simulators: bool) -> None:
         wanted = whole.read_replicas(replicas)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--replicas") from None
-    raise click.exceptions.Exit(whole.up(settings, wanted, not no_simulators, migrate=migrate_settings))
+    raise click.exceptions.Exit(
+        whole.up(settings, wanted, not no_simulators, migrate=migrate_settings)
+    )
 
 
 @click.command()
@@ -40,5 +50,7 @@ def up(replicas: str, no_simulators: bool) -> None:
 @click.option("--dir", "folder", default="var/simulators", show_default=True)
 def simulate(vendors: tuple[str, ...], port: int, folder: str) -> None:
     """Run vendors' simulators until Ctrl-C; one JSON line each when it is ready."""
-    # in our place, not beside us: a signal must reach them, and nothing may be left when this process is ended
-    os.execv(sys.executable, [sys.executable, "-m", "simulators", *vendors, "--port", str(port), "--dir", folder])  # noqa: S606
+    # in our place, not beside us: a signal must reach them, and nothing may be left when this
+    # process is ended
+    command = [sys.executable, "-m", "simulators", *vendors, "--port", str(port), "--dir", folder]
+    os.execv(sys.executable, command)  # noqa: S606

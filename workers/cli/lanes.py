@@ -1,4 +1,6 @@
-"""`pushfleet lanes` and `pushfleet quota …`: what flows, how fast, and what is left of the vendors' days."""
+"""`pushfleet lanes` and `pushfleet quota …`: what flows, how fast, and what is left of the vendors'
+days.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,26 @@ def lanes(app_id: str | None, as_json: bool) -> None:
         {
             **row,
             "since": at(row["since_ms"])[:19],
-            "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None),
+            "quotas": ", ".join(
+                _brief(quota) for quota in row["quotas"] if quota["limit"] is not None
+            ),
         }
         for row in rows
     ]
-    columns = ["app", "vendor", "business_id", "env", "state", "since", "why", "rate", "rate_now", "inflight", "parked", "quotas"]
+    columns = [
+        "app",
+        "vendor",
+        "business_id",
+        "env",
+        "state",
+        "since",
+        "why",
+        "rate",
+        "rate_now",
+        "inflight",
+        "parked",
+        "quotas",
+    ]
     print_table(columns, shown, "no lane yet: pushfleet credential add")
 
 
@@ -76,9 +93,18 @@ def _show(app_id: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = [{**row, "limit": "unlimited" if row["limit"] is None else row["limit"], "runs out": at(row["runs_out_ms"])} for row in rows]
+    shown = [
+        {
+            **row,
+            "limit": "unlimited" if row["limit"] is None else row["limit"],
+            "runs out": at(row["runs_out_ms"]),
+        }
+        for row in rows
+    ]
     print_table(
-        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"], shown, "no lane yet: pushfleet credential add"
+        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"],
+        shown,
+        "no lane yet: pushfleet credential add",
     )
 
 
@@ -94,10 +120,18 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
     wanted = dict(_wish(wish) for wish in wishes)
     with opened() as runtime:
         stored = next(
-            (row for row in runtime.credentials.listed(app_id) if (row["vendor"], row["business_id"]) == (vendor, business_id)), None
+            (
+                row
+                for row in runtime.credentials.listed(app_id)
+                if (row["vendor"], row["business_id"]) == (vendor, business_id)
+            ),
+            None,
         )
         if stored is None:
-            raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
+            raise NotThereError(
+                f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet "
+                "credential list"
+            )
         limits = {**stored["limits"], "quota": {**(stored["limits"].get("quota") or {}), **wanted}}
         runtime.credentials.set_limits(app_id, vendor, business_id, limits)
         runtime.catalog.changed()

@@ -1,4 +1,6 @@
-"""OpenAPI 3.1 of every HTTP door: the read-only API, the gateway's doors, the clouds' callbacks, receipts, health. Made of their types."""
+"""OpenAPI 3.1 of every HTTP door: the read-only API, the gateway's doors, the clouds' callbacks,
+receipts, health. Made of their types.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ SERVERS: Final = {
 
 @dataclass(frozen=True)
 class Door:
-    """One operation. path: as in OpenAPI. body, answer: a msgspec type, or a JSON schema. errors: status -> words."""
+    """One operation. path: as in OpenAPI. body, answer: a msgspec type, or a JSON schema. errors:
+    status -> words.
+    """
 
     process: str
     method: str
@@ -48,7 +52,13 @@ def _query(name: str, words: str, schema: Mapping[str, Any] | None = None) -> di
 
 
 def _path(name: str, words: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "description": words, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": words,
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 _API_ERRORS: Final = {
@@ -73,34 +83,67 @@ _ANY: Final = {"type": "object", "additionalProperties": True}
 
 API_DOORS: Final = (
     Door(
-        *("console", "get", f"{api.ROOT}/messages/{{message_id}}", "messageTrace", "What became of a message or call, by recipient."),
+        *(
+            "console",
+            "get",
+            f"{api.ROOT}/messages/{{message_id}}",
+            "messageTrace",
+            "What became of a message or call, by recipient.",
+        ),
         MessageTrace,
         parameters=(
             _path("message_id", "The core's id; a slash in it as %2F."),
             _APP,
             _query("user", "Of this person only."),
-            _query("decision", "Rows with this decision only; empty: those that wait.", {"type": "string", "enum": ["", *Decision]}),
-            _query("limit", "Rows of a page.", {**_WHOLE, "maximum": api.ROWS_MAX, "default": api.ROWS_DEFAULT}),
+            _query(
+                "decision",
+                "Rows with this decision only; empty: those that wait.",
+                {"type": "string", "enum": ["", *Decision]},
+            ),
+            _query(
+                "limit",
+                "Rows of a page.",
+                {**_WHOLE, "maximum": api.ROWS_MAX, "default": api.ROWS_DEFAULT},
+            ),
             _query("after", "`next` of the page before."),
         ),
         errors={**_API_ERRORS, 404: "Nothing is known of it."},
         token=True,
     ),
     Door(
-        *("console", "get", f"{api.ROOT}/people/{{app}}/{{user}}", "person", "A person's devices, presence, settings and last pushes."),
+        *(
+            "console",
+            "get",
+            f"{api.ROOT}/people/{{app}}/{{user}}",
+            "person",
+            "A person's devices, presence, settings and last pushes.",
+        ),
         Person,
-        parameters=(_path("app", "The tenant."), _path("user", "The core's id of the person; a slash in it as %2F.")),
+        parameters=(
+            _path("app", "The tenant."),
+            _path("user", "The core's id of the person; a slash in it as %2F."),
+        ),
         errors=_API_ERRORS,
         token=True,
     ),
     Door(
-        *("console", "get", f"{api.ROOT}/counts", "counts", "Events, decisions, receipts and latency, summed."),
+        *(
+            "console",
+            "get",
+            f"{api.ROOT}/counts",
+            "counts",
+            "Events, decisions, receipts and latency, summed.",
+        ),
         Counts,
         parameters=(
             _APP,
             _query("since_ms", "Begin, ms since 1970; a day before the end where absent.", _WHOLE),
             _query("until_ms", "End, ms since 1970; now where absent.", _WHOLE),
-            _query("by", "Columns that the sums keep apart, separated by commas: app, vendor, class. Absent: vendor."),
+            _query(
+                "by",
+                "Columns that the sums keep apart, separated by commas: app, vendor, class. "
+                "Absent: vendor.",
+            ),
             _query("step", "One sum for each step.", {"type": "string", "enum": list(api.STEPS)}),
             _query("vendor", "Of this vendor only.", _VENDOR),
             _query("class", "Of this class only."),
@@ -112,19 +155,44 @@ API_DOORS: Final = (
 
 GATEWAY_DOORS: Final = (
     Door(
-        *("gateway", "post", "/_matrix/push/v1/notify", "matrixNotify", "The Matrix push gateway API."),
+        *(
+            "gateway",
+            "post",
+            "/_matrix/push/v1/notify",
+            "matrixNotify",
+            "The Matrix push gateway API.",
+        ),
         door_types.MatrixRejected,
         door_types.MatrixNotify,
         (_query("k", "The tenant's gateway key; absent: every tenant's aliases are looked at."),),
         _DOOR_ERRORS,
     ),
-    Door("gateway", "get", "/_matrix/push/v1/notify", "matrixDiscovery", "That a Matrix push gateway is here.", door_types.MatrixDiscovery),
     Door(
-        *("gateway", "post", "/t/{key}/api/v1/send_push", "mattermostPush", "Mattermost's push notification service."),
+        "gateway",
+        "get",
+        "/_matrix/push/v1/notify",
+        "matrixDiscovery",
+        "That a Matrix push gateway is here.",
+        door_types.MatrixDiscovery,
+    ),
+    Door(
+        *(
+            "gateway",
+            "post",
+            "/t/{key}/api/v1/send_push",
+            "mattermostPush",
+            "Mattermost's push notification service.",
+        ),
         *(door_types.MattermostStatus, door_types.MattermostPush, (_KEY,), _DOOR_ERRORS),
     ),
     Door(
-        *("gateway", "post", "/t/{key}/api/v1/ack", "mattermostAck", "A phone has shown a push of Mattermost."),
+        *(
+            "gateway",
+            "post",
+            "/t/{key}/api/v1/ack",
+            "mattermostAck",
+            "A phone has shown a push of Mattermost.",
+        ),
         *(door_types.MattermostStatus, door_types.MattermostAck, (_KEY,), _DOOR_ERRORS),
     ),
     Door(
@@ -132,17 +200,45 @@ GATEWAY_DOORS: Final = (
         *(door_types.GorushAnswer, door_types.GorushPush),
         (
             _KEY,
-            _query("sync", "1: the answer waits for the decisions, 5 s at most.", {"type": "string", "enum": ["0", "1", "true", "false"]}),
+            _query(
+                "sync",
+                "1: the answer waits for the decisions, 5 s at most.",
+                {"type": "string", "enum": ["0", "1", "true", "false"]},
+            ),
         ),
         _DOOR_ERRORS,
     ),
-    Door("gateway", "get", "/t/{key}/api/stat/app", "gorushStat", "gorush's health.", DoorHealth, None, (_KEY,)),
-    Door("gateway", "get", "/t/{key}/healthz", "gorushHealth", "gorush's health.", DoorHealth, None, (_KEY,)),
+    Door(
+        "gateway",
+        "get",
+        "/t/{key}/api/stat/app",
+        "gorushStat",
+        "gorush's health.",
+        DoorHealth,
+        None,
+        (_KEY,),
+    ),
+    Door(
+        "gateway",
+        "get",
+        "/t/{key}/healthz",
+        "gorushHealth",
+        "gorush's health.",
+        DoorHealth,
+        None,
+        (_KEY,),
+    ),
     Door("gateway", "get", "/healthz", "gatewayHealth", "Health of the gateway.", DoorHealth),
     Door("gateway", "get", "/health", "gatewayHealthShort", "Health of the gateway.", DoorHealth),
     *(
         Door(
-            *("gateway", "post", f"/callbacks/{name}", f"{name}Callback", f"Callbacks of {name}, signed as it signs them."),
+            *(
+                "gateway",
+                "post",
+                f"/callbacks/{name}",
+                f"{name}Callback",
+                f"Callbacks of {name}, signed as it signs them.",
+            ),
             *(_ANY, _ANY, (), _DOOR_ERRORS),
         )
         for name in clouds.ACKS
@@ -151,7 +247,13 @@ GATEWAY_DOORS: Final = (
 
 RECEIPT_DOORS: Final = (
     Door(
-        *("receipts", "post", "/{vendor}/{app}/{business_id}/{secret}", "receipts", "What a vendor tells of pushes, in its own form."),
+        *(
+            "receipts",
+            "post",
+            "/{vendor}/{app}/{business_id}/{secret}",
+            "receipts",
+            "What a vendor tells of pushes, in its own form.",
+        ),
         _ANY,
         {},
         (
@@ -160,21 +262,43 @@ RECEIPT_DOORS: Final = (
             _path("business_id", "The account."),
             _path("secret", "Proves that the address is ours: pushfleet credential receipts-url."),
         ),
-        {401: "The signature does not fit.", 404: "No such address.", 413: "Too large.", 503: "Come again."},
+        {
+            401: "The signature does not fit.",
+            404: "No such address.",
+            413: "Too large.",
+            503: "Come again.",
+        },
     ),
-    Door("receipts", "get", "/healthz", "receiptsHealth", "Health of the receipts service.", DoorHealth, errors=_HEALTH_ERRORS),
+    Door(
+        "receipts",
+        "get",
+        "/healthz",
+        "receiptsHealth",
+        "Health of the receipts service.",
+        DoorHealth,
+        errors=_HEALTH_ERRORS,
+    ),
 )
 
 CONSOLE_DOORS: Final = (
     Door("console", "get", "/healthz", "consoleHealth", "Health of the console.", DoorHealth),
     Door(
-        *("console", "get", "/metrics/targets", "metricsTargets", "Prometheus' http_sd: every process that serves metrics."),
+        *(
+            "console",
+            "get",
+            "/metrics/targets",
+            "metricsTargets",
+            "Prometheus' http_sd: every process that serves metrics.",
+        ),
         {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["targets", "labels"],
-                "properties": {"targets": {"type": "array", "items": {"type": "string"}}, "labels": _ANY},
+                "properties": {
+                    "targets": {"type": "array", "items": {"type": "string"}},
+                    "labels": _ANY,
+                },
             },
         },
         errors={503: "Redis is away."},
@@ -184,7 +308,9 @@ DOORS: Final = (*API_DOORS, *GATEWAY_DOORS, *RECEIPT_DOORS, *CONSOLE_DOORS)
 
 
 def openapi() -> dict[str, Any]:
-    """OpenAPI 3.1 of all doors. One path may be served by two processes (`/healthz`): their operations then stand as one."""
+    """OpenAPI 3.1 of all doors. One path may be served by two processes (`/healthz`): their
+    operations then stand as one.
+    """
     types = [one for door in DOORS for one in (door.answer, door.body) if isinstance(one, type)]
     schemas = schemas_of(dict.fromkeys([*types, ApiError, DoorError]), REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -199,21 +325,35 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "Pushfleet: its HTTP doors",
             "version": "1",
-            "description": "The read-only API for people who answer questions, and what clouds, vendors and other servers call.",
+            "description": "The read-only API for people who answer questions, and what clouds, vendors and "  # noqa: E501
+            "other servers call.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": url, "description": setting} for url, setting in SERVERS.values()],
-        "tags": [{"name": name, "description": f"Served by the {name} process."} for name in SERVERS],
+        "tags": [
+            {"name": name, "description": f"Served by the {name} process."} for name in SERVERS
+        ],
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
 def _operation(door: Door) -> dict[str, Any]:
     error = ApiError if door.token else DoorError
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": _json(door.answer)}}
-    responses |= {str(status): {"description": words, "content": _json(error)} for status, words in door.errors.items()}
-    found: dict[str, Any] = {"operationId": door.name, "summary": door.summary, "tags": [door.process], "servers": _servers(door)}
+    responses |= {
+        str(status): {"description": words, "content": _json(error)}
+        for status, words in door.errors.items()
+    }
+    found: dict[str, Any] = {
+        "operationId": door.name,
+        "summary": door.summary,
+        "tags": [door.process],
+        "servers": _servers(door),
+    }
     if door.parameters:
         found["parameters"] = [dict(one) for one in door.parameters]
     if door.body is not None:

@@ -34,29 +34,58 @@ LOOK_S = 0.2
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--dialect", type=click.Choice(sorted({"native", *DIALECTS})), default="native", show_default=True)
+@click.option(
+    "--dialect",
+    type=click.Choice(sorted({"native", *DIALECTS})),
+    default="native",
+    show_default=True,
+)
 @click.option("--app", "app_id", help="The tenant (dialects only).")
 @click.option("--q", "query", help="The callback's raw query string (dialects only).")
-@click.option("--fresh", is_flag=True, help="Append a new suffix to event, message and call ids: else the same event again is ignored.")
-def publish(file: IO[bytes], dialect: str, app_id: str | None, query: str | None, fresh: bool) -> None:
-    """Put the events of FILE (- for stdin) on the fleet's stream: one JSON object, an array of them, or one a line."""
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Append a new suffix to event, message and call ids: else the same event again is "
+    "ignored.",
+)
+def publish(
+    file: IO[bytes], dialect: str, app_id: str | None, query: str | None, fresh: bool
+) -> None:
+    """Put the events of FILE (- for stdin) on the fleet's stream: one JSON object, an array of
+    them, or one a line.
+    """
     if dialect == "native" and (app_id or query):
-        raise CliError("--app and --q go with --dialect tencent, zego or nim; a native event names its app itself")
+        raise CliError(
+            "--app and --q go with --dialect tencent, zego or nim; a native event names its "
+            "app itself"
+        )
     if fresh and dialect != "native":
         raise CliError("--fresh goes with native events: a callback's ids are the cloud's")
-    more = {name: value for name, value in {"d": dialect if dialect != "native" else None, "app": app_id, "q": query}.items() if value}
+    more = {
+        name: value
+        for name, value in {
+            "d": dialect if dialect != "native" else None,
+            "app": app_id,
+            "q": query,
+        }.items()
+        if value
+    }
     with opened() as runtime:
         stream = runtime.settings.event_streams[0]
         post = Post(runtime, stream, more)
         try:
-            post.all(map(freshened, bodies(file)) if fresh else bodies(file), 1 if _slow(file) else BATCH)
+            post.all(
+                map(freshened, bodies(file)) if fresh else bodies(file), 1 if _slow(file) else BATCH
+            )
         except NotJsonError as error:
             raise CliError(f"{error}; {_events(post.count)} before it went to {stream}") from None
     print(f"{_events(post.count)} published to {stream}")
 
 
 def freshened(body: bytes) -> bytes:
-    """The native event with ids that nobody has used; says the new one of a message or call on stdout."""
+    """The native event with ids that nobody has used; says the new one of a message or call on
+    stdout.
+    """
     event, suffix = json.loads(body), uuid.uuid4().hex[:8]
     event["id"] = f"{event.get('id', 'event')}-{suffix}"
     data = event.get("data")
@@ -72,7 +101,8 @@ class NotJsonError(ValueError):
 
 
 def bodies(file: Iterable[bytes]) -> Iterator[bytes]:
-    """The JSON text of each event, as it stands in the input: a line each, or the elements of one array, or one object.
+    """The JSON text of each event, as it stands in the input: a line each, or the elements of one
+    array, or one object.
 
     Lines are read one by one, so that a long input needs no memory; NotJsonError where it is none.
     """
@@ -104,7 +134,9 @@ def _whole(text: bytes) -> Iterator[bytes]:
     try:
         parts = msgspec.json.decode(text, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError):
-        raise NotJsonError("the input is neither a JSON object, nor an array of them, nor one a line") from None
+        raise NotJsonError(
+            "the input is neither a JSON object, nor an array of them, nor one a line"
+        ) from None
     for number, part in enumerate(parts, 1):
         if not _is_object(bytes(part)):
             raise NotJsonError(f"element {number} of the array is not an object")
@@ -120,7 +152,9 @@ def _slow(file: IO[bytes]) -> bool:
 
 
 class Post:
-    """Publishes in batches and says each second how far it is; `count` holds also when the input breaks in the middle."""
+    """Publishes in batches and says each second how far it is; `count` holds also when the input
+    breaks in the middle.
+    """
 
     def __init__(self, runtime: Runtime, stream: str, more: Mapping[str, str]) -> None:
         self.count = 0
@@ -130,7 +164,9 @@ class Post:
         self._printed_at = time.monotonic()
 
     def all(self, events: Iterable[bytes], size: int) -> None:
-        """What stands before a broken part is published, then NotJsonError goes on to the caller."""
+        """What stands before a broken part is published, then NotJsonError goes on
+        to the caller.
+        """
         batch: list[bytes] = []
         try:
             for body in events:
@@ -169,15 +205,25 @@ TEST_BODY = "Pushfleet test push / 推送测试"
 @click.command("test-push")
 @click.argument("app_id", metavar="APP")
 @click.argument("user")
-@click.option("--device", help="Only this device, whatever presence says; else the way of every message: all that are away.")
+@click.option(
+    "--device",
+    help="Only this device, whatever presence says; else the way of every message: all that are "
+    "away.",
+)
 @click.option("--body", default=TEST_BODY, show_default=True)
 def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
-    """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took at least one."""
+    """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took
+    at least one.
+    """
     with opened() as runtime:
         if app_id not in runtime.tenants.all():
             raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
         event = test_event(app_id, user, body)
-        expected = _to_all(runtime, event, user) if device is None else _to_one(runtime, event, user, device)
+        expected = (
+            _to_all(runtime, event, user)
+            if device is None
+            else _to_one(runtime, event, user, device)
+        )
         trace = _follow(runtime, event["data"]["message_id"], app_id, user, expected)
     decisions = [one["decision"] for one in trace["recipients"]] if trace else []
     if "accepted" in decisions:
@@ -201,7 +247,11 @@ def test_event(app: str, user: str, body: str) -> dict[str, Any]:
             "sender": {"id": "pushfleet", "nick": "Pushfleet"},
             "recipients": [user],
             "elements": [{"type": "text", "text": body}],
-            "push": {"display": {"title": "Pushfleet", "body": body}, "ttl_s": 600, "badge": {"mode": "keep"}},
+            "push": {
+                "display": {"title": "Pushfleet", "body": body},
+                "ttl_s": 600,
+                "badge": {"mode": "keep"},
+            },
         },
     }
 
@@ -210,17 +260,31 @@ def _to_all(runtime: Runtime, event: Mapping[str, Any], user: str) -> int:
     """As the core would publish it; how many rows to wait for."""
     stream = runtime.settings.event_streams[0]
     entry: Any = runtime.core.xadd(stream, {"e": msgspec.json.encode(event)})
-    _print_step(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
+    _print_step(
+        now_ms(),
+        "",
+        "published",
+        f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}",
+    )
     return max(len(runtime.devices.of_users(event["app"], [user]).get(user, ())), 1)
 
 
 def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) -> int:
     """Past presence, straight to routing: no event can name one device of a person."""
     app = event["app"]
-    names = [row["device_id"] for row in runtime.devices.listed(app, user) if device in (row["device_id"], row["push_id"])]
-    chosen = [one for one in runtime.devices.of_users(app, [user]).get(user, ()) if one.device_id in names]
+    names = [
+        row["device_id"]
+        for row in runtime.devices.listed(app, user)
+        if device in (row["device_id"], row["push_id"])
+    ]
+    chosen = [
+        one for one in runtime.devices.of_users(app, [user]).get(user, ()) if one.device_id in names
+    ]
     if not chosen:
-        raise CliError(f"no active device of that name; there are: pushfleet device list {app} USER", exit_code=1)
+        raise CliError(
+            f"no active device of that name; there are: pushfleet device list {app} USER",
+            exit_code=1,
+        )
     now = now_ms()
     read = stage.read_entry("test-push", f"{now}-0", {b"e": msgspec.json.encode(event)}, [app], now)
     if isinstance(read, stage.Refused):
@@ -228,17 +292,30 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     taken = stage.take(read.events[0], now)
     adds = [(keys.LEDGER, encode([event_record(taken.message, taken.decision)]))]
     if taken.decision is None:
-        offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
+        offline = OfflineRecipients(
+            message=taken.message,
+            recipients=(Recipient(user, tuple(chosen), False),),
+            presence_ms=now,
+        )
         adds.append((keys.routing(urgency_of(taken.message, user)), encode([offline])))
     shard = runtime.shards[shard_of(len(runtime.shards), app, user)]
     shard.streams.hand_on((), adds)
     shard.send_wake_up(keys.ROUTING)
-    _print_step(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
+    _print_step(
+        now,
+        "",
+        "routing",
+        f"message {taken.message.message_id} for this device only, presence is not asked",
+    )
     return 1
 
 
-def _follow(runtime: Runtime, message_id: str, app: str, user: str, expected: int) -> dict[str, Any] | None:
-    """Prints what is new in the message's story until every device has a decision, at most WAIT_S."""
+def _follow(
+    runtime: Runtime, message_id: str, app: str, user: str, expected: int
+) -> dict[str, Any] | None:
+    """Prints what is new in the message's story until every device has a decision,
+    at most WAIT_S.
+    """
     until, seen = time.monotonic() + WAIT_S, set[tuple[Any, ...]]()
     while True:
         trace = story(runtime, message_id, app, None, user)
@@ -267,7 +344,11 @@ def _lines(trace: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
     lines = [(trace["received_ms"], "", "intake", trace["decision"] or trace["type"])]
     for one in trace["recipients"]:
         device = one["device"] or ""
-        lines += [(at_ms, device, stage_name, words) for at_ms, stage_name, words in in_order(one) if stage_name != "intake"]
+        lines += [
+            (at_ms, device, stage_name, words)
+            for at_ms, stage_name, words in in_order(one)
+            if stage_name != "intake"
+        ]
     return sorted(lines)
 
 
@@ -277,14 +358,24 @@ def _print_step(at_ms: int, device: str, stage_name: str, words: str) -> None:
 
 def _why_not(trace: Mapping[str, Any] | None, decisions: Sequence[str | None]) -> str:
     if trace is None:
-        return f"nothing was heard of it within {WAIT_S:g} s: is the fleet running? pushfleet doctor"
+        return (
+            f"nothing was heard of it within {WAIT_S:g} s: is the fleet running? pushfleet doctor"
+        )
     if trace["decision"]:
         return f"not sent: {trace['decision']}"
     waiting = decisions.count(None)
     found = sorted({decision for decision in decisions if decision})
     if found == ["no_device"]:
-        return "no vendor took it: no_device: the core has published no device.registered of this person (pushfleet device list APP USER)"
+        return (
+            "no vendor took it: no_device: the core has published no device.registered of this "
+            "person (pushfleet device list APP USER)"
+        )
     if found == ["no_credential"]:
-        return "no vendor took it: no_credential: the device names a business id that has no account (pushfleet credential list)"
-    words = ", ".join([*found, *([f"{waiting} still waiting after {WAIT_S:g} s"] if waiting else [])])
+        return (
+            "no vendor took it: no_credential: the device names a business id that has no "
+            "account (pushfleet credential list)"
+        )
+    words = ", ".join(
+        [*found, *([f"{waiting} still waiting after {WAIT_S:g} s"] if waiting else [])]
+    )
     return f"no vendor took it: {words or f'no decision within {WAIT_S:g} s, see pushfleet doctor'}"

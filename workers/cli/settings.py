@@ -1,4 +1,6 @@
-"""`pushfleet settings`: every setting, its value in force, where it comes from, and what it takes; docs/settings.md is made of it."""
+"""`pushfleet settings`: every setting, its value in force, where it comes from, and what it takes;
+docs/settings.md is made of it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ sets for services are left alone.
 
 | Setting | Default | Takes | |
 | --- | --- | --- | --- |
-"""
+"""  # noqa: E501
 TAIL = """
 Each setting that ends in `_URL` is also read from a file, for secrets that are mounted: {files}. Only one of the two may be set.
 
@@ -40,7 +42,7 @@ Another address in place of a vendor's own, for simulators and tests: {takes}.
 
 | Vendor | Settings |
 | --- | --- |
-"""
+"""  # noqa: E501
 
 
 @click.command()
@@ -54,35 +56,64 @@ def settings(explain: bool, as_json: bool, markdown: bool) -> None:
         return
     from workers.cli.base import print_json
 
-    rows = shown({**read_dotenv(Path(".env")), **os.environ}, set(read_dotenv(Path(".env"))) - set(os.environ))
+    rows = shown(
+        {**read_dotenv(Path(".env")), **os.environ},
+        set(read_dotenv(Path(".env"))) - set(os.environ),
+    )
     if as_json:
         print_json(rows)
         return
     for row in rows:
         click.echo(f"{row['name']}={row['value']}  ({row['from']})")
         if explain:
-            click.echo(f"    {row['means']}\n    takes {row['takes']}" + (f"; default {row['default']}" if row["default"] else ""))
+            click.echo(
+                f"    {row['means']}\n    takes {row['takes']}"
+                + (f"; default {row['default']}" if row["default"] else "")
+            )
 
 
 def shown(environ: Mapping[str, str], in_dotenv: set[str]) -> list[dict[str, Any]]:
-    """[{name, value, from: default|environment|.env|file, default, takes, means}]. SettingError as at any start."""
+    """[{name, value, from: default|environment|.env|file, default, takes, means}]. SettingError as
+    at any start.
+    """
     values = environ_of(Settings.load(environ))
     rows = []
     for one in SETTINGS:
         name = PREFIX + one.name
         value = values.get(name, one.default)
-        rows.append({"name": name, "value": _hidden(one, value), "from": _origin(name, environ, in_dotenv), "default": one.default})
+        rows.append(
+            {
+                "name": name,
+                "value": _hidden(one, value),
+                "from": _origin(name, environ, in_dotenv),
+                "default": one.default,
+            }
+        )
         rows[-1] |= {"takes": one.takes, "means": one.means}
     for vendor, names in VENDOR_ENDPOINTS.items():
         for endpoint in names:
             name = f"{PREFIX}ENDPOINT_{endpoint}"
-            row = {"name": name, "value": values.get(name, ""), "from": _origin(name, environ, in_dotenv), "default": ""}
-            rows.append({**row, "takes": ENDPOINT_TAKES, "means": f"In place of {vendor}'s own address."})
+            row = {
+                "name": name,
+                "value": values.get(name, ""),
+                "from": _origin(name, environ, in_dotenv),
+                "default": "",
+            }
+            rows.append(
+                {**row, "takes": ENDPOINT_TAKES, "means": f"In place of {vendor}'s own address."}
+            )
     for vendor in VENDOR_ENDPOINTS:
         name = f"{PREFIX}PROXY_{vendor.upper()}"
         value = re.sub(r"//.*@", "//", values.get(name, ""))
-        row = {"name": name, "value": value, "from": _origin(name, environ, in_dotenv), "default": ""}
-        rows.append({**row, "takes": PROXY_TAKES, "means": f"The proxy for all requests to {vendor}."})
+        row = {
+            "name": name,
+            "value": value,
+            "from": _origin(name, environ, in_dotenv),
+            "default": "",
+        }
+        rows.append(
+            {**row, "takes": PROXY_TAKES, "means": f"The proxy for all requests to {vendor}."}
+        )
     return rows
 
 
@@ -106,12 +137,21 @@ def _origin(name: str, environ: Mapping[str, str], in_dotenv: set[str]) -> str:
 def page() -> str:
     """docs/settings.md."""
     rows = [
-        f"| `{PREFIX}{one.name}` | {f'`{one.default}`' if one.default else ''} | {_cell(one.takes)} | {_cell(one.means)} |"
+        f"| `{PREFIX}{one.name}` | {f'`{one.default}`' if one.default else ''} | "
+        f"{_cell(one.takes)} | {_cell(one.means)} |"
         for one in SETTINGS
     ]
     files = ", ".join(f"`{PREFIX}{name}_FILE`" for name in URL_NAMES)
-    tail = TAIL.format(files=files, takes=_cell(ENDPOINT_TAKES), proxy=f"`{PREFIX}PROXY_FCM`", proxy_takes=_cell(PROXY_TAKES))
-    ends = [f"| {vendor} | {', '.join(f'`{PREFIX}ENDPOINT_{name}`' for name in names)} |" for vendor, names in VENDOR_ENDPOINTS.items()]
+    tail = TAIL.format(
+        files=files,
+        takes=_cell(ENDPOINT_TAKES),
+        proxy=f"`{PREFIX}PROXY_FCM`",
+        proxy_takes=_cell(PROXY_TAKES),
+    )
+    ends = [
+        f"| {vendor} | {', '.join(f'`{PREFIX}ENDPOINT_{name}`' for name in names)} |"
+        for vendor, names in VENDOR_ENDPOINTS.items()
+    ]
     return HEAD + "\n".join(rows) + "\n" + tail + "\n".join(ends) + "\n"
 
 

@@ -11,7 +11,13 @@ import click
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
 from workers.cli.base import CliError, NotThereError, check_zone, opened, print_json, print_table
-from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
+from workers.gateway.secrets import (
+    CALLBACK_SECRETS,
+    GATEWAY_KEYS,
+    new_key,
+    opened_secrets,
+    with_secret,
+)
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
 from workers.runtime import Runtime
@@ -27,14 +33,32 @@ def app() -> None:
 @app.command("add")
 @click.argument("app_id", metavar="APP")
 @click.option("--name", help="What people know it as; the title of a push that has none.")
-@click.option("--lang", type=click.Choice(["zh", "en"]), help="Language of devices that name none.  [default: zh]")
-@click.option("--tz", help="Zone of do-not-disturb windows that name none.  [default: Asia/Shanghai]")
 @click.option(
-    "--hidden-mode", type=click.Choice([mode.value for mode in HiddenMode]), help="How much of a message is shown; full: all of it."
+    "--lang",
+    type=click.Choice(["zh", "en"]),
+    help="Language of devices that name none.  [default: zh]",
+)
+@click.option(
+    "--tz", help="Zone of do-not-disturb windows that name none.  [default: Asia/Shanghai]"
+)
+@click.option(
+    "--hidden-mode",
+    type=click.Choice([mode.value for mode in HiddenMode]),
+    help="How much of a message is shown; full: all of it.",
 )
 @click.option("--hidden-text", metavar="TEXT", help="What --hidden-mode text shows.")
-@click.option("--content-key", "content_keys", multiple=True, metavar="KEY=TEXT", help="What devices with this content key show.")
-@click.option("--texts", type=_FILE, help="JSON: the fleet's own words in further languages, {lang: {key: text}}.")
+@click.option(
+    "--content-key",
+    "content_keys",
+    multiple=True,
+    metavar="KEY=TEXT",
+    help="What devices with this content key show.",
+)
+@click.option(
+    "--texts",
+    type=_FILE,
+    help="JSON: the fleet's own words in further languages, {lang: {key: text}}.",
+)
 def add(
     app_id: str,
     name: str | None,
@@ -47,7 +71,12 @@ def add(
 ) -> None:
     """Register a tenant, or change what is named of it."""
     check_zone(tz, "--tz")
-    given = {"hidden_mode": hidden_mode, "hidden_text": hidden_text, "content_keys": _keyed_texts(content_keys), "texts": _catalogue(texts)}
+    given = {
+        "hidden_mode": hidden_mode,
+        "hidden_text": hidden_text,
+        "content_keys": _keyed_texts(content_keys),
+        "texts": _catalogue(texts),
+    }
     with opened() as runtime:
         known = runtime.tenants.all()
         if not is_app(app_id) and app_id not in known:
@@ -56,7 +85,11 @@ def add(
         options = {**old.options, **{key: value for key, value in given.items() if value}}
         if options.get("hidden_mode") == HiddenMode.TEXT and not options.get("hidden_text"):
             raise CliError("--hidden-mode text needs --hidden-text TEXT")
-        runtime.tenants.add(Tenant(app_id, old.name if name is None else name, lang or old.lang, tz or old.tz, options))
+        runtime.tenants.add(
+            Tenant(
+                app_id, old.name if name is None else name, lang or old.lang, tz or old.tz, options
+            )
+        )
         runtime.catalog.changed()
     print(f"tenant {app_id} is registered")
 
@@ -88,20 +121,37 @@ def listed(as_json: bool) -> None:
     """Tenants of this fleet."""
     with opened() as runtime:
         rows = [
-            {"app": t.app, "name": t.name, "lang": t.lang, "tz": t.tz, "hidden_mode": t.options.get("hidden_mode", HiddenMode.FULL)}
+            {
+                "app": t.app,
+                "name": t.name,
+                "lang": t.lang,
+                "tz": t.tz,
+                "hidden_mode": t.options.get("hidden_mode", HiddenMode.FULL),
+            }
             for t in runtime.tenants.all().values()
         ]
     if as_json:
         print_json(rows)
     else:
-        print_table(["app", "name", "lang", "tz", "hidden_mode"], rows, "no tenant yet: pushfleet app add APP")
+        print_table(
+            ["app", "name", "lang", "tz", "hidden_mode"],
+            rows,
+            "no tenant yet: pushfleet app add APP",
+        )
 
 
 @app.command("callback")
 @click.argument("app_id", metavar="APP")
-@click.option("--secret-file", type=_FILE, required=True, help="The cloud's callback token or secret; white space at its ends is dropped.")
+@click.option(
+    "--secret-file",
+    type=_FILE,
+    required=True,
+    help="The cloud's callback token or secret; white space at its ends is dropped.",
+)
 def callback(app_id: str, secret_file: Path) -> None:
-    """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it here, then at the cloud."""
+    """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it
+    here, then at the cloud.
+    """
     secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
     if not 0 < len(secret) <= 1024:
         raise CliError("--secret-file takes a file with 1 to 1024 characters")
@@ -112,9 +162,15 @@ def callback(app_id: str, secret_file: Path) -> None:
 
 @app.command("gateway-key")
 @click.argument("app_id", metavar="APP")
-@click.option("--rotate", is_flag=True, help="Make a new one; the one before stays valid until the next rotation.")
+@click.option(
+    "--rotate",
+    is_flag=True,
+    help="Make a new one; the one before stays valid until the next rotation.",
+)
 def gateway_key(app_id: str, rotate: bool) -> None:
-    """Print the key that stands in the addresses of this tenant's doors, made at the first asking."""
+    """Print the key that stands in the addresses of this tenant's doors, made at
+    the first asking.
+    """
     with opened() as runtime:
         tenant = _tenant(runtime, app_id)
         known = opened_secrets(tenant.options, GATEWAY_KEYS, runtime.vault)
@@ -126,26 +182,68 @@ def gateway_key(app_id: str, rotate: bool) -> None:
 
 @app.command("xmpp")
 @click.argument("app_id", metavar="APP")
-@click.option("--server", required=True, metavar="HOST:PORT", help="Where the server listens for components.")
-@click.option("--component", required=True, metavar="DOMAIN", help="The component's name there, e.g. push.example.org.")
-@click.option("--secret-file", type=_FILE, required=True)
-@click.option("--connections", type=click.IntRange(1, 4), default=2, show_default=True, help="ejabberd: 2, overlapping; Prosody takes 1.")
 @click.option(
-    "--empty", type=click.Choice(["silent", "wake"]), default="silent", show_default=True, help="What an empty notification does."
+    "--server", required=True, metavar="HOST:PORT", help="Where the server listens for components."
 )
-@click.option("--domain", "domains", multiple=True, help="Whose users may register.  [default: the component's parent domain]")
-def xmpp(app_id: str, server: str, component: str, secret_file: Path, connections: int, empty: str, domains: tuple[str, ...]) -> None:
-    """Connect the tenant to an XMPP server as its push component (XEP-0114); `worker gateway-xmpp` holds the connections."""
+@click.option(
+    "--component",
+    required=True,
+    metavar="DOMAIN",
+    help="The component's name there, e.g. push.example.org.",
+)
+@click.option("--secret-file", type=_FILE, required=True)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 4),
+    default=2,
+    show_default=True,
+    help="ejabberd: 2, overlapping; Prosody takes 1.",
+)
+@click.option(
+    "--empty",
+    type=click.Choice(["silent", "wake"]),
+    default="silent",
+    show_default=True,
+    help="What an empty notification does.",
+)
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    help="Whose users may register.  [default: the component's parent domain]",
+)
+def xmpp(
+    app_id: str,
+    server: str,
+    component: str,
+    secret_file: Path,
+    connections: int,
+    empty: str,
+    domains: tuple[str, ...],
+) -> None:
+    """Connect the tenant to an XMPP server as its push component (XEP-0114); `worker gateway-xmpp`
+    holds the connections.
+    """
     host, _, port = server.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
         raise CliError("--server takes HOST:PORT, for instance localhost:5347")
     secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
     with opened() as runtime:
         tenant = _tenant(runtime, app_id)
-        given: dict[str, object] = {"host": host, "port": int(port), "domain": component, "connections": connections, "empty": empty}
+        given: dict[str, object] = {
+            "host": host,
+            "port": int(port),
+            "domain": component,
+            "connections": connections,
+            "empty": empty,
+        }
         given |= {"domains": list(domains) or [component.partition(".")[2] or component]}
         given |= {"secret": runtime.vault.encrypt(secret.encode()).decode()}
-        runtime.tenants.add(Tenant(tenant.app, tenant.name, tenant.lang, tenant.tz, {**tenant.options, "xmpp": given}))
+        runtime.tenants.add(
+            Tenant(
+                tenant.app, tenant.name, tenant.lang, tenant.tz, {**tenant.options, "xmpp": given}
+            )
+        )
         runtime.catalog.changed()
     print(f"{app_id} is the component {component} of {server}")
 
@@ -174,7 +272,8 @@ def strategy() -> None:
 @click.argument("strategy_id", metavar="ID")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
-    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}.
+    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …},
+    "push_type": "voip", …}.
 
     The vendors may also stand under "vendor", as they do in an event.
     """
@@ -206,7 +305,9 @@ def _wrong_with(preset: object) -> str | None:
             if value not in [*PushType]:
                 return f"push_type takes {', '.join(PushType)}"
         elif name == "sound":
-            if not isinstance(value, dict) or not all(key in ("ios", "android") and isinstance(file, str) for key, file in value.items()):
+            if not isinstance(value, dict) or not all(
+                key in ("ios", "android") and isinstance(file, str) for key, file in value.items()
+            ):
                 return 'sound takes {"ios": FILE, "android": FILE}'
         elif name not in [*Vendor]:
             return f"{name!r} is none of its keys: {', '.join(Vendor)}, sound, push_type"
@@ -222,12 +323,18 @@ def list_strategies(app_id: str | None, as_json: bool) -> None:
     """Presets of a tenant, or of all."""
     with opened() as runtime:
         stored = sorted(runtime.strategies.all().items())
-    rows = [{"app": app, "id": name, "preset": preset} for (app, name), preset in stored if app_id in (None, app)]
+    rows = [
+        {"app": app, "id": name, "preset": preset}
+        for (app, name), preset in stored
+        if app_id in (None, app)
+    ]
     if as_json:
         print_json(rows)
     else:
         print_table(
-            ["app", "id", "preset"], [{**row, "preset": json.dumps(row["preset"], ensure_ascii=False)} for row in rows], "no strategy"
+            ["app", "id", "preset"],
+            [{**row, "preset": json.dumps(row["preset"], ensure_ascii=False)} for row in rows],
+            "no strategy",
         )
 
 
@@ -238,6 +345,10 @@ def remove_strategy(app_id: str, strategy_id: str) -> None:
     """Remove a preset; messages that name it are sent with the defaults."""
     with opened() as runtime:
         if not runtime.strategies.remove(app_id, strategy_id):
-            raise CliError(f"no strategy {strategy_id} of {app_id}; there are: pushfleet strategy list {app_id}", exit_code=1)
+            raise CliError(
+                f"no strategy {strategy_id} of {app_id}; there are: pushfleet strategy list "
+                f"{app_id}",
+                exit_code=1,
+            )
         runtime.catalog.changed()
     print("removed")

@@ -1,6 +1,7 @@
 """`pushfleet up`: one whole fleet on this machine, until it is told to stop.
 
-Servers where `embedded` is wanted, simulators of the vendors that have no endpoint of their own, the lines of the Procfile;
+Servers where `embedded` is wanted, simulators of the vendors that have no endpoint of their own,
+the lines of the Procfile;
 whatever dies starts again, on the same ports and data (contract §1).
 """
 
@@ -49,7 +50,11 @@ READY_S_MAX: Final = 90.0
 #: An embedded server that dies is started again, at most this often, seconds.
 REVIVE_S: Final = 0.5
 METRICS_PORT: Final = 17_300
-DEFAULT_ADDRS: Final = {"console_addr": "127.0.0.1:8080", "receipts_addr": "127.0.0.1:8081", "gateway_addr": "127.0.0.1:8082"}
+DEFAULT_ADDRS: Final = {
+    "console_addr": "127.0.0.1:8080",
+    "receipts_addr": "127.0.0.1:8081",
+    "gateway_addr": "127.0.0.1:8082",
+}
 
 Migrate = Callable[[Settings], None]
 #: (settings, names of the processes) -> whether an event published now is handled.
@@ -57,7 +62,9 @@ Ready = Callable[[Settings, Sequence[str]], bool]
 
 
 def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
-    """Whether each process has written `<prefix>:alive:<name>`; its name stands in its environment, PUSHFLEET_PROCESS."""
+    """Whether each process has written `<prefix>:alive:<name>`; its name stands in its environment,
+    PUSHFLEET_PROCESS.
+    """
     try:
         client = connect(settings.redis_url)
         with contextlib.closing(client):
@@ -68,14 +75,18 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 
 
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
-    """What an `up` that was killed a moment ago left in Redis must not make this one look ready. SettingError: other shards."""
+    """What an `up` that was killed a moment ago left in Redis must not make this one look ready.
+    SettingError: other shards.
+    """
     with contextlib.closing(connect(settings.redis_url)) as client:
         check_shards(client, Keys(settings.key_root), settings.shards, starts=False)
         Heartbeats(client, Keys(settings.key_root)).leave(names)
 
 
 class LocalFleet:
-    """Everything `up` starts. All calls from one thread that lives as long as the fleet: its end ends the processes."""
+    """Everything `up` starts. All calls from one thread that lives as long as the fleet: its end
+    ends the processes.
+    """
 
     def __init__(
         self,
@@ -109,19 +120,30 @@ class LocalFleet:
         return [worker.name for worker in self._lines.workers] if self._lines else []
 
     def check(self) -> None:
-        """All that can be told before anything starts: EmbeddedError where a fleet runs here already, SettingError."""
+        """All that can be told before anything starts: EmbeddedError where a fleet runs here
+        already, SettingError.
+        """
         data_dir = self.wanted.data_dir
         run = runfile.read(data_dir)
         if runfile.alive(run) and run.get("pid") != os.getpid():
-            words = f"a fleet runs in {data_dir} already (process {run['pid']}): end that one, or set PUSHFLEET_DATA_DIR"
+            words = (
+                f"a fleet runs in {data_dir} already (process {run['pid']}): end that one, or "
+                "set PUSHFLEET_DATA_DIR"
+            )
             raise EmbeddedError(words)
         _make_folder(data_dir)
-        self._read = with_replicas(read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas)
+        self._read = with_replicas(
+            read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas
+        )
         self.settings = _free_addrs(self.wanted)
-        secret_keys(self.wanted)  # made now, if they are to be made: many processes will ask for them at once
+        secret_keys(
+            self.wanted
+        )  # made now, if they are to be made: many processes will ask for them at once
 
     def start(self) -> None:
-        """Starts everything, in order. EmbeddedError, SettingError, or what migrate raises; then call `stop`."""
+        """Starts everything, in order. EmbeddedError, SettingError, or what migrate raises; then
+        call `stop`.
+        """
         self.check()
         self._start_servers()
         self._start_simulators()
@@ -130,12 +152,15 @@ class LocalFleet:
         self._migrate(self.settings)
         environ = environ_of(self.settings)
         self._lines = Supervisor(
-            [dataclasses.replace(line, env={**environ, **line.env}) for line in self._read], log_dir=self.wanted.data_dir / "logs"
+            [dataclasses.replace(line, env={**environ, **line.env}) for line in self._read],
+            log_dir=self.wanted.data_dir / "logs",
         )
         forget_earlier(self.settings, self.names)
         self._lines.start()
 
-    def wait_ready(self, stopped: Callable[[], bool] = lambda: False, seconds: float = READY_S_MAX) -> bool:
+    def wait_ready(
+        self, stopped: Callable[[], bool] = lambda: False, seconds: float = READY_S_MAX
+    ) -> bool:
         """Until the fleet handles events; False when it was stopped or takes longer."""
         until = time.monotonic() + seconds
         while not stopped() and time.monotonic() < until:
@@ -154,7 +179,9 @@ class LocalFleet:
             self._lines.tick(0.25)
 
     def stop(self) -> None:
-        """Workers first, so that they can hand back what they hold; then the vendors' side and the servers."""
+        """Workers first, so that they can hand back what they hold; then the vendors' side and the
+        servers.
+        """
         for supervisor in (self._lines, self._simulators):
             if supervisor:
                 supervisor.stop()
@@ -167,10 +194,19 @@ class LocalFleet:
     def addresses(self) -> dict[str, str]:
         """What an operator opens: console, receipts, metrics, and the simulators' folder."""
         run = runfile.read(self.wanted.data_dir)
-        found = {"console": str(run.get("console")), "receipts": str(run.get("receipts")), "gateway": _url(self.settings.gateway_addr)}
+        found = {
+            "console": str(run.get("console")),
+            "receipts": str(run.get("receipts")),
+            "gateway": _url(self.settings.gateway_addr),
+        }
         names = {f"http://{target}/metrics": name for name, target in self._targets().items()}
-        found |= {f"metrics {names.get(url, number)}": url for number, url in enumerate(run.get("metrics", ()), 1)}
-        return found | {f"simulator {vendor}": url for vendor, url in (run.get("simulators") or {}).items()}
+        found |= {
+            f"metrics {names.get(url, number)}": url
+            for number, url in enumerate(run.get("metrics", ()), 1)
+        }
+        return found | {
+            f"simulator {vendor}": url for vendor, url in (run.get("simulators") or {}).items()
+        }
 
     def _targets(self) -> dict[str, str]:
         try:
@@ -180,11 +216,22 @@ class LocalFleet:
             return {}
 
     def for_the_core(self) -> dict[str, str]:
-        """What a core needs to publish, and a first push. The password of an embedded server only: run.json has it beside us."""
-        url = self.settings.core_url if self.wanted.core_url == "embedded" else scrub(self.settings.core_url)
+        """What a core needs to publish, and a first push. The password of an embedded server only:
+        run.json has it beside us.
+        """
+        url = (
+            self.settings.core_url
+            if self.wanted.core_url == "embedded"
+            else scrub(self.settings.core_url)
+        )
         stream = self.settings.event_streams[0]
-        found = {"redis of the core": url, "events": f"XADD {stream} * e '<JSON of one event>'  (docs/first-hour.md)"}
-        return found | ({"a first push": f"{program()} init  (in another terminal)"} if self._simulators else {})
+        found = {
+            "redis of the core": url,
+            "events": f"XADD {stream} * e '<JSON of one event>'  (docs/first-hour.md)",
+        }
+        return found | (
+            {"a first push": f"{program()} init  (in another terminal)"} if self._simulators else {}
+        )
 
     def _start_servers(self) -> None:
         postgres, broker = self.wanted.embedded_database, self.wanted.embedded_broker
@@ -213,16 +260,27 @@ class LocalFleet:
         self._simulators = Supervisor(lines, log_dir=self.wanted.data_dir / "logs")
         self._simulators.start()
         ready = self._wait_simulators(folder, [line.argv[3] for line in lines])
-        there = {name: url for name, url in simulated_endpoints(folder).items() if not own_endpoints(self.wanted, _vendor_of(name))}
+        there = {
+            name: url
+            for name, url in simulated_endpoints(folder).items()
+            if not own_endpoints(self.wanted, _vendor_of(name))
+        }
         ca_file = self.wanted.ca_file or Path(ready["ca_file"])
-        self.settings = dataclasses.replace(self.settings, endpoints=MappingProxyType({**there, **self.wanted.endpoints}), ca_file=ca_file)
+        self.settings = dataclasses.replace(
+            self.settings,
+            endpoints=MappingProxyType({**there, **self.wanted.endpoints}),
+            ca_file=ca_file,
+        )
 
     def _wait_simulators(self, folder: Path, vendors: Sequence[str]) -> dict[str, str]:
         """Until each has told where it is; what the last one told."""
         until = time.monotonic() + SIMULATORS_S_MAX
         while missing := [vendor for vendor in vendors if not (folder / f"{vendor}.json").exists()]:
             if time.monotonic() > until:
-                raise EmbeddedError(f"simulators do not start: {', '.join(missing)}; see {self.wanted.data_dir / 'logs'}")
+                raise EmbeddedError(
+                    f"simulators do not start: {', '.join(missing)}; see "
+                    f"{self.wanted.data_dir / 'logs'}"
+                )
             if self._simulators:
                 self._simulators.tick(0.05)
         ready: dict[str, str] = json.loads((folder / f"{vendors[-1]}.json").read_bytes())
@@ -251,7 +309,9 @@ class LocalFleet:
 
 
 def procfile() -> Path:
-    """The Procfile of this checkout, or of the working directory. SettingError when there is none."""
+    """The Procfile of this checkout, or of the working directory. SettingError
+    when there is none.
+    """
     for folder in (Path(__file__).parents[2], Path.cwd()):
         if (folder / "Procfile").is_file():
             return folder / "Procfile"
@@ -266,7 +326,10 @@ def _make_folder(data_dir: Path) -> None:
     except OSError:
         writable = False
     if not writable:
-        raise SettingError("PUSHFLEET_DATA_DIR takes the path of a folder that this user can write to, or of one to be made")
+        raise SettingError(
+            "PUSHFLEET_DATA_DIR takes the path of a folder that this user can write to, or "
+            "of one to be made"
+        )
 
 
 def _procfile_environ(settings: Settings) -> dict[str, str]:
@@ -274,11 +337,20 @@ def _procfile_environ(settings: Settings) -> dict[str, str]:
 
 
 def with_replicas(lines: Sequence[Line], replicas: Mapping[str, int]) -> list[Line]:
-    """The lines with our own interpreter for `pushfleet` and the replicas asked for; SettingError names a line that there is not."""
+    """The lines with our own interpreter for `pushfleet` and the replicas asked for; SettingError
+    names a line that there is not.
+    """
     unknown = set(replicas) - {line.name for line in lines}
     if unknown:
-        raise SettingError(f"--replicas names no line of the Procfile: {', '.join(sorted(unknown))}")
-    return [dataclasses.replace(line, argv=_own_program(line.argv), replicas=replicas.get(line.name, line.replicas)) for line in lines]
+        raise SettingError(
+            f"--replicas names no line of the Procfile: {', '.join(sorted(unknown))}"
+        )
+    return [
+        dataclasses.replace(
+            line, argv=_own_program(line.argv), replicas=replicas.get(line.name, line.replicas)
+        )
+        for line in lines
+    ]
 
 
 def _own_program(argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -298,7 +370,9 @@ def read_replicas(text: str) -> dict[str, int]:
 
 
 def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
-    """One process for each simulator that some vendor needs, each with ports of its own that it keeps when it starts again."""
+    """One process for each simulator that some vendor needs, each with ports of its own that it
+    keeps when it starts again.
+    """
     from simulators.registry import SIMULATORS, present
 
     needed = []
@@ -309,7 +383,16 @@ def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
     first = free_ports(sum(SIMULATORS[simulator].ports for simulator in needed))
     lines = []
     for simulator in needed:
-        argv = (sys.executable, "-m", "simulators", simulator, "--port", str(first), "--dir", str(folder))
+        argv = (
+            sys.executable,
+            "-m",
+            "simulators",
+            simulator,
+            "--port",
+            str(first),
+            "--dir",
+            str(folder),
+        )
         lines.append(Line(f"simulator-{simulator}", argv))
         first += SIMULATORS[simulator].ports
     return lines
@@ -320,21 +403,27 @@ def free_ports(count: int) -> int:
     for _ in range(100):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             first = int(probe.getsockname()[1])
-        if first + count < 65_536 and all(_is_free("127.0.0.1", port) for port in range(first, first + count)):
+        if first + count < 65_536 and all(
+            _is_free("127.0.0.1", port) for port in range(first, first + count)
+        ):
             return first
     raise EmbeddedError(f"there are no {count} free ports in a row on 127.0.0.1")
 
 
 def _is_free(host: str, port: int) -> bool:
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ).close()
     except OSError:
         return False
     return True
 
 
 def _free_addrs(settings: Settings) -> Settings:
-    """A default address that somebody else has gives way to a free port; one that was chosen is an error."""
+    """A default address that somebody else has gives way to a free port; one that was chosen is an
+    error.
+    """
     found: dict[str, str] = {}
     for name, default in DEFAULT_ADDRS.items():
         addr = getattr(settings, name)
@@ -342,7 +431,9 @@ def _free_addrs(settings: Settings) -> Settings:
         if port and _is_free(host, port):
             continue
         if port and addr != default:
-            raise SettingError(f"PUSHFLEET_{name.upper()} takes an address that can be bound here and is free")
+            raise SettingError(
+                f"PUSHFLEET_{name.upper()} takes an address that can be bound here and is free"
+            )
         found[name] = f"{f'[{host}]' if ':' in host else host}:{free_ports(1)}"
     return dataclasses.replace(settings, **found)  # type: ignore[arg-type]
 
@@ -360,10 +451,19 @@ def _vendor_of(endpoint: str) -> str:
 # ---------------------------------------------------------------- the command
 
 
-def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, migrate: Migrate, ready: Ready = alive_in_redis) -> int:
-    """Starts the fleet, says where it is and `ready`, and keeps it running until SIGINT or SIGTERM. Returns the exit code.
+def up(
+    settings: Settings,
+    replicas: Mapping[str, int],
+    simulators: bool,
+    *,
+    migrate: Migrate,
+    ready: Ready = alive_in_redis,
+) -> int:
+    """Starts the fleet, says where it is and `ready`, and keeps it running until SIGINT or SIGTERM.
+    Returns the exit code.
 
-    0: told to stop; 1: it did not become ready; 3: a server can't be started. SettingError is the caller's (2).
+    0: told to stop; 1: it did not become ready; 3: a server can't be started. SettingError is the
+    caller's (2).
     """
     fleet = LocalFleet(settings, replicas, simulators, migrate, ready)
     stop = threading.Event()
@@ -392,7 +492,9 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
 def _not_ready(fleet: LocalFleet, stop: threading.Event) -> int:
     if stop.is_set():
         return 0
-    print(f"not ready after {READY_S_MAX:g} s; see {fleet.wanted.data_dir / 'logs'}", file=sys.stderr)
+    print(
+        f"not ready after {READY_S_MAX:g} s; see {fleet.wanted.data_dir / 'logs'}", file=sys.stderr
+    )
     return 1
 
 
@@ -403,7 +505,10 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     def tell(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, tell)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
@@ -421,9 +526,11 @@ def in_background(
     ready: Ready = alive_in_redis,
     procfile_path: Path | None = None,
 ) -> Iterator[LocalFleet]:
-    """The same fleet beside the caller's own work (demo, tests): ready at the start of the block, gone after it.
+    """The same fleet beside the caller's own work (demo, tests): ready at the start of the block,
+    gone after it.
 
-    Supervised by a thread of its own, the one that starts the processes. Raises what kept the fleet from starting.
+    Supervised by a thread of its own, the one that starts the processes. Raises what kept the fleet
+    from starting.
     """
     fleet = LocalFleet(settings, replicas, simulators, migrate, ready, procfile_path)
     stop, is_ready, broken = threading.Event(), threading.Event(), list[BaseException]()
@@ -432,7 +539,9 @@ def in_background(
         try:
             fleet.start()
             if not fleet.wait_ready(stop.is_set) and not stop.is_set():
-                raise EmbeddedError(f"not ready after {READY_S_MAX:g} s; see {settings.data_dir / 'logs'}")
+                raise EmbeddedError(
+                    f"not ready after {READY_S_MAX:g} s; see {settings.data_dir / 'logs'}"
+                )
             is_ready.set()
             while not stop.is_set():
                 fleet.tick()

@@ -1,4 +1,6 @@
-"""`pushfleet user …`: who may look at the console, and who may act there; and what is stored of a tenant's person, erased."""
+"""`pushfleet user …`: who may look at the console, and who may act there; and what is stored of a
+tenant's person, erased.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,34 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="viewer looks; operator pauses lanes and replays dead letters, too.")
-@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Else it is asked for.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    required=True,
+    help="viewer looks; operator pauses lanes and replays dead letters, too.",
+)
+@click.option(
+    "--password-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Else it is asked for.",
+)
 def add(name: str, role: str, password_file: Path | None) -> None:
     """Let somebody in, or give them another role and password: their open sessions end.
 
-    Without a terminal the password is the next line of the input; where that is empty, one is made and shown.
+    Without a terminal the password is the next line of the input; where that is empty, one is made
+    and shown.
     """
     if not re.fullmatch(r"[!-~]{1,64}", name):
         raise CliError("NAME takes 1-64 printable ASCII characters without spaces")
     password, made = (_read(password_file), False) if password_file else _asked()
-    if len(password) < PASSWORD_CHARACTERS_MIN or len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX:
-        raise CliError(f"the password takes at least {PASSWORD_CHARACTERS_MIN} characters, and at most {PASSWORD_BYTES_MAX} bytes")
+    if (
+        len(password) < PASSWORD_CHARACTERS_MIN
+        or len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX
+    ):
+        raise CliError(
+            f"the password takes at least {PASSWORD_CHARACTERS_MIN} characters, and at most "
+            f"{PASSWORD_BYTES_MAX} bytes"
+        )
     with opened() as runtime:
         new = runtime.users.add(name, role, password)
         noted(runtime, "user added" if new else "user changed", "", name, role)
@@ -72,7 +90,9 @@ def _line_of_input() -> str:
     except (OSError, ValueError):  # no file of the system, so it does not wait
         there = True
     if not there:
-        raise CliError(f"no password came within {INPUT_S_MAX:g} s: --password-file, or a line of input")
+        raise CliError(
+            f"no password came within {INPUT_S_MAX:g} s: --password-file, or a line of input"
+        )
     return sys.stdin.readline().strip()
 
 
@@ -93,7 +113,11 @@ def listed(as_json: bool) -> None:
         print_json(rows)
     else:
         shown = [{**row, "since": at(row["created_ms"])} for row in rows]
-        print_table(["name", "role", "since"], shown, "nobody yet: pushfleet user add NAME --role viewer|operator|admin")
+        print_table(
+            ["name", "role", "since"],
+            shown,
+            "nobody yet: pushfleet user add NAME --role viewer|operator|admin",
+        )
 
 
 @user.command("remove")
@@ -112,18 +136,27 @@ def remove(name: str) -> None:
 @click.argument("person", metavar="USER")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def erase_person(app_id: str, person: str, yes: bool) -> None:
-    """Take a person of a tenant out of every store of the fleet: devices, settings, their rows and dead letters."""
+    """Take a person of a tenant out of every store of the fleet: devices, settings, their rows and
+    dead letters.
+    """
     if not yes and not click.confirm(f"Delete all that is stored of {person} of {app_id}?"):
         raise click.exceptions.Exit(1)
     with opened() as runtime:
         found = erase_everywhere(runtime, app_id, person)
         noted(runtime, "person erased", app_id, person_mark(app_id, person))
     sealed = found.pop("sealed")
-    print(", ".join(f"{store} {count}" for store, count in found.items() if count) or "nothing was stored of them")
-    print("the core's own keys (presence, members, friends) are the core's; backups keep what they hold until they are thrown away")
+    print(
+        ", ".join(f"{store} {count}" for store, count in found.items() if count)
+        or "nothing was stored of them"
+    )
+    print(
+        "the core's own keys (presence, members, friends) are the core's; backups keep what "
+        "they hold until they are thrown away"
+    )
     if sealed:
         raise CliError(
-            f"{sealed} dead letters of {app_id}, or of no tenant, may name them: none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens"
+            f"{sealed} dead letters of {app_id}, or of no tenant, may name them: none of the "
+            "keys in PUSHFLEET_SECRET_KEYS_FILE opens"
             " them: add the key and erase again, or pushfleet dead-letters drop ID",
             exit_code=1,
         )

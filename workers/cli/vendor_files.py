@@ -1,4 +1,6 @@
-"""What the files around the code say of each vendor, made of `VENDORS`: `make generated`, or `python -m workers.cli.vendor_files`."""
+"""What the files around the code say of each vendor, made of `VENDORS`: `make generated`, or
+`python -m workers.cli.vendor_files`.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,56 @@ from workers.cli.openapi import openapi
 from workers.cli.settings import page
 from workers.vendors import VENDORS
 
-PROCESS = "delivery-{}: PUSHFLEET_METRICS_PORT=${{PUSHFLEET_METRICS_PORT:-17300}} pushfleet worker delivery --vendors {}\n"
+PROCESS = (
+    "delivery-{}: PUSHFLEET_METRICS_PORT=${{PUSHFLEET_METRICS_PORT:-17300}} pushfleet worker "
+    "delivery --vendors {}\n"
+)
 SERVICE = "  delivery-{}:\n    <<: *fleet\n    command: [worker, delivery, --vendors, {}]\n\n"
 LANE = "  {}: {{enabled: false, replicas: 2, max: 8}}\n"
 
 
 def made(root: Path) -> Iterator[tuple[Path, str]]:
-    """(file, the text it should have). Of a chart's lane only its presence is made; its numbers stay as they are."""
+    """(file, the text it should have). Of a chart's lane only its presence is made; its numbers
+    stay as they are.
+    """
     procfile, compose, site = root / "Procfile", root / "docker-compose.yml", root / "mkdocs.yml"
     chart = root / "deploy/helm/pushfleet/values.yaml"
-    yield procfile, _replaced(procfile, r"(?:^delivery-[a-z]+:.*\n)+", "".join(PROCESS.format(one, one) for one in VENDORS))
+    yield (
+        procfile,
+        _replaced(
+            procfile,
+            r"(?:^delivery-[a-z]+:.*\n)+",
+            "".join(PROCESS.format(one, one) for one in VENDORS),
+        ),
+    )
     services = "".join(SERVICE.format(one, one) for one in VENDORS)
     yield compose, _replaced(compose, r"(?:^  delivery-[a-z]+:\n(?:    .*\n)+\n)+", services)
-    lanes = {name: line for line, name in re.findall(r"^(  ([a-z]+): .*\n)", _lanes(chart), re.MULTILINE)}
-    yield chart, _replaced(chart, re.escape(_lanes(chart)), "lanes:\n" + "".join(lanes.get(one, LANE.format(one)) for one in VENDORS))
+    lanes = {
+        name: line for line, name in re.findall(r"^(  ([a-z]+): .*\n)", _lanes(chart), re.MULTILINE)
+    }
+    yield (
+        chart,
+        _replaced(
+            chart,
+            re.escape(_lanes(chart)),
+            "lanes:\n" + "".join(lanes.get(one, LANE.format(one)) for one in VENDORS),
+        ),
+    )
     pages = sorted(path.name for path in (root / "docs/vendors").glob("*.md"))
-    yield site, _replaced(site, r"(?:^      - vendors/.*\n)+", "".join(f"      - vendors/{one}\n" for one in pages))
+    yield (
+        site,
+        _replaced(
+            site,
+            r"(?:^      - vendors/.*\n)+",
+            "".join(f"      - vendors/{one}\n" for one in pages),
+        ),
+    )
     yield root / "docs/settings.md", page()
-    documents = {"docs/events.schema.json": json_schema, "docs/asyncapi.json": asyncapi, "docs/openapi.json": openapi}
+    documents = {
+        "docs/events.schema.json": json_schema,
+        "docs/asyncapi.json": asyncapi,
+        "docs/openapi.json": openapi,
+    }
     for path, document in {**documents, "deploy/egress.json": egress}.items():
         yield root / path, as_text(document())
 

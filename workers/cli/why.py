@@ -30,15 +30,34 @@ CURES = {
 @click.argument("user", required=False)
 @click.option("--app", "app_id", default=None)
 @click.option("--event", "event_id", default=None, help="Another event of this message, by its id.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a decision on each recipient.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 600),
+    default=0.0,
+    help="Seconds to wait for a decision on each recipient.",
+)
 @click.option("--json", "as_json", is_flag=True)
-def why(message_id: str, user: str | None, app_id: str | None, event_id: str | None, wait_s: float, as_json: bool) -> None:
+def why(
+    message_id: str,
+    user: str | None,
+    app_id: str | None,
+    event_id: str | None,
+    wait_s: float,
+    as_json: bool,
+) -> None:
     """Tell the story of a message or call, by its id: who got it, who did not, and why."""
     with opened() as runtime:
-        trace = decided_story(runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user)
+        trace = decided_story(
+            runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user
+        )
         letters = [] if trace else letters_of(runtime, message_id, app_id)
     if trace is None and not letters:
-        raise CliError(f"nothing is known of {message_id}: not published, not read yet, or older than the ledger keeps", exit_code=1)
+        raise CliError(
+            f"nothing is known of {message_id}: not published, not read yet, or older than "
+            "the ledger keeps",
+            exit_code=1,
+        )
     if as_json:
         print_json(trace or _refused_story(message_id, letters))
     else:
@@ -46,33 +65,54 @@ def why(message_id: str, user: str | None, app_id: str | None, event_id: str | N
 
 
 def decided_story(
-    runtime: Runtime, message_id: str, app: str | None, until: float, event_id: str | None = None, user: str | None = None
+    runtime: Runtime,
+    message_id: str,
+    app: str | None,
+    until: float,
+    event_id: str | None = None,
+    user: str | None = None,
 ) -> dict[str, Any] | None:
-    """The story once each recipient that is known has a decision, or a dead letter names it; until: monotonic, at the latest."""
+    """The story once each recipient that is known has a decision, or a dead letter names it; until:
+    monotonic, at the latest.
+    """
     while True:
         trace = story(runtime, message_id, app, event_id, user)
         rows = trace["recipients"] if trace else []
         final = trace and (trace["decision"] or (rows and all(row["decision"] for row in rows)))
-        if final or time.monotonic() >= until or (trace is None and letters_of(runtime, message_id, app)):
+        if (
+            final
+            or time.monotonic() >= until
+            or (trace is None and letters_of(runtime, message_id, app))
+        ):
             return trace
         time.sleep(LOOK_S)
 
 
 def letters_of(runtime: Runtime, message_id: str, app: str | None) -> list[dict[str, Any]]:
-    """[{id, stage, reason, app, at_ms}] of the newest dead letters whose bytes name this message, call or event."""
+    """[{id, stage, reason, app, at_ms}] of the newest dead letters whose bytes name this message,
+    call or event.
+    """
     names = {json.dumps(message_id).encode(), json.dumps(message_id, ensure_ascii=False).encode()}
     found = []
     for letter in runtime.dead_letters.each(None, None, LETTERS_SEARCHED):
         of_app = app is None or letter.app in (None, app)
         if of_app and any(name in letter.raw for name in names):
-            found.append({name: getattr(letter, name) for name in ("id", "stage", "reason", "app", "at_ms")})
+            found.append(
+                {name: getattr(letter, name) for name in ("id", "stage", "reason", "app", "at_ms")}
+            )
     return found
 
 
 def _refused_story(message_id: str, letters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The contract's shape for what never came past its first stage, with its dead letters."""
     last = letters[0]
-    shape = {"app": last["app"], "message_id": message_id, "event_id": None, "type": None, "received_ms": last["at_ms"]}
+    shape = {
+        "app": last["app"],
+        "message_id": message_id,
+        "event_id": None,
+        "type": None,
+        "received_ms": last["at_ms"],
+    }
     return {**shape, "decision": None, "recipients": [], "dead_letters": list(letters)}
 
 
@@ -81,7 +121,10 @@ def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> s
     lines = [f"{message_id} is a dead letter: it was refused, nobody got it"]
     for letter in letters:
         cure = CURES.get(letter["reason"].partition(":")[0], "")
-        lines.append(f"  {at(letter['at_ms'])}  {letter['stage']:9} {letter['reason']}" + (f": {cure}" if cure else ""))
+        lines.append(
+            f"  {at(letter['at_ms'])}  {letter['stage']:9} {letter['reason']}"
+            + (f": {cure}" if cure else "")
+        )
         lines.append(f"  its content: pushfleet dead-letters show {letter['id']}")
         lines.append(f"  once it is cured: pushfleet dead-letters replay {letter['id']}")
     return "\n".join(lines)
@@ -89,7 +132,10 @@ def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> s
 
 def as_words(trace: Mapping[str, Any]) -> str:
     """The story for a person."""
-    lines = [f"{trace['type']} {trace['message_id']} of {trace['app']} (event {trace['event_id']}), received {at(trace['received_ms'])}"]
+    lines = [
+        f"{trace['type']} {trace['message_id']} of {trace['app']} (event "
+        f"{trace['event_id']}), received {at(trace['received_ms'])}"
+    ]
     if trace["decision"]:
         lines.append(f"decided at intake: {trace['decision']}")
     elif trace["type"] in ("message.recalled", "call.ended"):
@@ -98,17 +144,29 @@ def as_words(trace: Mapping[str, Any]) -> str:
         lines.append("no recipient is decided yet")
     for one in trace["recipients"]:
         lane = f"{one['vendor']} {one['business_id']}" if one["vendor"] else "no lane"
-        down = f", sent as {one['class_sent']} (downgraded from {one['class']})" if one["downgraded"] else ""
-        lines.append(f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: {one['decision'] or 'waiting'}{down}")
+        down = (
+            f", sent as {one['class_sent']} (downgraded from {one['class']})"
+            if one["downgraded"]
+            else ""
+        )
+        lines.append(
+            f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: "
+            f"{one['decision'] or 'waiting'}{down}"
+        )
         if one["push_id"]:
             lines.append(f"  push {one['push_id']}")
-        lines += [f"  {at(at_ms)}  {stage:9} {note}".rstrip() for at_ms, stage, note in in_order(one)]
+        lines += [
+            f"  {at(at_ms)}  {stage:9} {note}".rstrip() for at_ms, stage, note in in_order(one)
+        ]
     return "\n".join(lines)
 
 
 def in_order(one: Mapping[str, Any]) -> list[tuple[int, str, str]]:
     """(ms, stage, words) of all that a recipient's row knows, as it happened."""
     found = [(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
-    found += [(each["at_ms"], "attempt", f"{each['status']} {each['code']} {each['words']}".strip()) for each in one["attempts"]]
+    found += [
+        (each["at_ms"], "attempt", f"{each['status']} {each['code']} {each['words']}".strip())
+        for each in one["attempts"]
+    ]
     found += [(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
     return sorted(found, key=lambda line: line[0])

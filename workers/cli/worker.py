@@ -66,8 +66,16 @@ def migrate() -> None:
 
 @click.command()
 @click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
-@click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
-@click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
+@click.option(
+    "--vendors",
+    default="",
+    help="Delivery: the vendors this process serves, separated by commas (default: all).",
+)
+@click.option(
+    "--roles",
+    default="",
+    help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).",
+)
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
 def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
@@ -97,7 +105,9 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
 
 
 def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtime, WorkBeat]:
-    """Says that this process is at work, and looks then whether it may: one that reshards sees it, or is seen."""
+    """Says that this process is at work, and looks then whether it may: one that reshards sees it,
+    or is seen.
+    """
     while True:
         _wait_for_reshard(settings, stage)
         runtime = Runtime(settings, name, role)
@@ -113,8 +123,13 @@ def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtim
 def _wait_for_reshard(settings: Settings, stage: str) -> None:
     """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
     logged = False
-    with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(settings.redis_url)) as redis:
-        while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(Keys(settings.key_root).resharding):
+    with (
+        contextlib.suppress(RedisError, OSError),
+        contextlib.closing(connect(settings.redis_url)) as redis,
+    ):
+        while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(
+            Keys(settings.key_root).resharding
+        ):
             if not logged:
                 log.warning("waits for the end of `pushfleet reshard`")
             logged = True
@@ -122,7 +137,9 @@ def _wait_for_reshard(settings: Settings, stage: str) -> None:
 
 
 def _tables_fit(runtime: Runtime) -> None:
-    """SchemaError: the database has no tables, or not those of this version. A database that is away is waited for later."""
+    """SchemaError: the database has no tables, or not those of this version. A database that is
+    away is waited for later.
+    """
     try:
         with sql.within(START_LOOK_S):
             check_tables(runtime.engine)
@@ -130,21 +147,34 @@ def _tables_fit(runtime: Runtime) -> None:
         log.warning("the database is away", extra={"reason": type(error).__name__})
 
 
-def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str], roles: Sequence[str] = ()) -> str:
-    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other.
+def process_name(
+    stage: str,
+    vendors: Sequence[Vendor],
+    index: int,
+    environ: Mapping[str, str],
+    roles: Sequence[str] = (),
+) -> str:
+    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of
+    one name would hide each other.
 
     roles: of the maintenance process, where it takes some of them only.
     """
     parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
     line = "-".join([stage, *parts])
-    return environ.get("PUSHFLEET_PROCESS") or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
+    return (
+        environ.get("PUSHFLEET_PROCESS")
+        or environ.get("HONCHO_PROCESS_NAME")
+        or f"{line}.{index}@{socket.gethostname()}"
+    )
 
 
 def _vendor(name: str) -> Vendor:
     try:
         return Vendor(name.strip())
     except ValueError:
-        raise click.BadParameter(f"{name}: vendors are {', '.join(Vendor)}", param_hint="--vendors") from None
+        raise click.BadParameter(
+            f"{name}: vendors are {', '.join(Vendor)}", param_hint="--vendors"
+        ) from None
 
 
 def _role(name: str) -> str:
@@ -154,12 +184,16 @@ def _role(name: str) -> str:
 
 
 class Progress:
-    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the heartbeat saw last: it asks nobody.
+    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the
+    heartbeat saw last: it asks nobody.
 
-    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after its return the silence is counted anew.
+    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after
+    its return the silence is counted anew.
     """
 
-    def __init__(self, progress: Callable[[], float], waiting: Callable[[], bool], silent_s: float) -> None:
+    def __init__(
+        self, progress: Callable[[], float], waiting: Callable[[], bool], silent_s: float
+    ) -> None:
         """progress: monotonic time of the last progress."""
         self._progress = progress
         self._waiting = waiting
@@ -183,18 +217,31 @@ class Progress:
         return since is None or time.monotonic() - max(since, self._progress()) < self._silent_s
 
 
-def _heartbeat(runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
-    """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
-    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
+def _heartbeat(
+    runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], waiting: Callable[[], bool]
+) -> None:
+    """Says that we live, and serves metrics and health. progress: monotonic time of the last
+    progress.
+    """
+    silent_s = max(
+        SILENT_S, 3 * runtime.settings.send_timeout_s
+    )  # an access token and two requests may be waited for
     known = Progress(progress, waiting, silent_s)
     metrics.BUILD_INFO.labels(version()).set(1)
-    port = metrics.serve_metrics(runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime))
+    port = metrics.serve_metrics(
+        runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime)
+    )
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def alive() -> None:
         runtime.alive()
         known.look()
-        if must_stop(runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards) and not beat.stop.is_set():
+        if (
+            must_stop(
+                runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards
+            )
+            and not beat.stop.is_set()
+        ):
             log.warning("the number of shards changes: this process ends")
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -303,7 +350,9 @@ def _console(runtime: Runtime, beat: WorkBeat) -> None:
 
 
 def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat) -> None:
-    """A Celery worker of this stage's queues. SIGTERM: the drains end between two batches, then the worker."""
+    """A Celery worker of this stage's queues. SIGTERM: the drains end between two batches, then the
+    worker.
+    """
     from celery.signals import worker_ready, worker_shutting_down
 
     from workers.broker import end_wait
@@ -313,7 +362,11 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     stop = beat.stop
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
-    queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
+    queues = (
+        [queue_of(DELIVERY, vendor) for vendor in vendors]
+        if stage == DELIVERY
+        else [queue_of(stage)]
+    )
 
     ready = ReadyLanes(stages, vendors, stop)
     started = time.monotonic()
@@ -324,7 +377,10 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     def waiting() -> bool:
         if stage == DELIVERY:
             return bool(ready.vendors)
-        return any(backlog.unread or backlog.pending for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values())
+        return any(
+            backlog.unread or backlog.pending
+            for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values()
+        )
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, beat, progress, waiting)
@@ -336,7 +392,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    # one more than there are queues: a wake-up that comes while all of them work only tells its drains so
+    # one more than there are queues: a wake-up that comes while all of them work only tells its
+    # drains so
     slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
         threading.Thread(target=ready.look, name="poll").start()
@@ -347,19 +404,30 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
 
 
 def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
-    """Celery's worker until SIGTERM. Not by its command line, whose libraries (a shell with completion) take 8 MiB a process."""
+    """Celery's worker until SIGTERM. Not by its command line, whose libraries (a shell with
+    completion) take 8 MiB a process.
+    """
     from celery.apps.worker import Worker
 
     alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
     name = f"{runtime.name}@{socket.gethostname()}"
-    celery: Any = Worker(runtime.app, hostname=name, queues=queues, pool_cls="threads", concurrency=slots, quiet=True, **alone)
+    celery: Any = Worker(
+        runtime.app,
+        hostname=name,
+        queues=queues,
+        pool_cls="threads",
+        concurrency=slots,
+        quiet=True,
+        **alone,
+    )
     celery.start()
     if celery.exitcode:
         raise click.exceptions.Exit(celery.exitcode)
 
 
 class ReadyLanes:
-    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free memory takes no wake-up.
+    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free
+    memory takes no wake-up.
 
     vendors: of this worker's, those that had ready lanes at the last look.
     """
@@ -381,7 +449,9 @@ class ReadyLanes:
 
 
 def _leave_logging_alone() -> None:
-    """Celery would set the root logger's level, print plain lines at the end, and warn of what can't happen: we take JSON only."""
+    """Celery would set the root logger's level, print plain lines at the end, and warn of what
+    can't happen: we take JSON only.
+    """
     import celery.apps.worker as celery_worker
     from celery.platforms import SecurityWarning
     from celery.signals import setup_logging

@@ -1,4 +1,6 @@
-"""The read-only HTTP API (docs/api.md): the trace of a message, a person, counts. A bearer token says who asks, and of which tenant."""
+"""The read-only HTTP API (docs/api.md): the trace of a message, a person, counts. A bearer token
+says who asks, and of which tenant.
+"""
 
 from __future__ import annotations
 
@@ -65,25 +67,34 @@ class Api:
             f"{ROOT}/people/{{app}}/{{user:path}}": (self.person, "support"),
             f"{ROOT}/counts": (self.counts, "stats"),
         }
-        return [Route(path, self._door(answer, role), methods=["GET"]) for path, (answer, role) in doors.items()]
+        return [
+            Route(path, self._door(answer, role), methods=["GET"])
+            for path, (answer, role) in doors.items()
+        ]
 
     def _door(self, answer: ApiHandler, role: str) -> Callable[[Request], Awaitable[Response]]:
         def handle(request: Request) -> Response:
             try:
                 token = self._token(request)
                 if role == "support" and token.role != "support":
-                    raise ApiRefusal(403, "this token reads counts only: pushfleet api-token add --role support")
+                    raise ApiRefusal(
+                        403, "this token reads counts only: pushfleet api-token add --role support"
+                    )
                 return _json(answer(request, token))
             except ApiRefusal as refusal:
                 return _refused(refusal.status, refusal.words)
             except (RedisError, SQLAlchemyError, OSError) as error:
-                log.warning("the API can't answer: a store is away", extra={"reason": type(error).__name__})
+                log.warning(
+                    "the API can't answer: a store is away", extra={"reason": type(error).__name__}
+                )
                 return _refused(503, "a server can't be reached: come again")
 
         async def endpoint(request: Request) -> Response:
             try:
                 with anyio.fail_after(ANSWER_S):
-                    return await anyio.to_thread.run_sync(lambda: handle(request), abandon_on_cancel=True)
+                    return await anyio.to_thread.run_sync(
+                        lambda: handle(request), abandon_on_cancel=True
+                    )
             except TimeoutError:
                 return _refused(503, "a server can't be reached: come again")
 
@@ -93,7 +104,9 @@ class Api:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         token = self._world.api_tokens.check(given.strip()) if scheme.lower() == "bearer" else None
         if token is None:
-            raise ApiRefusal(401, "no valid token: Authorization: Bearer …, made by pushfleet api-token add")
+            raise ApiRefusal(
+                401, "no valid token: Authorization: Bearer …, made by pushfleet api-token add"
+            )
         key = self._world.keys.logins(f"api-{token.id}")
         with self._world.redis.pipeline(transaction=True) as pipe:
             pipe.incr(key)
@@ -108,12 +121,26 @@ class Api:
         most = _whole(request, "limit", ROWS_DEFAULT, ROWS_MAX)
         message_id = _path(request, "message_id")
         cursor = None if after is None else read_cursor(after)
-        trace = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most, None)
+        trace = self._ports.trace(
+            message_id,
+            app,
+            _value(request, "user"),
+            _value(request, "decision", empty=True),
+            cursor,
+            most,
+            None,
+        )
         if trace is None:
-            raise ApiRefusal(404, "nothing is known of it: not published, not read yet, or older than the ledger keeps")
+            raise ApiRefusal(
+                404,
+                "nothing is known of it: not published, not read yet, or older than the "
+                "ledger keeps",
+            )
         following = trace["next"]
         trace.pop("counting")
-        return msgspec.convert({**trace, "next": None if following is None else cursor_text(following)}, MessageTrace)
+        return msgspec.convert(
+            {**trace, "next": None if following is None else cursor_text(following)}, MessageTrace
+        )
 
     def person(self, request: Request, token: ApiToken) -> Person:
         app = _app(token, _path(request, "app"))
@@ -128,9 +155,18 @@ class Api:
         if not set(by) <= set(BY) or (step is not None and step not in STEPS):
             raise ApiRefusal(400, f"by takes {', '.join(BY)}; step takes {', '.join(STEPS)}")
         minutes = STEPS[step] if step else 0
-        if not 0 < until - since <= DAYS_MAX * DAY_MS or (minutes and (until - since) // (minutes * MINUTE_MS) > STEPS_MAX):
-            raise ApiRefusal(400, f"since_ms lies before until_ms, by {DAYS_MAX} days and {STEPS_MAX} steps at most")
-        wanted = {name: value for name in ("vendor", "class") if (value := _value(request, name)) is not None}
+        if not 0 < until - since <= DAYS_MAX * DAY_MS or (
+            minutes and (until - since) // (minutes * MINUTE_MS) > STEPS_MAX
+        ):
+            raise ApiRefusal(
+                400,
+                f"since_ms lies before until_ms, by {DAYS_MAX} days and {STEPS_MAX} steps at most",
+            )
+        wanted = {
+            name: value
+            for name in ("vendor", "class")
+            if (value := _value(request, name)) is not None
+        }
         if app:
             wanted["app"] = app
         tallies, columns = self._world.tallies, [*by, "name"]
@@ -140,13 +176,26 @@ class Api:
             return [_count(row, with_step=bool(minutes)) for row in rows]
 
         latency = self._latency(since, until, wanted)
-        return Counts(since, until, tallies.counted_ms(), counts("event"), counts("push"), counts("receipt"), latency)
+        return Counts(
+            since,
+            until,
+            tallies.counted_ms(),
+            counts("event"),
+            counts("push"),
+            counts("receipt"),
+            latency,
+        )
 
     def _latency(self, since: int, until: int, wanted: Mapping[str, str]) -> list[Latency]:
         slots: dict[str, dict[int, int]] = {}
-        for row in self._world.tallies.read("push", since, until, ["vendor"], slots=True, where={**wanted, "name": "accepted"}):
+        for row in self._world.tallies.read(
+            "push", since, until, ["vendor"], slots=True, where={**wanted, "name": "accepted"}
+        ):
             slots.setdefault(row["vendor"], {})[row["slot"]] = row["count"]
-        return [Latency(vendor, *(percentile(found, share) for share in (0.5, 0.95, 0.99))) for vendor, found in slots.items()]
+        return [
+            Latency(vendor, *(percentile(found, share) for share in (0.5, 0.95, 0.99)))
+            for vendor, found in slots.items()
+        ]
 
 
 def _count(row: Mapping[str, Any], *, with_step: bool) -> Count:
@@ -155,7 +204,9 @@ def _count(row: Mapping[str, Any], *, with_step: bool) -> Count:
 
 
 def _app(token: ApiToken, asked: str | None) -> str | None:
-    """The tenant that is told of; None: every one. ApiRefusal 403 for one that the token is not for."""
+    """The tenant that is told of; None: every one. ApiRefusal 403 for one that the token is not
+    for.
+    """
     if token.app is not None and asked not in (None, token.app):
         raise ApiRefusal(403, "this token is of another tenant")
     return token.app or asked
@@ -176,7 +227,11 @@ def _path(request: Request, name: str) -> str:
 
 def _plain(value: str, name: str) -> str:
     if len(value) > VALUE_CHARACTERS_MAX or re.search("[\0\ud800-\udfff]", value):
-        raise ApiRefusal(400, f"{name} takes at most {VALUE_CHARACTERS_MAX} characters, no U+0000 and no half of a pair")
+        raise ApiRefusal(
+            400,
+            f"{name} takes at most {VALUE_CHARACTERS_MAX} characters, no U+0000 and no half "
+            "of a pair",
+        )
     return value
 
 
@@ -196,7 +251,9 @@ def cursor_text(after: Cursor) -> str:
 def read_cursor(text: str) -> Cursor:
     """ApiRefusal 400: cursor_text has not made it."""
     try:
-        user, device = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=tuple[str, str])
+        user, device = msgspec.json.decode(
+            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=tuple[str, str]
+        )
     except (msgspec.MsgspecError, binascii.Error, ValueError):
         raise ApiRefusal(400, "after takes what the page before gave as next") from None
     paged = user == "\0"
@@ -213,5 +270,11 @@ def _json(answer: msgspec.Struct) -> Response:
 
 
 def _refused(status: int, words: str) -> Response:
-    more = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "60"}, 503: {"retry-after": "5"}}.get(status, {})
-    return Response(msgspec.json.encode(ApiError(words)), status, {**HEADERS, **more}, "application/json")
+    more = {
+        401: {"www-authenticate": "Bearer"},
+        429: {"retry-after": "60"},
+        503: {"retry-after": "5"},
+    }.get(status, {})
+    return Response(
+        msgspec.json.encode(ApiError(words)), status, {**HEADERS, **more}, "application/json"
+    )

@@ -1,4 +1,6 @@
-"""What the read-only HTTP API answers: the types that its answers are checked against and its OpenAPI document is made of."""
+"""What the read-only HTTP API answers: the types that its answers are checked against and its
+OpenAPI document is made of.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class TracedReceipt(_Told, frozen=True):
 
 
 class TracedRecipient(_Told, frozen=True, rename={"message_class": "class"}):
-    """A person's device, or a person whom no device was looked for. decision null: not final yet."""
+    """A person's device, or a person whom no device was looked for. decision null:
+    not final yet.
+    """
 
     user: str
     device: str | None
@@ -71,8 +75,14 @@ class MessageTrace(_Told, frozen=True):
     received_ms: Milliseconds
     decision: str | None
     recipients: list[TracedRecipient]
-    counts: Annotated[dict[str, int] | None, msgspec.Meta(description="Rows by decision, the empty one waits; null: too many to count.")]
-    next: Annotated[str | None, msgspec.Meta(description="Where the next page begins (`after`); null: this was the last.")]
+    counts: Annotated[
+        dict[str, int] | None,
+        msgspec.Meta(description="Rows by decision, the empty one waits; null: too many to count."),
+    ]
+    next: Annotated[
+        str | None,
+        msgspec.Meta(description="Where the next page begins (`after`); null: this was the last."),
+    ]
 
 
 class PersonDevice(_Told, frozen=True):
@@ -116,9 +126,17 @@ class Person(_Told, frozen=True):
     app: str
     user: str
     devices: list[PersonDevice]
-    presence: Annotated[list[PersonSession] | None, msgspec.Meta(description="null: the core's Redis is away.")]
-    settings: Annotated[dict[str, Any], msgspec.Meta(description="Mutes, do-not-disturb windows and what else the person has set.")]
-    pushes: Annotated[list[PersonPush] | None, msgspec.Meta(description="null: there were too many rows to look through.")]
+    presence: Annotated[
+        list[PersonSession] | None, msgspec.Meta(description="null: the core's Redis is away.")
+    ]
+    settings: Annotated[
+        dict[str, Any],
+        msgspec.Meta(description="Mutes, do-not-disturb windows and what else the person has set."),
+    ]
+    pushes: Annotated[
+        list[PersonPush] | None,
+        msgspec.Meta(description="null: there were too many rows to look through."),
+    ]
 
 
 class Count(_Told, frozen=True, rename={"message_class": "class"}, omit_defaults=True):
@@ -126,14 +144,18 @@ class Count(_Told, frozen=True, rename={"message_class": "class"}, omit_defaults
 
     count: int
     name: Annotated[str, msgspec.Meta(description="Decision, receipt status or event type.")]
-    at_ms: Annotated[int | None, msgspec.Meta(description="Begin of the step, where a step was asked for.")] = None
+    at_ms: Annotated[
+        int | None, msgspec.Meta(description="Begin of the step, where a step was asked for.")
+    ] = None
     app: str | None = None
     vendor: str | None = None
     message_class: str | None = None
 
 
 class Latency(_Told, frozen=True):
-    """ms from the event's arrival to the vendor's yes, estimated from ten slots; null without accepted pushes."""
+    """ms from the event's arrival to the vendor's yes, estimated from ten slots; null without
+    accepted pushes.
+    """
 
     vendor: str
     p50_ms: int | None
@@ -149,8 +171,12 @@ class Counts(_Told, frozen=True):
 
     since_ms: Milliseconds
     until_ms: Milliseconds
-    counted_ms: Annotated[int | None, msgspec.Meta(description="Up to here all is counted; null: nothing yet.")]
+    counted_ms: Annotated[
+        int | None, msgspec.Meta(description="Up to here all is counted; null: nothing yet.")
+    ]
     events: Annotated[list[Count], msgspec.Meta(description="Events that came in, by type.")]
     pushes: Annotated[list[Count], msgspec.Meta(description="Decisions.")]
-    receipts: Annotated[list[Count], msgspec.Meta(description="Receipts by status, at the time they came.")]
+    receipts: Annotated[
+        list[Count], msgspec.Meta(description="Receipts by status, at the time they came.")
+    ]
     latency: list[Latency]

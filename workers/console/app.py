@@ -1,4 +1,6 @@
-"""Pages for the operator: what flows, what became of a message, lanes, accounts, people. Server-rendered; one script draws."""
+"""Pages for the operator: what flows, what became of a message, lanes, accounts, people.
+Server-rendered; one script draws.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,27 @@ from workers.console import oidc
 from workers.console.accounts import FIELDS, FILE_BYTES_MAX, given
 from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
-from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
+from workers.console.look import (
+    ConsoleStores,
+    Dashboard,
+    Ports,
+    age_of,
+    happened,
+    since_ms,
+    time_of,
+)
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, ConsoleSession, Signer
-from workers.console.words import LANGUAGES, WORDS, audit_words, check_words, decision_words, language, note_words, word
+from workers.console.words import (
+    LANGUAGES,
+    WORDS,
+    audit_words,
+    check_words,
+    decision_words,
+    language,
+    note_words,
+    word,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +67,16 @@ HERE: Final = Path(__file__).parent
 FORM_BYTES_MAX: Final = 16_384
 #: An account's files and secrets.
 UPLOAD_BYTES_MAX: Final = 256 * 1024
-#: How long a page waits for the counts of a message's rows, seconds; later ones are there when it is loaded again.
+#: How long a page waits for the counts of a message's rows, seconds; later ones are there when it
+#: is loaded again.
 COUNTS_S = 0.15
 #: Recipients that a message's page shows at once; the counts are of all.
 SHOWN_MAX: Final = 100
 LETTERS_MAX: Final = 200
 #: Wrong logins of one address in a minute.
 LOGINS_MAX: Final = 10
-#: Wrong logins of one person in a minute, from wherever: more than from one address, so that nobody is locked out by one guesser.
+#: Wrong logins of one person in a minute, from wherever: more than from one address, so that nobody
+#: is locked out by one guesser.
 ACCOUNT_LOGINS_MAX: Final = 30
 LANG_COOKIE: Final = "lang"
 OIDC_COOKIE: Final = "pushfleet-oidc"
@@ -64,7 +85,8 @@ FORM_S_MAX: Final = 10.0
 #: A page is there within this, seconds, or says that a server is away.
 PAGE_S_MAX: Final = 15.0
 HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "  # noqa: E501
+    "'self';"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -74,7 +96,9 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks. name None: the open mode, or nobody yet. cookie: the session's, which form tokens hang on."""
+    """Who asks. name None: the open mode, or nobody yet. cookie: the session's, which form tokens
+    hang on.
+    """
 
     name: str | None
     role: str | None
@@ -165,21 +189,34 @@ class Console:
         self.oidc = oidc.Provider(world.settings) if world.settings.oidc_issuer else None
         self._loopback = is_loopback(host_port(world.settings.console_addr)[0])
         self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=select_autoescape(),
+            undefined=StrictUndefined,
+            trim_blocks=True,
         )
         # a browser that keeps the last version's styles would show this one's pages without theirs
         files = sorted(path for path in (HERE / "static").rglob("*") if path.is_file())
         css_version = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-        self._templates.globals.update(age_of=age_of, time_of=time_of, now_ms=now_ms, since_ms=since_ms, css_version=css_version)
+        self._templates.globals.update(
+            age_of=age_of,
+            time_of=time_of,
+            now_ms=now_ms,
+            since_ms=since_ms,
+            css_version=css_version,
+        )
 
     # ------------------------------------------------------------ what every page has
 
-    def shown(self, page: Callable[[Request, Visitor], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def shown(
+        self, page: Callable[[Request, Visitor], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
         """A page for whoever may look; the stores are asked in a thread, as they block."""
 
         def handle(request: Request) -> Response:
             return self._guarded(
-                request, lambda visitor: page(request, visitor), open_to_all=page in (self.login_page, self.oidc_start, self.oidc_back)
+                request,
+                lambda visitor: page(request, visitor),
+                open_to_all=page in (self.login_page, self.oidc_start, self.oidc_back),
             )
 
         async def endpoint(request: Request) -> Response:
@@ -188,20 +225,26 @@ class Console:
         return endpoint
 
     async def _in_time(self, request: Request, work: Callable[[], Response]) -> Response:
-        """A server that hangs must not make the page hang; the thread that waits for it ends when it answers."""
+        """A server that hangs must not make the page hang; the thread that waits for it ends when
+        it answers.
+        """
         try:
             with anyio.fail_after(PAGE_S_MAX):
                 return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
             return self._plain_refusal(request, "server_away", 503, name="Redis, PostgreSQL")
 
-    def posted(self, form: Callable[[Request, Visitor, FormFields], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def posted(
+        self, form: Callable[[Request, Visitor, FormFields], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
         """A form's target: ours by its token, but for the login, which has no session yet."""
         is_login = form == self.log_in
 
         def handle(request: Request, fields: FormFields) -> Response:
             def act(visitor: Visitor) -> Response:
-                ours = self._signer.form_token_valid(visitor.cookie or request.cookies.get(VISIT_COOKIE, ""), fields.get("token", ""))
+                ours = self._signer.form_token_valid(
+                    visitor.cookie or request.cookies.get(VISIT_COOKIE, ""), fields.get("token", "")
+                )
                 if not (ours or is_login) or not self._same_site(request, ours):
                     return self._refusal(visitor, "not_ours", 403)
                 return form(request, visitor, fields)
@@ -224,8 +267,14 @@ class Console:
 
         return endpoint
 
-    def _guarded(self, request: Request, act: Callable[[Visitor], Response], *, open_to_all: bool) -> Response:
-        lang = language(request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), request.headers.get("accept-language", ""))
+    def _guarded(
+        self, request: Request, act: Callable[[Visitor], Response], *, open_to_all: bool
+    ) -> Response:
+        lang = language(
+            request.query_params.get("lang"),
+            request.cookies.get(LANG_COOKIE),
+            request.headers.get("accept-language", ""),
+        )
         visitor = Visitor(None, None, lang)
         try:
             visitor = self._visitor(request, lang)
@@ -236,7 +285,9 @@ class Console:
         except SentForm as sent:
             response = sent.response
         except (RedisError, SQLAlchemyError, OSError) as error:
-            log.warning("a page can't be shown: a store is away", extra={"reason": type(error).__name__})
+            log.warning(
+                "a page can't be shown: a store is away", extra={"reason": type(error).__name__}
+            )
             name = "Redis" if isinstance(error, RedisError) else "PostgreSQL"
             response = self._refusal(visitor, "server_away", 503, name=name)
         if request.query_params.get("lang") in LANGUAGES:
@@ -246,34 +297,67 @@ class Console:
         return response
 
     def _visitor(self, request: Request, lang: str) -> Visitor:
-        """By the session; where nobody is registered and only this machine can ask, anybody may look."""
+        """By the session; where nobody is registered and only this machine can ask, anybody may
+        look.
+        """
         cookie = request.cookies.get(COOKIE, "")
         session = self._signer.read(cookie, now_ms())
         if session and session.role:
             known = self.oidc is not None and session.role in ROLES
-            return Visitor(session.name, session.role, lang, cookie) if known else Visitor(None, None, lang)
+            return (
+                Visitor(session.name, session.role, lang, cookie)
+                if known
+                else Visitor(None, None, lang)
+            )
         user = self._world.users.get(session.name) if session else None
         if session and user and user.mark == session.mark:
             return Visitor(user.name, user.role, lang, cookie)
         if self._loopback and self.oidc is None and not self._world.users.any():
             if forwarded(request.headers, request.scope.get("http_version", "1.1")):
-                raise SentForm(Response("open on this machine only, not through a proxy: pushfleet user add NAME --role operator\n", 403))
+                raise SentForm(
+                    Response(
+                        "open on this machine only, not through a proxy: pushfleet user add "
+                        "NAME --role operator\n",
+                        403,
+                    )
+                )
             # another site's page could give its own name this machine's address and read along
             if not is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
                 raise SentForm(Response("open for loopback names only\n", 403))
             return Visitor(None, "viewer", lang)
         return Visitor(None, None, lang)
 
-    def _page(self, request: Request, visitor: Visitor, name: str, status: int = 200, **values: Any) -> Response:
+    def _page(
+        self, request: Request, visitor: Visitor, name: str, status: int = 200, **values: Any
+    ) -> Response:
         done = request.query_params.get("done", "")
-        asked = [(key, value) for key, value in request.query_params.multi_items() if key not in ("lang", "done")]
+        asked = [
+            (key, value)
+            for key, value in request.query_params.multi_items()
+            if key not in ("lang", "done")
+        ]
         path, done = request.url.path, done if done in DONE else ""
         return self._render(visitor, name, status, path=path, done=done, asked_for=asked, **values)
 
     def _refusal(self, visitor: Visitor, said: str, status: int, **values: Any) -> Response:
-        return self._render(visitor, "said", status, path="", done="", asked_for=[], said=word(said, visitor.lang, **values))
+        return self._render(
+            visitor,
+            "said",
+            status,
+            path="",
+            done="",
+            asked_for=[],
+            said=word(said, visitor.lang, **values),
+        )
 
-    def _render(self, visitor: Visitor, name: str, status: int, asked_for: Sequence[tuple[str, str]], **values: Any) -> Response:
+    def _render(
+        self,
+        visitor: Visitor,
+        name: str,
+        status: int,
+        asked_for: Sequence[tuple[str, str]],
+        **values: Any,
+    ) -> Response:
         def t(key: str, **more: Any) -> str:
             return word(key, visitor.lang, **more)
 
@@ -293,7 +377,11 @@ class Console:
             return t(f"stage_{said}") if f"stage_{said}" in WORDS else said
 
         other = "?" + urlencode([*asked_for, ("lang", "en" if visitor.lang == "zh" else "zh")])
-        token = self._signer.form_token(visitor.cookie or visitor.visit) if visitor.cookie or visitor.visit else ""
+        token = (
+            self._signer.form_token(visitor.cookie or visitor.visit)
+            if visitor.cookie or visitor.visit
+            else ""
+        )
         html = self._templates.get_template(f"{name}.html").render(
             t=t,
             means=means,
@@ -314,7 +402,11 @@ class Console:
 
     def _plain_refusal(self, request: Request, said: str, status: int, **values: Any) -> Response:
         """For whoever asks: who that is was not looked at."""
-        lang = language(request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), request.headers.get("accept-language", ""))
+        lang = language(
+            request.query_params.get("lang"),
+            request.cookies.get(LANG_COOKIE),
+            request.headers.get("accept-language", ""),
+        )
         response = self._refusal(Visitor(None, None, lang), said, status, **values)
         for header, value in HEADERS.items():
             response.headers[header] = value
@@ -325,10 +417,19 @@ class Console:
     def overview(self, request: Request, visitor: Visitor) -> Response:
         span = request.query_params.get("span", "hour")
         view = self._look.overview(visitor.lang)
-        return self._page(request, visitor, "overview", view=view, refresh=REFRESH_S, span=span if span in SPANS else "hour")
+        return self._page(
+            request,
+            visitor,
+            "overview",
+            view=view,
+            refresh=REFRESH_S,
+            span=span if span in SPANS else "hour",
+        )
 
     def messages(self, request: Request, visitor: Visitor) -> Response:
-        asked = {name: request.query_params.get(name, "").strip()[:256] for name in ("id", "user", "app")}
+        asked = {
+            name: request.query_params.get(name, "").strip()[:256] for name in ("id", "user", "app")
+        }
         decision, told = request.query_params.get("decision"), None
         decision = decision if decision == "" or decision in set(Decision) else None
         if asked["id"] and "\0" not in "".join(asked.values()):
@@ -336,70 +437,143 @@ class Console:
                 after = read_cursor(found) if (found := request.query_params.get("after")) else None
             except ApiRefusal:
                 after = None
-            told = self._ports.trace(asked["id"], asked["app"] or None, asked["user"] or None, decision, after, SHOWN_MAX, COUNTS_S)
+            told = self._ports.trace(
+                asked["id"],
+                asked["app"] or None,
+                asked["user"] or None,
+                decision,
+                after,
+                SHOWN_MAX,
+                COUNTS_S,
+            )
         more = cursor_text(told["next"]) if told and told["next"] else None
         total = sum(told["counts"].values()) if told and told["counts"] is not None else None
-        return self._page(request, visitor, "messages", asked=asked, told=told, decision=decision, more=more, total=total)
+        return self._page(
+            request,
+            visitor,
+            "messages",
+            asked=asked,
+            told=told,
+            decision=decision,
+            more=more,
+            total=total,
+        )
 
     def lanes(self, request: Request, visitor: Visitor) -> Response:
         flow = flows(self._world.tallies, now_ms())
         lanes = [
-            {**lane, "flow": flow.get((lane["app"], lane["vendor"], lane["business_id"]), 0.0)} for lane in self._ports.lanes(visitor.lang)
+            {**lane, "flow": flow.get((lane["app"], lane["vendor"], lane["business_id"]), 0.0)}
+            for lane in self._ports.lanes(visitor.lang)
         ]
         return self._page(request, visitor, "lanes", lanes=lanes)
 
     def credentials(self, request: Request, visitor: Visitor) -> Response:
-        return self._page(request, visitor, "credentials", rows=self._world.credentials.listed(), vendors=list(FIELDS))
+        return self._page(
+            request,
+            visitor,
+            "credentials",
+            rows=self._world.credentials.listed(),
+            vendors=list(FIELDS),
+        )
 
-    def account_page(self, request: Request, visitor: Visitor, wrong: str = "", fields: Mapping[str, str] | None = None) -> Response:
+    def account_page(
+        self,
+        request: Request,
+        visitor: Visitor,
+        wrong: str = "",
+        fields: Mapping[str, str] | None = None,
+    ) -> Response:
         """The form of a new account of a vendor, or of a known one's new secrets."""
         if not visitor.may_admin:
             return self._refusal(visitor, "not_allowed", 403)
-        asked = {name: request.query_params.get(name, "")[:64] for name in ("vendor", "app", "business_id")}
+        asked = {
+            name: request.query_params.get(name, "")[:64]
+            for name in ("vendor", "app", "business_id")
+        }
         if fields is not None:
             asked |= {name: fields.get(name, "") for name in asked}
         if asked["vendor"] not in set(Vendor):
             return self._refusal(visitor, "gone", 404)
         key = asked["app"], asked["vendor"], asked["business_id"]
-        old = next((row for row in self._world.credentials.listed() if (row["app"], row["vendor"], row["business_id"]) == key), None)
+        old = next(
+            (
+                row
+                for row in self._world.credentials.listed()
+                if (row["app"], row["vendor"], row["business_id"]) == key
+            ),
+            None,
+        )
         kinds = FIELDS[Vendor(asked["vendor"])]
         shown = {"asked": asked, "old": old, "kinds": kinds, "wrong": wrong, "fields": fields or {}}
         return self._page(request, visitor, "account", 400 if wrong else 200, **shown)
 
     def audit(self, request: Request, visitor: Visitor) -> Response:
         before = request.query_params.get("before", "")
-        rows = self._world.audit.listed(int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None)
-        return self._page(request, visitor, "audit", rows=rows, before=rows[-1]["id"] if len(rows) == SHOWN_LINES else None)
+        rows = self._world.audit.listed(
+            int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None
+        )
+        return self._page(
+            request,
+            visitor,
+            "audit",
+            rows=rows,
+            before=rows[-1]["id"] if len(rows) == SHOWN_LINES else None,
+        )
 
     def charts(self, request: Request, _visitor: Visitor) -> Response:
         span = request.query_params.get("span", "hour")
-        return JSONResponse(series(self._world.tallies, span if span in SPANS else "hour", now_ms()))
+        return JSONResponse(
+            series(self._world.tallies, span if span in SPANS else "hour", now_ms())
+        )
 
     def letters(self, request: Request, visitor: Visitor) -> Response:
-        letters, counts = self._world.dead_letters.heads(limit=LETTERS_MAX), self._world.dead_letters.counts()
+        letters, counts = (
+            self._world.dead_letters.heads(limit=LETTERS_MAX),
+            self._world.dead_letters.counts(),
+        )
         groups = self._world.dead_letters.groups()
-        return self._page(request, visitor, "letters", letters=letters, counts=counts, groups=groups)
+        return self._page(
+            request, visitor, "letters", letters=letters, counts=counts, groups=groups
+        )
 
     def people(self, request: Request, visitor: Visitor) -> Response:
         asked = {name: request.query_params.get(name, "").strip()[:512] for name in ("app", "user")}
-        told = self._ports.person(asked["app"], asked["user"]) if asked["app"] and asked["user"] else None
+        told = (
+            self._ports.person(asked["app"], asked["user"])
+            if asked["app"] and asked["user"]
+            else None
+        )
         return self._page(request, visitor, "people", asked=asked, told=told)
 
-    def login_page(self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200) -> Response:
+    def login_page(
+        self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200
+    ) -> Response:
         nobody = self.oidc is None and not self._world.users.any()
         visit = request.cookies.get(VISIT_COOKIE, "") or secrets.token_urlsafe(16)
         response = self._page(
-            request, replace(visitor, visit=visit), "login", status, wrong=wrong, nobody=nobody, oidc=self.oidc is not None
+            request,
+            replace(visitor, visit=visit),
+            "login",
+            status,
+            wrong=wrong,
+            nobody=nobody,
+            oidc=self.oidc is not None,
         )
-        response.set_cookie(VISIT_COOKIE, visit, max_age=3600, httponly=True, samesite="strict", path="/login")
+        response.set_cookie(
+            VISIT_COOKIE, visit, max_age=3600, httponly=True, samesite="strict", path="/login"
+        )
         return response
 
     def targets(self, _request: Request) -> Response:
-        """Who serves metrics, as the processes say in Redis; without Redis 503: Prometheus then keeps the list it had."""
+        """Who serves metrics, as the processes say in Redis; without Redis 503: Prometheus then
+        keeps the list it had.
+        """
         try:
             return JSONResponse(self._look.targets())
         except (RedisError, OSError) as error:
-            log.warning("nobody can be asked who serves metrics", extra={"reason": type(error).__name__})
+            log.warning(
+                "nobody can be asked who serves metrics", extra={"reason": type(error).__name__}
+            )
             return JSONResponse({"error": "Redis is away"}, 503)
 
     # ------------------------------------------------------------ forms
@@ -407,19 +581,25 @@ class Console:
     def _same_site(self, request: Request, ours: bool) -> bool:
         """A form that a browser says comes from elsewhere is not ours; programs say nothing.
 
-        ours: its token is. Where a proxy has put its own name in place of the Host, only that and the browser's Sec-Fetch-Site tell.
+        ours: its token is. Where a proxy has put its own name in place of the Host, only that and
+        the browser's Sec-Fetch-Site tell.
         """
         fetched = request.headers.get("sec-fetch-site")
         if fetched is not None:
             return fetched in ("same-origin", "none")
         origin = request.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc == self._peers.host(_peer(request), request.headers):
+        if origin is None or urlsplit(origin).netloc == self._peers.host(
+            _peer(request), request.headers
+        ):
             return True
         return ours and forwarded(request.headers, request.scope.get("http_version", "1.1"))
 
     def log_in(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
         name, caller = fields.get("name", ""), self._peers.caller(_peer(request), request.headers)
-        tries = [(self._login_key("from", caller), LOGINS_MAX), (self._login_key("of", name), ACCOUNT_LOGINS_MAX)]
+        tries = [
+            (self._login_key("from", caller), LOGINS_MAX),
+            (self._login_key("of", name), ACCOUNT_LOGINS_MAX),
+        ]
         if self._too_many_logins(tries):
             log.warning("a login was slowed down: too many wrong ones")
             return self.login_page(request, visitor, "slow_down", 429)
@@ -429,11 +609,20 @@ class Console:
         self._forget_login(tries)
         cookie = self._signer.cookie(ConsoleSession(user.name, user.mark, now_ms() + LIFE_S * 1000))
         response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
+        response.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=LIFE_S,
+            httponly=True,
+            samesite="strict",
+            secure=self._over_tls(request),
+        )
         return response
 
     def oidc_start(self, request: Request, visitor: Visitor) -> Response:
-        """Sends the browser to the provider; what it must come back with is in a cookie that only we can make."""
+        """Sends the browser to the provider; what it must come back with is in a cookie that only
+        we can make.
+        """
         if self.oidc is None:
             return self._refusal(visitor, "not_found", 404)
         try:
@@ -441,17 +630,27 @@ class Console:
         except oidc.OidcError as error:
             log.warning("nobody can sign in by OpenID", extra={"reason": str(error)})
             return self.login_page(request, visitor, "oidc_away", 503)
-        told = msgspec.json.encode((pending.state, pending.nonce, pending.verifier, now_ms() + oidc.AWAY_S * 1000))
+        told = msgspec.json.encode(
+            (pending.state, pending.nonce, pending.verifier, now_ms() + oidc.AWAY_S * 1000)
+        )
         response = RedirectResponse(target, 303)
         # lax: the provider sends the browser back, which is a navigation from another site
         cookie = self._signer.sealed("oidc", told)
         response.set_cookie(
-            OIDC_COOKIE, cookie, max_age=oidc.AWAY_S, httponly=True, samesite="lax", secure=self._over_tls(request), path="/login"
+            OIDC_COOKIE,
+            cookie,
+            max_age=oidc.AWAY_S,
+            httponly=True,
+            samesite="lax",
+            secure=self._over_tls(request),
+            path="/login",
         )
         return response
 
     def oidc_back(self, request: Request, visitor: Visitor) -> Response:
-        """The provider has sent somebody back: a session, or the login page with the reason in the log."""
+        """The provider has sent somebody back: a session, or the login page with the reason in the
+        log.
+        """
         if self.oidc is None:
             return self._refusal(visitor, "not_found", 404)
         try:
@@ -463,13 +662,32 @@ class Console:
             return response
         name = f"sso:{person.name}"
         self._world.audit.note(name, "signed in", "", "", person.role)
-        # a page of ours between: to a redirect that another site began no browser gives a strict cookie
+        # a page of ours between: to a redirect that another site began no browser gives a strict
+        # cookie
         words = word("oidc_welcome", visitor.lang)
-        response = self._render(Visitor(None, None, visitor.lang), "said", 200, path="", done="", asked_for=[], said=words, good=True)
+        response = self._render(
+            Visitor(None, None, visitor.lang),
+            "said",
+            200,
+            path="",
+            done="",
+            asked_for=[],
+            said=words,
+            good=True,
+        )
         response.headers["refresh"] = "0; url=/"
         response.delete_cookie(OIDC_COOKIE, path="/login")
-        cookie = self._signer.cookie(ConsoleSession(name, "", now_ms() + oidc.LIFE_S * 1000, person.role))
-        response.set_cookie(COOKIE, cookie, max_age=oidc.LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
+        cookie = self._signer.cookie(
+            ConsoleSession(name, "", now_ms() + oidc.LIFE_S * 1000, person.role)
+        )
+        response.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=oidc.LIFE_S,
+            httponly=True,
+            samesite="strict",
+            secure=self._over_tls(request),
+        )
         return response
 
     def _pending(self, request: Request) -> oidc.Pending:
@@ -485,10 +703,14 @@ class Console:
         return self._peers.over_tls(_peer(request), request.headers, request.url.scheme)
 
     def _login_key(self, kind: str, what: str) -> str:
-        return self._world.keys.logins(hashlib.sha256(f"{kind}\0{what}".encode("utf-8", "replace")).hexdigest()[:32])
+        return self._world.keys.logins(
+            hashlib.sha256(f"{kind}\0{what}".encode("utf-8", "replace")).hexdigest()[:32]
+        )
 
     def _too_many_logins(self, tries: Sequence[tuple[str, int]]) -> bool:
-        """Counts this try before the password is looked at, so that tries at the same time can't pass together."""
+        """Counts this try before the password is looked at, so that tries at the same time can't
+        pass together.
+        """
         with self._world.redis.pipeline(transaction=True) as pipe:
             for key, _ in tries:
                 pipe.incr(key)
@@ -523,7 +745,11 @@ class Console:
             self._world.catalog.changed()
             words = "paused" if paused else "resumed"
             self._note(visitor, f"lane {words}", key[0], f"{key[1]} {key[2]}")
-            log.warning("a lane was %s in the console", words, extra={"app": key[0], "vendor": key[1], "business_id": key[2]})
+            log.warning(
+                "a lane was %s in the console",
+                words,
+                extra={"app": key[0], "vendor": key[1], "business_id": key[2]},
+            )
         return _back("/lanes", ("done_paused" if paused else "done_resumed") if there else "gone")
 
     def replay(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
@@ -534,16 +760,33 @@ class Console:
         log.warning("a dead letter was replayed in the console", extra={"reason": said or "done"})
         return _back("/dead-letters", said or "done_replayed")
 
-    def whole_group(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+    def whole_group(
+        self, _request: Request, visitor: Visitor, fields: Mapping[str, str]
+    ) -> Response:
         """All letters of one stage and kind of reason: replayed, or dropped."""
         if not visitor.may_act:
             return self._refusal(visitor, "not_allowed", 403)
-        ids, doing = self._world.dead_letters.ids_of(fields.get("stage", ""), fields.get("kind", ""), GROUP_MAX), fields.get("do", "")
+        ids, doing = (
+            self._world.dead_letters.ids_of(
+                fields.get("stage", ""), fields.get("kind", ""), GROUP_MAX
+            ),
+            fields.get("do", ""),
+        )
         if doing not in ("replay", "drop") or not ids:
             return _back("/dead-letters", "gone")
         count = self._world.dead_letters.drop(ids) if doing == "drop" else self._replay_all(ids)
-        self._note(visitor, f"letters {doing}", "", f"{fields.get('stage', '')}: {fields.get('kind', '')}", f"{count} of {len(ids)}")
-        log.warning("dead letters were %s in the console", "dropped" if doing == "drop" else "replayed", extra={"count": count})
+        self._note(
+            visitor,
+            f"letters {doing}",
+            "",
+            f"{fields.get('stage', '')}: {fields.get('kind', '')}",
+            f"{count} of {len(ids)}",
+        )
+        log.warning(
+            "dead letters were %s in the console",
+            "dropped" if doing == "drop" else "replayed",
+            extra={"count": count},
+        )
         said = "done_dropped" if doing == "drop" else "done_replayed"
         return _back("/dead-letters", said if count == len(ids) < GROUP_MAX else "done_part")
 
@@ -555,15 +798,28 @@ class Console:
             count += self._ports.replay(letter_id) is None
         return count
 
-    def set_device(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+    def set_device(
+        self, _request: Request, visitor: Visitor, fields: Mapping[str, str]
+    ) -> Response:
         if not visitor.may_act:
             return self._refusal(visitor, "not_allowed", 403)
         app, user, device = (fields.get(name, "") for name in ("app", "user", "device"))
         state = {"retire": "retired", "restore": "active"}.get(fields.get("do", ""))
         done = state is not None and self._ports.set_device(app, user, device, state)
-        self._note(visitor, f"device {state or 'unchanged'}", app, person_mark(app, user), "done" if done else "gone")
-        log.warning("a device was changed in the console", extra={"app": app, "reason": state or "nothing"})
-        return RedirectResponse(f"/people?{urlencode({'app': app, 'user': user, 'done': 'done_device' if done else 'gone'})}", 303)
+        self._note(
+            visitor,
+            f"device {state or 'unchanged'}",
+            app,
+            person_mark(app, user),
+            "done" if done else "gone",
+        )
+        log.warning(
+            "a device was changed in the console", extra={"app": app, "reason": state or "nothing"}
+        )
+        return RedirectResponse(
+            f"/people?{urlencode({'app': app, 'user': user, 'done': 'done_device' if done else 'gone'})}",  # noqa: E501
+            303,
+        )
 
     def push(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
         """A test push to a person, the way of every message."""
@@ -574,9 +830,14 @@ class Console:
         self._note(visitor, "test push", app, person_mark(app, user), message_id or "gone")
         if message_id is None:
             return _back("/people", "gone")
-        return RedirectResponse(f"/messages?{urlencode({'id': message_id, 'app': app, 'user': user, 'done': 'done_push'})}", 303)
+        return RedirectResponse(
+            f"/messages?{urlencode({'id': message_id, 'app': app, 'user': user, 'done': 'done_push'})}",  # noqa: E501
+            303,
+        )
 
-    def check_account(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+    def check_account(
+        self, request: Request, visitor: Visitor, fields: Mapping[str, str]
+    ) -> Response:
         """Asks the vendor whether an account works; nobody gets a push."""
         if not visitor.may_act:
             return self._refusal(visitor, "not_allowed", 403)
@@ -584,23 +845,41 @@ class Console:
         good, words = self._ports.check_account(*key)
         self._note(visitor, "account checked", key[0], f"{key[1]} {key[2]}", words)
         rows, told = self._world.credentials.listed(), {"key": key, "good": good, "words": words}
-        return self._page(request, visitor, "credentials", rows=rows, vendors=list(FIELDS), checked=told)
+        return self._page(
+            request, visitor, "credentials", rows=rows, vendors=list(FIELDS), checked=told
+        )
 
     def store_account(self, request: Request, visitor: Visitor, fields: FormFields) -> Response:
-        """A new account, or new secrets of a known one; what is wrong stands above the form again."""
+        """A new account, or new secrets of a known one; what is wrong stands above
+        the form again.
+        """
         if not visitor.may_admin:
             return self._refusal(visitor, "not_allowed", 403)
-        vendor, app, business_id = fields.get("vendor", ""), fields.get("app", "").strip(), fields.get("business_id", "").strip()
+        vendor, app, business_id = (
+            fields.get("vendor", ""),
+            fields.get("app", "").strip(),
+            fields.get("business_id", "").strip(),
+        )
         if vendor not in set(Vendor):
             return self._refusal(visitor, "gone", 404)
         rotate = fields.get("do") == "rotate"
-        wrong = self._ports.store_account(vendor, app, business_id, given(Vendor(vendor), fields, fields.files), rotate)
-        self._note(visitor, "account rotated" if rotate else "account added", app, f"{vendor} {business_id}", wrong or "done")
+        wrong = self._ports.store_account(
+            vendor, app, business_id, given(Vendor(vendor), fields, fields.files), rotate
+        )
+        self._note(
+            visitor,
+            "account rotated" if rotate else "account added",
+            app,
+            f"{vendor} {business_id}",
+            wrong or "done",
+        )
         if wrong is not None:
             return self.account_page(request, visitor, wrong, fields)
         return _back("/credentials", "done_account")
 
-    def _note(self, visitor: Visitor, action: str, app: str, subject: str, result: str = "done") -> None:
+    def _note(
+        self, visitor: Visitor, action: str, app: str, subject: str, result: str = "done"
+    ) -> None:
         self._world.audit.note(visitor.name or "", action, app, subject, result)
 
 
@@ -631,7 +910,9 @@ _UPLOADS_MAX: Final = 4
 
 
 async def _read_form(request: Request) -> FormFields | None:
-    """The fields and files of a form; None where it is too large. MultiPartException: it can't be read."""
+    """The fields and files of a form; None where it is too large. MultiPartException: it can't be
+    read.
+    """
     upload = request.headers.get("content-type", "").startswith("multipart/form-data")
     most, body = UPLOAD_BYTES_MAX if upload else FORM_BYTES_MAX, b""
     async for part in request.stream():
@@ -645,7 +926,13 @@ async def _read_form(request: Request) -> FormFields | None:
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = MultiPartParser(request.headers, whole(), max_files=_UPLOADS_MAX, max_fields=32, max_part_size=FORM_BYTES_MAX)
+    parser = MultiPartParser(
+        request.headers,
+        whole(),
+        max_files=_UPLOADS_MAX,
+        max_fields=32,
+        max_part_size=FORM_BYTES_MAX,
+    )
     fields, files = dict[str, str](), dict[str, bytes]()
     found = await parser.parse()
     for name, value in found.items():

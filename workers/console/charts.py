@@ -1,4 +1,6 @@
-"""What the overview draws: the last hour by minutes, the last day by five minutes, of the tallies (SQL)."""
+"""What the overview draws: the last hour by minutes, the last day by five minutes, of the tallies
+(SQL).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ STORED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """The last day. stored: events; the others: recipients and devices. delivered, clicked: of vendors that send receipts."""
+    """The last day. stored: events; the others: recipients and devices. delivered, clicked: of
+    vendors that send receipts.
+    """
 
     stored: int
     recipients: int
@@ -35,7 +39,9 @@ class Funnel:
 
 
 def series(tallies: Tallies, span: str, now_ms: int) -> dict[str, Any]:
-    """{x: [s], accepted: {vendor: [a second or null]}, p95: {vendor: [ms or null]}, backlog: {queue: [entries or null]}}."""
+    """{x: [s], accepted: {vendor: [a second or null]}, p95: {vendor: [ms or null]}, backlog:
+    {queue: [entries or null]}}.
+    """
     minutes, step = SPANS[span]
     counted = (tallies.counted_ms() or 0) // MINUTE_MS
     end = -(-max(now_ms // MINUTE_MS, counted) // step) * step
@@ -43,7 +49,15 @@ def series(tallies: Tallies, span: str, now_ms: int) -> dict[str, Any]:
     place = {minute * MINUTE_MS: number for number, minute in enumerate(begins)}
     since, until = begins[0] * MINUTE_MS, end * MINUTE_MS
     slots: dict[str, dict[int, dict[int, int]]] = {}
-    for row in tallies.read("push", since, until, ["vendor"], step_min=step, slots=True, where={"name": Decision.ACCEPTED}):
+    for row in tallies.read(
+        "push",
+        since,
+        until,
+        ["vendor"],
+        step_min=step,
+        slots=True,
+        where={"name": Decision.ACCEPTED},
+    ):
         at = slots.setdefault(row["vendor"], {}).setdefault(place[row["at_ms"]], {})
         at[row["slot"]] = row["count"]
     backlog: dict[str, list[int | None]] = {}
@@ -52,8 +66,13 @@ def series(tallies: Tallies, span: str, now_ms: int) -> dict[str, Any]:
     every = range(len(begins))
     return {
         "x": [minute * 60 for minute in begins],
-        "accepted": {v: [_rate(found.get(n), step) if begins[n] < counted else None for n in every] for v, found in slots.items()},
-        "p95": {v: [percentile(found.get(n, {}), 0.95) for n in every] for v, found in slots.items()},
+        "accepted": {
+            v: [_rate(found.get(n), step) if begins[n] < counted else None for n in every]
+            for v, found in slots.items()
+        },
+        "p95": {
+            v: [percentile(found.get(n, {}), 0.95) for n in every] for v, found in slots.items()
+        },
         "backlog": {name: values for name, values in backlog.items() if any(values)},
     }
 
@@ -67,15 +86,30 @@ def funnel(tallies: Tallies, now_ms: int) -> Funnel:
     total = sum(pushes.values())
     away = total - sum(count for name, count in pushes.items() if name in NOT_AWAY)
     stored = sum(count for name, count in events.items() if name in STORED)
-    return Funnel(stored, total, away, pushes.get(Decision.ACCEPTED, 0), receipts.get("delivered", 0), receipts.get("clicked", 0))
+    return Funnel(
+        stored,
+        total,
+        away,
+        pushes.get(Decision.ACCEPTED, 0),
+        receipts.get("delivered", 0),
+        receipts.get("clicked", 0),
+    )
 
 
 def flows(tallies: Tallies, now_ms: int) -> dict[tuple[str, str, str], float]:
-    """(app, vendor, business id) -> pushes a minute that its vendor took, over the last ten counted minutes."""
+    """(app, vendor, business id) -> pushes a minute that its vendor took, over the last ten counted
+    minutes.
+    """
     until = tallies.counted_ms() or 0
     if now_ms - until > 10 * MINUTE_MS:
         return {}
-    rows = tallies.read("push", until - 10 * MINUTE_MS, until, ["app", "vendor", "business_id"], where={"name": Decision.ACCEPTED})
+    rows = tallies.read(
+        "push",
+        until - 10 * MINUTE_MS,
+        until,
+        ["app", "vendor", "business_id"],
+        where={"name": Decision.ACCEPTED},
+    )
     return {(row["app"], row["vendor"], row["business_id"]): row["count"] / 10 for row in rows}
 
 

@@ -1,4 +1,6 @@
-"""What the pages show, read from the stores: flow, lanes, what needs a hand. Nothing of it is a token, a secret or a text."""
+"""What the pages show, read from the stores: flow, lanes, what needs a hand. Nothing of it is a
+token, a secret or a text.
+"""
 
 from __future__ import annotations
 
@@ -101,16 +103,24 @@ class Examined(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the floors above lend: a message's trace, a letter's replay (None done, else why not), the lanes' rows (contract §7, §9)."""
+    """What the floors above lend: a message's trace, a letter's replay (None done, else why not),
+    the lanes' rows (contract §7, §9).
+    """
 
     replay: Callable[[str], str | None]
     lanes: Callable[[str], list[dict[str, Any]]]  # (language)
-    #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was changed
+    #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was
+    #: changed
     person: Callable[[str, str], dict[str, Any]]
     set_device: Callable[[str, str, str, str], bool]
-    #: (message id, app, user, decision, after, rows at most, patience s) -> workers/reports/story.py: story_page
-    trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int, float | None], dict[str, Any] | None]
-    #: doctor's findings: those that change from minute to minute (the lanes' rows); all others, which take seconds
+    #: (message id, app, user, decision, after, rows at most, patience s) ->
+    #: workers/reports/story.py: story_page
+    trace: Callable[
+        [str, str | None, str | None, str | None, Cursor | None, int, float | None],
+        dict[str, Any] | None,
+    ]
+    #: doctor's findings: those that change from minute to minute (the lanes' rows); all others,
+    #: which take seconds
     current: Callable[[Sequence[Mapping[str, Any]]], Sequence[Examined]]
     examine: Callable[[], Sequence[Examined]]
     #: (app, user) -> the message id of a test push; None: no such tenant
@@ -166,7 +176,11 @@ class Overview:
 
     @property
     def accepted(self) -> int:
-        return sum(counts.get("accepted", 0) for counts in self.tally.decisions.values()) if self.tally else 0
+        return (
+            sum(counts.get("accepted", 0) for counts in self.tally.decisions.values())
+            if self.tally
+            else 0
+        )
 
 
 class Dashboard:
@@ -188,8 +202,21 @@ class Dashboard:
             self._world.living.roles(),
         )
         count, examined = sum(letters.values()), self.examination()
-        problems = [*_looked_at(self._ports.current(lanes)), *(examined.problems if examined else ())]
-        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now), examined)
+        problems = [
+            *_looked_at(self._ports.current(lanes)),
+            *(examined.problems if examined else ()),
+        ]
+        return Overview(
+            now,
+            queues,
+            self.tally(now),
+            lanes,
+            count,
+            list(roles),
+            problems,
+            funnel(self._world.tallies, now),
+            examined,
+        )
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's streams of all urgencies as one."""
@@ -197,22 +224,43 @@ class Dashboard:
         found = []
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
-            found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = {**shards.backlog(world, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(world)}
+            found.append(
+                Queue(
+                    stream,
+                    int(world.core.xlen(stream)),
+                    now - int(first[0][0].split(b"-")[0]) if first else None,
+                )
+            )
+        backlog = {
+            **shards.backlog(world, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
+            **shards.lanes_backlog(world),
+        }
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
         for name, streams in groups.items():
             parts = [backlog[stream_name] for stream_name in streams if stream_name in backlog]
-            oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
+            oldest = min(
+                (part.oldest_ms for part in parts if part.oldest_ms is not None), default=None
+            )
             depth = sum(part.unread + part.pending for part in parts)
-            found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))
+            found.append(
+                Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None)
+            )
         due = shards.delayed_oldest_ms(world)
-        found.append(Queue("delayed", shards.delayed_count(world), max(now - due, 0) if due is not None else None))
+        found.append(
+            Queue(
+                "delayed",
+                shards.delayed_count(world),
+                max(now - due, 0) if due is not None else None,
+            )
+        )
         return found
 
     def examination(self) -> Examination | None:
-        """What doctor found last; it looks each EXAMINED_EVERY_S seconds while somebody looks, in a thread of its own. None: not yet."""
+        """What doctor found last; it looks each EXAMINED_EVERY_S seconds while somebody looks, in a
+        thread of its own. None: not yet.
+        """
         if time.monotonic() >= self._examine_at and self._examining.acquire(blocking=False):
             threading.Thread(target=self._examine, name="doctor", daemon=True).start()
         return self._examination
@@ -241,7 +289,10 @@ class Dashboard:
 
     def targets(self) -> list[dict[str, Any]]:
         """Prometheus' http_sd: every process that serves metrics, or should."""
-        return [{"targets": [address], "labels": {"process": name}} for name, address in self._world.living.targets().items()]
+        return [
+            {"targets": [address], "labels": {"process": name}}
+            for name, address in self._world.living.targets().items()
+        ]
 
 
 def _looked_at(found: Sequence[Examined]) -> list[Examined]:
@@ -267,7 +318,9 @@ def happened(one: Mapping[str, Any]) -> list[ChartLine]:
     lines = [ChartLine(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
     for each in one["attempts"]:
         words = f"{each['status']} {each['code']} {each['words']}"
-        lines.append(ChartLine(each["at_ms"], "attempt", words.strip(), each["vendor_message_id"] or ""))
+        lines.append(
+            ChartLine(each["at_ms"], "attempt", words.strip(), each["vendor_message_id"] or "")
+        )
     lines += [ChartLine(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
     return sorted(lines, key=lambda line: line.at_ms)
 

@@ -1,4 +1,6 @@
-"""Signing in by OpenID Connect: the authorization code flow with PKCE, state and nonce. The token's checks are PyJWT's."""
+"""Signing in by OpenID Connect: the authorization code flow with PKCE, state and nonce. The token's
+checks are PyJWT's.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,25 @@ START, BACK = "/login/oidc", "/login/oidc/back"
 AWAY_S: Final = 600
 #: A session by the provider's word lasts so long; then the provider is asked again.
 LIFE_S: Final = 3_600
-#: Deadline of a request to the provider, seconds; bytes of its answer; how long its description is kept.
+#: Deadline of a request to the provider, seconds; bytes of its answer; how long its description is
+#: kept.
 ANSWER_S: Final = 4.0
 ANSWER_BYTES_MAX: Final = 1 << 20
 KEPT_S: Final = 600.0
 #: The provider's clock and ours, seconds.
 LEEWAY_S: Final = 60
 #: Signatures that are taken: none by a shared secret, and never `none`.
-ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+ALGORITHMS: Final = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "EdDSA",
+)
 #: Claims that may hold a person's groups, in this order.
 GROUPS: Final = ("groups", "roles")
 NAME_CHARACTERS_MAX: Final = 64
@@ -77,7 +90,11 @@ class Provider:
     def begin(self) -> tuple[str, Pending]:
         """(where to send the browser, what to remember). OidcError: the provider is away."""
         pending = Pending(*(secrets.token_urlsafe(32) for _ in range(3)))
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest()).rstrip(b"=").decode()
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
         asked = {
             "response_type": "code",
             "client_id": self._settings.oidc_client_id,
@@ -97,18 +114,30 @@ class Provider:
             raise OidcError("the state is not this browser's")
         if "code" not in given:
             raise OidcError(f"the provider says {given.get('error', 'nothing')[:64]}")
-        return self._person(self._claims(self._token(given["code"], pending.verifier), pending.nonce))
+        return self._person(
+            self._claims(self._token(given["code"], pending.verifier), pending.nonce)
+        )
 
     def _token(self, code: str, verifier: str) -> str:
-        body = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._back(), "code_verifier": verifier}
+        body = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._back(),
+            "code_verifier": verifier,
+        }
         client, secret = self._settings.oidc_client_id, self._secret()
-        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        headers = {
+            "content-type": "application/x-www-form-urlencoded",
+            "accept": "application/json",
+        }
         if secret:
             pair = f"{quote(client, safe='')}:{quote(secret, safe='')}".encode()
             headers["authorization"] = "Basic " + base64.b64encode(pair).decode()
         else:
             body["client_id"] = client
-        grant = self._ask(str(self._described()["token_endpoint"]), urlencode(body).encode(), headers)
+        grant = self._ask(
+            str(self._described()["token_endpoint"]), urlencode(body).encode(), headers
+        )
         token = grant.get("id_token")
         if not isinstance(token, str):
             raise OidcError("the provider gave no id_token")
@@ -128,7 +157,9 @@ class Provider:
             )
         except jwt.PyJWTError as error:
             raise OidcError(f"the id_token is refused: {type(error).__name__}") from None
-        if not isinstance(claims.get("nonce"), str) or not secrets.compare_digest(claims["nonce"].encode(), nonce.encode()):
+        if not isinstance(claims.get("nonce"), str) or not secrets.compare_digest(
+            claims["nonce"].encode(), nonce.encode()
+        ):
             raise OidcError("the id_token is of another sign-in")
         azp = claims.get("azp")
         if azp is not None and azp != self._settings.oidc_client_id:
@@ -155,12 +186,19 @@ class Provider:
         return found
 
     def _person(self, claims: Mapping[str, Any]) -> SignedInPerson:
-        named: list[Any] | str = next((claims[name] for name in GROUPS if isinstance(claims.get(name), list | str)), [])
-        groups = {named} if isinstance(named, str) else {one for one in named if isinstance(one, str)}
+        named: list[Any] | str = next(
+            (claims[name] for name in GROUPS if isinstance(claims.get(name), list | str)), []
+        )
+        groups = (
+            {named} if isinstance(named, str) else {one for one in named if isinstance(one, str)}
+        )
         role = role_of(groups, self._settings.oidc_roles)
         if role is None:
             raise OidcError("none of the person's groups may look: PUSHFLEET_OIDC_ROLES")
-        name = next((str(claims[one]) for one in ("preferred_username", "email", "sub") if claims.get(one)), "")
+        name = next(
+            (str(claims[one]) for one in ("preferred_username", "email", "sub") if claims.get(one)),
+            "",
+        )
         plain = "".join(one if one.isprintable() else "?" for one in name)
         return SignedInPerson(plain[:NAME_CHARACTERS_MAX], role)
 
@@ -180,7 +218,9 @@ class Provider:
             self._about = (time.monotonic() + KEPT_S, found)
         return found
 
-    def _ask(self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """A JSON object of the provider. OidcError: it is away, or says no."""
         request = urllib.request.Request(url, body, dict(headers or {}))  # noqa: S310 - http and https only, by _described
         try:
@@ -189,7 +229,9 @@ class Provider:
         except urllib.error.HTTPError as error:
             raise OidcError(f"the provider answers {error.code}") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise OidcError(f"the provider does not answer as it should: {type(error).__name__}") from None
+            raise OidcError(
+                f"the provider does not answer as it should: {type(error).__name__}"
+            ) from None
         if not isinstance(found, dict):
             raise OidcError("the provider's answer is no object")
         return found
@@ -203,6 +245,12 @@ class Provider:
 
 
 def role_of(groups: set[str], roles: tuple[str, ...]) -> str | None:
-    """The strongest role of `ROLE=GROUP` that one of the groups gives; `*` is everybody whom the provider knows."""
-    given = {role for role, _, group in (one.partition("=") for one in roles) if group == "*" or group in groups}
+    """The strongest role of `ROLE=GROUP` that one of the groups gives; `*` is everybody whom the
+    provider knows.
+    """
+    given = {
+        role
+        for role, _, group in (one.partition("=") for one in roles)
+        if group == "*" or group in groups
+    }
     return next((role for role in reversed(ROLES) if role in given), None)

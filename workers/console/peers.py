@@ -1,4 +1,6 @@
-"""Who really asks: the peer of the connection, or what a reverse proxy of PUSHFLEET_TRUSTED_PROXIES says of it. Pure."""
+"""Who really asks: the peer of the connection, or what a reverse proxy of PUSHFLEET_TRUSTED_PROXIES
+says of it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import Final
 
 #: What a proxy adds; a browser on this machine sends none of them.
 FORWARDING: Final = (
-    *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "x-client-ip"),
+    *(
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "via",
+        "x-client-ip",
+    ),
     *("true-client-ip", "cf-connecting-ip"),
 )
 #: Of an IPv6 address only so many bits are not the caller's to choose.
@@ -17,7 +27,9 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Peers:
-    """trusted: addresses and networks; the forwarding headers of everybody else are a caller's own words."""
+    """trusted: addresses and networks; the forwarding headers of everybody else are a caller's own
+    words.
+    """
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted: list[_Network] = [ipaddress.ip_network(one, strict=False) for one in trusted]
@@ -31,7 +43,9 @@ class Peers:
         return any(mapped in network for network in self._trusted)
 
     def caller(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address that limits are counted for: the last one in X-Forwarded-For that no proxy of ours has written."""
+        """The address that limits are counted for: the last one in X-Forwarded-For that no proxy of
+        ours has written.
+        """
         if not self.is_trusted(peer):
             return _counted(peer)
         for hop in reversed([one.strip() for one in headers.get("x-forwarded-for", "").split(",")]):
@@ -45,15 +59,25 @@ class Peers:
     def host(self, peer: str, headers: Mapping[str, str]) -> str:
         """The name that the browser has asked for."""
         own = headers.get("host", "")
-        return headers.get("x-forwarded-host", own).partition(",")[0].strip() if self.is_trusted(peer) else own
+        return (
+            headers.get("x-forwarded-host", own).partition(",")[0].strip()
+            if self.is_trusted(peer)
+            else own
+        )
 
     def over_tls(self, peer: str, headers: Mapping[str, str], scheme: str) -> bool:
-        scheme_sent = headers.get("x-forwarded-proto", "").partition(",")[0].strip() if self.is_trusted(peer) else ""
+        scheme_sent = (
+            headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+            if self.is_trusted(peer)
+            else ""
+        )
         return (scheme_sent or scheme) == "https"
 
 
 def _without_port(hop: str) -> str | None:
-    """`1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678` -> the address; None for anything else."""
+    """`1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678` -> the
+    address; None for anything else.
+    """
     bare = hop
     if hop.startswith("["):
         bare, _, port = hop[1:].partition("]")
@@ -68,7 +92,9 @@ def _without_port(hop: str) -> str | None:
 
 
 def _counted(host: str) -> str:
-    """Who has one IPv6 address has the 64 bits behind it, too, and may take another for each try."""
+    """Who has one IPv6 address has the 64 bits behind it, too, and may take
+    another for each try.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -81,5 +107,7 @@ def _counted(host: str) -> str:
 
 
 def forwarded(headers: Mapping[str, str], http_version: str) -> bool:
-    """Whether a proxy stands between; nginx, as it comes, says so by HTTP/1.0 only, which no browser speaks."""
+    """Whether a proxy stands between; nginx, as it comes, says so by HTTP/1.0 only, which no
+    browser speaks.
+    """
     return http_version == "1.0" or any(name in headers for name in FORWARDING)

@@ -1,4 +1,6 @@
-"""Who is logged in: a signed cookie that names a person, and a token that proves that a form is ours. Pure."""
+"""Who is logged in: a signed cookie that names a person, and a token that proves that a form is
+ours. Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ COOKIE_CHARACTERS_MAX: Final = 1024
 
 
 class ConsoleSession(msgspec.Struct, frozen=True, array_like=True):
-    """mark: of the password at the time (common/storage/users.py), so that a new one ends old sessions."""
+    """mark: of the password at the time (common/storage/users.py), so that a new one ends old
+    sessions.
+    """
 
     name: str
     mark: str
@@ -41,11 +45,17 @@ class Signer:
         """The session, if we signed it and it has not ended."""
         sealed_text, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
         if not any(
-            hmac.compare_digest(_sign(key, "session", sealed_text).encode(), signature.encode("utf-8", "replace")) for key in self.keys
+            hmac.compare_digest(
+                _sign(key, "session", sealed_text).encode(), signature.encode("utf-8", "replace")
+            )
+            for key in self.keys
         ):
             return None
         try:
-            session = msgspec.json.decode(base64.urlsafe_b64decode(sealed_text + "=" * (-len(sealed_text) % 4)), type=ConsoleSession)
+            session = msgspec.json.decode(
+                base64.urlsafe_b64decode(sealed_text + "=" * (-len(sealed_text) % 4)),
+                type=ConsoleSession,
+            )
         except (msgspec.MsgspecError, binascii.Error, ValueError):
             return None
         return session if session.ends_ms > now_ms else None
@@ -58,7 +68,12 @@ class Signer:
     def opened(self, kind: str, cookie: str) -> bytes | None:
         """What `sealed` was given; None where it has not made this."""
         text, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
-        if not any(hmac.compare_digest(_sign(key, kind, text).encode(), signature.encode("utf-8", "replace")) for key in self.keys):
+        if not any(
+            hmac.compare_digest(
+                _sign(key, kind, text).encode(), signature.encode("utf-8", "replace")
+            )
+            for key in self.keys
+        ):
             return None
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
@@ -67,7 +82,12 @@ class Signer:
         return _sign(self.keys[0], "form", cookie)
 
     def form_token_valid(self, cookie: str, given: str) -> bool:
-        return any(hmac.compare_digest(_sign(key, "form", cookie).encode(), given.encode("utf-8", "replace")) for key in self.keys)
+        return any(
+            hmac.compare_digest(
+                _sign(key, "form", cookie).encode(), given.encode("utf-8", "replace")
+            )
+            for key in self.keys
+        )
 
 
 def _sign(key: bytes, purpose: str, sealed_text: str) -> str:

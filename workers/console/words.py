@@ -22,7 +22,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "The sign-in service is away. Name and password still work.",
         "无法连接统一登录服务，仍可使用用户名和密码登录。",
     ),
-    "oidc_refused": ("The sign-in was refused: the console's log says why.", "登录被拒绝，原因见控制台日志。"),
+    "oidc_refused": (
+        "The sign-in was refused: the console's log says why.",
+        "登录被拒绝，原因见控制台日志。",
+    ),
     "oidc_welcome": ("Signed in.", "登录成功。"),
     "slow_down": ("Too many tries. Wait a minute.", "尝试次数过多，请一分钟后再试。"),
     "nobody_yet": (
@@ -30,7 +33,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "尚无可登录的用户。请在服务器上执行：pushfleet user add NAME --role operator",
     ),
     "open_mode": (
-        "Open for reading: nobody is registered and only this machine can reach it. To act: pushfleet user add NAME --role operator",
+        "Open for reading: nobody is registered and only this machine can reach it. To act: "
+        "pushfleet user add NAME --role operator",
         "尚无用户且仅本机可访问，因此只读开放。如需操作：pushfleet user add NAME --role operator",
     ),
     "as": ("as", "角色"),
@@ -40,7 +44,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "now": ("as of {at}", "截至 {at}"),
     "all_well": ("All is flowing.", "一切正常。"),
     "look_at": ("{count} to look at", "{count} 项需要处理"),
-    "doctor_looked": ("doctor made {count} checks {age} ago", "doctor 于 {age} 前完成 {count} 项检查"),
+    "doctor_looked": (
+        "doctor made {count} checks {age} ago",
+        "doctor 于 {age} 前完成 {count} 项检查",
+    ),
     "help_with": ("what helps:", "处理方法："),
     "events_in": ("Events in", "事件流入"),
     "last_minute": ("last minute", "最近一分钟"),
@@ -98,12 +105,16 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "replay_all": ("Replay all", "全部重放"),
     "drop_all": ("Drop all", "全部丢弃"),
     "done_dropped": ("The letters were dropped.", "死信已丢弃。"),
-    "done_part": ("Only a part was done in the time of a page; press again for the rest.", "本次只处理了一部分，请再次点击处理其余。"),
+    "done_part": (
+        "Only a part was done in the time of a page; press again for the rest.",
+        "本次只处理了一部分，请再次点击处理其余。",
+    ),
     "done_device": ("The device was changed.", "设备状态已更改。"),
     "credentials": ("Accounts", "凭证"),
     "audit": ("Audit log", "操作日志"),
     "audit_note": (
-        "Who did what when, here and on the command line (cli:NAME). Persons stand as marks that do not name them.",
+        "Who did what when, here and on the command line (cli:NAME). Persons stand as marks "
+        "that do not name them.",
         "记录控制台与命令行（cli:用户名）的操作；用户以标记代替，不含其 ID。",
     ),
     "audit_empty": ("Nothing yet.", "暂无记录。"),
@@ -115,11 +126,17 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "span_hour": ("last hour", "最近一小时"),
     "span_day": ("last day", "最近一天"),
     "chart_accepted": ("Accepted by vendors, a second", "厂商每秒接收量"),
-    "chart_p95": ("From the event to the vendor's yes, 95 % within, ms", "从事件到厂商接收的耗时（P95，毫秒）"),
+    "chart_p95": (
+        "From the event to the vendor's yes, 95 % within, ms",
+        "从事件到厂商接收的耗时（P95，毫秒）",
+    ),
     "chart_backlog": ("Entries that wait, by stage", "各阶段积压条目"),
     "chart_empty": ("Nothing in this time.", "该时段没有数据。"),
     "chart_away": ("The figures can't be had now.", "暂时无法获取数据。"),
-    "chart_script": ("Pictures need JavaScript; all figures stand in the tables below.", "图表需要 JavaScript；所有数据见下方表格。"),
+    "chart_script": (
+        "Pictures need JavaScript; all figures stand in the tables below.",
+        "图表需要 JavaScript；所有数据见下方表格。",
+    ),
     "funnel": ("From message to click, last 24 hours", "从消息到点击（最近 24 小时）"),
     "funnel_stored": ("events stored", "已存储的消息"),
     "funnel_recipients": ("recipients and devices", "接收者与设备"),
@@ -127,14 +144,23 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "funnel_accepted": ("accepted", "厂商已接收"),
     "funnel_delivered": ("delivered", "已送达"),
     "funnel_clicked": ("clicked", "已点击"),
-    "funnel_note": ("Delivered and clicked: of vendors that send receipts.", "送达与点击仅含提供回执的厂商。"),
+    "funnel_note": (
+        "Delivered and clicked: of vendors that send receipts.",
+        "送达与点击仅含提供回执的厂商。",
+    ),
     "flow": ("Flow", "流量"),
     "all": ("all", "全部"),
     "more": ("more", "更多"),
     "none_of_them": ("Nobody here with this decision.", "没有符合条件的接收者。"),
     "test_push": ("Send a test push", "发送测试推送"),
-    "test_push_note": ("The way of every message: to all devices that are away.", "与普通消息相同：发送到所有离线设备。"),
-    "done_push": ("The test push is on its way; load the page again to see what became of it.", "测试推送已发出，刷新页面可查看结果。"),
+    "test_push_note": (
+        "The way of every message: to all devices that are away.",
+        "与普通消息相同：发送到所有离线设备。",
+    ),
+    "done_push": (
+        "The test push is on its way; load the page again to see what became of it.",
+        "测试推送已发出，刷新页面可查看结果。",
+    ),
     "drop_sure": ("Drop {count} dead letters for ever?", "确定永久丢弃 {count} 条死信？"),
     "account_add": ("Add an account", "添加凭证"),
     "stored_at": ("Stored", "保存时间"),
@@ -149,7 +175,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "further": ("Rights, channels, limits", "权限、通道与限额"),
     "store": ("Check and store", "校验并保存"),
     "back": ("back", "返回"),
-    "done_account": ("The account is stored. Check it against the vendor.", "凭证已保存，请检测其是否可用。"),
+    "done_account": (
+        "The account is stored. Check it against the vendor.",
+        "凭证已保存，请检测其是否可用。",
+    ),
     "field_p8": ("or signing key (.p8)", "或签名密钥（.p8）"),
     "field_key_id": ("Key id", "Key ID"),
     "field_team_id": ("Team id", "Team ID"),
@@ -175,7 +204,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "paused": ("paused", "暂停"),
     "pause": ("Pause", "暂停"),
     "resume": ("Resume", "恢复"),
-    "no_lane": ("No credential yet: pushfleet credential add", "尚无凭证：pushfleet credential add"),
+    "no_lane": (
+        "No credential yet: pushfleet credential add",
+        "尚无凭证：pushfleet credential add",
+    ),
     "message_id": ("Message or call id", "消息或通话 ID"),
     "user": ("User", "用户"),
     "optional": ("optional", "可选"),
@@ -212,17 +244,27 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "请先排除原因，再重放。内容仅可在服务器上查看：",
     ),
     "letters_more": ("The newest {count} are shown.", "仅显示最新的 {count} 条。"),
-    "done_paused": ("The lane is paused; its pushes wait while their time allows.", "通道已暂停，推送将在有效期内等待。"),
+    "done_paused": (
+        "The lane is paused; its pushes wait while their time allows.",
+        "通道已暂停，推送将在有效期内等待。",
+    ),
     "done_resumed": ("The lane flows again.", "通道已恢复。"),
     "done_replayed": ("The letter was replayed.", "死信已重放。"),
     "gone": ("It is not there any more.", "已不存在。"),
     "not_replayable": ("It could not be kept whole: publish it anew.", "内容不完整，请重新发布。"),
-    "resharding_now": ("The number of shards changes: replay it after that.", "正在更改分片数，请在完成后重放。"),
+    "resharding_now": (
+        "The number of shards changes: replay it after that.",
+        "正在更改分片数，请在完成后重放。",
+    ),
     "not_allowed": ("Your role does not allow this.", "当前角色无权操作。"),
-    "not_ours": ("The form is not from this session. Load the page again.", "表单已失效，请刷新页面。"),
+    "not_ours": (
+        "The form is not from this session. Load the page again.",
+        "表单已失效，请刷新页面。",
+    ),
     "not_found": ("There is no such page.", "页面不存在。"),
     "server_away": (
-        "A server can't be reached ({name}). Pushes wait meanwhile; on the server: pushfleet doctor",
+        "A server can't be reached ({name}). Pushes wait meanwhile; on the server: pushfleet "
+        "doctor",
         "无法连接服务器（{name}）。推送正在等待；请在服务器上执行：pushfleet doctor",
     ),
 }
@@ -252,7 +294,8 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "endpoints": ("Endpoints", "厂商地址"),
 }
 
-#: What the audit log calls a deed, in Chinese. It is written in English, by the console and by the command line.
+#: What the audit log calls a deed, in Chinese. It is written in English, by the console and by the
+#: command line.
 ACTIONS: Final[Mapping[str, str]] = {
     "account added": "添加凭证",
     "account rotated": "轮换凭证",
@@ -279,7 +322,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "API token revoked": "吊销 API 令牌",
 }
 
-#: What stages note and queues and quotas are called, in Chinese; a vendor's or an operator's own name stays behind the word.
+#: What stages note and queues and quotas are called, in Chinese; a vendor's or an operator's own
+#: name stays behind the word.
 NOTES: Final[Mapping[str, str]] = {
     "away": "不在线",
     "waiting": "等待中",
@@ -357,7 +401,9 @@ def audit_words(value: str, lang: str) -> str:
 
 
 def note_words(value: str, lang: str) -> str:
-    """A stage's note, a queue's or a quota's name: its first word where we know it, the rest as it is."""
+    """A stage's note, a queue's or a quota's name: its first word where we know it, the rest as it
+    is.
+    """
     if lang != "zh":
         return value
     first, blank, rest = value.partition(" ")
@@ -371,7 +417,9 @@ def decision_words(decision: str, lang: str) -> str:
 
 
 def language(asked: str | None, remembered: str | None, accepted: str) -> str:
-    """The page's language: what ?lang= asks, else the cookie's, else the first of Accept-Language that we have, else English."""
+    """The page's language: what ?lang= asks, else the cookie's, else the first of Accept-Language
+    that we have, else English.
+    """
     for one in (asked, remembered):
         if one in LANGUAGES:
             return str(one)

@@ -1,4 +1,6 @@
-"""Access tokens: fetched once, shared, refreshed by one caller at a time. Whoever finds the lock taken uses the old one while it lives."""
+"""Access tokens: fetched once, shared, refreshed by one caller at a time. Whoever finds the lock
+taken uses the old one while it lives.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,39 @@ from workers.wire import HttpResponse, Transport
 
 #: A token that expires sooner is not used any more.
 MARGIN_MS = 5_000
-#: Longest wait for another process's refresh beyond that request's own deadline, and the step of looking.
+#: Longest wait for another process's refresh beyond that request's own deadline, and the step of
+#: looking.
 GRACE_S, STEP_S = 2.0, 0.05
 #: What can be an access token (RFC 6750 §2.1 allows less).
 _VALUE = re.compile(r"[!-~]{1,4096}")
-#: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md; the others name no figure as large.
+#: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md;
+#: the others name no figure as large.
 FORCE_EVERY_S = 30
 
 
 class Store(Protocol):
     def load(self, lane: str, version: int) -> tuple[str, int, int] | None: ...
-    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None: ...
+    def save(
+        self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int
+    ) -> None: ...
     def lock(self, lane: str, version: int) -> str | None: ...
     def unlock(self, lane: str, version: int, word: str) -> None: ...
     def reject(self, lane: str, version: int, value: str, seconds: int) -> None: ...
 
 
 class FleetAccess:
-    """One token per credential for the whole fleet. Only what is signed here is kept here: a token that the vendor refused in one
-    process must not be sent again by another, or the second refusal would be taken for the account's."""
+    """One token per credential for the whole fleet. Only what is signed here is kept here: a token
+    that the vendor refused in one process must not be sent again by another, or the second refusal
+    would be taken for the account's.
+    """
 
     def __init__(
-        self, store: Store, transport: Transport, now_ms: Callable[[], int], sleep: Callable[[float], None], deadline_s: float
+        self,
+        store: Store,
+        transport: Transport,
+        now_ms: Callable[[], int],
+        sleep: Callable[[float], None],
+        deadline_s: float,
     ) -> None:
         self._store = store
         self._transport = transport
@@ -63,7 +76,8 @@ class FleetAccess:
         return self._fetch_or_wait(lane, key, now_ms)
 
     def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
-        """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed.
+        """The vendor would not take it: whoever comes next fetches another, once for the fleet and
+        not more often than allowed.
 
         It is not fetched here: the answers of the round that heard it have to be written first.
         """
@@ -80,7 +94,9 @@ class FleetAccess:
             return None
         return AccessToken(found[0], refresh_at_ms=found[1], expires_at_ms=found[2])
 
-    def _fetch_or_wait(self, lane: Lane, key: tuple[str, int], now_ms: int) -> AccessToken | AccessRefused:
+    def _fetch_or_wait(
+        self, lane: Lane, key: tuple[str, int], now_ms: int
+    ) -> AccessToken | AccessRefused:
         waited = 0.0
         while True:
             word = self._store.lock(*key)
@@ -90,7 +106,9 @@ class FleetAccess:
             if old is not None and now_ms < old.expires_at_ms - MARGIN_MS:
                 return old  # another process is fetching; this one still lives
             if waited >= self._deadline_s + GRACE_S:
-                return AccessRefused(Verdict.UNAVAILABLE, "busy", "another process is fetching the access token")
+                return AccessRefused(
+                    Verdict.UNAVAILABLE, "busy", "another process is fetching the access token"
+                )
             self._sleep(STEP_S)
             waited += STEP_S
 
@@ -121,6 +139,10 @@ class FleetAccess:
             reply = spec.read(answer, now_ms)
             if isinstance(reply, AccessToken) and not _VALUE.fullmatch(reply.value):
                 # it would stand in a header: the pushes are not at fault, so they wait
-                return AccessRefused(Verdict.UNAVAILABLE, "malformed", "the access token is not printable ASCII of 1 to 4096 characters")
+                return AccessRefused(
+                    Verdict.UNAVAILABLE,
+                    "malformed",
+                    "the access token is not printable ASCII of 1 to 4096 characters",
+                )
             return reply
         return AccessRefused(Verdict.UNAVAILABLE, answer.reason, answer.words)

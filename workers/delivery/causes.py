@@ -1,4 +1,6 @@
-"""Why a lane stops, in one word of a closed set (a metric's label) and in words for people. Pure."""
+"""Why a lane stops, in one word of a closed set (a metric's label) and in words
+for people. Pure.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,13 @@ WORDS: Final[dict[str, tuple[str, bool, str]]] = {
 }
 #: What the transports say of a request without an answer; the first that fits is the cause.
 _PATTERNS: Final = (
-    ("tls_untrusted", re.compile(r"(?i)peer certificate|certificate.*(not ok|verif|trust|unknown|expired)|CERTIFICATE_VERIFY")),
+    (
+        "tls_untrusted",
+        re.compile(
+            r"(?i)peer certificate|certificate.*(not "
+            r"ok|verif|trust|unknown|expired)|CERTIFICATE_VERIFY"
+        ),
+    ),
     ("proxy", re.compile(r"(?i)proxy")),
     ("tls", re.compile(r"(?i)\b(ssl|tls)\b|did not agree on HTTP/2")),
     ("dns", re.compile(r"(?i)resolv|name or service|getaddrinfo")),
@@ -71,7 +79,9 @@ def in_words(why: str, cause: str, lang: str = "en") -> str:
 
 
 def whose_fault(causes: Iterable[str], lanes: int, lang: str = "en") -> str:
-    """Where to look when several lanes stop for reasons that lie in the network; causes: of those that are stopped. Else ""."""
+    """Where to look when several lanes stop for reasons that lie in the network; causes: of those
+    that are stopped. Else "".
+    """
     found = [cause for cause in causes if cause in WORDS and WORDS[cause][1]]
     if len(found) < 2 or 2 * len(found) < lanes:
         return ""

@@ -1,6 +1,8 @@
-"""A backlog after an outage -> one push per conversation and device: the newest, which says for how many it speaks. Pure.
+"""A backlog after an outage -> one push per conversation and device: the newest, which says for how
+many it speaks. Pure.
 
-A wait of a moment is no outage: what it held goes out singly, in order (common/storage/backlog.py: FOLD_AFTER_MS).
+A wait of a moment is no outage: what it held goes out singly, in order (common/storage/backlog.py:
+FOLD_AFTER_MS).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ OLD_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). due: it waits for so long that it folds."""
+    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). due: it
+    waits for so long that it folds.
+    """
 
     upto_ms: int
     newest: str
@@ -34,7 +38,9 @@ class View:
 
 @dataclass(slots=True)
 class Coalesced:
-    """go: to be sent, some with others (`coalesced`). folded: a newer one spoke for them already. later: their newest is on its way."""
+    """go: to be sent, some with others (`coalesced`). folded: a newer one spoke for them already.
+    later: their newest is on its way.
+    """
 
     go: list[PendingPush] = field(default_factory=list)
     folded: list[PendingPush] = field(default_factory=list)
@@ -45,15 +51,28 @@ Group = tuple[str, ...]
 
 
 def group_of(work: PendingPush) -> Group:
-    """Pushes of one group may speak for one another: same conversation, person and device, and the class, lest an order hides an advert."""
+    """Pushes of one group may speak for one another: same conversation, person and device, and the
+    class, lest an order hides an advert.
+    """
     note, target = work.note, work.target
-    return (note.app, note.conversation_type, note.conversation_id, target.user, target.device, note.message_class)
+    return (
+        note.app,
+        note.conversation_type,
+        note.conversation_id,
+        target.user,
+        target.device,
+        note.message_class,
+    )
 
 
 def may_coalesce(work: PendingPush) -> bool:
     """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
     note = work.note
-    plain = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.message_class != MessageClass.CALL
+    plain = (
+        note.kind == Kind.MESSAGE
+        and note.push_type == PushType.ALERT
+        and note.message_class != MessageClass.CALL
+    )
     return plain and not note.blob and work.target.held_by != Decision.UNCERTAIN
 
 
@@ -62,11 +81,14 @@ def joins(work: PendingPush, held_by: str | None) -> bool:
     return may_coalesce(work) and held_by in OUTAGES
 
 
-def coalesce(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True) -> Coalesced:
-    """Every work ends in exactly one list, or in the `coalesced` of one that goes. views: by push id, of those that an outage held.
+def coalesce(
+    works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True
+) -> Coalesced:
+    """Every work ends in exactly one list, or in the `coalesced` of one that goes. views: by push
+    id, of those that an outage held.
 
-    waits: False while the lane takes one push only, to see whether it works again. The newest of a conversation does not come back
-    before it has: then a push speaks for those that are here.
+    waits: False while the lane takes one push only, to see whether it works again. The newest of a
+    conversation does not come back before it has: then a push speaks for those that are here.
     """
     done = Coalesced()
     groups: dict[Group, list[PendingPush]] = {}
@@ -78,15 +100,27 @@ def coalesce(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: in
     for group in groups.values():
         held |= {id(work) for work in group}
         turns |= _turns(group, views, now_ms, done, waits)
-    done.go = [turns.get(id(work), work) for work in works if id(work) in turns or id(work) not in held]
+    done.go = [
+        turns.get(id(work), work) for work in works if id(work) in turns or id(work) not in held
+    ]
     return done
 
 
-def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Coalesced, waits: bool) -> dict[int, PendingPush]:
+def _turns(
+    group: Sequence[PendingPush],
+    views: Mapping[str, View],
+    now_ms: int,
+    done: Coalesced,
+    waits: bool,
+) -> dict[int, PendingPush]:
     """Who of the group goes now, by the id of the one in whose place."""
-    view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
+    view = next(
+        (views[work.target.push_id] for work in group if work.target.push_id in views), None
+    )
     upto_ms = view.upto_ms if view is not None else 0
-    done.folded += [work for work in group if work.target.push_id in views and work.note.ts_ms <= upto_ms]
+    done.folded += [
+        work for work in group if work.target.push_id in views and work.note.ts_ms <= upto_ms
+    ]
     left = [work for work in group if work.target.push_id not in views or work.note.ts_ms > upto_ms]
     in_order = sorted(left, key=_age)
     if not any(_due(work, views, now_ms) for work in left):
@@ -95,8 +129,16 @@ def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int,
     return {} if head is None else {id(head): head}
 
 
-def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Coalesced, waits: bool) -> PendingPush | None:
-    """The one that goes for all of them, None while their newest is worth waiting for. left: oldest first, not empty."""
+def _head(
+    left: Sequence[PendingPush],
+    views: Mapping[str, View],
+    view: View | None,
+    done: Coalesced,
+    waits: bool,
+) -> PendingPush | None:
+    """The one that goes for all of them, None while their newest is worth waiting for. left: oldest
+    first, not empty.
+    """
     head = left[-1]
     newer = view is not None and (view.newest_ms, view.newest) > _age(head)
     if view is not None and view.waits_for_newest and newer and waits:
@@ -123,8 +165,15 @@ def _old(work: PendingPush, now_ms: int) -> bool:
 
 
 def with_summary(note: Notification, summary: str) -> Notification:
-    """The newest message's words with ours before them (`summary`: "5 new messages"); what hides its details goes on hiding them."""
+    """The newest message's words with ours before them (`summary`: "5 new messages"); what hides
+    its details goes on hiding them.
+    """
     if note.hidden:
         return msgspec.structs.replace(note, body=summary, text=summary)
     prefix = f"{summary}: {note.prefix}"
-    return msgspec.structs.replace(note, body=f"{summary}: {note.body}", prefix=prefix, text=f"{summary}: {note.text or note.body}")
+    return msgspec.structs.replace(
+        note,
+        body=f"{summary}: {note.body}",
+        prefix=prefix,
+        text=f"{summary}: {note.text or note.body}",
+    )

@@ -1,4 +1,6 @@
-"""Images that a vendor wants to see before they are sent (HarmonyOS): shown to it once for the whole fleet, then sent as it says."""
+"""Images that a vendor wants to see before they are sent (HarmonyOS): shown to it once for the
+whole fleet, then sent as it says.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Images(Protocol):
     """What the vendor said of images, for the whole fleet."""
 
     def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
-        """Image -> the address to be sent in its place, "" where the vendor won't have it; those it was not asked about are missing."""
+        """Image -> the address to be sent in its place, "" where the vendor won't have it; those it
+        was not asked about are missing.
+        """
         ...
 
     def keep(self, lane: Lane, image: str, given: str, life_ms: int) -> None: ...
@@ -50,7 +54,9 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
 def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:
-    """The batches, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
+    """The batches, each with the address that the vendor gave for its image. Where there is no word
+    on an image it stays as it was.
+    """
     spec = lane.spec.images
     if spec is None:
         return granted
@@ -61,20 +67,34 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: Image
     given = dict(world.images.known(lane, different))
     unknown = [image for image in different if image not in given][:AT_ONCE_MAX]
     if unknown:
-        given |= _asked(unknown[: world.images.room(lane, len(unknown), spec.per_minute)], spec, lane, access, world)
+        given |= _asked(
+            unknown[: world.images.room(lane, len(unknown), spec.per_minute)],
+            spec,
+            lane,
+            access,
+            world,
+        )
     return [
         (replace(batch, image=given[image]) if image in given else batch, works)
         for (batch, works), image in zip(granted, wanted, strict=True)
     ]
 
 
-def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: ImagePorts) -> dict[str, str]:
+def _asked(
+    unknown: Sequence[str],
+    spec: ImageSpec,
+    lane: Lane,
+    access: AccessToken | None,
+    world: ImagePorts,
+) -> dict[str, str]:
     """What the vendor says of each now; those it says nothing of are missing."""
     if not unknown:
         return {}
     requests = [spec.ask(image, lane.credential, access) for image in unknown]
     media = {}
-    for image, answer in zip(unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True):
+    for image, answer in zip(
+        unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True
+    ):
         world.observe(lane, [answer])
         now_ms = world.now_ms()
         word = spec.read(answer, now_ms) if isinstance(answer, HttpResponse) else None

@@ -1,4 +1,6 @@
-"""One vendor x one credential: spec, credential, route, limits. What delivery holds of a lane while it sends."""
+"""One vendor x one credential: spec, credential, route, limits. What delivery holds of a lane while
+it sends.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """limits: the vendor's, with the operator's wishes laid over (rate, quota, caps); reserve: class -> share of a day held back for it."""
+    """limits: the vendor's, with the operator's wishes laid over (rate, quota, caps); reserve:
+    class -> share of a day held back for it.
+    """
 
     spec: VendorSpec
     credential: Credential
@@ -30,12 +34,16 @@ class Lane:
     def vendor(self) -> Vendor:
         return self.credential.vendor
 
-    def send_many(self, transport: Transport, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
+    def send_many(
+        self, transport: Transport, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
         return transport.send_many(self.route, requests, deadline_s)
 
 
 def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
-    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}, `quota_tz`."""
+    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n},
+    `device_cap` {bucket: n}, `quota_tz`.
+    """
     quota, cap = wishes.get("quota") or {}, wishes.get("device_cap") or {}
     base = spec.limits
     rate = float(wishes.get("rate") or base.rate_per_s)

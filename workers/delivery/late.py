@@ -1,4 +1,6 @@
-"""What is decided at the moment of sending: to which token, whether the person still wants it, and in whose place on the screen. Pure."""
+"""What is decided at the moment of sending: to which token, whether the person still wants it, and
+in whose place on the screen. Pure.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ ASK_AGAIN_MS: Final = 30_000
 AWAY_LOOK_S: Final = 2.0
 #: When a push looks again because another with its collapse id is on the wire.
 BUSY_LOOK_S: Final = 0.5
-#: A token that was looked up longer ago is compared once more right before the send: an access token may take seconds.
+#: A token that was looked up longer ago is compared once more right before the send: an access
+#: token may take seconds.
 ADDRESS_GOOD_MS: Final = 1_000
 
 
@@ -32,7 +35,9 @@ class Standing(Enum):
 
 
 class Screen(Enum):
-    """FREE: it may go, and holds the place until it is settled. NEWER: a newer one was shown. BUSY: another is on the wire."""
+    """FREE: it may go, and holds the place until it is settled. NEWER: a newer one was shown. BUSY:
+    another is on the wire.
+    """
 
     FREE = "free"
     NEWER = "newer"
@@ -41,11 +46,15 @@ class Screen(Enum):
 
 class Addresses(Protocol):
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
-        """For each KEPT where the target's token still is the device's; else the device as it is registered, None: it is not, or AWAY."""
+        """For each KEPT where the target's token still is the device's; else the device as it is
+        registered, None: it is not, or AWAY.
+        """
         ...
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
-        """The push's words as the device's own lane takes them; None where there is no such account."""
+        """The push's words as the device's own lane takes them; None where there is no such
+        account.
+        """
         ...
 
 
@@ -63,7 +72,9 @@ class Screens(Protocol):
 
 @dataclass(slots=True)
 class SortedLate:
-    """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to another lane."""
+    """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to
+    another lane.
+    """
 
     fit: list[PendingPush]
     decided: list[tuple[PendingPush, Decision, str]]
@@ -76,7 +87,9 @@ LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
 def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> SortedLate:
-    """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
+    """Each with the token that is its device's now, on the lane that is; `no_device` where it has
+    none.
+    """
     reply = addresses.where(lane, works) if works else ()
     if reply.count(Standing.KEPT) == len(works):
         return SortedLate(list(works), [], [])
@@ -96,8 +109,12 @@ def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) ->
     return done
 
 
-def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: SortedLate) -> None:
-    """To the lane that the device registered with meanwhile: what waits goes where it is now (contract §3)."""
+def _onward(
+    work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: SortedLate
+) -> None:
+    """To the lane that the device registered with meanwhile: what waits goes where it is now
+    (contract §3).
+    """
     note = addresses.on_lane_of(work, lane, device)
     if note is None:
         done.decided.append((work, _final(work, Decision.NO_CREDENTIAL), NO_ACCOUNT))
@@ -109,13 +126,20 @@ def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses,
 
 
 def _readdress(work: PendingPush, device: Device) -> None:
-    """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the same)."""
+    """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the
+    same).
+    """
     token = device.token
     if work.note.push_type is PushType.VOIP and device.vendor is Vendor.APNS:
         token = device.voip_token or device.token
         if not device.voip_token:
             work.note = msgspec.structs.replace(work.note, push_type=PushType.ALERT, voip=None)
-    now = {"token": token, "platform": device.platform, "registered_ms": device.registered_ms, "app_version": device.app_version}
+    now = {
+        "token": token,
+        "platform": device.platform,
+        "registered_ms": device.registered_ms,
+        "app_version": device.app_version,
+    }
     work.target = msgspec.structs.replace(work.target, **now)
 
 
@@ -124,17 +148,29 @@ def _final(work: PendingPush, decision: Decision) -> Decision:
 
 
 def to_ask(work: PendingPush, now_ms: int) -> bool:
-    """Whether its person has to be judged once more. What takes back another push goes wherever that
-    went; a push to a mere token has no person."""
+    """Whether its person has to be judged once more. What takes back another push goes wherever
+    that
+    went; a push to a mere token has no person.
+    """
     note = work.note
     judged_ms = note.presence_ms or note.routed_ms or note.received_ms
-    return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE) and not note.direct
+    return (
+        now_ms - judged_ms > ASK_AGAIN_MS
+        and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE)
+        and not note.direct
+    )
 
 
 def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> SortedLate:
-    """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
+    """Those whose people still want them. A call can't wait for a store that is away: it goes as it
+    was judged.
+    """
     since_ms = now_ms - ASK_AGAIN_MS
-    old = [work for work in works if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms]
+    old = [
+        work
+        for work in works
+        if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms
+    ]
     asked = [work for work in old if to_ask(work, now_ms)]
     if not asked:
         return SortedLate(list(works), [], [])
@@ -156,7 +192,9 @@ OVERTAKEN: Final = "a newer push with its collapse id went out"
 
 
 def replaces(work: PendingPush) -> bool:
-    """Whether it shares its place on the screen with pushes of other messages or events; a message's own id is its alone."""
+    """Whether it shares its place on the screen with pushes of other messages or events; a
+    message's own id is its alone.
+    """
     note = work.note
     return note.collapse_id != note.message_id or note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL)
 
@@ -166,7 +204,9 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
 
 
 def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLate:
-    """Of those with one place the newest goes and leads the others; none goes in the place of a newer one."""
+    """Of those with one place the newest goes and leads the others; none goes in the place of a
+    newer one.
+    """
     done = SortedLate([], [], [])
     places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     for work in works:
@@ -186,7 +226,9 @@ def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLat
 
 
 def _head(group: Sequence[PendingPush]) -> PendingPush:
-    """The newest by the event's ts, of equal ones the last; it leads the older ones, which share its fate (settle.py)."""
+    """The newest by the event's ts, of equal ones the last; it leads the older ones, which share
+    its fate (settle.py).
+    """
     head = max(enumerate(group), key=lambda one: (one[1].note.ts_ms, one[0]))[1]
     others = tuple(work for work in group if work is not head)
     head.coalesced = (*head.coalesced, *(one for work in others for one in (work, *work.coalesced)))
@@ -202,4 +244,6 @@ def _stays(work: PendingPush, screen: Screen, done: SortedLate) -> None:
             one.overtaken = True
             done.decided.append((one, _final(one, Decision.FOLDED), OVERTAKEN))
         else:
-            done.waiting.append((one, BUSY_LOOK_S, Decision(one.target.held_by or Decision.UNAVAILABLE)))
+            done.waiting.append(
+                (one, BUSY_LOOK_S, Decision(one.target.held_by or Decision.UNAVAILABLE))
+            )

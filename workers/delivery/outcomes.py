@@ -1,4 +1,6 @@
-"""What each verdict means for a push, its lane and its token: one table. Pure. Everything else that asks is made of it."""
+"""What each verdict means for a push, its lane and its token: one table. Pure. Everything else that
+asks is made of it.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,16 @@ from common.values import Value
 
 
 class VerdictRow(Value, frozen=True):
-    """final: the decision when nothing more is tried. held_by: what the push waits for when it is tried again; None: it is not.
+    """final: the decision when nothing more is tried. held_by: what the push waits for when it is
+    tried again; None: it is not.
 
-    seen: the push may be on the screen; else it was definitely not taken, and what it cost is given back. down: the vendor is not
-    there, which the breaker counts. lane_fault: a lane's word, which never overrides UNCERTAIN: an earlier, unanswered attempt may be
-    on the screen already. shared: the older pushes that this one stands for have the same fate, as they have its token, lane and
-    bucket. outage: while it lasts, a backlog is coalesced. access: the access token should be looked at. token: what becomes of the
-    token ("": nothing); guarded: only while the guard allows it.
+    seen: the push may be on the screen; else it was definitely not taken, and what it cost is given
+    back. down: the vendor is not there, which the breaker counts. lane_fault: a lane's word, which
+    never overrides UNCERTAIN: an earlier, unanswered attempt may be on the screen already. shared:
+    the older pushes that this one stands for have the same fate, as they have its token, lane and
+    bucket. outage: while it lasts, a backlog is coalesced. access: the access token should be
+    looked at. token: what becomes of the token ("": nothing); guarded: only while the guard allows
+    it.
     """
 
     final: Decision
@@ -38,13 +43,19 @@ VERDICTS: Final[Mapping[Verdict, VerdictRow]] = {
     V.SILENCED: VerdictRow(D.SILENCED, shared=True, token="silenced"),
     V.TOKEN_FOREIGN: VerdictRow(D.TOKEN_FOREIGN, shared=True, token="retired", guarded=True),
     V.REJECTED: VerdictRow(D.REJECTED),
-    V.ACCESS_EXPIRED: VerdictRow(D.CREDENTIAL_REFUSED, D.CREDENTIAL_REFUSED, lane_fault=True, outage=True, access=True),
-    V.CREDENTIAL_REFUSED: VerdictRow(D.CREDENTIAL_REFUSED, lane_fault=True, outage=True, access=True),
+    V.ACCESS_EXPIRED: VerdictRow(
+        D.CREDENTIAL_REFUSED, D.CREDENTIAL_REFUSED, lane_fault=True, outage=True, access=True
+    ),
+    V.CREDENTIAL_REFUSED: VerdictRow(
+        D.CREDENTIAL_REFUSED, lane_fault=True, outage=True, access=True
+    ),
     V.THROTTLED: VerdictRow(D.THROTTLED, D.THROTTLED, lane_fault=True),
     V.QUOTA_SPENT: VerdictRow(D.QUOTA_SPENT, lane_fault=True, shared=True),
     V.DEVICE_CAP: VerdictRow(D.DEVICE_CAP, lane_fault=True, shared=True),
     V.FOLDED: VerdictRow(D.FOLDED),
-    V.UNAVAILABLE: VerdictRow(D.UNAVAILABLE, D.UNAVAILABLE, down=True, lane_fault=True, outage=True),
+    V.UNAVAILABLE: VerdictRow(
+        D.UNAVAILABLE, D.UNAVAILABLE, down=True, lane_fault=True, outage=True
+    ),
     V.UNCERTAIN: VerdictRow(D.UNCERTAIN, D.UNCERTAIN, seen=True, down=True, shared=True),
     V.UNKNOWN: VerdictRow(D.UNKNOWN, seen=True),
 }
@@ -57,5 +68,7 @@ ACCESS: Final = frozenset(verdict for verdict, row in VERDICTS.items() if row.ac
 GUARDED: Final = frozenset(verdict for verdict, row in VERDICTS.items() if row.guarded)
 SEEN: Final = frozenset(row.final for row in VERDICTS.values() if row.seen)
 SHARED: Final = frozenset(row.final for row in VERDICTS.values() if row.shared)
-LANE_FAULTS: Final = frozenset(row.final for row in VERDICTS.values() if row.lane_fault) | _WITHOUT_ANSWER
+LANE_FAULTS: Final = (
+    frozenset(row.final for row in VERDICTS.values() if row.lane_fault) | _WITHOUT_ANSWER
+)
 OUTAGES: Final = frozenset(row.final for row in VERDICTS.values() if row.outage) | {D.LANE_PAUSED}

@@ -1,13 +1,17 @@
-"""When each push of a round may go: tokens of the lane's rate that were leased for the next second. Pure: the clock is handed in."""
+"""When each push of a round may go: tokens of the lane's rate that were leased for the next second.
+Pure: the clock is handed in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-#: A part of a paced round waits until it may be so much of the burst, so that a second is not sent push by push.
+#: A part of a paced round waits until it may be so much of the burst, so that a second is not sent
+#: push by push.
 PART = 0.5
-#: A lease's last token may be late by so much of a token's time: else the moment until the first would cost one a lease.
+#: A lease's last token may be late by so much of a token's time: else the moment until the first
+#: would cost one a lease.
 SLACK = 0.25
 
 
@@ -20,7 +24,9 @@ class Pace(Protocol):
         ...
 
     def part(self, costs: Sequence[int]) -> tuple[int, float] | None:
-        """How many of the next requests go together, and in how many seconds. None: no token is left for the first."""
+        """How many of the next requests go together, and in how many seconds. None: no token is
+        left for the first.
+        """
         ...
 
     def spend(self, cost: int) -> None: ...
@@ -31,8 +37,9 @@ class Pace(Protocol):
 class Pacer:
     """The lane's leaky bucket (GCRA) for the length of one lease.
 
-    first_s: seconds until the first token's time; lim_s: how much earlier than its time a push may go. A sender that is later
-    than that loses tokens: what it held back may not follow in one second with what others send.
+    first_s: seconds until the first token's time; lim_s: how much earlier than its time a push may
+    go. A sender that is later than that loses tokens: what it held back may not follow in one
+    second with what others send.
     """
 
     def __init__(
@@ -97,8 +104,8 @@ def _fitting(costs: Sequence[int], most: float) -> tuple[int, int]:
 class LeasedPace:
     """A pace whose tokens are leased when it is first asked, right before the send.
 
-    burst: what may go at once. lease: (how many tokens, how many requests they are for) -> a pacer. again: how often one that was
-    late, and lost tokens, leases more.
+    burst: what may go at once. lease: (how many tokens, how many requests they are for) -> a pacer.
+    again: how often one that was late, and lost tokens, leases more.
     """
 
     def __init__(self, burst: int, lease: Callable[[int, int], Pacer], again: int = 0) -> None:

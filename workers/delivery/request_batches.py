@@ -18,14 +18,18 @@ def pack(
     singly: bool = False,
     tokens_max: int | None = None,
 ) -> list[RequestBatch]:
-    """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
+    """The items in as few requests as the vendor allows: same words together, never more than its
+    bound, never a token twice.
 
-    Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone. singly: all do.
-    tokens_max: what the lane's rate lets go at once, where it counts tokens.
+    Where the body carries the badge, different badges go apart; what a vendor judged as a batch
+    before goes alone. singly: all do. tokens_max: what the lane's rate lets go at once, where it
+    counts tokens.
     """
     prepared: dict[int, object] = {}
     batches = []
-    badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
+    badges = spec.badge_in_body and (
+        spec.badge_option is None or bool(credential.options.get(spec.badge_option))
+    )
     most = min(spec.request_tokens_max, tokens_max or spec.request_tokens_max)
     prepare = spec.prepare if not spec.mixed else None
     if most == 1:
@@ -39,7 +43,9 @@ def pack(
     return batches
 
 
-def _groups(items: Sequence[PushItem], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[PushItem]]:
+def _groups(
+    items: Sequence[PushItem], spec: VendorSpec, badges: bool, most: int
+) -> Iterator[list[PushItem]]:
     together: dict[object, list[PushItem]] = {}
     for item in items:
         if item.target.again == Again.SINGLY:
@@ -58,7 +64,9 @@ def _key(item: PushItem, spec: VendorSpec, badges: bool) -> object:
 
 
 def _bounded(items: Sequence[PushItem], spec: VendorSpec, most: int) -> Iterator[list[PushItem]]:
-    """Groups of at most the vendor's bound in which no token stands twice; too small ones fall apart into singles."""
+    """Groups of at most the vendor's bound in which no token stands twice; too small ones fall
+    apart into singles.
+    """
     for part in _without_repeats(items, most):
         if 1 < len(part) < spec.request_tokens_min_list:
             yield from ([item] for item in part)

@@ -1,4 +1,6 @@
-"""Outcomes -> ledger, retired tokens, delayed pushes. Pure: gives back what to write; `pipeline` writes it in one MULTI."""
+"""Outcomes -> ledger, retired tokens, delayed pushes. Pure: gives back what to write; `pipeline`
+writes it in one MULTI.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +65,12 @@ class Settled:
     alarms: int = 0
 
 
-def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]) -> Settled:
-    """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and waits (dropped ones in none)."""
+def settle(
+    done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]
+) -> Settled:
+    """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and
+    waits (dropped ones in none).
+    """
     settled = Settled(ended=decided(done))
     for work, decision, _ in done.decided:
         if decision == Decision.TOKEN_DEAD:
@@ -74,13 +80,23 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     for work, held_by in done.on_hold:
         settled.waits.append(Deferral(work, _held(work, held_by), None, held_by))
     settled.waits += [Deferral(work, work.target, 0.0, MOVED) for work in done.moved]
-    # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
+    # one jitter a conversation: its messages come back in their order, and those who shared a
+    # request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.outcomes:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
-            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), trace_text(outcome)))
+            settled.ended.append(
+                FinalOutcome(
+                    work,
+                    Decision.ACCEPTED,
+                    (attempt_of(work, outcome, now_ms),),
+                    trace_text(outcome),
+                )
+            )
             continue
-        mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
+        mine = chances.setdefault(
+            (work.note.app, work.note.conversation_type, work.note.conversation_id), chance()
+        )
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)
     return settled
@@ -88,60 +104,109 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
 
 def decided(done: Delivered) -> list[FinalOutcome]:
     """What was decided without a request."""
-    return [FinalOutcome(work, _final(work, decision), work.target.attempts, note) for work, decision, note in done.decided]
+    return [
+        FinalOutcome(work, _final(work, decision), work.target.attempts, note)
+        for work, decision, note in done.decided
+    ]
 
 
 def _follow(settled: Settled) -> None:
-    """Those who are led by another share its fate: it went out for them, or they wait with it. What befell its own words only
-    (rejected, too old) leaves them to go again without it."""
+    """Those who are led by another share its fate: it went out for them, or they wait with it. What
+    befell its own words only (rejected, too old) leaves them to go again without it.
+    """
     for one in [one for one in settled.ended if one.work.coalesced]:
         for work in one.work.coalesced:
             if one.decision == Decision.ACCEPTED:
-                settled.ended.append(FinalOutcome(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
+                settled.ended.append(
+                    FinalOutcome(
+                        work,
+                        Decision.FOLDED,
+                        work.target.attempts,
+                        f"went out with {one.work.note.message_id}",
+                    )
+                )
             elif one.decision in SHARED:
-                settled.ended.append(FinalOutcome(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
+                settled.ended.append(
+                    FinalOutcome(
+                        work,
+                        one.decision,
+                        work.target.attempts,
+                        f"as {one.work.note.message_id}, which led it",
+                    )
+                )
             else:
-                settled.waits.append(Deferral(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
+                settled.waits.append(
+                    Deferral(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE)
+                )
     for wait in [wait for wait in settled.waits if wait.work.coalesced]:
         held = Decision(wait.target.held_by or Decision.UNAVAILABLE)
         if held == Decision.UNCERTAIN:  # the newest may be on the screen, these are not
             held = Decision.UNAVAILABLE
-        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.coalesced]
+        settled.waits += [
+            Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.coalesced
+        ]
 
 
 def _kept(work: PendingPush, held_by: Decision) -> Target:
     return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
-def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+def _tell(
+    work: PendingPush,
+    outcome: Outcome,
+    lane: Lane,
+    now_ms: int,
+    first_cap_s: float | None,
+    chance: float,
+    settled: Settled,
+) -> None:
     tried = work.target.tried + 1
     attempts = (*work.target.attempts, attempt_of(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
     tries = tries_of(work.target, outcome.verdict)
-    step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
+    step = next_step(
+        outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance
+    )
     if isinstance(step, Done):
-        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, trace_text(outcome)))
+        settled.ended.append(
+            FinalOutcome(work, _final(work, step.decision), attempts, trace_text(outcome))
+        )
         _retire(work, outcome, settled)
         return
     row = VERDICTS[outcome.verdict]
     held = row.held_by or row.final
     again, earlier = _again(work.target, outcome), tried - len(attempts)
-    target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
-    settled.waits.append(Deferral(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
+    target = msgspec.structs.replace(
+        _held(work, held), attempts=attempts, again=again, earlier=earlier
+    )
+    settled.waits.append(
+        Deferral(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict)
+    )
 
 
 def _final(work: PendingPush, decision: Decision) -> Decision:
-    """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
+    """A request that was written and never answered is `uncertain`, whatever stopped the lane later
+    (contract §7).
+    """
     return Decision.UNCERTAIN if work.doubtful and decision in LANE_FAULTS else decision
 
 
 def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
     """Of an account that was removed while its pushes were on their way."""
-    return [FinalOutcome(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
+    return [
+        FinalOutcome(
+            work,
+            _final(work, Decision.NO_CREDENTIAL),
+            work.target.attempts,
+            "the credential was removed",
+        )
+        for work in works
+    ]
 
 
-#: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused words good again.
+#: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused
+#: words good again.
 _ONCE: Final = frozenset({Again.NEW_CONNECTION, Again.SAVE_AGAIN})
 
 
@@ -151,12 +216,21 @@ def _again(target: Target, outcome: Outcome) -> str | None:
 
 def _held(work: PendingPush, held_by: Decision) -> Target:
     """Uncertain stays uncertain: see `_final`."""
-    return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
+    return msgspec.structs.replace(
+        work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by
+    )
 
 
 def attempt_of(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     words = outcome.words[:WORDS_MAX]
-    return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
+    return Attempt(
+        work.sent_ms or now_ms,
+        outcome.status,
+        outcome.code,
+        words,
+        outcome.vendor_message_id,
+        outcome.verdict,
+    )
 
 
 def trace_text(outcome: Outcome) -> str:
@@ -167,11 +241,21 @@ def _retire(work: PendingPush, outcome: Outcome, settled: Settled) -> None:
     row = VERDICTS[outcome.verdict]
     if row.token:
         foreign = outcome.verdict is Verdict.TOKEN_FOREIGN
-        settled.retires.append(Retire(work, row.token, outcome.code or outcome.verdict, guarded=row.guarded, foreign=foreign))
+        settled.retires.append(
+            Retire(
+                work,
+                row.token,
+                outcome.code or outcome.verdict,
+                guarded=row.guarded,
+                foreign=foreign,
+            )
+        )
 
 
 def kept(work: PendingPush, target: Target) -> Target:
-    """What is kept of a push that goes again: that it may be on the screen, and then its number, which stays counted."""
+    """What is kept of a push that goes again: that it may be on the screen, and then its number,
+    which stays counted.
+    """
     if not work.by_entry:
         return target
     doubtful = work.doubtful or target.held_by == Decision.UNCERTAIN
@@ -185,9 +269,13 @@ def kept(work: PendingPush, target: Target) -> Target:
 def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]]:
     """Waiting pushes packed again, same words together, each for its lane."""
     own = (lane.vendor, lane.credential.business_id)
-    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[PendingPush, list[Target]]]] = {}
+    by_urgency: dict[
+        tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[PendingPush, list[Target]]]
+    ] = {}
     for wait in waits:
-        notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own, wait.work.by_entry), {})
+        notes = by_urgency.setdefault(
+            (wait.work.note.urgency, wait.work.lane or own, wait.work.by_entry), {}
+        )
         notes.setdefault(id(wait.work.note), (wait.work, []))[1].append(wait.target)
     return [
         (
@@ -196,7 +284,9 @@ def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]
                 app=lane.credential.app,
                 vendor=vendor,
                 business_id=business_id,
-                pushes=tuple(Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values()),
+                pushes=tuple(
+                    Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values()
+                ),
                 by_entry=by_entry,
             ),
         )
@@ -204,7 +294,8 @@ def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]
     ]
 
 
-#: Kinds whose pushes stand in one entry only; recalls and cancels are routed several times over (workers/withdraw.py).
+#: Kinds whose pushes stand in one entry only; recalls and cancels are routed several times over
+#: (workers/withdraw.py).
 ONCE: Final = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
@@ -215,5 +306,15 @@ def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[Pending
         by_entry = batch.by_entry and push.note.kind in ONCE
         for target in push.targets:
             place = len(works)
-            works.append(PendingPush(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
+            works.append(
+                PendingPush(
+                    entry,
+                    push.note,
+                    target,
+                    place=place,
+                    by_entry=by_entry,
+                    counted=target.counted,
+                    hold=hold,
+                )
+            )
     return works

@@ -1,4 +1,6 @@
-"""Push -> Outcomes: claim, admit, build, send once, classify. Plain functions of what they are handed."""
+"""Push -> Outcomes: claim, admit, build, send once, classify. Plain functions of what they are
+handed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Ver
 from common.values import Value
 from workers.delivery import late
 from workers.delivery.causes import cause_of
-from workers.delivery.coalescing import OLD_S, Group, View, coalesce, group_of, may_coalesce, with_summary
+from workers.delivery.coalescing import (
+    OLD_S,
+    Group,
+    View,
+    coalesce,
+    group_of,
+    may_coalesce,
+    with_summary,
+)
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN
@@ -23,13 +33,23 @@ from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.request_batches import pack
 from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, shortest
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    Outcome,
+    PushItem,
+    RequestBatch,
+    VendorSpec,
+    compact,
+    shortest,
+)
 from workers.wire import HttpResponse, NoAnswer, Request, Transport
 
 if TYPE_CHECKING:
     from workers.delivery.alike import AlikeRound
 
-#: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
+#: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most
+#: (contract §7).
 IN_FLIGHT_MAX = 500
 
 
@@ -40,13 +60,17 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 class Delivered:
     """What became of a round of pushes of one lane.
 
-    outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided: ended without a request.
-    waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what. dropped: another entry's.
-    left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
-    addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
-    whole: it was a round of usual pushes that were all accepted at once (usual.py). accepted: pushes that were, beside the
+    outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided:
+    ended without a request.
+    waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what.
+    dropped: another entry's.
+    left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has
+    another lane, where it goes on. addressed_ms: when the tokens were compared with their devices'.
+    stays: something of the round's entries goes back to the queue. whole: it was a round of usual
+    pushes that were all accepted at once (usual.py). accepted: pushes that were, beside the
     outcomes (alike.py).
-    A push that another one leads (`PendingPush.coalesced`) stands nowhere: it shares the other's fate.
+    A push that another one leads (`PendingPush.coalesced`) stands nowhere: it shares the other's
+    fate.
     """
 
     outcomes: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
@@ -66,9 +90,12 @@ class Delivered:
 
 
 class ClaimAnswer(Value, frozen=True):
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time.
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone;
+    `uncertain` when ours a second time.
 
-    counted: of a push without a claim of its own, the number that it stands for from now on (`Target.counted`)."""
+    counted: of a push without a claim of its own, the number that it stands for from now on
+    (`Target.counted`).
+    """
 
     state: str
     badge: int | None
@@ -77,7 +104,9 @@ class ClaimAnswer(Value, frozen=True):
 
 
 class Permit(Value, frozen=True):
-    """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
+    """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT,
+    DEVICE_CAP = not today.
+    """
 
     decision: Decision | None
     wait_s: float = 0.0
@@ -95,17 +124,20 @@ class BreakerOpen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerProbe:
-    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
+    """A stopped lane that takes one push now, to see whether it works again. why: what the others
+    are told, as in BreakerOpen.
+    """
 
     why: Decision
 
 
 @dataclass(frozen=True, slots=True)
 class LaneTurn:
-    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go.
+    """What the take of a lane's entries has found already. state: None = the lane flows; pacer:
+    when each push may go.
 
-    lost: names of entries that another sender takes over meanwhile; it grows while the round waits. patient: False where probes have
-    waited for the newest of their conversations long enough.
+    lost: names of entries that another sender takes over meanwhile; it grows while the round waits.
+    patient: False where probes have waited for the newest of their conversations long enough.
     """
 
     state: BreakerProbe | None
@@ -115,23 +147,30 @@ class LaneTurn:
 
 
 class Claims(Protocol):
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
+    def lease(
+        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
+    ) -> Sequence[ClaimAnswer]: ...
 
 
 class RowNumberPort(Protocol):
     def take(self, lane: Lane, one: AlikeRound) -> Sequence[tuple[int, str]] | None:
-        """The badge and what was taken for it of each push, all of which may go to the tokens that they have; None: not all may, and
-        nothing was taken that is not noted."""
+        """The badge and what was taken for it of each push, all of which may go to the tokens that
+        they have; None: not all may, and nothing was taken that is not noted.
+        """
         ...
 
 
 class AdmissionGate(Protocol):
     def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
-        """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
+        """Leave for each (item, number of the request it would travel in), all or nothing per item,
+        in one call.
+        """
         ...
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
-        """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
+        """Ends the round; gives back what was taken for pushes that were
+        definitely not accepted.
+        """
         ...
 
     def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
@@ -159,13 +198,22 @@ class Breaker(Protocol):
         ...
 
     def report(
-        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+        self,
+        lane: Lane,
+        good: int,
+        failed: int,
+        refused: bool,
+        retry_after_s: float | None,
+        throttled: int = 0,
+        cause: str = "",
     ) -> None:
         """How a round went. cause: of the failures, as causes.py names it.
 
-        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
+        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before
+        that.
 
-        A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the probe then.
+        A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the
+        probe then.
         """
         ...
 
@@ -179,7 +227,9 @@ class AccessTokens(Protocol):
 
 class HeldPushStore(Protocol):
     def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
-        """Each held push's group (by group, push id and when it was received, ms), None where no outage held it."""
+        """Each held push's group (by group, push id and when it was received, ms), None where no
+        outage held it.
+        """
         ...
 
 
@@ -205,10 +255,14 @@ class DeliveryPorts:
     rows: RowNumberPort | None = None
 
 
-def deliver(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:
-    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
+def deliver(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None
+) -> Delivered:
+    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of
+    the answer, or led by one that does.
 
-    turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
+    turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked
+    and nothing is paced.
     """
     ready = prepared(works, lane, world, turn)
     return sent(ready, world, Unpaced() if turn is None else turn.pacer)
@@ -218,14 +272,18 @@ def sent(ready: Ready, world: DeliveryPorts, pacer: Pace) -> Delivered:
     """The rest of a round that was prepared."""
     lane, access = ready.lane, ready.access
     if ready.granted:
-        granted, answers = _asked(shown(ready.granted, lane, access, world), lane, access, world, ready.done, pacer)
+        granted, answers = _asked(
+            shown(ready.granted, lane, access, world), lane, access, world, ready.done, pacer
+        )
         concluded(granted, answers, ready, world)
     return ready.done
 
 
 @dataclass(slots=True)
 class Ready:
-    """A round before its send. granted: what may go, empty where nothing does, and then the round is over."""
+    """A round before its send. granted: what may go, empty where nothing does, and then the round
+    is over.
+    """
 
     lane: Lane
     done: Delivered
@@ -238,7 +296,9 @@ class Ready:
         return _costs(self.granted, self.lane)
 
 
-def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Ready:
+def prepared(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None
+) -> Ready:
     """The round up to its send: nothing has left, and no token of the rate is taken."""
     ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
     done = ready.done
@@ -246,7 +306,9 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
     mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
     if mine:
         state = world.breaker.open_for(lane) if turn is None else turn.state
-        mine = _through_the_breaker(mine, state, world, done, waits_for_newest=turn is None or turn.waits_for_newest)
+        mine = _through_the_breaker(
+            mine, state, world, done, waits_for_newest=turn is None or turn.waits_for_newest
+        )
     done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
@@ -257,7 +319,9 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
         return ready
     now_ms = world.now_ms()  # fetching an access token takes its time
     pacer: Pace = Unpaced() if turn is None else turn.pacer
-    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer)
+    granted = _admitted(
+        _sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer
+    )
     ready.granted, ready.access = _in_time(granted, lane, world, done) if granted else (), access
     if not ready.granted:
         _hand_back(lane, world, done)
@@ -265,7 +329,9 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
 
 
 def keep_in_time(ready: Ready, world: DeliveryPorts) -> bool:
-    """Whether something of a round may go still, now that its lane's rate was asked; what may not is decided."""
+    """Whether something of a round may go still, now that its lane's rate was asked; what may not
+    is decided.
+    """
     ready.granted = _in_time(ready.granted, ready.lane, world, ready.done)
     return bool(ready.granted)
 
@@ -283,13 +349,17 @@ def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
 
 
 def review(works: Sequence[PendingPush], world: DeliveryPorts) -> Delivered:
-    """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
+    """Without sending: what was withdrawn or ran out of time is decided, another entry's is
+    dropped, the rest is left.
+    """
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
-def _addressed(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
+def _addressed(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered
+) -> list[PendingPush]:
     done.addressed_ms = world.now_ms()
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
@@ -315,12 +385,18 @@ def _wellformed(works: Sequence[PendingPush], lane: Lane, done: Delivered) -> li
     valid = lane.spec.token_valid
     fit = [work for work in works if valid(work.target.token)]
     if len(fit) < len(works):
-        done.decided += [(work, Decision.TOKEN_DEAD, "malformed token") for work in works if not valid(work.target.token)]
+        done.decided += [
+            (work, Decision.TOKEN_DEAD, "malformed token")
+            for work in works
+            if not valid(work.target.token)
+        ]
     return fit
 
 
 def expired_as(work: PendingPush) -> Decision:
-    """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
+    """The decision on a push whose time ran out: what held it; `expired` when no lane was ever
+    asked.
+    """
     if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
@@ -329,7 +405,11 @@ def expired_as(work: PendingPush) -> Decision:
 def badge_step(work: PendingPush) -> int:
     """What this push adds to the device's badge; -1 where it leaves it alone."""
     note = work.note
-    counts = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.badge_mode == BadgeMode.INCREMENT
+    counts = (
+        note.kind == Kind.MESSAGE
+        and note.push_type == PushType.ALERT
+        and note.badge_mode == BadgeMode.INCREMENT
+    )
     return note.badge_increment if counts else -1
 
 
@@ -338,8 +418,16 @@ def badge_steps(works: Sequence[PendingPush], now_ms: int) -> list[int]:
     return [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
 
 
-def _claimed(works: Sequence[PendingPush], now_ms: int, world: DeliveryPorts, done: Delivered, *, counts: bool = True) -> list[PendingPush]:
-    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
+def _claimed(
+    works: Sequence[PendingPush],
+    now_ms: int,
+    world: DeliveryPorts,
+    done: Delivered,
+    *,
+    counts: bool = True,
+) -> list[PendingPush]:
+    """Those that are ours to send and not too old. What was recalled or read while it waited is
+    that, not expired.
 
     counts: their badge numbers are taken.
     """
@@ -356,7 +444,9 @@ def _claimed(works: Sequence[PendingPush], now_ms: int, world: DeliveryPorts, do
         elif work.note.expires_at_ms <= now_ms:
             done.decided.append((work, expired_as(work), OUT_OF_TIME))
         else:
-            work.badge = work.note.badge_value if work.note.badge_mode == BadgeMode.SET else answer.badge
+            work.badge = (
+                work.note.badge_value if work.note.badge_mode == BadgeMode.SET else answer.badge
+            )
             mine.append(work)
     return mine
 
@@ -370,7 +460,9 @@ _GONE_NOTES = {
 
 
 def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
-    """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
+    """Decision and note. A try that was never answered may be on the screen, whatever was said
+    since (contract §7).
+    """
     decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
@@ -387,29 +479,53 @@ def _through_the_breaker(
         done.on_hold += [(work, state.why) for work in works]
         return []
     works = _coalesced(
-        _sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or waits_for_newest
+        _sorted(late.consented(works, world.consent, world.now_ms()), done),
+        world,
+        done,
+        waits=state is None or waits_for_newest,
     )
     if state is None:
         return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
-    # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
+    # the probe is a push that has failed least: one that can never succeed must not keep the lane
+    # shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.on_hold += [(work, state.why) for work in ordered[1:]]
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _coalesced(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool) -> list[PendingPush]:
-    """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
+def _coalesced(
+    works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool
+) -> list[PendingPush]:
+    """What an outage held back goes out as one push a conversation and device; what waited a moment
+    only, singly and in order.
+    """
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
         return list(works)
     held = [work for work in works if work.target.held_by is not None and may_coalesce(work)]
-    found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
-    views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
+    found = (
+        world.backlog.look(
+            [(group_of(work), work.target.push_id, work.note.received_ms) for work in held]
+        )
+        if held
+        else ()
+    )
+    views = {
+        work.target.push_id: view
+        for work, view in zip(held, found, strict=True)
+        if view is not None
+    }
     coalesced_round = coalesce(works, views, world.now_ms(), waits=waits)
-    done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in coalesced_round.folded]
-    done.waiting += [(work, COALESCE_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in coalesced_round.later]
+    done.decided += [
+        (work, Decision.FOLDED, "a newer message of its conversation went out for it")
+        for work in coalesced_round.folded
+    ]
+    done.waiting += [
+        (work, COALESCE_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE))
+        for work in coalesced_round.later
+    ]
     for work in coalesced_round.go:
         badges = [one.badge for one in (work, *work.coalesced) if one.badge is not None]
         work.badge = max(badges, default=None)
@@ -420,12 +536,29 @@ def _coalesced(works: Sequence[PendingPush], world: DeliveryPorts, done: Deliver
 COALESCE_LOOK_S = 0.5
 
 
-def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
-    """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
+def _no_access(
+    works: Sequence[PendingPush],
+    lane: Lane,
+    access: AccessRefused,
+    world: DeliveryPorts,
+    done: Delivered,
+) -> None:
+    """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes
+    wait.
+    """
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
-    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
+    outcome = Outcome(
+        access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s
+    )
     cause = cause_of([outcome])
-    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
+    world.breaker.report(
+        lane,
+        good=0,
+        failed=len(works),
+        refused=refused,
+        retry_after_s=access.retry_after_s,
+        cause=cause,
+    )
     if refused:
         done.on_hold += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
@@ -437,17 +570,23 @@ def _sendable(
 ) -> list[tuple[PendingPush, PushItem]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
-    notes: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
+    notes: dict[
+        tuple[int, int], Notification
+    ] = {}  # same words stay one object: they may share a request
     refuse = lane.spec.refuse
     for work in works:
         note, target = work.note, work.target
         if work.coalesced_count > 1:
             key = (id(note), work.coalesced_count)
-            note = notes.get(key) or notes.setdefault(key, with_summary(note, world.summary_text(note, work.coalesced_count)))
+            note = notes.get(key) or notes.setdefault(
+                key, with_summary(note, world.summary_text(note, work.coalesced_count))
+            )
         if target.attempts and too_long_before(target, lane.spec):
             note = notes.get((id(note), 0)) or notes.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = PushItem(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
+        item = PushItem(
+            note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1
+        )
         reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None
         if reason is None and refuse is not None:
             reason = refuse(item)
@@ -458,7 +597,8 @@ def _sendable(
     return sendable
 
 
-#: Bytes of an opaque payload: half of one is worth nothing, so that it is refused before a vendor cuts it.
+#: Bytes of an opaque payload: half of one is worth nothing, so that it is refused before a vendor
+#: cuts it.
 BLOB_BYTES_MAX = 3_500
 
 
@@ -466,23 +606,43 @@ def _unfit(item: PushItem, lane: Lane) -> str | None:
     note = item.note
     if note.kind == Kind.BADGE and not lane.spec.badge_alone:
         return "badge_not_supported"
-    return "payload_too_large" if note.blob and len(compact(note.payload)) > BLOB_BYTES_MAX else None
+    return (
+        "payload_too_large" if note.blob and len(compact(note.payload)) > BLOB_BYTES_MAX else None
+    )
 
 
 def _admitted(
-    sendable: Sequence[tuple[PendingPush, PushItem]], lane: Lane, now_ms: int, world: DeliveryPorts, done: Delivered, pacer: Pace
+    sendable: Sequence[tuple[PendingPush, PushItem]],
+    lane: Lane,
+    now_ms: int,
+    world: DeliveryPorts,
+    done: Delivered,
+    pacer: Pace,
 ) -> list[tuple[RequestBatch, list[PendingPush]]]:
-    """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
+    """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate
+    is told what travels together.
+    """
     if not sendable:
         return []
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
     most = None if lane.limits.rate_unit == "request" else pacer.burst
-    batches = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
+    batches = pack(
+        [item for _, item in sendable],
+        lane.spec,
+        lane.credential,
+        now_ms,
+        url,
+        singly=singly,
+        tokens_max=most,
+    )
     asks = [(item, number) for number, batch in enumerate(batches) for item in batch.items]
     permits = world.gate.admit(lane, asks)
-    if permits.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+    if (
+        permits.count(GRANTED) == len(batches) == len(sendable)
+        and lane.spec.request_tokens_max == 1
+    ):  # each alone, in its order
         return [(batch, [work]) for batch, (work, _) in zip(batches, sendable, strict=True)]
     leaves, work_of = iter(permits), {id(item): work for work, item in sendable}
     granted = []
@@ -495,45 +655,80 @@ def _admitted(
             else:
                 _held(work_of[id(item)], leave, now_ms, done)
         if kept:
-            granted.append((batch if len(kept) == len(batch.items) else _smaller(batch, kept), [work_of[id(item)] for item in kept]))
+            granted.append(
+                (
+                    batch if len(kept) == len(batch.items) else _smaller(batch, kept),
+                    [work_of[id(item)] for item in kept],
+                )
+            )
     return granted
 
 
 def _in_time(
-    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], lane: Lane, world: DeliveryPorts, done: Delivered
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
+    lane: Lane,
+    world: DeliveryPorts,
+    done: Delivered,
 ) -> list[tuple[RequestBatch, list[PendingPush]]]:
-    """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
-    back."""
+    """The last look before the send: what ran out of time or lost its token while leave was asked
+    for stays here, and gives its leave back.
+    """
     now_ms = world.now_ms()
     stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
     if not stay and not done.lost and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return list(granted)
     done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
-    lost = [work for _, works in granted for work in works if work.entry in done.lost and work.note.expires_at_ms > now_ms]
+    lost = [
+        work
+        for _, works in granted
+        for work in works
+        if work.entry in done.lost and work.note.expires_at_ms > now_ms
+    ]
     done.dropped += lost
     stay += lost
     staying = {id(work) for work in stay}
-    stay += _moved_since([work for _, works in granted for work in works if id(work) not in staying], lane, world, done)
+    stay += _moved_since(
+        [work for _, works in granted for work in works if id(work) not in staying],
+        lane,
+        world,
+        done,
+    )
     if not stay:
         return list(granted)
     world.gate.refund(lane, stay)
     staying = {id(work) for work in stay}
     in_time = []
     for batch, works in granted:
-        kept = [(item, work) for item, work in zip(batch.items, works, strict=True) if id(work) not in staying]
+        kept = [
+            (item, work)
+            for item, work in zip(batch.items, works, strict=True)
+            if id(work) not in staying
+        ]
         if kept:
             items, fit = zip(*kept, strict=True)
-            in_time.append((batch if len(kept) == len(works) else _smaller(batch, items), list(fit)))
+            in_time.append(
+                (batch if len(kept) == len(works) else _smaller(batch, items), list(fit))
+            )
     return in_time
 
 
-def _moved_since(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
-    """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
+def _moved_since(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered
+) -> list[PendingPush]:
+    """Those whose token changed while an access token was fetched: they come again at once, and are
+    addressed anew.
+    """
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
     done.addressed_ms = world.now_ms()
-    moved = [work for work, found in zip(works, world.addresses.where(lane, works), strict=True) if found is not late.Standing.KEPT]
-    done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
+    moved = [
+        work
+        for work, found in zip(works, world.addresses.where(lane, works), strict=True)
+        if found is not late.Standing.KEPT
+    ]
+    done.waiting += [
+        (work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved
+    ]
     return moved
 
 
@@ -542,9 +737,13 @@ def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
 
 
 def _held(work: PendingPush, leave: Permit, now_ms: int, done: Delivered) -> None:
-    """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
+    """No longer than the push lives: what waits for the vendor's morning is told `throttled` when
+    its time runs out, not hours later.
+    """
     if leave.decision == Decision.THROTTLED:
-        done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))
+        done.waiting.append(
+            (work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED)
+        )
     elif leave.decision is not None:
         done.decided.append((work, leave.decision, "held back by our own count"))
 
@@ -556,12 +755,21 @@ def _costs(granted: Granted, lane: Lane) -> list[int]:
 
 
 def _asked(
-    granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered, pacer: Pace
+    granted: Granted,
+    lane: Lane,
+    access: AccessToken | None,
+    world: DeliveryPorts,
+    done: Delivered,
+    pacer: Pace,
 ) -> tuple[Granted, list[HttpResponse | NoAnswer]]:
-    """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
+    """What was sent, and the answers: at once where the lane's rate allows it, else part by part,
+    each at its time.
+    """
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
-        fit = _in_time(granted, lane, world, done)  # the lane's rate was asked meanwhile, and its server may have been away
+        fit = _in_time(
+            granted, lane, world, done
+        )  # the lane's rate was asked meanwhile, and its server may have been away
         pacer.spend(sum(_costs(fit, lane)))
         return fit, _ask(fit, lane, access, world, done) if fit else []
     sent: list[tuple[RequestBatch, list[PendingPush]]] = []
@@ -572,7 +780,9 @@ def _asked(
         if wait_s > 0:
             pacer.wait(wait_s)
             continue
-        if world.now_ms() - done.addressed_ms > late.ADDRESS_GOOD_MS:  # of all that is left in one look
+        if (
+            world.now_ms() - done.addressed_ms > late.ADDRESS_GOOD_MS
+        ):  # of all that is left in one look
             granted = [*granted[:start], *_in_time(granted[start:], lane, world, done)]
             costs = _costs(granted, lane)
             continue
@@ -593,23 +803,32 @@ def _parts_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="paced")
 
 
-def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[HttpResponse | NoAnswer]:
+def _ask(
+    granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered
+) -> list[HttpResponse | NoAnswer]:
     part = Ready(lane, done, granted, access)
     answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
     return answers
 
 
-def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
-    """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
+def concluded(
+    granted: Granted, answers: Sequence[HttpResponse | NoAnswer], ready: Ready, world: DeliveryPorts
+) -> None:
+    """What the answers to these requests of the round mean, told to the gate, the breaker and the
+    access tokens.
+    """
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
         _hand_back(lane, world, done)
         return
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
-    # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
-    asked = [answer for answer in answers if isinstance(answer, HttpResponse) or not answer.unsendable]
+    # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there
+    # nor down
+    asked = [
+        answer for answer in answers if isinstance(answer, HttpResponse) or not answer.unsendable
+    ]
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
     classify = lane.spec.classify
@@ -619,7 +838,8 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
             done.outcomes.append((works[0], outcomes[0]))
             continue
         outcomes = [
-            shortened(item, escalate_expired_token(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)
+            shortened(item, escalate_expired_token(item, outcome), lane.spec)
+            for item, outcome in zip(batch.items, outcomes, strict=True)
         ]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
@@ -627,10 +847,13 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
             stale = stale or outcome.verdict in ACCESS
             renew = renew or outcome.again == Again.NEW_CONNECTION
     if stale and access is not None:
-        world.access.refused(lane, access, min(work.sent_ms for _, works in granted for work in works))
+        world.access.refused(
+            lane, access, min(work.sent_ms for _, works in granted for work in works)
+        )
     if stale or renew:
         world.transport.renew(lane.route.pool)
-    # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
+    # a probe whose access token was only too old has not tried the lane: another is the probe, with
+    # a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.outcomes)
     good = 0 if done.probe and expired else done.accepted + len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
@@ -638,7 +861,9 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
 
 
 def shortened(item: PushItem, outcome: Outcome, spec: VendorSpec) -> Outcome:
-    """What the vendor found too long goes once more, as short as it can be; the second time its word stands."""
+    """What the vendor found too long goes once more, as short as it can be; the second time its
+    word stands.
+    """
     if (
         outcome.verdict is not Verdict.REJECTED
         or (outcome.code or outcome.status) not in spec.too_long
@@ -653,8 +878,13 @@ def too_long_before(target: Target, spec: VendorSpec) -> bool:
 
 
 def escalate_expired_token(item: PushItem, outcome: Outcome) -> Outcome:
-    """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
-    again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
+    """An access token is renewed once, never in a loop: what a new one does not cure is about the
+    credential, or the clock.
+    """
+    again = (
+        outcome.verdict is Verdict.ACCESS_EXPIRED
+        and in_a_row(item, outcome.code or outcome.status) > 1
+    )
     return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome
 
 
@@ -666,39 +896,64 @@ def _follow(
     world: DeliveryPorts,
     done: Delivered,
 ) -> None:
-    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place.
+    """Sends the second request where a first answer asks for one (vivo's list push); its answer
+    takes the first one's place.
 
-    The first one of several tokens pushes nothing by itself: when it is lost, nobody has seen anything.
+    The first one of several tokens pushes nothing by itself: when it is lost, nobody has seen
+    anything.
     """
     if lane.spec.follow is None:
         return
     second: list[tuple[int, Request]] = []
     for index, ((batch, _), answer) in enumerate(zip(granted, answers, strict=True)):
-        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, HttpResponse) else None
+        request = (
+            lane.spec.follow(batch, answer, lane.credential, access)
+            if isinstance(answer, HttpResponse)
+            else None
+        )
         if request is not None:
             second.append((index, request))
         elif isinstance(answer, NoAnswer) and len(batch.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
         world.observe(lane, [answers[index] for index, _ in second])
-        for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
+        for (index, _), answer in zip(
+            second,
+            lane.send_many(world.transport, [r for _, r in second], world.deadline_s),
+            strict=True,
+        ):
             answers[index] = answer
         done.requests += len(second)
 
 
 def is_down(outcome: Outcome) -> bool:
-    """Whether the vendor is not there. One that wants the same push in another form was there and answered."""
+    """Whether the vendor is not there. One that wants the same push in another form was there and
+    answered.
+    """
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
-def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int) -> None:
-    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
-    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.outcomes):
+def _settle_with_gate(
+    lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int
+) -> None:
+    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the
+    breaker how it went.
+    """
+    if not failed and all(
+        outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent
+        for _, outcome in done.outcomes
+    ):
         world.gate.refund(lane, ())
         world.breaker.report(lane, good, failed, False, None, 0)
         return
-    world.gate.refund(lane, [work for work, outcome in done.outcomes if outcome.verdict in NOT_TAKEN])
-    for bucket in {o.bucket or work.note.bucket for work, o in done.outcomes if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+    world.gate.refund(
+        lane, [work for work, outcome in done.outcomes if outcome.verdict in NOT_TAKEN]
+    )
+    for bucket in {
+        o.bucket or work.note.bucket
+        for work, o in done.outcomes
+        if o.verdict == Verdict.QUOTA_SPENT and not o.token_only
+    }:
         world.gate.report_quota_spent(lane, bucket)
     if any(o.lists_spent for _, o in done.outcomes):
         world.gate.report_lists_spent(lane)
@@ -709,18 +964,35 @@ def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: i
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
-    world.breaker.report(lane, good, failed, refused, hold_s, throttled, cause_of(outcomes) if failed or refused else "")
+    world.breaker.report(
+        lane,
+        good,
+        failed,
+        refused,
+        hold_s,
+        throttled,
+        cause_of(outcomes) if failed or refused else "",
+    )
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
-    """The longest Retry-After that concerns the lane: of its flow control; where most failed, also that of a vendor who is down."""
+    """The longest Retry-After that concerns the lane: of its flow control; where most failed, also
+    that of a vendor who is down.
+    """
     verdicts = (Verdict.THROTTLED, Verdict.UNAVAILABLE) if down else (Verdict.THROTTLED,)
-    waits = [o.retry_after_s for o in outcomes if o.verdict in verdicts and o.retry_after_s and o.status.isdigit() and not o.token_only]
+    waits = [
+        o.retry_after_s
+        for o in outcomes
+        if o.verdict in verdicts and o.retry_after_s and o.status.isdigit() and not o.token_only
+    ]
     return max(waits, default=None)
 
 
 def _sync(
-    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[HttpResponse | NoAnswer], lane: Lane, world: DeliveryPorts
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
+    answers: Sequence[HttpResponse | NoAnswer],
+    lane: Lane,
+    world: DeliveryPorts,
 ) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     numbers_of, quota_reported = {}, lane.spec.quota_reported

@@ -1,7 +1,8 @@
-"""The short way of a round of usual pushes: messages that are sent for the first time, each in a request of its own.
+"""The short way of a round of usual pushes: messages that are sent for the first time, each in a
+request of its own.
 
-It asks and says what stage.py does, in fewer steps a push. What turns out different goes on from there as any other round does,
-with the numbers, the leave and the answers that it has by then.
+It asks and says what stage.py does, in fewer steps a push. What turns out different goes on from
+there as any other round does, with the numbers, the leave and the answers that it has by then.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
-#: For tests, which show that both ways agree: all goes the general way where the environment says so.
+#: For tests, which show that both ways agree: all goes the general way where the environment says
+#: so.
 GENERAL_ONLY: Final = "GENERAL_WAY_ONLY"
 #: A push that lives no longer is no usual one: its time may run out on the way.
 LIVES_MS: Final = 5_000
@@ -40,9 +42,19 @@ FRESH_MS: Final = min(late.ASK_AGAIN_MS, OLD_S * 1_000)
 def fits(lane: Lane) -> bool:
     """Whether nothing but its rate is asked of this lane, and a request carries one push."""
     spec, limits = lane.spec, lane.limits
-    counted = (limits.quota_private, limits.quota_public, limits.device_cap_private, limits.device_cap_public, limits.public_hours)
+    counted = (
+        limits.quota_private,
+        limits.quota_public,
+        limits.device_cap_private,
+        limits.device_cap_public,
+        limits.public_hours,
+    )
     plain = (
-        spec.request_tokens_max == 1 and spec.follow is None and spec.images is None and spec.quota_reported is None and not lane.reserve
+        spec.request_tokens_max == 1
+        and spec.follow is None
+        and spec.images is None
+        and spec.quota_reported is None
+        and not lane.reserve
     )
     return plain and all(limit is None for limit in counted) and GENERAL_ONLY not in os.environ
 
@@ -69,15 +81,23 @@ def is_usual(work: PendingPush, now_ms: int) -> bool:
     )
 
 
-def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> Delivered:
-    """As `deliver`. `whole` in what it gives: the vendor has accepted each, at once; nothing else is to be known of the round."""
+def tried(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn
+) -> Delivered:
+    """As `deliver`. `whole` in what it gives: the vendor has accepted each, at once; nothing else
+    is to be known of the round.
+    """
     began_ms = world.now_ms()
     if turn.state is not None or not all(is_usual(work, began_ms) for work in works):
         return deliver(works, lane, world, turn)
     claims = world.claims.lease(works, [badge_step(work) for work in works])
     items = _items(works, claims, lane, world, began_ms)
     access = world.access.get(lane, began_ms) if items is not None else None
-    if items is None or isinstance(access, AccessRefused) or turn.pacer.part([1] * len(items)) != (len(items), 0.0):
+    if (
+        items is None
+        or isinstance(access, AccessRefused)
+        or turn.pacer.part([1] * len(items)) != (len(items), 0.0)
+    ):
         return deliver(works, lane, replace(world, claims=ToldClaims(works, claims)), turn)
     sent_ms = world.now_ms()
     if turn.lost or sent_ms - began_ms > late.ADDRESS_GOOD_MS:
@@ -89,7 +109,12 @@ def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: 
     done = Delivered(lost=turn.lost, requests=len(requests), addressed_ms=began_ms)
     outcomes = _accepted(batches, answers, lane)
     for work, answer in zip(works, claims, strict=True):
-        work.sent_ms, work.badge, work.counted, work.leased = sent_ms, answer.badge, answer.counted, True
+        work.sent_ms, work.badge, work.counted, work.leased = (
+            sent_ms,
+            answer.badge,
+            answer.counted,
+            True,
+        )
     if outcomes is None:
         _otherwise(works, batches, answers, Ready(lane, done, (), access), world)
     else:
@@ -99,7 +124,11 @@ def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: 
 
 
 def _items(
-    works: Sequence[PendingPush], claims: Sequence[ClaimAnswer], lane: Lane, world: DeliveryPorts, now_ms: int
+    works: Sequence[PendingPush],
+    claims: Sequence[ClaimAnswer],
+    lane: Lane,
+    world: DeliveryPorts,
+    now_ms: int,
 ) -> list[PushItem] | None:
     """None where one of them may not go, or not so."""
     if not all(answer.state == "ours" and not answer.why for answer in claims):
@@ -110,7 +139,9 @@ def _items(
     if list(world.addresses.where(lane, works)).count(late.Standing.KEPT) != len(works):
         return None
     items = [
-        PushItem(note := work.note, work.target, answer.badge, (note.expires_at_ms - now_ms) // 1000)
+        PushItem(
+            note := work.note, work.target, answer.badge, (note.expires_at_ms - now_ms) // 1000
+        )
         for work, answer in zip(works, claims, strict=True)
     ]
     if refuse is not None and not all(refuse(item) is None for item in items):
@@ -118,10 +149,16 @@ def _items(
     return items
 
 
-def _batches(items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms: int) -> list[RequestBatch]:
+def _batches(
+    items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms: int
+) -> list[RequestBatch]:
     """A request each; what is the same for all pushes of a notification is made once."""
     spec, credential, url = lane.spec, lane.credential, world.callback_url(lane)
-    prepare, prepared, batches = spec.prepare if not spec.mixed else None, dict[int, object](), list[RequestBatch]()
+    prepare, prepared, batches = (
+        spec.prepare if not spec.mixed else None,
+        dict[int, object](),
+        list[RequestBatch](),
+    )
     for item in items:
         ready, name = None, id(item.note)
         if prepare is not None and (ready := prepared.get(name)) is None:
@@ -130,13 +167,22 @@ def _batches(items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms
     return batches
 
 
-def _accepted(batches: Sequence[RequestBatch], answers: Sequence[HttpResponse | NoAnswer], lane: Lane) -> list[Outcome] | None:
-    """The outcome of each; None where one is anything but accepted, without a word about the lane."""
+def _accepted(
+    batches: Sequence[RequestBatch], answers: Sequence[HttpResponse | NoAnswer], lane: Lane
+) -> list[Outcome] | None:
+    """The outcome of each; None where one is anything but accepted, without a word
+    about the lane.
+    """
     classify, found = lane.spec.classify, list[Outcome]()
     for batch, answer in zip(batches, answers, strict=True):
         outcomes = classify(batch, answer)
         outcome = outcomes[0]
-        if len(outcomes) != 1 or outcome.verdict is not Verdict.ACCEPTED or outcome.alarm or outcome.lists_spent:
+        if (
+            len(outcomes) != 1
+            or outcome.verdict is not Verdict.ACCEPTED
+            or outcome.alarm
+            or outcome.lists_spent
+        ):
             return None
         found.append(outcome)
     return found
@@ -150,7 +196,9 @@ def _otherwise(
     world: DeliveryPorts,
 ) -> None:
     """The answers of a round that was not accepted as a whole, judged in the general way."""
-    concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world)
+    concluded(
+        [(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world
+    )
 
 
 class ToldClaims:
@@ -159,5 +207,8 @@ class ToldClaims:
     def __init__(self, works: Sequence[PendingPush], claims: Sequence[ClaimAnswer]) -> None:
         self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:  # noqa: ARG002
+    def lease(
+        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
+    ) -> Sequence[ClaimAnswer]:
+        del badge_steps  # the numbers are taken
         return [self._claims[id(work)] for work in works]

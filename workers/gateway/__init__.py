@@ -1,1 +1,3 @@
-"""Doors: HTTP or XMPP of IM servers and clouds -> events on the core's stream. Translators only (docs/doors)."""
+"""Doors: HTTP or XMPP of IM servers and clouds -> events on the core's stream. Translators only
+(docs/doors).
+"""

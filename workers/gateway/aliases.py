@@ -10,7 +10,8 @@ from typing import Any, Final
 from common.model import Vendor
 from workers.vendors import VENDORS
 
-#: Options of a credential, names separated by spaces. The second's tokens are VoIP tokens of Apple's.
+#: Options of a credential, names separated by spaces. The second's tokens are VoIP tokens of
+#: Apple's.
 ALIAS: Final = "alias"
 VOIP_ALIAS: Final = "voip_alias"
 
@@ -45,23 +46,39 @@ class Found:
 
 def aliases_of(options: Mapping[str, Any]) -> tuple[Alias, ...]:
     plain = tuple(Alias(name) for name in str(options.get(ALIAS) or "").split())
-    return plain + tuple(Alias(name, voip=True) for name in str(options.get(VOIP_ALIAS) or "").split())
+    return plain + tuple(
+        Alias(name, voip=True) for name in str(options.get(VOIP_ALIAS) or "").split()
+    )
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether some name fits both globs, as far as one of them shows it: the same, or one matches the other's text."""
+    """Whether some name fits both globs, as far as one of them shows it: the same, or one matches
+    the other's text.
+    """
     return one == other or fnmatchcase(one, other) or fnmatchcase(other, one)
 
 
 def named(accounts: Iterable[DoorAccount], name: str) -> list[Found]:
     """Accounts with an alias that fits; a literal one goes before a pattern."""
-    found = [Found(account, alias.voip) for account in accounts for alias in account.aliases if alias.glob == name]
+    found = [
+        Found(account, alias.voip)
+        for account in accounts
+        for alias in account.aliases
+        if alias.glob == name
+    ]
     if found:
         return found
-    return [Found(account, alias.voip) for account in accounts for alias in account.aliases if fnmatchcase(name, alias.glob)]
+    return [
+        Found(account, alias.voip)
+        for account in accounts
+        for alias in account.aliases
+        if fnmatchcase(name, alias.glob)
+    ]
 
 
 def only(found: Sequence[Found]) -> Found | None:
     """The account that a name means; None where it means none, or several."""
-    distinct = {(one.account.app, one.account.vendor, one.account.business_id): one for one in found}
+    distinct = {
+        (one.account.app, one.account.vendor, one.account.business_id): one for one in found
+    }
     return next(iter(distinct.values())) if len(distinct) == 1 else None

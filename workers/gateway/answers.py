@@ -31,13 +31,17 @@ class DecisionReader:
         self._redis = redis
         self.key = "gateway-" + uuid.uuid4().hex
         self._name = keys.reply(self.key)
-        self._waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[dict[str, Any]]]] = {}
+        self._waiting: dict[
+            str, tuple[asyncio.AbstractEventLoop, asyncio.Future[dict[str, Any]]]
+        ] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
         self._thread.start()
 
     def expect(self, event_ids: Sequence[str]) -> dict[str, asyncio.Future[dict[str, Any]]]:
-        """Before the events are put on the stream. An event that another caller waits for already keeps its first."""
+        """Before the events are put on the stream. An event that another caller waits for already
+        keeps its first.
+        """
         loop = asyncio.get_running_loop()
         futures: dict[str, asyncio.Future[dict[str, Any]]] = {}
         for event_id in event_ids:
@@ -45,11 +49,15 @@ class DecisionReader:
             self._waiting.setdefault(event_id, (loop, futures[event_id]))
         return futures
 
-    async def gather(self, futures: dict[str, asyncio.Future[dict[str, Any]]], seconds: float) -> dict[str, dict[str, Any]]:
+    async def gather(
+        self, futures: dict[str, asyncio.Future[dict[str, Any]]], seconds: float
+    ) -> dict[str, dict[str, Any]]:
         """The decisions, by event id, that come in time."""
         try:
             await asyncio.wait(futures.values(), timeout=seconds)
-            return {event_id: future.result() for event_id, future in futures.items() if future.done()}
+            return {
+                event_id: future.result() for event_id, future in futures.items() if future.done()
+            }
         finally:
             self.forget(futures)
 
@@ -60,7 +68,10 @@ class DecisionReader:
 
     def close(self) -> None:
         self._stop.set()
-        with contextlib.suppress(RedisError, OSError), self._redis.pipeline(transaction=False) as pipe:
+        with (
+            contextlib.suppress(RedisError, OSError),
+            self._redis.pipeline(transaction=False) as pipe,
+        ):
             pipe.rpush(self._name, b"")  # a word of no meaning ends its wait
             pipe.expire(self._name, BLOCK_S)
             pipe.execute()
@@ -74,7 +85,9 @@ class DecisionReader:
                     continue
                 more: Any = self._redis.lpop(self._name, READ_MAX)
             except (RedisError, OSError) as error:
-                log.warning("Redis is away: decisions are not heard", extra={"reason": type(error).__name__})
+                log.warning(
+                    "Redis is away: decisions are not heard", extra={"reason": type(error).__name__}
+                )
                 time.sleep(AWAY_S)
                 continue
             for raw in [first[1], *(more or ())]:

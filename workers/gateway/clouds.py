@@ -1,6 +1,8 @@
-"""Callbacks of the three clouds: whose they are, whether they are genuine, and as which JSON they go on the stream. Pure.
+"""Callbacks of the three clouds: whose they are, whether they are genuine, and as which JSON they
+go on the stream. Pure.
 
-Signatures: workers/intake/dialects/signatures.py. What they cover differs: NIM's the body, ZEGO's a nonce, Tencent's a minute.
+Signatures: workers/intake/dialects/signatures.py. What they cover differs: NIM's the body, ZEGO's a
+nonce, Tencent's a minute.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class CloudCallback:
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """app: whose it is. body: JSON. once: what a genuine callback brings only once, "" where the cloud has no such thing."""
+    """app: whose it is. body: JSON. once: what a genuine callback brings only once, "" where the
+    cloud has no such thing.
+    """
 
     app: str
     body: bytes
@@ -50,23 +54,37 @@ class Genuine:
 
 
 def genuine(given: CloudCallback, secrets: Mapping[str, Sequence[str]], now_s: float) -> Genuine:
-    """secrets: by tenant, of those that have any. CloudRefusal: 400 unreadable, 401 not signed by its tenant, 403 another's."""
+    """secrets: by tenant, of those that have any. CloudRefusal: 400 unreadable, 401 not signed by
+    its tenant, 403 another's.
+    """
     body = _decoded(given)
     value = _object(body)
     named = _named(given, value)
     if len(named) > 1:
         raise CloudRefusal(403, "address and body name different tenants")
     tenants = named or sorted(secrets)
-    fits = [app for app in tenants if any(_signed(given, value, secret, now_s) for secret in secrets.get(app, ()))]
+    fits = [
+        app
+        for app in tenants
+        if any(_signed(given, value, secret, now_s) for secret in secrets.get(app, ()))
+    ]
     if not fits:
-        raise CloudRefusal(401, "the signature does not fit, or the tenant has no callback secret (pushfleet app callback)")
+        raise CloudRefusal(
+            401,
+            "the signature does not fit, or the tenant has no callback secret (pushfleet app "
+            "callback)",
+        )
     if len(fits) > 1:
-        raise CloudRefusal(403, "several tenants have this secret: name one by ?app= in the address")
+        raise CloudRefusal(
+            403, "several tenants have this secret: name one by ?app= in the address"
+        )
     return Genuine(fits[0], body, _once(given, value))
 
 
 def _decoded(given: CloudCallback) -> bytes:
-    """The JSON that was meant: as it is, percent-encoded whole, in a form's only field, or a form's fields themselves."""
+    """The JSON that was meant: as it is, percent-encoded whole, in a form's only field, or a form's
+    fields themselves.
+    """
     raw = given.raw.strip()
     if raw.startswith(b"{"):
         return given.raw
@@ -80,7 +98,9 @@ def _decoded(given: CloudCallback) -> bytes:
 
 def _form(raw: bytes) -> bytes:
     try:
-        pairs = parse_qsl(raw.decode("utf-8"), keep_blank_values=True, strict_parsing=True, max_num_fields=200)
+        pairs = parse_qsl(
+            raw.decode("utf-8"), keep_blank_values=True, strict_parsing=True, max_num_fields=200
+        )
     except (ValueError, UnicodeDecodeError):
         raise CloudRefusal(400, "neither JSON nor a form") from None
     if len(pairs) == 1 and pairs[0][1].lstrip().startswith("{"):
@@ -131,7 +151,11 @@ def _signed(given: CloudCallback, value: Mapping[str, Any], secret: str, now_s: 
 def _tencent(given: CloudCallback, _value: Mapping[str, Any], secret: str, now_s: float) -> bool:
     query = _query(given.query)
     times, signs = query.get("RequestTime", ()), query.get("Sign", ())
-    return len(times) == 1 and len(signs) == 1 and tencent_signed(secret, times[0], signs[0].lower(), now_s)
+    return (
+        len(times) == 1
+        and len(signs) == 1
+        and tencent_signed(secret, times[0], signs[0].lower(), now_s)
+    )
 
 
 def _zego(_given: CloudCallback, value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
@@ -140,7 +164,9 @@ def _zego(_given: CloudCallback, value: Mapping[str, Any], secret: str, _now_s: 
 
 
 def _nim(given: CloudCallback, _value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
-    md5, cur_time, checksum = (given.headers.get(name, "") for name in ("md5", "curtime", "checksum"))
+    md5, cur_time, checksum = (
+        given.headers.get(name, "") for name in ("md5", "curtime", "checksum")
+    )
     return bool(checksum) and nim_signed(secret, given.raw, md5.lower(), cur_time, checksum.lower())
 
 
@@ -156,7 +182,9 @@ _CHECKS: Final[Mapping[str, Callable[[CloudCallback, Mapping[str, Any], str, flo
 
 
 def _once(given: CloudCallback, value: Mapping[str, Any]) -> str:
-    """Tencent signs a second, not a callback: what repeats is told apart by the event's id alone."""
+    """Tencent signs a second, not a callback: what repeats is told apart by the
+    event's id alone.
+    """
     if given.cloud == "zego":
         return f"{_text(value.get('timestamp'))}/{_text(value.get('nonce'))}"
     return given.headers.get("checksum", "").lower() if given.cloud == "nim" else ""

@@ -1,4 +1,6 @@
-"""One connection to an XMPP server as its external component (XEP-0114): it is held, and what comes in is answered."""
+"""One connection to an XMPP server as its external component (XEP-0114): it is held, and what comes
+in is answered.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from workers.gateway.xml import Node, StanzaReader, XmlError
 
 log = logging.getLogger(__name__)
 
-#: Waits of ours: to be connected and known, for a write to leave, between two keep-alives, and for answers before we leave.
+#: Waits of ours: to be connected and known, for a write to leave, between two keep-alives, and for
+#: answers before we leave.
 CONNECT_S: Final = 10.0
 WRITE_S: Final = 15.0
 KEEP_ALIVE_S: Final = 30.0
@@ -62,8 +65,15 @@ class ComponentSession:
                 await self._once()
                 wait_s = AGAIN_FIRST_S
             except (NotConnected, XmlError, OSError, TimeoutError) as error:
-                words = str(error) if isinstance(error, NotConnected | XmlError) else type(error).__name__
-                log.warning("an XMPP server is not connected", extra={"reason": words, "url": f"xmpp:{self._address.domain}"})
+                words = (
+                    str(error)
+                    if isinstance(error, NotConnected | XmlError)
+                    else type(error).__name__
+                )
+                log.warning(
+                    "an XMPP server is not connected",
+                    extra={"reason": words, "url": f"xmpp:{self._address.domain}"},
+                )
             except Exception as error:  # the connection must come back, whatever ended it
                 log.exception("an XMPP connection broke", extra={"reason": type(error).__name__})
             if self.connected.is_set():
@@ -96,20 +106,29 @@ class ComponentSession:
                 task.cancel()
             writer.close()
 
-    async def _greet(self, stanzas: StanzaReader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[Node]:
+    async def _greet(
+        self, stanzas: StanzaReader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> list[Node]:
         """The stream's head and the handshake; stanzas that came right behind it."""
         domain = quoteattr(self._address.domain)
-        head = f"<?xml version='1.0'?><stream:stream xmlns='{COMPONENT}' xmlns:stream='http://etherx.jabber.org/streams' to={domain}>"
+        head = (
+            f"<?xml version='1.0'?><stream:stream xmlns='{COMPONENT}' "
+            f"xmlns:stream='http://etherx.jabber.org/streams' to={domain}>"
+        )
         writer.write(head.encode())
         came: list[Node] = []
         while stanzas.header is None:
             came += await self._more(stanzas, reader)
-        digest = hashlib.sha1((stanzas.header.get("id", "") + self._address.secret).encode(), usedforsecurity=False).hexdigest()
+        digest = hashlib.sha1(
+            (stanzas.header.get("id", "") + self._address.secret).encode(), usedforsecurity=False
+        ).hexdigest()
         writer.write(f"<handshake>{digest}</handshake>".encode())
         while not came:
             came += await self._more(stanzas, reader)
         if came[0].name != f"{{{COMPONENT}}}handshake":
-            raise NotConnected("the server refused the handshake: its secret or component name is another")
+            raise NotConnected(
+                "the server refused the handshake: its secret or component name is another"
+            )
         return came[1:]
 
     async def _more(self, stanzas: StanzaReader, reader: asyncio.StreamReader) -> list[Node]:
@@ -118,21 +137,31 @@ class ComponentSession:
             raise NotConnected("the server closed the connection")
         return stanzas.feed(data)
 
-    async def _serve(self, stanzas: StanzaReader, early: list[Node], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self,
+        stanzas: StanzaReader,
+        early: list[Node],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         stop = asyncio.create_task(self._stopping.wait())
         try:
             for node in early:
                 await self._begin(node, writer)
             while not stanzas.closed:
                 read = asyncio.create_task(reader.read(READ_BYTES))
-                await asyncio.wait({read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+                )
                 if stop.done():
                     read.cancel()
                     await self._leave(writer)
                     return
                 while not read.done():
                     await self._send(writer, b" ")  # a half-open connection is found by writing
-                    await asyncio.wait({read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(
+                        {read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+                    )
                     if stop.done():
                         break
                 if not read.done():
@@ -148,7 +177,10 @@ class ComponentSession:
 
     async def _begin(self, node: Node, writer: asyncio.StreamWriter) -> None:
         if node.name.endswith("}error"):
-            raise NotConnected("the server ended the stream: " + ", ".join(child.name.rpartition("}")[2] for child in node.children))
+            raise NotConnected(
+                "the server ended the stream: "
+                + ", ".join(child.name.rpartition("}")[2] for child in node.children)
+            )
         await self._slots.acquire()
         task = asyncio.create_task(self._one(node, writer))
         self._tasks.add(task)
@@ -163,7 +195,10 @@ class ComponentSession:
             answer = await self._answer(node)
             if answer is not None:
                 await self._send(writer, answer.write(COMPONENT).encode("utf-8", "replace"))
-        except (OSError, TimeoutError) as error:  # the connection is gone: its reader sees that, too
+        except (
+            OSError,
+            TimeoutError,
+        ) as error:  # the connection is gone: its reader sees that, too
             log.info("an answer did not leave", extra={"reason": type(error).__name__})
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:

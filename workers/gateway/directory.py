@@ -1,4 +1,6 @@
-"""Whose a key, an alias or a secret is: the tenants and accounts as the doors need them, made anew when something changed."""
+"""Whose a key, an alias or a secret is: the tenants and accounts as the doors need them, made anew
+when something changed.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class ConfigSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """by_key: digest of a gateway key -> tenant. secrets: callback secrets by tenant, of those that have some."""
+    """by_key: digest of a gateway key -> tenant. secrets: callback secrets by tenant, of those that
+    have some.
+    """
 
     accounts: Sequence[DoorAccount]
     by_app: Mapping[str, list[DoorAccount]]
@@ -53,7 +57,9 @@ class Directory:
 
 
 class Directories:
-    """The directory of now, looked after by a thread of its own: who answers callers must not wait for a server."""
+    """The directory of now, looked after by a thread of its own: who answers callers must not wait
+    for a server.
+    """
 
     def __init__(self, source: ConfigSource, vault: Vault) -> None:
         self._source = source
@@ -83,7 +89,10 @@ class Directories:
                 if config is not self._made[0]:
                     self._made = (config, self._read(config))
             except Exception as error:  # noqa: BLE001 - the old one stands; whatever is wrong must not end the looking
-                log.warning("what operators configured can't be read now", extra={"reason": type(error).__name__})
+                log.warning(
+                    "what operators configured can't be read now",
+                    extra={"reason": type(error).__name__},
+                )
 
     def _read(self, config: Config) -> Directory:
         by_app: dict[str, list[DoorAccount]] = {app: [] for app in config.tenants}
@@ -91,8 +100,13 @@ class Directories:
             options = lane.credential.options
             topic = options.get("topic", "") if vendor == Vendor.APNS else ""
             env = options.get("env", "") if vendor == Vendor.APNS else ""
-            by_app.setdefault(app, []).append(DoorAccount(app, vendor, business_id, aliases_of(options), env, topic))
-        opened = {app: opened_secrets(tenant.options, CALLBACK_SECRETS, self._vault) for app, tenant in config.tenants.items()}
+            by_app.setdefault(app, []).append(
+                DoorAccount(app, vendor, business_id, aliases_of(options), env, topic)
+            )
+        opened = {
+            app: opened_secrets(tenant.options, CALLBACK_SECRETS, self._vault)
+            for app, tenant in config.tenants.items()
+        }
         keys = {
             digest_of(key): app
             for app, tenant in config.tenants.items()
@@ -100,4 +114,6 @@ class Directories:
         }
         everybody = [account for accounts in by_app.values() for account in accounts]
         langs = {app: tenant.lang for app, tenant in config.tenants.items()}
-        return Directory(everybody, by_app, keys, {app: found for app, found in opened.items() if found}, langs)
+        return Directory(
+            everybody, by_app, keys, {app: found for app, found in opened.items() if found}, langs
+        )

@@ -1,4 +1,6 @@
-"""What the doors' callers send and hear, for the OpenAPI document. The doors read them leniently: unknown fields are left alone."""
+"""What the doors' callers send and hear, for the OpenAPI document. The doors read them leniently:
+unknown fields are left alone.
+"""
 
 from __future__ import annotations
 

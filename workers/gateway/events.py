@@ -1,4 +1,6 @@
-"""What the translators share: a native `push.direct`, and texts of strangers within bounds. Pure."""
+"""What the translators share: a native `push.direct`, and texts of strangers
+within bounds. Pure.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,15 @@ NAME_BYTES_MAX: Final = 1_000
 NAME_CHARS_SURE: Final = NAME_BYTES_MAX // 4
 #: JSON of an app's own keys; what is over goes, the longest first.
 PAYLOAD_BYTES_MAX: Final = 3_000
-#: A value of such a key is nested no deeper: with what is around it, intake's bound of a whole event holds.
+#: A value of such a key is nested no deeper: with what is around it, intake's bound of a whole
+#: event holds.
 PAYLOAD_DEPTH_MAX: Final = 20
 
 
 def as_text(value: Any) -> str:
-    """A text as intake and database take it, "" for what is none: no NUL, no half of a surrogate pair."""
+    """A text as intake and database take it, "" for what is none: no NUL, no half of a surrogate
+    pair.
+    """
     if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
         return ""
     if value.isascii():
@@ -35,21 +40,31 @@ def as_text(value: Any) -> str:
 
 
 def as_name(value: Any) -> str:
-    """An id or a short name within intake's bounds; a longer one is its digest, so that it stays one thing."""
+    """An id or a short name within intake's bounds; a longer one is its digest, so that it stays
+    one thing.
+    """
     text = as_text(value)
-    if len(text) <= NAME_CHARS_SURE or (len(text) <= NAME_CHARS_MAX and len(text.encode()) <= NAME_BYTES_MAX):
+    if len(text) <= NAME_CHARS_SURE or (
+        len(text) <= NAME_CHARS_MAX and len(text.encode()) <= NAME_BYTES_MAX
+    ):
         return text
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def fitting(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """As much of the keys as fits PAYLOAD_BYTES_MAX, and nothing that JSON or our queues can't carry."""
+    """As much of the keys as fits PAYLOAD_BYTES_MAX, and nothing that JSON or our queues can't
+    carry.
+    """
     sizes: dict[str, int] = {}
     for key, value in payload.items():
         if _too_deep(value, PAYLOAD_DEPTH_MAX):
             continue
         try:
-            sizes[key] = len(msgspec.json.encode({key: value})) + 1 if msgspec.msgpack.encode(value) is not None else 0
+            sizes[key] = (
+                len(msgspec.json.encode({key: value})) + 1
+                if msgspec.msgpack.encode(value) is not None
+                else 0
+            )
         except (UnicodeEncodeError, OverflowError, TypeError, RecursionError):
             continue
     kept = dict(sizes)
@@ -71,11 +86,22 @@ def is_token(token: str) -> bool:
 
 
 def direct_event(
-    found: Found, event_id: str, token: str, now_ms: int, data: Mapping[str, Any], *, since_ms: int = 0, lang: str = ""
+    found: Found,
+    event_id: str,
+    token: str,
+    now_ms: int,
+    data: Mapping[str, Any],
+    *,
+    since_ms: int = 0,
+    lang: str = "",
 ) -> dict[str, Any]:
     """The envelope. A VoIP alias means that the token is one of Apple's for calls."""
     account = found.account
-    target: dict[str, Any] = {"vendor": account.vendor.value, "business_id": account.business_id, "token": token}
+    target: dict[str, Any] = {
+        "vendor": account.vendor.value,
+        "business_id": account.business_id,
+        "token": token,
+    }
     target["platform"] = account.platform
     if found.voip:
         target["voip_token"] = token
@@ -83,7 +109,14 @@ def direct_event(
         target["since_ms"] = since_ms
     if lang:
         target["lang"] = lang
-    return {"v": 1, "id": event_id, "type": "push.direct", "app": account.app, "ts": now_ms, "data": {"target": target, **data}}
+    return {
+        "v": 1,
+        "id": event_id,
+        "type": "push.direct",
+        "app": account.app,
+        "ts": now_ms,
+        "data": {"target": target, **data},
+    }
 
 
 def encoded(event: Mapping[str, Any], reply_key: str | None = None) -> dict[str, bytes]:

@@ -1,4 +1,6 @@
-"""Events of many callers -> the core's stream, in few commands: one thread writes what came while the last write ran."""
+"""Events of many callers -> the core's stream, in few commands: one thread writes what came while
+the last write ran.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ WAITING_MAX: Final = 20_000
 #: Events of one entry, and their bytes: intake takes 200 in 256 KiB.
 LINES_MAX: Final = 200
 LINES_BYTES_MAX: Final = 200 * 1024
-#: A caller waits for its write no longer than this; what is written later all the same is told apart by its event ids.
+#: A caller waits for its write no longer than this; what is written later all the same is told
+#: apart by its event ids.
 WRITE_S_MAX: Final = 5.0
 Fields = Mapping[str, bytes | str]
 
@@ -86,18 +89,24 @@ class StreamFeed:
                     pipe.xadd(self._stream, dict(fields))  # type: ignore[arg-type]
                 pipe.execute()
         except (RedisError, OSError) as error:
-            log.warning("the core's stream can't be written", extra={"reason": type(error).__name__})
+            log.warning(
+                "the core's stream can't be written", extra={"reason": type(error).__name__}
+            )
             _tell(asks, error)
             return
         except Exception as error:  # what one of them breaks must not end the thread for all
-            log.exception("a write to the core's stream broke", extra={"reason": type(error).__name__})
+            log.exception(
+                "a write to the core's stream broke", extra={"reason": type(error).__name__}
+            )
             _tell(asks, OSError("broken write"))
             return
         _tell(asks, None)
 
 
 def packed(entries: Sequence[Fields]) -> list[Fields]:
-    """The entries in order; native events side by side share one entry, one a line (contract: field b)."""
+    """The entries in order; native events side by side share one entry, one a line (contract: field
+    b).
+    """
     done: list[Fields] = []
     lines: list[bytes] = []
     size = 0

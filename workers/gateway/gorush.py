@@ -1,6 +1,7 @@
 """gorush's API: one request of many notifications -> one `push.direct` a token. Pure.
 
-Fields: gorush 1.18 (docs/doors/gorush.md). Its own retries, topics and conditions are not taken over: each is told per entry.
+Fields: gorush 1.18 (docs/doors/gorush.md). Its own retries, topics and conditions are not taken
+over: each is told per entry.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_even
 NOTIFICATIONS_MAX: Final = 100
 TOKENS_MAX: Final = 1_000
 #: platform -> vendor, and gorush's own word for it.
-PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {1: (Vendor.APNS, "ios"), 2: (Vendor.FCM, "android"), 3: (Vendor.HUAWEI, "huawei")}
-RAW_APS: Final = {"category": "category", "interruption_level": "interruption-level", "content-available": ""}
+PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
+    1: (Vendor.APNS, "ios"),
+    2: (Vendor.FCM, "android"),
+    3: (Vendor.HUAWEI, "huawei"),
+}
+RAW_APS: Final = {
+    "category": "category",
+    "interruption_level": "interruption-level",
+    "content-available": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,9 @@ class GorushRequest:
     count: int = 0
 
 
-def read_request(notifications: list[Any], accounts: list[DoorAccount], now_ms: int) -> GorushRequest:
+def read_request(
+    notifications: list[Any], accounts: list[DoorAccount], now_ms: int
+) -> GorushRequest:
     read = GorushRequest()
     for one in notifications:
         if isinstance(one, Mapping):
@@ -50,15 +61,29 @@ def read_request(notifications: list[Any], accounts: list[DoorAccount], now_ms: 
 
 def failed(platform: str, token: str, message: str, error: str) -> dict[str, str]:
     """One line of `logs`."""
-    return {"type": "failed-push", "platform": platform, "token": token, "message": message, "error": error}
+    return {
+        "type": "failed-push",
+        "platform": platform,
+        "token": token,
+        "message": message,
+        "error": error,
+    }
 
 
-def _notification(one: Mapping[str, Any], accounts: list[DoorAccount], now_ms: int, read: GorushRequest) -> None:
+def _notification(
+    one: Mapping[str, Any], accounts: list[DoorAccount], now_ms: int, read: GorushRequest
+) -> None:
     number = one.get("platform")
-    _vendor, word = PLATFORMS.get(number, (None, "unknown")) if isinstance(number, int) else (None, "unknown")
+    _vendor, word = (
+        PLATFORMS.get(number, (None, "unknown")) if isinstance(number, int) else (None, "unknown")
+    )
     words = as_text(one.get("message"))
     given = one.get("tokens")
-    tokens = [token if isinstance(token, str) else "" for token in given] if isinstance(given, list) else []
+    tokens = (
+        [token if isinstance(token, str) else "" for token in given]
+        if isinstance(given, list)
+        else []
+    )
     found = _account(one, accounts)
     if isinstance(found, str):
         read.failed += [failed(word, token, words, found) for token in tokens or [""]]
@@ -67,31 +92,49 @@ def _notification(one: Mapping[str, Any], accounts: list[DoorAccount], now_ms: i
     for number, token in enumerate(dict.fromkeys(tokens)):
         read.count += 1
         if not is_token(token) or number >= TOKENS_MAX:
-            error = f"more than {TOKENS_MAX} tokens" if number >= TOKENS_MAX else "the token is empty, too long or no text"
+            error = (
+                f"more than {TOKENS_MAX} tokens"
+                if number >= TOKENS_MAX
+                else "the token is empty, too long or no text"
+            )
             read.failed.append(failed(word, token[:64], words, error))
             continue
         read.pushes.append(GorushPush(word, token, _event(one, found, token, now_ms)))
     if not tokens:
-        read.failed.append(failed(word, "", words, "topics and conditions are not taken: name tokens"))
+        read.failed.append(
+            failed(word, "", words, "topics and conditions are not taken: name tokens")
+        )
 
 
 def _account(one: Mapping[str, Any], accounts: list[DoorAccount]) -> Found | str:
-    """The account by platform number: an alias of that number, else the only one of its vendor (and environment, and topic)."""
+    """The account by platform number: an alias of that number, else the only one of its vendor (and
+    environment, and topic).
+    """
     number = one.get("platform")
     if not isinstance(number, int) or isinstance(number, bool) or number not in PLATFORMS:
         return "platform takes 1 (iOS), 2 (Android) or 3 (Huawei)"
     vendor = PLATFORMS[number][0]
     found = [each for each in named(accounts, str(number)) if each.account.vendor == vendor]
-    found = found or [Found(account, voip=False) for account in accounts if account.vendor == vendor]
+    found = found or [
+        Found(account, voip=False) for account in accounts if account.vendor == vendor
+    ]
     if len(found) > 1 and vendor == Vendor.APNS:
         env = "sandbox" if one.get("development") is True else "production"
         found = [each for each in found if each.account.env == env] or found
     topic = as_text(one.get("topic"))
     if topic and vendor == Vendor.APNS:
-        found = [each for each in found if not each.account.topic or topic in (each.account.topic, f"{each.account.topic}.voip")]
+        found = [
+            each
+            for each in found
+            if not each.account.topic or topic in (each.account.topic, f"{each.account.topic}.voip")
+        ]
     if not found:
         return f"no {vendor} account fits: credential add {vendor} … --alias {number}"
-    return found[0] if len(found) == 1 else f"several {vendor} accounts fit: give one of them --alias {number}"
+    return (
+        found[0]
+        if len(found) == 1
+        else f"several {vendor} accounts fit: give one of them --alias {number}"
+    )
 
 
 def _event(one: Mapping[str, Any], found: Found, token: str, now_ms: int) -> dict[str, Any]:
@@ -101,7 +144,11 @@ def _event(one: Mapping[str, Any], found: Found, token: str, now_ms: int) -> dic
     if len(identity) > 128:
         identity = "gorush:" + hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
     message_id = as_name(notif_id) or identity
-    data: dict[str, Any] = {"message_id": message_id, "kind": "message", "push": _push(one, found, now_ms)}
+    data: dict[str, Any] = {
+        "message_id": message_id,
+        "kind": "message",
+        "push": _push(one, found, now_ms),
+    }
     if thread := as_name(one.get("thread-id")) or as_name(one.get("thread_id")):
         data["conversation"] = {"type": "c2c", "id": thread}
     event = direct_event(found, identity, token, now_ms, data)
@@ -119,15 +166,24 @@ def _push(one: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
     push: dict[str, Any] = {"display": _display(one, alert)}
     if isinstance(own, Mapping):
         push["data"] = {"payload": fitting(own)}
-    if isinstance(one.get("badge"), int) and not isinstance(one.get("badge"), bool) and 0 <= one["badge"] < 2**31:
+    if (
+        isinstance(one.get("badge"), int)
+        and not isinstance(one.get("badge"), bool)
+        and 0 <= one["badge"] < 2**31
+    ):
         push["badge"] = {"mode": "set", "value": one["badge"]}
     push |= _sound(one) | _fold(one) | _ttl(one, now_ms)
-    silent = as_text(one.get("push_type")) == "background" or (one.get("content_available") is True and not push["display"])
+    silent = as_text(one.get("push_type")) == "background" or (
+        one.get("content_available") is True and not push["display"]
+    )
     if silent:
         push["push_type"] = "silent"
     image = as_text(one.get("image"))
     if image.startswith("https://"):
-        push["image"] = {"ios": image, **{vendor.value: image for vendor in (Vendor.FCM, Vendor.HUAWEI)}}
+        push["image"] = {
+            "ios": image,
+            **{vendor.value: image for vendor in (Vendor.FCM, Vendor.HUAWEI)},
+        }
     vendor: dict[str, Any] = {"apns": _apns(one)}
     if as_text(one.get("priority")) == "normal":
         vendor["apns"]["priority"] = "5"
@@ -141,13 +197,18 @@ def _display(one: Mapping[str, Any], alert: Mapping[str, Any]) -> dict[str, Any]
     texts = {
         "title": as_text(alert.get("title")) or as_text(one.get("title")),
         "subtitle": as_text(alert.get("subtitle")),
-        "body": as_text(alert.get("body")) or as_text(one.get("message")) or as_text(one.get("body")),
+        "body": as_text(alert.get("body"))
+        or as_text(one.get("message"))
+        or as_text(one.get("body")),
     }
     display: dict[str, Any] = {name: text[:BODY_CHARS_MAX] for name, text in texts.items() if text}
     key = as_text(alert.get("loc-key"))
     if key and len(key) <= 128 and "body" not in display:
         args = alert.get("loc-args")
-        display["loc"] = {"key": key, "args": [as_text(arg) for arg in args] if isinstance(args, list) else []}
+        display["loc"] = {
+            "key": key,
+            "args": [as_text(arg) for arg in args] if isinstance(args, list) else [],
+        }
     return display
 
 
@@ -165,7 +226,11 @@ def _apns(one: Mapping[str, Any]) -> dict[str, Any]:
 def _sound(one: Mapping[str, Any]) -> dict[str, Any]:
     """A name, or Apple's object {critical, name, volume}; gorush sends none where none is given."""
     sound = one.get("sound")
-    name = as_text(sound.get("name")) if isinstance(sound, Mapping) else as_text(sound) or as_text(one.get("name"))
+    name = (
+        as_text(sound.get("name"))
+        if isinstance(sound, Mapping)
+        else as_text(sound) or as_text(one.get("name"))
+    )
     if name == "default":
         return {}
     return {"sound": {"ios": name or "none", "android": name or "none"}}
@@ -182,7 +247,10 @@ def _fold(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ttl(one: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """expiration: Unix seconds (iOS); time_to_live: seconds (Android)."""
-    for name, seconds in (("expiration", one.get("expiration")), ("time_to_live", one.get("time_to_live"))):
+    for name, seconds in (
+        ("expiration", one.get("expiration")),
+        ("time_to_live", one.get("time_to_live")),
+    ):
         if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0:
             left = seconds - now_ms // 1000 if name == "expiration" else seconds
             return {"ttl_s": max(1, min(left, 7 * 86_400))}
@@ -202,7 +270,11 @@ _RAW: Final[Mapping[Vendor, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
 def _raw(one: Mapping[str, Any], vendor: Vendor, alert: Mapping[str, Any]) -> dict[str, Any]:
     """Verbatim fields; each vendor's file has its white list."""
     if vendor == Vendor.APNS:
-        inner = {name: value for name, value in alert.items() if name not in ("title", "subtitle", "body", "loc-key", "loc-args")}
+        inner = {
+            name: value
+            for name, value in alert.items()
+            if name not in ("title", "subtitle", "body", "loc-key", "loc-args")
+        }
         return {"apns": {"aps": {"alert": fitting(inner)}}} if inner else {}
     make = _RAW.get(vendor)
     raw = make(one) if make is not None else {}

@@ -1,4 +1,6 @@
-"""The doors over HTTP: read, translated, on the stream, answered. No caller is answered before its events are durable."""
+"""The doors over HTTP: read, translated, on the stream, answered. No caller is answered before its
+events are durable.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ def serve(world: GatewayWorld, stop: threading.Event) -> None:
 
 
 def room_for_calls() -> None:
-    """As many files open as calls may be: the usual 1,024 are fewer than a group of a thousand needs."""
+    """As many files open as calls may be: the usual 1,024 are fewer than a group of a thousand
+    needs.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CALLS_MAX + 512
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -120,7 +124,9 @@ def room_for_calls() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def make_app(world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, directories: Directories) -> Starlette:
+def make_app(
+    world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, directories: Directories
+) -> Starlette:
     doors = _Gateway(world, feed, decisions, directories)
 
     async def healthz(_request: Request) -> Response:
@@ -134,13 +140,24 @@ def make_app(world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, d
         Route("/_matrix/push/v1/notify", discovery, methods=["GET"]),
         Route("/healthz", healthz),
         Route("/health", healthz),
-        Route("/t/{key}/api/v1/send_push", _counted("mattermost", _with_status(doors.mattermost)), methods=["POST"]),
-        Route("/t/{key}/api/v1/ack", _counted("mattermost", _with_status(doors.mattermost_ack)), methods=["POST"]),
+        Route(
+            "/t/{key}/api/v1/send_push",
+            _counted("mattermost", _with_status(doors.mattermost)),
+            methods=["POST"],
+        ),
+        Route(
+            "/t/{key}/api/v1/ack",
+            _counted("mattermost", _with_status(doors.mattermost_ack)),
+            methods=["POST"],
+        ),
         Route("/t/{key}/api/push", _counted("gorush", doors.gorush), methods=["POST"]),
         Route("/t/{key}/api/stat/app", healthz),
         Route("/t/{key}/healthz", healthz),
     ]
-    routes += [Route(f"/callbacks/{name}", _counted(name, doors.cloud(name)), methods=["POST"]) for name in clouds.ACKS]
+    routes += [
+        Route(f"/callbacks/{name}", _counted(name, doors.cloud(name)), methods=["POST"])
+        for name in clouds.ACKS
+    ]
     return Starlette(routes=routes)
 
 
@@ -164,7 +181,9 @@ def _counted(door: str, answer: Answering) -> Answering:
 
 
 def _with_status(answer: Answering) -> Answering:
-    """Mattermost reads `status` of an answer of 200: what it was refused for is told there. A wrong key stays a 401."""
+    """Mattermost reads `status` of an answer of 200: what it was refused for is told there. A wrong
+    key stays a 401.
+    """
 
     async def answered(request: Request) -> Response:
         try:
@@ -187,7 +206,13 @@ def _refused(status: int, words: str) -> Response:
 
 
 class _Gateway:
-    def __init__(self, world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, directories: Directories) -> None:
+    def __init__(
+        self,
+        world: GatewayWorld,
+        feed: StreamFeed,
+        decisions: DecisionReader,
+        directories: Directories,
+    ) -> None:
         self._world = world
         self._feed = feed
         self._decisions = decisions
@@ -215,7 +240,9 @@ class _Gateway:
         return answer
 
     async def _first(self, genuine: clouds.Genuine, body: bytes) -> bool:
-        """False for the very callback that was taken before. GatewayRefusal: another body under a signature that was used."""
+        """False for the very callback that was taken before. GatewayRefusal: another body under a
+        signature that was used.
+        """
         if not genuine.once:
             return True
         known = await self._redis(lambda: self._world.redis.get(self._once(genuine)))
@@ -228,10 +255,14 @@ class _Gateway:
     async def _took(self, genuine: clouds.Genuine, body: bytes) -> None:
         """After it is on the stream; where this is lost, the event's id absorbs a repeat."""
         if genuine.once:
-            await self._redis(lambda: self._world.redis.set(self._once(genuine), _digest(body), ex=ONCE_S))
+            await self._redis(
+                lambda: self._world.redis.set(self._once(genuine), _digest(body), ex=ONCE_S)
+            )
 
     def _once(self, genuine: clouds.Genuine) -> str:
-        return self._world.keys.receipt_nonce(hashlib.sha256(f"{genuine.app}\0{genuine.once}".encode("utf-8", "replace")).hexdigest())
+        return self._world.keys.receipt_nonce(
+            hashlib.sha256(f"{genuine.app}\0{genuine.once}".encode("utf-8", "replace")).hexdigest()
+        )
 
     async def _redis(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -269,12 +300,16 @@ class _Gateway:
             if not is_token(pushkey):
                 rejected.append(pushkey)
                 continue
-            event = matrix.event_of(notification, device, found, directory.langs.get(found.account.app, "en"), now)
+            event = matrix.event_of(
+                notification, device, found, directory.langs.get(found.account.app, "en"), now
+            )
             if event is not None:
                 events.append(event)
                 pushkeys[event["id"]] = pushkey
         replies = await self._ask(events, DECISION_S)
-        rejected += [pushkeys[one] for one, reply in replies.items() if reply.get("retired") is True]
+        rejected += [
+            pushkeys[one] for one, reply in replies.items() if reply.get("retired") is True
+        ]
         return JSONResponse({"rejected": rejected})
 
     # ------------------------------------------------------------ Mattermost
@@ -286,9 +321,13 @@ class _Gateway:
         found = only(named(accounts, name) or named(accounts, mattermost.platform_of(given)))
         if found is None:
             await self._unknown("mattermost", app, name, given)
-            return JSONResponse({"status": "FAIL", "error": "no account, or several, have this platform as alias"})
+            return JSONResponse(
+                {"status": "FAIL", "error": "no account, or several, have this platform as alias"}
+            )
         if not is_token(as_text(given.get("device_id"))):
-            return JSONResponse({"status": "FAIL", "error": "no device_id, or one that is no token"})
+            return JSONResponse(
+                {"status": "FAIL", "error": "no device_id, or one that is no token"}
+            )
         event = mattermost.event_of(given, found, now_ms())
         try:
             replies = await self._ask([event], DECISION_S)
@@ -335,7 +374,10 @@ class _Gateway:
         if not isinstance(notifications, list) or not notifications:
             return JSONResponse({"code": 400, "message": "Notifications field is empty."}, 400)
         if len(notifications) > gorush.NOTIFICATIONS_MAX:
-            words = f"Number of notifications({len(notifications)}) over limit({gorush.NOTIFICATIONS_MAX})"
+            words = (
+                f"Number of notifications({len(notifications)}) over "
+                f"limit({gorush.NOTIFICATIONS_MAX})"
+            )
             return JSONResponse({"code": 400, "message": words}, 400)
         read = gorush.read_request(notifications, list(accounts), now_ms())
         sync = request.query_params.get("sync") in ("1", "true")
@@ -357,8 +399,12 @@ class _Gateway:
             raise GatewayRefusal(401, "no tenant has this key: pushfleet app gateway-key")
         return directory.by_app.get(app, []), app
 
-    async def _ask(self, events: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, dict[str, Any]]:
-        """Puts the events on the stream; the decisions that come in time, by event id. StreamAway."""
+    async def _ask(
+        self, events: Sequence[Mapping[str, Any]], seconds: float
+    ) -> dict[str, dict[str, Any]]:
+        """Puts the events on the stream; the decisions that come in time, by event
+        id. StreamAway.
+        """
         if not events:
             return {}
         waiting = self._decisions.expect([event["id"] for event in events])
@@ -368,12 +414,20 @@ class _Gateway:
         except BaseException:
             self._decisions.forget(waiting)
             raise
-        return await self._decisions.gather(waiting, max(seconds - (time.monotonic() - began), 0.01))
+        return await self._decisions.gather(
+            waiting, max(seconds - (time.monotonic() - began), 0.01)
+        )
 
-    async def _unknown(self, door: str, app: str | None, name: str, given: Mapping[str, Any]) -> None:
-        """A dead letter, once an hour a name: a typing mistake is to be seen, and not to fill the database."""
+    async def _unknown(
+        self, door: str, app: str | None, name: str, given: Mapping[str, Any]
+    ) -> None:
+        """A dead letter, once an hour a name: a typing mistake is to be seen, and not to fill the
+        database.
+        """
         world, now = self._world, now_ms()
-        mark = world.keys.receipt_nonce(hashlib.sha256(f"{door}\0{app}\0{name}".encode()).hexdigest())
+        mark = world.keys.receipt_nonce(
+            hashlib.sha256(f"{door}\0{app}\0{name}".encode()).hexdigest()
+        )
         total = world.keys.receipt_nonce(f"unknown-{door}")
 
         def bury() -> None:
@@ -387,14 +441,23 @@ class _Gateway:
             reason = f"unknown_alias: no account, or several, are called so at the {door} door"
             raw = world.vault.encrypt(json.dumps(given).encode()[:LETTER_BYTES_MAX])
             letter = DeadRecord(
-                id=uuid.uuid4().hex, entry_id="", stage="gateway", reason=reason, app=app, at_ms=now, raw=raw, fields={"d": door}
+                id=uuid.uuid4().hex,
+                entry_id="",
+                stage="gateway",
+                reason=reason,
+                app=app,
+                at_ms=now,
+                raw=raw,
+                fields={"d": door},
             )
             world.streams.hand_on((), [(keys.LEDGER, encode([letter]))])
 
         await self._redis(bury)
 
 
-def _gorush_logs(pushes: Sequence[gorush.GorushPush], replies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def _gorush_logs(
+    pushes: Sequence[gorush.GorushPush], replies: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, str]]:
     """gorush logs what failed. What is not decided in time is on its way, and no failure."""
     logs = []
     for push in pushes:

@@ -20,20 +20,32 @@ from workers.routing.texts import translate
 #: A call rings no longer than this, however long its lifetime is.
 CALL_S_MAX: Final = 60
 RING_TYPES: Final = frozenset({"m.rtc.notification", "org.matrix.msc4075.rtc.notification"})
-ELEMENTS: Final = {"m.image": "image", "m.audio": "sound", "m.video": "video", "m.file": "file", "m.location": "location"}
+ELEMENTS: Final = {
+    "m.image": "image",
+    "m.audio": "sound",
+    "m.video": "video",
+    "m.file": "file",
+    "m.location": "location",
+}
 TEXT_TYPES: Final = frozenset({"m.text", "m.notice", "m.emote"})
 INVITED: Final = {"zh": "邀请您加入 {room}", "en": "invited you to {room}"}
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
 def event_id_of(notification: Mapping[str, Any], app_id: str, pushkey: str, now_ms: int) -> str:
-    """The same for every try of one notification to one device; a badge update has no name on the wire."""
+    """The same for every try of one notification to one device; a badge update has no name on the
+    wire.
+    """
     digest = hashlib.sha256(f"{app_id}\0{pushkey}".encode("utf-8", "replace")).hexdigest()[:16]
     event_id = as_name(notification.get("event_id"))
     if not event_id:
         return f"mx:b:{digest}:{now_ms}"
     whole = f"mx:{event_id}:{digest}"
-    return whole if len(whole) <= 128 else "mx:" + hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
+    return (
+        whole
+        if len(whole) <= 128
+        else "mx:" + hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
+    )
 
 
 def token_of(vendor: Vendor, pushkey: str) -> str:
@@ -41,12 +53,19 @@ def token_of(vendor: Vendor, pushkey: str) -> str:
     if vendor != Vendor.APNS or _HEX.fullmatch(pushkey):
         return pushkey
     try:
-        return base64.b64decode(pushkey.strip() + "=" * (-len(pushkey.strip()) % 4), validate=True).hex() or pushkey
+        return (
+            base64.b64decode(
+                pushkey.strip() + "=" * (-len(pushkey.strip()) % 4), validate=True
+            ).hex()
+            or pushkey
+        )
     except (binascii.Error, ValueError):
         return pushkey
 
 
-def event_of(notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, lang: str, now_ms: int) -> dict[str, Any]:
+def event_of(
+    notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, lang: str, now_ms: int
+) -> dict[str, Any]:
     """The native event of one device. Total: whatever a field holds, it is used or left out."""
     pushkey, app_id = as_text(device.get("pushkey")), as_text(device.get("app_id"))
     data: dict[str, Any] = {"message_id": _message_id(notification, app_id, pushkey, now_ms)}
@@ -63,12 +82,18 @@ def event_of(notification: Mapping[str, Any], device: Mapping[str, Any], found: 
 
 
 def _message_id(notification: Mapping[str, Any], app_id: str, pushkey: str, now_ms: int) -> str:
-    return as_name(notification.get("event_id")) or event_id_of(notification, app_id, pushkey, now_ms)
+    return as_name(notification.get("event_id")) or event_id_of(
+        notification, app_id, pushkey, now_ms
+    )
 
 
 def _seconds(value: Any) -> int:
     """pushkey_ts is in seconds; 0 where it says nothing."""
-    return int(value) * 1000 if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11 else 0
+    return (
+        int(value) * 1000
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11
+        else 0
+    )
 
 
 def _about(notification: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,20 +102,33 @@ def _about(notification: Mapping[str, Any]) -> dict[str, Any]:
     if not room:
         return {}
     sender = as_name(notification.get("sender")) or room
-    conversation = {"type": "group", "id": room, "name": name} if name else {"type": "c2c", "id": room}
+    conversation = (
+        {"type": "group", "id": room, "name": name} if name else {"type": "c2c", "id": room}
+    )
     nick = as_name(notification.get("sender_display_name"))
-    return {"conversation": conversation, "sender": {"id": sender, "nick": nick} if nick else {"id": sender}}
+    return {
+        "conversation": conversation,
+        "sender": {"id": sender, "nick": nick} if nick else {"id": sender},
+    }
 
 
-def _push(notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, lang: str) -> tuple[str, dict[str, Any]]:
+def _push(
+    notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, lang: str
+) -> tuple[str, dict[str, Any]]:
     badge = _badge(notification)
     if not as_name(notification.get("event_id")):
-        return ("badge", {"badge": badge}) if badge is not None else ("badge", {"badge": {"mode": "set", "value": 0}})
+        return (
+            ("badge", {"badge": badge})
+            if badge is not None
+            else ("badge", {"badge": {"mode": "set", "value": 0}})
+        )
     data = device.get("data") if isinstance(device.get("data"), Mapping) else {}
     default = data.get("default_payload") if isinstance(data, Mapping) else None
     default = default if isinstance(default, Mapping) else {}
     only_id = isinstance(data, Mapping) and data.get("format") == "event_id_only"
-    push: dict[str, Any] = {"data": {"payload": fitting(_payload(notification, default, only_id, found.account.vendor))}}
+    push: dict[str, Any] = {
+        "data": {"payload": fitting(_payload(notification, default, only_id, found.account.vendor))}
+    }
     if badge is not None and not only_id:
         push["badge"] = badge
     kind, words = ("message", None) if only_id else _words(notification, lang)
@@ -105,7 +143,9 @@ def _push(notification: Mapping[str, Any], device: Mapping[str, Any], found: Fou
 
 
 def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
-    """The app's own `aps`; its words stand in only where the message brings none. Badge and sound are the notification's."""
+    """The app's own `aps`; its words stand in only where the message brings none. Badge and sound
+    are the notification's.
+    """
     kept = {name: value for name, value in aps.items() if name != "content-available"}
     if is_text:
         kept.pop("alert", None)
@@ -115,22 +155,37 @@ def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
 
 
 def _badge(notification: Mapping[str, Any]) -> dict[str, Any] | None:
-    """None: the notification says nothing of counts. Of counts that are there a homeserver leaves out those that are 0."""
+    """None: the notification says nothing of counts. Of counts that are there a homeserver leaves
+    out those that are 0.
+    """
     counts = notification.get("counts")
     if not isinstance(counts, Mapping):
         return None
     numbers = [counts[name] for name in ("unread", "missed_calls") if name in counts]
-    known = [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
+    known = [
+        number for number in numbers if isinstance(number, int) and not isinstance(number, bool)
+    ]
     if numbers and not known:
         return None
     return {"mode": "set", "value": min(max(sum(known), 0), 2**31 - 1)}
 
 
-def _manner(notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, kind: str, *, shown: bool) -> dict[str, Any]:
+def _manner(
+    notification: Mapping[str, Any],
+    device: Mapping[str, Any],
+    found: Found,
+    kind: str,
+    *,
+    shown: bool,
+) -> dict[str, Any]:
     """How loud and how urgent; ids that fold a retry onto its first try."""
     tweaks = device.get("tweaks") if isinstance(device.get("tweaks"), Mapping) else {}
     sound = as_text(tweaks.get("sound")) if isinstance(tweaks, Mapping) else ""
-    apns: dict[str, Any] = {"interruption_level": "active"} if isinstance(tweaks, Mapping) and tweaks.get("highlight") else {}
+    apns: dict[str, Any] = (
+        {"interruption_level": "active"}
+        if isinstance(tweaks, Mapping) and tweaks.get("highlight")
+        else {}
+    )
     if not shown:
         apns["mutable_content"] = True
     vendor: dict[str, Any] = {"fcm": {"data_only": True}}
@@ -164,19 +219,30 @@ def _ring_s(content: Mapping[str, Any]) -> int:
 
 
 def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, Any] | None]:
-    """(kind, display); display None: the message brings no words. kind `silent`: nobody is to see it."""
+    """(kind, display); display None: the message brings no words. kind `silent`: nobody is to see
+    it.
+    """
     kind, content = as_text(notification.get("type")), _content(notification)
     name = as_name(notification.get("sender_display_name")) or as_name(notification.get("sender"))
     room = as_name(notification.get("room_name"))
-    if kind == "m.call.invite" or (kind in RING_TYPES and content.get("notification_type") == "ring"):
+    if kind == "m.call.invite" or (
+        kind in RING_TYPES and content.get("notification_type") == "ring"
+    ):
         return "call", {
             "title": room or name,
-            "body": f"{name}: {translate('call_invite', lang)}" if room else translate("call_invite", lang),
+            "body": f"{name}: {translate('call_invite', lang)}"
+            if room
+            else translate("call_invite", lang),
         }
     if kind == "m.room.member":
-        if as_text(notification.get("membership")) != "invite" or notification.get("user_is_target") is not True:
+        if (
+            as_text(notification.get("membership")) != "invite"
+            or notification.get("user_is_target") is not True
+        ):
             return "silent", None
-        invited = INVITED.get(lang, INVITED["en"]).format(room=room or as_name(notification.get("room_id")))
+        invited = INVITED.get(lang, INVITED["en"]).format(
+            room=room or as_name(notification.get("room_id"))
+        )
         return "message", {"title": room or name, "body": f"{name} {invited}"}
     text = _text_of(content, lang) if kind == "m.room.message" else ""
     if not text:
@@ -192,8 +258,12 @@ def _text_of(content: Mapping[str, Any], lang: str) -> str:
     return as_text(content.get("body"))[:BODY_CHARS_MAX].strip()
 
 
-def _payload(notification: Mapping[str, Any], default: Mapping[str, Any], only_id: bool, vendor: Vendor) -> dict[str, Any]:
-    """Keys for the app: its default payload, the ids, and for FCM what its clients read from data messages."""
+def _payload(
+    notification: Mapping[str, Any], default: Mapping[str, Any], only_id: bool, vendor: Vendor
+) -> dict[str, Any]:
+    """Keys for the app: its default payload, the ids, and for FCM what its clients read from data
+    messages.
+    """
     counts = notification.get("counts") if isinstance(notification.get("counts"), Mapping) else {}
     payload: dict[str, Any] = {name: value for name, value in default.items() if name != "aps"}
     for name in ("room_id", "event_id"):
@@ -205,7 +275,15 @@ def _payload(notification: Mapping[str, Any], default: Mapping[str, Any], only_i
                 payload[ours] = counts[name]
     if only_id or vendor != Vendor.FCM:
         return payload
-    for name in ("type", "sender", "sender_display_name", "room_name", "room_alias", "membership", "prio"):
+    for name in (
+        "type",
+        "sender",
+        "sender_display_name",
+        "room_name",
+        "room_alias",
+        "membership",
+        "prio",
+    ):
         if text := as_name(notification.get(name)):
             payload[name] = text
     if isinstance(counts, Mapping) and isinstance(counts.get("unread"), int):

@@ -1,6 +1,7 @@
 """Mattermost's push proxy: one notification of a Mattermost server -> one `push.direct`. Pure.
 
-Fields: PushNotification and PushNotificationAck of mattermost/server/public/model (docs/doors/mattermost.md).
+Fields: PushNotification and PushNotificationAck of mattermost/server/public/model
+(docs/doors/mattermost.md).
 """
 
 from __future__ import annotations
@@ -14,8 +15,27 @@ from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_even
 
 #: Keys that the app reads in its payload, as the server names them.
 PAYLOAD_KEYS: Final = (
-    *("ack_id", "server_id", "type", "sub_type", "team_id", "channel_id", "root_id", "channel_name", "post_id", "sender_id"),
-    *("sender_name", "override_username", "override_icon_url", "from_webhook", "version", "is_crt_enabled", "signature"),
+    *(
+        "ack_id",
+        "server_id",
+        "type",
+        "sub_type",
+        "team_id",
+        "channel_id",
+        "root_id",
+        "channel_name",
+        "post_id",
+        "sender_id",
+    ),
+    *(
+        "sender_name",
+        "override_username",
+        "override_icon_url",
+        "from_webhook",
+        "version",
+        "is_crt_enabled",
+        "signature",
+    ),
     *("is_id_loaded", "category", "message"),
 )
 TEST_WORDS: Final = "Test notification"
@@ -30,15 +50,25 @@ def platform_of(given: Mapping[str, Any]) -> str:
 def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
     """Total: whatever a field holds, it is used or left out."""
     token = as_text(given.get("device_id"))
-    token = token.split(":", 1)[1] if token.startswith(as_text(given.get("platform")) + ":") else token
+    token = (
+        token.split(":", 1)[1] if token.startswith(as_text(given.get("platform")) + ":") else token
+    )
     kind, push = _push(given, found)
     ack = as_text(given.get("ack_id"))
-    identity = ack if 0 < len(ack) <= 128 else f"mm:{now_ms}:{hashlib.sha256(token.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    identity = (
+        ack
+        if 0 < len(ack) <= 128
+        else f"mm:{now_ms}:{hashlib.sha256(token.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    )
     message_id = as_name(given.get("post_id")) or identity
     data: dict[str, Any] = {"message_id": message_id, "kind": kind, "push": push}
     if channel := as_name(given.get("channel_id")):
         name = as_name(given.get("channel_name"))
-        data["conversation"] = {"type": "group", "id": channel, "name": name} if name else {"type": "group", "id": channel}
+        data["conversation"] = (
+            {"type": "group", "id": channel, "name": name}
+            if name
+            else {"type": "group", "id": channel}
+        )
     if sender := as_name(given.get("sender_id")):
         data["sender"] = {"id": sender}
     return direct_event(found, identity, token, now_ms, data)
@@ -46,12 +76,18 @@ def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, A
 
 def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     kind, badge = as_text(given.get("type")), _badge(given)
-    payload = fitting({name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")})
+    payload = fitting(
+        {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
+    )
     if kind == "update_badge":
         return "badge", {"badge": badge}
     if kind == "clear":
         return "clear", {"badge": badge, "data": {"payload": payload}}
-    push: dict[str, Any] = {"badge": badge, "data": {"payload": payload}, "display": _display(given, kind)}
+    push: dict[str, Any] = {
+        "badge": badge,
+        "data": {"payload": payload},
+        "display": _display(given, kind),
+    }
     if channel := as_name(given.get("channel_id")):
         push["thread_id"] = channel
     push |= _manner(given, kind)

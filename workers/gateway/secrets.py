@@ -1,4 +1,6 @@
-"""Gateway keys and callback secrets of a tenant, encrypted among its options. Two of each are valid: a rotation has no gap."""
+"""Gateway keys and callback secrets of a tenant, encrypted among its options. Two of each are
+valid: a rotation has no gap.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def opened_secrets(options: Mapping[str, Any], name: str, vault: Vault) -> list[
 
 
 def with_secret(options: Mapping[str, Any], name: str, secret: str, vault: Vault) -> dict[str, Any]:
-    """The options with this secret in front; the one before it stays valid, older ones end. Given again, it changes nothing."""
+    """The options with this secret in front; the one before it stays valid, older ones end. Given
+    again, it changes nothing.
+    """
     old = opened_secrets(options, name, vault)
     kept = [secret, *(one for one in old if one != secret)][:KEPT_MAX]
     return {**options, name: [vault.encrypt(one.encode()).decode() for one in kept]}
@@ -44,4 +48,7 @@ def digest_of(key: str) -> str:
 
 def one_of(given: str, valid: Sequence[str]) -> bool:
     """Whether it is one of these, in a time that tells nothing."""
-    return sum(hmac.compare_digest(given.encode("utf-8", "replace"), one.encode()) for one in valid) > 0
+    return (
+        sum(hmac.compare_digest(given.encode("utf-8", "replace"), one.encode()) for one in valid)
+        > 0
+    )

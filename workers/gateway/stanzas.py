@@ -1,7 +1,7 @@
 """XEP-0357 app server: what a stanza asks of it, and the answers. Pure.
 
-An answer of type `cancel` makes a server end the phone's subscription: there is one for tokens that a vendor declared dead, or that
-their owner took back, and for nothing else.
+An answer of type `cancel` makes a server end the phone's subscription: there is one for tokens that
+a vendor declared dead, or that their owner took back, and for nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ COMMAND_NODES: Final = {f"register-push-{vendor}": vendor for vendor in Vendor}
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """One push. loud: somebody is to see it. cipher: (encrypted, iv) for the app's own eyes. call: it rings."""
+    """One push. loud: somebody is to see it. cipher: (encrypted, iv) for the app's own eyes. call:
+    it rings.
+    """
 
     node: str
     secret: str = field(repr=False)
@@ -126,18 +128,32 @@ def _reply(iq: Node, kind: str, *children: Node) -> Node:
 
 def disco_info() -> Node:
     features = (PUSH, COMMANDS, PING, DISCO_INFO, DISCO_ITEMS)
-    identity = Node(f"{{{DISCO_INFO}}}identity", {"category": "pubsub", "type": "push", "name": "Pushfleet"})
-    return Node(f"{{{DISCO_INFO}}}query", {}, [identity, *(Node(f"{{{DISCO_INFO}}}feature", {"var": name}) for name in features)])
+    identity = Node(
+        f"{{{DISCO_INFO}}}identity", {"category": "pubsub", "type": "push", "name": "Pushfleet"}
+    )
+    return Node(
+        f"{{{DISCO_INFO}}}query",
+        {},
+        [identity, *(Node(f"{{{DISCO_INFO}}}feature", {"var": name}) for name in features)],
+    )
 
 
 def disco_items(domain: str, asked: str) -> Node:
     names = [*COMMAND_NODES, "unregister-push"] if asked == COMMANDS else []
-    items = [Node(f"{{{DISCO_ITEMS}}}item", {"jid": domain, "node": name, "name": name}) for name in names]
+    items = [
+        Node(f"{{{DISCO_ITEMS}}}item", {"jid": domain, "node": name, "name": name})
+        for name in names
+    ]
     return Node(f"{{{DISCO_ITEMS}}}query", {"node": asked} if asked else {}, items)
 
 
 def command_done(node: str, values: dict[str, str]) -> Node:
     """A completed ad-hoc command; values: the fields of its form."""
-    fields = [Node(f"{{{FORMS}}}field", {"var": name}, [Node(f"{{{FORMS}}}value", text=text)]) for name, text in values.items()]
+    fields = [
+        Node(f"{{{FORMS}}}field", {"var": name}, [Node(f"{{{FORMS}}}value", text=text)])
+        for name, text in values.items()
+    ]
     form = [Node(f"{{{FORMS}}}x", {"type": "form"}, fields)] if values else []
-    return Node(f"{{{COMMANDS}}}command", {"node": node, "status": "completed", "sessionid": "done"}, form)
+    return Node(
+        f"{{{COMMANDS}}}command", {"node": node, "status": "completed", "sessionid": "done"}, form
+    )

@@ -1,4 +1,6 @@
-"""XML of an XMPP stream: stanzas as small trees, read as the bytes come and within bounds; nothing but elements and text is taken."""
+"""XML of an XMPP stream: stanzas as small trees, read as the bytes come and within bounds; nothing
+but elements and text is taken.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ class Node:
         """The first descendant along these names."""
         here: Node | None = self
         for name in names:
-            here = next((child for child in here.children if child.name == name), None) if here is not None else None
+            here = (
+                next((child for child in here.children if child.name == name), None)
+                if here is not None
+                else None
+            )
         return here
 
     def all(self, name: str) -> Iterator[Node]:
@@ -41,7 +47,11 @@ class Node:
         declared = f" xmlns={quoteattr(space)}" if space != around else ""
         attrs = "".join(f" {name}={quoteattr(value)}" for name, value in self.attrs.items())
         inner = escape(self.text) + "".join(child.write(space) for child in self.children)
-        return f"<{local}{declared}{attrs}>{inner}</{local}>" if inner else f"<{local}{declared}{attrs}/>"
+        return (
+            f"<{local}{declared}{attrs}>{inner}</{local}>"
+            if inner
+            else f"<{local}{declared}{attrs}/>"
+        )
 
 
 def split(name: str) -> tuple[str, str]:
@@ -50,7 +60,9 @@ def split(name: str) -> tuple[str, str]:
 
 
 class StanzaReader:
-    """Bytes of a stream -> its header, then its stanzas. header: attributes of `<stream:stream>`, None until it came."""
+    """Bytes of a stream -> its header, then its stanzas. header: attributes of `<stream:stream>`,
+    None until it came.
+    """
 
     def __init__(self) -> None:
         self.header: dict[str, str] | None = None
@@ -63,7 +75,12 @@ class StanzaReader:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._chars
         parser.buffer_text = True
-        for name in ("StartDoctypeDeclHandler", "EntityDeclHandler", "ProcessingInstructionHandler", "CommentHandler"):
+        for name in (
+            "StartDoctypeDeclHandler",
+            "EntityDeclHandler",
+            "ProcessingInstructionHandler",
+            "CommentHandler",
+        ):
             setattr(parser, name, _forbidden)
         self._parser = parser
 
@@ -86,7 +103,10 @@ class StanzaReader:
         if len(self._stack) >= DEPTH_MAX:
             raise XmlError("nested too deep")
         space, _, local = name.rpartition(" ")
-        node = Node(f"{{{space}}}{local}" if space else local, {key.rpartition(" ")[2]: value for key, value in attrs.items()})
+        node = Node(
+            f"{{{space}}}{local}" if space else local,
+            {key.rpartition(" ")[2]: value for key, value in attrs.items()},
+        )
         if self._stack:
             self._stack[-1].children.append(node)
         self._stack.append(node)

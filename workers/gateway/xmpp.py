@@ -1,4 +1,6 @@
-"""The XMPP door: components of ejabberd and Prosody that take XEP-0357 pushes, and the commands by which apps register."""
+"""The XMPP door: components of ejabberd and Prosody that take XEP-0357 pushes, and the commands by
+which apps register.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ STORE_UNAVAILABLE: Final = (StreamUnavailable, RedisError, SQLAlchemyError, OSEr
 
 @dataclass(frozen=True, slots=True)
 class XmppServer:
-    """One tenant's server. empty: what an empty notification does, silent or wake. domains: who may register and publish."""
+    """One tenant's server. empty: what an empty notification does, silent or wake. domains: who may
+    register and publish.
+    """
 
     app: str
     address: ComponentAddress
@@ -80,11 +84,15 @@ def server_of(app: str, options: Mapping[str, Any], vault: Vault) -> XmppServer 
         return None
     secret = vault.decrypt(str(given["secret"]).encode()).decode()
     address = ComponentAddress(str(given["host"]), int(given["port"]), str(given["domain"]), secret)
-    return XmppServer(app, address, int(given["connections"]), str(given["empty"]), tuple(given["domains"]))
+    return XmppServer(
+        app, address, int(given["connections"]), str(given["empty"]), tuple(given["domains"])
+    )
 
 
 def serve(world: XmppWorld, stop: threading.Event) -> None:
-    """Until `stop` is set: a connection to each tenant's server, or several, as operators configure them meanwhile."""
+    """Until `stop` is set: a connection to each tenant's server, or several, as operators configure
+    them meanwhile.
+    """
     feed = StreamFeed(world.core, world.settings.event_streams[0])
     directories = Directories(world.catalog, world.vault)
     try:
@@ -108,8 +116,13 @@ class _Sessions:
                 await self._end(self._running.pop(server))
             for server in wanted - self._running.keys():
                 service = PushService(self._world, self._feed, self._directories, server)
-                sessions = [ComponentSession(server.address, service.answer) for _ in range(server.connections)]
-                self._running[server] = [(session, asyncio.create_task(session.run())) for session in sessions]
+                sessions = [
+                    ComponentSession(server.address, service.answer)
+                    for _ in range(server.connections)
+                ]
+                self._running[server] = [
+                    (session, asyncio.create_task(session.run())) for session in sessions
+                ]
             await asyncio.to_thread(stop.wait, LOOK_S)
         for pairs in self._running.values():
             await self._end(pairs)
@@ -120,14 +133,19 @@ class _Sessions:
             try:
                 server = server_of(app, tenant.options, self._world.vault)
             except (ValueError, KeyError, TypeError) as error:
-                log.warning("a tenant's XMPP server can't be read", extra={"app": app, "reason": type(error).__name__})
+                log.warning(
+                    "a tenant's XMPP server can't be read",
+                    extra={"app": app, "reason": type(error).__name__},
+                )
                 continue
             if server is not None:
                 found.add(server)
         return found
 
     async def _end(self, pairs: list[tuple[ComponentSession, asyncio.Task[None]]]) -> None:
-        """One connection after the other, so that the server has another as long as there is one."""
+        """One connection after the other, so that the server has another as long
+        as there is one.
+        """
         for session, task in pairs:
             session.stop()
             await asyncio.wait({task}, timeout=15)
@@ -137,7 +155,9 @@ class _Sessions:
 class PushService:
     """Answers the stanzas of one tenant's server."""
 
-    def __init__(self, world: XmppWorld, feed: StreamFeed, directories: Directories, server: XmppServer) -> None:
+    def __init__(
+        self, world: XmppWorld, feed: StreamFeed, directories: Directories, server: XmppServer
+    ) -> None:
         self._world = world
         self._feed = feed
         self._directories = directories
@@ -148,7 +168,9 @@ class PushService:
         self._keys = world.vault.derived(PURPOSE)
 
     async def answer(self, stanza: Node) -> Node | None:
-        """None: nothing is to be said. Never raises, and never says `cancel` to a push for a trouble of ours."""
+        """None: nothing is to be said. Never raises, and never says `cancel` to a push for a
+        trouble of ours.
+        """
         kind = stanza.attrs.get("type", "")
         if stanza.name == f"{{{COMPONENT}}}presence":
             return _presence(stanza) if kind == "probe" else None
@@ -159,10 +181,19 @@ class PushService:
         except STORE_UNAVAILABLE as error:
             log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
-        except Exception as error:  # whatever one stanza breaks must not cost a phone its subscription
+        except (
+            Exception
+        ) as error:  # whatever one stanza breaks must not cost a phone its subscription
             log.exception("a stanza broke the door", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
-        what = next((child.attrs.get("type", "error") for child in answer.children if child.name.endswith("}error")), "result")
+        what = next(
+            (
+                child.attrs.get("type", "error")
+                for child in answer.children
+                if child.name.endswith("}error")
+            ),
+            "result",
+        )
         metrics.DOOR_REQUESTS.labels("xmpp", what).inc()
         return answer
 
@@ -177,7 +208,9 @@ class PushService:
             return stanzas.result(iq, stanzas.disco_info())
         items = iq.find(f"{{{DISCO_ITEMS}}}query")
         if items is not None:
-            return stanzas.result(iq, stanzas.disco_items(self._server.address.domain, items.attrs.get("node", "")))
+            return stanzas.result(
+                iq, stanzas.disco_items(self._server.address.domain, items.attrs.get("node", ""))
+            )
         if iq.find(f"{{{PING}}}ping") is not None:
             return stanzas.result(iq)
         return stanzas.error(iq, "cancel", "service-unavailable")
@@ -196,15 +229,23 @@ class PushService:
         given = stanzas.fields_of(command.find(f"{{{stanzas.FORMS}}}x"))
         device = as_name(given.get("device-id") or given.get("android-id"))
         if name == "unregister-push":
-            await asyncio.to_thread(self._nodes.unregister, self._server.app, owner, device, now_ms())
+            await asyncio.to_thread(
+                self._nodes.unregister, self._server.app, owner, device, now_ms()
+            )
             return stanzas.result(iq, stanzas.command_done(name, {}))
         vendor = stanzas.COMMAND_NODES.get(name)
         token = as_text(given.get("token"))
         if vendor is None:
-            return stanzas.error(iq, "cancel", "item-not-found")  # a command that we have not, and no push
+            return stanzas.error(
+                iq, "cancel", "item-not-found"
+            )  # a command that we have not, and no push
         if not owner or not token or len(token) > 2048:
             return stanzas.error(iq, "modify", "bad-request")
-        accounts = [one for one in self._directories.now.by_app.get(self._server.app, ()) if one.vendor == vendor]
+        accounts = [
+            one
+            for one in self._directories.now.by_app.get(self._server.app, ())
+            if one.vendor == vendor
+        ]
         found = _account(accounts, given.get("app-id", ""), name)
         if found is None:
             return stanzas.error(iq, "modify", "not-acceptable")
@@ -219,24 +260,36 @@ class PushService:
             created_ms=now_ms(),
         )
         node = await asyncio.to_thread(self._nodes.register, self._server.app, new)
-        values = {"jid": self._server.address.domain, "node": node, "secret": self._secrets(node)[0]}
+        values = {
+            "jid": self._server.address.domain,
+            "node": node,
+            "secret": self._secrets(node)[0],
+        }
         return stanzas.result(iq, stanzas.command_done(name, values))
 
     def _secrets(self, node: str) -> list[str]:
         """Nothing to look up: the node's HMAC, with the newest of our keys first."""
-        return [hmac.digest(key, f"{self._server.app}\0{node}".encode(), "sha256").hex()[:32] for key in self._keys]
+        return [
+            hmac.digest(key, f"{self._server.app}\0{node}".encode(), "sha256").hex()[:32]
+            for key in self._keys
+        ]
 
     # ------------------------------------------------------------ pushes
 
     async def _publish(self, iq: Node, publish: Publish) -> Node:
         if not publish.node:
             return stanzas.error(iq, "modify", "bad-request")
-        fits = [hmac.compare_digest(publish.secret.encode(), one.encode()) for one in self._secrets(publish.node)]
+        fits = [
+            hmac.compare_digest(publish.secret.encode(), one.encode())
+            for one in self._secrets(publish.node)
+        ]
         if sum(fits) == 0:
             return stanzas.error(iq, "modify", "not-acceptable")
         known = await asyncio.to_thread(self._nodes.get, self._server.app, publish.node)
         if known is None:
-            return stanzas.trouble(iq)  # issued by us, and not in this database: nobody took it back
+            return stanzas.trouble(
+                iq
+            )  # issued by us, and not in this database: nobody took it back
         if known.deleted or await asyncio.to_thread(self._is_dead, known):
             return stanzas.gone(iq)
         words = hashlib.sha256(publish.summary.encode("utf-8", "replace")).hexdigest()
@@ -250,7 +303,9 @@ class PushService:
         return stanzas.result(iq)
 
     async def _may_go(self, publish: Publish, words: str) -> bool:
-        """All pushes of a node share one place on the screen: the one that is left out would have replaced the one before."""
+        """All pushes of a node share one place on the screen: the one that is left out would have
+        replaced the one before.
+        """
         take = partial(self._pace.take, publish.node, words, folds=publish.loud, rings=publish.call)
         turn = await asyncio.to_thread(take)
         if turn is NodeTurn.EMPTY:
@@ -258,32 +313,57 @@ class PushService:
         return turn is NodeTurn.GO
 
     def _is_dead(self, known: PushNode) -> bool:
-        """By the registry: the vendor declared the token dead, with the mass guard calm, and nobody registered it since."""
+        """By the registry: the vendor declared the token dead, with the mass guard calm, and nobody
+        registered it since.
+        """
         user = token_user(known.vendor, known.business_id, known.token)
         has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
 
     def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
-        account = DoorAccount(self._server.app, stanzas.COMMAND_NODES[f"register-push-{known.vendor}"], known.business_id, ())
+        account = DoorAccount(
+            self._server.app,
+            stanzas.COMMAND_NODES[f"register-push-{known.vendor}"],
+            known.business_id,
+            (),
+        )
         domain = stanzas.domain_of(iq.attrs.get("from", ""))
         name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
-        event_id = name if len(name.encode()) <= 128 else "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        event_id = (
+            name
+            if len(name.encode()) <= 128
+            else "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        )
         event_id = as_text(event_id)
         wakes = publish.loud or self._server.empty == "wake"
-        data: dict[str, Any] = {"message_id": event_id, "kind": "call" if publish.call else "message"}
+        data: dict[str, Any] = {
+            "message_id": event_id,
+            "kind": "call" if publish.call else "message",
+        }
         data |= _about(publish)
         data["push"] = _push(publish, wakes)
-        event = direct_event(Found(account, voip=False), event_id, known.token, now_ms(), data, since_ms=known.created_ms)
+        event = direct_event(
+            Found(account, voip=False),
+            event_id,
+            known.token,
+            now_ms(),
+            data,
+            since_ms=known.created_ms,
+        )
         if known.voip_token:
             event["data"]["target"]["voip_token"] = known.voip_token
         return event
 
 
 def _account(accounts: list[DoorAccount], app_id: str, command: str) -> Found | None:
-    """By the form's `app-id`, else by an alias of the command's name, else the vendor's only account."""
+    """By the form's `app-id`, else by an alias of the command's name, else the vendor's only
+    account.
+    """
     if app_id:
         return only(named(accounts, app_id))
-    return only(named(accounts, command)) or (Found(accounts[0], voip=False) if len(accounts) == 1 else None)
+    return only(named(accounts, command)) or (
+        Found(accounts[0], voip=False) if len(accounts) == 1 else None
+    )
 
 
 def _about(publish: Publish) -> dict[str, Any]:
@@ -301,13 +381,20 @@ def _about(publish: Publish) -> dict[str, Any]:
 
 def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
     """collapse id: the node, as servers announce the same messages again after minutes."""
-    push: dict[str, Any] = {"collapse_key": publish.node, "display": {}, "thread_id": as_name(stanzas.bare(publish.sender)) or publish.node}
+    push: dict[str, Any] = {
+        "collapse_key": publish.node,
+        "display": {},
+        "thread_id": as_name(stanzas.bare(publish.sender)) or publish.node,
+    }
     if not wakes:
         return {**push, "push_type": "silent"}
     body = as_text(publish.body)[:BODY_CHARS_MAX]
     if body and body not in stanzas.FIXED_WORDS:
         room = as_name(stanzas.room_of(publish.sender))
-        push["display"] = {"title": room or as_name(stanzas.bare(publish.sender)) or body[:40], "body": body}
+        push["display"] = {
+            "title": room or as_name(stanzas.bare(publish.sender)) or body[:40],
+            "body": body,
+        }
     if publish.cipher is not None:
         push["blob"] = {"encrypted": publish.cipher[0], "iv": publish.cipher[1]}
         push["vendor"] = {"apns": {"mutable_content": True}}
@@ -315,5 +402,9 @@ def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
 
 
 def _presence(stanza: Node) -> Node:
-    attrs = {ours: stanza.attrs[theirs] for theirs, ours in (("from", "to"), ("to", "from")) if theirs in stanza.attrs}
+    attrs = {
+        ours: stanza.attrs[theirs]
+        for theirs, ours in (("from", "to"), ("to", "from"))
+        if theirs in stanza.attrs
+    }
     return Node(f"{{{COMPONENT}}}presence", attrs)

@@ -1,4 +1,6 @@
-"""A round of usual pushes as they were packed (workers/delivery/alike.py): from its entries to what is written and counted of it."""
+"""A round of usual pushes as they were packed (workers/delivery/alike.py): from its entries to what
+is written and counted of it.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,21 @@ from workers.held_tokens import by_cohort
 
 
 def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> AlikeRound | None:
-    """The round where it may take this way: whole entries that nobody had before, of a lane of which only the rate is asked.
+    """The round where it may take this way: whole entries that nobody had before, of a lane of
+    which only the rate is asked.
 
     most: pushes that may be on the wire.
     """
-    first = all(entry.deliveries == 1 and entry.order > max(taken.noted, taken.slowed) for entry in entries)
-    if not first or taken.what != "go" or lane.spec.alike is None or not usual.fits(lane) or sum(entry.pushes for entry in entries) > most:
+    first = all(
+        entry.deliveries == 1 and entry.order > max(taken.noted, taken.slowed) for entry in entries
+    )
+    if (
+        not first
+        or taken.what != "go"
+        or lane.spec.alike is None
+        or not usual.fits(lane)
+        or sum(entry.pushes for entry in entries) > most
+    ):
         return None
     found = list[tuple[str, AlikeBatch]]()
     for entry in entries:
@@ -41,21 +52,39 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
     return one if one is not None and len(one.rows) <= most else None
 
 
-def rows(one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]) -> list[tuple[object, ...]]:
-    """The ledger's rows of the pushes that were accepted, but for those of lost entries; as ledger_rows.work_row has them."""
+def rows(
+    one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]
+) -> list[tuple[object, ...]]:
+    """The ledger's rows of the pushes that were accepted, but for those of lost entries; as
+    ledger_rows.work_row has them.
+    """
     found, start, sent_ms, word = list[tuple[object, ...]](), 0, one.sent_ms, str(Verdict.ACCEPTED)
     account = (lane.vendor, lane.credential.business_id)
     for name, batch in one.entries:
         like, end = batch.like, start + len(batch.rows)
-        classes, times = (like.downgraded, like.message_class, like.class_sent), (like.presence_ms, like.routed_ms, now_ms)
+        classes, times = (
+            (like.downgraded, like.message_class, like.class_sent),
+            (like.presence_ms, like.routed_ms, now_ms),
+        )
         app = batch.app
         if name not in lost:
             found += [
                 accepted_row(
-                    *(app, row.event_id, row.ts_ms, row.user, row.device, account, classes, push_id),
+                    *(
+                        app,
+                        row.event_id,
+                        row.ts_ms,
+                        row.user,
+                        row.device,
+                        account,
+                        classes,
+                        push_id,
+                    ),
                     *((sent_ms, "200", "", "", vendor_id, word), times),
                 )
-                for row, push_id, vendor_id in zip(batch.rows, one.push_ids[start:end], one.vendor_ids[start:end], strict=True)
+                for row, push_id, vendor_id in zip(
+                    batch.rows, one.push_ids[start:end], one.vendor_ids[start:end], strict=True
+                )
                 if vendor_id is not None
             ]
         start = end
@@ -67,7 +96,9 @@ def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
     found: dict[MessageClass, list[int]] = {}
     names = iter(one.vendor_ids)
     for _, batch in one.entries:
-        times = [row.ts_ms for row, name in zip(batch.rows, names, strict=False) if name is not None]
+        times = [
+            row.ts_ms for row, name in zip(batch.rows, names, strict=False) if name is not None
+        ]
         found.setdefault(batch.like.class_sent, []).extend(times)
     return found
 
@@ -75,4 +106,8 @@ def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
 def cohorts(one: AlikeRound, lane: Lane, now_ms: int) -> Counter[str]:
     """Of those that were accepted."""
     both = zip(one.rows, one.vendor_ids, strict=True)
-    return by_cohort([(row.app_version, row.registered_ms) for row, name in both if name is not None], lane, now_ms)
+    return by_cohort(
+        [(row.app_version, row.registered_ms) for row, name in both if name is not None],
+        lane,
+        now_ms,
+    )

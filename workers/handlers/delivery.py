@@ -1,4 +1,6 @@
-"""Which lanes of one vendor this process sends to, and when: the most urgent first, each in its turn, none waiting for another."""
+"""Which lanes of one vendor this process sends to, and when: the most urgent first, each in its
+turn, none waiting for another.
+"""
 
 from __future__ import annotations
 
@@ -33,45 +35,55 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-#: A slice of work goes on while there is some, so long; then it wakes its worker again and makes room.
+#: A slice of work goes on while there is some, so long; then it wakes its worker again and makes
+#: room.
 SLICE_S: Final = 5.0
-#: Lanes that are sent to at the same time, and those of them that let their last round wait in vain: these must not keep the others
-#: from being sent to; and what share of the pushes on the wire each of them may have.
+#: Lanes that are sent to at the same time, and those of them that let their last round wait in
+#: vain: these must not keep the others from being sent to; and what share of the pushes on the wire
+#: each of them may have.
 LANES_AT_ONCE: Final = 32
-#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each: as many as lanes had
-#: of late, within these bounds.
+#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must
+#: be for each: as many as lanes had of late, within these bounds.
 LANES_TOGETHER: Final = 250
 PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
-#: Where many lanes are at work together and there is room for few more, it is waited for more room, so long after a take at most:
+#: Where many lanes are at work together and there is room for few more, it is waited for more room,
+#: so long after a take at most:
 #: else the rounds would fall apart into many small ones.
 GATHER_S: Final = 0.01
 #: How much the lanes of one take count for that.
 LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
-#: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with a call finds room.
+#: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with
+#: a call finds room.
 OTHERS_SHARE: Final = 0.6
-#: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not leave nothing to the others.
+#: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not
+#: leave nothing to the others.
 LANE_SHARE: Final = 0.8
-#: So long the less urgent of a lane wait at most until its more urgent rounds have ended, and how often they look.
+#: So long the less urgent of a lane wait at most until its more urgent rounds have ended, and how
+#: often they look.
 TURN_S: Final = 0.3
 TURN_MS: Final = 20
 #: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
 PACED_MAX: Final = 2
-#: So long after its last round a slice hears of more without the broker: a wake-up through that costs both ends milliseconds.
+#: So long after its last round a slice hears of more without the broker: a wake-up through that
+#: costs both ends milliseconds.
 LINGER_S: Final = 0.25
-#: While rounds are at work it looks for more by itself, at first after so long, then half as often each time, at last so often.
+#: While rounds are at work it looks for more by itself, at first after so long, then half as often
+#: each time, at last so often.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: How often the depth of the ledger's stream is asked for.
 LEDGER_LOOK_S: Final = 0.05
 #: A lane that could not be served now is looked at again after so long.
 AGAIN_MS: Final = 500
-#: A shut lane is looked at so often: what came since is told so, and a lane that an operator has opened sends within 2 s.
+#: A shut lane is looked at so often: what came since is told so, and a lane that an operator has
+#: opened sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
 #: Entries that are told in one look that their lane is shut.
 NOTE_MAX: Final = 50
 #: Entries are kept for their sender so often, three times within their lease.
 RENEW_S: Final = 4.0
-#: An entry that more senders died with is worked on alone: its neighbours must not be blamed for what it does.
+#: An entry that more senders died with is worked on alone: its neighbours must not be blamed for
+#: what it does.
 SUSPECT_AFTER: Final = 2
 
 _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
@@ -79,9 +91,10 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 @dataclass(slots=True)
 class RunningRound:
-    """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
-    its last answer came, and still comes behind it. together: with rounds of other lanes. lost: names of entries that another
-    sender has taken over."""
+    """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate,
+    so that the next may begin before its last answer came, and still comes behind it. together:
+    with rounds of other lanes. lost: names of entries that another sender has taken over.
+    """
 
     taken: Taken
     entries: list[LaneEntry]
@@ -95,9 +108,11 @@ class RunningRound:
 
 @dataclass(slots=True)
 class _Rest:
-    """What a slice does while there is nothing to begin with. lingers_until: so long it hears of more by itself, as its last round
-    has just begun. hears: who brings work tells it. listens: who brings work from now on wakes a worker, through the broker: only
-    before this one sleeps, not once an entry."""
+    """What a slice does while there is nothing to begin with. lingers_until: so long it hears of
+    more by itself, as its last round has just begun. hears: who brings work tells it. listens: who
+    brings work from now on wakes a worker, through the broker: only before this one sleeps, not
+    once an entry.
+    """
 
     lingers_until: float = 0.0
     look_s: float = LOOK_S
@@ -110,9 +125,13 @@ _ELSEWHERE: Final = RunningRound(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
 
 class LaneSender:
-    """One vendor's delivery in one process: take what is ready, send it in rounds side by side, until nothing is or the slice is over."""
+    """One vendor's delivery in one process: take what is ready, send it in rounds side by side,
+    until nothing is or the slice is over.
+    """
 
-    def __init__(self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]
+    ) -> None:
         """in_flight_max: pushes on the wire at once. stopping: the process is to end."""
         self.runtime = runtime
         self.vendor = vendor
@@ -136,13 +155,17 @@ class LaneSender:
         self._each = float(PUSHES_EACH)
         self._took_at = 0.0
         self._listens = False  # whoever brings work tells this worker, and nobody else
-        self._leader: LaneSender | None = None  # the one for all shards, if this one is of a shard among several
+        self._leader: LaneSender | None = (
+            None  # the one for all shards, if this one is of a shard among several
+        )
         self._keeper: threading.Thread | None = None
 
     # ------------------------------------------------------------ of a shard among several
 
     def joins(self, leader: LaneSender) -> None:
-        """The leader begins this one's rounds: they share its bound, its threads, its wake-ups and what it knows of silent lanes."""
+        """The leader begins this one's rounds: they share its bound, its threads, its wake-ups and
+        what it knows of silent lanes.
+        """
         self._leader = leader
         self._pool, self._woken, self._silent = leader._pool, leader._woken, leader._silent
 
@@ -160,7 +183,9 @@ class LaneSender:
     # ------------------------------------------------------------ the slice
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """One slice of work; one at a time in a process. A wake-up that comes meanwhile is heard at once."""
+        """One slice of work; one at a time in a process. A wake-up that comes meanwhile is heard at
+        once.
+        """
         self._called.set()
         self._woken.set()
         while self._called.is_set() and self._slice_lock.acquire(blocking=False):
@@ -179,17 +204,24 @@ class LaneSender:
             if self._work(time.monotonic() + SLICE_S):
                 self._listens = True
         except STORE_UNAVAILABLE as error:
-            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
+            log.warning(
+                "a store is away; the work waits in its queue",
+                extra={"reason": type(error).__name__, "queue": self.vendor},
+            )
         finally:
             self._stopping = self._ends
-            with contextlib.suppress(*STORE_UNAVAILABLE):  # else the mark runs out, and upkeep sends another
+            with contextlib.suppress(
+                *STORE_UNAVAILABLE
+            ):  # else the mark runs out, and upkeep sends another
                 self._listen_no_more()
 
     def _listen_no_more(self) -> None:
         """A wake-up in place of the words that this worker was to hear and does not any more."""
         if self._listens:
             self._listens = False
-            self.runtime.wakes.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
+            self.runtime.wakes.clear_wake_up(
+                queue_of(DELIVERY, self.vendor)
+            )  # nobody hears the one that is waiting
             self.runtime.send_wake_up(DELIVERY, self.vendor)
 
     def _work(self, end: float) -> bool:
@@ -201,26 +233,36 @@ class LaneSender:
             self.progress_at = time.monotonic()
             if self._ledger_full():
                 break
-            busy = self._busy()  # asked first: the look passes over the lane of a round that ends meanwhile
+            busy = (
+                self._busy()
+            )  # asked first: the look passes over the lane of a round that ends meanwhile
             started, next_s = self.start()
             if started:
                 rest = _Rest(time.monotonic() + LINGER_S)
             elif not self._rests(rest, next_s, end, busy=busy):
-                return next_s is not None and next_s < SLICE_S  # due soon after this slice: another one waits for it
+                return (
+                    next_s is not None and next_s < SLICE_S
+                )  # due soon after this slice: another one waits for it
         self.flush()
         over = not self._stopping() and time.monotonic() >= end
-        self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
+        self._wait_for_rounds(
+            0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s
+        )
         return over
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
-        """Waits until there may be more to do; False where there is nothing to wait for in this slice."""
+        """Waits until there may be more to do; False where there is nothing to wait for in this
+        slice.
+        """
         streams, queue, now = self.runtime.wakes, queue_of(DELIVERY, self.vendor), time.monotonic()
         if now < rest.lingers_until and not rest.listens:
             if busy or self._busy():
                 self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
                 rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
             elif not rest.hears:
-                streams.listen(queue)  # and then once more a look: what came before rang for another
+                streams.listen(
+                    queue
+                )  # and then once more a look: what came before rang for another
                 rest.hears = self._listens = True
             else:
                 streams.hear(queue, min(rest.lingers_until - now, next_s or LINGER_S))
@@ -249,7 +291,10 @@ class LaneSender:
         if max(self._ledger_lengths()) <= ledger.STREAM_MAX:
             self._ledger_at = time.monotonic() + LEDGER_LOOK_S
             return False
-        log.warning("the ledger's stream is full: nothing is sent until it drains", extra={"queue": queue_of(DELIVERY, self.vendor)})
+        log.warning(
+            "the ledger's stream is full: nothing is sent until it drains",
+            extra={"queue": queue_of(DELIVERY, self.vendor)},
+        )
         return True
 
     def _busy(self) -> bool:
@@ -265,12 +310,16 @@ class LaneSender:
     # ------------------------------------------------------------ taking
 
     def start(self) -> tuple[bool, float | None]:
-        """Begins rounds with what is ready; whether there were any, and in how many seconds the next lane is."""
+        """Begins rounds with what is ready; whether there were any, and in how many seconds the
+        next lane is.
+        """
         most = self._room()
         if not any(most.values()):
             return False, None
         gathers_s = self._took_at + GATHER_S - time.monotonic()
-        if gathers_s > 0 and most[Urgency.CHAT] < LANES_AT_ONCE <= sum(one.together for one in list(self._running.values())):
+        if gathers_s > 0 and most[Urgency.CHAT] < LANES_AT_ONCE <= sum(
+            one.together for one in list(self._running.values())
+        ):
             return False, gathers_s
         found, next_s = self.runtime.lane_queues.pop(self.vendor, most, self._occupied())
         if found:
@@ -284,19 +333,29 @@ class LaneSender:
         return False, next_s
 
     def _in_turn(self, found: Sequence[tuple[str, Urgency]]) -> list[tuple[str, Urgency]]:
-        """Of each lane the most urgent that wait; the less urgent follow when those have gone, or have waited for TURN_S."""
+        """Of each lane the most urgent that wait; the less urgent follow when those have gone, or
+        have waited for TURN_S.
+        """
         first: dict[str, int] = {}  # by lane, the rank of the most urgent at work or chosen
         with self._lock:
             for one in self._running.values():
                 if not one.paced and not one.silent:
-                    first[one.taken.lane] = min(RANK[one.taken.urgency], first.get(one.taken.lane, len(RANK)))
-        chosen, later, now = list[tuple[str, Urgency]](), list[tuple[str, Urgency]](), time.monotonic()
+                    first[one.taken.lane] = min(
+                        RANK[one.taken.urgency], first.get(one.taken.lane, len(RANK))
+                    )
+        chosen, later, now = (
+            list[tuple[str, Urgency]](),
+            list[tuple[str, Urgency]](),
+            time.monotonic(),
+        )
         for lane, urgency in found:
             ahead = first.get(lane, len(RANK)) < RANK[urgency]
             if ahead and now - self._passed.setdefault((lane, urgency), now) < TURN_S:
                 later.append((lane, urgency))
             else:
-                self._passed.pop((lane, urgency), None)  # also where the lane turns out to be shut: it waits anew when it opens
+                self._passed.pop(
+                    (lane, urgency), None
+                )  # also where the lane turns out to be shut: it waits anew when it opens
                 chosen.append((lane, urgency))
                 first[lane] = min(RANK[urgency], first.get(lane, len(RANK)))
         if later:
@@ -306,7 +365,9 @@ class LaneSender:
         return chosen
 
     def _occupied(self) -> list[tuple[str, Urgency]]:
-        """Lanes that this process takes no more of now: what is behind in a queue does not overtake."""
+        """Lanes that this process takes no more of now: what is behind in a queue does not
+        overtake.
+        """
         with self._lock:
             running = list(self._running.values())
         count = Counter((one.taken.lane, one.taken.urgency) for one in running)
@@ -316,7 +377,9 @@ class LaneSender:
     def give_back_owed(self) -> None:
         """Lanes that were popped when Redis went away: they are ready again."""
         if self._owed:
-            self.runtime.lane_queues.wake_at([(lane_id, urgency, 0) for lane_id, urgency in self._owed])
+            self.runtime.lane_queues.wake_at(
+                [(lane_id, urgency, 0) for lane_id, urgency in self._owed]
+            )
             self._owed = ()
 
     def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
@@ -327,9 +390,18 @@ class LaneSender:
         for (lane_id, urgency), room in zip(found, rooms, strict=True):
             lane = lanes[lane_id]
             if lane is not None and lane.paused:
-                takes.append((queues.paused(lane_id, urgency, Decision.LANE_PAUSED, SHUT_MOST_MS), room))
+                takes.append(
+                    (queues.paused(lane_id, urgency, Decision.LANE_PAUSED, SHUT_MOST_MS), room)
+                )
             else:
-                wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane), room))
+                wanted.append(
+                    (
+                        lane_id,
+                        urgency,
+                        LaneTerms(gone=True) if lane is None else lane_terms(lane),
+                        room,
+                    )
+                )
         if wanted:
             taken_now = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
@@ -339,13 +411,22 @@ class LaneSender:
         finally:  # what was taken is sent, whatever became of its lane's place
             begun: list[tuple[RunningRound, Lane | None]] = []
             for taken, room in self._rooms(takes):
-                if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
+                if (
+                    taken.entries
+                    and (running := self._begun(taken, lanes[taken.lane], room)) is not None
+                ):
                     begun.append((running, lanes[taken.lane]))
             self._go(begun)
 
     def _learn_sizes(self, taken_now: Sequence[Taken]) -> None:
-        """Many lanes with few pushes each go in one round: what a round costs beside its lanes is paid once."""
-        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in taken_now if taken.entries]
+        """Many lanes with few pushes each go in one round: what a round costs beside its lanes is
+        paid once.
+        """
+        sizes = [
+            sum(entry.pushes for entry in taken.entries) + taken.left
+            for taken in taken_now
+            if taken.entries
+        ]
         if sizes:
             mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
             self._each += LEARN_SHARE * (mean - self._each)
@@ -354,7 +435,8 @@ class LaneSender:
         app, vendor, business_id = lane_id.split(":", 2)
         key = (app, Vendor(vendor), business_id)
         catalog = self.runtime.catalog
-        # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
+        # routing may know of a new account a second before this process does: that one was removed
+        # is told after a fresh look only
         return catalog.lane(*key) or catalog.fresh().lanes.get(key)
 
     def _probe_s(self) -> float:
@@ -369,10 +451,17 @@ class LaneSender:
         running = self.rounds_at_work()
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if self._joins else LANES_AT_ONCE
-        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each)))
+        lanes = min(
+            at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each))
+        )
         others = [one for one in running if one.taken.urgency not in _URGENT]
         spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
-        few = max(0, spare) if pushes > 0 and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE) else 0
+        few = (
+            max(0, spare)
+            if pushes > 0
+            and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE)
+            else 0
+        )
         many = max(0, lanes) if pushes > 0 else 0
         return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
 
@@ -383,13 +472,21 @@ class LaneSender:
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
         each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
         spare = int(self.in_flight_max * OTHERS_SHARE) - others
-        return [max(1, each if urgency in _URGENT else min(each, spare // len(urgencies))) for urgency in urgencies]
+        return [
+            max(1, each if urgency in _URGENT else min(each, spare // len(urgencies)))
+            for urgency in urgencies
+        ]
 
     def _rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
-        """What calls and chats do not need of their rooms goes to those of them whose entries are larger: an entry is not cut for
-        a few pushes."""
+        """What calls and chats do not need of their rooms goes to those of them whose entries are
+        larger: an entry is not cut for a few pushes.
+        """
         sizes = [sum(entry.pushes for entry in taken.entries) for taken, _ in takes]
-        spare = sum(max(room - size, 0) for (taken, room), size in zip(takes, sizes, strict=True) if taken.urgency in _URGENT)
+        spare = sum(
+            max(room - size, 0)
+            for (taken, room), size in zip(takes, sizes, strict=True)
+            if taken.urgency in _URGENT
+        )
         most, rooms = int(self.in_flight_max * LANE_SHARE), []
         for (taken, room), size in zip(takes, sizes, strict=True):
             more = min(max(min(size, most) - room, 0), spare) if taken.urgency in _URGENT else 0
@@ -400,14 +497,20 @@ class LaneSender:
     def _put_back(self, takes: Sequence[Taken], lanes: Mapping[str, Lane | None]) -> None:
         """Says when each lane may send next, at once: other processes may go on with it."""
         due = [(taken, self._due_ms(taken, lanes.get(taken.lane))) for taken in takes]
-        self.runtime.lane_queues.wake_at([(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None])
+        self.runtime.lane_queues.wake_at(
+            [(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None]
+        )
 
     def _due_ms(self, taken: Taken, lane: Lane | None) -> int | None:
         if taken.what == "empty":
             return None
         if taken.what == "shut" and lane is not None:
             more = self._noted(lane, taken)
-            return taken.now_ms + 1 if more else min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
+            return (
+                taken.now_ms + 1
+                if more
+                else min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
+            )
         if taken.what == "wait":
             return max(taken.due_ms, taken.now_ms + 1)
         if taken.what == "probe":
@@ -415,9 +518,13 @@ class LaneSender:
         return max(taken.due_ms, taken.now_ms) if taken.left else None
 
     def _noted(self, lane: Lane, taken: Taken) -> bool:
-        """Tells what waits behind a shut lane so; whether there may be more. A server without free memory has other worries."""
+        """Tells what waits behind a shut lane so; whether there may be more. A server without free
+        memory has other worries.
+        """
         try:
-            return self._rounds.note_outage(lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX)
+            return self._rounds.note_outage(
+                lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX
+            )
         except RedisError as error:
             log.warning("what waits could not be told so", extra={"reason": type(error).__name__})
             return False
@@ -425,8 +532,9 @@ class LaneSender:
     # ------------------------------------------------------------ rounds
 
     def _begun(self, taken: Taken, lane: Lane | None, most: int) -> RunningRound | None:
-        """The round, as one at work; None where it is put off: a lane that let its last round wait in vain is tried beside the
-        others, with little on the wire, few of them at a time."""
+        """The round, as one at work; None where it is put off: a lane that let its last round wait
+        in vain is tried beside the others, with little on the wire, few of them at a time.
+        """
         silent = taken.lane in self._silent
         if silent:
             at_work = self.rounds_at_work()
@@ -441,7 +549,9 @@ class LaneSender:
         with self._lock:
             self._running[taken.word] = running
             if self._keeper is None:
-                self._keeper = threading.Thread(target=self._renew, name=f"leases-{self.vendor}", daemon=True)
+                self._keeper = threading.Thread(
+                    target=self._renew, name=f"leases-{self.vendor}", daemon=True
+                )
                 self._keeper.start()
         return running
 
@@ -449,9 +559,16 @@ class LaneSender:
         """Rounds of many lanes together where they may, else each in a thread of its own."""
         together: list[Wanted] = []
         for running, lane in begun:
-            if self._joins and lane is not None and not running.silent and self._joint.may_join(lane, running.taken):
+            if (
+                self._joins
+                and lane is not None
+                and not running.silent
+                and self._joint.may_join(lane, running.taken)
+            ):
                 running.together = True
-                together.append(Wanted(running.taken, running.entries, lane, running.most, running.lost))
+                together.append(
+                    Wanted(running.taken, running.entries, lane, running.most, running.lost)
+                )
             else:
                 self._pool.submit(self._round, running, lane)
         if len(together) == 1:
@@ -464,15 +581,26 @@ class LaneSender:
         try:
             self._joint.send(wanted)
         except STORE_UNAVAILABLE as error:
-            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
+            log.warning(
+                "a store is away; the work waits in its queue",
+                extra={"reason": type(error).__name__, "queue": self.vendor},
+            )
             for one in wanted:
                 if self._running.get(one.taken.word, _ELSEWHERE).together:
                     self._give_back(one.taken, one.entries)
         except Exception as error:  # they are taken again when their leases end, and counted
-            log.exception("rounds broke", extra={"queue": self.vendor, "reason": type(error).__name__})
+            log.exception(
+                "rounds broke", extra={"queue": self.vendor, "reason": type(error).__name__}
+            )
         finally:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
-            self._forget([one.taken.word for one in wanted if self._running.get(one.taken.word, _ELSEWHERE).together])
+            self._forget(
+                [
+                    one.taken.word
+                    for one in wanted
+                    if self._running.get(one.taken.word, _ELSEWHERE).together
+                ]
+            )
 
     def _over(self, rounds: Sequence[tuple[Wanted, delivery.Delivered]]) -> None:
         """These are written: their lanes may go on."""
@@ -480,9 +608,13 @@ class LaneSender:
             self._learn(one.taken.lane, done)
         self._forget([one.taken.word for one, _ in rounds])
         try:
-            self.runtime.lane_queues.wake_at([self._rest_due(one.taken, done) for one, done in rounds if done.stays])
+            self.runtime.lane_queues.wake_at(
+                [self._rest_due(one.taken, done) for one, done in rounds if done.stays]
+            )
         except (RedisError, OSError) as error:
-            log.warning("lanes wait until they are looked after", extra={"reason": type(error).__name__})
+            log.warning(
+                "lanes wait until they are looked after", extra={"reason": type(error).__name__}
+            )
 
     def _apart(self, one: Wanted) -> None:
         """This round is done in the general way."""
@@ -505,9 +637,16 @@ class LaneSender:
     def _later(self, taken: Taken, lane: Lane | None) -> None:
         self.runtime.lane_queues.give_back(taken, taken.entries, taken.now_ms + AGAIN_MS)
         if taken.what == "probe" and lane is not None:  # it was not sent: another may be it
-            self.runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=False)
+            self.runtime.lane_states.tell(
+                lane.id, lane.credential.version, good=0, failed=0, refused=False
+            )
 
-    def _round(self, running: RunningRound, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
+    def _round(
+        self,
+        running: RunningRound,
+        lane: Lane | None,
+        rest: Callable[[], delivery.Delivered] | None = None,
+    ) -> None:
         """rest: what is left of a round that was prepared with others."""
         taken, started = running.taken, time.perf_counter()
         try:
@@ -516,22 +655,35 @@ class LaneSender:
             else:
                 done = rest()
                 self._learn(taken.lane, done)
-                self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
+                self.runtime.lane_queues.wake_at(
+                    [self._rest_due(taken, done)] if done.stays else []
+                )
         except STORE_UNAVAILABLE as error:
-            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
+            log.warning(
+                "a store is away; the work waits in its queue",
+                extra={"reason": type(error).__name__, "queue": self.vendor},
+            )
             self._give_back(taken, running.entries)
         except Exception as error:  # it is taken again when its lease ends, and counted
-            log.exception("a round broke", extra={"queue": self.vendor, "reason": type(error).__name__})
+            log.exception(
+                "a round broke", extra={"queue": self.vendor, "reason": type(error).__name__}
+            )
         finally:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
             self._forget([taken.word])
 
     def _fit(self, running: RunningRound, lane: Lane | None) -> None:
-        """What killed its senders before is worked on alone; what did so too often is taken apart, or buried."""
+        """What killed its senders before is worked on alone; what did so too often is taken apart,
+        or buried.
+        """
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
             if entry.deliveries > DELIVERIES_MAX:
-                self._split_or_dead_letter(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
+                self._split_or_dead_letter(
+                    running,
+                    entry,
+                    f"poison: handed out {entry.deliveries} times and never finished",
+                )
             else:
                 fit.append(entry)
         suspects = [entry for entry in fit if entry.deliveries > SUSPECT_AFTER]
@@ -570,10 +722,16 @@ class LaneSender:
     @staticmethod
     def _rest_due(taken: Taken, done: delivery.Delivered) -> tuple[str, Urgency, int]:
         """What came back to the queue waits for its lane's next turn."""
-        return taken.lane, taken.urgency, taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms)
+        return (
+            taken.lane,
+            taken.urgency,
+            taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms),
+        )
 
     def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
-        """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
+        """Something in these entries breaks the round: each alone, then each push alone, until the
+        culprit stands alone.
+        """
         if len(running.entries) == 1:
             self._broken(running, running.entries[0], error)
             return
@@ -589,7 +747,11 @@ class LaneSender:
                 self._broken(running, entry, own)
 
     def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
-        log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
+        log.error(
+            "an entry broke its round",
+            extra={"queue": self.vendor, "reason": type(error).__name__},
+            exc_info=error,
+        )
         self._split_or_dead_letter(running, entry, f"broke_stage: {type(error).__name__}")
 
     def _split_or_dead_letter(self, running: RunningRound, entry: LaneEntry, reason: str) -> None:
@@ -605,7 +767,10 @@ class LaneSender:
         try:
             self.runtime.lane_queues.give_back(taken, entries, taken.now_ms)
         except (RedisError, OSError) as error:
-            log.warning("entries come back by themselves when their lease ends", extra={"reason": type(error).__name__})
+            log.warning(
+                "entries come back by themselves when their lease ends",
+                extra={"reason": type(error).__name__},
+            )
 
     def _learn(self, lane: str, done: delivery.Delivered) -> None:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
@@ -619,12 +784,18 @@ class LaneSender:
         while True:
             time.sleep(RENEW_S / 4)
             with self._lock:
-                due = [one for one in self._running.values() if time.monotonic() - one.renewed > RENEW_S]
+                due = [
+                    one
+                    for one in self._running.values()
+                    if time.monotonic() - one.renewed > RENEW_S
+                ]
             for one in due:
                 self._kept(one)
 
     def _kept(self, one: RunningRound) -> None:
-        """Says that the round's entries have their sender; what another has by now is let go: it has not left, or is uncertain there."""
+        """Says that the round's entries have their sender; what another has by now is let go: it
+        has not left, or is uncertain there.
+        """
         entries = list(one.entries)
         try:
             lost = set(self.runtime.lane_queues.renew(one.taken, entries))
@@ -632,7 +803,11 @@ class LaneSender:
             log.warning("entries could not be kept", extra={"reason": type(error).__name__})
             return
         one.renewed = time.monotonic()
-        if lost and one.taken.word in self._running:  # else it has just ended, and they are nobody's
-            log.warning("another sender took entries over", extra={"count": len(lost), "queue": self.vendor})
+        if (
+            lost and one.taken.word in self._running
+        ):  # else it has just ended, and they are nobody's
+            log.warning(
+                "another sender took entries over", extra={"count": len(lost), "queue": self.vendor}
+            )
             one.lost |= lost
             one.entries = [entry for entry in entries if entry.id not in lost]

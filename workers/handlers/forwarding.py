@@ -1,4 +1,6 @@
-"""Between the shards of one fleet: what a shard has for people of another one goes out by its own stream, and on from there."""
+"""Between the shards of one fleet: what a shard has for people of another one goes out by its own
+stream, and on from there.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ _read: Callable[[bytes], ForwardedEntry] = msgspec.msgpack.Decoder(ForwardedEntr
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What of a read stays in this shard, and what goes to others. count: of shards; own: this one's number."""
+    """What of a read stays in this shard, and what goes to others. count: of shards; own: this
+    one's number.
+    """
 
     count: int
     own: int
@@ -45,7 +49,9 @@ class Spread:
         return shard_of(self.count, app, user) == self.own
 
     def messages(self, messages: Sequence[Message]) -> tuple[list[Message], Commit]:
-        """Messages to own people, and the commit that sends the rest out. A group's own members are not known yet."""
+        """Messages to own people, and the commit that sends the rest out. A group's own members are
+        not known yet.
+        """
         mine: list[Message] = []
         others: dict[int, list[Message]] = {}
         for message in messages:
@@ -53,7 +59,9 @@ class Spread:
                 (mine if shard == self.own else others.setdefault(shard, [])).append(part)
         return mine, self._out({shard: packed_messages(those) for shard, those in others.items()})
 
-    def offline(self, offline: Sequence[OfflineRecipients]) -> tuple[list[OfflineRecipients], Commit]:
+    def offline(
+        self, offline: Sequence[OfflineRecipients]
+    ) -> tuple[list[OfflineRecipients], Commit]:
         """The same of people who are away."""
         mine: list[OfflineRecipients] = []
         others: dict[int, list[OfflineRecipients]] = {}
@@ -62,14 +70,25 @@ class Spread:
             for who in one.recipients:
                 people.setdefault(shard_of(self.count, one.message.app, who.user), []).append(who)
             for shard, those in people.items():
-                part = one if len(people) == 1 else msgspec.structs.replace(one, recipients=tuple(those))
+                part = (
+                    one
+                    if len(people) == 1
+                    else msgspec.structs.replace(one, recipients=tuple(those))
+                )
                 (mine if shard == self.own else others.setdefault(shard, [])).append(part)
-        packed = {shard: [(keys.routing(urgency), blob) for urgency, blob in packed_offline(those)] for shard, those in others.items()}
+        packed = {
+            shard: [(keys.routing(urgency), blob) for urgency, blob in packed_offline(those)]
+            for shard, those in others.items()
+        }
         return mine, self._out(packed)
 
-    def pages(self, messages: Sequence[Message], members: MemberPages) -> tuple[list[Message], Commit]:
-        """Messages to groups as messages to those of the next page's members who are own people; the others' go out, and the
-        group's next page to this shard's stream. Of a list of people each part goes to its people's shard."""
+    def pages(
+        self, messages: Sequence[Message], members: MemberPages
+    ) -> tuple[list[Message], Commit]:
+        """Messages to groups as messages to those of the next page's members who are own people;
+        the others' go out, and the group's next page to this shard's stream. Of a list of people
+        each part goes to its people's shard.
+        """
         mine: list[Message] = []
         out, onward = list[Message](), list[Message]()
         for message in messages:
@@ -80,11 +99,15 @@ class Spread:
             if more is not None:
                 onward.append(more)
             elif presence.is_for_nobody(message, users, more):
-                mine.append(msgspec.structs.replace(message, recipients=(), exclude=(), **cast(Any, _BEGIN)))
+                mine.append(
+                    msgspec.structs.replace(message, recipients=(), exclude=(), **cast(Any, _BEGIN))
+                )
             if users:
                 page_no = message.pages or int(more is not None)
                 start = {**_BEGIN, "exclude": (), "pages": page_no}
-                if page_no:  # another page may name the same person, and another replica may read it at the same time
+                # another page may name the same person, and another replica may read it at the same
+                # time
+                if page_no:
                     start["single"] = False
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
         own, commit = self.messages(out)
@@ -99,11 +122,18 @@ class Spread:
             people.setdefault(shard_of(self.count, message.app, user), []).append(user)
         if len(people) < 2:
             return [(next(iter(people), self.own), message)]
-        return [(shard, msgspec.structs.replace(message, recipients=tuple(those))) for shard, those in people.items()]
+        return [
+            (shard, msgspec.structs.replace(message, recipients=tuple(those)))
+            for shard, those in people.items()
+        ]
 
     def _out(self, packed: Mapping[int, Sequence[tuple[str, bytes]]]) -> Commit:
-        forward = out_entries([(shard, stream, blob) for shard, those in packed.items() for stream, blob in those])
-        return Commit(forward=forward, wake=frozenset({(PRESENCE, None)}) if forward else frozenset())
+        forward = out_entries(
+            [(shard, stream, blob) for shard, those in packed.items() for stream, blob in those]
+        )
+        return Commit(
+            forward=forward, wake=frozenset({(PRESENCE, None)}) if forward else frozenset()
+        )
 
 
 def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
@@ -114,8 +144,15 @@ def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
 class Forwarder:
     """Entries of a shard's own streams for others -> those shards' streams, each once."""
 
-    def __init__(self, source: StreamStore, each: Sequence[StreamStore], wake: Callable[[int, str, Vendor | None], None]) -> None:
-        """source: the streams of this shard; each: those of every shard; wake: (shard, stage, None) that got something."""
+    def __init__(
+        self,
+        source: StreamStore,
+        each: Sequence[StreamStore],
+        wake: Callable[[int, str, Vendor | None], None],
+    ) -> None:
+        """source: the streams of this shard; each: those of every shard; wake: (shard, stage, None)
+        that got something.
+        """
         self._source = source
         self._each = each
         self._wake = wake
@@ -147,7 +184,9 @@ class Forwarder:
                 break
             except LostError as lost:
                 left = list(lost.mine)
-        for stage in {PRESENCE if stream.startswith(PRESENCE) else ROUTING for _, (_, stream, _) in those}:
+        for stage in {
+            PRESENCE if stream.startswith(PRESENCE) else ROUTING for _, (_, stream, _) in those
+        }:
             self._wake(shard, stage, None)
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:

@@ -35,7 +35,14 @@ from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
-from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter, Policy, Stores, StreamConsumer
+from workers.queues.consumer import (
+    STORE_UNAVAILABLE,
+    Commit,
+    Letter,
+    Policy,
+    Stores,
+    StreamConsumer,
+)
 from workers.routing.stage import urgency_of
 
 if TYPE_CHECKING:
@@ -43,7 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Entries of one read, and about how many events where entries hold several: more would keep a call waiting.
+#: Entries of one read, and about how many events where entries hold several: more would keep a call
+#: waiting.
 READ_COUNT = 500
 READ_EVENTS = 1_000
 INTAKE = "intake"
@@ -55,13 +63,15 @@ CAN_WAIT_SHARE = 0.5
 READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 2_000
 TAKEOVER_EVERY_S = 5.0
-#: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters, on the ledger's).
+#: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters,
+#: on the ledger's).
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
-#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
-#: people, more than a process looks at before it is taken for dead.
+#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry
+#: would be a hundred thousand people, more than a process looks at before it is taken for dead.
 MEMBERS_GUESSED = 200
-#: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside it.
+#: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside
+#: it.
 ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
 
 
@@ -81,13 +91,16 @@ class IntakePorts:
     directly: TokenPushes = field(kw_only=True)
     shortcut: Shortcut | None = None
     spread: Spread | None = None  # of a fleet of several shards
-    apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
+    apps_now: Callable[[], Sequence[str]] | None = (
+        None  # as `apps`, not from memory: asked before a tenant counts as unknown
+    )
 
 
 class IntakeHandler:
     """Entries of the core -> messages on their way, state changes, dead letters.
 
-    can_wait: share of the last read's events for which nobody waits. per_entry: its events an entry.
+    can_wait: share of the last read's events for which nobody waits. per_entry: its events an
+    entry.
     """
 
     def __init__(self, doors: IntakePorts) -> None:
@@ -103,23 +116,31 @@ class IntakeHandler:
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(entries)
-        shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
+        shortcut = (
+            doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
+        )
         quick = shortcut is not None and shortcut.usual is not None
         usual, stored = usual_pushes.apart(stored, now, doors.spread) if quick else ([], stored)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
-        directed.decisions += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
+        directed.decisions += doors.directly.again(
+            [event for event in repeated if isinstance(event.data, Direct)]
+        )
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
-        withdrawals = doors.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
+        withdrawals = doors.state.apply(
+            first, lambda event, why: ignored.update({event.entry: why})
+        )
         records += [_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)]
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, _PUSHED)]
         doors.withdraw(withdrawals)
-        waiting = sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
+        waiting = sum(
+            urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages
+        )
         self.can_wait = waiting / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry in entries)
         onward = Commit()
@@ -129,15 +150,28 @@ class IntakeHandler:
             messages, records = [*messages, *more], [*records, *records_left]
         onward += self._onward(shortcut, messages, directed.offline, single)
         if later:
-            doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
+            doors.state.apply(
+                [event for event in states if event.entry in later],
+                lambda event, why: ignored.update({event.entry: why}),
+            )
         return onward + Commit(
             rows=records,
-            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.decisions else (),
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)]
+            if directed.taken or directed.decisions
+            else (),
             after=[lambda: found.count(ignored)],
         )
 
-    def _onward(self, shortcut: Shortcut | None, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        """What is for people of this shard goes on here, the rest to theirs. single: as in Message."""
+    def _onward(
+        self,
+        shortcut: Shortcut | None,
+        messages: Sequence[Message],
+        offline: Sequence[OfflineRecipients],
+        single: bool,
+    ) -> Commit:
+        """What is for people of this shard goes on here, the rest to theirs.
+        single: as in Message.
+        """
         spread = self._doors.spread
         if spread is None:
             return _onward(shortcut, messages, offline, single)
@@ -171,12 +205,18 @@ class IntakeHandler:
     def _sorted(self, entries: Sequence[Entry], now: int) -> Sorted:
         doors = self._doors
         apps, found = doors.apps(), Sorted()
-        asked = doors.apps_now is None  # once a read: unknown tenants by the thousand cost no more than one
+        asked = (
+            doors.apps_now is None
+        )  # once a read: unknown tenants by the thousand cost no more than one
         events: list[Event] = []
         known, self.known = self.known, {}
         for entry in entries:
             reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
-            if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and names_a_stranger(reads):
+            if (
+                not asked
+                and (len(reads) != 1 or type(reads[0]) is Refused)
+                and names_a_stranger(reads)
+            ):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
@@ -188,7 +228,9 @@ class IntakeHandler:
                     if read.ignored is not None or read.unknown_fields or read.mended:
                         found.odd.append((entry, read))
         # with the times of messages: a read report beside them names one of them
-        repeats = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
+        repeats = doors.marks.repeats(
+            [(event.app, event.id, event.entry) for event in events], _times(events)
+        )
         for event, repeat in zip(events, repeats, strict=True):
             (found.repeated if repeat else found.fresh).append(event)
         return found
@@ -196,7 +238,9 @@ class IntakeHandler:
 
 @dataclass(slots=True)
 class Sorted:
-    """A read's new events in stream order, repeated ones, what can't be read, how much could be, and where something was passed over."""
+    """A read's new events in stream order, repeated ones, what can't be read, how much could be,
+    and where something was passed over.
+    """
 
     fresh: list[Event] = field(default_factory=list)
     repeated: list[Event] = field(default_factory=list)
@@ -221,9 +265,16 @@ class Sorted:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         for why in ignored.values():
             _ignored(why)
-        of_no_effect = Counter([event.type for event in self.fresh if event.entry in ignored]) if ignored else Counter[str]()
+        of_no_effect = (
+            Counter([event.type for event in self.fresh if event.entry in ignored])
+            if ignored
+            else Counter[str]()
+        )
         for kind, count in Counter([event.type for event in self.fresh]).items():
-            for result, part in (("accepted", count - of_no_effect[kind]), ("ignored", of_no_effect[kind])):
+            for result, part in (
+                ("accepted", count - of_no_effect[kind]),
+                ("ignored", of_no_effect[kind]),
+            ):
                 if part:
                     metrics.EVENTS.labels(kind, result).inc(part)
 
@@ -241,27 +292,50 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
     states: list[Event] = []
     for event in fresh:
         data = event.data
-        chosen = stored if isinstance(data, _MESSAGES) else direct if isinstance(data, Direct) else states
+        chosen = (
+            stored
+            if isinstance(data, _MESSAGES)
+            else direct
+            if isinstance(data, Direct)
+            else states
+        )
         chosen.append(event)
     return stored, direct, states
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
-    """Entries of the settings that come behind all messages of the read to their person: they take effect when those are routed. What
-    goes by the streams of presence and routing is judged by what is known there."""
+    """Entries of the settings that come behind all messages of the read to their person: they take
+    effect when those are routed. What goes by the streams of presence and routing is judged by what
+    is known there.
+    """
     if not any(isinstance(event.data, SettingsUpdated) for event in states):
         return frozenset()
     last: dict[tuple[str, str], int] = {}
-    settings = [(place, event) for place, event in enumerate(fresh) if isinstance(event.data, SettingsUpdated)]
+    settings = [
+        (place, event)
+        for place, event in enumerate(fresh)
+        if isinstance(event.data, SettingsUpdated)
+    ]
     for place, event in enumerate(fresh):
         if isinstance(event.data, _MESSAGES):
             named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
             last |= {(event.app, user): place for user in named or ()}
-    return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
+    return frozenset(
+        event.entry
+        for place, event in settings
+        if last.get((event.app, event.data.user), place) < place
+    )
 
 
-def _onward(shortcut: Shortcut | None, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-    """Messages to few people on to delivery at once, the others by the streams. single: as in Message."""
+def _onward(
+    shortcut: Shortcut | None,
+    messages: Sequence[Message],
+    offline: Sequence[OfflineRecipients],
+    single: bool,
+) -> Commit:
+    """Messages to few people on to delivery at once, the others by the streams. single: as in
+    Message.
+    """
     if shortcut is None:
         return _by_streams(messages, offline, single)
     short: list[Message] = []
@@ -275,20 +349,29 @@ def _onward(shortcut: Shortcut | None, messages: Sequence[Message], offline: Seq
     return commit + _by_streams([*left, *others], (), single)
 
 
-def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+def _by_streams(
+    messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool
+) -> Commit:
     if single:
         messages = [msgspec.structs.replace(message, single=True) for message in messages]
-        offline = [msgspec.structs.replace(one, message=msgspec.structs.replace(one.message, single=True)) for one in offline]
+        offline = [
+            msgspec.structs.replace(one, message=msgspec.structs.replace(one.message, single=True))
+            for one in offline
+        ]
     forward = packed_messages(messages)
     forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
     return Commit(
         forward=forward,
-        wake=frozenset((stage, None) for stage, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
+        wake=frozenset(
+            (stage, None) for stage, given in ((PRESENCE, messages), (ROUTING, offline)) if given
+        ),
     )
 
 
 def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
-    return stage.read_entries(entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
+    return stage.read_entries(
+        entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size
+    )
 
 
 def names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
@@ -311,7 +394,12 @@ class IntakeLoop:
         stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
-            INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True
+            INTAKE,
+            self._counts,
+            bytes_max=READ_BYTES,
+            reclaim_max=READ_COUNT,
+            reclaim_every_s=TAKEOVER_EVERY_S,
+            keeps_order=True,
         )
         self._handler = IntakeHandler(doors)
         self.consumer = StreamConsumer(self._handler, policy, stores)
@@ -322,7 +410,9 @@ class IntakeLoop:
         return self.consumer.progress_at
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
+        """Until told to stop. A store that is away is waited for; nothing is acknowledged
+        meanwhile.
+        """
         self.consumer.run(stopping, self._turn, lambda: self._wait(BLOCK_MS))
 
     def once(self, block_ms: int = BLOCK_MS) -> int:
@@ -339,16 +429,24 @@ class IntakeLoop:
 
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)
-        if entries:  # more may have come behind the one that ended the wait: a commit costs the same for all
-            with contextlib.suppress(*STORE_UNAVAILABLE):  # then the commit meets it too, and the entries are kept
+        if (
+            entries
+        ):  # more may have come behind the one that ended the wait: a commit costs the same for all
+            with contextlib.suppress(
+                *STORE_UNAVAILABLE
+            ):  # then the commit meets it too, and the entries are kept
                 entries += self._source.read_weighted(self._counts, READ_BYTES)
         self.consumer.finish(entries)
         self._bound()
         return len(entries)
 
     def _bound(self) -> None:
-        """The next read is of about READ_EVENTS events, if its entries are as full as those of the last one."""
-        self._counts |= dict.fromkeys(self._streams, entries_of(READ_EVENTS, self._handler.per_entry))
+        """The next read is of about READ_EVENTS events, if its entries are as full as those of the
+        last one.
+        """
+        self._counts |= dict.fromkeys(
+            self._streams, entries_of(READ_EVENTS, self._handler.per_entry)
+        )
 
 
 def entries_of(events: int, per_entry: float) -> int:
@@ -378,8 +476,9 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
 
 
 def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
-    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
-    same. By their places."""
+    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is
+    pushed: people read up to them all the same. By their places.
+    """
     found: dict[int, MessageTime] = {}
     for place, event in enumerate(events):
         data = event.data
@@ -390,9 +489,13 @@ def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
 
 
 def _taken_back(event: Event) -> EventRecord:
-    """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the rows of its message."""
+    """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the
+    rows of its message.
+    """
     data = event.data
-    conversation = f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
+    conversation = (
+        f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
+    )
     about = data.message_id if isinstance(data, Recalled) else data.call_id
     return EventRecord(
         app=event.app,
@@ -429,9 +532,12 @@ def _outlived(ts_ms: int, received_ms: int) -> bool:
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
-    log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
+    log.warning(
+        "an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason}
+    )
     return DeadRecord(
-        # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
+        # the same when the entry is read again: the core's server may be another, and acknowledge
+        # after the letter is stored
         id=blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
         entry_id=refused.entry.rsplit("/", 1)[1],
         stage="intake",
@@ -448,7 +554,11 @@ def packed_messages(messages: Sequence[Message]) -> list[tuple[str, bytes]]:
     by_stream: dict[str, list[Message]] = {}
     for message in messages:
         by_stream.setdefault(presence_stream(message), []).append(message)
-    return [(stream, encode(pack)) for stream, those in by_stream.items() for pack in _packs(those, map(_size, those))]
+    return [
+        (stream, encode(pack))
+        for stream, those in by_stream.items()
+        for pack in _packs(those, map(_size, those))
+    ]
 
 
 def _size(message: Message) -> int:

@@ -1,4 +1,6 @@
-"""Rounds of many lanes of one vendor side by side: one call of each kind for all of them, each lane's outcome written as it is there."""
+"""Rounds of many lanes of one vendor side by side: one call of each kind for all of them, each
+lane's outcome written as it is there.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ WRITE_EVERY_S: Final = 0.05
 
 @dataclass(slots=True)
 class Wanted:
-    """A take of one lane that may go together with others'. most: pushes it may have on the wire. lost: see delivery.LaneTurn."""
+    """A take of one lane that may go together with others'. most: pushes it may have on the wire.
+    lost: see delivery.LaneTurn.
+    """
 
     taken: Taken
     entries: Sequence[LaneEntry]
@@ -51,8 +55,11 @@ class _Part:
 
 
 class JointRounds:
-    """over: these rounds are written, with what became of them. apart: this take is to be done alone, in the general way.
-    slow: this round, which is prepared, waits for its lane's rate or goes another way: the rest of it is to be done alone."""
+    """over: these rounds are written, with what became of them. apart: this take is to be done
+    alone, in the general way.
+    slow: this round, which is prepared, waits for its lane's rate or goes another way: the rest of
+    it is to be done alone.
+    """
 
     def __init__(
         self,
@@ -75,20 +82,42 @@ class JointRounds:
     def may_join(lane: Lane, taken: Taken) -> bool:
         """Whether nothing of this lane's round is asked but what is asked for all lanes at once."""
         spec, limits = lane.spec, lane.limits
-        counted = (limits.quota_private, limits.quota_public, limits.device_cap_private, limits.device_cap_public, limits.public_hours)
-        plain = spec.http2 and spec.request_tokens_max == 1 and spec.follow is None and spec.images is None and not lane.reserve
+        counted = (
+            limits.quota_private,
+            limits.quota_public,
+            limits.device_cap_private,
+            limits.device_cap_public,
+            limits.public_hours,
+        )
+        plain = (
+            spec.http2
+            and spec.request_tokens_max == 1
+            and spec.follow is None
+            and spec.images is None
+            and not lane.reserve
+        )
         first = all(entry.deliveries == 1 for entry in taken.entries)
-        return plain and first and taken.what == "go" and not taken.paced and all(limit is None for limit in counted)
+        return (
+            plain
+            and first
+            and taken.what == "go"
+            and not taken.paced
+            and all(limit is None for limit in counted)
+        )
 
     def send(self, wanted: Sequence[Wanted]) -> None:
-        """From the entries to what is written of them. Raises STORE_UNAVAILABLE while nothing has been sent only."""
+        """From the entries to what is written of them. Raises STORE_UNAVAILABLE while nothing has
+        been sent only.
+        """
         vendor = wanted[0].lane.vendor
         transport = self._rounds.world(vendor).transport
         if not isinstance(transport, Http2Transport):
             raise TypeError("rounds go together over our own HTTP/2 only")
         opened = [one for one in map(self._opened, wanted) if one is not None]
         watched = {one.lane.id for one in wanted if one.taken.watched}
-        world, good = self._world(vendor, [work for _, one in opened for work in one.chosen], watched)
+        world, good = self._world(
+            vendor, [work for _, one in opened for work in one.chosen], watched
+        )
         parts = [part for one in opened if (part := self._prepared(*one, world)) is not None]
         quiet = [part for part in parts if not part.ready.granted]
         rated = self._at_once([part for part in parts if part.ready.granted])
@@ -109,30 +138,59 @@ class JointRounds:
     def _world(
         self, vendor: Vendor, works: Sequence[PendingPush], watched: Collection[str]
     ) -> tuple[delivery.DeliveryPorts, list[tuple[str, int, int]]]:
-        """The vendor's world with the claims and bindings of these works at hand, and where good rounds are noted."""
+        """The vendor's world with the claims and bindings of these works at hand, and where good
+        rounds are noted.
+        """
         world, good = self._rounds.world(vendor), list[tuple[str, int, int]]()
         addresses = world.addresses
         claims = _LeasedClaims(works, world)
         kept = _LookedUp(addresses, works) if isinstance(addresses, BoundAddresses) else addresses
-        return dataclasses.replace(world, claims=claims, addresses=kept, breaker=_NotedBreaker(world.breaker, good, watched)), good
+        return dataclasses.replace(
+            world,
+            claims=claims,
+            addresses=kept,
+            breaker=_NotedBreaker(world.breaker, good, watched),
+        ), good
 
-    def _prepared(self, one: Wanted, open_: OpenRound, world: delivery.DeliveryPorts) -> _Part | None:
+    def _prepared(
+        self, one: Wanted, open_: OpenRound, world: delivery.DeliveryPorts
+    ) -> _Part | None:
         try:
-            return _Part(one, open_, delivery.prepared(open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)))
+            return _Part(
+                one,
+                open_,
+                delivery.prepared(
+                    open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)
+                ),
+            )
         except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it breaks, the others go on
-            log.error("a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__})
+            log.error(
+                "a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__}
+            )
             self._apart(one)
             return None
 
     def _at_once(self, parts: Sequence[_Part]) -> list[_Part]:
         """Those whose lanes' rates let them go now; the others wait for their tokens alone."""
         costs = [part.ready.costs for part in parts]
-        wanted = [(part.wanted.taken, sum(cost) + max(1, sum(cost) // 20), len(cost)) for part, cost in zip(parts, costs, strict=True)]
+        wanted = [
+            (part.wanted.taken, sum(cost) + max(1, sum(cost) // 20), len(cost))
+            for part, cost in zip(parts, costs, strict=True)
+        ]
         going = []
-        for part, cost, lease in zip(parts, costs, self._runtime.lane_queues.lease_all(wanted, self._round_s), strict=True):
-            pacer = Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
+        for part, cost, lease in zip(
+            parts, costs, self._runtime.lane_queues.lease_all(wanted, self._round_s), strict=True
+        ):
+            pacer = Pacer(
+                lease.tokens,
+                lease.first_s,
+                lease.rate_per_s,
+                lease.lim_s,
+                time.monotonic,
+                time.sleep,
+            )
             part.open.leases.append(lease)
             part.open.pace.pacer = pacer
             if pacer.part(cost) == (len(cost), 0.0):
@@ -144,13 +202,17 @@ class JointRounds:
 
     def _alone(self, part: _Part) -> None:
         def rest() -> delivery.Delivered:
-            done = delivery.sent(part.ready, self._rounds.world(part.wanted.lane.vendor), part.open.pace)
+            done = delivery.sent(
+                part.ready, self._rounds.world(part.wanted.lane.vendor), part.open.pace
+            )
             self._rounds.write_all([(part.open, self._rounds.settle(part.open, done))])
             return done
 
         self._slow(part.wanted, rest)
 
-    def _begun(self, parts: Sequence[_Part], transport: Http2Transport, world: delivery.DeliveryPorts) -> tuple[Flight | None, list[_Part]]:
+    def _begun(
+        self, parts: Sequence[_Part], transport: Http2Transport, world: delivery.DeliveryPorts
+    ) -> tuple[Flight | None, list[_Part]]:
         going, sends = list[_Part](), []
         for part in parts:
             route = part.wanted.lane.route
@@ -160,7 +222,10 @@ class JointRounds:
                 requests = delivery.requests_of(part.ready, world)
                 fits = transport.handles(route, requests)
             except Exception as error:  # noqa: BLE001 - as in _prepared
-                log.error("a round broke", extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__})
+                log.error(
+                    "a round broke",
+                    extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
+                )
                 self._apart(part.wanted)
                 continue
             if fits:
@@ -170,7 +235,9 @@ class JointRounds:
                 self._alone(part)
         return (transport.begin(sends, world.deadline_s) if sends else None), going
 
-    def _wait(self, flight: Flight | None, parts: Sequence[_Part], world: delivery.DeliveryPorts) -> None:
+    def _wait(
+        self, flight: Flight | None, parts: Sequence[_Part], world: delivery.DeliveryPorts
+    ) -> None:
         left = dict(enumerate(parts))
         while flight is not None and left:
             over = flight.wait(WRITE_EVERY_S) or flight.late
@@ -179,10 +246,15 @@ class JointRounds:
             for number in here:
                 part = left.pop(number)
                 try:
-                    delivery.concluded(part.ready.granted, flight.answers(number), part.ready, world)
+                    delivery.concluded(
+                        part.ready.granted, flight.answers(number), part.ready, world
+                    )
                     ended.append(part)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
-                    log.error("a round broke", extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__})
+                    log.error(
+                        "a round broke",
+                        extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
+                    )
                     self._apart(part.wanted)
             self._end(ended)
 
@@ -197,12 +269,18 @@ class JointRounds:
                 rounds.append((part.open, self._rounds.settle(part.open, part.ready.done)))
                 fit.append(part)
             except Exception as error:  # noqa: BLE001 - as in _prepared
-                log.error("a round broke", extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__})
+                log.error(
+                    "a round broke",
+                    extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
+                )
                 self._apart(part.wanted)
         try:
             self._rounds.write_all(rounds)
         except STORE_UNAVAILABLE as error:  # they are taken again when their leases end
-            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__})
+            log.warning(
+                "a store is away; the work waits in its queue",
+                extra={"reason": type(error).__name__},
+            )
         self._over([(part.wanted, part.ready.done) for part in fit])
 
 
@@ -215,7 +293,10 @@ class _LeasedClaims:
         claims = world.claims.lease(works, steps) if works else ()
         self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:  # noqa: ARG002
+    def lease(
+        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
+    ) -> Sequence[delivery.ClaimAnswer]:
+        del badge_steps  # the numbers are taken
         return [self._claims[id(work)] for work in works]
 
 
@@ -224,7 +305,9 @@ class _LookedUp:
 
     def __init__(self, addresses: BoundAddresses, works: Sequence[PendingPush]) -> None:
         self._addresses = addresses
-        self._seen: dict[int, str | None] = dict(zip(map(id, works), addresses.look(works) if works else (), strict=True))
+        self._seen: dict[int, str | None] = dict(
+            zip(map(id, works), addresses.look(works) if works else (), strict=True)
+        )
 
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         seen = self._seen
@@ -237,9 +320,13 @@ class _LookedUp:
 
 
 class _NotedBreaker:
-    """The port of the breaker: rounds without a failure are told together at the end, where the breaker counts."""
+    """The port of the breaker: rounds without a failure are told together at the end, where the
+    breaker counts.
+    """
 
-    def __init__(self, breaker: delivery.Breaker, good: list[tuple[str, int, int]], watched: Collection[str]) -> None:
+    def __init__(
+        self, breaker: delivery.Breaker, good: list[tuple[str, int, int]], watched: Collection[str]
+    ) -> None:
         self._breaker = breaker
         self._good = good
         self._watched = watched
@@ -248,7 +335,14 @@ class _NotedBreaker:
         return self._breaker.open_for(lane)
 
     def report(
-        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+        self,
+        lane: Lane,
+        good: int,
+        failed: int,
+        refused: bool,
+        retry_after_s: float | None,
+        throttled: int = 0,
+        cause: str = "",
     ) -> None:
         if failed or refused or retry_after_s or throttled:
             self._breaker.report(lane, good, failed, refused, retry_after_s, throttled, cause)

@@ -1,4 +1,6 @@
-"""Entries of one lane -> requests or decisions, and what becomes of each push, written in one step."""
+"""Entries of one lane -> requests or decisions, and what becomes of each push,
+written in one step.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +55,19 @@ log = logging.getLogger(__name__)
 FLUSH_S = 1.0
 #: A round of calls or chats that lost tokens as it was late leases more, so often.
 LEASES_MORE = 3
-#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited
-#: for, and so long by a process that is to end.
+#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be
+#: sent again: so long it is waited for, and so long by a process that is to end.
 WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
-#: So long probes of a stopped lane may wait for the newest of their conversations; then one goes as it is.
+#: So long probes of a stopped lane may wait for the newest of their conversations; then one goes as
+#: it is.
 PROBE_PATIENCE_S = 3.0
 
 
 @dataclass(slots=True)
 class OpenEntry:
-    """One entry and its pushes in their order; left: those that stay in it, with the target they have by now."""
+    """One entry and its pushes in their order; left: those that stay in it, with the target they
+    have by now.
+    """
 
     entry: LaneEntry
     urgency: Urgency
@@ -77,13 +82,17 @@ class OpenEntry:
         for place, target in sorted(self.left.items()):
             work = self.works[place]
             notes.setdefault(id(work.note), (work, []))[1].append(target)
-        pushes = tuple(Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values())
+        pushes = tuple(
+            Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values()
+        )
         batch = msgspec.structs.replace(self.batch, pushes=pushes)
         return as_new(batch, self.urgency, encode(batch))
 
 
 def opened(taken: Taken, entries: Sequence[LaneEntry], *, sends: bool = True) -> list[OpenEntry]:
-    """The entries with their pushes; what an outage or the rate kept in the queue is known by its place there."""
+    """The entries with their pushes; what an outage or the rate kept in the queue is known by its
+    place there.
+    """
     found, hold = [], Hold(taken.lane, taken.word, sends)
     for entry in entries:
         batch = decode_batch(entry.blob)
@@ -112,7 +121,9 @@ Held = TypeVar("Held", OpenEntry, HeldEntry)
 
 @dataclass(slots=True)
 class OpenRound:
-    """A round that has begun: its entries, the pushes of them that are tried, and when they may go."""
+    """A round that has begun: its entries, the pushes of them that are tried, and
+    when they may go.
+    """
 
     taken: Taken
     lane: Lane
@@ -139,7 +150,9 @@ class LaneRounds:
         self._runtime = runtime
         self._stopping = stopping
         self._worlds: dict[Vendor, delivery.DeliveryPorts] = {}
-        self._good: dict[str, tuple[int, Counter[str]]] = {}  # by lane: answers, and accepted pushes by cohort
+        self._good: dict[
+            str, tuple[int, Counter[str]]
+        ] = {}  # by lane: answers, and accepted pushes by cohort
         self._good_lock = threading.Lock()
         self._flush_at = 0.0
         self._trying: dict[str, float] = {}  # since when a lane's probes have sent nothing, by lane
@@ -152,10 +165,19 @@ class LaneRounds:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int, lost: Collection[str] = ()) -> delivery.Delivered:
-        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry.
+    def send(
+        self,
+        taken: Taken,
+        entries: Sequence[LaneEntry],
+        lane: Lane,
+        most: int,
+        lost: Collection[str] = (),
+    ) -> delivery.Delivered:
+        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased.
+        The rest stays in its entry.
 
-        lost: names of those that another sender takes over meanwhile: what has not left yet is that one's.
+        lost: names of those that another sender takes over meanwhile: what has not left yet is that
+        one's.
         """
         packed = alike_rounds.read(taken, entries, lane, most)
         if packed is not None:
@@ -166,7 +188,12 @@ class LaneRounds:
         return self._ended(one, deliver(one.chosen, lane, self.world(lane.vendor), turn))
 
     def _send_alike(
-        self, packed: alike.AlikeRound, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, lost: Collection[str]
+        self,
+        packed: alike.AlikeRound,
+        taken: Taken,
+        entries: Sequence[LaneEntry],
+        lane: Lane,
+        lost: Collection[str],
     ) -> delivery.Delivered:
         """As `send`, of batches of usual pushes as they were packed."""
         one = self._paced(taken, lane)
@@ -183,8 +210,12 @@ class LaneRounds:
         one.chosen = [work for entry in one.open_ for work in entry.works]
         return self._ended(one, alike.generally(packed, one.chosen, lane, world, turn))
 
-    def _ended(self, one: OpenRound, done: delivery.Delivered, packed: alike.AlikeRound | None = None) -> delivery.Delivered:
-        """The round is written and counted. packed: of which some were accepted, beside the round's works."""
+    def _ended(
+        self, one: OpenRound, done: delivery.Delivered, packed: alike.AlikeRound | None = None
+    ) -> delivery.Delivered:
+        """The round is written and counted. packed: of which some were accepted, beside the round's
+        works.
+        """
         taken, lane = one.taken, one.lane
         if done.requests:
             self._trying.pop(lane.id, None)
@@ -195,57 +226,101 @@ class LaneRounds:
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
             if packed is not None:
-                self._good_round(lane, done.accepted, alike_rounds.cohorts(packed, lane, written.now))
+                self._good_round(
+                    lane, done.accepted, alike_rounds.cohorts(packed, lane, written.now)
+                )
                 _count_accepted(lane, alike_rounds.stored_by_class(packed), written.now)
             if any(outcome.verdict in GUARDED for _, outcome in done.outcomes):
                 self.flush()  # the guard judges refused tokens beside what was accepted
-            self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
+            self.after(
+                written, {id(retired.work) for retired in self._retire(lane, done, written.settled)}
+            )
         return done
 
     @staticmethod
     def _may_be_usual(one: OpenRound) -> bool:
-        """Whether the round may take the short way: whole entries that nobody had before, on a lane of which only the rate is asked."""
+        """Whether the round may take the short way: whole entries that nobody had before, on a lane
+        of which only the rate is asked.
+        """
         first = all(entry.entry.deliveries == 1 for entry in one.open_)
-        return first and len(one.chosen) == sum(len(entry.works) for entry in one.open_) > 0 and usual.fits(one.lane)
+        return (
+            first
+            and len(one.chosen) == sum(len(entry.works) for entry in one.open_) > 0
+            and usual.fits(one.lane)
+        )
 
     def _end_whole(self, one: OpenRound, done: delivery.Delivered) -> None:
-        """Writes and counts a round whose pushes were all accepted at their first try: what `settle`, `_commit` and `after` come to
-        where nothing waits, goes again or gives anything back."""
+        """Writes and counts a round whose pushes were all accepted at their first try: what
+        `settle`, `_commit` and `after` come to where nothing waits, goes again or gives anything
+        back.
+        """
         lane, now = one.lane, now_ms()
         vendor, business_id, unused = lane.vendor, lane.credential.business_id, self._unused(one)
 
         def commit_of(mine: Sequence[OpenEntry], lost: set[str]) -> LaneCommit:
             owners = {entry.entry.id for entry in mine}
-            outcomes = [(work, outcome) for work, outcome in done.outcomes if work.entry in owners] if lost else done.outcomes
+            outcomes = (
+                [(work, outcome) for work, outcome in done.outcomes if work.entry in owners]
+                if lost
+                else done.outcomes
+            )
             rows = [
-                work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, trace_text(outcome))
+                work_row(
+                    work,
+                    vendor,
+                    business_id,
+                    Decision.ACCEPTED,
+                    (attempt_of(work, outcome, now),),
+                    now,
+                    trace_text(outcome),
+                )
                 for work, outcome in outcomes
             ]
             keys, ended = self._runtime.keys, [entry.entry for entry in mine]
-            size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
-            return LaneCommit(ended=ended, record=encode(rows), bytes_more=-size, unused=unused, taken=taken)
+            size, taken = (
+                sum(len(entry.blob) for entry in ended),
+                [keys.taken(entry.id) for entry in ended],
+            )
+            return LaneCommit(
+                ended=ended, record=encode(rows), bytes_more=-size, unused=unused, taken=taken
+            )
 
         self._write_as(one.taken, one.open_, commit_of, business_id, WRITE_PATIENCE_S)
         with _counted():
             self._good_round(lane, len(done.outcomes), accepted_by_cohort(done, lane, now))
             self._count_whole(one, len(done.outcomes), stored_by_class(done), now)
 
-    def _end_alike(self, one: OpenRound, packed: alike.AlikeRound, entries: Sequence[LaneEntry]) -> None:
+    def _end_alike(
+        self, one: OpenRound, packed: alike.AlikeRound, entries: Sequence[LaneEntry]
+    ) -> None:
         """The same for batches of usual pushes as they were packed."""
         lane, now, keys, unused = one.lane, now_ms(), self._runtime.keys, self._unused(one)
 
         def commit_of(mine: Sequence[HeldEntry], lost: set[str]) -> LaneCommit:
             ended = [held.entry for held in mine]
-            size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
+            size, taken = (
+                sum(len(entry.blob) for entry in ended),
+                [keys.taken(entry.id) for entry in ended],
+            )
             record = encode(alike_rounds.rows(packed, lane, now, lost))
-            return LaneCommit(ended=ended, record=record, bytes_more=-size, unused=unused, taken=taken)
+            return LaneCommit(
+                ended=ended, record=record, bytes_more=-size, unused=unused, taken=taken
+            )
 
-        self._write_as(one.taken, [HeldEntry(entry) for entry in entries], commit_of, lane.credential.business_id, WRITE_PATIENCE_S)
+        self._write_as(
+            one.taken,
+            [HeldEntry(entry) for entry in entries],
+            commit_of,
+            lane.credential.business_id,
+            WRITE_PATIENCE_S,
+        )
         with _counted():
             self._good_round(lane, len(packed.rows), alike_rounds.cohorts(packed, lane, now))
             self._count_whole(one, len(packed.rows), alike_rounds.stored_by_class(packed), now)
 
-    def _count_whole(self, one: OpenRound, number: int, stored: Mapping[MessageClass, Sequence[int]], now: int) -> None:
+    def _count_whole(
+        self, one: OpenRound, number: int, stored: Mapping[MessageClass, Sequence[int]], now: int
+    ) -> None:
         """Of a round whose pushes were all accepted; stored: by class when each event was, ms."""
         if one.taken.watched:
             self.world(one.lane.vendor).breaker.report(one.lane, number, 0, False, None)
@@ -253,10 +328,14 @@ class LaneRounds:
         self._flush_due()
 
     def _waits_for_newest(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
-        """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
+        """Whether the push that tries the lane may wait for the newest of its conversation: that
+        one may lie far behind in the queue.
+        """
         if state is None:
             return True
-        return time.monotonic() - self._trying.setdefault(lane.id, time.monotonic()) < PROBE_PATIENCE_S
+        return (
+            time.monotonic() - self._trying.setdefault(lane.id, time.monotonic()) < PROBE_PATIENCE_S
+        )
 
     def open(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> OpenRound:
         """The entries read, and which of their pushes are tried; the others stay."""
@@ -265,7 +344,11 @@ class LaneRounds:
         most = min(most, 1 if taken.what == "probe" else most, len(works))
         if lane.limits.rate_unit != "request":
             most = min(most, taken.tokens)
-        state = delivery.BreakerProbe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
+        state = (
+            delivery.BreakerProbe(Decision(taken.why or Decision.UNAVAILABLE))
+            if taken.what == "probe"
+            else None
+        )
         one = self._paced(taken, lane)
         one.open_, one.state = open_, state
         one.chosen = self._probe_of(works) if state is not None else works[:most]
@@ -275,7 +358,11 @@ class LaneRounds:
         """A round without its entries."""
         leases: list[RateLease] = []
         again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
-        pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
+        pace = LeasedPace(
+            taken.burst,
+            lambda tokens, requests: self._leased(taken, tokens, requests, leases),
+            again,
+        )
         return OpenRound(taken, lane, [], [], None, pace, leases)
 
     def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
@@ -285,20 +372,34 @@ class LaneRounds:
         works = [work for entry in open_ for work in entry.works]
         if len(one.chosen) < len(works):
             mine = {id(work) for work in one.chosen}
-            self._keep(open_, {id(work): kept(work, work.target) for work in works if id(work) not in mine})
+            self._keep(
+                open_, {id(work): kept(work, work.target) for work in works if id(work) not in mine}
+            )
         self._keep(open_, {id(work): kept(work, work.target) for work in done.left})
         now = now_ms()
-        settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
+        settled = settling.settle(
+            done, lane, now, self._runtime.settings.retry_first_s, random.random
+        )
         settled.waits = [wait_kept(wait) for wait in settled.waits]
-        self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
+        self._keep(
+            open_,
+            {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None},
+            changed=True,
+        )
         done.stays = any(entry.left for entry in open_)
-        return RoundEnd(lane.vendor, lane.credential.business_id, now, settled, done, lane, self._unused(one))
+        return RoundEnd(
+            lane.vendor, lane.credential.business_id, now, settled, done, lane, self._unused(one)
+        )
 
     @staticmethod
     def _unused(one: OpenRound) -> tuple[float, ...]:
         """What is left of the round's tokens, as LaneCommit has it."""
         pacer = one.pace.pacer
-        return (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s) if pacer is not None and pacer.unused > 0 else ()
+        return (
+            (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s)
+            if pacer is not None and pacer.unused > 0
+            else ()
+        )
 
     def after(self, end: RoundEnd, retired: Collection[int] = ()) -> None:
         """Replies and counts of what is written."""
@@ -307,15 +408,24 @@ class LaneRounds:
             count(end.lane, end.done, end.settled, end.now)
 
     def write_all(self, rounds: Sequence[tuple[OpenRound, RoundEnd]]) -> None:
-        """Rounds of many lanes, each written in one step, all in one round trip; then counted. What can't be written so goes singly."""
-        commits = [(one.taken, self._commit(one.taken, one.open_, end, set())) for one, end in rounds]
+        """Rounds of many lanes, each written in one step, all in one round trip; then counted. What
+        can't be written so goes singly.
+        """
+        commits = [
+            (one.taken, self._commit(one.taken, one.open_, end, set())) for one, end in rounds
+        ]
         try:
             gone = self._runtime.lane_queues.commit_all(commits)
-        except (RedisError, OSError):  # some may be written: they are another's then, and nothing is written twice
+        except (
+            RedisError,
+            OSError,
+        ):  # some may be written: they are another's then, and nothing is written twice
             gone = [[""]] * len(commits)
         for (one, end), lost in zip(rounds, gone, strict=True):
             if lost:
-                self._write(one.taken, one.open_, end, WRITE_PATIENCE_S if end.done.requests else 0.0)
+                self._write(
+                    one.taken, one.open_, end, WRITE_PATIENCE_S if end.done.requests else 0.0
+                )
         with _counted():
             self._count_all([end for _, end in rounds])
 
@@ -329,12 +439,18 @@ class LaneRounds:
                 self.flush()
                 retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
             elif end.done.outcomes:
-                self._good_round(end.lane, len(end.done.outcomes), accepted_by_cohort(end.done, end.lane, end.now))
+                self._good_round(
+                    end.lane,
+                    len(end.done.outcomes),
+                    accepted_by_cohort(end.done, end.lane, end.now),
+                )
             self.after(end, retired)
         self._flush_due()
 
     def _good_round(self, lane: Lane, number: int, more: Counter[str]) -> None:
-        """A round without a refused token: the guard is told with others. more: accepted pushes by cohort."""
+        """A round without a refused token: the guard is told with others. more: accepted pushes by
+        cohort.
+        """
         with self._good_lock:
             total, accepted = self._good.get(lane.id, (0, Counter()))
             self._good[lane.id] = (total + number, accepted + more)
@@ -344,7 +460,9 @@ class LaneRounds:
             self.flush()
 
     def flush(self) -> None:
-        """Tells the guard of tokens what rounds of many lanes have accepted; at the latest when there is no more work."""
+        """Tells the guard of tokens what rounds of many lanes have accepted; at the latest when
+        there is no more work.
+        """
         self._flush_at = time.monotonic() + FLUSH_S
         with self._good_lock:
             good, self._good = self._good, {}
@@ -353,19 +471,27 @@ class LaneRounds:
                 self._runtime.guard.count_good([(lane, *counts) for lane, counts in good.items()])
 
     def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
-        """A few more than are needed: a sender that is late loses some, and can go on; what is left of them comes back."""
+        """A few more than are needed: a sender that is late loses some, and can go on; what is left
+        of them comes back.
+        """
         spare = 0 if taken.paced else max(1, tokens // 20)
         lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self.round_s)
         leases.append(lease)
-        return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
+        return Pacer(
+            lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep
+        )
 
     @staticmethod
     def _probe_of(works: Sequence[PendingPush]) -> list[PendingPush]:
-        """The one that tries the lane has failed least: one that can never succeed must not keep the lane shut."""
+        """The one that tries the lane has failed least: one that can never succeed must not keep
+        the lane shut.
+        """
         return [min(works, key=lambda work: work.target.tried)] if works else []
 
     @staticmethod
-    def _keep(open_: Iterable[OpenEntry], targets: dict[int, Target], *, changed: bool = False) -> None:
+    def _keep(
+        open_: Iterable[OpenEntry], targets: dict[int, Target], *, changed: bool = False
+    ) -> None:
         if not targets:
             return
         for one in open_:
@@ -375,24 +501,34 @@ class LaneRounds:
                     one.changed = one.changed or changed or targets[id(work)] is not work.target
 
     def _recollect(self, open_: Sequence[OpenEntry]) -> None:
-        """What an earlier sender has taken for pushes that were not asked for in this round is known, too."""
+        """What an earlier sender has taken for pushes that were not asked for in this round is
+        known, too.
+        """
         again = [one for one in open_ if any(work.repeated and work.by_entry for work in one.works)]
-        for one, record in zip(again, self._runtime.claims.taken([one.entry.id for one in again]), strict=True):
+        for one, record in zip(
+            again, self._runtime.claims.taken([one.entry.id for one in again]), strict=True
+        ):
             recollect([work for work in one.works if not work.leased], record)
 
     # ------------------------------------------------------------ deciding without sending
 
-    def without_account(self, taken: Taken, entries: Sequence[LaneEntry], vendor: Vendor, business_id: str) -> None:
+    def without_account(
+        self, taken: Taken, entries: Sequence[LaneEntry], vendor: Vendor, business_id: str
+    ) -> None:
         """The credential was removed while its pushes were on their way."""
         open_, now = opened(taken, entries), now_ms()
         ended = settling.without_lane([work for one in open_ for work in one.works])
         self._end(taken, open_, vendor, business_id, ended, now)
 
     def review(self, taken: Taken, words: str = "") -> int:
-        """Without sending, ends what was withdrawn or ran out of time; with words also all else, as `throttled`. Number of decisions."""
+        """Without sending, ends what was withdrawn or ran out of time; with words also all else, as
+        `throttled`. Number of decisions.
+        """
         _, vendor, business_id = taken.lane.split(":", 2)
         open_, now = opened(taken, taken.entries, sends=False), now_ms()
-        done = delivery.review([work for one in open_ for work in one.works], self.world(Vendor(vendor)))
+        done = delivery.review(
+            [work for one in open_ for work in one.works], self.world(Vendor(vendor))
+        )
         if words:
             done.decided += [(work, Decision.THROTTLED, words) for work in done.left]
             done.left = []
@@ -412,14 +548,21 @@ class LaneRounds:
         done: delivery.Delivered | None = None,
     ) -> None:
         settled = settling.Settled(ended=ended)
-        self._write(taken, open_, RoundEnd(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
+        self._write(
+            taken,
+            open_,
+            RoundEnd(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()),
+            0.0,
+        )
         for one in ended:
             if one.work.note.kind not in FOLLOW_UP_KINDS:
                 metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
         tell_ended(self._runtime, vendor, business_id, ended)
 
     def dead_letter(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
-        """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
+        """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are
+        not decided: a replay decides.
+        """
         works, blob = self.undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
         dead = DeadRecord(
@@ -435,7 +578,17 @@ class LaneRounds:
         commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
         records: list[Record] = [dead]
         for work, batch in works:
-            records.append(work_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now_ms(), f"dead letter: {reason}"))
+            records.append(
+                work_row(
+                    work,
+                    batch.vendor,
+                    batch.business_id,
+                    None,
+                    work.target.attempts,
+                    now_ms(),
+                    f"dead letter: {reason}",
+                )
+            )
             self._free(commit, work)
         commit.record = encode(records)
         commit.taken.append(self._runtime.keys.taken(entry.id))
@@ -443,13 +596,17 @@ class LaneRounds:
         log.error("an item became a dead letter", extra={"queue": DELIVERY, "reason": reason})
 
     def split(self, taken: Taken, entry: LaneEntry) -> bool:
-        """Puts each push of an entry that keeps killing its senders alone; False where it can't be read or holds one."""
+        """Puts each push of an entry that keeps killing its senders alone; False where it can't be
+        read or holds one.
+        """
         batch_works, _ = self.undecided(entry)
         if len(batch_works) < 2:
             return False
         commit = LaneCommit(bytes_more=-len(entry.blob), taken=[self._runtime.keys.taken(entry.id)])
         for work, batch in batch_works:
-            one = msgspec.structs.replace(batch, pushes=(Push(note=work.note, targets=(work.target,)),))
+            one = msgspec.structs.replace(
+                batch, pushes=(Push(note=work.note, targets=(work.target,)),)
+            )
             single = as_new(one, taken.urgency, encode(one))
             commit.changed.append((entry, single))
             commit.bytes_more += len(single.blob)
@@ -459,7 +616,9 @@ class LaneRounds:
         return True
 
     def undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
-        """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
+        """The pushes of an entry that leaves undecided, with what its senders have taken for them,
+        and its bytes with that.
+        """
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])
         if not works or not record:
@@ -474,9 +633,11 @@ class LaneRounds:
     # ------------------------------------------------------------ what a shut lane is told
 
     def note_outage(self, lane: Lane, taken: Taken, why: str, count_max: int) -> bool:
-        """Tells pushes that wait behind a shut lane so, where they stand; whether there may be more of them.
+        """Tells pushes that wait behind a shut lane so, where they stand; whether there may be more
+        of them.
 
-        Each is looked at once an outage: its row says that it waits, and it is known who else of its conversation does.
+        Each is looked at once an outage: its row says that it waits, and it is known who else of
+        its conversation does.
         """
         queues = self._runtime.lane_queues
         found = queues.walk(taken.lane, taken.urgency, taken.noted, count_max)
@@ -489,9 +650,23 @@ class LaneRounds:
             for work in _readable(blob):
                 if work.target.held_by is None:
                     target = msgspec.structs.replace(work.target, held_by=why)
-                    records.append(pending_row(settling.Deferral(work, target, None, why), lane.vendor, business_id, now))
+                    records.append(
+                        pending_row(
+                            settling.Deferral(work, target, None, why),
+                            lane.vendor,
+                            business_id,
+                            now,
+                        )
+                    )
                 if joins(work, why) and not joins(work, work.target.held_by):
-                    held.append((group_of(work), work.target.push_id, work.note.ts_ms, work.note.received_ms))
+                    held.append(
+                        (
+                            group_of(work),
+                            work.target.push_id,
+                            work.note.ts_ms,
+                            work.note.received_ms,
+                        )
+                    )
         with queues.redis.pipeline(transaction=True) as pipe:
             if records:
                 pipe.xadd(self._runtime.keys.stream("ledger"), {"b": encode(records)})
@@ -502,9 +677,19 @@ class LaneRounds:
 
     # ------------------------------------------------------------ the write
 
-    def _write(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, patience_s: float) -> None:
-        """Rows, claims, what goes again and what becomes of the entries: all in one step, without what another has taken from us."""
-        self._write_as(taken, open_, lambda mine, lost: self._commit(taken, mine, round_, lost), round_.business_id, patience_s)
+    def _write(
+        self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, patience_s: float
+    ) -> None:
+        """Rows, claims, what goes again and what becomes of the entries: all in one step, without
+        what another has taken from us.
+        """
+        self._write_as(
+            taken,
+            open_,
+            lambda mine, lost: self._commit(taken, mine, round_, lost),
+            round_.business_id,
+            patience_s,
+        )
 
     def _write_as(
         self,
@@ -524,17 +709,27 @@ class LaneRounds:
             try:
                 gone = self._runtime.lane_queues.commit(taken, commit_of(mine, lost))
             except (RedisError, OSError) as error:
-                if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
+                if time.monotonic() - began >= (
+                    min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s
+                ):
                     raise
-                log.warning("Redis is away: answers wait to be written", extra={"reason": type(error).__name__})
+                log.warning(
+                    "Redis is away: answers wait to be written",
+                    extra={"reason": type(error).__name__},
+                )
                 time.sleep(WRITE_AGAIN_S)
                 continue
             if not gone:
                 return
-            log.warning("another sender took entries over", extra={"count": len(gone), "business_id": business_id})
+            log.warning(
+                "another sender took entries over",
+                extra={"count": len(gone), "business_id": business_id},
+            )
             lost |= set(gone)
 
-    def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, lost: set[str]) -> LaneCommit:
+    def _commit(
+        self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, lost: set[str]
+    ) -> LaneCommit:
         commit = LaneCommit(unused=round_.unused)
         owners = {one.entry.id for one in open_}
         for one in open_:
@@ -551,10 +746,16 @@ class LaneRounds:
                 commit.bytes_more += len(rest.blob) - size
         ended = [one for one in round_.settled.ended if not lost or one.work.entry in owners]
         waits = [wait for wait in round_.settled.waits if not lost or wait.work.entry in owners]
-        rows: list[object] = [delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended]
+        rows: list[object] = [
+            delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended
+        ]
         if round_.packed is not None and round_.lane is not None:
             rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost)
-        rows += [pending_row(wait, round_.vendor, round_.business_id, round_.now) for wait in waits if _news(wait)]
+        rows += [
+            pending_row(wait, round_.vendor, round_.business_id, round_.now)
+            for wait in waits
+            if _news(wait)
+        ]
         commit.record = encode(rows) if rows else b""
         for batch, delay_ms in _later(waits, round_):
             stays = batch.lane == taken.lane
@@ -573,29 +774,60 @@ class LaneRounds:
     ) -> None:
         """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
-        waiting = [*waits, *(settling.Deferral(work, kept(work, work.target), None, "") for work in left)]
+        waiting = [
+            *waits,
+            *(settling.Deferral(work, kept(work, work.target), None, "") for work in left),
+        ]
         both = settling.Settled(ended=list(ended), waits=waiting)
         works = [*(one.work for one in ended), *(one.work for one in waiting)]
         owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
         for work in uncounted(both):
-            commit.mark("uncount", [keys.badges(work.note.app, work.target.user)], work.target.device, work.counted)
+            commit.mark(
+                "uncount",
+                [keys.badges(work.note.app, work.target.user)],
+                work.target.device,
+                work.counted,
+            )
         for given in given_back(both):
-            names = [keys.claims(day_of(given.ts_ms), given.push_id), keys.badges(given.app, given.user)]
-            commit.mark("free", names, given.push_id, owners[given.push_id], given.device, given.seen)
+            names = [
+                keys.claims(day_of(given.ts_ms), given.push_id),
+                keys.badges(given.app, given.user),
+            ]
+            commit.mark(
+                "free", names, given.push_id, owners[given.push_id], given.device, given.seen
+            )
         for one in ended:
             target, note = one.work.target, one.work.note
             if not one.work.by_entry:
-                commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
+                commit.mark(
+                    "done",
+                    [keys.claims(day_of(note.ts_ms), target.push_id)],
+                    target.push_id,
+                    CLAIM_KEEP_S,
+                )
             if target.held_by is not None:
                 commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
             if one.decision == Decision.ACCEPTED and one.work.coalesced_count > 1:
-                commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
+                commit.mark(
+                    "spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s
+                )
         for place in on_screens(both, now):
-            outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            outcomes = (
+                place.push_id,
+                place.ts_ms if place.shown else -1,
+                max(place.keep_ms, KEEP_MIN_MS),
+            )
             commit.mark("screen", [self._runtime.screens.name(place.place)], *outcomes)
         for wait in waits:
-            if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
-                values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
+            if joins(wait.work, wait.target.held_by) and not joins(
+                wait.work, wait.work.target.held_by
+            ):
+                values = (
+                    wait.work.target.push_id,
+                    wait.work.note.ts_ms,
+                    wait.work.note.received_ms,
+                    backlog.keep_s,
+                )
                 commit.mark("join", backlog.names(group_of(wait.work)), *values)
 
     def _free(self, commit: LaneCommit, work: PendingPush) -> None:
@@ -603,17 +835,26 @@ class LaneRounds:
         if work.by_entry:
             return
         note, target, keys = work.note, work.target, self._runtime.keys
-        names = [keys.claims(day_of(note.ts_ms), target.push_id), keys.badges(note.app, target.user)]
+        names = [
+            keys.claims(day_of(note.ts_ms), target.push_id),
+            keys.badges(note.app, target.user),
+        ]
         commit.mark("free", names, target.push_id, work.entry, target.device, True)
 
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
-        """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
+    def _retire(
+        self, lane: Lane, done: delivery.Delivered, settled: settling.Settled
+    ) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up now. Foreign ones are on hold first
+        (workers/held_tokens.py).
+        """
         verdicts = [outcome.verdict for _, outcome in done.outcomes]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
             return ()
         now = now_ms()
-        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead, accepted_by_cohort(done, lane, now))
+        calm = self._runtime.guard.count(
+            lane.id, len(verdicts), foreign, dead, accepted_by_cohort(done, lane, now)
+        )
         on_hold = [held(one, lane, now) for one in settled.retires if one.foreign]
         self._runtime.guard.hold(lane.id, on_hold, now)
         own = [one for one in settled.retires if not one.foreign]
@@ -623,15 +864,27 @@ class LaneRounds:
             log.error("the token guard stopped the retiring of tokens", extra=named)
         for state in ("retired", "silenced"):
             rows = [
-                (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
+                (
+                    w.note.app,
+                    w.target.user,
+                    w.target.device,
+                    w.target.token,
+                    w.target.registered_ms,
+                    one.reason,
+                )
                 for one in chosen
                 if one.state == state
                 for w in (one.work,)
             ]
             try:
                 retired = self._runtime.devices.retire(rows, state)
-            except sql.STORE_UNAVAILABLE as error:  # the pushes are settled; the vendor will say the same of the next one
-                log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
+            except (
+                sql.STORE_UNAVAILABLE
+            ) as error:  # the pushes are settled; the vendor will say the same of the next one
+                log.warning(
+                    "the database is away: dead tokens stay for now",
+                    extra={"reason": type(error).__name__},
+                )
                 return ()
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
@@ -640,7 +893,9 @@ class LaneRounds:
 
 @dataclass(frozen=True, slots=True)
 class RoundEnd:
-    """What a write is made of. lane None: nothing was sent. packed: a round of which some were accepted, beside what is settled."""
+    """What a write is made of. lane None: nothing was sent. packed: a round of which some were
+    accepted, beside what is settled.
+    """
 
     vendor: Vendor
     business_id: str
@@ -654,7 +909,11 @@ class RoundEnd:
 
 def wait_kept(wait: settling.Deferral) -> settling.Deferral:
     target = kept(wait.work, wait.target)
-    return wait if target is wait.target else settling.Deferral(wait.work, target, wait.delay_s, wait.reason)
+    return (
+        wait
+        if target is wait.target
+        else settling.Deferral(wait.work, target, wait.delay_s, wait.reason)
+    )
 
 
 def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
@@ -665,7 +924,9 @@ def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
 
 
 def _readable(blob: bytes) -> list[PendingPush]:
-    """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its turn comes."""
+    """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its
+    turn comes.
+    """
     try:
         return settling.works_of("", decode_batch(blob))
     except msgspec.MsgspecError:
@@ -681,7 +942,9 @@ def _works(entry: LaneEntry) -> list[tuple[PendingPush, Batch]]:
 
 
 def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
-    """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
+    """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays
+    in its entry.
+    """
     groups: dict[int, list[settling.Deferral]] = {}
     for wait in waits:
         if wait.delay_s is not None:
@@ -692,12 +955,16 @@ def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[N
         (as_new(part, urgency, encode(part)), delay_ms)
         for delay_ms, group in groups.items()
         for urgency, batch in settling.batches(group, round_.lane)
-        for part in (msgspec.structs.replace(batch, pushes=pushes) for pushes in parts(batch.pushes))
+        for part in (
+            msgspec.structs.replace(batch, pushes=pushes) for pushes in parts(batch.pushes)
+        )
     ]
 
 
 def _news(wait: settling.Deferral) -> bool:
-    """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting for the rate again is no news."""
+    """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting
+    for the rate again is no news.
+    """
     moved = wait.work.lane is not None
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
@@ -711,12 +978,28 @@ def stored_by_class(done: delivery.Delivered) -> dict[MessageClass, list[int]]:
     return stored
 
 
-def _others(packed: alike.AlikeRound, entries: Sequence[LaneEntry], urgency: Urgency) -> list[OpenEntry]:
+def _others(
+    packed: alike.AlikeRound, entries: Sequence[LaneEntry], urgency: Urgency
+) -> list[OpenEntry]:
     """The entries with those of their pushes that were not accepted; the others have left them."""
     found = []
     for entry, (name, of) in zip(entries, packed.entries, strict=True):
-        batch = Batch(app=of.app, vendor=of.vendor, business_id=of.business_id, pushes=(), by_entry=of.by_entry)
-        found.append(OpenEntry(entry, urgency, batch, [work for work in packed.others if work.entry == name], changed=True))
+        batch = Batch(
+            app=of.app,
+            vendor=of.vendor,
+            business_id=of.business_id,
+            pushes=(),
+            by_entry=of.by_entry,
+        )
+        found.append(
+            OpenEntry(
+                entry,
+                urgency,
+                batch,
+                [work for work in packed.others if work.entry == name],
+                changed=True,
+            )
+        )
     return found
 
 
@@ -725,7 +1008,9 @@ def _count_accepted(lane: Lane, stored: Mapping[MessageClass, Sequence[int]], no
         _count_decided(lane, Decision.ACCEPTED, class_sent, times, now)
 
 
-def _count_decided(lane: Lane, decision: Decision, class_sent: MessageClass, times: Sequence[int], now: int) -> None:
+def _count_decided(
+    lane: Lane, decision: Decision, class_sent: MessageClass, times: Sequence[int], now: int
+) -> None:
     metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(len(times))
     if decision is Decision.ACCEPTED:
         seconds = metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, class_sent)
@@ -744,5 +1029,14 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
-        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.outcomes if o.alarm or o.verdict == Verdict.UNKNOWN})
-        log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})
+        codes = sorted(
+            {
+                f"{o.status}/{o.code}"[:40]
+                for _, o in done.outcomes
+                if o.alarm or o.verdict == Verdict.UNKNOWN
+            }
+        )
+        log.error(
+            "a vendor said something that nobody documents",
+            extra={"vendor": lane.vendor, "code": " ".join(codes[:5])},
+        )

@@ -27,18 +27,27 @@ def to_ledger(records: Sequence[Record]) -> list[tuple[str, bytes]]:
     return [(keys.LEDGER, encode(records))] if records else []
 
 
-def presence_records(rows: Sequence[presence.Row], deviceless: Sequence[presence.Deviceless], now: int) -> list[Record]:
+def presence_records(
+    rows: Sequence[presence.Row], deviceless: Sequence[presence.Deviceless], now: int
+) -> list[Record]:
     """One record a row; of many people of one event whom no device came near, one a page."""
-    found: list[Record] = [_presence_row(row.message, row.user, row.device, row.decision, now) for row in rows]
+    found: list[Record] = [
+        _presence_row(row.message, row.user, row.device, row.decision, now) for row in rows
+    ]
     apart: dict[tuple[str, str, Decision], tuple[Message, list[str]]] = {}
     for part in deviceless:
         message, decision = part.message, part.decision
-        apart.setdefault((message.app, message.event_id, decision), (message, []))[1].extend(part.users)
+        apart.setdefault((message.app, message.event_id, decision), (message, []))[1].extend(
+            part.users
+        )
     for (*_, decision), (message, users) in apart.items():
         if len(users) < PAGE_MIN:
             found += [_presence_row(message, user, None, decision, now) for user in users]
         else:
-            found += [_page(message, decision, users[start : start + PAGE_MAX], now) for start in range(0, len(users), PAGE_MAX)]
+            found += [
+                _page(message, decision, users[start : start + PAGE_MAX], now)
+                for start in range(0, len(users), PAGE_MAX)
+            ]
     return found
 
 
@@ -57,7 +66,9 @@ def _page(message: Message, decision: Decision, users: Sequence[str], now: int) 
     )
 
 
-def _presence_row(message: Message, user: str, device: Device | None, decision: Decision, now: int) -> RowRecord:
+def _presence_row(
+    message: Message, user: str, device: Device | None, decision: Decision, now: int
+) -> RowRecord:
     return RowRecord(
         app=message.app,
         event_id=message.event_id,
@@ -83,7 +94,16 @@ def routing_row(row: routing.Row, now: int) -> Record:
     message, device = row.message, row.device
     if message.kind in FOLLOW_UP_KINDS:
         text = f"{message.kind}: {row.decision}"
-        return _step(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "routing", now, text)
+        return _step(
+            message.app,
+            message.event_id,
+            message.ts_ms,
+            row.user,
+            device.device_id,
+            "routing",
+            now,
+            text,
+        )
     return RowRecord(
         app=message.app,
         event_id=message.event_id,
@@ -111,17 +131,31 @@ def delivery_row(one: settling.FinalOutcome, vendor: Vendor, business_id: str, n
 
 def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: int) -> Record:
     held = wait.target.held_by  # the ledger knows by this word what may be on a screen
-    reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
+    reason = (
+        wait.reason
+        if held != Decision.UNCERTAIN or wait.reason == held
+        else f"{held}, then {wait.reason}"
+    )
     note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
     vendor, business_id = wait.work.lane or (vendor, business_id)
     return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
-def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
+def work_row(
+    work: PendingPush,
+    vendor: Vendor,
+    business_id: str,
+    decision: Decision | None,
+    attempts: Any,
+    now: int,
+    words: str,
+) -> Record:
     note, target = work.note, work.target
     if note.kind in FOLLOW_UP_KINDS:
         text = f"{note.kind}: {decision or words}"
-        return _step(note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, text)
+        return _step(
+            note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, text
+        )
     return RowRecord(
         app=note.app,
         event_id=note.event_id,
@@ -144,8 +178,20 @@ def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Deci
     )
 
 
-def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, text: str) -> NoteRecord:
-    return NoteRecord(app=app, event_id=event_id, ts_ms=ts_ms, user=user, device=device, kind="step", stage=stage, at_ms=now, note=text)
+def _step(
+    app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, text: str
+) -> NoteRecord:
+    return NoteRecord(
+        app=app,
+        event_id=event_id,
+        ts_ms=ts_ms,
+        user=user,
+        device=device,
+        kind="step",
+        stage=stage,
+        at_ms=now,
+        note=text,
+    )
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
@@ -161,20 +207,30 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision=decision,
         note=note,
         screen=_screen(message),
-        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon,
+        # or at once
         filed_ms=message.received_ms if decision is not None else 0,
         kind=message.kind if message.direct else "",
     )
 
 
 def _screen(message: Message) -> str:
-    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
+    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but
+    the message's id.
+    """
     push = message.push
     if push is PLAIN:
         return ""
-    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
+    shared: dict[str, str | None] = {
+        "collapse_key": push.collapse_key,
+        "strategy_id": push.strategy_id,
+    }
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
     # of a push that is silent at Apple only, nobody saw anything there
-    shared["apns"] = str(PushType.SILENT) if (push.vendor or {}).get(Vendor.APNS, {}).get("push_type") == PushType.SILENT else None
+    shared["apns"] = (
+        str(PushType.SILENT)
+        if (push.vendor or {}).get(Vendor.APNS, {}).get("push_type") == PushType.SILENT
+        else None
+    )
     found = {name: value for name, value in shared.items() if value}
     return json.dumps(found, ensure_ascii=False) if found else ""

@@ -1,4 +1,6 @@
-"""Streams of delivery: of releases before 0.2, and of replayed dead letters. Their entries go to their lanes' queues."""
+"""Streams of delivery: of releases before 0.2, and of replayed dead letters. Their entries go to
+their lanes' queues.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class OldStreams:
         self._vendor = vendor
 
     def adopt(self) -> bool:
-        """Moves entries to their lanes' queues, those of a reader that fell silent too. Whether there were any."""
+        """Moves entries to their lanes' queues, those of a reader that fell silent too. Whether
+        there were any.
+        """
         streams = self._runtime.streams
         moved = False
         for urgency in Urgency:
@@ -51,8 +55,15 @@ class OldStreams:
             new = as_new(decode_batch(entry.blob), urgency, entry.blob)
         except msgspec.MsgspecError as error:
             reason = f"broke_stage: {type(error).__name__}"
-            letter = dead_letter(self._runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
-            self._leaves(entry, lambda pipe: streams.add(pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]))
+            letter = dead_letter(
+                self._runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream})
+            )
+            self._leaves(
+                entry,
+                lambda pipe: streams.add(
+                    pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]
+                ),
+            )
             return
         # under its old name, so that the claims that its reader has on its pushes are its own
         owner = f"{stream}/{entry.id.decode()}"
@@ -61,6 +72,11 @@ class OldStreams:
     def _leaves(self, entry: Entry, fill: Callable[[Pipeline], None]) -> None:
         streams = self._runtime.streams
         try:
-            Commits(streams, streams).write([entry], fill, lambda pipe: streams.acknowledge(pipe, [entry]))
+            Commits(streams, streams).write(
+                [entry], fill, lambda pipe: streams.acknowledge(pipe, [entry])
+            )
         except LostError:
-            log.warning("entries are another reader's by now, or were written before", extra={"queue": self._vendor, "count": 1})
+            log.warning(
+                "entries are another reader's by now, or were written before",
+                extra={"queue": self._vendor, "count": 1},
+            )

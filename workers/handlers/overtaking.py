@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from common.model import PRIVATE_CLASSES, MessageClass
 from common.storage.streams import CoreStreams, Entry
 
-#: A look at entries that nobody has read goes on for so long, then what stands at the front has its turn.
+#: A look at entries that nobody has read goes on for so long, then what stands at the front has its
+#: turn.
 LOOK_S = 0.08
-#: Entries of one call (about 2 ms of the server), and of those that are taken before their turn at once.
+#: Entries of one call (about 2 ms of the server), and of those that are taken before their turn at
+#: once.
 LOOK_ENTRIES = 1_000
 TAKE_MAX = 200
 #: Classes of messages that can wait for their turn.
@@ -20,7 +22,9 @@ CAN_WAIT = tuple(str(name) for name in MessageClass if name not in PRIVATE_CLASS
 class Overtaking:
     """One process's place in each stream up to which it has looked."""
 
-    def __init__(self, source: CoreStreams, streams: Sequence[str], finish: Callable[[Sequence[Entry]], None]) -> None:
+    def __init__(
+        self, source: CoreStreams, streams: Sequence[str], finish: Callable[[Sequence[Entry]], None]
+    ) -> None:
         self._source = source
         self._streams = streams
         self._finish = finish
@@ -34,7 +38,9 @@ class Overtaking:
             ended = False
             while not ended and time.monotonic() < end:
                 found: list[Entry]
-                self._looked[stream], ended, found = self._source.overtake(stream, self._looked[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT)
+                self._looked[stream], ended, found = self._source.overtake(
+                    stream, self._looked[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT
+                )
                 self._finish(found)
                 taken += len(found)
         return taken

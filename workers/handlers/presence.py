@@ -42,9 +42,16 @@ PACK_BYTES = 512 * 1024
 
 
 class RoutedAtOnce:
-    """Routing within presence's commit: no hop by a stream. Open while routing has one worker: more want the work shared among them."""
+    """Routing within presence's commit: no hop by a stream. Open while routing has one worker: more
+    want the work shared among them.
+    """
 
-    def __init__(self, routing: RoutingHandler, workers: Callable[[], int], sharing: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self,
+        routing: RoutingHandler,
+        workers: Callable[[], int],
+        sharing: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         """workers: routing's replicas. sharing: makes what lets both look people up once."""
         self.routing = routing
         self.sharing = sharing
@@ -71,7 +78,9 @@ class FewWorkers:
 
 @dataclass(frozen=True, slots=True)
 class PresenceHandler:
-    """Messages -> those of their recipients who are away; pages of large groups go on behind the others."""
+    """Messages -> those of their recipients who are away; pages of large groups go on behind the
+    others.
+    """
 
     members: MemberPages
     presences: Presences
@@ -81,7 +90,11 @@ class PresenceHandler:
     spread: Spread | None = None  # of a fleet of several shards
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [marked(message, entry.deliveries == 1) for entry in entries for message in decode_messages(entry.blob)]
+        messages = [
+            marked(message, entry.deliveries == 1)
+            for entry in entries
+            for message in decode_messages(entry.blob)
+        ]
         at_once = self.at_once
         if at_once is None or not at_once.is_open() or any(entry.is_suspect for entry in entries):
             return _by_stream(*self.look(messages))
@@ -92,11 +105,16 @@ class PresenceHandler:
             except STORE_UNAVAILABLE:
                 raise
             except Exception as error:  # noqa: BLE001 - routing finds the culprit by itself, and the group's next pages go on
-                log.warning("what is to be routed broke its stage: it goes by its stream", extra={"reason": type(error).__name__})
+                log.warning(
+                    "what is to be routed broke its stage: it goes by its stream",
+                    extra={"reason": type(error).__name__},
+                )
                 return _by_stream(offline, commit)
 
     def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
-        """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads this stream reads on."""
+        """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads
+        this stream reads on.
+        """
         if self.spread is not None:
             messages, out = self.spread.pages(messages, self.members)
             offline, commit = self._look(messages)
@@ -109,15 +127,23 @@ class PresenceHandler:
         named = self._once(seen)
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
-            rows=[*presence_records(seen.rows, seen.deviceless, now), *map(_for_nobody, seen.empty)],
-            deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
+            rows=[
+                *presence_records(seen.rows, seen.deviceless, now),
+                *map(_for_nobody, seen.empty),
+            ],
+            deferred=[
+                Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS)
+                for message in seen.later
+            ],
             extra=[lambda pipe: self.fanouts.note(pipe, named)] if named else (),
             after=[lambda: _count(seen)],
         )
 
     def _once(self, seen: presence.Seen) -> Mapping[Event, set[str]]:
-        """Drops who is away of those whom an earlier page of their event has named, in this call too: in a fleet of several shards two
-        parts may come in one read. Who is left, by event: this commit names them."""
+        """Drops who is away of those whom an earlier page of their event has named, in this call
+        too: in a fleet of several shards two parts may come in one read. Who is left, by event:
+        this commit names them.
+        """
         paged = {(message.app, message.event_id) for message in seen.onward}
         people: dict[Event, list[str]] = {}
         for one in seen.offline:
@@ -138,7 +164,11 @@ class PresenceHandler:
                 met[event] |= names
                 fresh[event] |= names
             if recipients:
-                offline.append(one if len(recipients) == len(one.recipients) else msgspec.structs.replace(one, recipients=recipients))
+                offline.append(
+                    one
+                    if len(recipients) == len(one.recipients)
+                    else msgspec.structs.replace(one, recipients=recipients)
+                )
         seen.offline = offline
         return {event: users for event, users in fresh.items() if users}
 
@@ -156,8 +186,12 @@ class PresenceHandler:
 
 
 def marked(message: Message, fresh: bool) -> Message:
-    """Single no more where an earlier reader had its entry: one of the release before may go on with it."""
-    return message if fresh or not message.single else msgspec.structs.replace(message, single=False)
+    """Single no more where an earlier reader had its entry: one of the release before may go on
+    with it.
+    """
+    return (
+        message if fresh or not message.single else msgspec.structs.replace(message, single=False)
+    )
 
 
 def _by_stream(offline: Sequence[OfflineRecipients], commit: Commit) -> Commit:
@@ -199,7 +233,10 @@ def packed_offline(offline: Sequence[OfflineRecipients]) -> list[tuple[Urgency, 
         pack = packs.setdefault(urgency, [])
         pack.append(one)
         people, size = sizes.get(urgency, (0, 0))
-        sizes[urgency] = people, size = people + len(one.recipients), size + _text_bytes(one.message)
+        sizes[urgency] = people, size = (
+            people + len(one.recipients),
+            size + _text_bytes(one.message),
+        )
         if people >= PACK or size >= PACK_BYTES:
             blobs.append((urgency, encode(pack)))
             packs[urgency], sizes[urgency] = [], (0, 0)

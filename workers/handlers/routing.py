@@ -39,11 +39,21 @@ class RoutingHandler:
     spread: Spread | None = None  # of a fleet of several shards
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        found = [(one, one.message.single and entry.deliveries == 1) for entry in entries for one in decode_offline(entry.blob)]
-        single, others = [one for one, is_single in found if is_single], [one for one, is_single in found if not is_single]
+        found = [
+            (one, one.message.single and entry.deliveries == 1)
+            for entry in entries
+            for one in decode_offline(entry.blob)
+        ]
+        single, others = (
+            [one for one, is_single in found if is_single],
+            [one for one, is_single in found if not is_single],
+        )
         if self.spread is None:
             return _both(self.route, single, others)
-        (single, out), (others, others_out) = self.spread.offline(single), self.spread.offline(others)
+        (single, out), (others, others_out) = (
+            self.spread.offline(single),
+            self.spread.offline(others),
+        )
         return _both(self.route, single, others) + out + others_out
 
     def route_marked(self, offline: Sequence[OfflineRecipients]) -> Commit:
@@ -52,7 +62,9 @@ class RoutingHandler:
         return _both(self.route, single, [one for one in offline if not one.message.single])
 
     def route(self, offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        """What follows for these people. single: as in Message; else a reader of the release before may do the same once more."""
+        """What follows for these people. single: as in Message; else a reader of the release before
+        may do the same once more.
+        """
         now = now_ms()
         routed = routing.route(offline, self.world, now, by_entry=single)
         decisions = routing_replies(routed.rows)
@@ -60,7 +72,10 @@ class RoutingHandler:
         return Commit(
             rows=[routing_row(row, now) for row in routed.rows],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
-            extra=[lambda pipe: self.queues.put(pipe, batches), *([lambda pipe: self.replies.tell(pipe, decisions)] if decisions else ())],
+            extra=[
+                lambda pipe: self.queues.put(pipe, batches),
+                *([lambda pipe: self.replies.tell(pipe, decisions)] if decisions else ()),
+            ],
             after=[lambda: _count(routed)],
         )
 
@@ -78,7 +93,9 @@ class RoutingHandler:
 
 
 def _both(
-    route: Callable[[Sequence[OfflineRecipients], bool], Commit], single: Sequence[OfflineRecipients], others: Sequence[OfflineRecipients]
+    route: Callable[[Sequence[OfflineRecipients], bool], Commit],
+    single: Sequence[OfflineRecipients],
+    others: Sequence[OfflineRecipients],
 ) -> Commit:
     commit = route(single, True) if single else Commit()
     return commit + route(others, False) if others else commit
@@ -87,7 +104,14 @@ def _both(
 def _count(routed: routing.Routed) -> None:
     if routed.presets_missing:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
-        log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
-    ended = Counter((row.device.vendor, row.decision) for row in routed.rows if row.message.kind not in FOLLOW_UP_KINDS)
+        log.warning(
+            "a message names a preset that is not stored: defaults are used",
+            extra={"count": routed.presets_missing},
+        )
+    ended = Counter(
+        (row.device.vendor, row.decision)
+        for row in routed.rows
+        if row.message.kind not in FOLLOW_UP_KINDS
+    )
     for (vendor, decision), count in ended.items():
         metrics.DECISIONS.labels(vendor, decision, "none").inc(count)

@@ -1,4 +1,6 @@
-"""One vendor's delivery of all shards that lie on one server: one look, one wake-up and one bound of pushes on the wire for all of them."""
+"""One vendor's delivery of all shards that lie on one server: one look, one wake-up and one bound
+of pushes on the wire for all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ LOOK_KEYS_MAX: Final = 1_024
 
 
 class ShardSenders(LaneSender):
-    """As LaneSender. Each shard's rounds are begun by a sender of its own, which shares the bound, the threads and what is known of
-    silent lanes with the others."""
+    """As LaneSender. Each shard's rounds are begun by a sender of its own, which shares the bound,
+    the threads and what is known of silent lanes with the others.
+    """
 
-    def __init__(self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]
+    ) -> None:
         """runtime: of shard 0."""
         super().__init__(runtime, vendor, in_flight_max, stopping)
         self._look = script(runtime.redis, "ready_look")
@@ -75,7 +80,11 @@ class ShardSenders(LaneSender):
 
     def _dues(self) -> list[int]:
         """The server's time, and when each shard's first lane is due or -1, ms."""
-        names = [one.runtime.keys.ready(self.vendor, urgency) for one in self._crew for urgency in URGENCIES]
+        names = [
+            one.runtime.keys.ready(self.vendor, urgency)
+            for one in self._crew
+            for urgency in URGENCIES
+        ]
         now, found = 0, list[int]()
         for start in range(0, len(names), LOOK_KEYS_MAX):
             now, *part = cast(Any, self._look(keys=names[start : start + LOOK_KEYS_MAX]))

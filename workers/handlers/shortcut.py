@@ -1,4 +1,6 @@
-"""Presence and routing in intake's own commit, for messages to few people: two streams, two hops and two MULTIs less a message."""
+"""Presence and routing in intake's own commit, for messages to few people: two streams, two hops
+and two MULTIs less a message.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ PEOPLE_MAX = 50
 
 
 class Shortcut:
-    """Open while presence and routing have one worker each: who gives them more wants the work shared among them."""
+    """Open while presence and routing have one worker each: who gives them more wants the work
+    shared among them.
+    """
 
     def __init__(
         self,
@@ -28,8 +32,10 @@ class Shortcut:
         sharing: Callable[[], AbstractContextManager[None]] = nullcontext,
         usual: UsualPushes | None = None,
     ) -> None:
-        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once.
-        usual: the quick way of chats of two; None: they go as the others do."""
+        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what
+        lets both look people up once.
+        usual: the quick way of chats of two; None: they go as the others do.
+        """
         self._presence = presence
         self._routing = routing
         self._sharing = sharing
@@ -39,9 +45,14 @@ class Shortcut:
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
 
-    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> tuple[Commit, Sequence[Message]]:
-        """What follows from the messages, and for people (or tokens) who are away anyway; the messages
-        to people of whom SQL does not tell soon enough, which must go by the streams. single: as in Message."""
+    def commit(
+        self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool
+    ) -> tuple[Commit, Sequence[Message]]:
+        """What follows from the messages, and for people (or tokens) who are away anyway; the
+        messages
+        to people of whom SQL does not tell soon enough, which must go by the streams. single: as in
+        Message.
+        """
         with self._sharing():
             return self._commit(messages, offline, single)
 
@@ -55,7 +66,9 @@ class Shortcut:
             except UnknownPeopleError:  # the general way knows whom to leave to the streams
                 return Commit(), events
 
-    def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> tuple[Commit, Sequence[Message]]:
+    def _commit(
+        self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool
+    ) -> tuple[Commit, Sequence[Message]]:
         left: list[Message] = []
         try:
             away, commit = self._presence.look(messages) if messages else ((), Commit())

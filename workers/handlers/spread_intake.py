@@ -1,4 +1,6 @@
-"""The core's streams in a fleet of several shards: each event's entry is worked on in the shard of whom it is about."""
+"""The core's streams in a fleet of several shards: each event's entry is worked on in the shard of
+whom it is about.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from common.clock import now_ms
 from common.storage.scripts import script
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP, Entry, StreamStore
-from workers.handlers.intake import READ_EVENTS, IntakeHandler, IntakeLoop, IntakePorts, behind, entries_of, names_a_stranger, wakes_of
+from workers.handlers.intake import (
+    READ_EVENTS,
+    IntakeHandler,
+    IntakeLoop,
+    IntakePorts,
+    behind,
+    entries_of,
+    names_a_stranger,
+    wakes_of,
+)
 from workers.handlers.overtaking import Overtaking
 from workers.intake import direct, events, stage
 from workers.intake.stage import Event
@@ -45,12 +56,20 @@ def shard_of_event(event: Event, count: int) -> int:
 
 
 def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
-    """Of one person theirs; of several that of what it is about, from where each part goes to its people's."""
-    return shard_of(count, app, people[0]) if len(set(people)) == 1 else shard_of_group(count, app, about)
+    """Of one person theirs; of several that of what it is about, from where each part goes to its
+    people's.
+    """
+    return (
+        shard_of(count, app, people[0])
+        if len(set(people)) == 1
+        else shard_of_group(count, app, about)
+    )
 
 
 class Sorter:
-    """Entries of the core's streams by shard. What a packed entry holds for several shards is written anew, an entry a shard."""
+    """Entries of the core's streams by shard. What a packed entry holds for several shards is
+    written anew, an entry a shard.
+    """
 
     def __init__(self, source: StreamStore, count: int, ports: IntakePorts) -> None:
         """ports: of shard 0."""
@@ -79,42 +98,66 @@ class Sorter:
         return found
 
     def _apply_states(self, entries: Sequence[Entry], mixed: Collection[tuple[str, bytes]]) -> None:
-        """What these say of devices and settings takes effect now: their new entries lie behind all others. There it is applied once
-        more, which changes nothing, as the newest `ts` wins."""
+        """What these say of devices and settings takes effect now: their new entries lie behind all
+        others. There it is applied once more, which changes nothing, as the newest `ts` wins.
+        """
         states, all_events = list[Event](), list[Event]()
         for name in ((entry.stream, entry.id) for entry in entries):
-            events_ = [event for read in self.reads.get(name, ()) if isinstance(read, stage.Passed) for event in read.events]
+            events_ = [
+                event
+                for read in self.reads.get(name, ())
+                if isinstance(read, stage.Passed)
+                for event in read.events
+            ]
             all_events += events_
-            states += [event for event in events_ if name in mixed and isinstance(event.data, OF_PEOPLE)]
+            states += [
+                event for event in events_ if name in mixed and isinstance(event.data, OF_PEOPLE)
+            ]
         later = behind(all_events, states)
         try:
-            self._ports.state.apply([event for event in states if event.entry not in later], lambda _event, _why: None)
+            self._ports.state.apply(
+                [event for event in states if event.entry not in later], lambda _event, _why: None
+            )
         except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
-            log.warning("states of a packed entry take effect with its parts", extra={"reason": type(error).__name__})
+            log.warning(
+                "states of a packed entry take effect with its parts",
+                extra={"reason": type(error).__name__},
+            )
 
     def _shards(self, entry: Entry) -> list[int]:
-        """Of each line of a packed entry; of any other one. What may have ended its readers is not read here: where it is worked on, it
-        is worked on alone."""
+        """Of each line of a packed entry; of any other one. What may have ended its readers is not
+        read here: where it is worked on, it is worked on alone.
+        """
         if entry.is_suspect:
             return [self._any(entry, 0)]
         try:
             reads = self._read(entry, self._apps or self._ports.apps())
             if self._apps is None and self._ports.apps_now is not None and names_a_stranger(reads):
-                self._apps = self._ports.apps_now()  # else a repeat of the event could come to another shard
+                self._apps = (
+                    self._ports.apps_now()
+                )  # else a repeat of the event could come to another shard
                 reads = self._read(entry, self._apps)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             reads = []
         if reads:
             self.reads[entry.stream, entry.id] = reads
-        shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [self._any(entry, 0)]
+        shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [
+            self._any(entry, 0)
+        ]
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
-        return shards if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"])) else shards[:1]
+        return (
+            shards
+            if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"]))
+            else shards[:1]
+        )
 
     @staticmethod
     def _read(entry: Entry, apps: Sequence[str]) -> list[stage.Passed | stage.Refused]:
-        return stage.read_entries(entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size)
+        return stage.read_entries(
+            entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
+        )
 
     def _shard(self, read: stage.Passed | stage.Refused, entry: Entry, place: int) -> int:
         if isinstance(read, stage.Passed) and read.events:
@@ -125,15 +168,18 @@ class Sorter:
         return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
-        """In one step the lines of these entries become entries of one shard each, also on a server that takes nothing more. What is done
-        twice is known by the events' ids."""
+        """In one step the lines of these entries become entries of one shard each, also on a server
+        that takes nothing more. What is done twice is known by the events' ids.
+        """
         by_shard: dict[int, list[bytes]] = {}
         for entry, shards in mixed:
             for shard, line in zip(shards, stage.lines_of(entry.fields[b"b"]), strict=True):
                 by_shard.setdefault(shard, []).append(line)
         packs = [b"\n".join(pack) for lines in by_shard.values() for pack in _packs(lines)]
         leaving = [entry.id for entry, _ in mixed]
-        self._part_entries(keys=[self._source.name_of(stream)], args=[GROUP, len(leaving), *leaving, *packs])
+        self._part_entries(
+            keys=[self._source.name_of(stream)], args=[GROUP, len(leaving), *leaving, *packs]
+        )
 
 
 def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
@@ -151,12 +197,21 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
 class SpreadConsumer(StreamConsumer):
     """Reads as one; what it has read is finished by the consumers of the shards."""
 
-    def __init__(self, parts: Sequence[StreamConsumer], sorter: Sorter, handler: Handler, policy: Policy, stores: Stores) -> None:
+    def __init__(
+        self,
+        parts: Sequence[StreamConsumer],
+        sorter: Sorter,
+        handler: Handler,
+        policy: Policy,
+        stores: Stores,
+    ) -> None:
         super().__init__(handler, policy, stores)
         self._parts = parts
         self._sorter = sorter
 
-    def run(self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]) -> None:
+    def run(
+        self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]
+    ) -> None:
         for part in self._parts:
             part.stopping = stopping
         super().run(stopping, turn, pause)
@@ -168,7 +223,9 @@ class SpreadConsumer(StreamConsumer):
         return sum(part.again() for part in self._parts) + super().once()
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """The shards' consumers keep what could not be written; the first error is raised when all have had their turn."""
+        """The shards' consumers keep what could not be written; the first error is raised when all
+        have had their turn.
+        """
         if not entries:
             return
         errors: list[Exception] = []
@@ -210,8 +267,14 @@ class SpreadIntakeLoop(IntakeLoop):
         super().__init__(streams, doors[0])
         handlers = [IntakeHandler(one) for one in doors]
         whole: Any = self.consumer
-        stores = [Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source) for one in doors]
-        parts = [StreamConsumer(handler, whole.policy, store) for handler, store in zip(handlers, stores, strict=True)]
+        stores = [
+            Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source)
+            for one in doors
+        ]
+        parts = [
+            StreamConsumer(handler, whole.policy, store)
+            for handler, store in zip(handlers, stores, strict=True)
+        ]
         sorter = Sorter(self._source, len(doors), doors[0])
         self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
@@ -220,5 +283,9 @@ class SpreadIntakeLoop(IntakeLoop):
         self._bound()
 
     def _bound(self) -> None:
-        """What follows from a read is divided by the shards: so much more is read, or each commit would hold little."""
-        self._counts |= dict.fromkeys(self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry))
+        """What follows from a read is divided by the shards: so much more is read, or each commit
+        would hold little.
+        """
+        self._counts |= dict.fromkeys(
+            self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry)
+        )

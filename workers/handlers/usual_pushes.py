@@ -1,7 +1,8 @@
 """Chats of two that differ in little: from intake's events straight to the entries of their lanes.
 
-Whatever is not as usual with an event, its person or their lane, is left to the general way (shortcut.py), which makes the same of
-an event: tests/integration/test_usual_pushes.py holds both side by side.
+Whatever is not as usual with an event, its person or their lane, is left to the general way
+(shortcut.py), which makes the same of an event: tests/integration/test_usual_pushes.py holds both
+side by side.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from common.clock import now_ms
-from common.contracts import NO_WISHES, PLAIN, AlikeBatch, Device, Notification, OfflineRecipients, Recipient, encode
+from common.contracts import (
+    NO_WISHES,
+    PLAIN,
+    AlikeBatch,
+    Device,
+    Notification,
+    OfflineRecipients,
+    Recipient,
+    encode,
+)
 from common.ledger_records import EventRecord
 from common.model import Urgency
 from common.ports import Presences
@@ -38,14 +48,20 @@ PATTERNS_MAX = 5_000
 _TTL_MS = PLAIN.ttl_s * 1000
 
 
-def apart(stored: Sequence[Event], now: int, spread: Spread | None = None) -> tuple[list[Event], list[Event]]:
-    """The usual ones, and the others; who is named in one of the others gets all of theirs the other way, in order.
+def apart(
+    stored: Sequence[Event], now: int, spread: Spread | None = None
+) -> tuple[list[Event], list[Event]]:
+    """The usual ones, and the others; who is named in one of the others gets all of theirs the
+    other way, in order.
 
-    spread: of a fleet of several shards: people of another shard have nothing usual here."""
+    spread: of a fleet of several shards: people of another shard have nothing usual here.
+    """
     usual: list[Event] = []
     others: list[Event] = []
     for event in stored:
-        here = _is_usual(event, now) and (spread is None or spread.has(event.app, event.data.recipients[0]))
+        here = _is_usual(event, now) and (
+            spread is None or spread.has(event.app, event.data.recipients[0])
+        )
         (usual if here else others).append(event)
     if not others or not usual:
         return usual, others
@@ -65,20 +81,38 @@ def _named(event: Event) -> Sequence[str]:
 
 def _is_usual(event: Event, now: int) -> bool:
     data = event.data
-    if type(data) is not Stored or data.push is not NO_WISHES or data.conversation.type != "c2c" or event.ts_ms + _TTL_MS <= now:
+    if (
+        type(data) is not Stored
+        or data.push is not NO_WISHES
+        or data.conversation.type != "c2c"
+        or event.ts_ms + _TTL_MS <= now
+    ):
         return False
     people, elements = data.recipients, data.elements
-    if people is None or elements is None or len(people) != 1 or len(elements) != 1 or data.mentions or data.exclude:
+    if (
+        people is None
+        or elements is None
+        or len(people) != 1
+        or len(elements) != 1
+        or data.mentions
+        or data.exclude
+    ):
         return False
     text = elements[0].text
-    return elements[0].type == "text" and text is not None and not (not text or text.isspace()) and people[0] != data.sender.id
+    return (
+        elements[0].type == "text"
+        and text is not None
+        and not (not text or text.isspace())
+        and people[0] != data.sender.id
+    )
 
 
 class UsualPushes:
-    """devices: the only active device of each of these people who have just one and set nothing; UnknownPeopleError.
+    """devices: the only active device of each of these people who have just one and set nothing;
+    UnknownPeopleError.
 
-    config: tenants, accounts and presets as they are: another object once anything of them has changed. Notifications are kept
-    for other events of their pattern until then.
+    config: tenants, accounts and presets as they are: another object once anything of them has
+    changed. Notifications are kept for other events of their pattern until then.
     """
 
     def __init__(
@@ -96,7 +130,9 @@ class UsualPushes:
         self._kept: dict[Pattern, Notification] = {}
 
     def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
-        """What follows from these (`apart`), and those that need the general way. single: as in Message."""
+        """What follows from these (`apart`), and those that need the general way. single: as in
+        Message.
+        """
         now = now_ms()
         groups, left = self._grouped(events)
         likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
@@ -118,7 +154,9 @@ class UsualPushes:
         return commit, left
 
     def _grouped(self, events: Sequence[Event]) -> tuple[dict[Pattern, list[Away]], list[Event]]:
-        """Those whose people are away with just one device, by what their pushes share; and the others."""
+        """Those whose people are away with just one device, by what their pushes share; and the
+        others.
+        """
         people = list(dict.fromkeys([(event.app, event.data.recipients[0]) for event in events]))
         sessions, malformed = self._presences.sessions(people)
         if malformed:  # the general way says so
@@ -142,26 +180,38 @@ class UsualPushes:
                 group.append((event, user, device))
         return groups, left
 
-    def _likes(self, firsts: Mapping[Pattern, Away], single: bool, now: int) -> dict[Pattern, Notification]:
+    def _likes(
+        self, firsts: Mapping[Pattern, Away], single: bool, now: int
+    ) -> dict[Pattern, Notification]:
         """By pattern a notification that all pushes of it are like, as of now."""
         config = self._config()
         if config is not self._kept_of or len(self._kept) > PATTERNS_MAX:
             self._kept_of, self._kept = config, {}
         kept = self._kept
-        found = {pattern: replace(kept[pattern], presence_ms=now, routed_ms=now) for pattern in firsts if pattern in kept}
-        fresh = self._made([first for pattern, first in firsts.items() if pattern not in found], single, now)
+        found = {
+            pattern: replace(kept[pattern], presence_ms=now, routed_ms=now)
+            for pattern in firsts
+            if pattern in kept
+        }
+        fresh = self._made(
+            [first for pattern, first in firsts.items() if pattern not in found], single, now
+        )
         if self._config() is config:  # else they may be of one or the other
             kept |= fresh
         return found | fresh
 
     def _made(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
-        """By pattern the notification of its first event, made the general way, where that ends in a chat's push."""
+        """By pattern the notification of its first event, made the general way, where that ends in
+        a chat's push.
+        """
         world = self._routing.world
         offline: list[OfflineRecipients] = []
         by_event: dict[tuple[str, str], Pattern] = {}
         for event, user, device in firsts:
             message = stage.take(event, now).message
-            one = OfflineRecipients(message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now)
+            one = OfflineRecipients(
+                message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now
+            )
             pattern = pattern_of(one, now)
             if pattern is not None and not world.tenancy.tenant(event.app).options:
                 by_event[event.app, event.id] = pattern
@@ -180,11 +230,30 @@ class UsualPushes:
 def _batch(pattern: Pattern, like: Notification, group: Sequence[Away], single: bool) -> NewBatch:
     app, vendor, business_id, _, platform = pattern
     rows = [
-        like_row(event.data, event.id, event.ts_ms, event.received_ms, event.ts_ms + _TTL_MS, user, device) for event, user, device in group
+        like_row(
+            event.data,
+            event.id,
+            event.ts_ms,
+            event.received_ms,
+            event.ts_ms + _TTL_MS,
+            user,
+            device,
+        )
+        for event, user, device in group
     ]
-    lot = AlikeBatch(app=app, vendor=vendor, business_id=business_id, by_entry=single, platform=platform, like=like, rows=tuple(rows))
+    lot = AlikeBatch(
+        app=app,
+        vendor=vendor,
+        business_id=business_id,
+        by_entry=single,
+        platform=platform,
+        like=like,
+        rows=tuple(rows),
+    )
     expires_ms = max([row.expires_at_ms for row in rows])
-    return NewBatch(f"{app}:{vendor}:{business_id}", Urgency.CHAT, encode(lot), len(rows), len(rows), expires_ms)
+    return NewBatch(
+        f"{app}:{vendor}:{business_id}", Urgency.CHAT, encode(lot), len(rows), len(rows), expires_ms
+    )
 
 
 def _record(event: Event) -> EventRecord:

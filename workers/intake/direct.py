@@ -1,6 +1,7 @@
 """`push.direct`: a push to one token, asked for by whoever knows tokens and no people. Pure.
 
-It goes past presence: nobody's sessions, members, mutes or friends are asked. The token itself stands for the person.
+It goes past presence: nobody's sessions, members, mutes or friends are asked. The token itself
+stands for the person.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from common.contracts import TTL_MAX_S, Badge, Conversation, Device, Message, OfflineRecipients, PushFields, Recipient, Sender
+from common.contracts import (
+    TTL_MAX_S,
+    Badge,
+    Conversation,
+    Device,
+    Message,
+    OfflineRecipients,
+    PushFields,
+    Recipient,
+    Sender,
+)
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vendor
 from workers.intake.events import Addressee, Direct
 
@@ -21,12 +32,19 @@ if TYPE_CHECKING:
 
 #: A call rings no longer than this where its sender names no ttl.
 CALL_TTL_S: Final = 60
-KINDS: Final[Mapping[str, Kind]] = {"message": Kind.MESSAGE, "call": Kind.CALL_INVITE, "badge": Kind.BADGE, "clear": Kind.CLEAR}
+KINDS: Final[Mapping[str, Kind]] = {
+    "message": Kind.MESSAGE,
+    "call": Kind.CALL_INVITE,
+    "badge": Kind.BADGE,
+    "clear": Kind.CLEAR,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTargets:
-    """What the registry has of a token. state: active, retired, silenced; registered_ms: 0 where nobody ever said."""
+    """What the registry has of a token. state: active, retired, silenced; registered_ms: 0 where
+    nobody ever said.
+    """
 
     state: str
     registered_ms: int
@@ -54,8 +72,15 @@ class DirectSorted:
 
 
 def token_user(vendor: str, business_id: str, token: str) -> str:
-    """The name under which rows and registry know a token: `token:` and 12 hex digits of SHA-256, the parts separated by NUL."""
-    return "token:" + hashlib.sha256("\0".join((vendor, business_id, token)).encode("utf-8", "replace")).hexdigest()[:12]
+    """The name under which rows and registry know a token: `token:` and 12 hex digits of SHA-256,
+    the parts separated by NUL.
+    """
+    return (
+        "token:"
+        + hashlib.sha256(
+            "\0".join((vendor, business_id, token)).encode("utf-8", "replace")
+        ).hexdigest()[:12]
+    )
 
 
 def user_of(target: Addressee) -> str:
@@ -90,11 +115,16 @@ def message_of(event: Event) -> Message:
 def _wishes(data: Direct) -> PushFields:
     """The push keys, those that speak of people or of counting set aside."""
     wished = data.push or PushFields()
-    changes: dict[str, object] = {"ttl_s": min(wished.ttl_s, TTL_MAX_S), "badge": _badge(wished.badge)}
+    changes: dict[str, object] = {
+        "ttl_s": min(wished.ttl_s, TTL_MAX_S),
+        "badge": _badge(wished.badge),
+    }
     changes["gate"] = msgspec.structs.replace(wished.gate, respect_dnd=False, require_friend=False)
     if wished.display.nick_prefix == "auto":
         own = bool(wished.display.body and wished.display.body.strip())
-        changes["display"] = msgspec.structs.replace(wished.display, nick_prefix="off" if own or not data.elements else "on")
+        changes["display"] = msgspec.structs.replace(
+            wished.display, nick_prefix="off" if own or not data.elements else "on"
+        )
     if data.kind == "call":
         changes["message_class"] = MessageClass.CALL
         if wished.ttl_s == PushFields().ttl_s:
@@ -102,7 +132,9 @@ def _wishes(data: Direct) -> PushFields:
         if data.target.voip_token and wished.push_type == PushType.ALERT:
             changes["push_type"] = PushType.VOIP
     elif data.kind in ("badge", "clear"):
-        alone = data.kind == "badge" and data.target.vendor == Vendor.APNS  # elsewhere the app itself sets the number
+        alone = (
+            data.kind == "badge" and data.target.vendor == Vendor.APNS
+        )  # elsewhere the app itself sets the number
         changes["push_type"] = PushType.ALERT if alone else PushType.SILENT
         changes["collapse_key"] = wished.collapse_key or data.kind + ":" + _about(data)
     return msgspec.structs.replace(wished, **changes)
@@ -116,13 +148,17 @@ def _about(data: Direct) -> str:
 
 
 def _badge(wished: Badge) -> Badge:
-    """Only an absolute number: nobody reports this token's base, so that nothing can be added to it."""
+    """Only an absolute number: nobody reports this token's base, so that nothing can be added to
+    it.
+    """
     if wished.value is None:
         return Badge(mode=BadgeMode.NONE if wished.mode == BadgeMode.NONE else BadgeMode.KEEP)
     return Badge(mode=BadgeMode.SET, value=wished.value)
 
 
-def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str, str], KnownTargets]) -> DirectSorted:
+def address(
+    directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str, str], KnownTargets]
+) -> DirectSorted:
     """Each event to its token as the registry knows it; a retired one gets nothing.
 
     known: by (app, user). Tokens that are absent are new.
@@ -131,18 +167,26 @@ def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str,
     for event, message in directed:
         target: Addressee = event.data.target
         user = user_of(target)
-        has = known.get((event.app, user)) or KnownTargets("active", target.since_ms or 0, target.voip_token)
+        has = known.get((event.app, user)) or KnownTargets(
+            "active", target.since_ms or 0, target.voip_token
+        )
         device = _device(target, has)
         if has.state in ("retired", "silenced"):
             decision = Decision.TOKEN_DEAD if has.state == "retired" else Decision.SILENCED
             note = f"{has.state} before: {has.reason}" if has.reason else f"{has.state} before"
             found.rows.append(DirectRow(message, user, device, decision, note))
         else:
-            found.offline.append(OfflineRecipients(message=message, recipients=(Recipient(user, (device,), False),), presence_ms=0))
+            found.offline.append(
+                OfflineRecipients(
+                    message=message, recipients=(Recipient(user, (device,), False),), presence_ms=0
+                )
+            )
     return found
 
 
-def reply_of(message: Message, decision: Decision, note: str, device: Device | None = None) -> tuple[str, dict[str, Any]]:
+def reply_of(
+    message: Message, decision: Decision, note: str, device: Device | None = None
+) -> tuple[str, dict[str, Any]]:
     """(key, what is told) of a push that intake decided."""
     reply: dict[str, Any] = {
         "event_id": message.event_id,
@@ -160,4 +204,15 @@ def reply_of(message: Message, decision: Decision, note: str, device: Device | N
 def _device(target: Addressee, known: KnownTargets) -> Device:
     registered_ms = max(known.registered_ms, target.since_ms or 0)
     platform = target.platform.lower()
-    return Device("", platform, target.vendor, target.business_id, target.token, known.voip_token, target.lang, None, None, registered_ms)
+    return Device(
+        "",
+        platform,
+        target.vendor,
+        target.business_id,
+        target.token,
+        known.voip_token,
+        target.lang,
+        None,
+        None,
+        registered_ms,
+    )

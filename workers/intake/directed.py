@@ -1,4 +1,6 @@
-"""`push.direct` on real stores: the tokens' registry, the marks of a clear, who waits for a decision."""
+"""`push.direct` on real stores: the tokens' registry, the marks of a clear, who waits for a
+decision.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ from workers.intake.stage import Event
 class Directed:
     """What the pushes to tokens of one read gave.
 
-    offline: what goes on to routing. taken: each event with its decision, None where it goes on. rows: tokens that get nothing.
-    decisions, waits: decisions to be passed on, and until when others must be.
+    offline: what goes on to routing. taken: each event with its decision, None where it goes on.
+    rows: tokens that get nothing. decisions, waits: decisions to be passed on, and until when
+    others must be.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -45,7 +48,9 @@ class TokenPushes:
         self._replies = replies
 
     def take(self, batch: Sequence[Event], now: int) -> Directed:
-        """What follows from them; nothing is told yet. Marks of clears are set here: to set them again changes nothing."""
+        """What follows from them; nothing is told yet. Marks of clears are set here: to set them
+        again changes nothing.
+        """
         found = Directed()
         if not batch:
             return found
@@ -59,7 +64,9 @@ class TokenPushes:
                 metrics.DECISIONS.labels("none", taken.decision, "none").inc()
                 found.decisions.append(direct.reply_of(taken.message, taken.decision, ""))
         known = self._tokens.seen([_token(event, message) for event, message in todo])
-        addressed = direct.address(todo, {who: direct.KnownTargets(*has) for who, has in known.items()})
+        addressed = direct.address(
+            todo, {who: direct.KnownTargets(*has) for who, has in known.items()}
+        )
         found.offline = addressed.offline
         for row in addressed.rows:
             found.rows.append(_ledger_row(row, now))
@@ -67,19 +74,40 @@ class TokenPushes:
             found.decisions.append(direct.reply_of(row.message, row.decision, row.note, row.device))
         found.decisions = [(key, reply) for key, reply in found.decisions if key]
         found.waits = _waits(todo, addressed.offline, now)
-        self._clear([event for event in batch if event.data.kind == "clear" and event.data.conversation is not None])
+        self._clear(
+            [
+                event
+                for event in batch
+                if event.data.kind == "clear" and event.data.conversation is not None
+            ]
+        )
         return found
 
     def again(self, batch: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
-        """What those are told who asked the same before: nothing new but whether the token is given up since."""
+        """What those are told who asked the same before: nothing new but whether the token is given
+        up since.
+        """
         asked = [event for event in batch if event.data.reply is not None]
-        known = self._tokens.states([(event.app, direct.user_of(event.data.target)) for event in asked])
+        known = self._tokens.states(
+            [(event.app, direct.user_of(event.data.target)) for event in asked]
+        )
         decisions = []
         for event in asked:
             user = direct.user_of(event.data.target)
             has = known.get((event.app, user))
-            reply = {"event_id": event.id, "message_id": event.data.message_id, "user": user, "decision": None, "note": "asked before"}
-            decisions.append((event.data.reply.key, {**reply, "retired": has is not None and has[0] == "retired"}))
+            reply = {
+                "event_id": event.id,
+                "message_id": event.data.message_id,
+                "user": user,
+                "decision": None,
+                "note": "asked before",
+            }
+            decisions.append(
+                (
+                    event.data.reply.key,
+                    {**reply, "retired": has is not None and has[0] == "retired"},
+                )
+            )
         return decisions
 
     def _clear(self, batch: Sequence[Event]) -> None:
@@ -89,7 +117,13 @@ class TokenPushes:
         with self._marks.pipeline() as pipe:
             for event in batch:
                 where = event.data.conversation
-                self._marks.read_up_to(event.app, direct.user_of(event.data.target), f"{where.type}:{where.id}", event.ts_ms, pipe)
+                self._marks.read_up_to(
+                    event.app,
+                    direct.user_of(event.data.target),
+                    f"{where.type}:{where.id}",
+                    event.ts_ms,
+                    pipe,
+                )
             pipe.execute()
 
     def tell(self, pipe: Pipeline, directed: Directed) -> None:
@@ -113,12 +147,21 @@ def _token(event: Event, message: Message) -> DirectToken:
     )
 
 
-def _waits(todo: Sequence[tuple[Event, Message]], offline: Sequence[OfflineRecipients], now: int) -> list[tuple[str, str, str, int]]:
+def _waits(
+    todo: Sequence[tuple[Event, Message]], offline: Sequence[OfflineRecipients], now: int
+) -> list[tuple[str, str, str, int]]:
     going = {(one.message.app, one.message.event_id) for one in offline}
     return [
-        (event.data.reply.key, event.id, direct.user_of(event.data.target), now + event.data.reply.wait_ms)
+        (
+            event.data.reply.key,
+            event.id,
+            direct.user_of(event.data.target),
+            now + event.data.reply.wait_ms,
+        )
         for event, _ in todo
-        if event.data.reply is not None and event.data.reply.wait_ms and (event.app, event.id) in going
+        if event.data.reply is not None
+        and event.data.reply.wait_ms
+        and (event.app, event.id) in going
     ]
 
 

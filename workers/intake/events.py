@@ -1,4 +1,6 @@
-"""The shapes of what the core publishes (contract §3), field by field; decoding checks them. null counts as absent where a field may be."""
+"""The shapes of what the core publishes (contract §3), field by field; decoding checks them. null
+counts as absent where a field may be.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ NAME_BYTES_MAX = 1000
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
 PLATFORM_MAX = 16
-#: Of a language's name only the start tells the language; a phone's own may go on with calendars and numerals.
+#: Of a language's name only the start tells the language; a phone's own may go on with calendars
+#: and numerals.
 LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
@@ -85,7 +88,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Addressee(msgspec.Struct, frozen=True):
-    """One token of one app, without a person. since_ms: when the app registered it, if anybody knows."""
+    """One token of one app, without a person. since_ms: when the app registered it, if anybody
+    knows.
+    """
 
     vendor: Vendor
     business_id: Annotated[str, Meta(min_length=1, max_length=32)]
@@ -97,7 +102,9 @@ class Addressee(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Where the decision is told, and after how long at the latest that there is none yet; 0: only the decision."""
+    """Where the decision is told, and after how long at the latest that there is none yet; 0: only
+    the decision.
+    """
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
@@ -194,12 +201,16 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "app.foreground": Foreground,
     "settings.updated": SettingsUpdated,
 }
-DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(shape) for name, shape in TYPES.items()}
+DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(shape) for name, shape in TYPES.items()
+}
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def decode_data(kind: str, data: msgspec.Raw) -> Any:
-    """`data` of an event of a known type. Raises msgspec.ValidationError, which says what is wrong."""
+    """`data` of an event of a known type. Raises msgspec.ValidationError, which
+    says what is wrong.
+    """
     try:
         return DECODERS[kind].decode(data)
     except msgspec.ValidationError:
@@ -210,19 +221,33 @@ def decode_data(kind: str, data: msgspec.Raw) -> Any:
 
 
 def _given(push: dict[str, Any]) -> dict[str, Any]:
-    """Wishes that are none are left out, here and one level deeper; what lies deeper is the sender's or the vendor's own."""
+    """Wishes that are none are left out, here and one level deeper; what lies deeper is the
+    sender's or the vendor's own.
+    """
     objects = ("gate", "force", "display", "data", "badge", "sound")
-    inner = {key: {name: one for name, one in push[key].items() if one is not None} for key in objects if isinstance(push.get(key), dict)}
+    inner = {
+        key: {name: one for name, one in push[key].items() if one is not None}
+        for key in objects
+        if isinstance(push.get(key), dict)
+    }
     return {key: value for key, value in (push | inner).items() if value is not None}
 
 
 def too_long(data: Any) -> str | None:
-    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
+    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None:
+    all of it fits.
+    """
     if isinstance(data, Direct):
-        return "target.token" if _over(data.target.token, TOKEN_BYTES_MAX) else _conversation_too_long(data)
+        return (
+            "target.token"
+            if _over(data.target.token, TOKEN_BYTES_MAX)
+            else _conversation_too_long(data)
+        )
     if isinstance(data, Stored | Invited):
         people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
-        longest = max(map(len, people), default=0) * UTF8_BYTES_MAX  # there may be thousands of them
+        longest = (
+            max(map(len, people), default=0) * UTF8_BYTES_MAX
+        )  # there may be thousands of them
         long = longest > NAME_BYTES_MAX and any(_over(one, NAME_BYTES_MAX) for one in people)
         return "recipients" if long else _conversation_too_long(data)
     for name in ("user", "device_id", "platform", "push_id"):
@@ -230,18 +255,28 @@ def too_long(data: Any) -> str | None:
             return name
     if isinstance(data, Registered) and _over(data.token, TOKEN_BYTES_MAX):
         return "token"
-    return _setting_too_long(data) if isinstance(data, SettingsUpdated) else _conversation_too_long(data)
+    return (
+        _setting_too_long(data)
+        if isinstance(data, SettingsUpdated)
+        else _conversation_too_long(data)
+    )
 
 
 def _conversation_too_long(data: Any) -> str | None:
     conversation: Conversation | None = getattr(data, "conversation", None)
-    return "conversation.id" if conversation is not None and _over(conversation.id, NAME_BYTES_MAX) else None
+    return (
+        "conversation.id"
+        if conversation is not None and _over(conversation.id, NAME_BYTES_MAX)
+        else None
+    )
 
 
 def _setting_too_long(data: SettingsUpdated) -> str | None:
     if isinstance(data.mute, Mute) and _over(data.mute.conversation.id, NAME_BYTES_MAX):
         return "mute.conversation.id"
-    if isinstance(data.content_key, ContentKey) and _over(data.content_key.device_id, NAME_BYTES_MAX):
+    if isinstance(data.content_key, ContentKey) and _over(
+        data.content_key.device_id, NAME_BYTES_MAX
+    ):
         return "content_key.device_id"
     return None
 

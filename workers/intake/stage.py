@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from common.contracts import NO_WISHES, PLAIN, TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
+from common.contracts import (
+    NO_WISHES,
+    PLAIN,
+    TTL_MAX_S,
+    Conversation,
+    Message,
+    PushFields,
+    Sender,
+    encode,
+)
 from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
 from workers.intake import direct, events
@@ -33,7 +42,9 @@ AHEAD_MAX_MS = 300_000
 
 
 class Event(Value, frozen=True):
-    """One event that passed every check. data: one of workers/intake/events.py; entry: id of the stream entry."""
+    """One event that passed every check. data: one of workers/intake/events.py; entry: id of the
+    stream entry.
+    """
 
     app: str
     id: str
@@ -56,7 +67,9 @@ class Refused(Value, frozen=True):
 
 
 class Passed(Value, frozen=True):
-    """What one entry gave: events, and what was ignored on purpose. mended: characters of its texts that are none."""
+    """What one entry gave: events, and what was ignored on purpose. mended: characters of its texts
+    that are none.
+    """
 
     events: tuple[Event, ...]
     ignored: str | None = None
@@ -69,15 +82,26 @@ class _UnreadableError(ValueError):
 
 
 def read_entries(
-    stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int, *, is_whole: bool = True
+    stream: str,
+    entry_id: str,
+    fields: Mapping[bytes, bytes],
+    apps: Sequence[str],
+    now_ms: int,
+    *,
+    is_whole: bool = True,
 ) -> list[Passed | Refused]:
-    """One stream entry -> what each of its events gave: one event in `e`, or up to LINES_MAX native ones in `b`, one a line.
+    """One stream entry -> what each of its events gave: one event in `e`, or up to LINES_MAX native
+    ones in `b`, one a line.
 
     A bad line is refused alone; its entry id ends with its number.
     """
     raw = fields.get(b"b")
     if raw is None or b"e" in fields:
-        if len(fields) == 1 and is_whole and (usual := _usual(fields.get(b"e", b""), apps, stream, entry_id, now_ms)):
+        if (
+            len(fields) == 1
+            and is_whole
+            and (usual := _usual(fields.get(b"e", b""), apps, stream, entry_id, now_ms))
+        ):
             return [usual]
         return [read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
     lines = lines_of(raw)
@@ -89,20 +113,41 @@ def read_entries(
     elif not 0 < len(lines) <= LINES_MAX:
         why = f"too_many: the field b holds 1 to {LINES_MAX} events, one a line"
     if why is not None:
-        return [Refused(f"{stream}/{entry_id}", why, None, raw[:ENTRY_BYTES_MAX], {**names_of(fields), "as": "b"})]
+        return [
+            Refused(
+                f"{stream}/{entry_id}",
+                why,
+                None,
+                raw[:ENTRY_BYTES_MAX],
+                {**names_of(fields), "as": "b"},
+            )
+        ]
     named = [(f"{entry_id}#{number}", line) for number, line in enumerate(lines)]
-    return [_usual(line, apps, stream, name, now_ms) or read_entry(stream, name, {b"e": line}, apps, now_ms) for name, line in named]
+    return [
+        _usual(line, apps, stream, name, now_ms)
+        or read_entry(stream, name, {b"e": line}, apps, now_ms)
+        for name, line in named
+    ]
 
 
 def lines_of(raw: bytes) -> list[bytes]:
-    """The events of a field `b`; what is between two ends of lines and nothing but blanks is none."""
+    """The events of a field `b`; what is between two ends of lines and nothing but
+    blanks is none.
+    """
     return [line for line in raw.split(b"\n") if line.strip()]
 
 
 def read_entry(
-    stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int, *, is_whole: bool = True
+    stream: str,
+    entry_id: str,
+    fields: Mapping[bytes, bytes],
+    apps: Sequence[str],
+    now_ms: int,
+    *,
+    is_whole: bool = True,
 ) -> Passed | Refused:
-    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams.
+    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry
+    ids unique among streams.
 
     is_whole: False for an entry over the limit, whose fields were cut.
     """
@@ -124,17 +169,40 @@ def read_entry(
         return _foreign(dialect, body, mark, names, apps, entry, received_ms, now_ms)
     except (_UnreadableError, DialectError) as error:
         whose, kind = _head(raw or b"", names, apps)
-        return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
+        return Refused(
+            entry,
+            str(error),
+            whose,
+            (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX],
+            names,
+            kind,
+        )
 
 
-def _usual(raw: bytes, apps: Sequence[str], stream: str, entry_id: str, now_ms: int) -> Passed | None:
-    """A message without wishes, read once; None for whatever needs a closer look, or is to be refused."""
+def _usual(
+    raw: bytes, apps: Sequence[str], stream: str, entry_id: str, now_ms: int
+) -> Passed | None:
+    """A message without wishes, read once; None for whatever needs a closer look, or is to be
+    refused.
+    """
     event = read_usual(raw) if len(raw) <= ENTRY_BYTES_MAX else None
     if event is None or event.app not in apps or event.ts in _SECONDS:
         return None
     received_ms = _received_ms(entry_id)
     entry = f"{stream}/{entry_id}"
-    return Passed((Event(event.app, event.id, event.type, _by_now(event.ts, now_ms), received_ms, entry, event.data),))
+    return Passed(
+        (
+            Event(
+                event.app,
+                event.id,
+                event.type,
+                _by_now(event.ts, now_ms),
+                received_ms,
+                entry,
+                event.data,
+            ),
+        )
+    )
 
 
 def _received_ms(entry_id: str) -> int:
@@ -162,32 +230,55 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
-    """Whose a refused entry is and of which type, so far as that can be read: for the operator's eyes, nothing is decided by it."""
+    """Whose a refused entry is and of which type, so far as that can be read: for the operator's
+    eyes, nothing is decided by it.
+    """
     native = (names.get("d") or "native") == "native"
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
-        named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
-    except (msgspec.MsgspecError, ValueError, RecursionError):  # a DialectError and half a character are ValueErrors
+        named = (
+            [head.app]
+            if native
+            else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
+        )
+    except (
+        msgspec.MsgspecError,
+        ValueError,
+        RecursionError,
+    ):  # a DialectError and half a character are ValueErrors
         head, named = _Head(), []
     app = named[0] if len(named) == 1 else None if native else names.get("app")
-    kind = head.type if native and isinstance(head.type, str) and head.type in events.TYPES else "unknown"
-    return app.replace("\0", "\ufffd")[: events.APP_MAX] or None if isinstance(app, str) else None, kind
+    kind = (
+        head.type
+        if native and isinstance(head.type, str) and head.type in events.TYPES
+        else "unknown"
+    )
+    return app.replace("\0", "\ufffd")[: events.APP_MAX] or None if isinstance(
+        app, str
+    ) else None, kind
 
 
 def _all(fields: Mapping[bytes, bytes]) -> bytes:
     """An entry without `e`, as far as it can be shown to an operator."""
-    shown = {key.decode("utf-8", "replace"): value[:4096].decode("utf-8", "replace") for key, value in list(fields.items())[:50]}
+    shown = {
+        key.decode("utf-8", "replace"): value[:4096].decode("utf-8", "replace")
+        for key, value in list(fields.items())[:50]
+    }
     return json.dumps(shown, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def checked(raw: bytes | None) -> bytes:
-    """The JSON text if it is within bounds and nobody can read it two ways; _UnreadableError says what is wrong."""
+    """The JSON text if it is within bounds and nobody can read it two ways; _UnreadableError says
+    what is wrong.
+    """
     if raw is None:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
         raise _UnreadableError(TOO_LARGE)
     if raw.startswith(codecs.BOM_UTF8):
-        raise _UnreadableError("not_json: it begins with a byte order mark; publish UTF-8 without one")
+        raise _UnreadableError(
+            "not_json: it begins with a byte order mark; publish UTF-8 without one"
+        )
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
     if certainly_unambiguous(raw):
@@ -215,7 +306,9 @@ def _mended(body: bytes, mark: str) -> tuple[bytes, int]:
     try:
         found, count = mended(event, mark)
     except NotTextError:
-        raise _UnreadableError("not_unicode: an id or a name holds half a surrogate pair or U+0000") from None
+        raise _UnreadableError(
+            "not_unicode: an id or a name holds half a surrogate pair or U+0000"
+        ) from None
     return json.dumps(found, ensure_ascii=False).encode(), count
 
 
@@ -228,7 +321,8 @@ def _no_constants(_name: str) -> None:
     raise _UnreadableError("not_json")
 
 
-#: A string that never ends reaches to the end of the bytes: each byte is looked at once, however many quotes stand in it.
+#: A string that never ends reaches to the end of the bytes: each byte is looked at once, however
+#: many quotes stand in it.
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -260,11 +354,20 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     _check(data)
     for name, value in (("ts", envelope.ts), *_times_in(data)):
         if value is not None and value in _SECONDS:
-            raise _UnreadableError(f"wrong_shape: {name} looks like seconds; it is milliseconds since 1970, so 1000 times as many")
-    if isinstance(data, events.Read) and data.up_to_ms is not None:  # nobody has read what is not written yet
+            raise _UnreadableError(
+                f"wrong_shape: {name} looks like seconds; it is milliseconds since 1970, so "
+                "1000 times as many"
+            )
+    if (
+        isinstance(data, events.Read) and data.up_to_ms is not None
+    ):  # nobody has read what is not written yet
         data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
-    ts_ms = received_ms if envelope.ts is None else envelope.ts  # not now: a second reading of the entry must judge alike
-    return Event(envelope.app, envelope.id, envelope.type, _by_now(ts_ms, now_ms), received_ms, entry, data)
+    ts_ms = (
+        received_ms if envelope.ts is None else envelope.ts
+    )  # not now: a second reading of the entry must judge alike
+    return Event(
+        envelope.app, envelope.id, envelope.type, _by_now(ts_ms, now_ms), received_ms, entry, data
+    )
 
 
 def _times_in(data: Any) -> tuple[tuple[str, int | None], ...]:
@@ -283,7 +386,9 @@ def _by_now(ts_ms: int, now_ms: int) -> int:
 
 #: The parts of each event type that carry an id of their own.
 _NAMED_PARTS = {
-    shape: tuple(part for part in ("conversation", "sender", "inviter") if part in shape.__struct_fields__)
+    shape: tuple(
+        part for part in ("conversation", "sender", "inviter") if part in shape.__struct_fields__
+    )
     for shape in (decoder.type for decoder in events.DECODERS.values())
 }
 
@@ -300,10 +405,19 @@ def _check(data: Any) -> None:
         _check_travels(data.push)
     if isinstance(data, events.Direct):
         _check_direct(data)
-    if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
+    if (
+        isinstance(data, events.Stored)
+        and data.conversation.type == "c2c"
+        and len(set(data.recipients or ())) != 1
+    ):
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
-    if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:
-        raise _UnreadableError("wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms")
+    if (
+        isinstance(data, events.Read)
+        and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2
+    ):
+        raise _UnreadableError(
+            "wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms"
+        )
 
 
 def _check_direct(data: events.Direct) -> None:
@@ -314,7 +428,11 @@ def _check_direct(data: events.Direct) -> None:
 
 def _check_travels(push: PushFields) -> None:
     """The parts of any shape fit into what our queues carry."""
-    found = [part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw, push.blob) if part is not None]
+    found = [
+        part
+        for part in (push.data.payload, push.template, push.vendor, push.vendor_raw, push.blob)
+        if part is not None
+    ]
     if not found:
         return
     try:
@@ -323,7 +441,8 @@ def _check_travels(push: PushFields) -> None:
         raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
 
-#: Times of this century in seconds. As milliseconds they are days of January 1970, before anybody had a phone.
+#: Times of this century in seconds. As milliseconds they are days of January 1970, before anybody
+#: had a phone.
 _SECONDS = range(1_000_000_000, 5_000_000_000)
 
 
@@ -347,7 +466,14 @@ def _known(app: str, apps: Sequence[str]) -> None:
 
 
 def _foreign(
-    dialect: str, body: bytes, mark: str, names: Mapping[str, str], apps: Sequence[str], entry: str, received_ms: int, now_ms: int
+    dialect: str,
+    body: bytes,
+    mark: str,
+    names: Mapping[str, str],
+    apps: Sequence[str],
+    entry: str,
+    received_ms: int,
+    now_ms: int,
 ) -> Passed:
     translate = DIALECTS.get(dialect)
     if translate is None:
@@ -375,7 +501,9 @@ def _foreign(
 
 
 def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[str]) -> str:
-    """The tenant, by the entry's field, the query or the body; differing names are refused (contract §3)."""
+    """The tenant, by the entry's field, the query or the body; differing names are refused
+    (contract §3).
+    """
     named = _tenants(names, body)
     if len(named) > 1:
         raise _UnreadableError("app_conflict")
@@ -388,15 +516,19 @@ def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[s
 
 def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
     """Every different tenant that a dialect's entry names. DialectError."""
-    tenants = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
+    tenants = (
+        tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
+    )
     return list(dict.fromkeys(name for name in (names.get("app"), *tenants) if name))
 
 
-# ---------------------------------------------------------------- message.stored, call.invited -> Message
+# ---------------------------------------------------------------- message.stored, call.invited -> M
 
 
 class Taken(Value, frozen=True):
-    """A message on its way, or with the decision that ends it here. ignored: names of wishes that were counted and passed over."""
+    """A message on its way, or with the decision that ends it here. ignored: names of wishes that
+    were counted and passed over.
+    """
 
     message: Message
     decision: Decision | None
@@ -404,7 +536,9 @@ class Taken(Value, frozen=True):
 
 
 def take(event: Event, now_ms: int) -> Taken:
-    """One `message.stored`, `call.invited` or `push.direct` -> what travels on, with the decisions that need nobody's presence."""
+    """One `message.stored`, `call.invited` or `push.direct` -> what travels on, with the decisions
+    that need nobody's presence.
+    """
     if isinstance(event.data, events.Direct):
         message = direct.message_of(event)
         return Taken(message, _decided_directly(message, now_ms))
@@ -479,14 +613,18 @@ def _prefixed(push: PushFields) -> PushFields:
     """`auto` decided: the name stands before words that we build, not before the sender's own."""
     if push.display.nick_prefix != "auto":
         return push
-    display = msgspec.structs.replace(push.display, nick_prefix="off" if _is_text(push.display.body) else "on")
+    display = msgspec.structs.replace(
+        push.display, nick_prefix="off" if _is_text(push.display.body) else "on"
+    )
     return msgspec.structs.replace(push, display=display)
 
 
 def _invited(event: Event) -> Message:
     data: events.Invited = event.data
     wished = data.push or PushFields()
-    push: PushFields = msgspec.structs.replace(_prefixed(wished), message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S))
+    push: PushFields = msgspec.structs.replace(
+        _prefixed(wished), message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S)
+    )
     return Message(
         app=event.app,
         event_id=event.id,
@@ -523,7 +661,8 @@ def _decided_directly(message: Message, now_ms: int) -> Decision | None:
     return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
 
 
-#: Element types that have a text of their own in every language (im-dialects §2.2); text and custom have only what they carry.
+#: Element types that have a text of their own in every language (im-dialects §2.2); text and custom
+#: have only what they carry.
 _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "merger"})
 
 
@@ -531,7 +670,12 @@ def _has_text(message: Message) -> bool:
     if message.kind == Kind.CALL_INVITE or _is_text(message.push.display.body):
         return True
     force = message.push.force
-    if force is not None and force.on and message.conversation.type == "group" and _is_text(force.body):
+    if (
+        force is not None
+        and force.on
+        and message.conversation.type == "group"
+        and _is_text(force.body)
+    ):
         return True
     return any(element.type in _SPEAKING or _is_text(element.text) for element in message.elements)
 

@@ -1,7 +1,9 @@
-"""State events -> the stores: registry, settings, badges, and the marks that stop what is queued. Newest `ts` wins everywhere.
+"""State events -> the stores: registry, settings, badges, and the marks that stop what is queued.
+Newest `ts` wins everywhere.
 
-A read of the core's stream holds hundreds of them, and chats wait behind: each kind goes by a few statements and one pipeline,
-however many events there are. Kinds do not depend on each other's order, but a person's registrations and logouts do.
+A read of the core's stream holds hundreds of them, and chats wait behind: each kind goes by a few
+statements and one pipeline, however many events there are. Kinds do not depend on each other's
+order, but a person's registrations and logouts do.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ Times = dict[tuple[str, str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was shown of a message (or call) must go. users: only these people's, None: everybody's. conversation: the message's;
-    reason: why a call ended, in the core's words."""
+    """What was shown of a message (or call) must go. users: only these people's, None: everybody's.
+    conversation: the message's;
+    reason: why a call ended, in the core's words.
+    """
 
     app: str
     event_id: str
@@ -59,17 +63,27 @@ class StateKeeper:
         self._marks = marks
 
     def apply(self, batch: Sequence[Event], ignored: Ignored) -> list[Withdrawal]:
-        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event that changes nothing, with the reason."""
+        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event
+        that changes nothing, with the reason.
+        """
         if not batch:
             return []
         people = self._marks.people
         with self._engine.begin() as connection:
             bindings = _registry(connection, batch, ignored)
             names = registry.named(connection, _names(batch))
-            _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
-            times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
+            _settings(
+                connection,
+                [event for event in batch if isinstance(event.data, events.SettingsUpdated)],
+                names,
+            )
+            times = self._times(
+                connection, [event for event in batch if isinstance(event.data, events.Read)]
+            )
             changed = _changed(batch, bindings)
-            with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
+            with (
+                self._marks.pipeline() as pipe
+            ):  # while our transaction holds the rows nobody else's marks of them can cross ours
                 people.changing(changed, pipe)
                 self._marks.bindings.put(bindings, pipe)
                 for event in batch:
@@ -82,7 +96,11 @@ class StateKeeper:
         """When the messages were stored up to which people read, of those that are known."""
         named = ((event.app, event.data) for event in reads if event.data.up_to_ms is None)
         asked = sorted(
-            {(app, _named(read.conversation), read.up_to_message_id) for app, read in named if read.up_to_message_id is not None}
+            {
+                (app, _named(read.conversation), read.up_to_message_id)
+                for app, read in named
+                if read.up_to_message_id is not None
+            }
         )
         found = self._marks.times_of(asked)
         return {**_times_kept(connection, [one for one in asked if one not in found]), **found}
@@ -120,7 +138,9 @@ class StateKeeper:
 
 
 def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[str, str]]:
-    """Whose devices or settings are not as they were: those whom the events name, and who lost a token to them."""
+    """Whose devices or settings are not as they were: those whom the events name, and who lost a
+    token to them.
+    """
     named = {(event.app, event.data.user) for event in batch if isinstance(event.data, OF_PEOPLE)}
     return named | {(app, user) for app, user, _, _ in bindings}
 
@@ -128,9 +148,24 @@ def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[s
 def _withdrawal(event: Event) -> Withdrawal | None:
     data = event.data
     if isinstance(data, events.Recalled):
-        return Withdrawal(event.app, event.id, data.message_id, Kind.RECALL, event.ts_ms, conversation=_named(data.conversation))
+        return Withdrawal(
+            event.app,
+            event.id,
+            data.message_id,
+            Kind.RECALL,
+            event.ts_ms,
+            conversation=_named(data.conversation),
+        )
     if isinstance(data, events.Ended):
-        return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users, reason=data.reason)
+        return Withdrawal(
+            event.app,
+            event.id,
+            data.call_id,
+            Kind.CALL_CANCEL,
+            event.ts_ms,
+            data.users,
+            reason=data.reason,
+        )
     return None
 
 
@@ -142,7 +177,9 @@ def _named(conversation: Conversation) -> str:
 
 
 def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
-    """Registrations and leavings, in rounds: a person's words in the order of the stream, everybody's first words together."""
+    """Registrations and leavings, in rounds: a person's words in the order of the stream,
+    everybody's first words together.
+    """
     rounds: dict[int, list[Event]] = {}
     reached: dict[tuple[str, str], int] = {}
     for event in batch:
@@ -161,7 +198,9 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
 
 
 def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
-    registered = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
+    registered = registry.register(
+        connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch]
+    )
     for event, news in zip(batch, registered.news, strict=True):
         if not news:
             ignored(event, "older_state")
@@ -170,11 +209,16 @@ def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
 
 def _device(data: events.Registered) -> dict[str, Any]:
     platform = data.platform.lower()[: events.PLATFORM_MAX]  # some letters are two in lower case
-    return msgspec.structs.asdict(data) | {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+    return msgspec.structs.asdict(data) | {
+        "platform": platform,
+        "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang,
+    }
 
 
 def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
-    return registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])
+    return registry.leave(
+        connection, [one for event in batch if (one := _leaving(event, ignored)) is not None]
+    )
 
 
 def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
@@ -196,7 +240,9 @@ def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
         data = event.data
         if isinstance(data, events.Background | events.Foreground):
             named.append((event.app, data.user, data.device_id))
-        elif isinstance(data, events.SettingsUpdated) and isinstance(data.content_key, events.ContentKey):
+        elif isinstance(data, events.SettingsUpdated) and isinstance(
+            data.content_key, events.ContentKey
+        ):
             named.append((event.app, data.user, data.content_key.device_id))
     return named
 
@@ -205,22 +251,32 @@ def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
 
 _TIMES = text(
     "SELECT app, conversation, message_id, max(ts_ms) FROM events"
-    " JOIN unnest(CAST(:apps AS text[]), CAST(:conversations AS text[]), CAST(:ids AS text[])) AS m (app, conversation, message_id)"
-    " USING (app, conversation, message_id) WHERE type = 'message.stored' GROUP BY app, conversation, message_id"
+    " JOIN unnest(CAST(:apps AS text[]), CAST(:conversations AS text[]), CAST(:ids AS "
+    "text[])) AS m (app, conversation, message_id)"
+    " USING (app, conversation, message_id) WHERE type = 'message.stored' GROUP BY app, "
+    "conversation, message_id"
 )
 
 
 def _times_kept(connection: Connection, messages: Sequence[tuple[str, str, str]]) -> Times:
-    """The ts of these (app, conversation, message id) by the ledger, where it has them; one query."""
+    """The ts of these (app, conversation, message id) by the ledger, where it has
+    them; one query.
+    """
     if not messages:
         return {}
     apps, conversations, ids = zip(*messages, strict=True)
-    rows = connection.execute(_TIMES, {"apps": list(apps), "conversations": list(conversations), "ids": list(ids)})
-    return {(app, conversation, message_id): int(ts_ms) for app, conversation, message_id, ts_ms in rows}
+    rows = connection.execute(
+        _TIMES, {"apps": list(apps), "conversations": list(conversations), "ids": list(ids)}
+    )
+    return {
+        (app, conversation, message_id): int(ts_ms) for app, conversation, message_id, ts_ms in rows
+    }
 
 
 def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> None:
-    """One statement for all, but for those that clear every field of a kind: what came before them goes first."""
+    """One statement for all, but for those that clear every field of a kind: what came before them
+    goes first.
+    """
     words: list[preferences.Word] = []
     for event in batch:
         data: events.SettingsUpdated = event.data
@@ -229,7 +285,10 @@ def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> N
                 preferences.apply(connection, words)
                 words = []
                 preferences.clear_all(connection, event.app, data.user, kind, event.ts_ms)
-        words += [(event.app, data.user, field, value, event.ts_ms) for field, value in _fields(event, names).items()]
+        words += [
+            (event.app, data.user, field, value, event.ts_ms)
+            for field, value in _fields(event, names).items()
+        ]
     preferences.apply(connection, words)
 
 
@@ -246,5 +305,7 @@ def _fields(event: Event, names: Names) -> dict[str, Any]:
         fields[key] = {"mode": data.mute.mode, "until_ms": data.mute.until_ms}
     if isinstance(data.content_key, events.ContentKey):
         device = data.content_key.device_id
-        fields[f"content_key:{names.get((event.app, data.user, device), device)}"] = data.content_key.key
+        fields[f"content_key:{names.get((event.app, data.user, device), device)}"] = (
+            data.content_key.key
+        )
     return fields

@@ -1,6 +1,8 @@
-"""The usual event, a message without wishes of its sender, decoded and checked in one reading. Pure.
+"""The usual event, a message without wishes of its sender, decoded and checked in one reading.
+Pure.
 
-What it returns is what the general way (stage.py) returns; whatever it can't be sure of goes that way.
+What it returns is what the general way (stage.py) returns; whatever it can't be sure of goes that
+way.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from workers.intake.json_keys import is_countable
 
 #: An id of so many characters fits the bytes of a key in PostgreSQL, whatever they are.
 SAFE_CHARS: Final = events.NAME_BYTES_MAX // events.UTF8_BYTES_MAX
-#: Keys that a usual message has at least: six of the envelope, three of its data, two of the conversation, one of the sender.
+#: Keys that a usual message has at least: six of the envelope, three of its data, two of the
+#: conversation, one of the sender.
 _KEYS_MIN: Final = 12
 _TYPE: Final = b'"message.stored"'
 
@@ -36,10 +39,12 @@ _decode = msgspec.json.Decoder(UsualEvent).decode
 
 
 def read_usual(raw: bytes) -> UsualEvent | None:
-    """The event if it is a stored message without wishes and beyond all doubt; None: look closer, nothing is said of it.
+    """The event if it is a stored message without wishes and beyond all doubt; None: look closer,
+    nothing is said of it.
 
-    Its colons are counted as json_keys.py does: one for each key that was decoded, and those of the decoded strings. One of a key that is
-    unknown, named twice, null or empty stands in the text only.
+    Its colons are counted as json_keys.py does: one for each key that was decoded, and those of the
+    decoded strings. One of a key that is unknown, named twice, null or empty stands in the text
+    only.
     """
     if _TYPE not in raw or (b"\\" in raw and not is_countable(raw)):
         return None
@@ -50,7 +55,9 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     data = event.data
     if data.push is not NO_WISHES or not _fits(data):
         return None
-    strange = raw.count(b":") - _keys(data)  # colons that end no key we know: those of strings, and there are never fewer
+    strange = raw.count(b":") - _keys(
+        data
+    )  # colons that end no key we know: those of strings, and there are never fewer
     if strange:
         strange -= data.conversation.id.count(":")
     if strange:
@@ -60,8 +67,16 @@ def read_usual(raw: bytes) -> UsualEvent | None:
 
 def _keys(data: events.Stored) -> int:
     conversation, sender = data.conversation, data.sender
-    keys = _KEYS_MIN + (data.recipients is not None) + bool(data.exclude) + bool(data.mentions) + (conversation.name is not None)
-    keys += (sender.nick is not None) + (sender.group_card is not None) + (sender.device_id is not None)
+    keys = (
+        _KEYS_MIN
+        + (data.recipients is not None)
+        + bool(data.exclude)
+        + bool(data.mentions)
+        + (conversation.name is not None)
+    )
+    keys += (
+        (sender.nick is not None) + (sender.group_card is not None) + (sender.device_id is not None)
+    )
     elements = data.elements
     if elements:
         keys += 1

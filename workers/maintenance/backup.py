@@ -1,6 +1,8 @@
-"""A fleet in one file, and back: every table, what is under way in Redis, and the keys that open the credentials.
+"""A fleet in one file, and back: every table, what is under way in Redis, and the keys that open
+the credentials.
 
-The file is a tar (0600): manifest.json, secret.keys, tables/<name>.copy (COPY, binary), redis.dump (DUMP of each key, msgpack).
+The file is a tar (0600): manifest.json, secret.keys, tables/<name>.copy (COPY, binary), redis.dump
+(DUMP of each key, msgpack).
 Whoever has it can send as the fleet.
 """
 
@@ -34,8 +36,27 @@ KEYS_NAME, MANIFEST, REDIS_NAME = "secret.keys", "manifest.json", "redis.dump"
 SCAN_COUNT: Final = 1000
 #: Keys of ours that say what runs now, and must not come to life elsewhere.
 LEFT_OUT: Final = (
-    *("alive:", "at-work:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
-    *("access:", "logins:", "paused-by-restore", "doctor:", "{s0}:lease", "{s0}:person", "{s0}:people-bytes:"),
+    *(
+        "alive:",
+        "at-work:",
+        "metrics-at:",
+        "process-names",
+        "lease",
+        "upkeep-lock",
+        "inflight:",
+        "rate:",
+        "celery:",
+        "bell:",
+    ),
+    *(
+        "access:",
+        "logins:",
+        "paused-by-restore",
+        "doctor:",
+        "{s0}:lease",
+        "{s0}:person",
+        "{s0}:people-bytes:",
+    ),
 )
 
 
@@ -55,10 +76,21 @@ def save(runtime: Runtime, path: Path) -> BackupCounts:
     """Writes the file, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with (
+        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        tarfile.open(fileobj=file, mode="w") as tar,
+    ):
         rows = {}
-        _add(tar, KEYS_NAME, io.BytesIO("".join(f"{key}\n" for key in secret_keys(runtime.settings)).encode()))
-        with tempfile.TemporaryFile() as spool:  # what is on its way before what became of it: a row too many is found, one too few is not
+        _add(
+            tar,
+            KEYS_NAME,
+            io.BytesIO("".join(f"{key}\n" for key in secret_keys(runtime.settings)).encode()),
+        )
+        with (
+            tempfile.TemporaryFile() as spool
+            # what is on its way before what became of it: a row too many is found, one too few is
+            # not
+        ):
             keys = _dump(runtime, spool)
             _add(tar, REDIS_NAME, spool)
         version = ""
@@ -66,11 +98,23 @@ def save(runtime: Runtime, path: Path) -> BackupCounts:
             rows[name] = count
             _add(tar, f"tables/{name}.copy", copied)
         with runtime.engine.connect() as connection:
-            version = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+            version = str(
+                connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+            )
         settings = runtime.settings
-        manifest = {"format": FORMAT, "at_ms": int(time.time() * 1000), "tables": version, "rows": rows, "keys": keys}
+        manifest = {
+            "format": FORMAT,
+            "at_ms": int(time.time() * 1000),
+            "tables": version,
+            "rows": rows,
+            "keys": keys,
+        }
         manifest |= {"root": settings.key_root, "shards": settings.shards}
-        manifest |= {"prefix": settings.prefix, "event_streams": list(settings.event_streams), "days": _days(runtime.engine)}
+        manifest |= {
+            "prefix": settings.prefix,
+            "event_streams": list(settings.event_streams),
+            "days": _days(runtime.engine),
+        }
         _add(tar, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
     part.replace(path)
     return BackupCounts(rows, keys)
@@ -106,7 +150,8 @@ def _tables(engine: Engine) -> Iterator[tuple[str, int, IO[bytes]]]:
 def _names(cursor: Any) -> list[str]:
     """Tables that hold rows of their own: partitions are reached by their parents."""
     cursor.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
+        "AND relkind IN ('r', 'p')"
         " AND NOT relispartition AND relname <> 'alembic_version' ORDER BY 1"
     )
     return [name for (name,) in cursor.fetchall()]
@@ -116,7 +161,8 @@ def _days(engine: Engine) -> list[str]:
     found = set[str]()
     with engine.connect() as connection:
         for table in PARTITIONED:
-            found |= {str(day) for (day,) in connection.execute(text(f"SELECT DISTINCT day FROM {table.name}"))}  # noqa: S608
+            days = text(f"SELECT DISTINCT day FROM {table.name}")  # noqa: S608
+            found |= {str(day) for (day,) in connection.execute(days)}
     return sorted(found)
 
 
@@ -124,19 +170,26 @@ def _dump(runtime: Runtime, spool: IO[bytes]) -> int:
     """Every key of the fleet with its time to live, the core's streams of events too."""
     count = 0
     shards = [(one.redis, own_names(one)) for one in runtime.shards]
-    for redis, found in (*shards, (runtime.core, (name.encode() for name in runtime.settings.event_streams))):
+    for redis, found in (
+        *shards,
+        (runtime.core, (name.encode() for name in runtime.settings.event_streams)),
+    ):
         for batch in _batches(found):
             for name, (data, ttl_ms) in zip(batch, _dumped(redis, batch), strict=True):
                 if data is not None:
                     ends_ms = int(time.time() * 1000) + ttl_ms if ttl_ms > 0 else 0
-                    blob = msgspec.msgpack.encode((name, ends_ms, data, redis is runtime.core and redis is not runtime.redis))
+                    blob = msgspec.msgpack.encode(
+                        (name, ends_ms, data, redis is runtime.core and redis is not runtime.redis)
+                    )
                     spool.write(len(blob).to_bytes(8, "big") + blob)
                     count += 1
     return count
 
 
 def own_names(runtime: Runtime) -> Iterator[bytes]:
-    """Keys of one shard that a backup keeps. On one server the root of shard 0 begins those of the others."""
+    """Keys of one shard that a backup keeps. On one server the root of shard 0 begins those of the
+    others.
+    """
     root = runtime.keys.prefix
     out, others = tuple(f"{root}:{name}".encode() for name in LEFT_OUT), _OF_OTHERS.match
     for name in runtime.redis.scan_iter(match=f"{root}:*", count=SCAN_COUNT):
@@ -171,7 +224,9 @@ def _dumped(redis: Redis, names: Sequence[bytes]) -> list[tuple[bytes | None, in
 
 
 def load(runtime: Runtime, path: Path, *, hold: bool) -> BackupCounts:
-    """Into empty servers. hold: every lane is paused, until `release`. BackupError before anything is written."""
+    """Into empty servers. hold: every lane is paused, until `release`. BackupError before anything
+    is written.
+    """
     with tarfile.open(path) as tar:
         manifest = json.loads(_read(tar, MANIFEST))
         keys = _read(tar, KEYS_NAME).decode().split()
@@ -195,31 +250,49 @@ def _read(tar: tarfile.TarFile, name: str) -> bytes:
 def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> None:
     settings = runtime.settings
     if manifest.get("format") != FORMAT:
-        raise BackupError(f"the backup has the form {manifest.get('format')}, this program knows {FORMAT}")
-    for name, mine in (("prefix", settings.prefix), ("event_streams", list(settings.event_streams)), ("shards", settings.shards)):
+        raise BackupError(
+            f"the backup has the form {manifest.get('format')}, this program knows {FORMAT}"
+        )
+    for name, mine in (
+        ("prefix", settings.prefix),
+        ("event_streams", list(settings.event_streams)),
+        ("shards", settings.shards),
+    ):
         if (has := manifest.get(name, 1)) != mine:
             value = ",".join(has) if isinstance(has, list) else has
             raise BackupError(f"the backup is of PUSHFLEET_{name.upper()}={value}: set it so")
     if not set(keys) & set(secret_keys(settings)):
-        raise BackupError(f"none of its keys is among ours, nobody could read its credentials: add them (tar -xOf FILE {KEYS_NAME})")
+        raise BackupError(
+            "none of its keys is among ours, nobody could read its credentials: add them "
+            f"(tar -xOf FILE {KEYS_NAME})"
+        )
     with runtime.engine.connect() as connection:
         if (
             connection.execute(text("SELECT to_regclass('apps') IS NOT NULL")).scalar_one()
             and connection.execute(text("SELECT EXISTS (SELECT 1 FROM apps)")).scalar_one()
         ):
             raise BackupError("the database has tenants already: a backup goes into an empty one")
-    if any(name != runtime.keys.shards.encode() for one in runtime.shards for name in own_names(one)):
-        raise BackupError(f"Redis has keys of {settings.prefix}: already: a backup goes into an empty one")
+    if any(
+        name != runtime.keys.shards.encode() for one in runtime.shards for name in own_names(one)
+    ):
+        raise BackupError(
+            f"Redis has keys of {settings.prefix}: already: a backup goes into an empty one"
+        )
 
 
 def _check_version(runtime: Runtime, manifest: dict[str, Any]) -> None:
     with runtime.engine.connect() as connection:
         mine = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
     if manifest["tables"] != mine:
-        raise BackupError(f"the backup's tables are version {manifest['tables']}, these {mine}: restore with its own version, then upgrade")
+        raise BackupError(
+            f"the backup's tables are version {manifest['tables']}, these {mine}: restore "
+            "with its own version, then upgrade"
+        )
 
 
-def _copy_back(runtime: Runtime, tar: tarfile.TarFile, manifest: dict[str, Any], *, hold: bool) -> dict[str, int]:
+def _copy_back(
+    runtime: Runtime, tar: tarfile.TarFile, manifest: dict[str, Any], *, hold: bool
+) -> dict[str, int]:
     for day in manifest["days"]:
         runtime.ledger.ready_for(date.fromisoformat(day))
     rows = {}
@@ -248,7 +321,9 @@ def _copy_back(runtime: Runtime, tar: tarfile.TarFile, manifest: dict[str, Any],
 
 def _hold(runtime: Runtime, cursor: Any) -> None:
     """In the transaction that brings the accounts: no process ever sees one that flows."""
-    cursor.execute("UPDATE credentials SET paused = true WHERE NOT paused RETURNING app, vendor, business_id")
+    cursor.execute(
+        "UPDATE credentials SET paused = true WHERE NOT paused RETURNING app, vendor, business_id"
+    )
     held = {json.dumps(row) for row in cursor.fetchall()}
     runtime.redis.delete(runtime.keys.paused_by_restore)
     if held:
@@ -260,18 +335,26 @@ def _restore(runtime: Runtime, tar: tarfile.TarFile, root: str) -> int:
     file = cast(IO[bytes], tar.extractfile(REDIS_NAME))
     count, now_ms = 0, int(time.time() * 1000)
     while head := file.read(8):
-        name, ends_ms, data, of_core = msgspec.msgpack.decode(file.read(int.from_bytes(head, "big")), type=tuple[bytes, int, bytes, bool])
+        name, ends_ms, data, of_core = msgspec.msgpack.decode(
+            file.read(int.from_bytes(head, "big")), type=tuple[bytes, int, bytes, bool]
+        )
         if ends_ms and ends_ms <= now_ms:
             continue
         redis, new = place(runtime, name, root)
-        redis = runtime.core if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams else redis
+        redis = (
+            runtime.core
+            if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams
+            else redis
+        )
         redis.restore(new, ends_ms, data, replace=True, absttl=bool(ends_ms))
         count += 1
     return count
 
 
 def place(runtime: Runtime, name: bytes, root: str) -> tuple[Redis, bytes]:
-    """Where a key of the backup goes, and its name there. Keys of further shards are named alike on a server and on a cluster."""
+    """Where a key of the backup goes, and its name there. Keys of further shards are named alike on
+    a server and on a cluster.
+    """
     for one in runtime.shards[1:]:
         if name.startswith(f"{one.keys.prefix}:".encode()):
             return one.redis, name
@@ -279,8 +362,13 @@ def place(runtime: Runtime, name: bytes, root: str) -> tuple[Redis, bytes]:
 
 
 def release(runtime: Runtime) -> list[tuple[str, str, str]]:
-    """Lets the lanes flow that a restore has held; those that were paused before stay so. (app, vendor, business id) each."""
-    found = sorted(tuple(json.loads(one)) for one in cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore)))
+    """Lets the lanes flow that a restore has held; those that were paused before stay so. (app,
+    vendor, business id) each.
+    """
+    found = sorted(
+        tuple(json.loads(one))
+        for one in cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore))
+    )
     for app, vendor, business_id in found:
         runtime.credentials.set_paused(app, vendor, business_id, False)
     runtime.redis.delete(runtime.keys.paused_by_restore)

@@ -32,7 +32,8 @@ READ_EACH_MIN: Final = 8
 BLOCK_MS: Final = 2_000
 #: Between two looks for what a dead writer left.
 TAKE_OVER_S: Final = 2.0
-#: An event waits so long for its outcome: both are then written at once, as one row of a transaction
+#: An event waits so long for its outcome: both are then written at once, as one row of a
+#: transaction
 #: of thousands. While outcomes keep coming it waits on, up to the second bound.
 HOLD_S: Final = 1.0
 HOLD_MAX_S: Final = 3.0
@@ -49,7 +50,9 @@ _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
 @dataclass(slots=True)
 class _Read:
-    """The records of one entry that are not written yet. unmet: events without an outcome so far."""
+    """The records of one entry that are not written yet. unmet: events without an
+    outcome so far.
+    """
 
     at: float
     records: list[Record]
@@ -69,7 +72,9 @@ class LedgerHandler:
         self._met_at = 0.0
 
     def gather(self, entries: Sequence[Entry]) -> float:
-        """Seconds until the next look for the outcomes of the events among these; 0: they wait no longer."""
+        """Seconds until the next look for the outcomes of the events among these; 0: they wait no
+        longer.
+        """
         now = time.monotonic()
         for entry in entries:
             if (entry.stream, entry.id) not in self._reads:
@@ -82,7 +87,11 @@ class LedgerHandler:
 
     def _patience(self, now: float) -> float:
         """Seconds that an event waits, as things are."""
-        return max(self.hold_s, HOLD_MAX_S) if self.hold_s and now - self._met_at < FLOW_S else self.hold_s
+        return (
+            max(self.hold_s, HOLD_MAX_S)
+            if self.hold_s and now - self._met_at < FLOW_S
+            else self.hold_s
+        )
 
     def _read(self, entry: Entry, now: float) -> _Read:
         """Its records, with what they are the outcomes of no longer unmet."""
@@ -104,15 +113,27 @@ class LedgerHandler:
         return read
 
     def hold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Entries with events whose outcomes may still come soon; what else they hold is written with the others."""
+        """Entries with events whose outcomes may still come soon; what else they hold is written
+        with the others.
+        """
         now = time.monotonic()
         since = now - self._patience(now)
-        held = [entry for entry in entries if (read := self._reads.get((entry.stream, entry.id))) and read.unmet and read.at > since]
+        held = [
+            entry
+            for entry in entries
+            if (read := self._reads.get((entry.stream, entry.id)))
+            and read.unmet
+            and read.at > since
+        ]
         if not self.hold_s or len(held) >= READ_MAX or (held and len(held) == len(entries)):
             return ()
         for entry in held:
             read = self._reads[entry.stream, entry.id]
-            waits: list[Record] = [r for r in read.records if isinstance(r, EventRecord) and (r.app, r.event_id) in read.unmet]
+            waits: list[Record] = [
+                r
+                for r in read.records
+                if isinstance(r, EventRecord) and (r.app, r.event_id) in read.unmet
+            ]
             if len(waits) < len(read.records):
                 names = {id(record) for record in waits}
                 self._early += [record for record in read.records if id(record) not in names]
@@ -120,7 +141,9 @@ class LedgerHandler:
         return held
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
+        """Writes all of the records in one transaction. psycopg.DataError: one of them can never be
+        stored.
+        """
         try:
             self._write(self._records_of(entries), any(entry.reclaimed for entry in entries))
         except BaseException:  # what is held is read anew, whole: some of it may not be written
@@ -134,24 +157,32 @@ class LedgerHandler:
         self._unmet.clear()
 
     def _records_of(self, entries: Sequence[Entry]) -> list[Record]:
-        """Their records, after those that did not wait with their entries. msgspec.MsgspecError: one of the entries has none."""
+        """Their records, after those that did not wait with their entries. msgspec.MsgspecError:
+        one of the entries has none.
+        """
         records, self._early = self._early, []
         for entry in entries:
             read = self._reads.pop((entry.stream, entry.id), None)
-            records += read.records if read is not None and read.records else decode_records(entry.blob)
+            records += (
+                read.records if read is not None and read.records else decode_records(entry.blob)
+            )
             if read is not None:
                 for name in read.unmet:
                     self._unmet.pop(name, None)
         return records
 
     def _write(self, records: Sequence[Record], again: bool) -> None:
-        """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
+        """Halves what takes longer than a statement may: each half is a transaction, and a repeat
+        changes nothing.
+        """
         try:
             self._runtime.ledger.write(records, again, self.may_write)
         except STORE_UNAVAILABLE as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
-            log.warning("a write of the ledger took too long: it is halved", extra={"count": len(records)})
+            log.warning(
+                "a write of the ledger took too long: it is halved", extra={"count": len(records)}
+            )
             middle = len(records) // 2
             self._write(records[:middle], again)
             self._write(records[middle:], again)
@@ -173,8 +204,15 @@ class LedgerHandler:
 class LedgerWriter:
     name = "ledger"
 
-    def __init__(self, runtime: Runtime, stopping: Callable[[], bool] = lambda: False, shards: Sequence[Runtime] = ()) -> None:
-        """shards: all of them, where they lie on one server: one transaction writes what all of their streams hold."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        stopping: Callable[[], bool] = lambda: False,
+        shards: Sequence[Runtime] = (),
+    ) -> None:
+        """shards: all of them, where they lie on one server: one transaction writes what all of
+        their streams hold.
+        """
         joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
         names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)
@@ -199,7 +237,9 @@ class LedgerWriter:
         return 0.0
 
     def rest(self) -> None:
-        """What was held for its outcomes goes to the next writer: two of them at once give one push two rows."""
+        """What was held for its outcomes goes to the next writer: two of them at once give one push
+        two rows.
+        """
         if self.consumer.holds:
             self.consumer.give_back_held()
             self._handler.forget()
@@ -207,7 +247,8 @@ class LedgerWriter:
     def flush(self, block_ms: int | None = None) -> int:
         """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.
 
-        block_ms: an empty stream is listened to for so long, and events wait for their outcomes; without it nothing waits.
+        block_ms: an empty stream is listened to for so long, and events wait for their outcomes;
+        without it nothing waits.
         """
         self._handler.hold_s = 0.0 if block_ms is None else HOLD_S
         done = self.consumer.once()

@@ -1,4 +1,6 @@
-"""Recalls and cancels of what was shown already (workers/withdraw.py); foreign tokens on hold (workers/held_tokens.py)."""
+"""Recalls and cancels of what was shown already (workers/withdraw.py); foreign tokens on hold
+(workers/held_tokens.py).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ class Recalls:
         self._held_at = 0.0
         # no release before served a cluster, or several shards
         alone = not is_cluster(runtime.settings.redis_url) and len(runtime.shards) == 1
-        self._old_marks = None if not alone else OldMarks(runtime.redis, runtime.keys, runtime.engine, runtime.marks)
+        self._old_marks = (
+            None
+            if not alone
+            else OldMarks(runtime.redis, runtime.keys, runtime.engine, runtime.marks)
+        )
 
     def _take_over_old(self) -> None:
         """What a version before this one remembered."""
@@ -49,7 +55,9 @@ class Recalls:
         if self._old_marks is not None:
             self._old_marks.take_over()
             wait_s = min(wait_s, EVERY_S) if self._old_marks.busy else wait_s
-        if self._runtime.number == 0 and time.monotonic() >= self._held_at:  # tokens on hold are the whole fleet's
+        if (
+            self._runtime.number == 0 and time.monotonic() >= self._held_at
+        ):  # tokens on hold are the whole fleet's
             self._held_at = time.monotonic() + HELD_EVERY_S
             decide_held(self._runtime)
         return wait_s or EVERY_S

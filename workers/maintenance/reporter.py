@@ -39,11 +39,13 @@ LETTERS_EVERY_S = 10.0
 EVERY_15_S = 15.0
 #: As pushfleet_lane_state tells them; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
-#: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an increase.
+#: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an
+#: increase.
 LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
 #: A reader that holds nothing and was silent for so long is forgotten.
 DEAD_READER_MS = 3_600_000
-#: Between two counts of the ledger's minutes, which are counted when they are over; while there is more to count, it goes on sooner.
+#: Between two counts of the ledger's minutes, which are counted when they are over; while there is
+#: more to count, it goes on sooner.
 TALLY_EVERY_S = 60.0
 TALLY_AGAIN_S = 2.0
 #: One such count takes so long at most, seconds.
@@ -67,10 +69,13 @@ class Reporter:
 
     @cached_property
     def _core(self) -> CoreStreams:
-        return core_streams(self._runtime.core, self._runtime.settings.event_streams, self._runtime.keys)
+        return core_streams(
+            self._runtime.core, self._runtime.settings.event_streams, self._runtime.keys
+        )
 
     def turn(self, lease: Lease | None = None) -> float:
-        del lease  # gauges are told from here only while the lease is ours; dropping a day twice drops it once
+        # gauges are told from here only while the lease is ours; dropping a day twice drops it once
+        del lease
         pace = {
             self.show_streams: STREAMS_EVERY_S,
             self.show_lanes: max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S),
@@ -90,7 +95,9 @@ class Reporter:
         metrics.hide()
 
     def _without_database(self, do: Callable[[], None]) -> None:
-        """Does what needs the database, or leaves it for later: the other gauges do not wait for it."""
+        """Does what needs the database, or leaves it for later: the other gauges do not wait for
+        it.
+        """
         try:
             do()
         except sql.STORE_UNAVAILABLE as error:
@@ -99,7 +106,10 @@ class Reporter:
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
         loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in self._runtime.shards]
-        found = {**shards.backlog(self._runtime, _streams(self._runtime)), **shards.lanes_backlog(self._runtime, loads)}
+        found = {
+            **shards.backlog(self._runtime, _streams(self._runtime)),
+            **shards.lanes_backlog(self._runtime, loads),
+        }
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -119,10 +129,15 @@ class Reporter:
             stage = (keys.QUEUES.get(stream, stream), metrics.NONE)
             found[stage] = max(found.get(stage, 0.0), waited)
         found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
-        found |= {(DELIVERY, vendor): waited for vendor, waited in shards.lanes_untaken_s(runtime, loads).items()}
+        found |= {
+            (DELIVERY, vendor): waited
+            for vendor, waited in shards.lanes_untaken_s(runtime, loads).items()
+        }
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
-    def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
+    def _show_waiting(
+        self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int
+    ) -> None:
         queues: dict[str, tuple[int, int | None]] = {}
         for stream, backlog in found.items():
             queue = keys.QUEUES.get(stream, stream)
@@ -131,28 +146,53 @@ class Reporter:
             queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
         queues |= {
             "events": (depth, oldest),
-            "delayed": (shards.delayed_count(self._runtime), shards.delayed_oldest_ms(self._runtime)),
+            "delayed": (
+                shards.delayed_count(self._runtime),
+                shards.delayed_oldest_ms(self._runtime),
+            ),
         }
         self._waiting = {queue: number for queue, (number, _) in queues.items()}
         metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
-        ages = {queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()}
-        metrics.show(metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()})
+        ages = {
+            queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()
+        }
+        metrics.show(
+            metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()}
+        )
 
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
-        states = list(zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True))
+        states = list(
+            zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        )
         self.show_queue_bytes(lanes)
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
-        metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+        metrics.show(
+            metrics.LANE_STATE,
+            {
+                _labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state]
+                for lane, state in states
+            },
+        )
 
-        self.show_stopped([lane for lane, state in states if not lane.paused and state.state != lane_store.FLOWING])
+        self.show_stopped(
+            [
+                lane
+                for lane, state in states
+                if not lane.paused and state.state != lane_store.FLOWING
+            ]
+        )
 
     def show_stopped(self, lanes: Sequence[Lane]) -> None:
         """Since when and why, in the words that `lanes`, doctor and the console have."""
         status_of = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
-        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in status_of if status.why}
+        values = {
+            (*_labels(lane), str(status.why)): status.since_ms / 1000
+            for lane, status in status_of
+            if status.why
+        }
         metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
@@ -171,7 +211,10 @@ class Reporter:
         stopped = runtime.guard.stopped_of([lane.id for lane in lanes])
         metrics.show(metrics.TOKEN_GUARD, {_labels(lane): int(stopped[lane.id]) for lane in lanes})
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
-        metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
+        metrics.show(
+            metrics.CREDENTIAL_EXPIRES_SECONDS,
+            {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms},
+        )
         self._show_quotas(lanes)
         show_memory(runtime)
         for one in runtime.shards:
@@ -180,10 +223,15 @@ class Reporter:
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()
-        usages = zip(lanes, admission.usage_of([terms_of(lane, now) for lane in lanes]), strict=True)
+        usages = zip(
+            lanes, admission.usage_of([terms_of(lane, now) for lane in lanes]), strict=True
+        )
         found = {(*_labels(lane), usage.bucket): usage for lane, both in usages for usage in both}
         metrics.show(metrics.QUOTA_USED, {labels: usage.used for labels, usage in found.items()})
-        metrics.show(metrics.QUOTA_LIMIT, {labels: usage.limit for labels, usage in found.items() if usage.limit is not None})
+        metrics.show(
+            metrics.QUOTA_LIMIT,
+            {labels: usage.limit for labels, usage in found.items() if usage.limit is not None},
+        )
 
     def keep_days(self) -> None:
         """The ledger's day of tomorrow is made, those that are too old are dropped."""
@@ -194,12 +242,18 @@ class Reporter:
             most = runtime.settings.ledger_bytes_max
             over = runtime.ledger.drop_over(most, today) if most is not None else []
         if over:
-            log.warning("the ledger was larger than PUSHFLEET_LEDGER_BYTES_MAX: its oldest days were dropped", extra={"count": len(over)})
+            log.warning(
+                "the ledger was larger than PUSHFLEET_LEDGER_BYTES_MAX: its oldest days were "
+                "dropped",
+                extra={"count": len(over)},
+            )
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
 
     def tally(self) -> None:
-        """Counts by minute for the console and the API. What still waits for the ledger is looked at first: it is counted again."""
+        """Counts by minute for the console and the API. What still waits for the ledger is looked
+        at first: it is counted again.
+        """
         runtime = self._runtime
         unwritten = shards.backlog(runtime, (keys.LEDGER,))[keys.LEDGER].oldest_ms
         with sql.optional(runtime.engine, TALLY_S):
@@ -219,7 +273,9 @@ class Reporter:
             gone = ageing.forget(runtime.engine, now_ms())
             runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)
         for kind, count in gone.items():
-            log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
+            log.warning(
+                "what is too old or too much was forgotten", extra={"cause": kind, "count": count}
+            )
 
 
 def _streams(runtime: Runtime) -> tuple[str, ...]:

@@ -42,7 +42,9 @@ class Listener(Protocol):
     """A role that may be woken before its next turn."""
 
     def listen(self, seconds: float) -> None:
-        """Waits so long (less than Redis may take to answer), or until there is something to do. Raises what a store raises."""
+        """Waits so long (less than Redis may take to answer), or until there is something to do.
+        Raises what a store raises.
+        """
 
 
 class RoleThread:
@@ -67,10 +69,17 @@ class RoleThread:
             try:
                 pause_s = self._once()
             except STORE_UNAVAILABLE as error:
-                log.warning("a store is away, waiting", extra={"stage": self._role.name, "reason": type(error).__name__})
+                log.warning(
+                    "a store is away, waiting",
+                    extra={"stage": self._role.name, "reason": type(error).__name__},
+                )
                 pause_s = AGAIN_S
-            except Exception as error:  # without this thread the role would be nobody's, and its lease renewed
-                log.exception("a turn broke", extra={"stage": self._role.name, "reason": type(error).__name__})
+            except (
+                Exception
+            ) as error:  # without this thread the role would be nobody's, and its lease renewed
+                log.exception(
+                    "a turn broke", extra={"stage": self._role.name, "reason": type(error).__name__}
+                )
                 pause_s = AGAIN_S
             self.progress_at = time.monotonic()
             self._sleep(pause_s)

@@ -1,4 +1,6 @@
-"""The timer: due pushes go back to their streams, wake-ups that were missed are sent again. It never touches SQL."""
+"""The timer: due pushes go back to their streams, wake-ups that were missed are sent again. It
+never touches SQL.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
 
-#: Between two looks at the delayed set while anything waits or a lane has work. A retry is due a second after its first try at the
-#: soonest, so the look of each second has seen its lane by then.
+#: Between two looks at the delayed set while anything waits or a lane has work. A retry is due a
+#: second after its first try at the soonest, so the look of each second has seen its lane by then.
 TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
@@ -54,9 +56,13 @@ class Timer:
         """Nothing is kept."""
 
     def _look(self) -> None:
-        """For wake-ups that were missed, and at the lanes' queues; what both ask of an idle fleet is one round trip."""
+        """For wake-ups that were missed, and at the lanes' queues; what both ask of an idle fleet
+        is one round trip.
+        """
         runtime, (clock, members) = self._runtime, self.lanes.questions
-        missed, set_back_ms, loaded = run_all(runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members])
+        missed, set_back_ms, loaded = run_all(
+            runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members]
+        )
         self._wake({self._streams[place] for place in missed})
         for vendor in self.lanes.looked(runtime.lane_queues.names_of(loaded), int(set_back_ms)):
             runtime.send_wake_up(DELIVERY, vendor)
@@ -65,12 +71,16 @@ class Timer:
         for stage in (PRESENCE, ROUTING):
             if any(keys.QUEUES.get(stream) == stage for stream in streams):
                 self._runtime.send_wake_up(stage)
-        for vendor in {Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")}:
+        for vendor in {
+            Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")
+        }:
             self._runtime.send_wake_up(DELIVERY, vendor)
 
 
 class ShardTimers:
-    """The timers of all shards of one server: what is due in any of them is asked in one round trip."""
+    """The timers of all shards of one server: what is due in any of them is asked in one round
+    trip.
+    """
 
     name = "timer"
 
@@ -81,7 +91,12 @@ class ShardTimers:
     def turn(self, lease: Lease | None = None) -> float:
         del lease
         dues = zip(self._timers, _dues(self._shards), strict=True)
-        return min([one.work(retries=retries, replies=replies, idle=idle) for one, (retries, replies, idle) in dues])
+        return min(
+            [
+                one.work(retries=retries, replies=replies, idle=idle)
+                for one, (retries, replies, idle) in dues
+            ]
+        )
 
     def listen(self, seconds: float) -> None:
         """As Timer.listen, of all shards."""
@@ -93,13 +108,22 @@ class ShardTimers:
 
 def _listen(shards: Sequence[Runtime], seconds: float) -> None:
     with raw_pipe(shards[0].redis) as pipe:
-        pipe.ask(command("BLPOP", *[one.keys.timer_wake_up for one in shards], str(max(seconds, TICK_S))), 1)
+        pipe.ask(
+            command(
+                "BLPOP", *[one.keys.timer_wake_up for one in shards], str(max(seconds, TICK_S))
+            ),
+            1,
+        )
 
 
 def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
-    """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing waits. One round trip."""
+    """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing
+    waits. One round trip.
+    """
     names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
-    asked = "".join([command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]])
+    asked = "".join(
+        [command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]]
+    )
     (seconds, micros), *firsts = read_all(shards[0].redis, asked, 1 + len(names))
     now = int(seconds) * 1000 + int(micros) // 1000
     due = [bool(first) and first_score(first) <= now for first in firsts]

@@ -14,7 +14,9 @@ DESKTOPS = frozenset({"windows", "mac", "linux", "web"})
 
 
 class Verdicts(Value, frozen=True):
-    """What presence says of one person: rows it decides, and the devices that are away. waits: nothing registered yet, look again."""
+    """What presence says of one person: rows it decides, and the devices that are away. waits:
+    nothing registered yet, look again.
+    """
 
     rows: tuple[tuple[Device | None, Decision], ...]
     away: Recipient | None
@@ -28,13 +30,17 @@ _WAITS: Final = Verdicts((), None, waits=True)
 
 
 def in_front(session: Session, ts_ms: int) -> bool:
-    """Whether the app was in front when the message was stored: a state that began later is not the state of that moment."""
+    """Whether the app was in front when the message was stored: a state that began later is not the
+    state of that moment.
+    """
     if session.since_ms is not None and session.since_ms > ts_ms:
         return not session.foreground
     return session.foreground
 
 
-def judge(message: Message, user: str, sessions: Sequence[Session], devices: Sequence[Device]) -> Verdicts:
+def judge(
+    message: Message, user: str, sessions: Sequence[Session], devices: Sequence[Device]
+) -> Verdicts:
     """One recipient of one message (contract §4)."""
     if user == message.sender.id:
         return Verdicts(_each(devices, Decision.SENDER), None)
@@ -55,8 +61,12 @@ def judge(message: Message, user: str, sessions: Sequence[Session], devices: Seq
 
 def _front(device: Device, front: Mapping[str, bool]) -> bool:
     """A gateway may know a device by either of its names."""
-    return front.get(device.device_id, False) or (device.push_id is not None and front.get(device.push_id, False))
+    return front.get(device.device_id, False) or (
+        device.push_id is not None and front.get(device.push_id, False)
+    )
 
 
-def _each(devices: Sequence[Device], decision: Decision) -> tuple[tuple[Device | None, Decision], ...]:
+def _each(
+    devices: Sequence[Device], decision: Decision
+) -> tuple[tuple[Device | None, Decision], ...]:
     return tuple((device, decision) for device in devices) or ((None, decision),)

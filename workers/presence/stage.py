@@ -14,9 +14,11 @@ from common.ports import DeviceDirectory, MemberPages, Presences, Session
 from common.values import Value
 from workers.presence.absence import in_front, judge
 
-#: People of one message that travel together, page by page: the first ones hear of it soon, the others cheaply.
+#: People of one message that travel together, page by page: the first ones hear of it soon, the
+#: others cheaply.
 PAGES = (200, 500, 2_000)
-#: A message whose recipient has no device waits so long, once, and looks again: the registration may be on its way.
+#: A message whose recipient has no device waits so long, once, and looks again: the registration
+#: may be on its way.
 SECOND_LOOK_MS = 300
 
 
@@ -30,7 +32,9 @@ class Row(Value, frozen=True):
 
 
 class Deviceless(Value, frozen=True):
-    """People of one chunk and one decision whom no device came near: their names are all in which their rows differ."""
+    """People of one chunk and one decision whom no device came near: their names are all in which
+    their rows differ.
+    """
 
     message: Message
     decision: Decision
@@ -39,8 +43,9 @@ class Deviceless(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read; empty: for
-    nobody at all."""
+    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups
+    still to be read; empty: for nobody at all.
+    """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -56,10 +61,17 @@ class Chunk(Value, frozen=True):
     users: tuple[str, ...]
 
 
-def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[Chunk, Message | None]]:
+def chunks(
+    messages: Sequence[Message], members: MemberPages
+) -> Iterator[tuple[Chunk, Message | None]]:
     """One chunk of people per message, and the message that goes on behind it, if any."""
     for message in messages:
-        if message.recipients is not None and len(message.recipients) == 1 and not message.exclude and not message.position:
+        if (
+            message.recipients is not None
+            and len(message.recipients) == 1
+            and not message.exclude
+            and not message.position
+        ):
             yield Chunk(message, message.recipients), None
             continue
         users, more = page_for(message, members)
@@ -67,10 +79,14 @@ def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[
 
 
 def page_for(message: Message, members: MemberPages) -> tuple[tuple[str, ...], Message | None]:
-    """As `page_of`, without those whom the message excludes; what goes on knows whether there was anybody."""
+    """As `page_of`, without those whom the message excludes; what goes on knows whether there was
+    anybody.
+    """
     page, more = page_of(message, members)
     users = without_excluded(message, page)
-    known = message.anybody is not None or not _goes_on(message)  # what an earlier release began does not tell
+    known = message.anybody is not None or not _goes_on(
+        message
+    )  # what an earlier release began does not tell
     if more is not None and known and message.anybody is not True:
         more = msgspec.structs.replace(more, anybody=bool(users))
     return users, more
@@ -97,17 +113,31 @@ def page_of(message: Message, members: MemberPages) -> tuple[Sequence[str], Mess
     if message.recipients is not None:
         end = message.position + size
         rest = end < len(message.recipients)
-        more = msgspec.structs.replace(message, position=end, pages=message.pages + 1) if rest else None
+        more = (
+            msgspec.structs.replace(message, position=end, pages=message.pages + 1)
+            if rest
+            else None
+        )
         return message.recipients[message.position : end], more
     if message.conversation.type != "group":
         return (), None
-    page = members.page(message.app, message.conversation.id, message.cursor or 0, message.cursor_of, size)
+    page = members.page(
+        message.app, message.conversation.id, message.cursor or 0, message.cursor_of, size
+    )
     if not page.cursor:
         return page.users, None
-    return page.users, msgspec.structs.replace(message, cursor=page.cursor, cursor_of=page.server, pages=message.pages + 1)
+    return page.users, msgspec.structs.replace(
+        message, cursor=page.cursor, cursor_of=page.server, pages=message.pages + 1
+    )
 
 
-def look(messages: Sequence[Message], members: MemberPages, presences: Presences, directory: DeviceDirectory, now_ms: int) -> Seen:
+def look(
+    messages: Sequence[Message],
+    members: MemberPages,
+    presences: Presences,
+    directory: DeviceDirectory,
+    now_ms: int,
+) -> Seen:
     """Reads presence and devices of all these messages' people in a few calls and judges each."""
     seen = Seen()
     todo: list[Chunk] = []
@@ -126,12 +156,20 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
     at = 0
     for chunk in todo:
         end = at + len(chunk.users)
-        _judge_all(chunk, sessions[at:end], [devices.get(who, ()) for who in people[at:end]], now_ms, seen)
+        _judge_all(
+            chunk, sessions[at:end], [devices.get(who, ()) for who in people[at:end]], now_ms, seen
+        )
         at = end
     return seen
 
 
-def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Sequence[Sequence[Device]], now_ms: int, seen: Seen) -> None:
+def _judge_all(
+    chunk: Chunk,
+    sessions: Sequence[Sequence[Session]],
+    devices: Sequence[Sequence[Device]],
+    now_ms: int,
+    seen: Seen,
+) -> None:
     """Each person of the chunk, with their sessions and devices in the order of its users."""
     message = chunk.message
     waiting: list[str] = []
@@ -155,11 +193,21 @@ def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Seq
             waiting.append(user)
     if online:
         deviceless[Decision.ONLINE] = online + deviceless.get(Decision.ONLINE, [])
-    seen.deviceless += [Deviceless(message, decision, users) for decision, users in deviceless.items()]
+    seen.deviceless += [
+        Deviceless(message, decision, users) for decision, users in deviceless.items()
+    ]
     if away and message.expires_at_ms <= now_ms:
-        seen.rows += [Row(message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
+        seen.rows += [
+            Row(message, who.user, device, Decision.EXPIRED)
+            for who in away
+            for device in who.devices
+        ]
     elif away:
-        seen.offline.append(OfflineRecipients(message=_slim(message, chunk.users), recipients=tuple(away), presence_ms=now_ms))
+        seen.offline.append(
+            OfflineRecipients(
+                message=_slim(message, chunk.users), recipients=tuple(away), presence_ms=now_ms
+            )
+        )
     if waiting:
         seen.later.append(_again(_slim(message, waiting), waiting))
 
@@ -169,10 +217,14 @@ SHORT = 10
 
 
 def _slim(message: Message, users: Sequence[str]) -> Message:
-    """The message as far as it concerns these of its people: a list of all whom it names would travel with each page of a group."""
+    """The message as far as it concerns these of its people: a list of all whom it names would
+    travel with each page of a group.
+    """
     changes: dict[str, Any] = {}
     count = len(message.recipients or ())
-    if count >= SHORT or (count != 1 and message.recipients is not None and message.kind == Kind.MESSAGE):
+    if count >= SHORT or (
+        count != 1 and message.recipients is not None and message.kind == Kind.MESSAGE
+    ):
         changes = {"recipients": None, "exclude": ()}
     elif len(message.exclude) > SHORT:
         changes["exclude"] = ()  # nobody of them is among these
@@ -189,4 +241,6 @@ def _slim(message: Message, users: Sequence[str]) -> Message:
 
 def _again(message: Message, users: Sequence[str]) -> Message:
     start = {"cursor": None, "cursor_of": None, "pages": 0, "position": 0, "anybody": None}
-    return msgspec.structs.replace(message, recipients=tuple(users), exclude=(), second_look=True, **start)
+    return msgspec.structs.replace(
+        message, recipients=tuple(users), exclude=(), second_look=True, **start
+    )

@@ -1,4 +1,6 @@
-"""The one way in which streams are consumed: read, reclaim, isolate, dead-letter, acknowledge. What is done with entries is a handler's."""
+"""The one way in which streams are consumed: read, reclaim, isolate, dead-letter, acknowledge. What
+is done with entries is a handler's.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,9 @@ Wake = tuple[str, Vendor | None]
 class Commit:
     """Everything that follows from some entries, written in one MULTI with their acknowledgement.
 
-    forward: (stream, blob) of new entries. rows: for the ledger. deferred: entries that become due later. extra: further commands of the
-    MULTI. wake: stages that get something to do. after: what is done once all is written (metrics); it writes nothing.
+    forward: (stream, blob) of new entries. rows: for the ledger. deferred: entries that become due
+    later. extra: further commands of the MULTI. wake: stages that get something to do. after: what
+    is done once all is written (metrics); it writes nothing.
     """
 
     forward: Sequence[tuple[str, bytes]] = ()
@@ -88,11 +91,15 @@ class Handler(Protocol):
     """One stage's work on its entries."""
 
     def handle(self, entries: Sequence[Entry]) -> Commit | None:
-        """What follows from the entries; None: the handler has committed and acknowledged by itself, or given them back."""
+        """What follows from the entries; None: the handler has committed and acknowledged by
+        itself, or given them back.
+        """
         ...
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        """The entry's items as the fields of entries of their own; one where it can't be read or holds one item."""
+        """The entry's items as the fields of entries of their own; one where it can't be read or
+        holds one item.
+        """
         ...
 
     def letter(self, entry: Entry) -> Letter:
@@ -100,7 +107,9 @@ class Handler(Protocol):
         ...
 
     def on_leave(self, entry: Entry, reason: str | None) -> Commit:
-        """What else is written when the entry leaves its stream unhandled: as a dead letter with its reason, or split (None)."""
+        """What else is written when the entry leaves its stream unhandled: as a dead letter with
+        its reason, or split (None).
+        """
         ...
 
 
@@ -108,10 +117,13 @@ class Handler(Protocol):
 class Policy:
     """How the streams of one stage are read.
 
-    counts: entries of one read by stream, the most urgent first. beside: what is read instead, in turn, while urgent entries come.
-    keeps_order: what was read when a store went away is kept and tried again before anything newer; else it is given back.
-    gather: seconds until the next look for what belongs to the entries that were read; 0: they are handled now.
-    hold: those of the entries to be handled that can wait for the next read; they stay this reader's, and come again with it.
+    counts: entries of one read by stream, the most urgent first. beside: what is read instead, in
+    turn, while urgent entries come. keeps_order: what was read when a store went away is kept and
+    tried again before anything newer; else it is given back.
+    gather: seconds until the next look for what belongs to the entries that were read; 0: they are
+    handled now.
+    hold: those of the entries to be handled that can wait for the next read; they stay this
+    reader's, and come again with it.
     """
 
     stage: str
@@ -130,8 +142,8 @@ class Policy:
 class Stores:
     """What every consumer needs of the world.
 
-    streams: the fleet's, where commits go. source: where entries come from, if elsewhere (the core's). room: whether there is room for
-    what follows from another read.
+    streams: the fleet's, where commits go. source: where entries come from, if elsewhere (the
+    core's). room: whether there is room for what follows from another read.
     """
 
     streams: StreamStore
@@ -166,9 +178,11 @@ class StreamConsumer:
     # ------------------------------------------------------------ slices of a Celery task
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots.
+        """One slice of work. One at a time in a process: what is in flight stays within its bound,
+        and no vendor takes all slots.
 
-        A wake-up that comes meanwhile is heard when the slice ends: else what came after its last look would wait for the next one.
+        A wake-up that comes meanwhile is heard when the slice ends: else what came after its last
+        look would wait for the next one.
         """
         self._called.set()
         while self._called.is_set() and self._running.acquire(blocking=False):
@@ -185,19 +199,28 @@ class StreamConsumer:
             end = time.monotonic() + SLICE_S
             while not stopping() and time.monotonic() < end:
                 if not self._stores.room():
-                    log.warning("the ledger's stream is full: nothing is taken until it drains", extra={"queue": self.policy.stage})
+                    log.warning(
+                        "the ledger's stream is full: nothing is taken until it drains",
+                        extra={"queue": self.policy.stage},
+                    )
                     return
                 if not self.once():
                     self.progress_at = time.monotonic()
                     return
             self._stores.wake(self.policy.stage, self.policy.vendor)
         except STORE_UNAVAILABLE as error:
-            log.warning("a store is away; the work waits in its stream", extra={"reason": type(error).__name__, "queue": self.policy.stage})
+            log.warning(
+                "a store is away; the work waits in its stream",
+                extra={"reason": type(error).__name__, "queue": self.policy.stage},
+            )
 
     # ------------------------------------------------------------ a process of its own
 
-    def run(self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]) -> None:
-        """Until told to stop. turn: `once` and what goes with it; pause: waits when there was nothing.
+    def run(
+        self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]
+    ) -> None:
+        """Until told to stop. turn: `once` and what goes with it; pause: waits when there was
+        nothing.
 
         A store that is away is waited for; what was read before it went is kept, in order.
         """
@@ -207,9 +230,14 @@ class StreamConsumer:
                 if not turn():
                     pause()
             except STORE_UNAVAILABLE as error:
-                log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
+                log.warning(
+                    "a store is away, waiting",
+                    extra={"reason": type(error).__name__, "queue": self.policy.stage},
+                )
                 time.sleep(AWAY_S)
-            self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
+            self.progress_at = (
+                time.monotonic()
+            )  # also while a store is away: a restart would not help
         with contextlib.suppress(*STORE_UNAVAILABLE):
             self.give_back()
 
@@ -226,7 +254,9 @@ class StreamConsumer:
     # ------------------------------------------------------------ one read
 
     def once(self) -> int:
-        """One read of each kind: what a store's absence held up, what dead readers left, what is new. Number of the entries."""
+        """One read of each kind: what a store's absence held up, what dead readers left, what is
+        new. Number of the entries.
+        """
         kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
@@ -235,7 +265,9 @@ class StreamConsumer:
         return kept + len(reclaimed) + len(fresh)
 
     def again(self) -> int:
-        """What we had read when a store went away, before anything newer; what others took over meanwhile is theirs."""
+        """What we had read when a store went away, before anything newer; what others took over
+        meanwhile is theirs.
+        """
         if not self._kept:
             return 0
         kept, self._kept = self._source.renew(self._kept), []
@@ -257,8 +289,9 @@ class StreamConsumer:
         return len(entries)
 
     def _gathered(self, entries: list[Entry]) -> list[Entry]:
-        """The entries, with those that were held back and those that came while they waited for what belongs to them, without those
-        that are held back now (Policy.gather, Policy.hold)."""
+        """The entries, with those that were held back and those that came while they waited for
+        what belongs to them, without those that are held back now (Policy.gather, Policy.hold).
+        """
         entries, self._held = self._held + entries, []
         most = sum(self.policy.counts.values())
         while entries and len(entries) < most and not self.stopping():
@@ -298,7 +331,9 @@ class StreamConsumer:
     # ------------------------------------------------------------ suspects, poison
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """All of the entries are handled, refused, split, or released (STORE_UNAVAILABLE). Suspects come last, each alone."""
+        """All of the entries are handled, refused, split, or released (STORE_UNAVAILABLE). Suspects
+        come last, each alone.
+        """
         if not entries:
             return
         self._commits.begin()
@@ -313,8 +348,9 @@ class StreamConsumer:
 
     @contextlib.contextmanager
     def _keeping(self, entries: Sequence[Entry]) -> Iterator[dict[Name, Entry]]:
-        """Yields what is not done with. When a store goes away it is kept, or given back without being counted; when the process is to
-        end it is given back."""
+        """Yields what is not done with. When a store goes away it is kept, or given back without
+        being counted; when the process is to end it is given back.
+        """
         left = {(entry.stream, entry.id): entry for entry in entries}
         try:
             yield left
@@ -358,7 +394,9 @@ class StreamConsumer:
         self.progress_at = time.monotonic()
 
     def _isolate(self, entries: Sequence[Entry], error: Exception) -> None:
-        """Something in these entries breaks its stage: each alone, then each item alone, until the culprit stands alone."""
+        """Something in these entries breaks its stage: each alone, then each item alone, until the
+        culprit stands alone.
+        """
         if len(entries) > 1:
             for entry in entries:
                 try:
@@ -368,7 +406,11 @@ class StreamConsumer:
                 except Exception as own:  # noqa: BLE001
                     self._isolate([entry], own)
             return
-        log.error("an item broke its stage", extra={"queue": self.policy.stage, "reason": type(error).__name__}, exc_info=error)
+        log.error(
+            "an item broke its stage",
+            extra={"queue": self.policy.stage, "reason": type(error).__name__},
+            exc_info=error,
+        )
         self._split_or_dead_letter(entries[0], f"broke_stage: {type(error).__name__}")
 
     def _commit(self, entries: Sequence[Entry]) -> None:
@@ -383,14 +425,23 @@ class StreamConsumer:
                 self._commit(lost.mine)
 
     def _lost(self, lost: LostError) -> None:
-        log.warning("entries are another reader's by now, or were written before", extra={"queue": self.policy.stage, "count": lost.count})
+        log.warning(
+            "entries are another reader's by now, or were written before",
+            extra={"queue": self.policy.stage, "count": lost.count},
+        )
 
     def _split_or_dead_letter(self, entry: Entry, reason: str) -> None:
-        """An entry of several items is split, so that the culprit stands alone; a single one becomes a dead letter."""
+        """An entry of several items is split, so that the culprit stands alone; a single one
+        becomes a dead letter.
+        """
         singles = self.handler.split(entry)
         try:
             if len(singles) > 1:
-                self._write([entry], self.handler.on_leave(entry, None), lambda pipe: self._source.split(pipe, entry, singles))
+                self._write(
+                    [entry],
+                    self.handler.on_leave(entry, None),
+                    lambda pipe: self._source.split(pipe, entry, singles),
+                )
                 self._stores.wake(self.policy.stage, self.policy.vendor)
             else:
                 self.dead_letter(entry, reason)
@@ -398,16 +449,24 @@ class StreamConsumer:
             self._lost(lost)
 
     def dead_letter(self, entry: Entry, reason: str) -> None:
-        """The entry becomes a dead letter with its reason, encrypted, and leaves its stream. LostError."""
-        letter = dead_letter(self._stores.vault, entry, self.policy.stage, reason, self.handler.letter(entry))
+        """The entry becomes a dead letter with its reason, encrypted, and leaves its stream.
+        LostError.
+        """
+        letter = dead_letter(
+            self._stores.vault, entry, self.policy.stage, reason, self.handler.letter(entry)
+        )
         self.apply([entry], Commit(rows=[letter]) + self.handler.on_leave(entry, reason))
-        log.error("an item became a dead letter", extra={"queue": self.policy.stage, "reason": reason})
+        log.error(
+            "an item became a dead letter", extra={"queue": self.policy.stage, "reason": reason}
+        )
 
     # ------------------------------------------------------------ the commit
 
     def apply(self, entries: Sequence[Entry], commit: Commit) -> None:
-        """Writes the commit and acknowledges the entries, in one MULTI; when they come from another server, first the one, then the other.
-        Then wakes whoever has something to do. LostError: another reader has some of them, nothing was written."""
+        """Writes the commit and acknowledges the entries, in one MULTI; when they come from another
+        server, first the one, then the other. Then wakes whoever has something to do. LostError:
+        another reader has some of them, nothing was written.
+        """
         self._write(entries, commit, lambda pipe: self._source.acknowledge(pipe, entries))
         for stage, vendor in commit.wake:
             self._stores.wake(stage, vendor)
@@ -417,7 +476,9 @@ class StreamConsumer:
         except Exception:  # all is written: done once more it would be doubled
             log.exception("what follows a commit broke", extra={"queue": self.policy.stage})
 
-    def _write(self, entries: Sequence[Entry], commit: Commit, leave: Callable[[Pipeline], None]) -> None:
+    def _write(
+        self, entries: Sequence[Entry], commit: Commit, leave: Callable[[Pipeline], None]
+    ) -> None:
         streams, rows = self._stores.streams, packed_records(commit.rows)
 
         def fill(pipe: Pipeline) -> None:
@@ -448,7 +509,9 @@ def dead_letter(vault: Vault, entry: Entry, stage: str, reason: str, letter: Let
 
 
 def packed_records(records: Sequence[Record]) -> list[bytes]:
-    """The records, in order, in blobs of about LEDGER_PACK_BYTES: a read may hold dozens of dead letters of the largest size."""
+    """The records, in order, in blobs of about LEDGER_PACK_BYTES: a read may hold dozens of dead
+    letters of the largest size.
+    """
     blobs: list[bytes] = []
     pack: list[Any] = []
     size = 0

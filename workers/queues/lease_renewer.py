@@ -1,4 +1,6 @@
-"""Keeps entries ours while they are worked on: a slow vendor, a slow statement or an awaited access token is no dead reader."""
+"""Keeps entries ours while they are worked on: a slow vendor, a slow statement or an awaited access
+token is no dead reader.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from common.storage.streams import Entry, StreamStore
 
 log = logging.getLogger(__name__)
 
-#: Their idle time is set back so often; three times within what makes them anybody's (common/storage/streams.py: TAKEOVER_IDLE_MS).
+#: Their idle time is set back so often; three times within what makes them anybody's
+#: (common/storage/streams.py: TAKEOVER_IDLE_MS).
 RENEW_S = 4.0
 LOOK_S = 0.5
 #: A thread that waits for the database for so long does not die of what it holds.
@@ -25,7 +28,9 @@ STORE_WAIT_S = 0.5
 
 @dataclass(slots=True)
 class _Block:
-    """What one thread holds. counted: whether a death of the process now counts as one of the entries' readers (None: untouched)."""
+    """What one thread holds. counted: whether a death of the process now counts as one of the
+    entries' readers (None: untouched).
+    """
 
     entries: Sequence[Entry]
     thread: int
@@ -33,9 +38,11 @@ class _Block:
 
 
 class LeaseRenewer:
-    """Its thread begins with the first entries, ends with the process, and sleeps while there are none.
+    """Its thread begins with the first entries, ends with the process, and sleeps while there are
+    none.
 
-    An entry whose reader waits for the database is not counted as handed out: who kills the process then kills no innocent.
+    An entry whose reader waits for the database is not counted as handed out: who kills the process
+    then kills no innocent.
     """
 
     def __init__(self, streams: StreamStore, renew_s: float = RENEW_S) -> None:
@@ -49,10 +56,16 @@ class LeaseRenewer:
 
     @contextlib.contextmanager
     def holding(self, entries: Sequence[Entry]) -> Iterator[None]:
-        """While the block runs they do not become idle; after it nothing here touches them any more."""
+        """While the block runs they do not become idle; after it nothing here touches them any
+        more.
+        """
         block = object()
         with self._lock:
-            self._due = min(self._due, time.monotonic() + self._renew_s) if self._held else time.monotonic() + self._renew_s
+            self._due = (
+                min(self._due, time.monotonic() + self._renew_s)
+                if self._held
+                else time.monotonic() + self._renew_s
+            )
             self._held[block] = _Block(entries, threading.get_ident())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
@@ -73,7 +86,9 @@ class LeaseRenewer:
             time.sleep(min(LOOK_S, self._renew_s / 2))
 
     def _renew(self, *, everything: bool) -> None:
-        """Renews all blocks when that is due, and at once those whose thread began or ended to wait for the database."""
+        """Renews all blocks when that is due, and at once those whose thread began or ended to wait
+        for the database.
+        """
         try:
             for block in self._held.values():
                 waits = sql.waiting_s(block.thread) >= STORE_WAIT_S

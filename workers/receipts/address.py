@@ -1,4 +1,6 @@
-"""Where a vendor sends its receipts: /<vendor>/<app>/<business id>/<secret>. The secret proves that the address came from us. Pure."""
+"""Where a vendor sends its receipts: /<vendor>/<app>/<business id>/<secret>. The secret proves that
+the address came from us. Pure.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,16 @@ class Address:
 
 def path_of(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
     """The path under PUSHFLEET_RECEIPTS_URL. It stays the same as long as the key does."""
-    return "/" + "/".join(quote(part, safe="") for part in (vendor, app, business_id, _secret(vendor, app, business_id, key)))
+    return "/" + "/".join(
+        quote(part, safe="")
+        for part in (vendor, app, business_id, _secret(vendor, app, business_id, key))
+    )
 
 
 def read_path(raw_path: bytes) -> Address | None:
-    """The last four parts of a path, as a proxy may put others before them; None where they are no address."""
+    """The last four parts of a path, as a proxy may put others before them; None where they are no
+    address.
+    """
     parts = [unquote_to_bytes(part).decode("utf-8", "replace") for part in raw_path.split(b"/")[1:]]
     if len(parts) < 4 or parts[-4] not in set(Vendor):
         return None
@@ -40,10 +47,19 @@ def read_path(raw_path: bytes) -> Address | None:
 def proven(address: Address, keys: Sequence[bytes]) -> bool:
     """Whether one of our keys made the secret. All are tried, so that the time tells nothing."""
     given = address.secret.encode("utf-8", "replace")
-    matches = [hmac.compare_digest(_secret(address.vendor, address.app, address.business_id, key).encode(), given) for key in keys]
+    matches = [
+        hmac.compare_digest(
+            _secret(address.vendor, address.app, address.business_id, key).encode(), given
+        )
+        for key in keys
+    ]
     return any(matches)
 
 
 def _secret(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
     account = "\0".join((vendor, app, business_id)).encode()
-    return base64.urlsafe_b64encode(hmac.digest(key, account, "sha256")[:SECRET_BYTES]).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(hmac.digest(key, account, "sha256")[:SECRET_BYTES])
+        .rstrip(b"=")
+        .decode()
+    )

@@ -1,4 +1,6 @@
-"""The vendors' receipts over HTTP: address and signature checked, read, stored on the stream `receipts`, then acknowledged."""
+"""The vendors' receipts over HTTP: address and signature checked, read, stored on the stream
+`receipts`, then acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
             return Response(status_code=400)
 
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-    return Starlette(routes=[Route("/healthz", healthz), Route("/{path:path}", callback, methods=methods)])
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/{path:path}", callback, methods=methods)]
+    )
 
 
 class _Handler:
@@ -124,39 +128,64 @@ class _Handler:
     def _take(self, address: Address, body: bytes, headers: Mapping[str, str]) -> Response:
         reader = READERS[address.vendor]
         try:
-            credential = self._world.catalog.credential(address.app, address.vendor, address.business_id)
+            credential = self._world.catalog.credential(
+                address.app, address.vendor, address.business_id
+            )
             if credential is None:
                 raise Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
             receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
-        except ReceiptsError as error:  # told as taken: a vendor that is refused stops, or sends the same again and again
+        # told as taken: a vendor that is refused stops, or sends the same again and again
+        except ReceiptsError as error:
             self._unreadable(address.vendor, str(error), len(body), headers)
         except (RedisError, SQLAlchemyError, OSError) as error:
-            log.warning("a receipt can't be stored now", extra={"reason": type(error).__name__, "vendor": address.vendor})
+            log.warning(
+                "a receipt can't be stored now",
+                extra={"reason": type(error).__name__, "vendor": address.vendor},
+            )
             raise Refusal(503, "come again") from None
         return Response(reader.ack, media_type="application/json")
 
-    def _unreadable(self, vendor: Vendor, reason: str, size: int, headers: Mapping[str, str]) -> None:
+    def _unreadable(
+        self, vendor: Vendor, reason: str, size: int, headers: Mapping[str, str]
+    ) -> None:
         """Counted; logged once a minute and vendor, without a word of the body."""
         metrics.RECEIPTS.labels(vendor, UNREADABLE).inc()
         now = time.monotonic()
         if now - self._logged_at.get(vendor, -math.inf) >= LOG_EVERY_S:
             self._logged_at[vendor] = now
             kind = headers.get("content-type", "")[:64]
-            log.warning("a receipt can't be read", extra={"vendor": vendor, "reason": reason, "bytes": size, "content_type": kind})
+            log.warning(
+                "a receipt can't be read",
+                extra={"vendor": vendor, "reason": reason, "bytes": size, "content_type": kind},
+            )
 
     def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
-        """All of them on the stream, the nonce with them, or none; what a nonce has brought before is not stored again."""
+        """All of them on the stream, the nonce with them, or none; what a nonce has brought before
+        is not stored again.
+        """
         world, now = self._world, now_ms()
-        seen = None if nonce is None else world.keys.receipt_nonce(hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest())
+        seen = (
+            None
+            if nonce is None
+            else world.keys.receipt_nonce(
+                hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest()
+            )
+        )
         if seen is not None and world.redis.exists(seen):
             return
         if world.redis.xlen(world.keys.stream(keys.RECEIPTS)) > STREAM_MAX:
             raise Refusal(503, "come again")
-        parts = [tuple(receipts[start : start + RECEIPTS_A_CALLBACK]) for start in range(0, len(receipts), RECEIPTS_A_CALLBACK)]
-        blobs = [encode(Callback(address.vendor, address.app, address.business_id, now, part)) for part in parts]
+        parts = [
+            tuple(receipts[start : start + RECEIPTS_A_CALLBACK])
+            for start in range(0, len(receipts), RECEIPTS_A_CALLBACK)
+        ]
+        blobs = [
+            encode(Callback(address.vendor, address.app, address.business_id, now, part))
+            for part in parts
+        ]
 
         def remember(pipe: Any) -> None:
             if seen is not None:
@@ -171,11 +200,15 @@ def _storable(receipt: Receipt) -> bool:
 
 
 def _checked_nonce(credential: Credential, headers: Mapping[str, str]) -> str | None:
-    """The signature's nonce where the account has a callback key; None where it has none. Refusal 401."""
+    """The signature's nonce where the account has a callback key; None where it has none. Refusal
+    401.
+    """
     key = credential.secrets.get("callback_key", "")
     if not key:
         return None
-    if not huawei.signature_valid(headers, key, credential.options.get("callback_user", ""), now_ms()):
+    if not huawei.signature_valid(
+        headers, key, credential.options.get("callback_user", ""), now_ms()
+    ):
         raise Refusal(401, "the signature does not fit")
     return huawei.nonce(headers)
 

@@ -1,4 +1,6 @@
-"""From the stream `receipts` into the ledger: finds the push that each receipt speaks of, retires tokens. One thread of its process."""
+"""From the stream `receipts` into the ledger: finds the push that each receipt speaks of, retires
+tokens. One thread of its process.
+"""
 
 from __future__ import annotations
 
@@ -68,10 +70,15 @@ class ReceiptStores(Protocol):
         ...
 
     def report_receipts(
-        self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
+        self,
+        lane: tuple[str, Vendor, str],
+        bucket: Bucket,
+        capped: Sequence[tuple[str, int]],
+        spent_ms: Sequence[int],
     ) -> None:
-        """Of (app, vendor, business id): devices that had enough of the bucket, each with when it was sent to, and when pushes went
-        out that were over its day."""
+        """Of (app, vendor, business id): devices that had enough of the bucket, each with when it
+        was sent to, and when pushes went out that were over its day.
+        """
         ...
 
 
@@ -95,18 +102,31 @@ class ReceiptsHandler:
         again: list[Callback] = []
         counted: list[tuple[str, str]] = []
         for callback in _merged([_decode(entry.blob) for entry in entries]):
-            settled = settle(callback.receipts, self._sent(callback), callback.looks, strict=READERS[callback.vendor].strict)
+            settled = settle(
+                callback.receipts,
+                self._sent(callback),
+                callback.looks,
+                strict=READERS[callback.vendor].strict,
+            )
             self._retire(callback, settled)
             self._limit(callback, settled)
             records += [_note(row, receipt, callback.received_ms) for row, receipt in settled.noted]
             counted += [(callback.vendor, label_of(receipt.status)) for _, receipt in settled.noted]
             counted += [(callback.vendor, "unmatched")] * len(settled.lost)
             if settled.again:
-                again.append(msgspec.structs.replace(callback, receipts=tuple(settled.again), looks=callback.looks + 1))
-        later = {os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again}
+                again.append(
+                    msgspec.structs.replace(
+                        callback, receipts=tuple(settled.again), looks=callback.looks + 1
+                    )
+                )
+        later = {
+            os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again
+        }
         return Commit(
             rows=records,
-            extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)] if later else (),
+            extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)]
+            if later
+            else (),
             after=[lambda: _count(counted)],
         )
 
@@ -120,9 +140,13 @@ class ReceiptsHandler:
         return Commit()
 
     def _sent(self, callback: Callback) -> dict[int, Sent]:
-        """Rows by the number of their receipt: by push id, else by the request's tag and the token."""
+        """Rows by the number of their receipt: by push id, else by the request's
+        tag and the token.
+        """
         tags = {
-            number: tag for number, one in enumerate(callback.receipts) if is_tag(tag := one.tag.replace("-", ""))
+            number: tag
+            for number, one in enumerate(callback.receipts)
+            if is_tag(tag := one.tag.replace("-", ""))
         }  # or as `why` shows it
         by_push = self._stores.ledger.find_pushes(sorted(set(tags.values())))
         rows = {number: by_push[tag] for number, tag in tags.items() if tag in by_push}
@@ -136,8 +160,14 @@ class ReceiptsHandler:
     def _of_their_tokens(self, callback: Callback, found: Mapping[int, Sent]) -> dict[int, Sent]:
         """Those whose receipt names a token of the very device that the push went to."""
         tokens = sorted({callback.receipts[number].token for number in found})
-        owners = self._stores.devices.owners(callback.app, callback.vendor, tokens) if tokens else {}
-        return {number: row for number, row in found.items() if owners.get(callback.receipts[number].token) == (row.user, row.device)}
+        owners = (
+            self._stores.devices.owners(callback.app, callback.vendor, tokens) if tokens else {}
+        )
+        return {
+            number: row
+            for number, row in found.items()
+            if owners.get(callback.receipts[number].token) == (row.user, row.device)
+        }
 
     def _retire(self, callback: Callback, settled: MatchedReceipts) -> None:
         """What a vendor file's verdict would have done, with the same guard."""
@@ -152,20 +182,41 @@ class ReceiptsHandler:
             (settled.silenced, "silenced", True),
         ):
             if chosen and not allowed:
-                log.error("the token guard stopped the retiring of tokens", extra={"vendor": callback.vendor, "count": len(chosen)})
+                log.error(
+                    "the token guard stopped the retiring of tokens",
+                    extra={"vendor": callback.vendor, "count": len(chosen)},
+                )
                 continue
-            count += devices.retire([(*_whose(row, receipt), f"receipt: {receipt.status}") for row, receipt in chosen], state)
+            count += devices.retire(
+                [(*_whose(row, receipt), f"receipt: {receipt.status}") for row, receipt in chosen],
+                state,
+            )
         if count:
             metrics.TOKENS_RETIRED.labels(callback.vendor).inc(count)
         moved = [
-            (row.app, row.user, row.device, receipt.token, receipt.replacement or "", row.decided_ms) for row, receipt in settled.replaced
+            (
+                row.app,
+                row.user,
+                row.device,
+                receipt.token,
+                receipt.replacement or "",
+                row.decided_ms,
+            )
+            for row, receipt in settled.replaced
         ]
         devices.replace_tokens(moved)
 
     def _hold(self, callback: Callback, lane: str, settled: MatchedReceipts) -> None:
-        """Foreign ones wait for the word of their cohort: which is that of old registrations, as a receipt says nothing of the build."""
+        """Foreign ones wait for the word of their cohort: which is that of old registrations, as a
+        receipt says nothing of the build.
+        """
         now, names = now_ms(), (str(callback.vendor), callback.business_id)
-        cohort = cohort_of(self._stores.version_of((callback.app, callback.vendor, callback.business_id)), None, 0, now)
+        cohort = cohort_of(
+            self._stores.version_of((callback.app, callback.vendor, callback.business_id)),
+            None,
+            0,
+            now,
+        )
         held = [
             Held(
                 cohort,
@@ -180,10 +231,16 @@ class ReceiptsHandler:
         self._stores.guard.hold(lane, held, now)
 
     def _limit(self, callback: Callback, settled: MatchedReceipts) -> None:
-        """What a vendor tells too late for the push itself, of its day: no further one is sent to learn the same."""
+        """What a vendor tells too late for the push itself, of its day: no further one is sent to
+        learn the same.
+        """
         lane = (callback.app, callback.vendor, callback.business_id)
         for bucket in Bucket:
-            capped = [(receipt.token, row.decided_ms) for row, receipt in settled.capped if row.bucket == bucket]
+            capped = [
+                (receipt.token, row.decided_ms)
+                for row, receipt in settled.capped
+                if row.bucket == bucket
+            ]
             spent_ms = [row.decided_ms for row, _ in settled.spent if row.bucket == bucket]
             if capped or spent_ms:
                 self._stores.report_receipts(lane, bucket, capped, spent_ms)
@@ -199,25 +256,45 @@ def _whose(row: Sent, receipt: Receipt) -> tuple[str, str, str, str, int]:
 
 
 def _merged(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Those of one lane and age as one: a vendor that posts each receipt alone costs no query each."""
+    """Those of one lane and age as one: a vendor that posts each receipt alone
+    costs no query each.
+    """
     groups: dict[tuple[str, str, str, int], list[Callback]] = {}
     for one in callbacks:
         groups.setdefault((one.vendor, one.app, one.business_id, one.looks), []).append(one)
     return [
-        msgspec.structs.replace(group[0], receipts=tuple(receipt for one in group for receipt in one.receipts)) for group in groups.values()
+        msgspec.structs.replace(
+            group[0], receipts=tuple(receipt for one in group for receipt in one.receipts)
+        )
+        for group in groups.values()
     ]
 
 
 def _is_of(row: Mapping[str, Any], callback: Callback) -> bool:
-    return (row["app"], row["vendor"], row["business_id"]) == (callback.app, callback.vendor, callback.business_id)
+    return (row["app"], row["vendor"], row["business_id"]) == (
+        callback.app,
+        callback.vendor,
+        callback.business_id,
+    )
 
 
 def _sent(row: Mapping[str, Any]) -> Sent:
     attempts = json.loads(row["attempts"]) if row["attempts"] else []
     day_ms = int(datetime.combine(row["day"], day_time(), UTC).timestamp() * 1000)
     names = frozenset(attempt[4] for attempt in attempts if attempt[4])
-    bucket = Bucket.PRIVATE if (row["class_sent"] or row["class"]) in PRIVATE_CLASSES else Bucket.PUBLIC
-    return Sent(row["app"], row["event_id"], day_ms, row["user"], row["device"], row["decided_ms"], names, bucket)
+    bucket = (
+        Bucket.PRIVATE if (row["class_sent"] or row["class"]) in PRIVATE_CLASSES else Bucket.PUBLIC
+    )
+    return Sent(
+        row["app"],
+        row["event_id"],
+        day_ms,
+        row["user"],
+        row["device"],
+        row["decided_ms"],
+        names,
+        bucket,
+    )
 
 
 def _note(row: Sent, receipt: Receipt, received_ms: int) -> NoteRecord:
@@ -240,8 +317,17 @@ class Matcher:
 
     def __init__(self, stores: ReceiptStores) -> None:
         self._handler = ReceiptsHandler(stores)
-        policy = Policy(keys.RECEIPTS, {keys.RECEIPTS: READ_MAX}, reclaim_max=READ_MAX, reclaim_every_s=TAKE_OVER_S)
-        self.consumer = StreamConsumer(self._handler, policy, Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None))
+        policy = Policy(
+            keys.RECEIPTS,
+            {keys.RECEIPTS: READ_MAX},
+            reclaim_max=READ_MAX,
+            reclaim_every_s=TAKE_OVER_S,
+        )
+        self.consumer = StreamConsumer(
+            self._handler,
+            policy,
+            Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None),
+        )
 
     @property
     def progress_at(self) -> float:

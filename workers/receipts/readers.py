@@ -9,9 +9,12 @@ from common.model import Vendor
 from workers.vendors import VENDORS
 from workers.vendors.receipt_bodies import ReceiptsSpec
 
-READERS: Final[Mapping[Vendor, ReceiptsSpec]] = {vendor: spec.receipts for vendor, spec in VENDORS.items() if spec.receipts}
+READERS: Final[Mapping[Vendor, ReceiptsSpec]] = {
+    vendor: spec.receipts for vendor, spec in VENDORS.items() if spec.receipts
+}
 
-#: Every word that a receipt's status can be, so that a label stays within a closed set; `code <n>` becomes `other`.
+#: Every word that a receipt's status can be, so that a label stays within a closed set; `code <n>`
+#: becomes `other`.
 STATUSES: Final = frozenset().union(*(reader.statuses for reader in READERS.values()))
 
 

@@ -1,4 +1,6 @@
-"""Receipts and the rows they speak of -> what to write, whom to retire, what to look for again. Pure."""
+"""Receipts and the rows they speak of -> what to write, whom to retire, what to look for again.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ import msgspec
 from common.model import Bucket, Vendor, Verdict
 from workers.vendors.receipt_bodies import Receipt
 
-#: A receipt may come before the ledger has its push: it is looked for again after so many seconds, then it is lost.
+#: A receipt may come before the ledger has its push: it is looked for again after so many seconds,
+#: then it is lost.
 LOOK_AGAIN_S: Final = (1.0, 5.0, 30.0)
 PUSH_ID_CHARACTERS: Final = 32
 
 
 class Callback(msgspec.Struct, frozen=True, array_like=True):
-    """What travels on the stream `receipts`: one callback's receipts. looks: how often their rows were looked for."""
+    """What travels on the stream `receipts`: one callback's receipts. looks: how often their rows
+    were looked for.
+    """
 
     vendor: Vendor
     app: str
@@ -29,8 +34,10 @@ class Callback(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The row of the push that a receipt speaks of. day_ms: some time of the row's day; message_ids: what the vendor called it;
-    bucket: in which it counted."""
+    """The row of the push that a receipt speaks of. day_ms: some time of the row's day;
+    message_ids: what the vendor called it;
+    bucket: in which it counted.
+    """
 
     app: str
     event_id: str
@@ -44,8 +51,10 @@ class Sent:
 
 @dataclass(slots=True)
 class MatchedReceipts:
-    """noted: (row, receipt), each with a status for the ledger. capped: of devices that had enough of the row's bucket that day;
-    spent: of pushes over the app's day. lost: receipts that fit no push of ours."""
+    """noted: (row, receipt), each with a status for the ledger. capped: of devices that had enough
+    of the row's bucket that day;
+    spent: of pushes over the app's day. lost: receipts that fit no push of ours.
+    """
 
     noted: list[tuple[Sent, Receipt]] = field(default_factory=list)
     dead: list[tuple[Sent, Receipt]] = field(default_factory=list)
@@ -58,8 +67,12 @@ class MatchedReceipts:
     lost: list[Receipt] = field(default_factory=list)
 
 
-def settle(receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *, strict: bool) -> MatchedReceipts:
-    """sent: by a receipt's number, the row it may speak of. strict: the vendor's message id must fit, too."""
+def settle(
+    receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *, strict: bool
+) -> MatchedReceipts:
+    """sent: by a receipt's number, the row it may speak of. strict: the vendor's message id must
+    fit, too.
+    """
     settled = MatchedReceipts()
     for number, receipt in enumerate(receipts):
         row = sent.get(number)
@@ -89,5 +102,7 @@ def _tell(row: Sent, receipt: Receipt, settled: MatchedReceipts) -> None:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether it can be one of ours: 32 hex digits, a push id or the tag of a request with several."""
+    """Whether it can be one of ours: 32 hex digits, a push id or the tag of a
+    request with several.
+    """
     return len(tag) == PUSH_ID_CHARACTERS and all(digit in "0123456789abcdef" for digit in tag)

@@ -1,4 +1,6 @@
-"""What doctor finds at the doors: names that nobody has, and a gateway that homeservers do not call."""
+"""What doctor finds at the doors: names that nobody has, and a gateway that homeservers do not
+call.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LETTERS_MAX: Final = 1000
 
 def door_findings(runtime: Runtime) -> Iterator[Finding]:
     """Nothing where no tenant uses a door."""
-    names = [alias for row in runtime.credentials.listed(None) for alias in aliases_of(row["options"])]
+    names = [
+        alias for row in runtime.credentials.listed(None) for alias in aliases_of(row["options"])
+    ]
     unknown = runtime.dead_letters.counts().get("gateway", 0)
     if unknown:
         yield bad("doors", "door_alias", count=unknown)
@@ -25,7 +29,10 @@ def door_findings(runtime: Runtime) -> Iterator[Finding]:
     host, port = host_port(runtime.settings.gateway_addr)
     hint = ""
     if _private(host):
-        hint = "; Synapse sends nothing to a private address that its ip_range_whitelist does not name, and tells only its log"
+        hint = (
+            "; Synapse sends nothing to a private address that its ip_range_whitelist does not "
+            "name, and tells only its log"
+        )
     yield good("doors", f"{len(names)} aliases, the gateway is on {host}:{port}{hint}")
 
 

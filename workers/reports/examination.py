@@ -1,4 +1,6 @@
-"""Everything that doctor looks at, in order: for `pushfleet doctor` and for the console's overview."""
+"""Everything that doctor looks at, in order: for `pushfleet doctor` and for the
+console's overview.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,15 @@ from workers.runtime import Runtime
 FIRST = ("redis", "core's redis", "postgresql", "tables")
 #: Problems of a server that does not do what is asked: every other check would fail for them.
 HIDING: Final = frozenset(
-    {"redis_replica", "redis_rights", "redis_full", "redis_disk", "redis_refuses", "database_refuses", "database_no_days"}
+    {
+        "redis_replica",
+        "redis_rights",
+        "redis_full",
+        "redis_disk",
+        "redis_refuses",
+        "database_refuses",
+        "database_no_days",
+    }
 )
 Check = Callable[[], Iterable[Finding]]
 
@@ -41,13 +51,21 @@ def examined(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _hides(finding: Finding) -> bool:
-    """Whether what follows would fail for the same reason: a warning about memory or disk hides nothing."""
+    """Whether what follows would fail for the same reason: a warning about memory or disk hides
+    nothing.
+    """
     return finding.unreachable or finding.check == "tables" or finding.problem in HIDING
 
 
 def current(runtime: Runtime, rows: Sequence[fleet.LaneRow]) -> Iterator[Finding]:
-    """What changes from minute to minute and costs little: for every look at the console's overview. rows: of console_rows."""
-    for name, check in (*_moving(runtime), ("lanes", lambda: fleet.lane_findings(rows)), ("quota", lambda: fleet.quota_findings(rows))):
+    """What changes from minute to minute and costs little: for every look at the console's
+    overview. rows: of console_rows.
+    """
+    for name, check in (
+        *_moving(runtime),
+        ("lanes", lambda: fleet.lane_findings(rows)),
+        ("quota", lambda: fleet.quota_findings(rows)),
+    ):
         yield from _safely(name, check)
 
 
@@ -109,5 +127,8 @@ def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
             cure=BothWords(problem.help("en"), problem.help("zh")),
         )
     except (VaultError, SettingError, OSError) as error:
-        cure = BothWords("pushfleet doctor --json, and the log of the processes", "pushfleet doctor --json，并查看各进程日志")
+        cure = BothWords(
+            "pushfleet doctor --json, and the log of the processes",
+            "pushfleet doctor --json，并查看各进程日志",
+        )
         yield bad(name, "not_looked", said=type(error).__name__, cure=cure)

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from sqlalchemy.exc import DBAPIError
 
 from common.logs import scrub
@@ -19,8 +26,8 @@ from workers.reports.problems import PROBLEMS, filled
 class Finding:
     """cure: what to do, "" where all is well. fix: does it, only where nothing can be lost by it.
 
-    problem: its name in problems.py, "" where all is well. since_ms: when it began, None where nobody knows. note: nothing is
-    wrong with the set-up, but somebody should look.
+    problem: its name in problems.py, "" where all is well. since_ms: when it began, None where
+    nobody knows. note: nothing is wrong with the set-up, but somebody should look.
     """
 
     check: str
@@ -35,7 +42,9 @@ class Finding:
     note: bool = False
 
     def words(self, lang: str) -> str:
-        return filled(PROBLEMS[self.problem].found, lang, self.values) if self.problem else self.found
+        return (
+            filled(PROBLEMS[self.problem].found, lang, self.values) if self.problem else self.found
+        )
 
     def help(self, lang: str) -> str:
         return filled(PROBLEMS[self.problem].cure, lang, self.values) if self.problem else self.cure
@@ -50,10 +59,20 @@ def good(check: str, found: str) -> Finding:
     return Finding(check, True, found)
 
 
-def bad(check: str, problem: str, /, *, fix: Callable[[], object] | None = None, since_ms: int | None = None, **values: Any) -> Finding:
+def bad(
+    check: str,
+    problem: str,
+    /,
+    *,
+    fix: Callable[[], object] | None = None,
+    since_ms: int | None = None,
+    **values: Any,
+) -> Finding:
     kind = PROBLEMS[problem]
     found, cure = filled(kind.found, "en", values), filled(kind.cure, "en", values)
-    return Finding(check, False, found, cure, fix=fix, problem=problem, values=values, since_ms=since_ms)
+    return Finding(
+        check, False, found, cure, fix=fix, problem=problem, values=values, since_ms=since_ms
+    )
 
 
 def away(check: str, problem: str, /, **values: Any) -> Finding:
@@ -63,12 +82,19 @@ def away(check: str, problem: str, /, **values: Any) -> Finding:
 
 def words_of(error: BaseException) -> str:
     """An error's first line, without what may be a secret."""
-    lines = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in str(getattr(error, "orig", None) or error).splitlines()
+        if line.strip()
+    ]
     return scrub(lines[0])[:200] if lines else type(error).__name__
 
 
-_LOGIN: Final = r"NOAUTH|WRONGPASS|invalid username-password|no password is set|without any password"
-#: (pattern of the words, what it means, the cure, both in Chinese). {setting}: the setting that names the server.
+_LOGIN: Final = (
+    r"NOAUTH|WRONGPASS|invalid username-password|no password is set|without any password"
+)
+#: (pattern of the words, what it means, the cure, both in Chinese). {setting}: the setting that
+#: names the server.
 _REDIS: Final = (
     (
         r"CERTIFICATE_VERIFY_FAILED|self.signed",
@@ -91,7 +117,13 @@ _REDIS: Final = (
         "找不到主机名",
         "检查 {setting} 的主机名拼写与 DNS",
     ),
-    (r"refused", "nothing listens there", "is it running, and is {setting} right?", "该地址无人监听", "是否已启动？{setting} 是否正确？"),
+    (
+        r"refused",
+        "nothing listens there",
+        "is it running, and is {setting} right?",
+        "该地址无人监听",
+        "是否已启动？{setting} 是否正确？",
+    ),
     (
         r"closed by server|reset by peer",
         "it closes the connection",
@@ -106,8 +138,20 @@ _REDIS: Final = (
         "客户端数已达上限",
         "CONFIG SET maxclients 调大，或减少进程",
     ),
-    (r"LOADING", "it reads its data from disk", "wait until it is loaded", "正在从磁盘加载数据", "等待加载完成"),
-    (r"", "it does not answer", "is it running, and is {setting} right?", "没有应答", "是否已启动？{setting} 是否正确？"),
+    (
+        r"LOADING",
+        "it reads its data from disk",
+        "wait until it is loaded",
+        "正在从磁盘加载数据",
+        "等待加载完成",
+    ),
+    (
+        r"",
+        "it does not answer",
+        "is it running, and is {setting} right?",
+        "没有应答",
+        "是否已启动？{setting} 是否正确？",
+    ),
 )
 _DATABASE: Final = (
     (
@@ -162,16 +206,20 @@ _DATABASE: Final = (
     (
         r"permission denied",
         "this user may not do that",
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>; GRANT CREATE, USAGE ON SCHEMA public TO <user>",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>; GRANT CREATE, USAGE ON SCHEMA "
+        "public TO <user>",
         "该用户没有权限",
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>; GRANT CREATE, USAGE ON SCHEMA public TO <user>",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>; GRANT CREATE, USAGE ON SCHEMA "
+        "public TO <user>",
     ),
     (
         r"read-only transaction",
         "it takes no writes",
-        "the primary in PUSHFLEET_DATABASE_URL, or ALTER ROLE <user> SET default_transaction_read_only = off",
+        "the primary in PUSHFLEET_DATABASE_URL, or ALTER ROLE <user> SET "
+        "default_transaction_read_only = off",
         "不接受写入",
-        "PUSHFLEET_DATABASE_URL 指向主库，或 ALTER ROLE <user> SET default_transaction_read_only = off",
+        "PUSHFLEET_DATABASE_URL 指向主库，或 ALTER ROLE <user> SET "
+        "default_transaction_read_only = off",
     ),
     (
         r"refused|could not connect|timeout",
@@ -190,12 +238,18 @@ _DATABASE: Final = (
 )
 
 
-def _meant(table: Sequence[tuple[str, str, str, str, str]], said: str, setting: str = "") -> dict[str, Any]:
+def _meant(
+    table: Sequence[tuple[str, str, str, str, str]], said: str, setting: str = ""
+) -> dict[str, Any]:
     """The first row that fits these words, as a template's values."""
-    _, meaning, cure, meaning_zh, cure_zh = next(row for row in table if re.search(row[0], said, re.IGNORECASE))
+    _, meaning, cure, meaning_zh, cure_zh = next(
+        row for row in table if re.search(row[0], said, re.IGNORECASE)
+    )
     return {
         "meaning": BothWords(meaning, meaning_zh),
-        "cure": BothWords(cure.replace("{setting}", setting), cure_zh.replace("{setting}", setting)),
+        "cure": BothWords(
+            cure.replace("{setting}", setting), cure_zh.replace("{setting}", setting)
+        ),
     }
 
 

@@ -1,4 +1,6 @@
-"""What the fleet knows of one person of a tenant: devices, presence, settings in force, what became of their last pushes."""
+"""What the fleet knows of one person of a tenant: devices, presence, settings in force, what became
+of their last pushes.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,43 @@ LOOK_MS: Final = 2_500
 DAYS: Final = 2
 
 _PUSHES = text(
-    "SELECT l.event_id, e.message_id, e.type, l.device, l.vendor, l.business_id, l.decision, l.class, l.decided_ms FROM ledger_all AS l"
-    ' JOIN events AS e USING (day, app, event_id) WHERE l.day >= :since AND l.app = :app AND l."user" = :user'
+    "SELECT l.event_id, e.message_id, e.type, l.device, l.vendor, l.business_id, l.decision, "
+    "l.class, l.decided_ms FROM ledger_all AS l"
+    " JOIN events AS e USING (day, app, event_id) WHERE l.day >= :since AND l.app = :app AND "
+    'l."user" = :user'
     " ORDER BY l.decided_ms DESC LIMIT :most"
 )
 
 
 def person(runtime: Runtime, app: str, user: str) -> dict[str, Any]:
-    """{devices, presence, settings, pushes}, without tokens; pushes None where the look took too long, presence None without the core."""
+    """{devices, presence, settings, pushes}, without tokens; pushes None where the look took too
+    long, presence None without the core.
+    """
     devices = [
-        {name: row[name] for name in ("device_id", "platform", "vendor", "business_id", "state", "reason", "registered_ms", "app_version")}
+        {
+            name: row[name]
+            for name in (
+                "device_id",
+                "platform",
+                "vendor",
+                "business_id",
+                "state",
+                "reason",
+                "registered_ms",
+                "app_version",
+            )
+        }
         for row in runtime.devices.listed(app, user, DEVICES_MAX)
     ]
     own = runtime.preferences.of_users(app, [user], []).get(user, {})
     settings = {name: value for name, value in own.items() if not name.startswith("content_key")}
-    return {"app": app, "user": user, "devices": devices, "presence": _presence(runtime, app, user), "settings": settings} | {
-        "pushes": _pushes(runtime, app, user)
-    }
+    return {
+        "app": app,
+        "user": user,
+        "devices": devices,
+        "presence": _presence(runtime, app, user),
+        "settings": settings,
+    } | {"pushes": _pushes(runtime, app, user)}
 
 
 def _presence(runtime: Runtime, app: str, user: str) -> list[dict[str, Any]] | None:
@@ -42,7 +64,12 @@ def _presence(runtime: Runtime, app: str, user: str) -> list[dict[str, Any]] | N
     except (RedisError, OSError):
         return None
     return [
-        {"device": one.device_id, "state": "foreground" if one.foreground else "background", "platform": one.platform} for one in found[0]
+        {
+            "device": one.device_id,
+            "state": "foreground" if one.foreground else "background",
+            "platform": one.platform,
+        }
+        for one in found[0]
     ]
 
 

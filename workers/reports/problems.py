@@ -1,4 +1,6 @@
-"""Every problem that doctor, the console and the alerts can name: its words and its cure, in English and Chinese. Pure."""
+"""Every problem that doctor, the console and the alerts can name: its words and its cure, in
+English and Chinese. Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ CONFIG: Final = "/credentials"
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """found, cure: (English, Chinese) templates. page: of the console. alert: the rule of deploy/alerts.yml that rings for it."""
+    """found, cure: (English, Chinese) templates. page: of the console. alert: the rule of
+    deploy/alerts.yml that rings for it.
+    """
 
     found: tuple[str, str]
     cure: tuple[str, str]
@@ -25,7 +29,10 @@ class ProblemKind:
 def filled(template: tuple[str, str], lang: str, values: Mapping[str, object]) -> str:
     """The template's words in this language."""
     at = LANGUAGES.index(lang)
-    named = {name: (value.en, value.zh)[at] if isinstance(value, BothWords) else value for name, value in values.items()}
+    named = {
+        name: (value.en, value.zh)[at] if isinstance(value, BothWords) else value
+        for name, value in values.items()
+    }
     return template[at].format(**named)
 
 
@@ -39,11 +46,16 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     "keys_unusable": ProblemKind(
         ("{said}", "密钥不可用：{said}"),
         (
-            "make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
-            "生成密钥：python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
+            "make one: python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'",
+            "生成密钥：python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'",
         ),
     ),
-    "keys_open": ProblemKind(("{path} can be read by every user of this host", "本机所有用户都能读取 {path}"), _same("chmod o= {path}")),
+    "keys_open": ProblemKind(
+        ("{path} can be read by every user of this host", "本机所有用户都能读取 {path}"),
+        _same("chmod o= {path}"),
+    ),
     "redis_form": ProblemKind(("{said}", "Redis 地址写法不对：{said}"), _same("{setting}: {form}")),
     "redis_login": ProblemKind(
         ("user or password is refused: {said}", "用户名或密码被拒绝：{said}"),
@@ -51,70 +63,115 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     ),
     "redis_replica": ProblemKind(
         ("it is a replica and takes no writes", "这是从节点，不接受写入"),
-        ("the primary in {setting}, or sentinel://…?master=NAME", "{setting} 改为主节点，或 sentinel://…?master=NAME"),
+        (
+            "the primary in {setting}, or sentinel://…?master=NAME",
+            "{setting} 改为主节点，或 sentinel://…?master=NAME",
+        ),
     ),
     "redis_rights": ProblemKind(
         ("this user may not do all that the fleet needs: {said}", "该用户权限不足：{said}"),
         (
-            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info (with PUSHFLEET_PREFIX, PUSHFLEET_KEY_PREFIX and EVENT_STREAMS of yours)",
-            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info（前缀按 PUSHFLEET_PREFIX、PUSHFLEET_KEY_PREFIX、EVENT_STREAMS）",
+            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info (with PUSHFLEET_PREFIX, "
+            "PUSHFLEET_KEY_PREFIX and EVENT_STREAMS of yours)",
+            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info（前缀按 "
+            "PUSHFLEET_PREFIX、PUSHFLEET_KEY_PREFIX、EVENT_STREAMS）",
         ),
     ),
     "redis_full": ProblemKind(
         ("it is full and takes no more writes (maxmemory)", "内存已满（maxmemory），不再接受写入"),
-        ("CONFIG SET maxmemory with more, then find out below what has grown", "CONFIG SET maxmemory 调大，再从下方查明是什么在增长"),
+        (
+            "CONFIG SET maxmemory with more, then find out below what has grown",
+            "CONFIG SET maxmemory 调大，再从下方查明是什么在增长",
+        ),
         alert="PushfleetRedisMemory",
     ),
     "redis_refuses": ProblemKind(
         ("it refuses what the fleet needs: {said}", "服务器拒绝所需命令：{said}"),
-        ("look at its configuration (rename-command, ACL, disk) and log", "检查其配置（rename-command、ACL、磁盘）与日志"),
+        (
+            "look at its configuration (rename-command, ACL, disk) and log",
+            "检查其配置（rename-command、ACL、磁盘）与日志",
+        ),
     ),
-    "server_away": ProblemKind(("can't be reached: {meaning} ({kind})", "无法连接：{meaning}（{kind}）"), _same("{cure}")),
+    "server_away": ProblemKind(
+        ("can't be reached: {meaning} ({kind})", "无法连接：{meaning}（{kind}）"), _same("{cure}")
+    ),
     "database_refuses": ProblemKind(("{meaning}", "{meaning}"), _same("{cure}")),
     "redis_info": ProblemKind(
-        ("INFO is not allowed to this user: memory and persistence can't be judged", "该用户无权执行 INFO，无法判断内存与持久化"),
         (
-            "ACL SETUSER <user> +info; on a managed server look at its console: noeviction, append-only file on",
+            "INFO is not allowed to this user: memory and persistence can't be judged",
+            "该用户无权执行 INFO，无法判断内存与持久化",
+        ),
+        (
+            "ACL SETUSER <user> +info; on a managed server look at its console: noeviction, "
+            "append-only file on",
             "ACL SETUSER <user> +info；托管服务请在其控制台确认 noeviction 与 AOF 已开启",
         ),
     ),
     "redis_version": ProblemKind(
         ("{version}", "版本过低：{version}"),
-        ("the fleet needs XAUTOCLAIM: Redis 6.2, Valkey 7.2 or newer", "需要 XAUTOCLAIM：Redis 6.2、Valkey 7.2 或更新版本"),
+        (
+            "the fleet needs XAUTOCLAIM: Redis 6.2, Valkey 7.2 or newer",
+            "需要 XAUTOCLAIM：Redis 6.2、Valkey 7.2 或更新版本",
+        ),
     ),
     "redis_evicts": ProblemKind(
-        ("maxmemory-policy {policy}: pushes can vanish when memory is short", "maxmemory-policy {policy}：内存不足时推送可能被淘汰"),
+        (
+            "maxmemory-policy {policy}: pushes can vanish when memory is short",
+            "maxmemory-policy {policy}：内存不足时推送可能被淘汰",
+        ),
         _same("CONFIG SET maxmemory-policy noeviction"),
     ),
     "redis_memory": ProblemKind(
         ("{share}% of maxmemory used", "maxmemory 已用 {share}%"),
-        ("give it more memory, or find out below which stream has grown", "增加内存，或从下方查明哪个流在增长"),
+        (
+            "give it more memory, or find out below which stream has grown",
+            "增加内存，或从下方查明哪个流在增长",
+        ),
         alert="PushfleetRedisMemory",
     ),
     "redis_no_aof": ProblemKind(
-        ("no append-only file: a crash loses what was on its way", "未开启 AOF：崩溃会丢失途中的推送"),
+        (
+            "no append-only file: a crash loses what was on its way",
+            "未开启 AOF：崩溃会丢失途中的推送",
+        ),
         _same("CONFIG SET appendonly yes, appendfsync everysec"),
     ),
     "redis_disk": ProblemKind(
-        ("the append-only file can't be written", "AOF 无法写入"), ("look at the disk of the server", "检查该服务器的磁盘")
+        ("the append-only file can't be written", "AOF 无法写入"),
+        ("look at the disk of the server", "检查该服务器的磁盘"),
     ),
     "redis_fsync": ProblemKind(
-        ("appendfsync no: a crash of the host loses up to half a minute", "appendfsync no：主机崩溃最多丢失半分钟数据"),
+        (
+            "appendfsync no: a crash of the host loses up to half a minute",
+            "appendfsync no：主机崩溃最多丢失半分钟数据",
+        ),
         _same("CONFIG SET appendfsync everysec"),
     ),
     "stream_kind": ProblemKind(
         ("{stream} is a {kind}, no stream", "{stream} 是 {kind}，不是 stream"),
-        ("another name in PUSHFLEET_EVENT_STREAMS, or DEL what is there", "更换 PUSHFLEET_EVENT_STREAMS 中的名称，或 DEL 该键"),
+        (
+            "another name in PUSHFLEET_EVENT_STREAMS, or DEL what is there",
+            "更换 PUSHFLEET_EVENT_STREAMS 中的名称，或 DEL 该键",
+        ),
     ),
     "stream_unread": ProblemKind(
-        ("{stream} is written and nobody reads it; nothing was ever written to {never}", "{stream} 有写入但无人读取；{never} 从未写入"),
+        (
+            "{stream} is written and nobody reads it; nothing was ever written to {never}",
+            "{stream} 有写入但无人读取；{never} 从未写入",
+        ),
         _same("PUSHFLEET_EVENT_STREAMS={stream}"),
     ),
     "key_prefix": ProblemKind(
-        ("presence or members stand under {foreign}, none under {own}", "在线状态或群成员位于 {foreign}，而 {own} 下没有"),
+        (
+            "presence or members stand under {foreign}, none under {own}",
+            "在线状态或群成员位于 {foreign}，而 {own} 下没有",
+        ),
         _same("PUSHFLEET_KEY_PREFIX={first}"),
     ),
-    "database_version": ProblemKind(("{version}", "版本过低：{version}"), ("the fleet needs {least} or newer", "需要 {least} 或更新版本")),
+    "database_version": ProblemKind(
+        ("{version}", "版本过低：{version}"),
+        ("the fleet needs {least} or newer", "需要 {least} 或更新版本"),
+    ),
     "database_standby": ProblemKind(
         ("{version}, a standby that can't be written", "{version} 是备库，不可写"),
         ("PUSHFLEET_DATABASE_URL must name the primary", "PUSHFLEET_DATABASE_URL 须指向主库"),
@@ -124,11 +181,18 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
             "version {current}, not {newest}: of a newer version of Pushfleet",
             "表结构版本 {current}，应为 {newest}：来自更新版本的 Pushfleet",
         ),
-        ("upgrade this program, or restore the backup of before the upgrade", "升级本程序，或恢复升级前的备份"),
+        (
+            "upgrade this program, or restore the backup of before the upgrade",
+            "升级本程序，或恢复升级前的备份",
+        ),
     ),
-    "tables_other": ProblemKind(("version {current}, not {newest}", "表结构版本 {current}，应为 {newest}"), _same("pushfleet migrate")),
+    "tables_other": ProblemKind(
+        ("version {current}, not {newest}", "表结构版本 {current}，应为 {newest}"),
+        _same("pushfleet migrate"),
+    ),
     "database_no_days": ProblemKind(
-        ("this user may not create the ledger's days", "该用户无权创建账本的日分区"), _same("GRANT CREATE ON SCHEMA public TO <user>")
+        ("this user may not create the ledger's days", "该用户无权创建账本的日分区"),
+        _same("GRANT CREATE ON SCHEMA public TO <user>"),
     ),
     # ------------------------------------------------------------ the fleet
     "clock": ProblemKind(
@@ -136,8 +200,14 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ("let NTP set both (chronyc tracking)", "让两者都由 NTP 校时（chronyc tracking）"),
     ),
     "processes_none": ProblemKind(
-        ("none is alive under the prefix {prefix}{others}", "前缀 {prefix} 下没有存活的进程{others}"),
-        ("pushfleet up, or start the lines of the Procfile{perhaps}", "pushfleet up，或启动 Procfile 中的各行{perhaps}"),
+        (
+            "none is alive under the prefix {prefix}{others}",
+            "前缀 {prefix} 下没有存活的进程{others}",
+        ),
+        (
+            "pushfleet up, or start the lines of the Procfile{perhaps}",
+            "pushfleet up，或启动 Procfile 中的各行{perhaps}",
+        ),
         alert="PushfleetProcessMissing",
     ),
     "processes_missing": ProblemKind(
@@ -146,14 +216,21 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         alert="PushfleetProcessMissing",
     ),
     "belt_reader": ProblemKind(
-        ("{stream} has another reader's group: {groups}", "{stream} 上有其他读者的消费组：{groups}"),
         (
-            "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
+            "{stream} has another reader's group: {groups}",
+            "{stream} 上有其他读者的消费组：{groups}",
+        ),
+        (
+            "the stream belongs to the fleet: other readers use one of their own; then "
+            "XGROUP DESTROY STREAM GROUP",
             "该流归本系统所有，其他读者应使用自己的流；然后 XGROUP DESTROY STREAM GROUP",
         ),
     ),
     "belt_old": ProblemKind(
-        ("{queue}: {depth} entries, the oldest {age_s} s old", "{queue}：积压 {depth} 条，最早的已等待 {age_s} 秒"),
+        (
+            "{queue}: {depth} entries, the oldest {age_s} s old",
+            "{queue}：积压 {depth} 条，最早的已等待 {age_s} 秒",
+        ),
         (
             "its stage does not keep up: more replicas, or its log says what it waits for",
             "该阶段处理不及：增加副本，或查看其日志在等待什么",
@@ -161,17 +238,26 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         alert="PushfleetQueueWaits",
     ),
     "belt_deep": ProblemKind(
-        ("{queue}: {depth} entries, the stage before it waits", "{queue}：积压 {depth} 条，上一阶段在等待"),
+        (
+            "{queue}: {depth} entries, the stage before it waits",
+            "{queue}：积压 {depth} 条，上一阶段在等待",
+        ),
         ("more replicas of the stage that reads it", "为读取它的阶段增加副本"),
     ),
     "delayed_overdue": ProblemKind(
         ("delayed pushes are {age_s} s overdue", "延时推送已超期 {age_s} 秒"),
-        ("is upkeep alive? its log says what it waits for", "upkeep 是否存活？其日志会说明在等待什么"),
+        (
+            "is upkeep alive? its log says what it waits for",
+            "upkeep 是否存活？其日志会说明在等待什么",
+        ),
         alert="PushfleetDelayedOverdue",
     ),
     "lanes_none": ProblemKind(
         ("there is no credential yet", "尚无凭证"),
-        ("pushfleet app add, then pushfleet credential add", "先 pushfleet app add，再 pushfleet credential add"),
+        (
+            "pushfleet app add, then pushfleet credential add",
+            "先 pushfleet app add，再 pushfleet credential add",
+        ),
         CONFIG,
     ),
     "lane_paused": ProblemKind(
@@ -187,9 +273,13 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         "PushfleetLaneStopped",
     ),
     "lane_guard": ProblemKind(
-        ("{lane}: too many tokens at once were told dead; none is retired", "{lane}：短时间内过多令牌被判失效，已暂停清退"),
         (
-            "is this the right environment and key? compare with the app's build: pushfleet credential list {key}",
+            "{lane}: too many tokens at once were told dead; none is retired",
+            "{lane}：短时间内过多令牌被判失效，已暂停清退",
+        ),
+        (
+            "is this the right environment and key? compare with the app's build: pushfleet "
+            "credential list {key}",
             "环境与密钥是否正确？与应用的构建对照：pushfleet credential list {key}",
         ),
         "/lanes",
@@ -197,7 +287,10 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     ),
     "keys_lost": ProblemKind(
         ("{said}", "现有密钥无法解密凭证：{said}"),
-        ("put that key back into the file, below the first", "将原密钥放回密钥文件，置于第一行之后"),
+        (
+            "put that key back into the file, below the first",
+            "将原密钥放回密钥文件，置于第一行之后",
+        ),
         CONFIG,
     ),
     "credential_expired": ProblemKind(
@@ -225,7 +318,10 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         "PushfleetQuotaNearlySpent",
     ),
     "quota_nearly": ProblemKind(
-        ("{lane}: the {bucket} quota of today ({limit}) is used to {share} %", "{lane}：今日 {bucket} 配额（{limit}）已用 {share}%"),
+        (
+            "{lane}: the {bucket} quota of today ({limit}) is used to {share} %",
+            "{lane}：今日 {bucket} 配额（{limit}）已用 {share}%",
+        ),
         (
             "a higher quota from the vendor, then pushfleet quota set {key} {bucket}=N",
             "向厂商申请更高配额，然后 pushfleet quota set {key} {bucket}=N",
@@ -240,7 +336,10 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         "PushfleetDeadLetters",
     ),
     "device_account": ProblemKind(
-        ("devices ({count}) of {lane}, which has no account", "{lane}有 {count} 台设备，但没有对应凭证"),
+        (
+            "devices ({count}) of {lane}, which has no account",
+            "{lane}有 {count} 台设备，但没有对应凭证",
+        ),
         (
             "pushfleet credential add {vendor} --app {app} --business-id {business_id} …{perhaps}",
             "pushfleet credential add {vendor} --app {app} --business-id {business_id} …{perhaps}",
@@ -248,14 +347,22 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         CONFIG,
     ),
     "tenant_name": ProblemKind(
-        ("{app}: a name that may share keys with other tenants", "{app}：该名称可能与其他租户的键相同"),
         (
-            "pushfleet app add under a name of letters, digits, '.', '_' and '-'; then its core, credentials and devices move there",
-            "用字母、数字、'.'、'_'、'-' 组成的名称重新 pushfleet app add，再将其核心、凭证与设备迁移过去",
+            "{app}: a name that may share keys with other tenants",
+            "{app}：该名称可能与其他租户的键相同",
+        ),
+        (
+            "pushfleet app add under a name of letters, digits, '.', '_' and '-'; then its "
+            "core, credentials and devices move there",
+            "用字母、数字、'.'、'_'、'-' 组成的名称重新 pushfleet app "
+            "add，再将其核心、凭证与设备迁移过去",
         ),
     ),
     "right_channel": ProblemKind(
-        ("{lane} has a private right and no channel: phones may show nothing", "{lane}有私信权限但没有通道：手机可能不展示"),
+        (
+            "{lane} has a private right and no channel: phones may show nothing",
+            "{lane}有私信权限但没有通道：手机可能不展示",
+        ),
         (
             "pushfleet credential rotate {key} --channel chat=ID (docs/vendors/oppo.md)",
             "pushfleet credential rotate {key} --channel chat=ID（docs/vendors/oppo.md）",
@@ -264,17 +371,22 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     ),
     "build_foreign": ProblemKind(
         (
-            "{vendor}: {foreign} of {asked} tokens of the last hour belong to another app or environment",
+            "{vendor}: {foreign} of {asked} tokens of the last hour belong to another app or "
+            "environment",
             "{vendor}：最近一小时 {asked} 个令牌中有 {foreign} 个属于其他应用或环境",
         ),
         (
-            "a debug build or the wrong account: compare its environment and topic (pushfleet credential list)",
+            "a debug build or the wrong account: compare its environment and topic "
+            "(pushfleet credential list)",
             "调试版或错误的凭证：核对其环境与 Topic（pushfleet credential list）",
         ),
         CONFIG,
     ),
     "vendor_away": ProblemKind(
-        ("{vendor}: {server} can't be reached: {said}{own}", "{vendor}：无法连接 {server}：{said}{own}"),
+        (
+            "{vendor}: {server} can't be reached: {said}{own}",
+            "{vendor}：无法连接 {server}：{said}{own}",
+        ),
         _same("{cure}{perhaps}"),
     ),
     "receipts_own": ProblemKind(
@@ -286,7 +398,8 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     ),
     "receipts_http": ProblemKind(
         (
-            "PUSHFLEET_RECEIPTS_URL is http://: receipts and their addresses can be read on the way",
+            "PUSHFLEET_RECEIPTS_URL is http://: receipts and their addresses can be read on "
+            "the way",
             "PUSHFLEET_RECEIPTS_URL 使用 http://，回执及其地址可被窃听",
         ),
         ("an https:// address", "使用 https:// 地址"),
@@ -297,7 +410,8 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
             "从本机无法访问 PUSHFLEET_RECEIPTS_URL 的 {server}：{said}",
         ),
         (
-            "DNS, firewall, and the reverse proxy before PUSHFLEET_RECEIPTS_ADDR (docs/reverse-proxy.md)",
+            "DNS, firewall, and the reverse proxy before PUSHFLEET_RECEIPTS_ADDR "
+            "(docs/reverse-proxy.md)",
             "检查 DNS、防火墙以及 PUSHFLEET_RECEIPTS_ADDR 前的反向代理（docs/reverse-proxy.md）",
         ),
     ),
@@ -307,8 +421,10 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
             "{count} 个请求使用的凭证别名不存在，或对应多个凭证",
         ),
         (
-            "pushfleet dead-letters list; then: pushfleet credential rotate APP VENDOR BUSINESS_ID --alias NAME",
-            "pushfleet dead-letters list；然后 pushfleet credential rotate APP VENDOR BUSINESS_ID --alias NAME",
+            "pushfleet dead-letters list; then: pushfleet credential rotate APP VENDOR "
+            "BUSINESS_ID --alias NAME",
+            "pushfleet dead-letters list；然后 pushfleet credential rotate APP VENDOR "
+            "BUSINESS_ID --alias NAME",
         ),
         "/dead-letters",
     ),

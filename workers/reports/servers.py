@@ -1,4 +1,6 @@
-"""What the servers can do for the fleet, found by doing it: scripts, streams, rows that are rolled back; nothing of it stays."""
+"""What the servers can do for the fleet, found by doing it: scripts, streams, rows that are rolled
+back; nothing of it stays.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ from workers.runtime import Runtime
 #: XAUTOCLAIM is what the oldest server that we can use has brought.
 REDIS_MIN, POSTGRES_MIN = (6, 2), 13
 MEMORY_SHARE_MAX: Final = 0.8
-#: The look at the names of keys ends after so many: its cost must not grow with the number of events.
+#: The look at the names of keys ends after so many: its cost must not grow with the number of
+#: events.
 NAMES_MAX, SCAN_COUNT = 50_000, 1000
 
 
@@ -53,9 +56,14 @@ def _close(path: Path) -> None:
 
 
 def redis_findings(runtime: Runtime) -> Iterator[Finding]:
-    servers: dict[str, tuple[str, Callable[[], Redis]]] = {"redis": ("PUSHFLEET_REDIS_URL", lambda: runtime.redis)}
+    servers: dict[str, tuple[str, Callable[[], Redis]]] = {
+        "redis": ("PUSHFLEET_REDIS_URL", lambda: runtime.redis)
+    }
     if runtime.settings.core_url != runtime.settings.redis_url:
-        servers["core's redis"] = ("PUSHFLEET_CORE_URL", lambda: client_for(runtime.core, runtime.settings.event_streams[0]))
+        servers["core's redis"] = (
+            "PUSHFLEET_CORE_URL",
+            lambda: client_for(runtime.core, runtime.settings.event_streams[0]),
+        )
     for name, (setting, server) in servers.items():
         try:
             redis = server()
@@ -73,37 +81,59 @@ def redis_findings(runtime: Runtime) -> Iterator[Finding]:
 def _described(name: str, redis: Redis) -> Iterator[Finding]:
     """What INFO says; managed servers may not have it."""
     try:
-        sections = [cast(Any, redis.info(section)) for section in ("server", "memory", "persistence", "cluster", "replication")]
+        sections = [
+            cast(Any, redis.info(section))
+            for section in ("server", "memory", "persistence", "cluster", "replication")
+        ]
     except NoPermissionError:
         yield bad(name, "redis_info")
         return
     info = {key: value for section in sections for key, value in section.items()}
     try:
-        info["appendfsync"] = cast(Any, redis.config_get("appendfsync")).get("appendfsync", "everysec")
+        info["appendfsync"] = cast(Any, redis.config_get("appendfsync")).get(
+            "appendfsync", "everysec"
+        )
     except (RedisError, AttributeError):
         info["appendfsync"] = "everysec"
     yield from server_findings(name, info, redis)
 
 
-def server_findings(name: str, info: Mapping[str, Any], redis: Redis | None = None) -> Iterator[Finding]:
+def server_findings(
+    name: str, info: Mapping[str, Any], redis: Redis | None = None
+) -> Iterator[Finding]:
     """What INFO says of a server: version, memory, persistence. redis: for the fixes."""
 
     def setting(key: str, value: str) -> Callable[[], object] | None:
         return None if redis is None else lambda: redis.config_set(key, value)
 
-    kind, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", str(info.get("redis_version", "0")))
-    known = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2] if part.isdigit())
+    kind, version = (
+        ("Valkey", info["valkey_version"])
+        if "valkey_version" in info
+        else ("Redis", str(info.get("redis_version", "0")))
+    )
+    known = tuple(
+        int(part) for part in str(info.get("redis_version", "0")).split(".")[:2] if part.isdigit()
+    )
     if known < REDIS_MIN:
         yield bad(name, "redis_version", version=f"{kind} {version}")
     else:
         yield good(name, f"{kind} {version}")
-    policy, most, used = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    policy, most, used = (
+        str(info.get("maxmemory_policy", "noeviction")),
+        int(info.get("maxmemory", 0)),
+        int(info.get("used_memory", 0)),
+    )
     if most and policy != "noeviction":
-        yield bad(name, "redis_evicts", fix=setting("maxmemory-policy", "noeviction"), policy=policy)
+        yield bad(
+            name, "redis_evicts", fix=setting("maxmemory-policy", "noeviction"), policy=policy
+        )
     elif most and used > MEMORY_SHARE_MAX * most:
         yield bad(name, "redis_memory", share=used * 100 // most)
     else:
-        yield good(name, f"nothing is evicted, {used >> 20} MiB used" + (f" of {most >> 20}" if most else ""))
+        yield good(
+            name,
+            f"nothing is evicted, {used >> 20} MiB used" + (f" of {most >> 20}" if most else ""),
+        )
     if not int(info.get("aof_enabled", 0)):
         yield bad(name, "redis_no_aof", fix=setting("appendonly", "yes"))
     elif info.get("aof_last_write_status", "ok") != "ok":
@@ -165,7 +195,13 @@ def name_findings(runtime: Runtime) -> Iterator[Finding]:
         yield good("names", f"no event was written to {stream} yet")
     foreign = presences - {settings.key_prefix}
     if foreign and settings.key_prefix not in presences:
-        yield bad("names", "key_prefix", foreign=", ".join(sorted(foreign)), own=settings.key_prefix, first=min(foreign))
+        yield bad(
+            "names",
+            "key_prefix",
+            foreign=", ".join(sorted(foreign)),
+            own=settings.key_prefix,
+            first=min(foreign),
+        )
 
 
 def other_fleets(runtime: Runtime) -> list[str]:
@@ -186,7 +222,9 @@ _ALIVE: Final = re.compile(rb"(.*?):alive:")
 
 
 def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str]]:
-    """(streams of events that are not ours, prefixes of presence and members, prefixes of living fleets) among the first keys."""
+    """(streams of events that are not ours, prefixes of presence and members, prefixes of living
+    fleets) among the first keys.
+    """
     presences, prefixes, unknown = set[str](), set[str](), list[bytes]()
     own = f"{settings.prefix}:".encode()
     for name in itertools.islice(cast(Any, core.scan_iter(count=SCAN_COUNT)), NAMES_MAX):
@@ -200,7 +238,9 @@ def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str
 
 
 def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
-    """Streams whose first entry has a field `e` or `b` as events have, that no fleet reads or owns."""
+    """Streams whose first entry has a field `e` or `b` as events have, that no
+    fleet reads or owns.
+    """
     with core.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.type(name)
@@ -211,7 +251,12 @@ def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[s
     for name in streams:
         first = cast(Any, core.xrange(name, count=1))
         read = any(group["name"] == GROUP.encode() for group in cast(Any, core.xinfo_groups(name)))
-        if first and {b"e", b"b"} & set(first[0][1]) and not read and not (mine and name.startswith(mine)):
+        if (
+            first
+            and {b"e", b"b"} & set(first[0][1])
+            and not read
+            and not (mine and name.startswith(mine))
+        ):
             found.add(name.decode("utf-8", "replace"))
     return found
 
@@ -248,8 +293,13 @@ def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
         yield from _written_rows(runtime)
         return
     known = {revision.revision for revision in script.walk_revisions()}
-    versions: dict[str, Any] = {"current": ", ".join(sorted(current)) or "none", "newest": ", ".join(sorted(newest))}
-    if current - known and all(number.isdigit() and int(number) > max(map(int, newest)) for number in current - known):
+    versions: dict[str, Any] = {
+        "current": ", ".join(sorted(current)) or "none",
+        "newest": ", ".join(sorted(newest)),
+    }
+    if current - known and all(
+        number.isdigit() and int(number) > max(map(int, newest)) for number in current - known
+    ):
         yield bad("tables", "tables_newer", **versions)
     else:
         yield bad("tables", "tables_other", fix=lambda: migrate(runtime.engine), **versions)
@@ -264,7 +314,9 @@ def _written_rows(runtime: Runtime) -> Iterator[Finding]:
                 _write(connection)
             finally:
                 transaction.rollback()
-            schema = connection.execute(text("SELECT has_schema_privilege(current_schema(), 'CREATE')")).scalar_one()
+            schema = connection.execute(
+                text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+            ).scalar_one()
     except (SQLAlchemyError, OSError) as error:
         yield database_error(error)
         return
@@ -281,6 +333,8 @@ def _write(connection: Connection) -> None:
     connection.execute(text("DELETE FROM apps WHERE app = :app"), {"app": name})
     for table in ("devices", "credentials", "events", "ledger", "dead_letters", "notes"):
         for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
-            may = connection.execute(text("SELECT has_table_privilege(:name, :right)"), {"name": table, "right": right})
+            may = connection.execute(
+                text("SELECT has_table_privilege(:name, :right)"), {"name": table, "right": right}
+            )
             if not may.scalar_one():
                 raise PermissionError(f"permission denied for table {table}")

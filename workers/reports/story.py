@@ -13,9 +13,16 @@ from workers.vendors.base import uuid_text
 
 
 def story(
-    runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None, most: int = ROWS_MAX
+    runtime: Runtime,
+    message_id: str,
+    app: str | None,
+    event_id: str | None,
+    user: str | None,
+    most: int = ROWS_MAX,
 ) -> dict[str, Any] | None:
-    """The story in the contract's shape, of at most so many recipients' devices; None when nothing is known."""
+    """The story in the contract's shape, of at most so many recipients' devices; None when nothing
+    is known.
+    """
     event = runtime.reports.find(message_id, app, event_id)
     if event is None:
         return None
@@ -31,7 +38,9 @@ def story(
         "type": event["type"],
         "received_ms": event["received_ms"],
         "decision": event["decision"],
-        "recipients": [_recipient(event, row, [*of_all, *notes.get(row["user"], ())]) for row in rows],
+        "recipients": [
+            _recipient(event, row, [*of_all, *notes.get(row["user"], ())]) for row in rows
+        ],
     }
 
 
@@ -45,25 +54,42 @@ def story_page(
     most: int,
     patience_s: float | None = None,
 ) -> dict[str, Any] | None:
-    """The story of at most so many rows behind `after`, with `counts` (decision -> rows; None: too many to count) and `next`.
+    """The story of at most so many rows behind `after`, with `counts` (decision -> rows; None: too
+    many to count) and `next`.
 
-    decision: only these rows; "" those that wait. patience_s: how long counts are waited for; `counting` says that they are on their way.
+    decision: only these rows; "" those that wait. patience_s: how long counts are waited for;
+    `counting` says that they are on their way.
     """
     event = runtime.reports.find(message_id, app, None)
     if event is None:
         return None
     rows = EventRows(runtime.reports_engine)
-    shown, following = ([], None) if event["decision"] else rows.page(event, user, decision, after, most)
+    shown, following = (
+        ([], None) if event["decision"] else rows.page(event, user, decision, after, most)
+    )
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():
         notes.setdefault(note["user"], []).append(note)
-    event_fields = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
-    recipients = [_recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown]
+    event_fields = {
+        name: event[name]
+        for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")
+    }
+    recipients = [
+        _recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown
+    ]
     counts, counting = ({}, False) if event["decision"] else rows.counts_soon(event, patience_s)
-    return {**event_fields, "recipients": recipients, "counts": counts, "counting": counting, "next": following}
+    return {
+        **event_fields,
+        "recipients": recipients,
+        "counts": counts,
+        "counting": counting,
+        "next": following,
+    }
 
 
-def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _recipient(
+    event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """notes: those of the row's person and of the whole event."""
     own = [note for note in notes if note["device"] in ("", row["device"])]
     attempts = json.loads(row["attempts"]) if row["attempts"] else []
@@ -80,19 +106,31 @@ def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence
         "push_id": uuid_text(row["push_id"]) if row["push_id"] else None,
         "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
         "steps": _steps(event, row, own),
-        "receipts": [{"status": note["note"], "at_ms": note["at_ms"]} for note in own if note["kind"] == "receipt"],
+        "receipts": [
+            {"status": note["note"], "at_ms": note["at_ms"]}
+            for note in own
+            if note["kind"] == "receipt"
+        ],
     }
 
 
-def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
+def _steps(
+    event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Stages in the order in which they saw it; the last says what was decided, or what it waits
+    for.
+    """
     steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
     decision = row["decision"] or "waiting"
     words = f"{decision}: {row['note']}" if row["note"] else decision
     if row["push_id"]:
         steps += _away(row)
         steps += [
-            {"stage": "routing", "at_ms": row["routed_ms"], "note": f"to {row['vendor']} {row['business_id']}"},
+            {
+                "stage": "routing",
+                "at_ms": row["routed_ms"],
+                "note": f"to {row['vendor']} {row['business_id']}",
+            },
             {"stage": "delivery", "at_ms": row["decided_ms"], "note": words},
         ]
     elif row["routed_ms"]:
@@ -101,11 +139,20 @@ def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Map
         steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
     else:
         steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})
-    seen = {(note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"}
-    steps += [{"stage": stage, "at_ms": at_ms, "note": note} for stage, at_ms, note in sorted(seen, key=lambda step: step[1])]
+    seen = {
+        (note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"
+    }
+    steps += [
+        {"stage": stage, "at_ms": at_ms, "note": note}
+        for stage, at_ms, note in sorted(seen, key=lambda step: step[1])
+    ]
     return steps
 
 
 def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of a push to a token nobody's presence was asked."""
-    return [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}] if row["presence_ms"] else []
+    return (
+        [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}]
+        if row["presence_ms"]
+        else []
+    )

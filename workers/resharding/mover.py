@@ -1,8 +1,9 @@
-"""Another number of shards for a fleet that stands still: what is under way and what is remembered moves to the shards where it is
-looked for from now on.
+"""Another number of shards for a fleet that stands still: what is under way and what is remembered
+moves to the shards where it is looked for from now on.
 
-Each step may be done again: a key, an entry or a retry is written where it belongs before it is taken away, and is known there when it
-comes once more. So it goes on where it was ended, whatever ended it. The number changes last, in one step.
+Each step may be done again: a key, an entry or a retry is written where it belongs before it is
+taken away, and is known there when it comes once more. So it goes on where it was ended, whatever
+ended it. The number changes last, in one step.
 """
 
 from __future__ import annotations
@@ -39,17 +40,37 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 500
 #: The stages have so long to finish what is on their streams, once nothing new comes.
 FLUSH_S: Final = 300.0
-#: What the stages finish first. Delivery's streams hold replayed dead letters and entries of releases before 0.2.
+#: What the stages finish first. Delivery's streams hold replayed dead letters and entries of
+#: releases before 0.2.
 FLUSHED: Final = (*keys.WORK_STREAMS, *keys.OUT, keys.LEDGER)
-#: What is written for any shard of the fleet is kept in all of them: whose it is, its name does not tell.
-EVERYWHERE: Final = ("claim:", "gone:", "screen:", "{s0}:ev:", "{s0}:ts:", "{s0}:passed:", "{s0}:fan:", "{s0}:replayed:")
+#: What is written for any shard of the fleet is kept in all of them: whose it is, its name does not
+#: tell.
+EVERYWHERE: Final = (
+    "claim:",
+    "gone:",
+    "screen:",
+    "{s0}:ev:",
+    "{s0}:ts:",
+    "{s0}:passed:",
+    "{s0}:fan:",
+    "{s0}:replayed:",
+)
 #: What is made anew from SQL or by the next look.
 DROPPED: Final = (
     *("ready:", "popped:", "loaded-lanes", "bell:", "lane:", "rate:"),
-    *("{s0}:person", "{s0}:people-bytes:", "{s0}:taken:", "{s0}:takeovers", "{s0}:synced", "{s0}:clock"),
+    *(
+        "{s0}:person",
+        "{s0}:people-bytes:",
+        "{s0}:taken:",
+        "{s0}:takeovers",
+        "{s0}:synced",
+        "{s0}:clock",
+    ),
 )
 _PERSON: Final = re.compile(r"(?:badge|read|bind|silent):\{([^:]*):(.*?)\}(?:\0.*)?", re.DOTALL)
-_LANE: Final = re.compile(r"\{([^{}]*:[^{}]*:.*)\}:(blobs|leases|holders|tries|load|queue:[a-z]+)", re.DOTALL)
+_LANE: Final = re.compile(
+    r"\{([^{}]*:[^{}]*:.*)\}:(blobs|leases|holders|tries|load|queue:[a-z]+)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +87,9 @@ class NotEmptyError(Exception):
 
 
 def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
-    """Everything between the core's streams and the lanes' queues goes on to its end. Nobody else may be at work. NotEmptyError."""
+    """Everything between the core's streams and the lanes' queues goes on to its end. Nobody else
+    may be at work. NotEmptyError.
+    """
     stages, writers = Stages(runtime), [LedgerWriter(one) for one in runtime.shards]
     replayed = [OldStreams(one, vendor) for one in runtime.shards for vendor in Vendor]
     for one in runtime.shards:
@@ -75,7 +98,9 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
     until = time.monotonic() + seconds
     while left := _on_streams(runtime):
         if time.monotonic() >= until:
-            raise NotEmptyError(", ".join(f"{count} entries of {name}" for name, count in left.items()))
+            raise NotEmptyError(
+                ", ".join(f"{count} entries of {name}" for name, count in left.items())
+            )
         for one in runtime.shards:
             one.delayed.release_due()
         for stage in (PRESENCE, ROUTING):
@@ -106,12 +131,15 @@ def _on_streams(runtime: Runtime) -> dict[str, int]:
 
 
 class Mover:
-    """Moves what lies in the shards of one fleet to those of another number of them. old, new: their runtimes.
+    """Moves what lies in the shards of one fleet to those of another number of them. old, new:
+    their runtimes.
 
     report: called with the counts by kind of each shard that is done.
     """
 
-    def __init__(self, old: Runtime, new: Runtime, report: Callable[[dict[str, int]], None]) -> None:
+    def __init__(
+        self, old: Runtime, new: Runtime, report: Callable[[dict[str, int]], None]
+    ) -> None:
         self._report = report
         self._old = old
         self._new = [Place(one.number, one.redis, one.keys) for one in new.shards]
@@ -123,7 +151,11 @@ class Mover:
         for place in self._all:
             if place.number >= len(self._old.shards):
                 continue
-            counts = {"lanes": self._lanes(place), "retries": self._delayed(place), "withdrawals": self._withdrawals(place)}
+            counts = {
+                "lanes": self._lanes(place),
+                "retries": self._delayed(place),
+                "withdrawals": self._withdrawals(place),
+            }
             counts["keys"] = self._keys(place)
             self._report({"number": place.number, **counts})
         for place in self._new:
@@ -132,14 +164,23 @@ class Mover:
     # ------------------------------------------------------------ entries of lanes
 
     def _lanes(self, place: Place) -> int:
-        """Each entry goes to the shards of its people, under its order; what senders that died held is among them."""
+        """Each entry goes to the shards of its people, under its order; what senders that died held
+        is among them.
+        """
         rounds, moved = LaneRounds(self._runtimes[place.number], lambda: False), 0
-        for lane in sorted({match[1] for name in _names(place) if (match := _LANE.fullmatch(name))}):
+        for lane in sorted(
+            {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))}
+        ):
             own = place.keys
-            tries, held = cast(Any, place.redis.hgetall(own.lane_tries(lane))), set(cast(Any, place.redis.hkeys(own.lane_holders(lane))))
+            tries, held = (
+                cast(Any, place.redis.hgetall(own.lane_tries(lane))),
+                set(cast(Any, place.redis.hkeys(own.lane_holders(lane)))),
+            )
             for entry, blob in list(place.redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)):
                 deliveries = 1 + int(tries.get(entry, 0)) + (entry in held)
-                moved += self._entry(place, lane, rounds, LaneEntry(entry.decode(), blob, deliveries))
+                moved += self._entry(
+                    place, lane, rounds, LaneEntry(entry.decode(), blob, deliveries)
+                )
             self._lane_done(place, lane)
         return moved
 
@@ -153,14 +194,23 @@ class Mover:
         for shard, part in parts.items():
             new = None if part is None or whole else as_new(part, urgency, encode(part))
             name = entry.id if new is None else entry_id(new, entry.owner, entry.order)
-            self._put(self._all[shard], lane, urgency, name, entry.blob if new is None else new.blob, entry.deliveries - 1)
+            self._put(
+                self._all[shard],
+                lane,
+                urgency,
+                name,
+                entry.blob if new is None else new.blob,
+                entry.deliveries - 1,
+            )
         stays = whole and list(parts) == [place.number]
         if not stays:
             _forget(place, lane, urgency, entry.id)
         return int(not stays)
 
     def _parts(self, blob: bytes, here: int) -> dict[int, Batch | None]:
-        """A batch by the shards of its people; what can't be read stays where it is, or goes to the first one, and is found there."""
+        """A batch by the shards of its people; what can't be read stays where it is, or goes to the
+        first one, and is found there.
+        """
         try:
             batch = decode_batch(blob)
         except msgspec.MsgspecError:
@@ -169,15 +219,24 @@ class Mover:
         for push in batch.pushes:
             people: dict[int, list[Any]] = {}
             for target in push.targets:
-                people.setdefault(shard_of(len(self._new), push.note.app, target.user), []).append(target)
+                people.setdefault(shard_of(len(self._new), push.note.app, target.user), []).append(
+                    target
+                )
             for shard, targets in people.items():
                 by_shard.setdefault(shard, []).append(Push(note=push.note, targets=tuple(targets)))
-        return {shard: msgspec.structs.replace(batch, pushes=tuple(pushes)) for shard, pushes in by_shard.items()}
+        return {
+            shard: msgspec.structs.replace(batch, pushes=tuple(pushes))
+            for shard, pushes in by_shard.items()
+        }
 
-    def _put(self, place: Place, lane: str, urgency: Urgency, entry: str, blob: bytes, tries: int) -> None:
+    def _put(
+        self, place: Place, lane: str, urgency: Urgency, entry: str, blob: bytes, tries: int
+    ) -> None:
         """Where a part of the same entry has the same name already, it takes the next order."""
         own = place.keys
-        while (known := cast(Any, place.redis.hget(own.lane_blobs(lane), entry))) is not None and known != blob:
+        while (
+            known := cast(Any, place.redis.hget(own.lane_blobs(lane), entry))
+        ) is not None and known != blob:
             owner, rank, order, *rest = entry.split(";")
             entry = ";".join((owner, rank, str(int(order) + 1), *rest))
         with place.redis.pipeline(transaction=True) as pipe:
@@ -185,7 +244,9 @@ class Mover:
             pipe.zadd(own.lane_queue(lane, urgency), {entry: int(entry.split(";")[2])})
             if tries:
                 pipe.hset(own.lane_tries(lane), entry, tries)
-            pipe.hdel(own.lane_holders(lane), entry)  # its sender is counted: one who begins anew must not count it again
+            pipe.hdel(
+                own.lane_holders(lane), entry
+            )  # its sender is counted: one who begins anew must not count it again
             pipe.execute()
 
     def _groups(self, place: Place, parts: dict[int, Batch | None]) -> None:
@@ -194,15 +255,23 @@ class Mover:
         for shard, batch in parts.items():
             if batch is None or shard == place.number:
                 continue
-            names = {name for work in settle.works_of("", batch) for name in store.names(group_of(work))}
+            names = {
+                name for work in settle.works_of("", batch) for name in store.names(group_of(work))
+            }
             for name in sorted(names) if names and place.redis.exists(*names) else ():
                 _copy(place, self._all[shard], name)
                 place.redis.delete(name)
 
     def _lane_done(self, place: Place, lane: str) -> None:
-        """Nobody holds anything; counts are made anew. What was noted of the lane is known in all shards."""
+        """Nobody holds anything; counts are made anew. What was noted of the lane is known in all
+        shards.
+        """
         own = place.keys
-        noted = {field: value for field, value in cast(Any, place.redis.hgetall(own.lane_load(lane))).items() if field not in (b"b", b"w")}
+        noted = {
+            field: value
+            for field, value in cast(Any, place.redis.hgetall(own.lane_load(lane))).items()
+            if field not in (b"b", b"w")
+        }
         for other in self._new:
             if noted and other.number != place.number:
                 other.redis.hset(other.keys.lane_load(lane), mapping=noted)
@@ -219,7 +288,11 @@ class Mover:
                 continue
             for shard, part in parts.items():
                 there = self._all[shard]
-                one = member if part is None or len(parts) == 1 else with_batch(member, _as_new(part, header.urgency))
+                one = (
+                    member
+                    if part is None or len(parts) == 1
+                    else with_batch(member, _as_new(part, header.urgency))
+                )
                 there.redis.zadd(there.keys.delayed, {one: due_ms})
                 self._groups(place, {shard: part})
             place.redis.zrem(place.keys.delayed, member)
@@ -230,7 +303,10 @@ class Mover:
         """They may lie in any shard."""
         if place.number < len(self._new):
             return 0
-        home, found = self._all[0], cast(Any, place.redis.zrange(place.keys.withdrawals, 0, -1, withscores=True))
+        home, found = (
+            self._all[0],
+            cast(Any, place.redis.zrange(place.keys.withdrawals, 0, -1, withscores=True)),
+        )
         if found:
             home.redis.zadd(home.keys.withdrawals, dict(found))
         return len(found)
@@ -241,7 +317,9 @@ class Mover:
         moved, goes = 0, place.number >= len(self._new)
         for name in list(_names(place)):
             key = f"{place.keys.prefix}:{name}"
-            if name.startswith(DROPPED) and (place.number or not name.startswith(("lane:", "rate:"))):
+            if name.startswith(DROPPED) and (
+                place.number or not name.startswith(("lane:", "rate:"))
+            ):
                 place.redis.delete(_raw(key))
             elif match := _PERSON.fullmatch(name):
                 shard = shard_of(len(self._new), match[1], match[2])
@@ -261,7 +339,9 @@ class Mover:
 
     @staticmethod
     def _refuse_unfinished(place: Place, name: str) -> None:
-        """NotEmptyError: this key of a shard that goes is a stream with entries, which came after the flush."""
+        """NotEmptyError: this key of a shard that goes is a stream with entries, which came after
+        the flush.
+        """
         key = _raw(f"{place.keys.prefix}:{name}")
         is_stream = place.redis.type(key) == b"stream"
         if is_stream and (count := int(cast(Any, place.redis.xlen(key)))):
@@ -277,12 +357,20 @@ class Mover:
             header, blob = parts_of(member)
             if header.urgency and header.counted:
                 retries[header.name] = retries.get(header.name, 0) + len(blob)
-        lanes = {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))} | set(retries)
+        lanes = {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))} | set(
+            retries
+        )
         for lane in sorted(lanes):
-            entries = [entry.decode().split(";") for entry, _ in redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)]
+            entries = [
+                entry.decode().split(";")
+                for entry, _ in redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)
+            ]
             size = sum(int(entry[5]) for entry in entries) + retries.get(lane, 0)
             with redis.pipeline(transaction=True) as pipe:
-                pipe.hset(own.lane_load(lane), mapping={"b": size, "w": sum(int(entry[3]) for entry in entries)})
+                pipe.hset(
+                    own.lane_load(lane),
+                    mapping={"b": size, "w": sum(int(entry[3]) for entry in entries)},
+                )
                 pipe.sadd(own.loaded_lanes, lane)
                 for urgency in {URGENCIES[int(entry[1])] for entry in entries}:
                     pipe.zadd(own.ready(vendor_of(lane), urgency), {lane: 0})
@@ -305,7 +393,9 @@ def _forget(place: Place, lane: str, urgency: Urgency, entry: str) -> None:
 
 
 def _names(place: Place) -> Iterator[str]:
-    """Keys of this shard, without their root. On one server shard 0's root begins those of the others."""
+    """Keys of this shard, without their root. On one server shard 0's root begins those of the
+    others.
+    """
     root = f"{place.keys.prefix}:"
     others = re.compile(re.escape(root) + r"\{s[1-9][0-9]*\}:")
     for name in place.redis.scan_iter(match=_literal(root) + "*", count=AT_ONCE):
@@ -323,7 +413,9 @@ def _raw(name: str) -> bytes:
 
 
 def _copy(place: Place, other: Place, name: str) -> None:
-    """The key under the other shard's root, together with what stands there: the later word stays, sets and hashes are united."""
+    """The key under the other shard's root, together with what stands there: the later word stays,
+    sets and hashes are united.
+    """
     key, there = _raw(name), _raw(other.keys.prefix + name[len(place.keys.prefix) :])
     kind = cast(bytes, place.redis.type(key))
     ttl_ms = max(cast(Any, place.redis.pttl(key)), cast(Any, other.redis.pttl(there)))
@@ -339,7 +431,10 @@ def _copy(place: Place, other: Place, name: str) -> None:
             for member, score in cast(Any, place.redis.zrange(key, 0, -1, withscores=True)):
                 pipe.zadd(there, {member: score}, gt=True)
         elif kind == b"string":
-            pipe.set(there, _later(cast(Any, other.redis.get(there)), cast(Any, place.redis.get(key)) or b""))
+            pipe.set(
+                there,
+                _later(cast(Any, other.redis.get(there)), cast(Any, place.redis.get(key)) or b""),
+            )
         else:
             return
         if ttl_ms > 0:
@@ -348,7 +443,9 @@ def _copy(place: Place, other: Place, name: str) -> None:
 
 
 def _later(known: bytes | None, value: bytes) -> bytes:
-    """Of two words of one thing: done stays done, of numbers the larger, else the one that is there."""
+    """Of two words of one thing: done stays done, of numbers the larger, else the one that is
+    there.
+    """
     if known is None or known == value:
         return value
     if b"D" in (known, value):

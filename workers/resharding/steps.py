@@ -1,4 +1,6 @@
-"""The steps of `pushfleet reshard`, in Redis (until it ends): which one it is at, and from how many shards to how many."""
+"""The steps of `pushfleet reshard`, in Redis (until it ends): which one it is at, and from how many
+shards to how many.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,23 @@ FLUSH, MOVE = "flush", "move"
 #: What is said of the steps, in English and Chinese.
 WORDS: Final[Mapping[str, BothWords]] = {
     "already": BothWords("the fleet has {to} shards already", "集群已经是 {to} 个分片"),
-    "begins": BothWords("from {began} to {to} shards: intake stops", "从 {began} 个分片变为 {to} 个：intake 停止读取"),
+    "begins": BothWords(
+        "from {began} to {to} shards: intake stops",
+        "从 {began} 个分片变为 {to} 个：intake 停止读取",
+    ),
     "stopped": BothWords(
-        "the workers have stopped; what is between the stages is finished", "各进程已停止；正在完成各阶段之间尚未处理的内容"
+        "the workers have stopped; what is between the stages is finished",
+        "各进程已停止；正在完成各阶段之间尚未处理的内容",
     ),
     "moved": BothWords(
-        "shard {number}: {lanes} entries, {retries} retries, {withdrawals} withdrawals, {keys} keys moved",
-        "分片 {number}：移动了 {lanes} 个队列条目、{retries} 个重试、{withdrawals} 个撤回、{keys} 个键",
+        "shard {number}: {lanes} entries, {retries} retries, {withdrawals} withdrawals, "
+        "{keys} keys moved",
+        "分片 {number}：移动了 {lanes} 个队列条目、{retries} 个重试、{withdrawals} "
+        "个撤回、{keys} 个键",
     ),
     "done": BothWords(
-        "the fleet has {to} shards: start it with PUSHFLEET_SHARDS={to}", "集群现在是 {to} 个分片：请以 PUSHFLEET_SHARDS={to} 启动"
+        "the fleet has {to} shards: start it with PUSHFLEET_SHARDS={to}",
+        "集群现在是 {to} 个分片：请以 PUSHFLEET_SHARDS={to} 启动",
     ),
 }
 
@@ -52,7 +61,9 @@ class ReshardingError(Exception):
 
 
 class Resharding:
-    def __init__(self, settings: Settings, to: int, print_line: Callable[[str], None], lang: str = "en") -> None:
+    def __init__(
+        self, settings: Settings, to: int, print_line: Callable[[str], None], lang: str = "en"
+    ) -> None:
         """print_line: prints a line; lang: en or zh."""
         self._lang = lang
         self._settings = settings
@@ -68,7 +79,10 @@ class Resharding:
             if began is None:
                 self._print_step("already", to=self._to)
                 return
-            old, new = (Runtime(dataclasses.replace(self._settings, shards=number), "reshard", RESHARD) for number in (began, self._to))
+            old, new = (
+                Runtime(dataclasses.replace(self._settings, shards=number), "reshard", RESHARD)
+                for number in (began, self._to)
+            )
             for one in (old, new):  # one connection, one door to SQL
                 one.__dict__["redis"], one.__dict__["engine"] = home.redis, home.engine
             self._print_step("begins", began=began, to=self._to)
@@ -83,7 +97,10 @@ class Resharding:
                 self._at(MOVE)
                 Mover(old, new, lambda counts: self._print_step("moved", **counts)).run()
             except NotEmptyError as error:
-                raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
+                raise ReshardingError(
+                    f"these could not be finished: {error}; is the database there? Then call "
+                    "it again"
+                ) from None
             with home.redis.pipeline(transaction=True) as pipe:
                 pipe.set(home.keys.shards, self._to)
                 pipe.delete(home.keys.resharding)
@@ -100,7 +117,10 @@ class Resharding:
         has = int(cast(Any, redis.get(names.shards)) or 1)
         begun = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
         if begun and int(begun[b"to"]) != self._to:
-            raise ReshardingError(f"it was begun to {int(begun[b'to'])} shards: end that first, pushfleet reshard {int(begun[b'to'])}")
+            raise ReshardingError(
+                f"it was begun to {int(begun[b'to'])} shards: end that first, pushfleet "
+                f"reshard {int(begun[b'to'])}"
+            )
         if begun:
             return int(begun[b"from"])
         if has == self._to:
@@ -115,7 +135,11 @@ class Resharding:
         return cast(bytes, self._home.redis.hget(self._home.keys.resharding, "phase")).decode()
 
     def _at_work(self) -> list[str]:
-        return [name for name, role in self._home.living.at_work().items() if role.partition(":")[0] in STAGES]
+        return [
+            name
+            for name, role in self._home.living.at_work().items()
+            if role.partition(":")[0] in STAGES
+        ]
 
     def _drain(self, old: Runtime, seconds: float) -> None:
         """While workers live, until nothing is left that could be done now."""
@@ -123,7 +147,11 @@ class Resharding:
         names = (*keys.STREAMS, *keys.OUT, keys.LEDGER)
         while self._at_work() and time.monotonic() < until:
             left = sum(one.unread + one.pending for one in backlog(old, names).values())
-            if not left and not due_vendors(old) and not any("intake" in name for name in self._at_work()):
+            if (
+                not left
+                and not due_vendors(old)
+                and not any("intake" in name for name in self._at_work())
+            ):
                 return
             time.sleep(LOOK_S)
 
@@ -131,7 +159,9 @@ class Resharding:
         until = time.monotonic() + seconds
         while alive := self._at_work():
             if time.monotonic() >= until:
-                raise ReshardingError(f"{', '.join(sorted(alive))} did not stop: end them, then call it again")
+                raise ReshardingError(
+                    f"{', '.join(sorted(alive))} did not stop: end them, then call it again"
+                )
             time.sleep(LOOK_S)
 
     @contextmanager

@@ -1,6 +1,8 @@
-"""The usual push: a chat of two without wishes of its sender, to somebody with one device who set nothing. Pure.
+"""The usual push: a chat of two without wishes of its sender, to somebody with one device who set
+nothing. Pure.
 
-The first one of a lane and language is made the general way (stage.py); the others differ from it in the fields of `LikeRow` only.
+The first one of a lane and language is made the general way (stage.py); the others differ from it
+in the fields of `LikeRow` only.
 """
 
 from __future__ import annotations
@@ -9,7 +11,17 @@ from typing import Protocol
 
 import msgspec
 
-from common.contracts import PLAIN, Conversation, Device, Element, LikeRow, Notification, OfflineRecipients, Push, Sender
+from common.contracts import (
+    PLAIN,
+    Conversation,
+    Device,
+    Element,
+    LikeRow,
+    Notification,
+    OfflineRecipients,
+    Push,
+    Sender,
+)
 from common.contracts import push_like as made_like
 from common.model import Kind, Vendor
 
@@ -18,12 +30,24 @@ Pattern = tuple[str, Vendor, str, str | None, str]
 
 
 def pattern_of(one: OfflineRecipients, now_ms: int) -> Pattern | None:
-    """What it shares with others; None: it goes the general way. That nothing is set by person and tenant is the caller's to know."""
+    """What it shares with others; None: it goes the general way. That nothing is set by person and
+    tenant is the caller's to know.
+    """
     message, recipients = one.message, one.recipients
     push = message.push
-    if (push is not PLAIN and push != PLAIN) or message.kind != Kind.MESSAGE or message.conversation.type != "c2c":
+    if (
+        (push is not PLAIN and push != PLAIN)
+        or message.kind != Kind.MESSAGE
+        or message.conversation.type != "c2c"
+    ):
         return None
-    if len(recipients) != 1 or len(recipients[0].devices) != 1 or message.mentions or message.direct or message.reply_key is not None:
+    if (
+        len(recipients) != 1
+        or len(recipients[0].devices) != 1
+        or message.mentions
+        or message.direct
+        or message.reply_key is not None
+    ):
         return None
     elements = message.elements
     if len(elements) != 1 or elements[0].type != "text" or message.expires_at_ms <= now_ms:
@@ -39,11 +63,21 @@ def push_like(pattern: Notification, one: OfflineRecipients) -> Push:
     """The push, its notification made from that of another one of the same pattern."""
     message, who = one.message, one.recipients[0]
     device = who.devices[0]
-    row = like_row(message, message.event_id, message.ts_ms, message.received_ms, message.expires_at_ms, who.user, device)
+    row = like_row(
+        message,
+        message.event_id,
+        message.ts_ms,
+        message.received_ms,
+        message.expires_at_ms,
+        who.user,
+        device,
+    )
     push = made_like(pattern, row, device.platform)
     if push.note.presence_ms == one.presence_ms:
         return push
-    return Push(note=msgspec.structs.replace(push.note, presence_ms=one.presence_ms), targets=push.targets)
+    return Push(
+        note=msgspec.structs.replace(push.note, presence_ms=one.presence_ms), targets=push.targets
+    )
 
 
 class Chat(Protocol):
@@ -59,7 +93,15 @@ class Chat(Protocol):
     def elements(self) -> tuple[Element, ...] | None: ...
 
 
-def like_row(chat: Chat, event_id: str, ts_ms: int, received_ms: int, expires_ms: int, user: str, device: Device) -> LikeRow:
+def like_row(
+    chat: Chat,
+    event_id: str,
+    ts_ms: int,
+    received_ms: int,
+    expires_ms: int,
+    user: str,
+    device: Device,
+) -> LikeRow:
     """The push's own fields. chat: with one text element."""
     sender = chat.sender
     nick = sender.nick

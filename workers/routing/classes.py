@@ -13,8 +13,12 @@ from workers.vendors.placement import wish_text
 _NO_WISH: Final[Mapping[str, Any]] = {}
 
 
-def place(wanted: MessageClass, push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
-    """How a message of this class travels on this lane. over: the sender's overrides for this vendor (they can only lower)."""
+def place(
+    wanted: MessageClass, push_type: PushType, credential: Credential, over: Mapping[str, Any]
+) -> Placement:
+    """How a message of this class travels on this lane. over: the sender's overrides for this
+    vendor (they can only lower).
+    """
     policy = VENDORS[credential.vendor].place
     placed = policy(wanted, push_type, credential, over)
     if over and placed.bucket is Bucket.PRIVATE:
@@ -24,8 +28,9 @@ def place(wanted: MessageClass, push_type: PushType, credential: Credential, ove
 
 
 def with_raw(vendor: Vendor, over: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides with what the verbatim fields say of class and channel laid over them (im-dialects §1, precedence): one wish for
-    the wire, the quota and the row."""
+    """The overrides with what the verbatim fields say of class and channel laid over them
+    (im-dialects §1, precedence): one wish for the wire, the quota and the row.
+    """
     part, names = VENDORS[vendor].raw_wishes
     inner = raw.get(part)
     fields = inner if isinstance(inner, Mapping) else raw

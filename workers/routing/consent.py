@@ -18,7 +18,9 @@ FALLBACK_TZ = "Asia/Shanghai"
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Whom a message names, made once for all its people: a list may hold thousands. forced: None is everybody."""
+    """Whom a message names, made once for all its people: a list may hold thousands. forced: None
+    is everybody.
+    """
 
     people: frozenset[str]
     forced: frozenset[str] | None
@@ -27,7 +29,9 @@ class Named:
         return user in self.people or ALL in self.people
 
     def forces(self, user: str) -> bool:
-        """NIM's forced push: members of the group who hear of it in spite of mute and do-not-disturb."""
+        """NIM's forced push: members of the group who hear of it in spite of mute and
+        do-not-disturb.
+        """
         return self.forced is None or user in self.forced
 
 
@@ -55,7 +59,9 @@ def refusal(
     now_ms: int,
     named: Named | None = None,
 ) -> Decision | None:
-    """Why this person gets no push of this message, None when they do. named: of the message, for who asks for many people."""
+    """Why this person gets no push of this message, None when they do. named: of the message, for
+    who asks for many people.
+    """
     named = named or named_by(message)
     if who.desktop and settings.get("mobile_when_desktop_online") is False:
         return Decision.ONLINE_ELSEWHERE  # presence has the first word (contract §7)
@@ -79,13 +85,19 @@ def rings(message: Message) -> bool:
 
 def muted(mentioned: bool, mute: Mapping[str, Any] | None, now_ms: int) -> bool:
     """all: always; mention: unless the person is named; none: never. A mute may have an end."""
-    if mute is None or mute["mode"] == "none" or (mute.get("until_ms") is not None and mute["until_ms"] <= now_ms):
+    if (
+        mute is None
+        or mute["mode"] == "none"
+        or (mute.get("until_ms") is not None and mute["until_ms"] <= now_ms)
+    ):
         return False
     return mute["mode"] == "all" or not mentioned
 
 
 def disturbed(dnd: Mapping[str, Any] | None, zone: tzinfo, now_ms: int) -> bool:
-    """Whether now lies in the window, start included, end not; a window may cross midnight; start = end is the whole day."""
+    """Whether now lies in the window, start included, end not; a window may cross midnight; start =
+    end is the whole day.
+    """
     if dnd is None:
         return False
     now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone)
@@ -101,15 +113,23 @@ def _minute(clock: str) -> int:
 
 
 def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:
-    """The window's own zone, else that of a device, else the tenant's; a name that nobody knows counts as none."""
+    """The window's own zone, else that of a device, else the tenant's; a name that nobody knows
+    counts as none.
+    """
     own = (settings.get("dnd") or {}).get("tz")
-    found = (_zone(name) for name in (own, *(device.tz for device in who.devices), tenant_tz, FALLBACK_TZ) if name)
+    found = (
+        _zone(name)
+        for name in (own, *(device.tz for device in who.devices), tenant_tz, FALLBACK_TZ)
+        if name
+    )
     return next(zone for zone in found if zone is not None)
 
 
 @lru_cache(maxsize=1024)
 def _zone(name: str) -> tzinfo | None:
-    """The zone of a name that may have come from a phone; phones also say `GMT+08:00`, `GMT+0800`, `UTC+8` and `+08:00`."""
+    """The zone of a name that may have come from a phone; phones also say `GMT+08:00`, `GMT+0800`,
+    `UTC+8` and `+08:00`.
+    """
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown, no name at all, the name of a folder

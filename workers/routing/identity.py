@@ -1,4 +1,6 @@
-"""Push id and collapse id. Pure: the same push has the same ids in every attempt, in every process, also on another lane."""
+"""Push id and collapse id. Pure: the same push has the same ids in every attempt, in every process,
+also on another lane.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +11,7 @@ __all__ = ["collapse_id", "push_id"]
 
 
 def collapse_id(message: Message) -> str:
-    """What makes a later push replace an earlier one on the screen: the sender's collapse key, or the message itself."""
+    """What makes a later push replace an earlier one on the screen: the sender's collapse key, or
+    the message itself.
+    """
     return message.push.collapse_key or message.message_id

@@ -16,7 +16,9 @@ from workers.routing import classes
 from workers.vendors.base import Credential
 
 
-def for_lane(note: Notification, before: Vendor, device: Device, credential: Credential) -> Notification:
+def for_lane(
+    note: Notification, before: Vendor, device: Device, credential: Credential
+) -> Notification:
     """The notification as the device's lane of now takes it; before: the vendor it was made for."""
     same = before == credential.vendor
     over = classes.with_raw(before, note.vendor, note.vendor_raw) if same else {}
@@ -36,12 +38,19 @@ def for_lane(note: Notification, before: Vendor, device: Device, credential: Cre
 
 
 #: A picture's address, a template's number and a vendor's own fields are one vendor's.
-_OF_A_VENDOR: Final[dict[str, Any]] = {"image": None, "template": None, "vendor": {}, "vendor_raw": {}}
+_OF_A_VENDOR: Final[dict[str, Any]] = {
+    "image": None,
+    "template": None,
+    "vendor": {},
+    "vendor_raw": {},
+}
 
 
 def _push_type(note: Notification, device: Device) -> PushType:
     """A call stays a VoIP push where the device can take one; else people see an alert."""
-    can = device.vendor == Vendor.HARMONY or (device.vendor == Vendor.APNS and bool(device.voip_token))
+    can = device.vendor == Vendor.HARMONY or (
+        device.vendor == Vendor.APNS and bool(device.voip_token)
+    )
     return PushType.ALERT if note.push_type is PushType.VOIP and not can else note.push_type
 
 
@@ -53,6 +62,8 @@ def _title(note: Notification, vendor: Vendor) -> str:
 
 
 def _made_up(note: Notification) -> bool:
-    """Whether the title is the name that the words begin with, or the app's: the sender gave none."""
+    """Whether the title is the name that the words begin with, or the app's: the
+    sender gave none.
+    """
     named = bool(note.prefix) and note.prefix.startswith(note.title)
     return named or note.title == note.app_name or note.kind in (Kind.RECALL, Kind.CALL_CANCEL)

@@ -1,4 +1,6 @@
-"""Title, body, data; how much of the message may be shown. Pure and total: any message gives words."""
+"""Title, body, data; how much of the message may be shown. Pure and total: any
+message gives words.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from workers.routing.texts import NOTHING, Catalogue, ending_of, translate
 
 
 class Words(Value, frozen=True):
-    """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one.
+    """What a person will read. title "": the vendor shows the app's name, or `android_title` where
+    it needs one.
 
     prefix: the name that `body` begins with, "" for none.
     """
@@ -40,8 +43,9 @@ class HiddenMode(StrEnum):
 class Redaction(Value, frozen=True):
     """What stands in place of a message.
 
-    title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
-    where a vendor wants one. ids_only: the sender's data do not travel either, only ids.
+    title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too,
+    else the app's name does where a vendor wants one. ids_only: the sender's data do not travel
+    either, only ids.
     """
 
     text: str
@@ -50,10 +54,24 @@ class Redaction(Value, frozen=True):
     ids_only: bool = False
 
 
-def words(message: Message, lang: str, app_name: str, *, redaction: Redaction | None, forced: bool, own: Catalogue = NOTHING) -> Words:
-    """redaction: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
+def words(
+    message: Message,
+    lang: str,
+    app_name: str,
+    *,
+    redaction: Redaction | None,
+    forced: bool,
+    own: Catalogue = NOTHING,
+) -> Words:
+    """redaction: not None shows this and nothing of the message (contract §8, hidden detail). own:
+    the tenant's catalogue.
+    """
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
-        built_in = translate(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
+        built_in = translate(
+            ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind,
+            lang,
+            own,
+        )
         return Words("", None, built_in, app_name or built_in, app_name, built_in, hidden=False)
     if redaction is not None:
         return _redacted(message, redaction, app_name)
@@ -61,11 +79,24 @@ def words(message: Message, lang: str, app_name: str, *, redaction: Redaction | 
     text = _text(message, lang, forced, own)
     prefix = _prefix(message) if display.nick_prefix == "on" else ""
     sender_name = _sender_name(message)
-    spare = sender_name if message.conversation.type == "c2c" else _shown(message.conversation.name) or sender_name
+    spare = (
+        sender_name
+        if message.conversation.type == "c2c"
+        else _shown(message.conversation.name) or sender_name
+    )
     title = _shown(display.title)
     name = sender_name or title or app_name
     android_title = title or spare or app_name or prefix + text
-    return Words(title, _shown(display.subtitle) or None, prefix + text, android_title, name, text, hidden=False, prefix=prefix)
+    return Words(
+        title,
+        _shown(display.subtitle) or None,
+        prefix + text,
+        android_title,
+        name,
+        text,
+        hidden=False,
+        prefix=prefix,
+    )
 
 
 def _shown(text: str | None) -> str:
@@ -76,20 +107,35 @@ def _shown(text: str | None) -> str:
 def _redacted(message: Message, redaction: Redaction, app_name: str) -> Words:
     """The redaction's text; a line that the message has not is not made up for it."""
     display = message.push.display
-    title, subtitle = (redaction.text if redaction.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
+    title, subtitle = (
+        redaction.text if redaction.everywhere and _shown(line) else ""
+        for line in (display.title, display.subtitle)
+    )
     name = redaction.title or (redaction.text if redaction.everywhere else app_name)
-    return Words(redaction.title or title, subtitle or None, redaction.text, name or redaction.text, name, redaction.text, hidden=True)
+    return Words(
+        redaction.title or title,
+        subtitle or None,
+        redaction.text,
+        name or redaction.text,
+        name,
+        redaction.text,
+        hidden=True,
+    )
 
 
 def _sender_name(message: Message) -> str:
     """The card in a group, else the nick."""
     sender = message.sender
-    return (_shown(sender.group_card) if message.conversation.type == "group" else "") or _shown(sender.nick)
+    return (_shown(sender.group_card) if message.conversation.type == "group" else "") or _shown(
+        sender.nick
+    )
 
 
 def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     force = message.push.force
-    given = (_shown(force.body) if forced and force is not None else "") or _shown(message.push.display.body)
+    given = (_shown(force.body) if forced and force is not None else "") or _shown(
+        message.push.display.body
+    )
     if given:
         return given
     if message.kind == Kind.CALL_INVITE:
@@ -105,7 +151,9 @@ def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
 
 
 def _prefix(message: Message) -> str:
-    """`Nick:` in a chat of two; `name(group):` in a group, as far as the names are known (im-dialects §2.4)."""
+    """`Nick:` in a chat of two; `name(group):` in a group, as far as the names are known
+    (im-dialects §2.4).
+    """
     name = _sender_name(message)
     group = _shown(message.conversation.name) if message.conversation.type == "group" else ""
     shown = f"{name}({group})" if group else name
@@ -113,12 +161,18 @@ def _prefix(message: Message) -> str:
 
 
 def redaction_of(
-    message: Message, settings: Mapping[str, Any], options: Mapping[str, Any], content_key: str | None, lang: str, own: Catalogue = NOTHING
+    message: Message,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    content_key: str | None,
+    lang: str,
+    own: Catalogue = NOTHING,
 ) -> Redaction | None:
-    """What stands in place of the message for this person and device, None where the message itself may be shown.
+    """What stands in place of the message for this person and device, None where the message itself
+    may be shown.
 
-    The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text for it. The tenant's mode
-    hides for everybody (HiddenMode).
+    The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text
+    for it. The tenant's mode hides for everybody (HiddenMode).
     """
     mode = options.get("hidden_mode", HiddenMode.FULL)
     if mode == HiddenMode.FULL and settings.get("show_detail") is not False:
@@ -127,7 +181,9 @@ def redaction_of(
     hidden_text = translate("hidden", lang, own)
     hides = settings.get("show_detail") is False
     if hides or mode == HiddenMode.ID:
-        return Redaction(str(keyed or hidden_text), everywhere=hides, ids_only=mode == HiddenMode.ID)
+        return Redaction(
+            str(keyed or hidden_text), everywhere=hides, ids_only=mode == HiddenMode.ID
+        )
     if mode == HiddenMode.SENDER:
         return Redaction(hidden_text, title=_sender_name(message))
     if mode == HiddenMode.TEXT:

@@ -1,4 +1,6 @@
-"""OfflineRecipients -> Push, in batches of device tokens. Plain functions of what they are handed."""
+"""OfflineRecipients -> Push, in batches of device tokens. Plain functions of what
+they are handed.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,26 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
-from common.contracts import Batch, Device, Message, Notification, OfflineRecipients, Push, Recipient, Target
-from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
+from common.contracts import (
+    Batch,
+    Device,
+    Message,
+    Notification,
+    OfflineRecipients,
+    Push,
+    Recipient,
+    Target,
+)
+from common.model import (
+    PRIVATE_CLASSES,
+    BadgeMode,
+    Decision,
+    Kind,
+    MessageClass,
+    PushType,
+    Urgency,
+    Vendor,
+)
 from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
@@ -57,7 +77,9 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Routed:
-    """presets_missing: messages (chunks of them) that name a preset which nobody stored; they went with the defaults."""
+    """presets_missing: messages (chunks of them) that name a preset which nobody stored; they went
+    with the defaults.
+    """
 
     batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -75,12 +97,21 @@ class RoutingPorts:
 LaneName = tuple[str, Vendor, str, Urgency]
 #: A notification that is the same for many devices of one message, its lane, and those devices.
 Draft = tuple[LaneName, Notification, list[Target]]
-#: The notes of one `route` call without what belongs to a single message: messages of one kind share theirs.
+#: The notes of one `route` call without what belongs to a single message: messages of one kind
+#: share theirs.
 Shapes = dict[tuple[Any, ...], Notification]
 
 
-def route(offline: Sequence[OfflineRecipients], world: RoutingPorts, now_ms: int, *, by_entry: bool = False) -> Routed:
-    """Drops those who do not want it, renders for the rest, one batch per lane and urgency. by_entry: as in Batch."""
+def route(
+    offline: Sequence[OfflineRecipients],
+    world: RoutingPorts,
+    now_ms: int,
+    *,
+    by_entry: bool = False,
+) -> Routed:
+    """Drops those who do not want it, renders for the rest, one batch per lane and urgency.
+    by_entry: as in Batch.
+    """
     routed = Routed()
     shapes: Shapes = {}
     outbox: dict[LaneName, list[Push]] = {}
@@ -88,7 +119,11 @@ def route(offline: Sequence[OfflineRecipients], world: RoutingPorts, now_ms: int
     settings = _settings(offline, world.preferences)
     for one in _once(offline):
         pattern = pattern_of(one, now_ms)
-        if pattern is not None and settings and (one.message.app, one.recipients[0].user) in settings:
+        if (
+            pattern is not None
+            and settings
+            and (one.message.app, one.recipients[0].user) in settings
+        ):
             pattern = None
         known = patterns.get(pattern) if pattern is not None else None
         if known is not None:
@@ -99,7 +134,18 @@ def route(offline: Sequence[OfflineRecipients], world: RoutingPorts, now_ms: int
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         for part in parts(pushes):
-            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=by_entry)))
+            routed.batches.append(
+                (
+                    urgency,
+                    Batch(
+                        app=app,
+                        vendor=vendor,
+                        business_id=business_id,
+                        pushes=part,
+                        by_entry=by_entry,
+                    ),
+                )
+            )
     return routed
 
 
@@ -117,7 +163,9 @@ def _learn(
 
 
 def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
-    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a second time."""
+    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a
+    second time.
+    """
     if len({one.message.event_id for one in offline}) == len(offline):
         yield from offline
         return
@@ -172,10 +220,16 @@ def _one(
     message = one.message
     users = [who.user for who in one.recipients]
     mute = f"mute:{_conversation(message)}"
-    friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
+    friends = (
+        world.friends.friends(message.app, users, message.sender.id)
+        if message.push.gate.require_friend
+        else set(users)
+    )
     tenant = world.tenancy.tenant(message.app)
     strategy_id = message.push.strategy_id
-    routed.presets_missing += bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
+    routed.presets_missing += (
+        bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
+    )
     drafts: dict[tuple[Any, ...], Draft] = {}
     stale = message.expires_at_ms <= now_ms
     named = named_by(message)
@@ -188,17 +242,45 @@ def _one(
             continue
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
+        no = (
+            None
+            if message.direct
+            else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
+        )
         no = no or (Decision.EXPIRED if stale else None)
         for device in who.devices:
             decision = no
-            credential = None if no else world.tenancy.credential(message.app, device.vendor, device.business_id)
+            credential = (
+                None
+                if no
+                else world.tenancy.credential(message.app, device.vendor, device.business_id)
+            )
             if no is None and credential is None:
                 decision = Decision.NO_CREDENTIAL
             if decision is not None or credential is None:
-                routed.rows.append(Row(message, who.user, device, decision or Decision.NO_CREDENTIAL, one.presence_ms))
+                routed.rows.append(
+                    Row(
+                        message,
+                        who.user,
+                        device,
+                        decision or Decision.NO_CREDENTIAL,
+                        one.presence_ms,
+                    )
+                )
                 continue
-            draft = _draft(one, who, named, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
+            draft = _draft(
+                one,
+                who,
+                named,
+                wishes,
+                device,
+                credential,
+                world.tenancy,
+                tenant,
+                now_ms,
+                drafts,
+                shapes,
+            )
             if same is not None and not wishes:
                 same[(device.vendor, device.business_id, device.lang)] = draft
     for lane, note, targets in drafts.values():
@@ -206,15 +288,21 @@ def _one(
 
 
 def _is_same_for_all(message: Message) -> bool:
-    """Whether people who set nothing get it alike, but for lane and language: it names nobody, forces nothing and asks for no friends."""
+    """Whether people who set nothing get it alike, but for lane and language: it names nobody,
+    forces nothing and asks for no friends.
+    """
     push = message.push
     if message.direct or message.mentions or push.force is not None or push.gate.require_friend:
         return False
     return push.push_type == PushType.ALERT and push.strategy_id is None and push.vendor is None
 
 
-def _join(message: Message, who: Recipient, same: Mapping[tuple[Vendor, str, str | None], Draft]) -> bool:
-    """Puts this person's devices under the notifications of others who set nothing; False: there is none for one of them."""
+def _join(
+    message: Message, who: Recipient, same: Mapping[tuple[Vendor, str, str | None], Draft]
+) -> bool:
+    """Puts this person's devices under the notifications of others who set nothing; False: there is
+    none for one of them.
+    """
     drafts = [same.get((device.vendor, device.business_id, device.lang)) for device in who.devices]
     if None in drafts:
         return False
@@ -237,7 +325,9 @@ def _draft(
     drafts: dict[tuple[Any, ...], Draft],
     shapes: Shapes,
 ) -> Draft:
-    """Puts the device under the notification that is the same for it and others; renders it if it is the first."""
+    """Puts the device under the notification that is the same for it and others; renders it if it
+    is the first.
+    """
     message = one.message
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
@@ -245,10 +335,32 @@ def _draft(
     is_forced, mentioned = named.forces(who.user), named.mentions(who.user)
     push_type = _push_type(_wanted(message, tenancy, device.vendor), device)
     urgency = urgency_of(message, who.user, named)
-    key = (device.vendor, device.business_id, lang, redaction, is_forced, push_type, urgency, mentioned)
+    key = (
+        device.vendor,
+        device.business_id,
+        lang,
+        redaction,
+        is_forced,
+        push_type,
+        urgency,
+        mentioned,
+    )
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, redaction, is_forced, mentioned, push_type, urgency, now_ms, shapes)
+        note = _note(
+            one,
+            credential,
+            tenancy,
+            tenant,
+            lang,
+            redaction,
+            is_forced,
+            mentioned,
+            push_type,
+            urgency,
+            now_ms,
+            shapes,
+        )
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
@@ -257,16 +369,29 @@ def _draft(
 
 
 def _target(who: Recipient, device: Device, token: str, identity: str) -> Target:
-    return Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms, app_version=device.app_version)
+    return Target(
+        who.user,
+        device.device_id,
+        token,
+        identity,
+        device.platform,
+        device.registered_ms,
+        app_version=device.app_version,
+    )
 
 
 def _wanted(message: Message, tenancy: Tenancy, vendor: Vendor) -> PushType:
-    """The sender's push type; where they asked for nothing special, that of their preset, or one for Apple alone. What takes a call back is
-    never a call."""
+    """The sender's push type; where they asked for nothing special, that of their preset, or one
+    for Apple alone. What takes a call back is never a call.
+    """
     push = message.push
     if message.kind in (Kind.CALL_CANCEL, Kind.RECALL):
         return PushType.ALERT if push.push_type == PushType.VOIP else push.push_type
-    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
+    preset = (
+        tenancy.strategy(message.app, push.strategy_id)
+        if push.strategy_id and push.push_type == PushType.ALERT
+        else None
+    )
     wanted = (preset or {}).get("push_type") or push.push_type
     if vendor == Vendor.APNS and wanted == PushType.ALERT:
         wanted = _overrides(preset, push.vendor, vendor).get("push_type") or wanted
@@ -277,8 +402,12 @@ _PUSH_TYPES: Final[Mapping[str, PushType]] = {str(one): one for one in PushType}
 
 
 def _push_type(wanted: PushType, device: Device) -> PushType:
-    """VoIP only where the device has a token for it (Apple) or a way of its own (HarmonyOS); else people see an alert."""
-    if wanted == PushType.VOIP and not (device.vendor == Vendor.HARMONY or (device.vendor == Vendor.APNS and device.voip_token)):
+    """VoIP only where the device has a token for it (Apple) or a way of its own (HarmonyOS); else
+    people see an alert.
+    """
+    if wanted == PushType.VOIP and not (
+        device.vendor == Vendor.HARMONY or (device.vendor == Vendor.APNS and device.voip_token)
+    ):
         return PushType.ALERT
     return wanted
 
@@ -290,7 +419,9 @@ def urgency_of(message: Message, user: str, named: Named | None = None) -> Urgen
         return Urgency.CALL
     if message_class != _CHAT and message_class not in PRIVATE_CLASSES:
         return Urgency.BULK
-    if message.conversation.type == "c2c" or (message.mentions and user in (named or named_by(message)).people):
+    if message.conversation.type == "c2c" or (
+        message.mentions and user in (named or named_by(message)).people
+    ):
         return Urgency.CHAT
     return Urgency.GROUP
 
@@ -316,14 +447,31 @@ def _note(
     """The shape that messages of its kind share, with this message's ids, times and words."""
     message, push = one.message, one.message.push
     ids_only = redaction is not None and redaction.ids_only
-    redacted = redaction is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # no words of the sender beside ours
-    key = (credential.vendor, credential.app, credential.business_id, lang, push_type, urgency, redacted, ids_only, *_wishes(message))
+    redacted = redaction is not None or message.kind in (
+        Kind.RECALL,
+        Kind.CALL_CANCEL,
+    )  # no words of the sender beside ours
+    key = (
+        credential.vendor,
+        credential.app,
+        credential.business_id,
+        lang,
+        push_type,
+        urgency,
+        redacted,
+        ids_only,
+        *_wishes(message),
+    )
     shape = shapes.get(key) if key[-1] else None
     if shape is None:
-        shape = _shape(message, credential, tenancy, tenant, lang, redacted, ids_only, push_type, urgency)
+        shape = _shape(
+            message, credential, tenancy, tenant, lang, redacted, ids_only, push_type, urgency
+        )
         if key[-1]:
             shapes[key] = shape
-    texts = words(message, lang, tenant.name, redaction=redaction, forced=is_forced, own=_catalogue(tenant))
+    texts = words(
+        message, lang, tenant.name, redaction=redaction, forced=is_forced, own=_catalogue(tenant)
+    )
     return msgspec.structs.replace(
         shape,
         event_id=message.event_id,
@@ -357,10 +505,24 @@ def _note(
 
 
 def _wishes(message: Message) -> tuple[Any, ...]:
-    """What a shape depends on beside its lane and its reader. The last part: whether another message can share it."""
+    """What a shape depends on beside its lane and its reader. The last part: whether another
+    message can share it.
+    """
     push = message.push
-    usual = push.vendor is None and push.vendor_raw is None and push.template is None and push.image is None and push.strategy_id is None
-    return message.kind, push.message_class, push.sound, push.badge, usual and push.push_type != PushType.VOIP
+    usual = (
+        push.vendor is None
+        and push.vendor_raw is None
+        and push.template is None
+        and push.image is None
+        and push.strategy_id is None
+    )
+    return (
+        message.kind,
+        push.message_class,
+        push.sound,
+        push.badge,
+        usual and push.push_type != PushType.VOIP,
+    )
 
 
 def _shape(
@@ -415,19 +577,26 @@ def _shape(
 
 
 def _raw(given: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
-    """This vendor's verbatim fields; FCM's stand under two names, by the version of its API (im-dialects §4.4)."""
+    """This vendor's verbatim fields; FCM's stand under two names, by the version of its API
+    (im-dialects §4.4).
+    """
     raw = dict((given or {}).get(vendor) or {})
     newer = (given or {}).get("fcm_v1") if vendor == Vendor.FCM else None
     return {**raw, "fcm_v1": newer} if newer else raw
 
 
 def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
-    """What the app needs to show the call, or to end its ringing, under one key of the payload: {"call": {"id", "action",
-    "handle", "handle_type", "video"}}. The handle is a number or an address of the caller: not for people who hide details."""
+    """What the app needs to show the call, or to end its ringing, under one key of the payload:
+    {"call": {"id", "action", "handle", "handle_type", "video"}}. The handle is a number or an
+    address of the caller: not for people who hide details.
+    """
     own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
     wishes = own if isinstance(own, Mapping) else {}
     shown = ("video",) if hidden else ("handle", "handle_type", "video")
-    call = {"id": message.message_id, "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite"}
+    call = {
+        "id": message.message_id,
+        "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite",
+    }
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
@@ -459,10 +628,16 @@ _WORDLESS = frozenset(
 
 
 def _shown(over: dict[str, Any], redacted: bool, ids_only: bool) -> dict[str, Any]:
-    """The overrides as far as this person may see them. uri: where a click leads; it travels as data do."""
+    """The overrides as far as this person may see them. uri: where a click leads; it travels as
+    data do.
+    """
     if not redacted:
         return over
-    return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not ids_only)}
+    return {
+        name: value
+        for name, value in over.items()
+        if name in _WORDLESS or (name == "uri" and not ids_only)
+    }
 
 
 def _catalogue(tenant: TenantView) -> Catalogue:
@@ -470,7 +645,9 @@ def _catalogue(tenant: TenantView) -> Catalogue:
     return tenant.options.get("texts") or NOTHING
 
 
-def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
+def _overrides(
+    preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor
+) -> dict[str, Any]:
     """The message's own overrides over the strategy preset's (im-dialects §1, precedence)."""
     return {**((preset or {}).get(vendor) or {}), **((own or {}).get(vendor) or {})}
 
@@ -480,13 +657,17 @@ def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
         return BadgeMode.SET if message.push.badge.value is not None else BadgeMode.KEEP
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
-    if over.get("badge") in ("keep", "none") or over.get("badge") is False:  # Tencent's ignoreHarmonyBadge: false
+    if (
+        over.get("badge") in ("keep", "none") or over.get("badge") is False
+    ):  # Tencent's ignoreHarmonyBadge: false
         return BadgeMode.KEEP
     return message.push.badge.mode
 
 
 def _payload(message: Message, ids_only: bool) -> dict[str, Any] | None:
-    """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob does: nobody can read it."""
+    """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob
+    does: nobody can read it.
+    """
     own = {"message_id": message.message_id} if ids_only else message.push.data.payload
     return {**(own or {}), **message.push.blob} if message.push.blob is not None else own
 
@@ -503,7 +684,9 @@ def _image(images: Mapping[str, str] | None, vendor: Vendor) -> str | None:
 def parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
     """The pushes in parts of at most BATCH_MAX targets, in order."""
     if all(len(push.targets) == 1 for push in pushes):
-        return [tuple(pushes[start : start + BATCH_MAX]) for start in range(0, len(pushes), BATCH_MAX)]
+        return [
+            tuple(pushes[start : start + BATCH_MAX]) for start in range(0, len(pushes), BATCH_MAX)
+        ]
     done: list[tuple[Push, ...]] = []
     part: list[Push] = []
     room = BATCH_MAX

@@ -1,4 +1,6 @@
-"""What the fleet itself says to people, by language. Pure. A further language is a further column, or a tenant's own catalogue."""
+"""What the fleet itself says to people, by language. Pure. A further language is a further column,
+or a tenant's own catalogue.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,48 @@ class Ending(StrEnum):
     OTHER = "call_cancel"
 
 
-#: Words that cores and clouds say of it (`call.ended`, reason): ZEGO's own, and what else is usual. Compared in small letters and digits.
+#: Words that cores and clouds say of it (`call.ended`, reason): ZEGO's own, and what else is usual.
+#: Compared in small letters and digits.
 _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
     Ending.ACCEPTED: frozenset(
-        {"accepted", "accept", "answered", "answer", "answeredelsewhere", "acceptedelsewhere", "connected", "pickedup"}
+        {
+            "accepted",
+            "accept",
+            "answered",
+            "answer",
+            "answeredelsewhere",
+            "acceptedelsewhere",
+            "connected",
+            "pickedup",
+        }
     ),
-    Ending.REJECTED: frozenset({"rejected", "reject", "declined", "decline", "refused", "rejectedelsewhere", "declinedelsewhere"}),
-    Ending.CANCELLED: frozenset({"cancelled", "canceled", "cancel", "callercancel", "callercancelled", "callercanceled"}),
-    Ending.MISSED: frozenset({"timeout", "timedout", "timeoutcancel", "missed", "noanswer", "unanswered", "noresponse", "expired", "busy"}),
+    Ending.REJECTED: frozenset(
+        {
+            "rejected",
+            "reject",
+            "declined",
+            "decline",
+            "refused",
+            "rejectedelsewhere",
+            "declinedelsewhere",
+        }
+    ),
+    Ending.CANCELLED: frozenset(
+        {"cancelled", "canceled", "cancel", "callercancel", "callercancelled", "callercanceled"}
+    ),
+    Ending.MISSED: frozenset(
+        {
+            "timeout",
+            "timedout",
+            "timeoutcancel",
+            "missed",
+            "noanswer",
+            "unanswered",
+            "noresponse",
+            "expired",
+            "busy",
+        }
+    ),
 }
 
 
@@ -67,7 +103,9 @@ NOTHING: Final[Catalogue] = MappingProxyType({})
 
 
 def lang_of(wish: str | None, fallback: str, own: Catalogue = NOTHING) -> str:
-    """The language we can speak that fits a device's wish (`en-US`, `zh-Hans-CN`) best, else the tenant's, else the default."""
+    """The language we can speak that fits a device's wish (`en-US`, `zh-Hans-CN`) best, else the
+    tenant's, else the default.
+    """
     return _lang_of(wish, fallback, own) if own else _built_in_lang_of(wish, fallback)
 
 
@@ -87,7 +125,9 @@ def _lang_of(wish: str | None, fallback: str, own: Catalogue) -> str:
 
 
 def translate(key: str, lang: str, own: Catalogue = NOTHING) -> str:
-    """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`), English."""
+    """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`),
+    English.
+    """
     mine = own.get(lang, NOTHING)
     # who said how a call's end is told before its reasons had words meant all of them
     text = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
@@ -108,7 +148,9 @@ TEXT_CHARS_MAX: Final = 200
 
 
 def read_catalogue(value: Any) -> dict[str, dict[str, str]]:
-    """A catalogue from JSON's types, checked: `{"ja": {"hidden": "…", "image": "…"}, …}`. CatalogueError says what it takes."""
+    """A catalogue from JSON's types, checked: `{"ja": {"hidden": "…", "image": "…"}, …}`.
+    CatalogueError says what it takes.
+    """
     if not isinstance(value, dict) or not value:
         raise CatalogueError("a catalogue is an object: language -> texts")
     read: dict[str, dict[str, str]] = {}
@@ -116,10 +158,18 @@ def read_catalogue(value: Any) -> dict[str, dict[str, str]]:
         tag = lang.replace("_", "-").lower()
         if not all(part.isalnum() and part.isascii() for part in tag.split("-")) or len(tag) > 16:
             raise CatalogueError("a language is a tag such as ja, fr or zh-Hant")
-        if not isinstance(texts, dict) or any(not isinstance(text, str) or not 0 < len(text) <= TEXT_CHARS_MAX for text in texts.values()):
-            raise CatalogueError(f"the texts of {lang} are an object: key -> text of 1 to {TEXT_CHARS_MAX} characters")
+        if not isinstance(texts, dict) or any(
+            not isinstance(text, str) or not 0 < len(text) <= TEXT_CHARS_MAX
+            for text in texts.values()
+        ):
+            raise CatalogueError(
+                f"the texts of {lang} are an object: key -> text of 1 to {TEXT_CHARS_MAX} "
+                "characters"
+            )
         unknown = sorted(set(texts) - set(TEXTS))
         if unknown:
-            raise CatalogueError(f"{lang} has texts that nobody says ({len(unknown)}); there are {', '.join(TEXTS)}")
+            raise CatalogueError(
+                f"{lang} has texts that nobody says ({len(unknown)}); there are {', '.join(TEXTS)}"
+            )
         read[tag] = dict(texts)
     return read

@@ -1,8 +1,11 @@
-"""The same door through the `aioapns` library, for who wants it (PUSHFLEET_APNS_CLIENT=aioapns): APNs requests only.
+"""The same door through the `aioapns` library, for who wants it (PUSHFLEET_APNS_CLIENT=aioapns):
+APNs requests only.
 
-The library keeps the connections, the stream slots and the h2 state machine. A subclass cures what its version 4.0 lacks: a deadline around
-each send, one attempt, our authorization header and body as they are, answers matched by stream, RST_STREAM and GOAWAY read, windows given
-back and respected. Left as it is: one Python object per frame (six to ten times libcurl's CPU), nothing is ever begun a second time.
+The library keeps the connections, the stream slots and the h2 state machine. A subclass cures what
+its version 4.0 lacks: a deadline around each send, one attempt, our authorization header and body
+as they are, answers matched by stream, RST_STREAM and GOAWAY read, windows given back and
+respected. Left as it is: one Python object per frame (six to ten times libcurl's CPU), nothing is
+ever begun a second time.
 """
 
 from __future__ import annotations
@@ -56,7 +59,9 @@ logging.getLogger("aioapns").propagate = False
 class LostConnectionError(Exception):
     """No answer will come. sent: the vendor may have read the request."""
 
-    def __init__(self, words: str, sent: bool, reason: Literal["refused", "reset"] = "reset") -> None:
+    def __init__(
+        self, words: str, sent: bool, reason: Literal["refused", "reset"] = "reset"
+    ) -> None:
         super().__init__(words)
         self.words, self.sent, self.reason = words, sent, reason
 
@@ -79,7 +84,9 @@ class AioapnsSending:
 
 
 class WatchedH2(H2Connection):
-    """Shows each event to the connection before the library's own loop drops those it does not know."""
+    """Shows each event to the connection before the library's own loop drops those it does not
+    know.
+    """
 
     watcher: AioapnsConnection
 
@@ -91,7 +98,9 @@ class WatchedH2(H2Connection):
 
 
 class Slots(ChannelPool):
-    """The library's stream slots, counted anew: 4.0 lets more in than the bound after it fell, and about three after 1 -> 1000."""
+    """The library's stream slots, counted anew: 4.0 lets more in than the bound after it fell, and
+    about three after 1 -> 1000.
+    """
 
     def __init__(self, bound: int) -> None:
         super().__init__(bound)
@@ -164,7 +173,9 @@ class AioapnsConnection(APNsTLSClientProtocol):
     # ---- out
 
     async def send(self, request: Request, begun: Callable[[], None]) -> HttpResponse:
-        """LostError when no answer will come; cancelling frees the slot and resets the stream. begun: called when it is written."""
+        """LostError when no answer will come; cancelling frees the slot and resets the stream.
+        begun: called when it is written.
+        """
         stream = await self.free_channels.acquire()
         sending = AioapnsSending()
         try:
@@ -186,14 +197,27 @@ class AioapnsConnection(APNsTLSClientProtocol):
             if self.draining and not self.sendings:
                 self.close()
 
-    async def _write(self, stream: int, request: Request, sending: AioapnsSending, begun: Callable[[], None]) -> None:
-        headers = [(":method", "POST"), (":scheme", "https"), (":path", request.path), (":authority", self.authority)]
-        self.conn.send_headers(stream, [*headers, *request.headers.items()], end_stream=not request.body)
+    async def _write(
+        self, stream: int, request: Request, sending: AioapnsSending, begun: Callable[[], None]
+    ) -> None:
+        headers = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", request.path),
+            (":authority", self.authority),
+        ]
+        self.conn.send_headers(
+            stream, [*headers, *request.headers.items()], end_stream=not request.body
+        )
         sending.started, sending.started_at = True, self.loop.time()
         begun()
         rest = memoryview(request.body)
         while rest and stream in self.sendings and not sending.future.done():
-            size = min(self.conn.local_flow_control_window(stream), self.conn.max_outbound_frame_size, len(rest))
+            size = min(
+                self.conn.local_flow_control_window(stream),
+                self.conn.max_outbound_frame_size,
+                len(rest),
+            )
             if size > 0:
                 self.conn.send_data(stream, bytes(rest[:size]), end_stream=size == len(rest))
                 rest = rest[size:]
@@ -240,9 +264,14 @@ class AioapnsConnection(APNsTLSClientProtocol):
         self.heard_at = self.loop.time()
         sending = self.sendings.get(event.stream_id or 0)
         if sending:
-            pairs = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in event.headers or ()]
+            pairs = [
+                (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
+                for name, value in event.headers or ()
+            ]
             sending.headers = {name: value for name, value in pairs if name[:1] != ":"}
-            sending.status = next((int(value) for name, value in pairs if name == ":status" and value.isdecimal()), 0)
+            sending.status = next(
+                (int(value) for name, value in pairs if name == ":status" and value.isdecimal()), 0
+            )
 
     def _data(self, event: DataReceived) -> None:
         if event.flow_controlled_length and event.stream_id:
@@ -254,7 +283,9 @@ class AioapnsConnection(APNsTLSClientProtocol):
     def _end(self, stream: int) -> None:
         sending = self.sendings.pop(stream, None)
         if sending and not sending.future.done():
-            sending.future.set_result(HttpResponse(sending.status, sending.headers, bytes(sending.body)))
+            sending.future.set_result(
+                HttpResponse(sending.status, sending.headers, bytes(sending.body))
+            )
 
     def _goaway(self, last: int) -> None:
         self.leave()
@@ -276,7 +307,9 @@ class AioapnsConnection(APNsTLSClientProtocol):
     def on_stream_ended(self, stream_id: int) -> None: ...
     def on_connection_terminated(self, event: ConnectionTerminated) -> None: ...
 
-    def on_remote_settings_changed(self, changed_settings: dict[SettingCodes, ChangedSetting]) -> None:
+    def on_remote_settings_changed(
+        self, changed_settings: dict[SettingCodes, ChangedSetting]
+    ) -> None:
         streams = changed_settings.get(SettingCodes.MAX_CONCURRENT_STREAMS)
         if streams is not None and isinstance(self.free_channels, Slots):
             self.free_channels.set_bound(min(streams.new_value, self.streams_max))
@@ -286,12 +319,26 @@ class AioapnsPool(APNsBaseConnectionPool):
     """The library's pool for one credential and address, one attempt a request."""
 
     def __init__(self, base: str, route: Route, context: ssl.SSLContext) -> None:
-        super().__init__(topic="", max_connections=max(route.connections_max, 1), max_connection_attempts=1)
-        self.address, self.ssl_context, self.streams_max = urlsplit(base), context, max(route.streams_max, 1)
+        super().__init__(
+            topic="", max_connections=max(route.connections_max, 1), max_connection_attempts=1
+        )
+        self.address, self.ssl_context, self.streams_max = (
+            urlsplit(base),
+            context,
+            max(route.streams_max, 1),
+        )
 
     async def create_connection(self) -> AioapnsConnection:
-        make = partial(AioapnsConnection, self.address.netloc, self.streams_max, loop=self.loop, on_connection_lost=self.discard_connection)
-        connecting = self.loop.create_connection(make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context)
+        make = partial(
+            AioapnsConnection,
+            self.address.netloc,
+            self.streams_max,
+            loop=self.loop,
+            on_connection_lost=self.discard_connection,
+        )
+        connecting = self.loop.create_connection(
+            make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context
+        )
         transport, connection = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
@@ -310,7 +357,9 @@ class AioapnsPool(APNsBaseConnectionPool):
         except Exception as error:  # noqa: BLE001 - the library turns every failure to connect into its own exception
             if isinstance(error.__context__, LostConnectionError):
                 raise error.__context__ from None
-            raise LostConnectionError("no connection: " + type(error.__context__ or error).__name__, False, "refused") from None
+            raise LostConnectionError(
+                "no connection: " + type(error.__context__ or error).__name__, False, "refused"
+            ) from None
         if not isinstance(connection, AioapnsConnection):
             raise TypeError("a connection of another pool")
         return await connection.send(request, begun)
@@ -325,7 +374,9 @@ class AioapnsPool(APNsBaseConnectionPool):
 
 
 class AioapnsTransport:
-    """The `Transport` of workers/wire.py over aioapns. A request that is not a push to APNs is a ValueError."""
+    """The `Transport` of workers/wire.py over aioapns. A request that is not a push to APNs is a
+    ValueError.
+    """
 
     def __init__(self, ca_file: Path | None = None) -> None:
         self._ca_file = ca_file
@@ -336,8 +387,12 @@ class AioapnsTransport:
         self._pools: dict[tuple[str, str, ClientIdentity | None], AioapnsPool] = {}
         self._closed = False
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
-        """As Transport.send_many. ValueError: a path other than /3/device/…, or no sound https address."""
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
+        """As Transport.send_many. ValueError: a path other than /3/device/…, or no sound https
+        address.
+        """
         if not requests:
             return []
         if route.proxy is not None:
@@ -348,38 +403,63 @@ class AioapnsTransport:
         if loop is None:
             return [NoAnswer("refused", False, "the transport is closed")] * len(requests)
         started: set[int] = set()
-        asyncio.run_coroutine_threadsafe(self._send_all(route, requests, bases, batch, started), loop)
+        asyncio.run_coroutine_threadsafe(
+            self._send_all(route, requests, bases, batch, started), loop
+        )
         return batch.wait(started.__contains__)
 
     @staticmethod
     def _base(route: Route, request: Request) -> str:
         base = base_of(route, request.endpoint)
-        if not request.path.startswith(DEVICE_PATH) or request.method != "POST" or not base.startswith("https:"):
+        if (
+            not request.path.startswith(DEVICE_PATH)
+            or request.method != "POST"
+            or not base.startswith("https:")
+        ):
             raise ValueError("aioapns sends pushes to APNs over TLS only")
         return base
 
-    async def _send_all(self, route: Route, requests: Sequence[Request], bases: list[str], batch: SendBatch, started: set[int]) -> None:
+    async def _send_all(
+        self,
+        route: Route,
+        requests: Sequence[Request],
+        bases: list[str],
+        batch: SendBatch,
+        started: set[int],
+    ) -> None:
         works: list[Coroutine[Any, Any, None]] = []
         for index, request in enumerate(requests):
             fault = fault_of(request)
             if fault is not None:
                 batch.put(index, NoAnswer("refused", False, fault, unsendable=True))
             else:
-                works.append(self._send(self._pool(route, bases[index]), request, index, batch, started))
+                works.append(
+                    self._send(self._pool(route, bases[index]), request, index, batch, started)
+                )
         await asyncio.gather(*works)
 
-    async def _send(self, pool: AioapnsPool, request: Request, index: int, batch: SendBatch, started: set[int]) -> None:
+    async def _send(
+        self, pool: AioapnsPool, request: Request, index: int, batch: SendBatch, started: set[int]
+    ) -> None:
         outcome: HttpResponse | NoAnswer
         try:
-            async with asyncio.timeout_at(batch.ends):  # one instant for all, so that a freed slot goes to nobody whose time is up
+            async with asyncio.timeout_at(
+                batch.ends
+            ):  # one instant for all, so that a freed slot goes to nobody whose time is up
                 answer = await pool.send(request, partial(started.add, index))
-            outcome = HttpResponse(answer.status, answer.headers, answer.body, time.monotonic() - batch.begun)
+            outcome = HttpResponse(
+                answer.status, answer.headers, answer.body, time.monotonic() - batch.begun
+            )
         except TimeoutError:
-            outcome = NoAnswer("timeout", index in started, "the deadline passed", time.monotonic() - batch.begun)
+            outcome = NoAnswer(
+                "timeout", index in started, "the deadline passed", time.monotonic() - batch.begun
+            )
         except LostConnectionError as lost:
             outcome = NoAnswer(lost.reason, lost.sent, lost.words, time.monotonic() - batch.begun)
         except Exception as error:  # noqa: BLE001 - an error of the library is this push's, not the batch's
-            outcome = NoAnswer("reset", index in started, type(error).__name__, time.monotonic() - batch.begun)
+            outcome = NoAnswer(
+                "reset", index in started, type(error).__name__, time.monotonic() - batch.begun
+            )
         batch.put(index, outcome)
 
     def _pool(self, route: Route, base: str) -> AioapnsPool:
@@ -402,14 +482,18 @@ class AioapnsTransport:
         return context
 
     def _running(self) -> asyncio.AbstractEventLoop | None:
-        if self._pid != os.getpid():  # first use, or a forked child: the parent's loop, lock and sockets are not ours
+        if (
+            self._pid != os.getpid()
+        ):  # first use, or a forked child: the parent's loop, lock and sockets are not ours
             self._lock, self._loop, self._pid, self._pools = threading.Lock(), None, os.getpid(), {}
         with self._lock:
             if self._closed:
                 return None
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="transport-aioapns", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="transport-aioapns", daemon=True
+                )
                 self._thread.start()
             return self._loop
 
@@ -440,7 +524,9 @@ class AioapnsTransport:
             for connection in list(pool.connections):
                 if connection.transport is not None:
                     connection.transport.abort()
-        await asyncio.sleep(0.05)  # the lost connections tell their senders, the senders their batches
+        await asyncio.sleep(
+            0.05
+        )  # the lost connections tell their senders, the senders their batches
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -1,6 +1,8 @@
-"""What both transports share: addresses and headers checked, the answer's head read, a batch waited for.
+"""What both transports share: addresses and headers checked, the answer's head read, a batch waited
+for.
 
-Nothing here logs, and no text made here holds a URL, a header's value or a body: paths carry device tokens.
+Nothing here logs, and no text made here holds a URL, a header's value or a body: paths carry device
+tokens.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from urllib.parse import urlsplit
 
 from workers.wire import HttpResponse, NoAnswer, Request, Route
 
-#: Bytes of an answer that are kept; every vendor's longest answer is far below. What comes after is dropped.
+#: Bytes of an answer that are kept; every vendor's longest answer is far below. What comes after is
+#: dropped.
 BODY_BYTES_MAX = 1 << 20
 #: Bytes after which a stream that never ends is given up; the answer is what was kept.
 BODY_BYTES_READ_MAX = 16 << 20
-#: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the connection.
+#: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the
+#: connection.
 HEAD_BYTES_MAX = 16_384
 NO_HTTP2: Final = "the server did not agree on HTTP/2"
-#: How long after the deadline the caller still waits for the loop's own word before it answers itself.
+#: How long after the deadline the caller still waits for the loop's own word before it answers
+#: itself.
 GRACE_S = 0.4
 
 _BASES_CHECKED: dict[str, str] = {}
@@ -34,7 +39,8 @@ _BASES_MAX = 10_000
 def base_of(route: Route, endpoint: str) -> str:
     """Scheme, host and port of an endpoint, without a slash at the end.
 
-    ValueError, naming the endpoint only: no such endpoint, not https (http is for loopback), credentials, path or query in it.
+    ValueError, naming the endpoint only: no such endpoint, not https (http is for loopback),
+    credentials, path or query in it.
     """
     base = route.bases.get(endpoint)
     if base is None:
@@ -57,7 +63,13 @@ def _checked(base: str, endpoint: str) -> str:
         raise ValueError(f"the address of {endpoint} must be https://host:port")
     if parts.scheme == "http" and not loopback(host):
         raise ValueError(f"the address of {endpoint} must be https: http is for loopback only")
-    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment or not base.isascii():
+    if (
+        parts.username is not None
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+        or not base.isascii()
+    ):
         raise ValueError(f"the address of {endpoint} must be scheme, host and port only")
     return base.rstrip("/")
 
@@ -86,10 +98,17 @@ def loopback(host: str) -> bool:
 
 
 def system_trust() -> tuple[Path | None, Path | None]:
-    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
+    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE
+    first; None where there is none.
+    """
     paths = ssl.get_default_verify_paths()
     folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
-    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+    bundles = [
+        paths.cafile,
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ]
     if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
         folders = []  # the operator named a bundle and nothing else
     folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
@@ -119,9 +138,11 @@ def fault_of(request: Request) -> str | None:
 
 
 def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower-case names, repeats joined by ", ") of the last head in `lines`, as received one line each.
+    """Status and headers (lower-case names, repeats joined by ", ") of the last head in `lines`, as
+    received one line each.
 
-    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are left out. Any bytes;
+    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are
+    left out. Any bytes;
     status 0 for no head, or one without its end.
     """
     status, headers, inside = 0, dict[str, str](), False
@@ -142,7 +163,8 @@ def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
 class SendBatch:
     """The answers of one send_many: filled by the transport's thread, waited for by the caller's.
 
-    begun, ends: seconds of the monotonic clock. done: called without arguments by the thread that gave the last answer.
+    begun, ends: seconds of the monotonic clock. done: called without arguments by the thread that
+    gave the last answer.
     """
 
     __slots__ = ("_event", "_left", "answers", "begun", "ends")
@@ -163,10 +185,14 @@ class SendBatch:
                 self._event.set()
 
     def wait(self, sent: Callable[[int], bool]) -> Sequence[HttpResponse | NoAnswer]:
-        """All answers, at the latest GRACE_S after the deadline; then what is missing is a timeout. sent: was this one begun?"""
+        """All answers, at the latest GRACE_S after the deadline; then what is missing is a timeout.
+        sent: was this one begun?
+        """
         late = not self._event.wait(max(self.ends - time.monotonic(), 0.0) + GRACE_S)
         seconds = time.monotonic() - self.begun if late else 0.0
         return [
-            NoAnswer("timeout", sent(index), "the deadline passed", seconds) if answer is None else answer
+            NoAnswer("timeout", sent(index), "the deadline passed", seconds)
+            if answer is None
+            else answer
             for index, answer in enumerate(self.answers)
         ]

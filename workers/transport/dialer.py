@@ -1,4 +1,5 @@
-"""A TLS connection from a name, without blocking: resolve, connect (several addresses side by side), CONNECT to a proxy, handshake.
+"""A TLS connection from a name, without blocking: resolve, connect (several addresses side by
+side), CONNECT to a proxy, handshake.
 
 Only the resolver blocks, so it has a thread of its own, one a name and only while it looks.
 """
@@ -49,7 +50,8 @@ class Poller(Protocol):
 
 
 def tls_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, HTTP/2 the only protocol offered. OSError or ValueError for a certificate that can't be loaded.
+    """TLS 1.2 or later, HTTP/2 the only protocol offered. OSError or ValueError for a certificate
+    that can't be loaded.
 
     The system's folder of hashed certificates is preferred: of it only what is needed is read.
     """
@@ -75,7 +77,8 @@ def tls_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SS
 
 
 class Link:
-    """TLS over a socket that never blocks. sent: octets of plain text whose records the kernel has taken whole.
+    """TLS over a socket that never blocks. sent: octets of plain text whose records the kernel has
+    taken whole.
 
     A record that it took in part is worth nothing to the peer: what stands in it was not sent.
     """
@@ -87,7 +90,9 @@ class Link:
         self.tls = context.wrap_bio(self._in, self._out, server_hostname=host)
         self._pending = b""
         self._written = self._encrypted = self._flushed = 0
-        self._marks: deque[tuple[int, int]] = deque()  # (octets on the wire, octets of plain text) at each record's end
+        self._marks: deque[tuple[int, int]] = (
+            deque()
+        )  # (octets on the wire, octets of plain text) at each record's end
 
     def handshake(self) -> bool:
         """True when it is done. OSError (ssl.SSLError is one) when it failed."""
@@ -107,7 +112,9 @@ class Link:
         self._in.write(data)
 
     def write(self, data: bytes) -> bool:
-        """Encrypts all and sends what the kernel takes; False: `flush` when it takes more. OSError."""
+        """Encrypts all and sends what the kernel takes; False: `flush` when it
+        takes more. OSError.
+        """
         for at in range(0, len(data), RECORD_BYTES):
             piece = data[at : at + RECORD_BYTES] if len(data) > RECORD_BYTES else data
             self.tls.write(piece)
@@ -133,7 +140,9 @@ class Link:
         return not self._pending
 
     def read(self) -> bytes:
-        """What has come, b"" when nothing did; `ended` from the peer's goodbye on. OSError for a broken connection."""
+        """What has come, b"" when nothing did; `ended` from the peer's goodbye on. OSError for a
+        broken connection.
+        """
         try:
             data = self.sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -166,7 +175,9 @@ _Found = Callable[[list[Address] | None], None]
 
 
 class Resolver:
-    """Looks names up. found(addresses or None) is called by another thread; those who ask for a name at once share one look-up."""
+    """Looks names up. found(addresses or None) is called by another thread; those who ask for a
+    name at once share one look-up.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -179,7 +190,9 @@ class Resolver:
                 waiting.append(found)
                 return
             self._asking[host, port] = [found]
-        threading.Thread(target=self._look, args=(host, port), name="transport-resolver", daemon=True).start()
+        threading.Thread(
+            target=self._look, args=(host, port), name="transport-resolver", daemon=True
+        ).start()
 
     def _look(self, host: str, port: int) -> None:
         try:
@@ -206,9 +219,11 @@ def look_up(host: str, port: int, flags: int = 0) -> list[Address]:
 
 
 class Dial:
-    """One attempt to get a connection. `start`, then `ready` and `tick` until `link` is there or DialError is raised.
+    """One attempt to get a connection. `start`, then `ready` and `tick` until `link` is there or
+    DialError is raised.
 
-    base: https://host:port. proxy: http://[user:password@]host:port. wake: called by the resolver's thread.
+    base: https://host:port. proxy: http://[user:password@]host:port. wake: called by the resolver's
+    thread.
     """
 
     def __init__(self, base: str, proxy: str | None, context: ssl.SSLContext, ends: float) -> None:
@@ -229,7 +244,9 @@ class Dial:
         self._tls: Link | None = None
         self._head: bytearray | None = None  # of the proxy's answer
 
-    def start(self, resolver: Resolver, poller: Poller, wake: Callable[[], None], now: float) -> None:
+    def start(
+        self, resolver: Resolver, poller: Poller, wake: Callable[[], None], now: float
+    ) -> None:
         try:
             self._addresses += look_up(*self._near, flags=socket.AI_NUMERICHOST)
         except (OSError, UnicodeError):
@@ -291,7 +308,10 @@ class Dial:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE_S), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S)):
+            for name, value in (
+                ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+                ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+            ):
                 if hasattr(socket, name):
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             sock.connect(address)

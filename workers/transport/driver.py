@@ -1,4 +1,6 @@
-"""The connections of all HTTP/2 lanes of one process, and one poll for them. Driven by whichever thread holds the transport's lead."""
+"""The connections of all HTTP/2 lanes of one process, and one poll for them. Driven by whichever
+thread holds the transport's lead.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +37,25 @@ PoolKey = tuple[str, str, ClientIdentity | None, str | None]
 
 
 class OpenConnection:
-    """A connection that is made: the link, the protocol over it, and whether the kernel owes us room to write."""
+    """A connection that is made: the link, the protocol over it, and whether the kernel owes us
+    room to write.
+    """
 
     __slots__ = ("blocked", "h2", "link", "pool")
 
     def __init__(self, pool: Http2Pool, link: Link) -> None:
         self.pool, self.link = pool, link
-        self.h2 = Http2Connection(urlsplit(pool.base).netloc.removesuffix(":443"), pool.streams_max, pool.body_bytes_max)
+        self.h2 = Http2Connection(
+            urlsplit(pool.base).netloc.removesuffix(":443"), pool.streams_max, pool.body_bytes_max
+        )
         self.blocked = False
 
 
 class Http2Pool:
     """The connections of one credential to one address, and what waits for them.
 
-    queue: [sending, next index, end] each, in order; again: single ones that must be begun anew. waiting: how many in both.
+    queue: [sending, next index, end] each, in order; again: single ones that must be begun anew.
+    waiting: how many in both.
     starved_at: since when requests have waited for a stream.
     """
 
@@ -103,11 +110,18 @@ class Http2Pool:
         return sending, index
 
     def alike(self) -> tuple[StreamSending, int, int] | None:
-        """(sending, first, end) of the next requests where they have one form. Only while `waiting`."""
+        """(sending, first, end) of the next requests where they have one form. Only while
+        `waiting`.
+        """
         if self.again:
             return None
         sending, index, end = self.queue[0]
-        if isinstance(sending, StreamSending) and sending.columns is not None and isinstance(index, int) and isinstance(end, int):
+        if (
+            isinstance(sending, StreamSending)
+            and sending.columns is not None
+            and isinstance(index, int)
+            and isinstance(end, int)
+        ):
             return sending, index, end
         return None
 
@@ -134,7 +148,9 @@ class Http2Pool:
 
 
 class SocketPoll:
-    """Sockets and whose they are; epoll where the system has it, as there may be a thousand idle ones."""
+    """Sockets and whose they are; epoll where the system has it, as there may be a thousand idle
+    ones.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
@@ -188,13 +204,21 @@ class _Watch:
 
 
 class Driver:
-    """All pools of one process. Its methods are called by one thread at a time: who holds the transport's lead."""
+    """All pools of one process. Its methods are called by one thread at a time: who holds the
+    transport's lead.
+    """
 
     def __init__(self, pool_idle_s: float, pools_max: int, connect_timeout_s: float) -> None:
-        self.pool_idle_s, self.pools_max, self.connect_timeout_s = pool_idle_s, pools_max, connect_timeout_s
+        self.pool_idle_s, self.pools_max, self.connect_timeout_s = (
+            pool_idle_s,
+            pools_max,
+            connect_timeout_s,
+        )
         self.poll = SocketPoll()
         self.pools: dict[PoolKey, Http2Pool] = {}
-        self.leaving: set[OpenConnection] = set()  # their pools forgot them; they end after their last answer
+        self.leaving: set[OpenConnection] = (
+            set()
+        )  # their pools forgot them; they end after their last answer
         self.starving: set[Http2Pool] = set()
         self.sendings: dict[StreamSending, set[Http2Pool]] = {}
         self.distrusted: dict[PoolKey, float] = {}
@@ -237,7 +261,14 @@ class Driver:
             self._expire(now)
 
     def take(
-        self, key: PoolKey, route: Route, context: ssl.SSLContext, body_bytes_max: int, sending: StreamSending, first: int, end: int
+        self,
+        key: PoolKey,
+        route: Route,
+        context: ssl.SSLContext,
+        body_bytes_max: int,
+        sending: StreamSending,
+        first: int,
+        end: int,
     ) -> None:
         """Requests first to end of a call, for a pool that is made when there is none."""
         pool = self.pools.get(key)
@@ -245,9 +276,14 @@ class Driver:
             if len(self.pools) >= self.pools_max:
                 self._close_idle(1)
             pool = self.pools[key] = Http2Pool(key, context, body_bytes_max)
-        pool.connections_max, pool.streams_max = max(route.connections_max, 1), max(route.streams_max, 1)
+        pool.connections_max, pool.streams_max = (
+            max(route.connections_max, 1),
+            max(route.streams_max, 1),
+        )
         if not pool.waiting:
-            for dial in list(pool.dials):  # of a call that is long over: its time would be counted as this one's
+            for dial in list(
+                pool.dials
+            ):  # of a call that is long over: its time would be counted as this one's
                 self._drop_dial(dial)
         pool.put(sending, first, end)
         self.sendings.setdefault(sending, set()).add(pool)
@@ -295,8 +331,12 @@ class Driver:
             self._leave(line, now)
 
     @staticmethod
-    def _begun(h2: Http2Connection, pool: Http2Pool, room: int, octets_max: int, now: float) -> tuple[int, int]:
-        """Begins what is next: requests of one form together, else one. How many have begun, and their octets."""
+    def _begun(
+        h2: Http2Connection, pool: Http2Pool, room: int, octets_max: int, now: float
+    ) -> tuple[int, int]:
+        """Begins what is next: requests of one form together, else one. How many have begun, and
+        their octets.
+        """
         alike = pool.alike()
         if alike is not None:
             sending, first, end = alike
@@ -310,11 +350,15 @@ class Driver:
         try:
             return 1, h2.begin(sending, index, sending.requests[index], now)
         except UnsendableError as error:
-            sending.put(index, NoAnswer("refused", False, str(error), now - sending.begun, unsendable=True))
+            sending.put(
+                index, NoAnswer("refused", False, str(error), now - sending.begun, unsendable=True)
+            )
             return 0, 0
 
     def _grow(self, pool: Http2Pool, now: float) -> None:
-        """As many connections as the lane's streams ask for; one more each time requests have waited for a stream."""
+        """As many connections as the lane's streams ask for; one more each time requests have
+        waited for a stream.
+        """
         there = len(pool.lines) + len(pool.dials)
         running = sum(len(line.h2.streams) for line in pool.lines)
         wanted = min(-(-(pool.waiting + running) // pool.streams_max), pool.connections_max)
@@ -330,7 +374,9 @@ class Driver:
     # ---- lines
 
     def _write(self, line: OpenConnection, now: float) -> bool:
-        """Writes what the protocol has put out. False: not all of it was taken, or the connection is gone."""
+        """Writes what the protocol has put out. False: not all of it was taken, or the connection
+        is gone.
+        """
         try:
             done = line.link.write(line.h2.take_out())
         except OSError as error:
@@ -381,7 +427,10 @@ class Driver:
             self._lose(line, "the connection was lost: " + type(error).__name__, now)
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost more than this connection
-            log.error("an HTTP/2 connection failed in our code: %s; its lane goes through libcurl now", type(error).__name__)
+            log.error(
+                "an HTTP/2 connection failed in our code: %s; its lane goes through libcurl now",
+                type(error).__name__,
+            )
             pool = line.pool
             self.distrusted[pool.name, pool.base, pool.identity, pool.proxy] = now + DISTRUST_S
             self._lose(line, "our own fault: " + type(error).__name__, now)
@@ -407,7 +456,9 @@ class Driver:
         self.sweep_at = 0.0
 
     def _heir(self, pool: Http2Pool) -> Http2Pool:
-        """The pool that stands for this one's key now: it may have been closed as idle and made anew."""
+        """The pool that stands for this one's key now: it may have been closed as idle and made
+        anew.
+        """
         return self.pools.setdefault((pool.name, pool.base, pool.identity, pool.proxy), pool)
 
     def _refuse(self, line: OpenConnection, fault: ConnectionFault) -> None:
@@ -418,7 +469,9 @@ class Driver:
             pass
 
     def _leave(self, line: OpenConnection, now: float) -> None:
-        """A connection that takes nothing new: its pool forgets it, and it ends after its last answer."""
+        """A connection that takes nothing new: its pool forgets it, and it ends after its last
+        answer.
+        """
         if line in line.pool.lines:
             line.pool.lines.remove(line)
             self.leaving.add(line)
@@ -505,7 +558,10 @@ class Driver:
                 if not pool.waiting:
                     for dial in list(pool.dials):
                         self._drop_dial(dial)
-            for line in [*self.leaving, *(line for pool in self.pools.values() for line in pool.lines)]:
+            for line in [
+                *self.leaving,
+                *(line for pool in self.pools.values() for line in pool.lines),
+            ]:
                 self._expire_on(line, sending, now)
 
     def _expire_on(self, line: OpenConnection, sending: StreamSending, now: float) -> None:
@@ -532,7 +588,9 @@ class Driver:
 
     def _close_idle(self, room: int) -> None:
         now = time.monotonic()
-        idle = sorted((pool for pool in self.pools.values() if not pool.busy()), key=lambda pool: pool.used_at)
+        idle = sorted(
+            (pool for pool in self.pools.values() if not pool.busy()), key=lambda pool: pool.used_at
+        )
         surplus = len(self.pools) + room - self.pools_max
         for place, pool in enumerate(idle):
             if place < surplus or now - pool.used_at > self.pool_idle_s:

@@ -13,19 +13,24 @@ from workers.wire import NoAnswer
 if TYPE_CHECKING:
     from workers.transport.pool import CurlPool
 
-#: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them open in between.
+#: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them
+#: open in between.
 POOL_IDLE_S = 600.0
-#: Apple: resolve before each new connection. It also makes libcurl ask our resolver callback each time, which stops a replay early.
+#: Apple: resolve before each new connection. It also makes libcurl ask our resolver callback each
+#: time, which stops a replay early.
 DNS_CACHE_S = 0
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S = 60, 15
-#: libcurl's option, for which pycurl has no name: the head of a proxy's answer to CONNECT is not the vendor's.
+#: libcurl's option, for which pycurl has no name: the head of a proxy's answer to CONNECT is not
+#: the vendor's.
 SUPPRESS_CONNECT_HEADERS = 265
 #: libcurl's error for a head without end, for which pycurl has no name either.
 E_TOO_LARGE = 100
 
 
 def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAnswer:
-    """libcurl's error code as a NoAnswer; the words are libcurl's generic ones for the code, as its own messages name hosts."""
+    """libcurl's error code as a NoAnswer; the words are libcurl's generic ones for the code, as its
+    own messages name hosts.
+    """
     words = pycurl.easy_strerror(code)
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return NoAnswer("timeout", started, words, seconds)
@@ -33,11 +38,17 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
         return NoAnswer("reset", False, "the server did not process the stream", seconds)
     if code == pycurl.E_ABORTED_BY_CALLBACK:
         words = "the connection was lost before an answer"
-    return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
+    return (
+        NoAnswer("reset", True, words, seconds)
+        if started
+        else NoAnswer("refused", False, words, seconds)
+    )
 
 
 def through(proxy: str, no_answer: NoAnswer, code: int, connect_code: int) -> NoAnswer:
-    """The words of a failure before the request was begun name the proxy where it is at fault. connect_code: its status, 0 for none."""
+    """The words of a failure before the request was begun name the proxy where it is at fault.
+    connect_code: its status, 0 for none.
+    """
     if 200 <= connect_code < 300 and code != E_TOO_LARGE:
         return no_answer
     words = no_answer.words
@@ -51,9 +62,11 @@ def through(proxy: str, no_answer: NoAnswer, code: int, connect_code: int) -> No
 
 
 class EasyMaker:
-    """Makes easy handles with all that never changes. ca_file: trusted besides the system's certificates.
+    """Makes easy handles with all that never changes. ca_file: trusted besides the system's
+    certificates.
 
-    The system's folder of hashed certificates is preferred to its bundle: a bundle costs every pool its own parsed copy (megabytes).
+    The system's folder of hashed certificates is preferred to its bundle: a bundle costs every pool
+    its own parsed copy (megabytes).
     """
 
     def __init__(self, ca_file: Path | None, connect_timeout_s: float) -> None:
@@ -76,9 +89,16 @@ class EasyMaker:
         if pool.identity is not None:
             easy.setopt(pycurl.SSLCERT_BLOB, pool.identity.certificate_pem)
             easy.setopt(pycurl.SSLKEY_BLOB, pool.identity.key_pem)
-        version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE if pool.http2 else pycurl.CURL_HTTP_VERSION_1_1
+        version = (
+            pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
+            if pool.http2
+            else pycurl.CURL_HTTP_VERSION_1_1
+        )
         for option, value in (
-            (pycurl.HTTP_VERSION, version),  # with TLS: h2 is the only protocol offered, so an answer is never HTTP/1.1
+            (
+                pycurl.HTTP_VERSION,
+                version,
+            ),  # with TLS: h2 is the only protocol offered, so an answer is never HTTP/1.1
             (pycurl.PIPEWAIT, 1 if pool.http2 else 0),
             (pycurl.POST, 1),
             (pycurl.NOSIGNAL, 1),

@@ -1,8 +1,11 @@
-"""Our own HTTP/2 transport for lanes of one request a push (APNs, FCM): no thread a transport, no object a request.
+"""Our own HTTP/2 transport for lanes of one request a push (APNs, FCM): no thread a transport, no
+object a request.
 
-The thread that calls drives all connections of the process until its own answers are there; of several callers one drives for all,
-the others wait. What can't go this way (HTTP/1.1, plain loopback, a lane whose connection broke our code) goes to `other`, libcurl.
-A keeper looks every few seconds at connections that nobody uses: it answers PINGs, takes GOAWAYs and ends, closes what is idle.
+The thread that calls drives all connections of the process until its own answers are there; of
+several callers one drives for all, the others wait. What can't go this way (HTTP/1.1, plain
+loopback, a lane whose connection broke our code) goes to `other`, libcurl.
+A keeper looks every few seconds at connections that nobody uses: it answers PINGs, takes GOAWAYs
+and ends, closes what is idle.
 """
 
 from __future__ import annotations
@@ -24,12 +27,21 @@ from workers.transport.base import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.dialer import tls_context
 from workers.transport.driver import Driver, PoolKey
 from workers.transport.http2 import StreamSending
-from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, RequestColumns, Route, Transport
+from workers.wire import (
+    ClientIdentity,
+    HttpResponse,
+    NoAnswer,
+    Request,
+    RequestColumns,
+    Route,
+    Transport,
+)
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
-#: A pool that nobody used for so long is closed; over so many pools the longest idle ones are closed first.
+#: A pool that nobody used for so long is closed; over so many pools the longest idle ones are
+#: closed first.
 POOL_IDLE_S, POOLS_MAX = 600.0, 1024
 #: The keeper's round.
 KEEPER_S: Final = 5.0
@@ -39,7 +51,8 @@ _CLOSED: Final = "the transport is closed"
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """Requests of several lanes on their way. The thread that waits also drives, for itself and for all others.
+    """Requests of several lanes on their way. The thread that waits also drives, for itself and for
+    all others.
 
     ends: where each round's answers end in the sending's.
     """
@@ -51,7 +64,9 @@ class Flight:
 
     def wait(self, patience_s: float = inf) -> bool:
         """Until every answer is there, or so long. True when all are."""
-        return self._transport.drive(self, min(time.monotonic() + patience_s, self._sending.ends + GRACE_S))
+        return self._transport.drive(
+            self, min(time.monotonic() + patience_s, self._sending.ends + GRACE_S)
+        )
 
     @property
     def late(self) -> bool:
@@ -68,7 +83,9 @@ class Flight:
         sending, seconds = self._sending, time.monotonic() - self._sending.begun
         first = self._ends[number - 1] if number else 0
         missing = NoAnswer("timeout", True, "the deadline passed", seconds)
-        return [missing if one is None else one for one in sending.answers[first : self._ends[number]]]
+        return [
+            missing if one is None else one for one in sending.answers[first : self._ends[number]]
+        ]
 
     @property
     def sending(self) -> StreamSending:
@@ -93,9 +110,11 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Http2Transport:
-    """The `Transport` of workers/wire.py over our own HTTP/2; `other`, from then on ours, for what is not HTTP/2 over TLS.
+    """The `Transport` of workers/wire.py over our own HTTP/2; `other`, from then on ours, for what
+    is not HTTP/2 over TLS.
 
-    ca_file: certificates trusted besides the system's. pool_idle_s, pools_max: when unused connections are closed.
+    ca_file: certificates trusted besides the system's. pool_idle_s, pools_max: when unused
+    connections are closed.
     """
 
     def __init__(
@@ -118,21 +137,29 @@ class Http2Transport:
 
     def _fresh(self) -> None:
         self._lead, self._guard = threading.Lock(), threading.Lock()
-        self._inbox: deque[tuple[Flight, list[tuple[PoolKey, Route, ssl.SSLContext, int, int]]] | str] = deque()
+        self._inbox: deque[
+            tuple[Flight, list[tuple[PoolKey, Route, ssl.SSLContext, int, int]]] | str
+        ] = deque()
         self._flights: set[Flight] = set()
         self._driver: Driver | None = None
         self._keeper: threading.Thread | None = None
         self._stop = threading.Event()
 
     def forget(self) -> None:
-        """In a forked child: the parent's connections are not ours, and its locks may be held by threads that are not here."""
+        """In a forked child: the parent's connections are not ours, and its locks may be held by
+        threads that are not here.
+        """
         _inherited.append(self._driver)
         self._fresh()
 
     # ---- the Transport
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
-        """As Transport.send_many. ValueError when the route has no sound address for an endpoint."""
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
+        """As Transport.send_many. ValueError when the route has no sound address
+        for an endpoint.
+        """
         if not requests:
             return []
         if not self.handles(route, requests):
@@ -156,7 +183,9 @@ class Http2Transport:
         return not any(driver.distrusted.get(key, 0.0) > now for key in keys)
 
     def begin(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> Flight:
-        """Hands over requests of any number of lanes, each of which `handles` is true for. Nothing moves before someone waits."""
+        """Hands over requests of any number of lanes, each of which `handles` is true for. Nothing
+        moves before someone waits.
+        """
         alike = len(rounds) == 1 and isinstance(rounds[0][1], RequestColumns)
         requests = rounds[0][1] if alike else [request for _, part in rounds for request in part]
         ends: list[int] = []
@@ -170,13 +199,19 @@ class Http2Transport:
         self._inbox.append((flight, spans))
         return flight
 
-    def _spans(self, route: Route, requests: Sequence[Request], first: int) -> list[tuple[PoolKey, Route, ssl.SSLContext, int, int]]:
-        """Requests side by side that go to one address, as (pool's key, route, context, first, end)."""
+    def _spans(
+        self, route: Route, requests: Sequence[Request], first: int
+    ) -> list[tuple[PoolKey, Route, ssl.SSLContext, int, int]]:
+        """Requests side by side that go to one address, as (pool's key, route, context, first,
+        end).
+        """
         context = self._context(route.identity)
         if context is None:
             raise ValueError("the client certificate can't be loaded")
         spans: list[tuple[PoolKey, Route, ssl.SSLContext, int, int]] = []
-        if isinstance(requests, RequestColumns) and _endpoints(requests) == {requests.form.endpoint}:
+        if isinstance(requests, RequestColumns) and _endpoints(requests) == {
+            requests.form.endpoint
+        }:
             key = (route.pool, base_of(route, requests.form.endpoint), route.identity, route.proxy)
             return [(key, route, context, first, first + len(requests))]
         begun, endpoint = 0, requests[0].endpoint if requests else ""
@@ -188,14 +223,18 @@ class Http2Transport:
                 begun, endpoint = place, request.endpoint if request else ""
         return spans
 
-    def send_rounds(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> list[Sequence[HttpResponse | NoAnswer]]:
+    def send_rounds(
+        self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float
+    ) -> list[Sequence[HttpResponse | NoAnswer]]:
         """Requests of many lanes in one poll; a list of answers each, in order."""
         flight = self.begin(rounds, deadline_s)
         flight.wait()
         return [flight.answers(number) for number in range(len(rounds))]
 
     def _context(self, identity: ClientIdentity | None) -> ssl.SSLContext | None:
-        """One for all lanes without a certificate, one a certificate. None where the ssl module does not take it: libcurl may."""
+        """One for all lanes without a certificate, one a certificate. None where the ssl module
+        does not take it: libcurl may.
+        """
         if identity in self._contexts:
             return self._contexts[identity]
         try:
@@ -248,10 +287,13 @@ class Http2Transport:
                 if self._inbox:
                     self._open_inbox(driver)
                 self._tell(driver)
-        except BaseException as error:  # whatever it was, callers must get their answers, and the next call starts anew
+        # whatever it was, callers must get their answers, and the next call starts anew
+        except BaseException as error:
             log.error("the HTTP/2 transport failed: %s", type(error).__name__)
             self._end(driver)
-            if not isinstance(error, Exception):  # the process was told to end in the middle of a turn
+            if not isinstance(
+                error, Exception
+            ):  # the process was told to end in the middle of a turn
                 raise
         if self._closed:
             self._end(driver)
@@ -274,7 +316,9 @@ class Http2Transport:
         if self._driver is None:
             self._driver = Driver(*self._bounds)
         if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, args=(self._stop,), name="transport-keeper", daemon=True)
+            self._keeper = threading.Thread(
+                target=self._keep, args=(self._stop,), name="transport-keeper", daemon=True
+            )
             self._keeper.start()
         return self._driver
 
@@ -314,14 +358,18 @@ class Http2Transport:
             self._hand_over()
 
     def renew(self, pool: str) -> None:
-        """Requests handed over from now on use new connections; those on their way end where they are."""
+        """Requests handed over from now on use new connections; those on their way end where they
+        are.
+        """
         if self._driver is not None:
             self._inbox.append(pool)
             self._driver.wake()
         self._other.renew(pool)
 
     def close(self) -> None:
-        """Callers that wait get their answers at once; `other` is closed too. Closing twice is fine."""
+        """Callers that wait get their answers at once; `other` is closed too. Closing twice is
+        fine.
+        """
         self._closed = True
         self._stop.set()
         driver = self._driver

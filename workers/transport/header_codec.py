@@ -1,4 +1,6 @@
-"""HPACK (RFC 7541) for one-request-a-push lanes: constant headers once into the peer's table, answers decoded within bounds. Pure."""
+"""HPACK (RFC 7541) for one-request-a-push lanes: constant headers once into the peer's table,
+answers decoded within bounds. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,18 @@ from hpack.table import HeaderTable
 from workers.transport.base import fault_of
 from workers.wire import Request, RequestColumns
 
-#: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers more.
+#: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers
+#: more.
 TABLE_BYTES: Final = 4_096
 #: What an entry costs beside its octets (RFC 7541 §4.1).
 ENTRY_BYTES: Final = 32
-#: A decoded header list of an answer may have so many octets, counted as a table counts them. A few octets may name a long entry
-#: of the table again and again, so the bound is on what comes out.
+#: A decoded header list of an answer may have so many octets, counted as a table counts them. A few
+#: octets may name a long entry of the table again and again, so the bound is on what comes out.
 LIST_BYTES_MAX: Final = 65_536
 #: No integer of an answer is longer: it is an index or a length.
 INTEGER_MAX: Final = 1 << 21
-#: Headers whose value changes with each push or message. They would only push the constant ones out of the peer's table.
+#: Headers whose value changes with each push or message. They would only push the constant ones out
+#: of the peer's table.
 VOLATILE: Final = frozenset({"apns-id", "apns-collapse-id", "apns-expiration"})
 
 _STATIC: Final = [(name.decode(), value.decode()) for name, value in HeaderTable.STATIC_TABLE]
@@ -32,7 +36,9 @@ _QUICK_PATH: Final = _PATH_NAME.decode("latin-1")
 
 
 class HeaderError(ValueError):
-    """A header block that RFC 7541 or one of our bounds forbids. The tables differ from now on: the connection ends."""
+    """A header block that RFC 7541 or one of our bounds forbids. The tables differ from now on: the
+    connection ends.
+    """
 
 
 class UnsendableError(ValueError):
@@ -61,7 +67,9 @@ _QUICK_LENGTHS: Final = [octets.decode("latin-1") for octets in _LENGTHS]
 
 
 def literal(text: str) -> bytes:
-    """A string literal without Huffman coding: ASCII in, so that nothing but the length is added."""
+    """A string literal without Huffman coding: ASCII in, so that nothing but the
+    length is added.
+    """
     raw = text.encode("ascii")
     return (_LENGTHS[len(raw)] if len(raw) < 512 else integer(len(raw), 7, 0)) + raw
 
@@ -92,12 +100,17 @@ _Row = list["tuple[_Row, str] | None"]
 class _Huffman:
     """The code of RFC 7541 appendix B as steps of a whole octet, each made when it is first met.
 
-    A row is a place in the code's tree: octet -> (next row, the text that was completed on the way).
+    A row is a place in the code's tree: octet -> (next row, the text that was completed on the
+    way).
     """
 
     def __init__(self) -> None:
-        self._nodes: list[list[int | None]] = [[None, None]]  # a child: >= 0 a node, < 0 symbol -1 - child
-        for symbol, (code, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)):
+        self._nodes: list[list[int | None]] = [
+            [None, None]
+        ]  # a child: >= 0 a node, < 0 symbol -1 - child
+        for symbol, (code, length) in enumerate(
+            zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)
+        ):
             self._plant(symbol, code, length)
         self._rows: dict[int, _Row] = {}
         self._node_of: dict[int, int] = {}
@@ -128,7 +141,9 @@ class _Huffman:
         """Places where a string may end: up to seven bits of ones since the last symbol (§5.2)."""
         places, node = [0], 0
         for _ in range(7):
-            node = self._nodes[node][1] or 0  # the end of string is the only symbol that begins so, and it has thirty
+            node = (
+                self._nodes[node][1] or 0
+            )  # the end of string is the only symbol that begins so, and it has thirty
             places.append(node)
         return places
 
@@ -148,7 +163,9 @@ class _Huffman:
         node, text = self._node_of[id(row)], ""
         for place in range(7, -1, -1):
             child = self._nodes[node][octet >> place & 1]
-            if child is None or child == -257:  # no code, or the end of string, which must not stand in one
+            if (
+                child is None or child == -257
+            ):  # no code, or the end of string, which must not stand in one
                 raise HeaderError("no Huffman code")
             if child < 0:
                 text, node = text + chr(-1 - child), 0
@@ -159,7 +176,8 @@ class _Huffman:
 
 
 _huffman: Final = _Huffman()
-#: Header names as they stand on the wire, read once. A peer may send new ones for ever: over the bound none is kept.
+#: Header names as they stand on the wire, read once. A peer may send new ones for ever: over the
+#: bound none is kept.
 _names: Final[dict[bytes, str]] = {}
 _NAMES_MAX, _NAME_BYTES_MAX = 1024, 64
 
@@ -208,7 +226,9 @@ class HeaderDecoder:
         self._bytes, self._limit, self._list_bytes_max = 0, TABLE_BYTES, list_bytes_max
 
     def decode(self, block: bytes) -> list[tuple[str, str]]:
-        """The headers in their order, names as sent. HeaderError: the connection can't be read any further."""
+        """The headers in their order, names as sent. HeaderError: the connection can't be read any
+        further.
+        """
         at, end, room = 0, len(block), self._list_bytes_max
         found: list[tuple[str, str]] = []
         while at < end:
@@ -231,8 +251,10 @@ class HeaderDecoder:
         return found
 
     def accepted(self, block: bytes) -> tuple[str, str] | None:
-        """The one header beside the status of a block that says 200 and a literal whose name is in the table; None for any other
-        block: then nothing has changed, and `decode` reads it. HeaderError as `decode`."""
+        """The one header beside the status of a block that says 200 and a literal whose name is in
+        the table; None for any other
+        block: then nothing has changed, and `decode` reads it. HeaderError as `decode`.
+        """
         end = len(block)
         if end < 4 or block[0] != 0x88:
             return None
@@ -240,7 +262,13 @@ class HeaderDecoder:
         kept = first & 0xC0 == 0x40
         index = first & 63 if kept else first & 15
         length = size & 127
-        if not index or index == (63 if kept else 15) or length == 127 or length + 3 != end or (not kept and first & 0xE0):
+        if (
+            not index
+            or index == (63 if kept else 15)
+            or length == 127
+            or length + 3 != end
+            or (not kept and first & 0xE0)
+        ):
             return None
         name = self._entry(index)[0]
         if name[:1] == ":":
@@ -307,8 +335,9 @@ class HeaderDecoder:
 class HeaderEncoder:
     """The requests' side of one connection: whatever is sent with one authority.
 
-    A header whose value repeats costs one octet after its first time, a volatile one its value. Nothing is ever evicted by
-    the peer: before its table would run over, it is emptied at the start of a block, and filled anew.
+    A header whose value repeats costs one octet after its first time, a volatile one its value.
+    Nothing is ever evicted by the peer: before its table would run over, it is emptied at the start
+    of a block, and filled anew.
     """
 
     def __init__(self, authority: str) -> None:
@@ -331,7 +360,9 @@ class HeaderEncoder:
         self._quick_paths: dict[str, str] = {}  # of those in the table
 
     def limit(self, table_bytes: int) -> None:
-        """The peer's SETTINGS_HEADER_TABLE_SIZE. A smaller table than before is told to it (RFC 7541 §4.2)."""
+        """The peer's SETTINGS_HEADER_TABLE_SIZE. A smaller table than before is told to it (RFC
+        7541 §4.2).
+        """
         size = min(table_bytes, TABLE_BYTES)
         if size != self._limit:
             self._limit = size
@@ -343,7 +374,9 @@ class HeaderEncoder:
         self._resizes = [0, self._limit] if self._limit else [0]
 
     def block(self, request: Request) -> bytes:
-        """The header block of a request. UnsendableError for what fault_of finds; nothing has changed then."""
+        """The header block of a request. UnsendableError for what fault_of finds; nothing has
+        changed then.
+        """
         path, known, names = request.path, self._quick_known, self._quick_names
         if not self._quick_prefix or request.method != "POST":
             return self._careful(request)
@@ -370,9 +403,11 @@ class HeaderEncoder:
         return "".join(parts).encode("latin-1")
 
     def blocks(self, columns: RequestColumns, first: int, end: int) -> Iterator[str] | None:
-        """The header blocks of these requests, an octet a character, as `block` makes them; an odd one's means nothing.
+        """The header blocks of these requests, an octet a character, as `block` makes them; an odd
+        one's means nothing.
 
-        None where a header has to be told to the peer first, or one can't be written: `block` does that, one by one.
+        None where a header has to be told to the peer first, or one can't be written: `block` does
+        that, one by one.
         """
         form, known = columns.form, self._quick_known
         parts, own = [self._quick_prefix.replace("%", "%%")], list[list[str]]()
@@ -397,7 +432,9 @@ class HeaderEncoder:
         return _blocks(parts, own, shared) if own else None
 
     def _careful(self, request: Request) -> bytes:
-        """As `block`, for what was not met before: checked as a whole first, as the peer's table must not be half changed."""
+        """As `block`, for what was not met before: checked as a whole first, as the peer's table
+        must not be half changed.
+        """
         fault = fault_of(request)
         if fault is not None:
             raise UnsendableError(fault)
@@ -406,7 +443,11 @@ class HeaderEncoder:
         parts = [integer(size, 5, 0x20) for size in self._resizes]
         self._resizes = []
         method = _METHOD_POST if request.method == "POST" else b"\x02" + literal(request.method)
-        parts += (method, _SCHEME_HTTPS, self._known.get(self._authority) or self._insert(self._authority))
+        parts += (
+            method,
+            _SCHEME_HTTPS,
+            self._known.get(self._authority) or self._insert(self._authority),
+        )
         parts.append(self._path(request.path))
         for name, value in request.headers.items():
             parts.append(self._header((name.lower(), value)))
@@ -416,7 +457,9 @@ class HeaderEncoder:
     def _path(self, path: str) -> bytes:
         item = (":path", path)
         repeats, self._last_path = path == self._last_path, path
-        return self._known.get(item) or (self._insert(item) if repeats else _PATH_NAME + literal(path))
+        return self._known.get(item) or (
+            self._insert(item) if repeats else _PATH_NAME + literal(path)
+        )
 
     def _header(self, item: tuple[str, str]) -> bytes:
         known = self._known.get(item)
@@ -428,12 +471,16 @@ class HeaderEncoder:
         return self._insert(item)
 
     def _insert(self, item: tuple[str, str]) -> bytes:
-        """A literal that the peer puts into its table. Every place in it moves by one, also for what follows in this block."""
+        """A literal that the peer puts into its table. Every place in it moves by one, also for
+        what follows in this block.
+        """
         name, value = item
         place = _STATIC_NAMES.get(name)
         size = len(name) + len(value) + ENTRY_BYTES
         if self._bytes + size > self._limit:
-            self._full = self._full or size <= self._limit // 4  # one long value is no reason to forget the others
+            self._full = (
+                self._full or size <= self._limit // 4
+            )  # one long value is no reason to forget the others
             return (integer(place, 4, 0) if place else b"\x00" + literal(name)) + literal(value)
         self._bytes += size
         self._order.append(item)
@@ -443,24 +490,43 @@ class HeaderEncoder:
     def _index(self) -> None:
         newest = _STATIC_COUNT + len(self._order)
         self._known = {item: integer(newest - at, 7, 0x80) for at, item in enumerate(self._order)}
-        self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order) if item[0] in VOLATILE}
+        self._names = {
+            item[0]: integer(newest - at, 4, 0)
+            for at, item in enumerate(self._order)
+            if item[0] in VOLATILE
+        }
         authority = self._known.get(self._authority)
         usable = authority is not None and not self._full and not self._resizes
-        self._quick_prefix = (_METHOD_POST + _SCHEME_HTTPS + (authority or b"")).decode("latin-1") if usable else ""
+        self._quick_prefix = (
+            (_METHOD_POST + _SCHEME_HTTPS + (authority or b"")).decode("latin-1") if usable else ""
+        )
         self._quick_known = {item: octets.decode("latin-1") for item, octets in self._known.items()}
         self._quick_names = {name: octets.decode("latin-1") for name, octets in self._names.items()}
-        self._quick_paths = {value: self._quick_known[name, value] for name, value in self._order if name == ":path"}
+        self._quick_paths = {
+            value: self._quick_known[name, value] for name, value in self._order if name == ":path"
+        }
 
 
 def _plain(values: list[str]) -> bool:
     """Whether each may stand in a header as it is, its length in one or two octets."""
     text = "".join(values)
-    return text.isascii() and text.isprintable() and " " not in text and all(values) and max(map(len, values)) < len(_QUICK_LENGTHS)
+    return (
+        text.isascii()
+        and text.isprintable()
+        and " " not in text
+        and all(values)
+        and max(map(len, values)) < len(_QUICK_LENGTHS)
+    )
 
 
 def _blocks(parts: list[str], own: list[list[str]], shared: str) -> Iterator[str]:
-    """parts: what stands before each of `own`, the first ones of them the block's beginning; shared: its end."""
-    heads, columns = ["".join(parts[: len(parts) - len(own) + 1]), *parts[len(parts) - len(own) + 1 :]], list[list[str]]()
+    """parts: what stands before each of `own`, the first ones of them the block's beginning;
+    shared: its end.
+    """
+    heads, columns = (
+        ["".join(parts[: len(parts) - len(own) + 1]), *parts[len(parts) - len(own) + 1 :]],
+        list[list[str]](),
+    )
     text = ""
     for head, values in zip(heads, own, strict=True):
         sizes = set(map(len, values))

@@ -1,7 +1,9 @@
-"""The client's side of one HTTP/2 connection (RFC 9113), without I/O: octets in, octets out, answers into their `StreamSending`. Pure.
+"""The client's side of one HTTP/2 connection (RFC 9113), without I/O: octets in, octets out,
+answers into their `StreamSending`. Pure.
 
-Written for many small requests and smaller answers. Whatever a peer sends is bounded: frames, header blocks, bodies, frames that
-are no progress. A fault of the peer ends the connection; what was written then is uncertain, what was not is done again elsewhere.
+Written for many small requests and smaller answers. Whatever a peer sends is bounded: frames,
+header blocks, bodies, frames that are no progress. A fault of the peer ends the connection; what
+was written then is uncertain, what was not is done again elsewhere.
 """
 
 from __future__ import annotations
@@ -16,27 +18,48 @@ from workers.transport.base import BODY_BYTES_MAX
 from workers.transport.header_codec import HeaderDecoder, HeaderEncoder, HeaderError
 from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+(
+    DATA,
+    HEADERS,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    PUSH_PROMISE,
+    PING,
+    GOAWAY,
+    WINDOW_UPDATE,
+    CONTINUATION,
+) = range(10)
 ACK, END_STREAM, END_HEADERS, PADDED, PRIORITISED = 1, 1, 4, 8, 32
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL = 0, 1, 3, 6, 7, 8
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL = (
+    0,
+    1,
+    3,
+    6,
+    7,
+    8,
+)
 COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
 
 #: Octets of a frame's payload, either way: we ask for no more, and few servers take more.
 FRAME_BYTES_MAX: Final = 16_384
 #: Octets of one header block, and frames it may come in.
 BLOCK_BYTES_MAX, BLOCK_FRAMES_MAX = 65_536, 64
-#: Frames in a row that bring no answer nearer (SETTINGS, PING, windows, resets of nothing, empty data): over it the peer plays.
+#: Frames in a row that bring no answer nearer (SETTINGS, PING, windows, resets of nothing, empty
+#: data): over it the peer plays.
 IDLE_FRAMES_MAX: Final = 10_000
 #: Octets of our own frames (acknowledgements, resets) that a peer may leave unread.
 CONTROL_BYTES_MAX: Final = 262_144
 #: The window of a connection, given back when a quarter of it is used.
 WINDOW_BYTES: Final = 1 << 24
 WINDOW_MAX: Final = (1 << 31) - 1
-#: Octets of bodies kept for one call: after it each answer keeps SPARSE_BYTES. 500 answers of 1 MiB would be half a gigabyte.
+#: Octets of bodies kept for one call: after it each answer keeps SPARSE_BYTES. 500 answers of 1 MiB
+#: would be half a gigabyte.
 SENDING_BYTES_MAX, SPARSE_BYTES = 1 << 25, 16_384
 #: A server that has not spoken yet is to take so many streams (RFC 9113 §6.5.2).
 STREAMS_UNASKED: Final = 100
-#: A lane for more streams sends one request first: APNs allows one stream until it has accepted a token. After so long the rest go too.
+#: A lane for more streams sends one request first: APNs allows one stream until it has accepted a
+#: token. After so long the rest go too.
 FIRST_ANSWER_S: Final = 0.5
 #: How often a request that no server processed is begun anew.
 REPLAYS_MAX: Final = 3
@@ -61,10 +84,11 @@ class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, told to it w
 
 
 class StreamSending:
-    """One call of send_many: requests of one or more lanes and their answers, in the requests' order.
+    """One call of send_many: requests of one or more lanes and their answers, in the requests'
+    order.
 
-    begun, ends: seconds of the monotonic clock. left: answers that are missing. bodies: octets of answers kept so far. columns: the
-    requests, where they have one form.
+    begun, ends: seconds of the monotonic clock. left: answers that are missing. bodies: octets of
+    answers kept so far. columns: the requests, where they have one form.
     """
 
     __slots__ = ("answers", "begun", "bodies", "columns", "ends", "left", "replays", "requests")
@@ -84,7 +108,14 @@ class StreamSending:
             self.answers[index] = answer
             self.left -= 1
 
-    def fail(self, index: int, reason: Literal["timeout", "refused", "reset"], sent: bool, words: str, now: float) -> None:
+    def fail(
+        self,
+        index: int,
+        reason: Literal["timeout", "refused", "reset"],
+        sent: bool,
+        words: str,
+        now: float,
+    ) -> None:
         self.put(index, NoAnswer(reason, sent, words, now - self.begun))
 
     def may_repeat(self, index: int) -> bool:
@@ -94,18 +125,23 @@ class StreamSending:
 
 
 Job = tuple[StreamSending, int]
-#: (sending, index, when it was written, how many octets of the connection had been put out at its end; inf: not all of it is).
+#: (sending, index, when it was written, how many octets of the connection had been put out at its
+#: end; inf: not all of it is).
 _Stream = tuple[StreamSending, int, float, float]
 
 
 class Http2Connection:
-    """`begin` requests while `room` says so, write `take_out()`, `receive` what comes, and collect `returned` after it.
+    """`begin` requests while `room` says so, write `take_out()`, `receive` what comes, and collect
+    `returned` after it.
 
-    sent: octets that surely went to the network, kept up to date by the owner. returned: jobs that the server did not process.
-    draining: takes no new streams. heard_at: when the last answer began.
+    sent: octets that surely went to the network, kept up to date by the owner. returned: jobs that
+    the server did not process. draining: takes no new streams. heard_at: when the last answer
+    began.
     """
 
-    def __init__(self, authority: str, streams_max: int, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(
+        self, authority: str, streams_max: int, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
         self.streams_max, self.body_bytes_max = streams_max, body_bytes_max
         self.streams: dict[int, _Stream] = {}
         self.returned: list[Job] = []
@@ -115,16 +151,26 @@ class Http2Connection:
         self._next_id, self._peer_streams = 1, STREAMS_UNASKED
         self._window = self._stream_window = 65_535
         self._frame_max = FRAME_BYTES_MAX
-        self._stalled: dict[int, tuple[memoryview, int]] = {}  # what is left of a body, and its stream's window
+        self._stalled: dict[
+            int, tuple[memoryview, int]
+        ] = {}  # what is left of a body, and its stream's window
         self._heads: dict[int, tuple[int, dict[str, str]]] = {}
         self._bodies: dict[int, bytearray] = {}
-        self._rest, self._block, self._block_of, self._block_flags, self._block_frames = b"", b"", 0, 0, 0
+        self._rest, self._block, self._block_of, self._block_flags, self._block_frames = (
+            b"",
+            b"",
+            0,
+            0,
+            0,
+        )
         self._unacked = self._idle = self._control = 0
         self._pump_due = False
         self._out: list[bytes] = []
         self.queued = 0.0
         window = max(body_bytes_max + 1, 65_535)
-        settings = b"".join(_setting.pack(*pair) for pair in ((2, 0), (4, window), (6, BLOCK_BYTES_MAX)))
+        settings = b"".join(
+            _setting.pack(*pair) for pair in ((2, 0), (4, window), (6, BLOCK_BYTES_MAX))
+        )
         self._put(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(SETTINGS, 0, 0, settings))
         self._put(frame(WINDOW_UPDATE, 0, 0, _u32.pack(WINDOW_BYTES - 65_535)))
 
@@ -172,7 +218,9 @@ class Http2Connection:
         return self.met and len(self.streams) >= self.limit()
 
     def begin(self, sending: StreamSending, index: int, request: Request, now: float) -> int:
-        """Puts a request out on a stream of its own; gives its octets. UnsendableError for what can't be written."""
+        """Puts a request out on a stream of its own; gives its octets. UnsendableError for what
+        can't be written.
+        """
         block = self._encoder.block(request)
         stream, size, length = self._next_id, len(block), len(request.body)
         self._next_id += 2
@@ -180,7 +228,12 @@ class Http2Connection:
             self.draining = True
         if self.first_by == inf:
             self.first_by = now + FIRST_ANSWER_S
-        if length > self._window or length > self._stream_window or max(length, size) > self._frame_max or not length:
+        if (
+            length > self._window
+            or length > self._stream_window
+            or max(length, size) > self._frame_max
+            or not length
+        ):
             return self._begin_slowly(stream, sending, index, block, request.body, now)
         self._out += (
             _pack(size << 8 | HEADERS, END_HEADERS, stream),
@@ -194,21 +247,46 @@ class Http2Connection:
         self.streams[stream] = (sending, index, now, self.queued)
         return size
 
-    def begin_alike(self, sending: StreamSending, first: int, end: int, octets_max: int, now: float) -> tuple[int, int]:
-        """As `begin` for as many of these requests of one form as can be written the quick way, and with about so many octets: how many
-        and their octets. 0: the first one goes by `begin`."""
+    def begin_alike(
+        self, sending: StreamSending, first: int, end: int, octets_max: int, now: float
+    ) -> tuple[int, int]:
+        """As `begin` for as many of these requests of one form as can be written the quick way, and
+        with about so many octets: how many and their octets. 0: the first one goes by `begin`.
+        """
         columns = sending.columns
-        blocks = self._encoder.blocks(columns, first, end) if columns is not None and self.met else None
+        blocks = (
+            self._encoder.blocks(columns, first, end) if columns is not None and self.met else None
+        )
         if blocks is None or columns is None:
             return 0, 0
         odd, answers, out, streams = columns.odd, sending.answers, self._out, self.streams
-        most, window, stream, total, queued = min(self._stream_window, self._frame_max), self._window, self._next_id, 0, self.queued
+        most, window, stream, total, queued = (
+            min(self._stream_window, self._frame_max),
+            self._window,
+            self._next_id,
+            0,
+            self.queued,
+        )
         index = first
-        for index, block, body in zip(range(first, end), blocks, columns.bodies[first:end], strict=True):
+        for index, block, body in zip(
+            range(first, end), blocks, columns.bodies[first:end], strict=True
+        ):
             length, size = len(body), len(block)
-            if index in odd or length > most or length > window or not length or answers[index] is not None or total > octets_max:
+            if (
+                index in odd
+                or length > most
+                or length > window
+                or not length
+                or answers[index] is not None
+                or total > octets_max
+            ):
                 break
-            out += (_pack(size << 8 | HEADERS, END_HEADERS, stream), block.encode("latin-1"), _pack(length << 8, END_STREAM, stream), body)
+            out += (
+                _pack(size << 8 | HEADERS, END_HEADERS, stream),
+                block.encode("latin-1"),
+                _pack(length << 8, END_STREAM, stream),
+                body,
+            )
             window -= length
             size += length + 18
             total += size
@@ -221,8 +299,12 @@ class Http2Connection:
         self.draining = self.draining or stream > STREAM_ID_MAX
         return index - first, total
 
-    def _begin_slowly(self, stream: int, sending: StreamSending, index: int, block: bytes, body: bytes, now: float) -> int:
-        """A request without a body, or one that does not fit the frames and windows of this moment."""
+    def _begin_slowly(
+        self, stream: int, sending: StreamSending, index: int, block: bytes, body: bytes, now: float
+    ) -> int:
+        """A request without a body, or one that does not fit the frames and
+        windows of this moment.
+        """
         before = self.queued
         ended = 0 if body else END_STREAM
         pieces = [block[at : at + self._frame_max] for at in range(0, len(block), self._frame_max)]
@@ -257,7 +339,9 @@ class Http2Connection:
     # ---- what becomes of streams
 
     def _drop(self, stream: int) -> _Stream:
-        """Forgets a stream; what is left of its body is not sent any more, and the server is told so."""
+        """Forgets a stream; what is left of its body is not sent any more, and the server is told
+        so.
+        """
         found = self.streams.pop(stream)
         self._heads.pop(stream, None)
         self._bodies.pop(stream, None)
@@ -274,8 +358,9 @@ class Http2Connection:
             sending.fail(index, "reset", False, words, now)
 
     def expire(self, sending: StreamSending, now: float) -> bool:
-        """Ends the streams of a call whose deadline passed. False: the connection must be closed, as it holds octets of such a one
-        that were not written yet, and must never be."""
+        """Ends the streams of a call whose deadline passed. False: the connection must be closed,
+        as it holds octets of such a one that were not written yet, and must never be.
+        """
         clean = True
         for stream in [stream for stream, one in self.streams.items() if one[0] is sending]:
             stalled = stream in self._stalled
@@ -285,7 +370,9 @@ class Http2Connection:
             sent = end <= self.sent
             clean = clean and (sent or stalled)
             if self.heard_at < written_at:
-                self.draining = True  # no answer at all since it was written: a peer that is not there
+                self.draining = (
+                    True  # no answer at all since it was written: a peer that is not there
+                )
             sending.fail(index, "timeout", sent, "the deadline passed", now)
         return clean
 
@@ -312,10 +399,17 @@ class Http2Connection:
             end = at + 9 + (word >> 8)
             if end > have:
                 if word >> 8 > FRAME_BYTES_MAX:
-                    raise ConnectionFault(_strange(data[at : at + 9], self.settled), FRAME_SIZE_ERROR)
+                    raise ConnectionFault(
+                        _strange(data[at : at + 9], self.settled), FRAME_SIZE_ERROR
+                    )
                 break
             kind = word & 255
-            if kind == HEADERS and flags & 45 == END_HEADERS | END_STREAM and stream in streams and not self._block_of:
+            if (
+                kind == HEADERS
+                and flags & 45 == END_HEADERS | END_STREAM
+                and stream in streams
+                and not self._block_of
+            ):
                 self._whole_answer(stream, data[at + 9 : end], now)
             else:
                 self._frame(kind, flags, stream & WINDOW_MAX, data[at + 9 : end], now)
@@ -333,8 +427,13 @@ class Http2Connection:
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
         if len(payload) > FRAME_BYTES_MAX:
-            raise ConnectionFault(_strange(_pack(len(payload) << 8 | kind, flags, stream), self.settled), FRAME_SIZE_ERROR)
-        if (kind == CONTINUATION) != bool(self._block_of) or (self._block_of and stream != self._block_of):
+            raise ConnectionFault(
+                _strange(_pack(len(payload) << 8 | kind, flags, stream), self.settled),
+                FRAME_SIZE_ERROR,
+            )
+        if (kind == CONTINUATION) != bool(self._block_of) or (
+            self._block_of and stream != self._block_of
+        ):
             raise ConnectionFault("a header block is interrupted")
         self._idle += 1
         if self._idle > IDLE_FRAMES_MAX:
@@ -428,7 +527,9 @@ class Http2Connection:
             if length.isdecimal() and len(length) < 12 and int(length) > len(body):
                 self._malformed(stream, "half a body", now)
                 return
-        sending, index, _, _ = self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)
+        sending, index, _, _ = (
+            self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)
+        )
         sending.put(index, HttpResponse(head[0], head[1], body, now - sending.begun))
 
     def _malformed(self, stream: int, words: str, now: float) -> None:
@@ -455,8 +556,12 @@ class Http2Connection:
         if flags & END_STREAM and stream in self.streams:
             self._finish(stream, head, now)
 
-    def _keep(self, stream: int, piece: bytes, head: tuple[int, dict[str, str]], now: float) -> None:
-        """Keeps a piece of a body; over the bound the answer is what was kept, and the rest is not wanted."""
+    def _keep(
+        self, stream: int, piece: bytes, head: tuple[int, dict[str, str]], now: float
+    ) -> None:
+        """Keeps a piece of a body; over the bound the answer is what was kept, and the rest is not
+        wanted.
+        """
         if not piece:
             return
         self._idle = 0
@@ -464,7 +569,11 @@ class Http2Connection:
         if body is None:
             body = self._bodies[stream] = bytearray()
         sending = self.streams[stream][0]
-        most = self.body_bytes_max if sending.bodies < SENDING_BYTES_MAX else min(SPARSE_BYTES, self.body_bytes_max)
+        most = (
+            self.body_bytes_max
+            if sending.bodies < SENDING_BYTES_MAX
+            else min(SPARSE_BYTES, self.body_bytes_max)
+        )
         before = len(body)
         body += piece[: max(most - before, 0)]
         sending.bodies += len(body) - before
@@ -509,7 +618,9 @@ class Http2Connection:
             if value > WINDOW_MAX:
                 raise ConnectionFault("a window too large", FLOW_CONTROL_ERROR)
             change, self._stream_window = value - self._stream_window, value
-            self._stalled = {stream: (rest, window + change) for stream, (rest, window) in self._stalled.items()}
+            self._stalled = {
+                stream: (rest, window + change) for stream, (rest, window) in self._stalled.items()
+            }
         elif name == 5:
             if not 16_384 <= value <= 16_777_215:
                 raise ConnectionFault("a frame size out of bounds")

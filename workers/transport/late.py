@@ -9,14 +9,18 @@ from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 
 class LateTransport:
-    """The `Transport` of workers/wire.py in the place of another one. make: called once, from any thread."""
+    """The `Transport` of workers/wire.py in the place of another one. make: called once, from any
+    thread.
+    """
 
     def __init__(self, make: Callable[[], Transport]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._made: Transport | None = None
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
         made = self._made
         if made is None:
             with self._lock:

@@ -1,10 +1,12 @@
-"""One libcurl multi handle and the requests of one credential that run on it or wait for it. Only the loop's thread comes here.
+"""One libcurl multi handle and the requests of one credential that run on it or wait for it. Only
+the loop's thread comes here.
 
-Why a request is never begun twice on libcurl's word: it replays a POST by itself when a reused connection dies before the first byte of an
-answer, though the vendor may have read it (measured: one in thirty of a lost connection). Our callbacks stop every second begin; what is
-proven unprocessed (REFUSED_STREAM, streams above a GOAWAY's last id: the only replays that leave no error text behind) is begun anew by
-`Pool._finish`, everything else is a reset. The conformance tests pin the libcurl behaviour this leans on; where it changes, replays become
-resets, never doubles.
+Why a request is never begun twice on libcurl's word: it replays a POST by itself when a reused
+connection dies before the first byte of an answer, though the vendor may have read it (measured:
+one in thirty of a lost connection). Our callbacks stop every second begin; what is proven
+unprocessed (REFUSED_STREAM, streams above a GOAWAY's last id: the only replays that leave no error
+text behind) is begun anew by `Pool._finish`, everything else is a reset. The conformance tests pin
+the libcurl behaviour this leans on; where it changes, replays become resets, never doubles.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 if TYPE_CHECKING:
     from workers.transport.loop import Loop
 
-#: Handles that wait inside libcurl for a stream. It looks at each of them after every answer, so few; the rest waits in our queue.
+#: Handles that wait inside libcurl for a stream. It looks at each of them after every answer, so
+#: few; the rest waits in our queue.
 WAITING_MAX = 256
 #: How long requests must have waited for a stream before the pool gets one more connection.
 GROW_AFTER_S = 0.1
 #: How often a request that the server proved not to have processed is begun anew.
 REPLAYS_MAX = 3
-#: A new connection to a server that allows more streams than this gets one request first, and the rest after its answer: APNs allows one
-#: stream until it has accepted a token. Servers that have not spoken yet are to take 100 (RFC 9113 §6.5.2).
+#: A new connection to a server that allows more streams than this gets one request first, and the
+#: rest after its answer: APNs allows one stream until it has accepted a token. Servers that have
+#: not spoken yet are to take 100 (RFC 9113 §6.5.2).
 STREAMS_UNASKED = 100
 #: ... or after so long without one since it was written.
 FIRST_ANSWER_S = 0.5
@@ -41,7 +45,8 @@ SPARE_MAX = 1000
 #: Connections of a pool whose last answer's time is remembered.
 HEARD_MAX = 64
 
-#: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream. Anything else: a lost connection.
+#: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream.
+#: Anything else: a lost connection.
 _STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
 #: What poll says of a socket whose peer has ended; 0 where the system can't tell.
 _ENDED = getattr(select, "POLLRDHUP", 0)
@@ -53,18 +58,35 @@ Key = tuple[str, bool, ClientIdentity | None, str | None]
 
 
 class Job:
-    """One request on its way. started: it was handed to a connection, so from then on it may have been read."""
+    """One request on its way. started: it was handed to a connection, so from then on it may have
+    been read.
+    """
 
-    __slots__ = ("batch", "body", "index", "key", "lines", "method", "replays", "started", "started_at", "url")
+    __slots__ = (
+        "batch",
+        "body",
+        "index",
+        "key",
+        "lines",
+        "method",
+        "replays",
+        "started",
+        "started_at",
+        "url",
+    )
 
-    def __init__(self, batch: SendBatch, index: int, key: Key, url: str, request: Request, lines: list[str]) -> None:
+    def __init__(
+        self, batch: SendBatch, index: int, key: Key, url: str, request: Request, lines: list[str]
+    ) -> None:
         self.batch, self.index, self.key, self.url, self.lines = batch, index, key, url, lines
         self.method, self.body = request.method, request.body
         self.started, self.started_at, self.replays = False, 0.0, 0
 
 
 def header_lines(request: Request, http2: bool) -> list[str]:
-    """The headers as libcurl wants them: an empty value is `name;`, and `name:` leaves out what libcurl would add by itself."""
+    """The headers as libcurl wants them: an empty value is `name;`, and `name:` leaves out what
+    libcurl would add by itself.
+    """
     lines = [f"{name}: {value}" if value else f"{name};" for name, value in request.headers.items()]
     if "content-type" not in request.headers:
         lines.append("Content-Type:")
@@ -76,7 +98,19 @@ def header_lines(request: Request, http2: bool) -> list[str]:
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
-    __slots__ = ("blind", "body_bytes_max", "chunks", "easy", "job", "kept", "lines", "listens", "pool", "reuses", "sent_lines")
+    __slots__ = (
+        "blind",
+        "body_bytes_max",
+        "chunks",
+        "easy",
+        "job",
+        "kept",
+        "lines",
+        "listens",
+        "pool",
+        "reuses",
+        "sent_lines",
+    )
 
     def __init__(self, pool: CurlPool, easy: Any, body_bytes_max: int) -> None:
         self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
@@ -85,7 +119,9 @@ class Slot:
         self.chunks: list[bytes] = []
         self.kept = 0
         self.reuses = True
-        self.listens = self.blind = False  # blind: it was about to open a connection without listening to what is agreed on
+        self.listens = self.blind = (
+            False  # blind: it was about to open a connection without listening to what is agreed on
+        )
         self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
         easy.slot = self
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
@@ -121,13 +157,17 @@ class Slot:
             self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
 
     def listen(self, wanted: bool) -> None:
-        """Shall libcurl tell what it does? It costs a third more a request, so only those do that may open a connection."""
+        """Shall libcurl tell what it does? It costs a third more a request, so only those do that
+        may open a connection.
+        """
         if self.listens != wanted:
             self.listens = wanted
             self.easy.setopt(pycurl.VERBOSE, 1 if wanted else 0)
 
     def begin(self, *_: object) -> int:
-        """libcurl is about to write the request. A second time is a replay: see the head of this file."""
+        """libcurl is about to write the request. A second time is a replay: see the head of this
+        file.
+        """
         job, pool = self.job, self.pool
         if job is None or job.started or not pool.agreed:
             return _ABORT
@@ -138,29 +178,39 @@ class Slot:
         return _OK
 
     def resolve(self, *_: object) -> int:
-        """libcurl is about to look the host up for a new connection; for a replay it does not get that far."""
+        """libcurl is about to look the host up for a new connection; for a replay it does not get
+        that far.
+        """
         if self.job is None or self.job.started:
             return _ABORT
         self.blind = not self.listens
         return _ABORT if self.blind else _OK
 
     def open(self, _fd: int, _purpose: int) -> int:
-        """libcurl has made a socket. For a replay it gets none: a connection that succeeds would wipe the error text out."""
+        """libcurl has made a socket. For a replay it gets none: a connection that succeeds would
+        wipe the error text out.
+        """
         if self.job is None or self.job.started:
             return _NO_SOCKET
         self.blind = not self.listens
         if self.blind:
             return _NO_SOCKET
-        self.pool.fresh = True  # bounds can't be changed from inside libcurl's own call: `work` does
+        self.pool.fresh = (
+            True  # bounds can't be changed from inside libcurl's own call: `work` does
+        )
         return _OK
 
     def hear(self, kind: int, text: bytes) -> None:
-        """libcurl tells what it does. It writes HTTP/2 to a server that agreed on nothing, so we listen for that, before `begin`."""
+        """libcurl tells what it does. It writes HTTP/2 to a server that agreed on nothing, so we
+        listen for that, before `begin`.
+        """
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"ALPN: server "):
             self.pool.agreed = text.startswith(b"ALPN: server accepted h2")
 
     def write(self, chunk: bytes) -> int | None:
-        """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its own."""
+        """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its
+        own.
+        """
         room = self.body_bytes_max - self.kept
         self.kept += len(chunk)
         if room > 0:
@@ -177,9 +227,11 @@ class Slot:
 
 
 class CurlPool:
-    """The connections of one credential: one multi handle, the requests that run on it and those that wait for it.
+    """The connections of one credential: one multi handle, the requests that run on it and those
+    that wait for it.
 
-    waiting: jobs inside libcurl that have no connection yet. heard: connection id -> when its last answer came.
+    waiting: jobs inside libcurl that have no connection yet. heard: connection id -> when its last
+    answer came.
     """
 
     def __init__(self, loop: Loop, key: Key, make: EasyMaker) -> None:
@@ -201,7 +253,9 @@ class CurlPool:
         self.listening = self.http2  # until a connection has answered
         self.idle_fds: set[int] = set()
         self.multi = pycurl.CurlMulti()
-        self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
+        self.multi.setopt(
+            pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING
+        )
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._timer)
 
@@ -217,7 +271,9 @@ class CurlPool:
             self.idle_fds.add(fd)  # kept alive by libcurl, or about to be closed
             return
         self.idle_fds.discard(fd)
-        mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0)
+        mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
+            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
+        )
         try:
             selector.modify(fd, mask, self)
         except KeyError:
@@ -228,7 +284,9 @@ class CurlPool:
         self.loop.active.add(self)
 
     def ready(self, fd: int, mask: int) -> None:
-        bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0)
+        bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
+            pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
+        )
         self.multi.socket_action(fd, bits)
 
     # ---- work
@@ -265,7 +323,11 @@ class CurlPool:
     def _feed(self, now: float) -> bool:
         """True when something was begun."""
         self.used_at = now
-        wanted = -(-(len(self.queue) + len(self.running)) // self.streams_max) if self.http2 else self.connections_max
+        wanted = (
+            -(-(len(self.queue) + len(self.running)) // self.streams_max)
+            if self.http2
+            else self.connections_max
+        )
         self._allow(max(wanted, self.connections))
         ended = bool(self.idle_fds) and self._idle_ended()
         if ended and self.http2 and not self.running:
@@ -277,9 +339,11 @@ class CurlPool:
         return len(self.running) > before
 
     def _idle_ended(self) -> bool:
-        """True when the server has ended an idle connection. libcurl looks once a second only and would write into it.
+        """True when the server has ended an idle connection. libcurl looks once a second only and
+        would write into it.
 
-        HTTP/1.1: anything to read is an end. HTTP/2: only the end of the stream of bytes is, as servers send window updates late.
+        HTTP/1.1: anything to read is an end. HTTP/2: only the end of the stream of bytes is, as
+        servers send window updates late.
         """
         poll = select.poll()
         for fd in self.idle_fds:
@@ -305,7 +369,9 @@ class CurlPool:
         self._kick()
 
     def _kick(self) -> None:
-        """libcurl looks at its waiting handles only when one ends: after a bound has changed they are handed in again."""
+        """libcurl looks at its waiting handles only when one ends: after a bound has changed they
+        are handed in again.
+        """
         if not self.waiting:
             return
         jobs = self._waiting()
@@ -314,7 +380,9 @@ class CurlPool:
     def _waiting(self) -> list[Job]:
         """Takes the jobs without a connection back out of libcurl."""
         jobs = []
-        for slot in [slot for slot in self.running if slot.job is not None and not slot.job.started]:
+        for slot in [
+            slot for slot in self.running if slot.job is not None and not slot.job.started
+        ]:
             if slot.job is not None:
                 jobs.append(slot.job)
             self._release(slot, keep=slot.job is not None and slot.job.method == "POST")
@@ -329,9 +397,21 @@ class CurlPool:
     def _start(self, job: Job, now: float, fresh: bool = False) -> None:
         left_ms = int((job.batch.ends - now) * 1000)
         if left_ms <= 0:
-            self._give(job, NoAnswer("timeout", job.replays > 0 and job.started, "the deadline passed", now - job.batch.begun))
+            self._give(
+                job,
+                NoAnswer(
+                    "timeout",
+                    job.replays > 0 and job.started,
+                    "the deadline passed",
+                    now - job.batch.begun,
+                ),
+            )
             return
-        slot = self.spare.pop() if self.spare else Slot(self, self.make(self), self.loop.body_bytes_max)
+        slot = (
+            self.spare.pop()
+            if self.spare
+            else Slot(self, self.make(self), self.loop.body_bytes_max)
+        )
         try:
             slot.load(job, left_ms)
             slot.reuse(not fresh)
@@ -340,7 +420,9 @@ class CurlPool:
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
             words = "libcurl does not take this request"
-            self._give(job, NoAnswer("refused", False, words, now - job.batch.begun, unsendable=True))
+            self._give(
+                job, NoAnswer("refused", False, words, now - job.batch.begun, unsendable=True)
+            )
             return
         self.running.add(slot)
         self.waiting += 1
@@ -365,9 +447,13 @@ class CurlPool:
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
             self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
             status, headers = read_head(slot.lines)
-            answer: HttpResponse | NoAnswer = HttpResponse(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            answer: HttpResponse | NoAnswer = HttpResponse(
+                status, headers, b"".join(slot.chunks), now - job.batch.begun
+            )
             if not status:  # libcurl takes half a head for a whole one when the connection ends
-                answer = NoAnswer("reset", True, "the answer has no complete head", now - job.batch.begun)
+                answer = NoAnswer(
+                    "reset", True, "the answer has no complete head", now - job.batch.begun
+                )
             self._release(slot, keep=code == 0 and job.method == "POST")
             self._give(job, answer)
             return
@@ -384,7 +470,9 @@ class CurlPool:
         if disagreed:
             no_answer = NoAnswer("refused", False, NO_HTTP2, no_answer.seconds)
         if self.proxy is not None and not job.started:
-            no_answer = through(self.proxy, no_answer, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
+            no_answer = through(
+                self.proxy, no_answer, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE)
+            )
         self._release(slot, keep=False)
         if unprocessed and job.replays < REPLAYS_MAX:
             job.replays += 1
@@ -399,13 +487,19 @@ class CurlPool:
             self.loop.retire(self)
 
     def _unprocessed(self, slot: Slot, job: Job, code: int) -> bool:
-        """True for a stopped replay that followed a refused stream: a lost connection would have left its error text first."""
+        """True for a stopped replay that followed a refused stream: a lost connection would have
+        left its error text first.
+        """
         if not self.http2 or not job.started or slot.lines:
             return False
-        return bool(code == pycurl.E_ABORTED_BY_CALLBACK and slot.easy.errstr().startswith(_STOPPED_REPLAY))
+        return bool(
+            code == pycurl.E_ABORTED_BY_CALLBACK and slot.easy.errstr().startswith(_STOPPED_REPLAY)
+        )
 
     def _silent(self, slot: Slot, job: Job) -> bool:
-        """True when nothing at all came on this request's connection since it began: a half-open peer, to be left alone."""
+        """True when nothing at all came on this request's connection since it began: a half-open
+        peer, to be left alone.
+        """
         return self.heard.get(slot.easy.getinfo(pycurl.CONN_ID), 0.0) < job.started_at
 
     def _hear(self, connection: int, now: float) -> None:
@@ -435,13 +529,18 @@ class CurlPool:
     # ---- by the clock
 
     def sweep(self, now: float) -> None:
-        """Ends what waited past its deadline in our queue; grows by one connection when requests wait though others run."""
+        """Ends what waited past its deadline in our queue; grows by one connection when requests
+        wait though others run.
+        """
         if self.queue:
             late = [job for job in self.queue if job.batch.ends <= now]
             if late:
                 self.queue = deque(job for job in self.queue if job.batch.ends > now)
                 for job in late:
-                    self._give(job, NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun))
+                    self._give(
+                        job,
+                        NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun),
+                    )
         if self.first_by <= now:
             self._met()
         elif not self.waiting or self.waiting == len(self.running) or self.first_by != inf:
@@ -471,7 +570,12 @@ class CurlPool:
             self._release(slot, keep=False)
             if running is not None:
                 started = running.started
-                self._give(running, NoAnswer("reset" if started else "refused", started, words, now - running.batch.begun))
+                self._give(
+                    running,
+                    NoAnswer(
+                        "reset" if started else "refused", started, words, now - running.batch.begun
+                    ),
+                )
         for slot in self.spare:
             slot.easy.close()
         self.spare.clear()

@@ -1,4 +1,6 @@
-"""The vendors the fleet knows, one row each. A new vendor is a file beside this one and a row here."""
+"""The vendors the fleet knows, one row each. A new vendor is a file beside this
+one and a row here.
+"""
 
 from __future__ import annotations
 
@@ -17,4 +19,6 @@ from workers.vendors.oppo import OPPO
 from workers.vendors.vivo import VIVO
 from workers.vendors.xiaomi import XIAOMI
 
-VENDORS: Final[Mapping[Vendor, VendorSpec]] = {spec.vendor: spec for spec in (APNS, FCM, HUAWEI, HARMONY, HONOR, XIAOMI, OPPO, VIVO, MEIZU)}
+VENDORS: Final[Mapping[Vendor, VendorSpec]] = {
+    spec.vendor: spec for spec in (APNS, FCM, HUAWEI, HARMONY, HONOR, XIAOMI, OPPO, VIVO, MEIZU)
+}

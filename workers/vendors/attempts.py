@@ -1,4 +1,6 @@
-"""How often a push was tried, and what was said to it: the only place where attempts are counted. Pure."""
+"""How often a push was tried, and what was said to it: the only place where attempts are counted.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from workers.vendors.base import PushItem
 
 
 def in_a_row(item: PushItem, code: str) -> int:
-    """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
+    """How often the vendor has now said `code` (or, where it has none, the status) to this push,
+    without another answer between.
+    """
     times = 1
     for attempt in reversed(item.target.attempts):
         if (attempt.code or attempt.status) != code:
@@ -18,7 +22,9 @@ def in_a_row(item: PushItem, code: str) -> int:
 
 
 def tries_with(item: PushItem, code: str) -> int:
-    """How many tries of this push, this one included, met the code: the others say nothing about it."""
+    """How many tries of this push, this one included, met the code: the others say nothing about
+    it.
+    """
     return 1 + sum(one.code == code for one in item.target.attempts)
 
 
@@ -28,7 +34,8 @@ def tries_met(item: PushItem, verdict: Verdict) -> int:
 
 
 def tries_of(target: Target, verdict: Verdict) -> int:
-    """What counts against the verdict's limit, this try included. A long throttle uses up none of those after silence.
+    """What counts against the verdict's limit, this try included. A long throttle uses up none of
+    those after silence.
 
     Only throttles come in such numbers that the first of them no longer travel with the push.
     """

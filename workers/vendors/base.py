@@ -1,4 +1,6 @@
-"""VendorSpec, Credential and the few helpers that all vendor files use. Pure: no I/O, no clock, no randomness."""
+"""VendorSpec, Credential and the few helpers that all vendor files use. Pure: no I/O, no clock, no
+randomness.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request
 
 
 class CredentialError(ValueError):
-    """A credential that can't be used; the text says why and what would cure it, and holds no secret."""
+    """A credential that can't be used; the text says why and what would cure it, and holds no
+    secret.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A vendor's approved template for one class: its id and the names of the variables that take sender and text."""
+    """A vendor's approved template for one class: its id and the names of the variables that take
+    sender and text.
+    """
 
     id: str
     sender: str = "sender"
@@ -35,7 +41,8 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app.
+    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is
+    unique within an app.
 
     version: grows with each, and never comes again for the same pair.
     """
@@ -44,7 +51,9 @@ class Credential:
     vendor: Vendor
     business_id: str
     version: int
-    options: Mapping[str, str]  # topic, env, app_id, app_key, client_id, package, project_id, …: nothing secret
+    options: Mapping[
+        str, str
+    ]  # topic, env, app_id, app_key, client_id, package, project_id, …: nothing secret
     secrets: Mapping[str, str] = field(repr=False)
     rights: frozenset[str] = frozenset()
     channels: Mapping[str, str] = field(default_factory=dict)  # message class -> channel id
@@ -59,7 +68,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms."""
+    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new
+    one; unusable after expires_at_ms.
+    """
 
     value: str = field(repr=False)
     refresh_at_ms: int
@@ -78,18 +89,24 @@ class AccessRefused:
 
 @dataclass(frozen=True, slots=True)
 class AccessSpec:
-    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS).
+    """How a credential becomes an access token. `ask` gives the request, or the token itself where
+    it is signed here (APNs, HarmonyOS).
 
-    again: set where it is signed here: the one to use when the vendor takes `ask`'s for expired, another as far as its rules allow.
+    again: set where it is signed here: the one to use when the vendor takes `ask`'s for expired,
+    another as far as its rules allow.
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
-    read: Callable[[HttpResponse, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+    read: Callable[
+        [HttpResponse, int], AccessToken | AccessRefused
+    ]  # (answer, now_ms); any bytes whatever
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
 class PushItem(Value, frozen=True):
-    """One push to one token inside a batch. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
+    """One push to one token inside a batch. badge: the number taken for this push, None where none
+    is shown. attempt: 1 is the first.
+    """
 
     note: Notification
     target: Target
@@ -101,10 +118,12 @@ class PushItem(Value, frozen=True):
 class RequestBatch(Value, frozen=True):
     """What one request carries: 1 to `request_tokens_max` items.
 
-    Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
-    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of sending. prepared: what
-    the spec's `prepare` gave for this notification and credential; None: build does that work itself. image: the
-    address to be sent in place of the notification's, "" for no image, None for the notification's own (`ImageSpec`).
+    Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's
+    body has one).
+    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of
+    sending. prepared: what the spec's `prepare` gave for this notification and credential; None:
+    build does that work itself. image: the address to be sent in place of the notification's, ""
+    for no image, None for the notification's own (`ImageSpec`).
     """
 
     items: tuple[PushItem, ...]
@@ -115,14 +134,16 @@ class RequestBatch(Value, frozen=True):
 
 
 class Outcome(Value, frozen=True):
-    """What an answer means for one token. Exactly one per item of the request batch, in the batch's order.
+    """What an answer means for one token. Exactly one per item of the request batch, in the batch's
+    order.
 
-    code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
-    wish. first_s: the first delay that this code asks for, where it is not its verdict's. token_only: a throttle or cap of
-    this token, not of the lane. attempts_max: fewer tries than the vendor's policy allows. again: how the next attempt must
-    differ. alarm: a person should look (rings the unknown-codes counter). bucket: whose day is over, where the
-    code says that; None: the push's own. lists_spent: the vendor takes no more requests for several tokens today; singly it
-    takes them.
+    code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset.
+    retry_after_s: the vendor's wish. first_s: the first delay that this code asks for, where it is
+    not its verdict's. token_only: a throttle or cap of this token, not of the lane. attempts_max:
+    fewer tries than the vendor's policy allows. again: how the next attempt must differ. alarm: a
+    person should look (rings the unknown-codes counter). bucket: whose day is over, where the
+    code says that; None: the push's own. lists_spent: the vendor takes no more requests for several
+    tokens today; singly it takes them.
     """
 
     verdict: Verdict
@@ -142,9 +163,11 @@ class Outcome(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A vendor's published limits, our defaults where the operator sets none. Source and date: docs/vendors/<vendor>.md.
+    """A vendor's published limits, our defaults where the operator sets none. Source and date:
+    docs/vendors/<vendor>.md.
 
-    rate_per_s in rate_unit; quota_* per day of the vendor's calendar, None: unlimited. device_cap_*: per device and day.
+    rate_per_s in rate_unit; quota_* per day of the vendor's calendar, None: unlimited.
+    device_cap_*: per device and day.
     """
 
     rate_per_s: float
@@ -154,14 +177,17 @@ class Limits:
     quota_public: int | None = None
     device_cap_private: int | None = None
     device_cap_public: int | None = None
-    timezone: str = "Asia/Shanghai"  # of the day that quotas and caps are counted by; an operator may set another
+    # of the day that quotas and caps are counted by; an operator may set another
+    timezone: str = "Asia/Shanghai"
     public_hours: tuple[int, int] | None = None  # vivo: (7, 23), of `hours_timezone`
     hours_timezone: str = "Asia/Shanghai"
     ramp_s: int = 0  # FCM: 60
 
 
 class Retry(Value, frozen=True):
-    """First delay and number of tries by verdict; the delay doubles with jitter. A vendor's Retry-After wins."""
+    """First delay and number of tries by verdict; the delay doubles with jitter. A vendor's
+    Retry-After wins.
+    """
 
     first_s: Mapping[Verdict, float]
     attempts_max: Mapping[Verdict, int]
@@ -170,8 +196,20 @@ class Retry(Value, frozen=True):
 
 #: What most vendor pages ask for; a vendor file replaces what its page says differently.
 DEFAULT_RETRY = Retry(
-    first_s={Verdict.UNAVAILABLE: 1.0, Verdict.UNCERTAIN: 1.0, Verdict.THROTTLED: 1.0, Verdict.ACCESS_EXPIRED: 0.0, Verdict.UNKNOWN: 5.0},
-    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 8, Verdict.UNKNOWN: 1},
+    first_s={
+        Verdict.UNAVAILABLE: 1.0,
+        Verdict.UNCERTAIN: 1.0,
+        Verdict.THROTTLED: 1.0,
+        Verdict.ACCESS_EXPIRED: 0.0,
+        Verdict.UNKNOWN: 5.0,
+    },
+    attempts_max={
+        Verdict.UNAVAILABLE: 8,
+        Verdict.UNCERTAIN: 3,
+        Verdict.THROTTLED: 50,
+        Verdict.ACCESS_EXPIRED: 8,
+        Verdict.UNKNOWN: 1,
+    },
 )
 
 
@@ -179,8 +217,9 @@ DEFAULT_RETRY = Retry(
 class ImageSpec:
     """How a vendor is shown an image that it wants to see before it is sent (HarmonyOS).
 
-    wanted: the address that this request batch would send, None for none. ask: the request that has it looked at. read: the
-    address to be sent ("": the vendor won't have this image) and until when that holds, in ms; None: no word on it.
+    wanted: the address that this request batch would send, None for none. ask: the request that has
+    it looked at. read: the address to be sent ("": the vendor won't have this image) and until when
+    that holds, in ms; None: no word on it.
     per_minute: how many images of a credential the vendor looks at.
     """
 
@@ -191,10 +230,12 @@ class ImageSpec:
 
 
 class AlikeSpec(Value, frozen=True):
-    """How requests of usual pushes, which differ in a few values only, are made and answered (workers/vendors/forms.py).
+    """How requests of usual pushes, which differ in a few values only, are made and answered
+    (workers/vendors/forms.py).
 
-    chars_max: so many characters of the words, the thread and `ext` fit whatever they are. accepted_id: the vendor's id from
-    an answer that accepts the push and says no more; None for any other answer.
+    chars_max: so many characters of the words, the thread and `ext` fit whatever they are.
+    accepted_id: the vendor's id from an answer that accepts the push and says no more; None for any
+    other answer.
     """
 
     chars_max: int
@@ -212,8 +253,9 @@ Classify = Callable[[RequestBatch, HttpResponse | NoAnswer], Sequence[Outcome]]
 class AccountField:
     """An option of `credential add` that this vendor's account needs.
 
-    kind: a file's path, a file with one secret line, text, or an environment of APNs. means: its help. as_given: the secret is stored
-    as its file was, so that `rotate` may change an option beside it without being given the file again.
+    kind: a file's path, a file with one secret line, text, or an environment of APNs. means: its
+    help. as_given: the secret is stored as its file was, so that `rotate` may change an option
+    beside it without being given the file again.
     """
 
     kind: Literal["file", "secret", "text", "env"]
@@ -237,14 +279,18 @@ class DemoKeys:
 
 @dataclass(frozen=True, slots=True)
 class DemoAccount:
-    """A throw-away account that the vendor's simulator takes. fields: account field -> text, or content of its file."""
+    """A throw-away account that the vendor's simulator takes. fields: account field -> text, or
+    content of its file.
+    """
 
     fields: Mapping[str, str] = field(repr=False)
     rights: tuple[str, ...] = ()
 
 
 class Placement(Value, frozen=True):
-    """bucket: the quota it counts in. fields: what the vendor file puts on the wire, names as in its own page."""
+    """bucket: the quota it counts in. fields: what the vendor file puts on the wire, names as in
+    its own page.
+    """
 
     bucket: Bucket
     class_sent: MessageClass
@@ -256,35 +302,49 @@ class Placement(Value, frozen=True):
 class VendorSpec:
     """Everything the fleet knows of one vendor. A new vendor is one of these.
 
-    endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
-    badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share
+    a request.
+    badge_in_body: the request's body carries the badge number, so items with different badges need
+    different requests.
     badge_alone: a push may carry nothing but the number on the icon.
     badge_option: the credential's option without which it does not; None: it always does.
-    token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
-    read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
-    completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
-    follow: the second request that a first answer asks for (vivo's list push), None when the answer is final.
+    token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without
+    a request).
+    read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) ->
+    (options, secrets) completed, e.g. with what a p12 holds; raises CredentialError. identity:
+    client certificate, if any.
+    follow: the second request that a first answer asks for (vivo's list push), None when the answer
+    is final.
     check: a request that proves the credential without a push reaching anybody; `checked` reads it.
-    refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
-    request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
-    prepare: the part of `build` that is the same for all items of a notification; goes into `RequestBatch.prepared`.
+    refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it
+    `rejected` without a request; it depends on the item's notification only, so one answer holds
+    for all its targets. None: it can be sent.
+    prepare: the part of `build` that is the same for all items of a notification; goes into
+    `RequestBatch.prepared`.
     alike: set where requests of usual pushes are made from one form; only with one item a request.
     request_tokens_min_list: a request batch holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
-    too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
-    group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
-    quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
-    place: how a message of a class travels: (class, push type, credential, the sender's overrides) -> Placement.
-    raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object they stand in, if it is
-    there, and their names, which are those of the overrides. A vendor without reads its own.
+    too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once
+    more, as short as it can be.
+    group: items of different groups never share a request (OPPO: home and overseas have a host
+    each); pure.
+    quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes
+    whatever.
+    place: how a message of a class travels: (class, push type, credential, the sender's overrides)
+    -> Placement.
+    raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object
+    they stand in, if it is there, and their names, which are those of the overrides. A vendor
+    without reads its own.
     receipts: how its callbacks are read; None: it sends none.
     account: the options of `credential add` that it needs, by name (vendor_app_id: `--app-id`).
-    rights_need_template: right -> the classes that need a channel and a template of their own with it (contract §6).
-    rights_want_channel: rights that the vendor honours only with a channel of the app's.
+    rights_need_template: right -> the classes that need a channel and a template of their own with
+    it (contract §6). rights_want_channel: rights that the vendor honours only with a channel of the
+    app's.
     endpoints_used: names of the endpoints that this account's traffic goes to; None: all.
-    platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the demo, how many are of this vendor.
-    demo_token: (mood, 64 hexadecimal digits) -> a device token as the vendor's look, which its simulator takes; mood "dead" or
-    "fail" says what shall become of it; None: a text that begins with the mood.
+    platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the
+    demo, how many are of this vendor. demo_token: (mood, 64 hexadecimal digits) -> a device token
+    as the vendor's look, which its simulator takes; mood "dead" or "fail" says what shall become of
+    it; None: a text that begins with the mood.
     """
 
     vendor: Vendor
@@ -293,7 +353,9 @@ class VendorSpec:
     request_tokens_max: int
     build: Build
     classify: Classify
-    read_credential: Callable[[Mapping[str, str], Mapping[str, bytes], int], tuple[dict[str, str], dict[str, str]]]
+    read_credential: Callable[
+        [Mapping[str, str], Mapping[str, bytes], int], tuple[dict[str, str], dict[str, str]]
+    ]
     limits: Limits
     place: Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]
     raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
@@ -314,7 +376,10 @@ class VendorSpec:
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
-    follow: Callable[[RequestBatch, HttpResponse, Credential, AccessToken | None], Request | None] | None = None
+    follow: (
+        Callable[[RequestBatch, HttpResponse, Credential, AccessToken | None], Request | None]
+        | None
+    ) = None
     check: Callable[[Credential, AccessToken | None], Request] | None = None
     checked: Callable[[HttpResponse], Verdict] | None = None
     rights: frozenset[str] = frozenset()
@@ -337,7 +402,9 @@ QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.
 
 
 def quiet(note: Notification) -> bool:
-    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no message of its own."""
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no
+    message of its own.
+    """
     return note.kind in QUIET_KINDS
 
 
@@ -362,14 +429,18 @@ def characters(text: str) -> int:
 
 
 def utf8_bytes(text: str) -> int:
-    """Length in UTF-8 bytes; a lone surrogate counts as the three bytes of U+FFFD that replace it."""
+    """Length in UTF-8 bytes; a lone surrogate counts as the three bytes of U+FFFD
+    that replace it.
+    """
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str:
-    """`text`, or its longest prefix of whole graphemes that fits with an ellipsis into `most` units of `measure`.
+    """`text`, or its longest prefix of whole graphemes that fits with an ellipsis into `most` units
+    of `measure`.
 
-    Never cuts inside a grapheme (emoji families, flags, combining marks). When not even the ellipsis fits: "".
+    Never cuts inside a grapheme (emoji families, flags, combining marks). When not even the
+    ellipsis fits: "".
     """
     if measure(text) <= most:
         return text
@@ -377,7 +448,9 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in graphemes().finditer(text):  # pragma: no branch - all of it has no room: the loop breaks
+    for match in graphemes().finditer(
+        text
+    ):  # pragma: no branch - all of it has no room: the loop breaks
         size = measure(match.group())
         if used + size > room:
             break
@@ -386,11 +459,15 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
 
 
 def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
-    """The note's body, not cut yet, with a name before it so short that `cut` leaves CHARACTERS_KEPT characters of the words."""
+    """The note's body, not cut yet, with a name before it so short that `cut` leaves
+    CHARACTERS_KEPT characters of the words.
+    """
     return named_within(note.body, note.prefix, most, measure)
 
 
-def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int] = characters) -> str:
+def named_within(
+    body: str, prefix: str, most: int, measure: Callable[[str], int] = characters
+) -> str:
     """The same for a `body` that begins with a name, `prefix`."""
     if not prefix or not body.startswith(prefix) or measure(body) <= most:
         return body
@@ -408,7 +485,10 @@ SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measur
 def shortest(note: Notification) -> Notification:
     """`note` without what need not travel, title and body of at most SHORTEST_CHARACTERS."""
     *_, bare = leaner(note)
-    title, body = cut(note.title, SHORTEST_CHARACTERS), cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS)
+    title, body = (
+        cut(note.title, SHORTEST_CHARACTERS),
+        cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS),
+    )
     return msgspec.structs.replace(bare, title=title, body=body, subtitle=None, prefix="")
 
 
@@ -416,14 +496,20 @@ WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where r
 
 
 def leaner(note: Notification) -> Iterator[Notification]:
-    """`note`, then without what need not travel, one thing after the other: picture and raw options, payload, ext (contract §7).
+    """`note`, then without what need not travel, one thing after the other: picture and raw
+    options, payload, ext (contract §7).
 
-    An opaque payload and the data of a silent push are all that there is to send: nothing is left out there.
+    An opaque payload and the data of a silent push are all that there is to send: nothing is left
+    out there.
     """
     yield note
     if note.blob or note.push_type is PushType.SILENT:
         return
-    wishes = {name: value for name, value in note.vendor.items() if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX}
+    wishes = {
+        name: value
+        for name, value in note.vendor.items()
+        if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX
+    }
     bare = msgspec.structs.replace(note, image=None, vendor=wishes, vendor_raw={})
     yield bare
     bare = msgspec.structs.replace(bare, payload=None)
@@ -431,11 +517,15 @@ def leaner(note: Notification) -> Iterator[Notification]:
     yield msgspec.structs.replace(bare, ext=None)
 
 
-def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = "") -> dict[str, str]:
-    """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
+def shrink(
+    texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = ""
+) -> dict[str, str]:
+    """`texts`, cut one after the other in their order until `excess` units of `measure` are saved
+    or nothing more can be.
 
-    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful; behind a name,
-    `prefix`, that some of them begins with, which is shortened when the others have nothing more to give.
+    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is
+    a screenful; behind a name, `prefix`, that some of them begins with, which is shortened when the
+    others have nothing more to give.
     """
     result = dict(texts)
     for kept in (prefix, "") if prefix else ("",):
@@ -446,13 +536,17 @@ def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int],
             head = kept if named else ""
             start = len(prefix) if named else 0
             most = max(size - excess, measure(head + _beginning(text[start:]) + ELLIPSIS))
-            result[name] = cut(text if kept else named_within(text, prefix, most, measure), most, measure)
+            result[name] = cut(
+                text if kept else named_within(text, prefix, most, measure), most, measure
+            )
             excess -= size - measure(result[name])
     return result
 
 
 def _beginning(text: str) -> str:
-    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a screenful (stacked marks)."""
+    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a
+    screenful (stacked marks).
+    """
     end = 0
     for match in graphemes().finditer(text):
         end = match.end()
@@ -465,7 +559,9 @@ _encode: Final = msgspec.json.Encoder().encode  # kept: msgspec.json.encode make
 
 
 def compact(value: Any) -> bytes:
-    """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6). A lone surrogate becomes U+FFFD."""
+    """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6). A lone
+    surrogate becomes U+FFFD.
+    """
     try:
         return _encode(value)
     except UnicodeEncodeError:
@@ -507,7 +603,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
 def retry_after_s(answer: HttpResponse) -> float | None:
-    """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor a date (RFC 9110 §10.2.3).
+    """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor
+    a date (RFC 9110 §10.2.3).
 
     A date counts from the answer's own `Date`: the vendor's clock, not ours.
     """
@@ -515,22 +612,37 @@ def retry_after_s(answer: HttpResponse) -> float | None:
     if _SECONDS.fullmatch(value):
         return min(float(value), 86_400.0)
     at, now = http_date(value), http_date(answer.headers.get("date", ""))
-    return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
+    return (
+        min(max((at - now).total_seconds(), 0.0), 86_400.0)
+        if at is not None and now is not None
+        else None
+    )
 
 
 def http_date(words: str) -> datetime | None:
-    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None for anything else."""
+    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None
+    for anything else.
+    """
     try:
         found = parsedate_to_datetime(words[:40])
-        # Python gives no zone for asctime's form and for -0000, and would read such a time in this machine's zone
+        # Python gives no zone for asctime's form and for -0000, and would read such a time in this
+        # machine's zone
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
 
 
 def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
-    """Nothing came back: rejected where we could not write it, uncertain where it was written, else unavailable."""
-    verdict = Verdict.REJECTED if answer.unsendable else Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
+    """Nothing came back: rejected where we could not write it, uncertain where it was written, else
+    unavailable.
+    """
+    verdict = (
+        Verdict.REJECTED
+        if answer.unsendable
+        else Verdict.UNCERTAIN
+        if answer.sent
+        else Verdict.UNAVAILABLE
+    )
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
 
 
@@ -541,7 +653,9 @@ def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
 
 def number_id(value: str, bits: int = 31) -> int:
     """A stable positive number of `value` for a vendor's notify id: 1 to 2**bits - 1."""
-    digest = int.from_bytes(hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest())
+    digest = int.from_bytes(
+        hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest()
+    )
     return 1 + digest % ((1 << bits) - 1)
 
 
@@ -549,7 +663,9 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def base62(hex_id: str, length: int) -> str:
-    """The first `length` digits of the base62 form (22 digits, zero-padded) of a 128-bit id given as 32 hex digits (contract §8a)."""
+    """The first `length` digits of the base62 form (22 digits, zero-padded) of a 128-bit id given
+    as 32 hex digits (contract §8a).
+    """
     number, digits = int(hex_id, 16), []
     for _ in range(22):
         number, rest = divmod(number, 62)
@@ -563,29 +679,46 @@ def uuid_text(push_id: str) -> str:
 
 
 def text_id(value: str, bytes_max: int = 64) -> str:
-    """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex (64 bytes)."""
+    """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex
+    (64 bytes).
+    """
     raw = whole(value).encode()
-    return value if len(raw) <= bytes_max and value.isprintable() and value == value.strip() else hashlib.sha256(raw).hexdigest()
+    return (
+        value
+        if len(raw) <= bytes_max and value.isprintable() and value == value.strip()
+        else hashlib.sha256(raw).hexdigest()
+    )
 
 
 def header_id(value: str, bytes_max: int = 64) -> str:
-    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else its SHA-256 in hex."""
+    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else
+    its SHA-256 in hex.
+    """
     if value.isascii() and len(value) <= bytes_max and value.isprintable() and " " not in value:
         return value
-    return text_id(value, bytes_max) if value.isascii() else hashlib.sha256(whole(value).encode()).hexdigest()
+    return (
+        text_id(value, bytes_max)
+        if value.isascii()
+        else hashlib.sha256(whole(value).encode()).hexdigest()
+    )
 
 
 def receipt_tag(batch: RequestBatch) -> str:
-    """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one push, else a digest
-    of (app, event, kind), as one request has one tag only."""
+    """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one
+    push, else a digest of (app, event, kind), as one request has one tag only.
+    """
     if len(batch.items) == 1:
         return batch.items[0].target.push_id
     note = batch.items[0].note
-    return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16
+    ).hexdigest()
 
 
 def redact(words: Any, batch: RequestBatch | None = None) -> str:
-    """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
+    """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for
+    what is no text.
+    """
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
     for item in batch.items if batch else ():
         text = text.replace(item.target.token, "<token>")
@@ -593,14 +726,18 @@ def redact(words: Any, batch: RequestBatch | None = None) -> str:
 
 
 def merged(base: dict[str, Any], over: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
-    """`base` with the white-listed keys of `over` laid on top, nested objects merged. Neither argument is changed."""
+    """`base` with the white-listed keys of `over` laid on top, nested objects merged. Neither
+    argument is changed.
+    """
     white = frozenset(allowed)
     result = dict(base)
     for key, value in over.items():
         if key not in white:
             continue
         old = result.get(key)
-        result[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        result[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
     return result
 
 
@@ -629,12 +766,16 @@ def secret_option(name: str) -> str:
 
 
 def secret_file_text(raw: bytes, option: str) -> str:
-    """The text of a secret file, without a byte order mark, and white space and invisible characters at its ends.
+    """The text of a secret file, without a byte order mark, and white space and invisible
+    characters at its ends.
 
-    UTF-8, or UTF-16 with its mark, as Windows writes it. CredentialError when empty, too large or no text.
+    UTF-8, or UTF-16 with its mark, as Windows writes it. CredentialError when empty, too large or
+    no text.
     """
     if len(raw) > SECRET_BYTES_MAX:
-        raise CredentialError(f"the file of {option} has more than {SECRET_BYTES_MAX} bytes: not a secret")
+        raise CredentialError(
+            f"the file of {option} has more than {SECRET_BYTES_MAX} bytes: not a secret"
+        )
     try:
         text = raw.decode("utf-16" if raw[:2] in _UTF16_MARKS else "utf-8-sig")
     except UnicodeDecodeError:
@@ -648,24 +789,34 @@ def secret_file_text(raw: bytes, option: str) -> str:
 
 
 def secret_text(files: Mapping[str, bytes], name: str, *, ascii_only: bool = False) -> str:
-    """The one line of a secret file. A byte order mark and invisible characters that an editor left are dropped.
+    """The one line of a secret file. A byte order mark and invisible characters that an editor left
+    are dropped.
 
-    ascii_only: the secrets that vendors make are printable ASCII without blanks. CredentialError says what would cure it.
+    ascii_only: the secrets that vendors make are printable ASCII without blanks. CredentialError
+    says what would cure it.
     """
     option = secret_option(name)
     if (raw := files.get(name)) is None:
         raise CredentialError(f"{option} is missing")
     text = secret_file_text(raw, option)
     if len(text.splitlines()) > 1:
-        raise CredentialError(f"the file of {option} holds {len(text.splitlines())} lines: one line with nothing but the secret is wanted")
+        raise CredentialError(
+            f"the file of {option} holds {len(text.splitlines())} lines: one line with "
+            "nothing but the secret is wanted"
+        )
     if ascii_only:
         text = _INVISIBLE.sub("", text)
     elif _INVISIBLE.search(text):
-        raise CredentialError(f"the file of {option} holds an invisible character inside the secret: type it anew")
+        raise CredentialError(
+            f"the file of {option} holds an invisible character inside the secret: type it anew"
+        )
     if not all(char.isprintable() for char in text):
-        raise CredentialError(f"the file of {option} holds a control character: leave the secret alone in it")
+        raise CredentialError(
+            f"the file of {option} holds a control character: leave the secret alone in it"
+        )
     if ascii_only and not re.fullmatch(r"[!-~]+", text):
         raise CredentialError(
-            f"the file of {option} holds a blank or a character outside ASCII: one line is wanted, copied from the console"
+            f"the file of {option} holds a blank or a character outside ASCII: one line is "
+            "wanted, copied from the console"
         )
     return text

@@ -1,4 +1,6 @@
-"""Words, click data and overrides as form-and-JSON vendors (Xiaomi, OPPO) take them. Pure and total: whatever was sent, something fits."""
+"""Words, click data and overrides as form-and-JSON vendors (Xiaomi, OPPO) take them. Pure and
+total: whatever was sent, something fits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
 from workers.vendors.attempts import tries_met
-from workers.vendors.base import Outcome, PushItem, RequestBatch, body_within, compact, cut, quiet, utf8_bytes
+from workers.vendors.base import (
+    Outcome,
+    PushItem,
+    RequestBatch,
+    body_within,
+    compact,
+    cut,
+    quiet,
+    utf8_bytes,
+)
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -38,7 +49,9 @@ def generic(note: Notification) -> str:
 
 
 def first_words(most: int, *candidates: str | None) -> str:
-    """The first candidate that is not blank, cut to `most` characters at a grapheme; "" when all are."""
+    """The first candidate that is not blank, cut to `most` characters at a grapheme; "" when all
+    are.
+    """
     for text in candidates:
         if text and (shown := whole(text).strip()):
             return cut(shown, most)
@@ -56,15 +69,23 @@ def body_of(note: Notification, most: int) -> str:
 
 
 def veiled(note: Notification) -> bool:
-    """Nothing of the message but its title and body may be shown: the person hides details, or it was recalled or ended."""
+    """Nothing of the message but its title and body may be shown: the person hides details, or it
+    was recalled or ended.
+    """
     return note.hidden or quiet(note)
 
 
-def click_text(note: Notification, most: int, under: Mapping[str, Any] | None = None, measure: Callable[[str], int] = utf8_bytes) -> str:
-    """What the app gets on a click, as JSON text of at most `most` of `measure`: keys of the payload, and `ext`.
+def click_text(
+    note: Notification,
+    most: int,
+    under: Mapping[str, Any] | None = None,
+    measure: Callable[[str], int] = utf8_bytes,
+) -> str:
+    """What the app gets on a click, as JSON text of at most `most` of `measure`: keys of the
+    payload, and `ext`.
 
-    under: keys laid below ours. What is too long goes whole (first `under`, then the payload, then ext): half a JSON
-    text would break the app. "" when nothing is left to give.
+    under: keys laid below ours. What is too long goes whole (first `under`, then the payload, then
+    ext): half a JSON text would break the app. "" when nothing is left to give.
     """
     ext = {} if note.ext is None else {"ext": whole(note.ext)}
     payload = note.payload or {}
@@ -84,7 +105,9 @@ def json_text(value: Any) -> str | None:
 
 
 def scalar(value: Any, most: int) -> str | None:
-    """An override as text: a text or whole number of 1 to `most` characters, None for anything else."""
+    """An override as text: a text or whole number of 1 to `most` characters, None for anything
+    else.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     if isinstance(value, int) and abs(value) >= 1 << 63:
@@ -102,7 +125,9 @@ def number(value: Any, low: int, high: int) -> int | None:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """An object, or its JSON text (as some clouds' senders write template values); {} for anything else."""
+    """An object, or its JSON text (as some clouds' senders write template values); {} for anything
+    else.
+    """
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value.encode("utf-8", "replace"))
@@ -128,12 +153,15 @@ def redact(value: Any, *tokens: str) -> str:
 def unreadable_once(item: PushItem, outcome: Outcome) -> Outcome:
     """`outcome` of an answer without a usable code, as it stands for this item.
 
-    What may have been done is tried again, under the same ids, where a repeat does less harm than silence; after that, and for all
-    else at once, nobody can say what the answer meant.
+    What may have been done is tried again, under the same ids, where a repeat does less harm than
+    silence; after that, and for all else at once, nobody can say what the answer meant.
     """
     if outcome.verdict is not Verdict.UNCERTAIN:
         return outcome
-    again = item.note.message_class in PRIVATE_CLASSES and tries_met(item, Verdict.UNCERTAIN) < UNREADABLE_ATTEMPTS
+    again = (
+        item.note.message_class in PRIVATE_CLASSES
+        and tries_met(item, Verdict.UNCERTAIN) < UNREADABLE_ATTEMPTS
+    )
     return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
 
 
@@ -143,7 +171,9 @@ def unreadable(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
 
 
 def message_tag(item: PushItem) -> str:
-    """32 hex digits of (app, event, kind): one for all tokens of a message, the same in every attempt."""
+    """32 hex digits of (app, event, kind): one for all tokens of a message, the same in every
+    attempt.
+    """
     note = item.note
     digest = hashlib.blake2b(digest_size=16)
     for part in (note.app, note.event_id, note.kind):

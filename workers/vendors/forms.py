@@ -1,7 +1,9 @@
-"""Usual pushes of one lane -> the requests that the vendor's `build` makes of each, from a form that is found by building samples. Pure.
+"""Usual pushes of one lane -> the requests that the vendor's `build` makes of each, from a form
+that is found by building samples. Pure.
 
-Two samples that differ in everything of a push's own are built in the general way. The first one's request, with its values
-cut out, is the form; it holds when the second one's values make the second one's request of it.
+Two samples that differ in everything of a push's own are built in the general way. The first one's
+request, with its values cut out, is the form; it holds when the second one's values make the second
+one's request of it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,15 @@ import msgspec
 
 from common.contracts import AlikeBatch, LikeRow, Notification, encode, push_like
 from common.values import Value
-from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch, VendorSpec, compact, uuid_text
+from workers.vendors.base import (
+    AccessToken,
+    Credential,
+    PushItem,
+    RequestBatch,
+    VendorSpec,
+    compact,
+    uuid_text,
+)
 from workers.wire import Form, Request, RequestColumns, RequestForm
 
 #: Values that may hold anything; they stand in bodies only, as JSON has them.
@@ -24,16 +34,21 @@ FORMS_MAX: Final = 512
 #: What a vendor takes as the id on the screen without changing it.
 COLLAPSE_CHARACTERS_MAX: Final = 64
 
-#: Fields of a notification that are a push's own (common/contracts.py: push_like), and those that no request depends on.
+#: Fields of a notification that are a push's own (common/contracts.py: push_like), and those that
+#: no request depends on.
 _NEUTRAL: Final[Mapping[str, object]] = {
-    **dict.fromkeys(("event_id", "message_id", "conversation_id", "body", "prefix", "sender_name", "text"), ""),
+    **dict.fromkeys(
+        ("event_id", "message_id", "conversation_id", "body", "prefix", "sender_name", "text"), ""
+    ),
     **dict.fromkeys(("collapse_id", "sender_id"), ""),
     **dict.fromkeys(("ts_ms", "received_ms", "expires_at_ms", "presence_ms", "routed_ms"), 0),
 }
 
 
 class PushValues(Value, frozen=True):
-    """What the requests of a batch are made of beside its rows, a value each. ttls_s: seconds that each push lives still."""
+    """What the requests of a batch are made of beside its rows, a value each. ttls_s: seconds that
+    each push lives still.
+    """
 
     push_ids: Sequence[str]
     badges: Sequence[int]
@@ -49,13 +64,43 @@ class _Sample(Value, frozen=True):
 
 _SAMPLES: Final = (
     _Sample(
-        LikeRow("Event7", "Screen7", "Thread7", 1_000, 2_000, 4_102_444_801_000, "Nick7", "Text7", "s", "u", "d", "7e57" * 16, 3_000, None),
+        LikeRow(
+            "Event7",
+            "Screen7",
+            "Thread7",
+            1_000,
+            2_000,
+            4_102_444_801_000,
+            "Nick7",
+            "Text7",
+            "s",
+            "u",
+            "d",
+            "7e57" * 16,
+            3_000,
+            None,
+        ),
         badge=1_912_345_601,
         ttl_s=1_234_567,
         now_ms=5_000,
     ),
     _Sample(
-        LikeRow("E-8", "Place-8", "Room-8", 11, 12, 4_102_444_912_345, "Nora.8", "Words-8", "t", "v", "e", "ab98" * 17, 13, None),
+        LikeRow(
+            "E-8",
+            "Place-8",
+            "Room-8",
+            11,
+            12,
+            4_102_444_912_345,
+            "Nora.8",
+            "Words-8",
+            "t",
+            "v",
+            "e",
+            "ab98" * 17,
+            13,
+            None,
+        ),
         badge=12_345_602,
         ttl_s=2_234_561,
         now_ms=15,
@@ -70,9 +115,15 @@ _forms: dict[tuple[object, ...], RequestForm | None] = {}
 
 
 def form_of(
-    spec: VendorSpec, batch: AlikeBatch, credential: Credential, access: AccessToken | None, callback_url: str | None
+    spec: VendorSpec,
+    batch: AlikeBatch,
+    credential: Credential,
+    access: AccessToken | None,
+    callback_url: str | None,
 ) -> RequestForm | None:
-    """The form of the requests that `spec.build` makes of this batch's pushes; None where they have none."""
+    """The form of the requests that `spec.build` makes of this batch's pushes; None where they have
+    none.
+    """
     if spec.alike is None or spec.request_tokens_max != 1:
         return None
     like = _neutral(batch.like)
@@ -88,12 +139,19 @@ def form_of(
 
 
 def _neutral(like: Notification) -> Notification:
-    """Without what is a push's own: the same for all batches of one kind. Of the title it counts whether there is one."""
+    """Without what is a push's own: the same for all batches of one kind. Of the title it counts
+    whether there is one.
+    """
     return msgspec.structs.replace(like, title="t" if like.title else "", **_NEUTRAL)
 
 
 def _found(
-    spec: VendorSpec, like: Notification, platform: str, credential: Credential, access: AccessToken | None, callback_url: str | None
+    spec: VendorSpec,
+    like: Notification,
+    platform: str,
+    credential: Credential,
+    access: AccessToken | None,
+    callback_url: str | None,
 ) -> RequestForm | None:
     def built(sample: _Sample) -> tuple[Request, dict[str, str]] | None:
         push = push_like(like, sample.row, platform)
@@ -145,10 +203,13 @@ def _form(text: str, values: Mapping[str, str]) -> Form:
     return "%s".join(part.replace("%", "%%") for part in found.split(text)), names
 
 
-#: The values that requests are made of, as text, for each row of a batch: the one table that forms are cut by and filled from.
+#: The values that requests are made of, as text, for each row of a batch: the one table that forms
+#: are cut by and filled from.
 VALUES: Final[Mapping[str, Callable[[Notification, Sequence[LikeRow], PushValues], list[str]]]] = {
     "title": lambda like, rows, _: [row.nick or like.app_name or row.text for row in rows],
-    "body": lambda _like, rows, _: [f"{nick}:{row.text}" if (nick := row.nick) else row.text for row in rows],
+    "body": lambda _like, rows, _: [
+        f"{nick}:{row.text}" if (nick := row.nick) else row.text for row in rows
+    ],
     "thread": lambda _like, rows, _: [row.conversation_id for row in rows],
     "collapse": lambda _like, rows, _: [row.message_id for row in rows],
     "token": lambda _like, rows, _: [row.token for row in rows],
@@ -160,7 +221,9 @@ VALUES: Final[Mapping[str, Callable[[Notification, Sequence[LikeRow], PushValues
 }
 
 
-def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: PushValues) -> tuple[dict[str, list[str]], list[int]]:
+def filled(
+    form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: PushValues
+) -> tuple[dict[str, list[str]], list[int]]:
     """The columns that the form asks for, and the places of those that do not follow it."""
     like, rows = batch.like, batch.rows
     names = dict.fromkeys((*form.path[1], *form.own_headers.values(), *form.body[1]))
@@ -170,11 +233,21 @@ def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: PushVa
         if name in WORDS:
             columns[name] = _as_json(columns[name])
         elif name in ("collapse", "token"):
-            odd.update(_changed(columns[name], COLLAPSE_CHARACTERS_MAX if name == "collapse" else None))
+            odd.update(
+                _changed(columns[name], COLLAPSE_CHARACTERS_MAX if name == "collapse" else None)
+            )
     odd.update(_beyond(about.badges, 1, BADGE_MAX))
     odd.update(_beyond(about.ttls_s, 0, TTL_S_MAX))
-    most = spec.alike.chars_max - len(like.ext or "") - len(like.app_name) - 1 if spec.alike is not None else 0
-    odd.update(_beyond([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows], 0, most))
+    most = (
+        spec.alike.chars_max - len(like.ext or "") - len(like.app_name) - 1
+        if spec.alike is not None
+        else 0
+    )
+    odd.update(
+        _beyond(
+            [len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows], 0, most
+        )
+    )
     if not like.app_name:  # the vendor's own name for who sends would differ from the title
         odd.update([place for place, row in enumerate(rows) if not row.nick])
     return columns, sorted(odd)
@@ -201,7 +274,15 @@ def _as_json(texts: Sequence[str]) -> list[str]:
 def _changed(texts: Sequence[str], most: int | None) -> list[int]:
     """Places of those that a vendor may not take, or write, as they are."""
     joined = "".join(texts)
-    if joined.isascii() and _plain(joined) and " " not in joined and (most is None or max(map(len, texts)) <= most):
+    if (
+        joined.isascii()
+        and _plain(joined)
+        and " " not in joined
+        and (most is None or max(map(len, texts)) <= most)
+    ):
         return []
-    fit = [text.isascii() and _plain(text) and " " not in text and (most is None or len(text) <= most) for text in texts]
+    fit = [
+        text.isascii() and _plain(text) and " " not in text and (most is None or len(text) <= most)
+        for text in texts
+    ]
     return [place for place, good in enumerate(fit) if not good]

@@ -1,4 +1,6 @@
-"""Huawei's and HarmonyOS' class policy: which category a message travels in. Sources: docs/vendors/huawei.md, harmony.md."""
+"""Huawei's and HarmonyOS' class policy: which category a message travels in. Sources:
+docs/vendors/huawei.md, harmony.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ CATEGORY: Final[Mapping[MessageClass, str]] = {
     C.DEVICE: "DEVICE_REMINDER",
     C.SUBSCRIPTION: "SUBSCRIPTION",
 }
-#: Categories that Huawei knows as service and communication; each needs its right `huawei.<category>`.
+#: Categories that Huawei knows as service and communication; each needs its right
+#: `huawei.<category>`.
 SERVICE: Final = frozenset(
     [
         "IM",
@@ -41,12 +44,16 @@ SERVICE: Final = frozenset(
 DEMO_RIGHTS: Final = ("im", "voip", "account", "express", "work", "device_reminder", "subscription")
 
 
-def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
+def place(
+    wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]
+) -> Placement:
     prefix = "harmony" if credential.vendor == Vendor.HARMONY else "huawei"
     wish = str(over.get("category") or "").upper()
     fields = channel_fields(credential, wanted, over)
     if prefix == "huawei":
-        fields["importance"] = "LOW" if str(over.get("importance") or "").upper() == "LOW" else "NORMAL"
+        fields["importance"] = (
+            "LOW" if str(over.get("importance") or "").upper() == "LOW" else "NORMAL"
+        )
     if wanted in PRIVATE_CLASSES and wish != "MARKETING":
         for category in (wish, CATEGORY[wanted]):
             if category in SERVICE and f"{prefix}.{category.lower()}" in credential.rights:

@@ -1,4 +1,6 @@
-"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei/) and v3 API (harmony/); Honor shares the words."""
+"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei/) and v3 API (harmony/);
+Honor shares the words.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from msgspec.structs import replace
 from common.model import Again, Verdict
 from common.values import Value
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
+from workers.vendors.base import (
+    TOO_LONG,
+    Outcome,
+    PushItem,
+    RequestBatch,
+    cut,
+    no_answer,
+    read,
+    retry_after_s,
+)
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
 from workers.wire import HttpResponse, NoAnswer
 
@@ -19,8 +30,8 @@ from workers.wire import HttpResponse, NoAnswer
 class Meaning(Value, frozen=True):
     """What a code asks for.
 
-    retries: so many more tries, when the same answer comes again each time; then: the verdict once they are used up
-    (or once `again` was tried in vain). None: the retry policy decides.
+    retries: so many more tries, when the same answer comes again each time; then: the verdict once
+    they are used up (or once `again` was tried in vain). None: the retry policy decides.
     """
 
     verdict: Verdict
@@ -48,12 +59,15 @@ LATER: Final = Meaning(Verdict.UNAVAILABLE)
 SLOWER: Final = Meaning(Verdict.THROTTLED)
 RENEW_ONCE: Final = Meaning(Verdict.ACCESS_EXPIRED, retries=1, then=Verdict.CREDENTIAL_REFUSED)
 SINGLY: Final = Meaning(Verdict.UNAVAILABLE, again=Again.SINGLY)
-WITHOUT_IMAGE: Final = Meaning(Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED)
+WITHOUT_IMAGE: Final = Meaning(
+    Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED
+)
 OAUTH_FAULT: Final = Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.CREDENTIAL_REFUSED)
 UNKNOWN: Final = Meaning(Verdict.UNKNOWN, alarm=True)
 
-#: Codes of the whole request, v1, v2 and v3. Source: Huawei, 下行消息 and 响应参数, copies of 2025-08 to 2026-05 (docs/vendors/huawei.md).
-#: 80100000 (partial success) and 80300007 (all tokens invalid) speak of single tokens: see `classified`.
+#: Codes of the whole request, v1, v2 and v3. Source: Huawei, 下行消息 and 响应参数, copies of
+#: 2025-08 to 2026-05 (docs/vendors/huawei.md). 80100000 (partial success) and 80300007 (all tokens
+#: invalid) speak of single tokens: see `classified`.
 CODES: Final[Mapping[str, Meaning]] = {
     "80000000": ACCEPTED,
     "80000001": LATER,  # revoke: CommonService error
@@ -70,7 +84,8 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80200001": RENEW_ONCE,
     "80200003": RENEW_ONCE,
     "80200005": RENEW_ONCE,
-    "80300002": CREDENTIAL,  # wrong id in the URL, Push switched off, other project: never the tokens' fault
+    # wrong id in the URL, Push switched off, other project: never the tokens' fault
+    "80300002": CREDENTIAL,
     "80300008": REJECTED,  # body over 4096 bytes
     "80300010": REJECTED,  # number of tokens
     "80300011": REJECTED,  # no right for high-level notification
@@ -89,17 +104,30 @@ CODES: Final[Mapping[str, Meaning]] = {
 #: Of the body: over 4096 bytes by Huawei's measure, which is unconfirmed.
 TOO_LONG_CODES: Final = TOO_LONG | {"80300008"}
 
-#: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
+#: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row
+#: ever retires a token.
 PREFIXES: Final[Mapping[str, Meaning]] = {
     "802": replace(RENEW_ONCE, alarm=True),
-    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.UNKNOWN, alarm=True) for prefix in ("800", "806")},
+    **{
+        prefix: Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.UNKNOWN, alarm=True)
+        for prefix in ("800", "806")
+    },
 }
 PREFIXES_SHORT: Final[Mapping[str, Meaning]] = dict.fromkeys(("81", "82"), PREFIXES["800"])
 
 #: HTTP statuses, for an answer without a code. 5xx without a row: LATER; anything else: UNKNOWN.
-STATUSES: Final[Mapping[int, Meaning]] = {400: REJECTED, 401: RENEW_ONCE, 404: CREDENTIAL, 429: SLOWER, 500: LATER, 502: LATER, 503: SLOWER}
+STATUSES: Final[Mapping[int, Meaning]] = {
+    400: REJECTED,
+    401: RENEW_ONCE,
+    404: CREDENTIAL,
+    429: SLOWER,
+    500: LATER,
+    502: LATER,
+    503: SLOWER,
+}
 
-#: Reasons of v3, each with its tokens. "" is v1, which gives a plain list. `noRight`: see `_listed`.
+#: Reasons of v3, each with its tokens. "" is v1, which gives a plain list. `noRight`: see
+#: `_listed`.
 REASONS: Final[Mapping[str, Meaning]] = {
     "": DEAD,
     "tokenFormatError": DEAD,
@@ -114,7 +142,8 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "differentImgVerifyPolicy": REJECTED,
     "countryNotSupport": Meaning(Verdict.SILENCED),  # suspend, do not delete
 }
-#: Of another app or stale since an upgrade: alone in its request a token can't be told from a wrong project, so the mass guard decides.
+#: Of another app or stale since an upgrade: alone in its request a token can't be told from a wrong
+#: project, so the mass guard decides.
 NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
 
 
@@ -124,15 +153,21 @@ class _HuaweiReply(msgspec.Struct):
     request_id: Any = msgspec.field(default=None, name="requestId")
 
 
-def classified(batch: RequestBatch, answer: HttpResponse | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
-    """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
+def classified(
+    batch: RequestBatch, answer: HttpResponse | NoAnswer, extra: Mapping[str, Meaning] | None = None
+) -> Sequence[Outcome]:
+    """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra:
+    codes of another call (revoke).
+    """
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, _HuaweiReply) or _HuaweiReply()
     code = plain(reply.code)
     illegal = illegal_tokens(reply.msg)
     words = "" if illegal else vendor_words(reply.msg, batch)
-    details = ReplyDetails(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
+    details = ReplyDetails(
+        answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer)
+    )
     if code in ("80100000", "80300007"):
         return _listed(batch, details, illegal)
     meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
@@ -146,10 +181,15 @@ def meaning_of(code: str, status: int) -> Meaning:
         return known
     by_status = STATUSES.get(status) or (LATER if 500 <= status < 600 else UNKNOWN)
     # 801x and 803x without a row are a mistake of ours that nobody documents, whatever the status.
-    return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
+    return (
+        UNKNOWN
+        if code.startswith(("801", "803"))
+        else replace(by_status, alarm=by_status.alarm or bool(code))
+    )
 
 
-#: Answers to the credential check that prove the credential, whatever they think of what was sent to nobody.
+#: Answers to the credential check that prove the credential, whatever they think of what was sent
+#: to nobody.
 PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
 
 
@@ -162,10 +202,16 @@ def checked(answer: HttpResponse) -> Verdict:
     return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
 
 
-def _listed(batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
-    """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
+def _listed(
+    batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, str] | None
+) -> Sequence[Outcome]:
+    """Partial success and "all invalid": each token by its reason, those that are not named by the
+    code.
+    """
     alone = len(batch.items) == 1
-    unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
+    unnamed = (
+        UNKNOWN if illegal is None else ACCEPTED
+    )  # unknown: some failed and we can't read which
     if details.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
@@ -174,13 +220,17 @@ def _listed(batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, st
     outcomes = []
     for item in batch.items:
         reason = reasons.get(item.target.token)
-        meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
+        meaning = (
+            unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
+        )
         outcomes.append(outcome(item, meaning, replace(details, words=reason or details.words)))
     return outcomes
 
 
 def illegal_tokens(msg: Any) -> dict[str, str] | None:
-    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for plain text and junk."""
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for
+    plain text and junk.
+    """
     detail = msg
     if isinstance(msg, str) and msg.lstrip().startswith("{"):
         try:
@@ -191,7 +241,9 @@ def illegal_tokens(msg: Any) -> dict[str, str] | None:
         return None
     listed = detail.get("illegalTokens") or detail.get("illegal_tokens")
     if isinstance(listed, dict):
-        return {token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)}
+        return {
+            token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)
+        }
     named = dict.fromkeys(texts(listed), "")
     return named if named or plain(detail.get("failure")) == "0" else None
 
@@ -202,7 +254,9 @@ def texts(value: Any) -> list[str]:
 
 
 def vendor_words(msg: Any, batch: RequestBatch) -> str:
-    """The vendor's words for the ledger: short, and without the device tokens that it may have put into them."""
+    """The vendor's words for the ledger: short, and without the device tokens that it may have put
+    into them.
+    """
     if not isinstance(msg, str):
         return ""
     for token in filter(None, (item.target.token for item in batch.items)):
@@ -224,7 +278,9 @@ def outcome(item: PushItem, meaning: Meaning, details: ReplyDetails) -> Outcome:
         words=details.words,
         vendor_message_id=details.request_id,
         retry_after_s=details.retry_after_s if waits and not last else None,
-        attempts_max=None if meaning.retries is None or last else item.attempt + max(meaning.retries - run, 0),
+        attempts_max=None
+        if meaning.retries is None or last
+        else item.attempt + max(meaning.retries - run, 0),
         again=None if last else meaning.again,
         alarm=meaning.alarm,
     )

@@ -1,4 +1,6 @@
-"""What the bodies of Huawei, HarmonyOS and Honor have in common: words that fit, click data, ids, OAuth. Pure."""
+"""What the bodies of Huawei, HarmonyOS and Honor have in common: words that fit, click data, ids,
+OAuth. Pure.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,24 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
-from workers.vendors.base import AccessRefused, AccessToken, RequestBatch, compact, cut, merged, named_within, read, retry_after_s
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    RequestBatch,
+    compact,
+    cut,
+    merged,
+    named_within,
+    read,
+    retry_after_s,
+)
 from workers.wire import HttpResponse, Request
 
-#: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy. Source: docs/vendors/huawei.md, 2026-05.
+#: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy.
+#: Source: docs/vendors/huawei.md, 2026-05.
 BODY_BYTES_MAX = 4096
-#: Rather than showing less than this of title and body together, what goes beside the words is dropped.
+#: Rather than showing less than this of title and body together, what goes beside the words is
+#: dropped.
 WORDS_BYTES_MIN = 96
 #: Room kept free while cutting: the quotes and commas that lines of an inbox style add.
 SLACK_BYTES = 16
@@ -35,7 +49,9 @@ _ID = re.compile(r"[!-~]{1,64}")
 
 
 class Keep(IntEnum):
-    """How much is sent beside the words when the body is too long: each step down drops one thing more."""
+    """How much is sent beside the words when the body is too long: each step down drops one thing
+    more.
+    """
 
     WORDS = 0
     EXT = 1
@@ -54,12 +70,16 @@ def json_bytes(text: str) -> int:
     return len(compact(text)) - 2
 
 
-def fitted(render: Render, title: str, body: str, repeats: int = 1, prefix: str = "") -> dict[str, Any]:
-    """The body with as much of the words as fits BODY_BYTES_MAX. repeats: how often the words stand in it (big text style: 2).
+def fitted(
+    render: Render, title: str, body: str, repeats: int = 1, prefix: str = ""
+) -> dict[str, Any]:
+    """The body with as much of the words as fits BODY_BYTES_MAX. repeats: how often the words stand
+    in it (big text style: 2).
     prefix: a name that the body begins with, shortened before the words behind it are.
 
-    Title and body are cut on grapheme borders, the title to a third where both are long. Data beside them (image and
-    raw fields, then payload, then ext) goes only when it would leave no room for WORDS_BYTES_MIN of words.
+    Title and body are cut on grapheme borders, the title to a third where both are long. Data
+    beside them (image and raw fields, then payload, then ext) goes only when it would leave no room
+    for WORDS_BYTES_MIN of words.
     """
     for keep in sorted(Keep, reverse=True):
         whole = render(title, body, keep)
@@ -69,7 +89,9 @@ def fitted(render: Render, title: str, body: str, repeats: int = 1, prefix: str 
         if room >= WORDS_BYTES_MIN or keep is Keep.WORDS:
             head = cut(title, max(room // 3, room - json_bytes(body)), json_bytes)
             left = room - json_bytes(head)
-            return render(head, cut(named_within(body, prefix, left, json_bytes), left, json_bytes), keep)
+            return render(
+                head, cut(named_within(body, prefix, left, json_bytes), left, json_bytes), keep
+            )
     raise AssertionError("Keep.WORDS always returns")
 
 
@@ -100,19 +122,29 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 
 def note_tag(note: Notification) -> str:
-    """32 hex digits of (app, event, kind): the same for every device and every attempt of one notification."""
+    """32 hex digits of (app, event, kind): the same for every device and every attempt of one
+    notification.
+    """
     parts = "\0".join((note.app, note.event_id, note.kind))
     return hashlib.blake2b(parts.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def receipt_tag(batch: RequestBatch) -> str:
-    """What a receipt echoes: the push id where the request holds one push, else the notification's tag (a request has one tag only)."""
+    """What a receipt echoes: the push id where the request holds one push, else the notification's
+    tag (a request has one tag only).
+    """
     return batch.items[0].target.push_id if len(batch.items) == 1 else note_tag(batch.items[0].note)
 
 
 def text_id(value: str) -> str:
-    """`value` where it is 1 to 64 printable ASCII characters, else a stable digest of it (32 hex digits)."""
-    return value if _ID.fullmatch(value) else hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    """`value` where it is 1 to 64 printable ASCII characters, else a stable digest of it (32 hex
+    digits).
+    """
+    return (
+        value
+        if _ID.fullmatch(value)
+        else hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    )
 
 
 def group_of(note: Notification) -> str:
@@ -131,9 +163,15 @@ def badge_of(batch: RequestBatch) -> int | None:
 
 
 def image_of(batch: RequestBatch) -> str | None:
-    """The note's image, or what the vendor gave for it, where a vendor would take it (https) and has not refused it before."""
+    """The note's image, or what the vendor gave for it, where a vendor would take it (https) and
+    has not refused it before.
+    """
     image = (batch.items[0].note.image if batch.image is None else batch.image) or ""
-    return image if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(batch) else None
+    return (
+        image
+        if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(batch)
+        else None
+    )
 
 
 def image_refused(batch: RequestBatch) -> bool:
@@ -152,8 +190,12 @@ def part(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def raw_fields(batch: RequestBatch, fields: frozenset[str], words: frozenset[str]) -> frozenset[str]:
-    """What vendor_raw may set: no words where the person chose to see none, no image once it was refused."""
+def raw_fields(
+    batch: RequestBatch, fields: frozenset[str], words: frozenset[str]
+) -> frozenset[str]:
+    """What vendor_raw may set: no words where the person chose to see none, no image once it was
+    refused.
+    """
     allowed = fields if batch.items[0].note.hidden else fields | words
     return allowed - {"image"} if image_refused(batch) else allowed
 
@@ -162,11 +204,22 @@ _BADGE_NUMBERS = frozenset({"add_num", "set_num", "addNum", "setNum"})
 
 
 def laid(base: dict[str, Any], raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """`merged`, but a raw value that is no object never takes the place of an object, and a raw badge's number replaces
-    ours: beside a number to be set the vendors don't look at one to be added."""
-    fitting = {key: value for key, value in raw.items() if isinstance(value, dict) or not isinstance(base.get(key), dict)}
+    """`merged`, but a raw value that is no object never takes the place of an object, and a raw
+    badge's number replaces
+    ours: beside a number to be set the vendors don't look at one to be added.
+    """
+    fitting = {
+        key: value
+        for key, value in raw.items()
+        if isinstance(value, dict) or not isinstance(base.get(key), dict)
+    }
     if "badge" in base and "badge" in allowed and _BADGE_NUMBERS & part(raw, "badge").keys():
-        base = {**base, "badge": {key: value for key, value in base["badge"].items() if key not in _BADGE_NUMBERS}}
+        base = {
+            **base,
+            "badge": {
+                key: value for key, value in base["badge"].items() if key not in _BADGE_NUMBERS
+            },
+        }
     return merged(base, fitting, allowed)
 
 
@@ -176,7 +229,9 @@ def bearer(access: AccessToken | None) -> dict[str, str]:
 
 
 def token_valid(token: str) -> bool:
-    """Printable ASCII without blanks, up to 1024: nothing else ever was a push token (the vendors give no format)."""
+    """Printable ASCII without blanks, up to 1024: nothing else ever was a push token (the vendors
+    give no format).
+    """
     return _TOKEN.fullmatch(token) is not None
 
 
@@ -193,12 +248,20 @@ class _Grant(msgspec.Struct):
 
 def token_request(endpoint: str, path: str, client_id: str, client_secret: str) -> Request:
     """OAuth 2.0 client credentials, every value URL-encoded."""
-    form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
-    return Request(endpoint, path, {"content-type": "application/x-www-form-urlencoded"}, form.encode())
+    form = urlencode(
+        {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
+    )
+    return Request(
+        endpoint, path, {"content-type": "application/x-www-form-urlencoded"}, form.encode()
+    )
 
 
-def read_access(answer: HttpResponse, now_ms: int, refused: frozenset[str]) -> AccessToken | AccessRefused:
-    """The token and when to renew it (300 s early), or why there is none. refused: error codes that mean a bad credential on any status."""
+def read_access(
+    answer: HttpResponse, now_ms: int, refused: frozenset[str]
+) -> AccessToken | AccessRefused:
+    """The token and when to renew it (300 s early), or why there is none. refused: error codes that
+    mean a bad credential on any status.
+    """
     grant = read(answer, _Grant) or _Grant()
     value = grant.access_token
     if (
@@ -211,10 +274,21 @@ def read_access(answer: HttpResponse, now_ms: int, refused: frozenset[str]) -> A
     ):
         life_s = _life_s(grant.expires_in)
         early_s = min(ACCESS_EARLY_S, life_s // 2)
-        return AccessToken(value.strip(), now_ms + (life_s - early_s) * 1000, now_ms + life_s * 1000)
+        return AccessToken(
+            value.strip(), now_ms + (life_s - early_s) * 1000, now_ms + life_s * 1000
+        )
     code = ".".join(plain(part) for part in (grant.error, grant.sub_error) if plain(part))
-    words = cut(grant.error_description, VENDOR_WORDS_MAX) if isinstance(grant.error_description, str) else ""
-    return AccessRefused(_no_token(answer.status, code, refused), code or str(answer.status), words, retry_after_s(answer))
+    words = (
+        cut(grant.error_description, VENDOR_WORDS_MAX)
+        if isinstance(grant.error_description, str)
+        else ""
+    )
+    return AccessRefused(
+        _no_token(answer.status, code, refused),
+        code or str(answer.status),
+        words,
+        retry_after_s(answer),
+    )
 
 
 def _life_s(value: Any) -> int:
@@ -230,12 +304,19 @@ def _no_token(status: int, code: str, refused: frozenset[str]) -> Verdict:
         return Verdict.CREDENTIAL_REFUSED
     if status in (429, 503):
         return Verdict.THROTTLED
-    # An error that the vendor itself words is about what we sent; a proxy's page (no code) may pass.
-    return Verdict.CREDENTIAL_REFUSED if code and status < 500 and status != 408 else Verdict.UNAVAILABLE
+    # An error that the vendor itself words is about what we sent; a proxy's page (no code) may
+    # pass.
+    return (
+        Verdict.CREDENTIAL_REFUSED
+        if code and status < 500 and status != 408
+        else Verdict.UNAVAILABLE
+    )
 
 
 def plain(value: Any) -> str:
-    """A code or an id, that a vendor gives as number or text, as text of at most 64 printable characters; "" for anything else."""
+    """A code or an id, that a vendor gives as number or text, as text of at most 64 printable
+    characters; "" for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, int | str):
         return ""
     return "".join(char for char in str(value).strip()[:64] if char.isprintable())

@@ -1,4 +1,6 @@
-"""Huawei's and HarmonyOS' receipts, V1 and V2: reading, signature, acknowledgement. Pure. Source: docs/vendors/huawei.md, receipts."""
+"""Huawei's and HarmonyOS' receipts, V1 and V2: reading, signature, acknowledgement. Pure. Source:
+docs/vendors/huawei.md, receipts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, milliseconds, read_statuses, readable, text, word_of
+from workers.vendors.receipt_bodies import (
+    Receipt,
+    ReceiptsSpec,
+    milliseconds,
+    read_statuses,
+    readable,
+    text,
+    word_of,
+)
 
 SIGNATURE_HEADER: Final = "x-huawei-callback-id"
 #: Either side of our clock; the nonces of that time are the caller's to remember (`nonce`). Policy.
@@ -35,7 +45,8 @@ CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
     "144": ("no_profile", Verdict.REJECTED),
     **{str(code): ("not_shown", None) for code in (151, 155, 156, 158, 188, 191)},
     "201": ("send_control", Verdict.SILENCED),
-    # The scene's limit of this device (marketing: 2 a day), so no reason to stop the lane for the others.
+    # The scene's limit of this device (marketing: 2 a day), so no reason to stop the lane for the
+    # others.
     "256": ("scenario_limit", Verdict.DEVICE_CAP),
     "259": ("content_refused", Verdict.REJECTED),
     **{str(code): ("refused", Verdict.REJECTED) for code in (261, 262, 264, 265, 268, 269)},
@@ -46,7 +57,9 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
     """All receipts of one callback that name a token. Raises ReceiptsError."""
     del headers  # the version shows in the body
     statuses = read_statuses(body)
-    return readable([receipt for status in statuses if (receipt := _receipt(status)).token], statuses)
+    return readable(
+        [receipt for status in statuses if (receipt := _receipt(status)).token], statuses
+    )
 
 
 def _receipt(status: Mapping[str, object]) -> Receipt:
@@ -59,7 +72,9 @@ def _receipt(status: Mapping[str, object]) -> Receipt:
     word, verdict = word_of(code, CODES)
     request_id = text(status.get("requestId")) or None
     at_ms = milliseconds(detail.get("timestamp"))
-    return Receipt(_token(status.get("token")), text(status.get("biTag")), request_id, word, at_ms, verdict)
+    return Receipt(
+        _token(status.get("token")), text(status.get("biTag")), request_id, word, at_ms, verdict
+    )
 
 
 def _token(value: object) -> str:
@@ -67,15 +82,27 @@ def _token(value: object) -> str:
 
 
 def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int) -> bool:
-    """Whether the callback was signed with `key` for `user` within WINDOW_MS. False without the header.
+    """Whether the callback was signed with `key` for `user` within WINDOW_MS. False without the
+    header.
 
-    `value = Base64(HMAC-SHA256(key, timestamp + nonce + user))`; the key's bytes are its base64 decoding (newer console)
-    or its own UTF-8 text (older), either is taken.
+    `value = Base64(HMAC-SHA256(key, timestamp + nonce + user))`; the key's bytes are its base64
+    decoding (newer console) or its own UTF-8 text (older), either is taken.
     """
     parts = _parts(headers)
-    stamp, nonce_text, value = parts.get("timestamp", ""), parts.get("nonce", ""), parts.get("value", "")
+    stamp, nonce_text, value = (
+        parts.get("timestamp", ""),
+        parts.get("nonce", ""),
+        parts.get("value", ""),
+    )
     at_ms = milliseconds(stamp)
-    if not key or not nonce_text or not value or len(stamp) not in (10, 13) or not at_ms or abs(now_ms - at_ms) > WINDOW_MS:
+    if (
+        not key
+        or not nonce_text
+        or not value
+        or len(stamp) not in (10, 13)
+        or not at_ms
+        or abs(now_ms - at_ms) > WINDOW_MS
+    ):
         return False
     message = (stamp + nonce_text + user).encode("utf-8", "replace")
     given = value.encode("utf-8", "replace")
@@ -85,13 +112,19 @@ def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int
 
 
 def nonce(headers: Mapping[str, str]) -> str | None:
-    """The callback's nonce, for the caller's cache: one that was seen within WINDOW_MS is a replay."""
+    """The callback's nonce, for the caller's cache: one that was seen within
+    WINDOW_MS is a replay.
+    """
     return _parts(headers).get("nonce") or None
 
 
 def _parts(headers: Mapping[str, str]) -> dict[str, str]:
-    """Fields of the signature header; each is split at its first `=`, for the base64 value ends in one."""
-    header = next((value for name, value in headers.items() if name.lower() == SIGNATURE_HEADER), "")
+    """Fields of the signature header; each is split at its first `=`, for the base64 value ends in
+    one.
+    """
+    header = next(
+        (value for name, value in headers.items() if name.lower() == SIGNATURE_HEADER), ""
+    )
     pairs = (field.strip().partition("=") for field in header[:1024].split(";"))
     return {name.strip(): value.strip() for name, _, value in pairs}
 
@@ -109,4 +142,6 @@ def _signature(key: bytes, message: bytes) -> bytes:
     return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest())
 
 
-HUAWEI_RECEIPTS: Final = ReceiptsSpec(read_receipts, ACK, frozenset(word for word, _ in CODES.values()), signed=True)
+HUAWEI_RECEIPTS: Final = ReceiptsSpec(
+    read_receipts, ACK, frozenset(word for word, _ in CODES.values()), signed=True
+)

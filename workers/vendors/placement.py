@@ -1,7 +1,9 @@
-"""What the vendors' class policies share: a message of a class travels as private or as public. Pure. Sources: docs/vendors/<vendor>.md.
+"""What the vendors' class policies share: a message of a class travels as private or as public.
+Pure. Sources: docs/vendors/<vendor>.md.
 
-A lane sends a private class as private only with the right for it; without, it goes down to the public bucket and its row
-says `downgraded`. It never goes up: no wish of a sender makes a public class private.
+A lane sends a private class as private only with the right for it; without, it goes down to the
+public bucket and its row says `downgraded`. It never goes up: no wish of a sender makes a public
+class private.
 """
 
 from __future__ import annotations
@@ -38,14 +40,20 @@ def private(wanted: MessageClass, fields: Mapping[str, str]) -> Placement:
 def public(wanted: MessageClass, fields: Mapping[str, str], *, asked: bool = False) -> Placement:
     """asked: the sender himself wished it public; that is no downgrade of ours."""
     down = wanted in PRIVATE_CLASSES
-    return Placement(Bucket.PUBLIC, C.MARKETING if down else wanted, downgraded=down and not asked, fields=fields)
+    return Placement(
+        Bucket.PUBLIC, C.MARKETING if down else wanted, downgraded=down and not asked, fields=fields
+    )
 
 
-def channel_fields(credential: Credential, wanted: MessageClass, over: Mapping[str, Any]) -> dict[str, str]:
+def channel_fields(
+    credential: Credential, wanted: MessageClass, over: Mapping[str, Any]
+) -> dict[str, str]:
     channel = wish_text(over.get("channel_id")) or credential.channels.get(wanted)
     return {"channel_id": channel} if channel else {}
 
 
 def wish_text(value: Any) -> str:
     """A wish as text: a text or a whole number; "" for what is none."""
-    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return (
+        str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    )

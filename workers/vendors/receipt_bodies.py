@@ -1,6 +1,8 @@
-"""Receipts: what a vendor tells later about one token of one push, and the bodies in which vendors tell it. Pure; any bytes whatever.
+"""Receipts: what a vendor tells later about one token of one push, and the bodies in which vendors
+tell it. Pure; any bytes whatever.
 
-A body is JSON, or a form with JSON in it, whichever of the two its page names. Huawei, HarmonyOS and Honor share a list `statuses`.
+A body is JSON, or a form with JSON in it, whichever of the two its page names. Huawei, HarmonyOS
+and Honor share a list `statuses`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ STATUSES_MAX: Final = 1000  # Huawei's page says 100, an archived one 1000
 class Receipt:
     """One vendor's later word on one token.
 
-    token: the device token. tag: what we gave to be echoed (a push id or a batch's tag), "" for none. request_id: the
-    vendor's message id. status: delivered, clicked, … at_ms: the vendor's time, 0 where it tells none. verdict: what it
-    means for the token, None for nothing. replacement: the token to store instead of this one.
+    token: the device token. tag: what we gave to be echoed (a push id or a batch's tag), "" for
+    none. request_id: the vendor's message id. status: delivered, clicked, … at_ms: the vendor's
+    time, 0 where it tells none. verdict: what it means for the token, None for nothing.
+    replacement: the token to store instead of this one.
     """
 
     token: str = field(repr=False)
@@ -41,10 +44,12 @@ class Receipt:
 class ReceiptsSpec:
     """How a vendor's callback is read and what it wants to hear.
 
-    read: (body, headers) -> receipts; raises ReceiptsError, and nothing else. ack: body of the 200. statuses: every word that
-    a receipt's status can be. signed: the callback may carry Huawei's signature. strict: nothing proves who sends it, so the
-    vendor's message id and the device's token must fit, too (docs/vendors/honor.md, receipts). callback_option: the account's
-    option that must be `on` before a push names our address: this vendor refuses an address that its console does not know.
+    read: (body, headers) -> receipts; raises ReceiptsError, and nothing else. ack: body of the 200.
+    statuses: every word that a receipt's status can be. signed: the callback may carry Huawei's
+    signature. strict: nothing proves who sends it, so the vendor's message id and the device's
+    token must fit, too (docs/vendors/honor.md, receipts). callback_option: the account's option
+    that must be `on` before a push names our address: this vendor refuses an address that its
+    console does not know.
     """
 
     read: Callable[[bytes, Mapping[str, str]], list[Receipt]]
@@ -60,7 +65,8 @@ class ReceiptsError(ValueError):
 
 
 def value_of(body: bytes, field: str) -> Any:
-    """The object or list that a callback carries: the body's own JSON, or what stands in `field` of it or of a form.
+    """The object or list that a callback carries: the body's own JSON, or what stands in `field` of
+    it or of a form.
 
     Without that field a form's first value that is JSON counts. Raises ReceiptsError.
     """
@@ -110,7 +116,9 @@ def _loads(text: str) -> dict[str, Any] | list[Any] | None:
 
 
 def read_statuses(body: bytes) -> list[dict[str, object]]:
-    """The objects in `statuses`, in order; what is no object among them is left out. Raises ReceiptsError."""
+    """The objects in `statuses`, in order; what is no object among them is left out. Raises
+    ReceiptsError.
+    """
     statuses = value_of(body, "statuses")
     if not isinstance(statuses, list):
         raise ReceiptsError("receipts body has no list `statuses`")
@@ -122,15 +130,23 @@ def read_statuses(body: bytes) -> list[dict[str, object]]:
     return items
 
 
-def word_of(code: str, words: Mapping[str, tuple[str, Verdict | None]]) -> tuple[str, Verdict | None]:
-    """Our word for a vendor's code and what it changes; `code <n>` and nothing where nobody documents it."""
+def word_of(
+    code: str, words: Mapping[str, tuple[str, Verdict | None]]
+) -> tuple[str, Verdict | None]:
+    """Our word for a vendor's code and what it changes; `code <n>` and nothing where nobody
+    documents it.
+    """
     shown = "".join(char for char in code[:16] if char.isprintable())
     return words.get(code, (f"code {shown}", None))
 
 
 def text(value: object) -> str:
     """A number or text as text of at most 256 characters, "" for anything else."""
-    return str(value).strip()[:256] if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return (
+        str(value).strip()[:256]
+        if isinstance(value, int | str) and not isinstance(value, bool)
+        else ""
+    )
 
 
 def milliseconds(value: object) -> int:

@@ -21,7 +21,9 @@ NEWEST: Final = "0005"
 
 
 class SchemaError(Exception):
-    """The database's tables are not of this program's version; one sentence that says what to do."""
+    """The database's tables are not of this program's version; one sentence that
+    says what to do.
+    """
 
 
 def migrate(engine: Engine) -> None:
@@ -41,13 +43,18 @@ def migrate(engine: Engine) -> None:
 
 
 def check(engine: Engine) -> None:
-    """SchemaError: the tables are missing, older or newer than what this program works with. sql.STORE_UNAVAILABLE: no answer."""
+    """SchemaError: the tables are missing, older or newer than what this program works with.
+    sql.STORE_UNAVAILABLE: no answer.
+    """
     found = version_of(engine)
     if found is None:
         raise SchemaError("the database has no tables of ours yet: pushfleet migrate")
     _refuse_newer(found)
     if found != NEWEST:
-        raise SchemaError(f"the database's tables are of version {found}, this program works with {NEWEST}: pushfleet migrate")
+        raise SchemaError(
+            f"the database's tables are of version {found}, this program works with "
+            f"{NEWEST}: pushfleet migrate"
+        )
 
 
 def version_of(engine: Engine) -> str | None:
@@ -62,7 +69,8 @@ def version_of(engine: Engine) -> str | None:
 def _refuse_newer(found: str | None) -> None:
     if found is not None and found not in known():
         raise SchemaError(
-            f"the database's tables are of version {found}, and this program knows versions up to {NEWEST} only:"
+            f"the database's tables are of version {found}, and this program knows versions "
+            f"up to {NEWEST} only:"
             " run a pushfleet as new as the one that made them"
         )
 

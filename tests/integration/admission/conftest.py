@@ -59,7 +59,9 @@ def secret_key() -> str:
 
 
 @pytest.fixture
-def runtime(redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str) -> Iterator[Runtime]:
+def runtime(
+    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str
+) -> Iterator[Runtime]:
     made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key))
     migrate(made.engine)
     made.tenants.add(Tenant("demo", "Demo", "zh", "Asia/Shanghai"))
@@ -69,14 +71,31 @@ def runtime(redis_client: redis.Redis, settings_with: Callable[..., Settings], o
 
 @pytest.fixture
 def lane(runtime: Runtime, space: str) -> Callable[..., Lane]:
-    """lane(vendor, limits, rights) -> a stored credential's lane; its business id is this test's own."""
+    """lane(vendor, limits, rights) -> a stored credential's lane; its business id is this test's
+    own.
+    """
 
     def make(vendor: Vendor, limits: dict[str, Any], *rights: str) -> Lane:
         named = {"chat": "c1", "call": "c2"} if rights else {}
-        options, secrets = {"package": "com.example.im", "app_id": "1", "app_key": "k"}, {"app_secret": "s"}
+        options, secrets = (
+            {"package": "com.example.im", "app_id": "1", "app_key": "k"},
+            {"app_secret": "s"},
+        )
         templates = {name: ["P1", "sender", "text"] for name in named}
         new = StoredCredential(
-            "demo", vendor, space, 0, options, secrets, frozenset(rights), named, templates, limits, False, now_ms(), None
+            "demo",
+            vendor,
+            space,
+            0,
+            options,
+            secrets,
+            frozenset(rights),
+            named,
+            templates,
+            limits,
+            False,
+            now_ms(),
+            None,
         )
         runtime.credentials.add(new)
         runtime.catalog.changed()
@@ -88,12 +107,31 @@ def lane(runtime: Runtime, space: str) -> Callable[..., Lane]:
 
 
 def work(
-    number: int, message_class: MessageClass = MessageClass.MARKETING, *, user: str = "u", token: str = "", **note: Any
+    number: int,
+    message_class: MessageClass = MessageClass.MARKETING,
+    *,
+    user: str = "u",
+    token: str = "",
+    **note: Any,
 ) -> PendingPush:
     """One push; its class decides the bucket unless `bucket` is named."""
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
     times = {"ts_ms": now_ms(), "received_ms": now_ms(), "expires_at_ms": now_ms() + 3_600_000}
-    kind = {"message_class": message_class, "class_sent": message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING}
-    named = {"event_id": uuid.uuid4().hex, "message_id": f"m{number}", "collapse_id": f"m{number}", "conversation_id": "s"}
-    made = notification(**{**times, **named, **kind, "title": "t", "body": "b", "bucket": bucket, **note})
-    return PendingPush("entry", made, Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1))
+    kind = {
+        "message_class": message_class,
+        "class_sent": message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING,
+    }
+    named = {
+        "event_id": uuid.uuid4().hex,
+        "message_id": f"m{number}",
+        "collapse_id": f"m{number}",
+        "conversation_id": "s",
+    }
+    made = notification(
+        **{**times, **named, **kind, "title": "t", "body": "b", "bucket": bucket, **note}
+    )
+    return PendingPush(
+        "entry",
+        made,
+        Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1),
+    )

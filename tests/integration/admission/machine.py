@@ -1,4 +1,6 @@
-"""A walk of random steps through admission, checked against the model after each one. Scripts may be handed in with a fault planted."""
+"""A walk of random steps through admission, checked against the model after each one. Scripts may
+be handed in with a fault planted.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,33 @@ def ask_of(number: int, cost: float = 1.0, request: int | None = None) -> Admiss
     bucket = Bucket.PRIVATE if number % 4 == 3 else Bucket.PUBLIC
     message_class = (MessageClass.CHAT, MessageClass.MARKETING, MessageClass.NEWS)[number % 3]
     urgency = (Urgency.CHAT, Urgency.BULK, Urgency.GROUP, Urgency.BULK, Urgency.CALL)[number % 5]
-    return AdmissionRequest(f"{number:032x}", bucket, message_class, f"device-{number % 5}", cost, request, urgency)
+    return AdmissionRequest(
+        f"{number:032x}", bucket, message_class, f"device-{number % 5}", cost, request, urgency
+    )
 
 
-ASK = st.builds(ask_of, IDS, st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.25, 0.0]), st.sampled_from([None, None, 1, 2]))
+ASK = st.builds(
+    ask_of,
+    IDS,
+    st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.25, 0.0]),
+    st.sampled_from([None, None, 1, 2]),
+)
 LIMITS = st.builds(
     LaneLimits,
     lane=st.just(""),
     rate_per_s=st.sampled_from([4.0, 16.0, 1024.0]),
     burst=st.sampled_from([1.0, 4.0, 64.0]),
-    quotas=st.sampled_from([{Bucket.PUBLIC: 6}, {Bucket.PUBLIC: 10}, {Bucket.PUBLIC: 9, Bucket.PRIVATE: 2}, {}]),
+    quotas=st.sampled_from(
+        [{Bucket.PUBLIC: 6}, {Bucket.PUBLIC: 10}, {Bucket.PUBLIC: 9, Bucket.PRIVATE: 2}, {}]
+    ),
     caps=st.sampled_from([{}, {Bucket.PUBLIC: 2}, {Bucket.PUBLIC: 3, Bucket.PRIVATE: 1}]),
     open_limits=st.sampled_from([frozenset(), frozenset({Bucket.PUBLIC})]),
     reserve=st.sampled_from(
-        [(), ((Bucket.PUBLIC, MessageClass.CHAT, 0.3),), ((Bucket.PUBLIC, MessageClass.CHAT, 0.5), (Bucket.PUBLIC, MessageClass.NEWS, 0.2))]
+        [
+            (),
+            ((Bucket.PUBLIC, MessageClass.CHAT, 0.3),),
+            ((Bucket.PUBLIC, MessageClass.CHAT, 0.5), (Bucket.PUBLIC, MessageClass.NEWS, 0.2)),
+        ]
     ),
     offset_s=st.sampled_from([28_800, 28_800, -25_200]),
 )
@@ -54,35 +69,60 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
     class Walk(RuleBasedStateMachine):
         @initialize(limits=LIMITS, before=st.sampled_from([3600.0, 2.0, 40.0, -30_000.0]))
         def begin(self, limits: LaneLimits, before: float) -> None:
-            values: dict[str, Any] = {name: getattr(limits, name) for name in LaneLimits.__dataclass_fields__}
+            values: dict[str, Any] = {
+                name: getattr(limits, name) for name in LaneLimits.__dataclass_fields__
+            }
             self.terms = LaneLimits(**{**values, "lane": f"a:vivo:{next(_numbers)}"})
             self.now = MIDNIGHT - before
             self.store = Admission(redis, keys, clock=lambda: self.now, read=read)
             self.model = Model(self.terms)
             self.granted: list[AdmissionRequest] = []
             if self.terms.counted:
-                assert self.store.admit(self.terms, [ask_of(0)]) is None, "counts that nobody vouches for grant nothing"
+                assert self.store.admit(self.terms, [ask_of(0)]) is None, (
+                    "counts that nobody vouches for grant nothing"
+                )
                 self.store.rebuild(self.terms, self.store.day(self.terms)[0], [])
 
         @rule(asks=st.lists(ASK, min_size=1, max_size=8))
         def admit(self, asks: Sequence[AdmissionRequest]) -> None:
             given = self.store.admit(self.terms, asks)
             assert given == self.model.admit(self.now, asks)
-            self.granted += [ask for ask, one in zip(asks, given, strict=True) if one.answer == AdmissionAnswer.GRANTED]
+            self.granted += [
+                ask
+                for ask, one in zip(asks, given, strict=True)
+                if one.answer == AdmissionAnswer.GRANTED
+            ]
 
-        @rule(before=st.integers(1, 8), after=st.integers(0, 4), pause_s=st.sampled_from([0.0, 0.125, 0.25]), bulk=st.integers(1, 6))
+        @rule(
+            before=st.integers(1, 8),
+            after=st.integers(0, 4),
+            pause_s=st.sampled_from([0.0, 0.125, 0.25]),
+            bulk=st.integers(1, 6),
+        )
         def chats_meet_a_campaign(self, before: int, after: int, pause_s: float, bulk: int) -> None:
             """Of a bucket and a class that nothing limits but the rate, if anything is free."""
-            chats = [msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.CHAT) for number in range(max(before, after))]
-            crowd = [msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.BULK) for number in range(bulk)]
+            chats = [
+                msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.CHAT)
+                for number in range(max(before, after))
+            ]
+            crowd = [
+                msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.BULK)
+                for number in range(bulk)
+            ]
             self.admit([*chats[:before], *crowd])
             self.now += pause_s
             if after:
                 self.admit(chats[:after])
             self.admit(crowd)
 
-        @rule(which=st.integers(0, 7), wait_s=st.sampled_from([0.0, 1.0]), others=st.lists(ASK, max_size=2))
-        def one_is_refused_by_the_vendor_and_goes_again(self, which: int, wait_s: float, others: Sequence[AdmissionRequest]) -> None:
+        @rule(
+            which=st.integers(0, 7),
+            wait_s=st.sampled_from([0.0, 1.0]),
+            others=st.lists(ASK, max_size=2),
+        )
+        def one_is_refused_by_the_vendor_and_goes_again(
+            self, which: int, wait_s: float, others: Sequence[AdmissionRequest]
+        ) -> None:
             if self.granted:
                 ask = self.granted[-1 - which % len(self.granted)]
                 self.refund([int(ask.push_id, 16)])

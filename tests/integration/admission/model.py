@@ -1,4 +1,6 @@
-"""Admission once more, in plain Python and one process: what the Lua must agree with, push by push and millisecond by millisecond."""
+"""Admission once more, in plain Python and one process: what the Lua must agree with, push by push
+and millisecond by millisecond.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common.model import Bucket, Urgency
-from common.storage.admission import AdmissionAnswer, AdmissionRequest, AdmissionResult, LaneLimits, Usage
+from common.storage.admission import (
+    AdmissionAnswer,
+    AdmissionRequest,
+    AdmissionResult,
+    LaneLimits,
+    Usage,
+)
 
 WAIT_MAX_MS = 10_000
 LEVEL = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
-#: What a level leaves at most of the burst to the more urgent, and the time in vain after which it leaves nothing.
+#: What a level leaves at most of the burst to the more urgent, and the time in vain after which it
+#: leaves nothing.
 YIELD_MAX, STARVED_S = {1: 0.5, 2: 0.75}, 5
 
 
@@ -23,9 +32,11 @@ def kept(value: float) -> float:
 
 @dataclass
 class Model:
-    """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on which day.
+    """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on
+    which day.
 
-    wants: by level, (cost refused lately, until when it counts); starves: by level, since when it waits without a grant.
+    wants: by level, (cost refused lately, until when it counts); starves: by level, since when it
+    waits without a grant.
     """
 
     terms: LaneLimits
@@ -83,7 +94,11 @@ class Model:
             self.tat = now + room
         ahead = max(0.0, self.tat - now)
         wants = {level: self._wanted(now, level) for level in (0, 1)}
-        rooms = [room, self._room(now, room, 1, wants[0] / rate), self._room(now, room, 2, (wants[0] + wants[1]) / rate)]
+        rooms = [
+            room,
+            self._room(now, room, 1, wants[0] / rate),
+            self._room(now, room, 2, (wants[0] + wants[1]) / rate),
+        ]
         dry, paid, waiting = 0 if now < self.hold else 3, set(), set()
         behind, got, refused, longest = [0.0] * 3, [0.0] * 3, [0.0] * 3, [0] * 3
         answers = []
@@ -108,8 +123,12 @@ class Model:
             waiting.add(request)
             behind[level:] = [queue + step for queue in behind[level:]]
             most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
-            wait_s = max(max(ahead, self.hold - now) + behind[level] - rooms[level], self.hold - now)
-            answers.append(AdmissionResult(AdmissionAnswer.WAIT, min(most, max(1, math.ceil(wait_s * 1000)))))
+            wait_s = max(
+                max(ahead, self.hold - now) + behind[level] - rooms[level], self.hold - now
+            )
+            answers.append(
+                AdmissionResult(AdmissionAnswer.WAIT, min(most, max(1, math.ceil(wait_s * 1000))))
+            )
             refused[level] += step * rate
             longest[level] = max(longest[level], answers[-1].wait_ms)
         self._remember(now, wants, got, refused, longest)
@@ -127,7 +146,12 @@ class Model:
         return room - min(wanted_s, YIELD_MAX[level] * room)
 
     def _remember(
-        self, now: float, wants: dict[int, float], got: Sequence[float], refused: Sequence[float], longest: Sequence[int]
+        self,
+        now: float,
+        wants: dict[int, float],
+        got: Sequence[float],
+        refused: Sequence[float],
+        longest: Sequence[int],
     ) -> None:
         for level in (0, 1):
             cost, till = self.wants.get(level, (0.0, 0.0))
@@ -149,7 +173,11 @@ class Model:
         if not self.has_room(now, ask):
             return AdmissionAnswer.QUOTA_SPENT
         cap = self.terms.caps.get(ask.bucket)
-        return AdmissionAnswer.DEVICE_CAP if cap is not None and self.caps[day, ask.bucket, ask.token] >= cap else None
+        return (
+            AdmissionAnswer.DEVICE_CAP
+            if cap is not None and self.caps[day, ask.bucket, ask.token] >= cap
+            else None
+        )
 
     def _take(self, now: float, ask: AdmissionRequest) -> None:
         day = self.day(now)
@@ -165,7 +193,14 @@ class Model:
     def refund(self, now: float, asks: Sequence[AdmissionRequest]) -> int:
         back = 0
         for ask in asks:
-            day = next((day for day in (self.day(now), self.day(now) - 1) if (day, ask.push_id) in self.held), None)
+            day = next(
+                (
+                    day
+                    for day in (self.day(now), self.day(now) - 1)
+                    if (day, ask.push_id) in self.held
+                ),
+                None,
+            )
             if day is not None:
                 bucket, name, token = self.held.pop((day, ask.push_id))
                 for count in ((day, bucket), (day, bucket, name)):
@@ -173,7 +208,9 @@ class Model:
                 self.caps[day, bucket, token] = max(0, self.caps[day, bucket, token] - 1)
                 back += 1
             elif ask.bucket not in self.terms.caps and ask.bucket not in self.terms.quotas:
-                self.counts[self.day(now), ask.bucket] = max(0, self.counts[self.day(now), ask.bucket] - 1)
+                self.counts[self.day(now), ask.bucket] = max(
+                    0, self.counts[self.day(now), ask.bucket] - 1
+                )
         return back
 
     def told_day(self, now: float) -> int:
@@ -196,7 +233,9 @@ class Model:
     def slow_down(self, now: float, throttled: bool, hold_s: float) -> None:
         limit, rate = self.terms.rate_per_s, self.terms.rate_per_s
         if self.slow is not None:
-            rate = min(limit, self.slow + 0.1 * limit * max(0, math.floor((now - self.slow_at) / 10)))
+            rate = min(
+                limit, self.slow + 0.1 * limit * max(0, math.floor((now - self.slow_at) / 10))
+            )
         if throttled and (self.slow is None or now - self.slow_at >= 1 or now < self.slow_at):
             self.slow, self.slow_at = kept(max(rate / 2, min(1, limit))), kept(now)
         if hold_s > 0 and (now + hold_s > self.hold or now < self.hold_at):

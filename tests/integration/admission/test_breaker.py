@@ -1,4 +1,6 @@
-"""The breaker: stops at once where it must, tries with one push for the whole fleet, and is not fooled by late answers."""
+"""The breaker: stops at once where it must, tries with one push for the whole fleet, and is not
+fooled by late answers.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ RATES = {
 
 
 @pytest.mark.parametrize(("good", "failed", "state"), RATES.values(), ids=RATES)
-def test_a_failure_rate_stops_the_lane(states: LaneStates, good: int, failed: int, state: str) -> None:
+def test_a_failure_rate_stops_the_lane(
+    states: LaneStates, good: int, failed: int, state: str
+) -> None:
     states.tell(LANE, 1, good=good, failed=min(failed, 1), refused=False)
     for _ in range(failed - 1):
         states.tell(LANE, 1, good=0, failed=1, refused=False)
@@ -90,7 +94,9 @@ def test_late_answers_do_not_open_a_stopped_lane(states: LaneStates, clock: Cloc
     assert states.ask(LANE, 1).state == FLOWING
 
 
-def test_each_failed_probe_doubles_the_pause_up_to_a_minute(states: LaneStates, clock: Clock) -> None:
+def test_each_failed_probe_doubles_the_pause_up_to_a_minute(
+    states: LaneStates, clock: Clock
+) -> None:
     states.tell(LANE, 1, good=0, failed=20, refused=False)
     pauses = []
     for _ in range(7):
@@ -99,11 +105,15 @@ def test_each_failed_probe_doubles_the_pause_up_to_a_minute(states: LaneStates, 
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
 
 
-def test_a_refused_credential_is_tried_again_within_ten_minutes(states: LaneStates, clock: Clock) -> None:
+def test_a_refused_credential_is_tried_again_within_ten_minutes(
+    states: LaneStates, clock: Clock
+) -> None:
     pauses = []
     for _ in range(6):
         states.tell(LANE, 1, good=0, failed=0, refused=True)
-        states.tell(LANE, 1, good=0, failed=0, refused=True)  # the other replicas' answers: no strike of their own
+        states.tell(
+            LANE, 1, good=0, failed=0, refused=True
+        )  # the other replicas' answers: no strike of their own
         pauses.append(pause_s(states, clock))
     assert pauses == [60, 120, 240, 480, 600, 600]
 
@@ -137,7 +147,9 @@ def test_a_probe_whose_process_died_is_taken_by_another(states: LaneStates, cloc
     assert states.ask(LANE, 1).probe
 
 
-def test_a_probe_may_take_as_long_as_a_send_may(redis_client: redis.Redis, space: str, clock: Clock) -> None:
+def test_a_probe_may_take_as_long_as_a_send_may(
+    redis_client: redis.Redis, space: str, clock: Clock
+) -> None:
     states = LaneStates(redis_client, Keys(f"push{space}"), probe_s=65.0, clock=clock)
     states.tell(LANE, 1, good=0, failed=20, refused=False)
     clock.now += 2
@@ -149,22 +161,32 @@ def test_a_probe_may_take_as_long_as_a_send_may(redis_client: redis.Redis, space
     assert states.ask(LANE, 1).probe
 
 
-@pytest.mark.parametrize("look", [lambda s: s.ask(LANE, 1).probe, lambda s: s.may_flow(LANE, 1)], ids=["ask", "may_flow"])
-def test_a_clock_that_steps_back_does_not_lengthen_a_pause(states: LaneStates, clock: Clock, look: Callable[[LaneStates], bool]) -> None:
+@pytest.mark.parametrize(
+    "look", [lambda s: s.ask(LANE, 1).probe, lambda s: s.may_flow(LANE, 1)], ids=["ask", "may_flow"]
+)
+def test_a_clock_that_steps_back_does_not_lengthen_a_pause(
+    states: LaneStates, clock: Clock, look: Callable[[LaneStates], bool]
+) -> None:
     states.tell(LANE, 1, good=0, failed=20, refused=False)
     clock.now -= 3600
     assert look(states)
 
 
-def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(states: LaneStates, clock: Clock) -> None:
+def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
+    states: LaneStates, clock: Clock
+) -> None:
     assert states.last_changes([LANE, "a:vivo:b"]) == [None, None]
     told = [states.tell(LANE, 1, 0, 10, refused=False, cause="dns") for _ in range(4)]
     assert told == [None, STOPPED, None, None]
     stopped_ms = int(clock.now * 1000)
     pause_s(states, clock)
-    assert states.tell(LANE, 1, 0, 1, refused=False, cause="dns") is None, "still stopped, for the same cause"
+    assert states.tell(LANE, 1, 0, 1, refused=False, cause="dns") is None, (
+        "still stopped, for the same cause"
+    )
     pause_s(states, clock)
-    assert states.tell(LANE, 1, 0, 1, refused=False, cause="timeout") == STOPPED, "for another cause"
+    assert states.tell(LANE, 1, 0, 1, refused=False, cause="timeout") == STOPPED, (
+        "for another cause"
+    )
     pause_s(states, clock)
     assert states.tell(LANE, 1, 1, 0, refused=False) == FLOWING
     states.record(LANE, "paused", "lane_paused", "operator", 7)

@@ -31,7 +31,9 @@ MakeLane = Callable[..., Lane]
 
 
 @pytest.fixture
-def run(runtime: Runtime, secret_key: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run(
+    runtime: Runtime, secret_key: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
     """run(*arguments): the command on this test's servers."""
     given = runtime.settings
     for name, value in {
@@ -53,17 +55,29 @@ def rows(result: Result) -> list[dict[str, Any]]:
 
 def vouched(runtime: Runtime, lane: Lane, used: int) -> None:
     terms = terms_of(lane, now_ms())
-    runtime.admission.rebuild(terms, runtime.admission.day(terms)[0], [Count(Bucket.PUBLIC, MessageClass.NEWS, used)])
+    runtime.admission.rebuild(
+        terms, runtime.admission.day(terms)[0], [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
+    )
 
 
-def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str) -> None:
+def test_lanes_have_the_shape_of_the_contract(
+    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+) -> None:
     vivo = lane(Vendor.VIVO, {"quota": {"public": 100}, "rate": 50.0})
     vouched(runtime, vivo, 99)
     runtime.admission.slow_down(terms_of(vivo, now_ms()), throttled=True)
-    asks = [AdmissionRequest(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0) for i in range(3)]
+    asks = [
+        AdmissionRequest(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0)
+        for i in range(3)
+    ]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
-    parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
+    parked = Batch(
+        app="demo",
+        vendor=Vendor.VIVO,
+        business_id=space,
+        pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),),
+    )
     with runtime.redis.pipeline() as pipe:
         runtime.lane_queues.put(pipe, [as_new(parked, Urgency.CHAT, encode(parked))])
         pipe.execute()
@@ -101,16 +115,27 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
     assert result.exception is None
     assert "6" in result.stdout
     until = now_ms() + 2_000
-    while (known := other.catalog.lane("demo", Vendor.OPPO, space)) is None or known.limits.quota_public != 6:
+    while (
+        known := other.catalog.lane("demo", Vendor.OPPO, space)
+    ) is None or known.limits.quota_public != 6:
         assert now_ms() < until
         time.sleep(0.05)
     assert (known.limits.quota_private, known.limits.device_cap_public) == (1000, 7)
     other.close()
-    public = next(row for row in rows(run("quota", "list", "--json")) if (row["business_id"], row["bucket"]) == (space, "public"))
-    assert (public["app"], public["vendor"], public["used"], public["limit"]) == ("demo", "oppo", 5, 6), (
-        "and the vendor's word is forgotten"
+    public = next(
+        row
+        for row in rows(run("quota", "list", "--json"))
+        if (row["business_id"], row["bucket"]) == (space, "public")
     )
-    assert [row["used"] for row in rows(run("quota", "--json"))] == [row["used"] for row in rows(run("quota", "list", "--json"))]
+    assert (public["app"], public["vendor"], public["used"], public["limit"]) == (
+        "demo",
+        "oppo",
+        5,
+        6,
+    ), "and the vendor's word is forgotten"
+    assert [row["used"] for row in rows(run("quota", "--json"))] == [
+        row["used"] for row in rows(run("quota", "list", "--json"))
+    ]
 
 
 WRONG = {
@@ -121,7 +146,8 @@ WRONG = {
 }
 
 
-#: Commands that name what is not there: the answer is no, and nobody used them wrongly (contract §9).
+#: Commands that name what is not there: the answer is no, and nobody used them wrongly (contract
+#: §9).
 NOT_THERE = {
     "quota set": ("quota", "set", "demo", "oppo", "nobody", "public=1"),
     "pause": ("credential", "pause", "demo", "oppo", "nobody"),
@@ -134,33 +160,56 @@ NOT_THERE = {
 
 
 @pytest.mark.parametrize("arguments", NOT_THERE.values(), ids=NOT_THERE)
-def test_what_is_named_and_not_there_is_no_wrong_use(run: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+def test_what_is_named_and_not_there_is_no_wrong_use(
+    run: Callable[..., Result], arguments: tuple[str, ...]
+) -> None:
     result = run(*arguments)
     assert isinstance(result.exception, CliError)
     assert result.exception.exit_code == 1
     assert str(result.exception).startswith("no credential oppo nobody of demo")
 
 
-@pytest.mark.parametrize("command", ["test-push nobody bob", "strategy add nobody s1 {file}", "app gateway-key nobody"])
-def test_a_tenant_that_is_not_there_is_no_wrong_use(run: Callable[..., Result], tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    "command", ["test-push nobody bob", "strategy add nobody s1 {file}", "app gateway-key nobody"]
+)
+def test_a_tenant_that_is_not_there_is_no_wrong_use(
+    run: Callable[..., Result], tmp_path: Path, command: str
+) -> None:
     (tmp_path / "preset.json").write_text("{}")
     result = run(*command.format(file=tmp_path / "preset.json").split())
     assert isinstance(result.exception, CliError)
-    assert (result.exception.exit_code, str(result.exception)) == (1, "no tenant nobody: pushfleet app add nobody")
+    assert (result.exception.exit_code, str(result.exception)) == (
+        1,
+        "no tenant nobody: pushfleet app add nobody",
+    )
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
-def test_a_wrong_quota_says_what_is_wrong(run: Callable[..., Result], arguments: tuple[str, ...], words: str) -> None:
+def test_a_wrong_quota_says_what_is_wrong(
+    run: Callable[..., Result], arguments: tuple[str, ...], words: str
+) -> None:
     result = run("quota", "set", *arguments)
     assert isinstance(result.exception, CliError)
     assert result.exception.exit_code == 2
     assert words in str(result.exception)
 
 
-def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauges(runtime: Runtime, lane: MakeLane, space: str) -> None:
+def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauges(
+    runtime: Runtime, lane: MakeLane, space: str
+) -> None:
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
     now = now_ms()
-    runtime.ledger.write([dead_record(id=f"letter-{space}", stage="routing", reason="why", at_ms=now, raw=runtime.vault.encrypt(b"x"))])
+    runtime.ledger.write(
+        [
+            dead_record(
+                id=f"letter-{space}",
+                stage="routing",
+                reason="why",
+                at_ms=now,
+                raw=runtime.vault.encrypt(b"x"),
+            )
+        ]
+    )
     reporter = Reporter(runtime)
     reporter.show_streams()
 
@@ -169,7 +218,12 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
         reporter.show_lanes()
         reporter.show_dead_letters()
         families = [family for gauge in metrics.FLEET_GAUGES for family in gauge.collect()]
-        return {sample.name for family in families for sample in family.samples if sample.labels.get("business_id") == space}
+        return {
+            sample.name
+            for family in families
+            for sample in family.samples
+            if sample.labels.get("business_id") == space
+        }
 
     assert len(shown()) >= 4
     assert REGISTRY.get_sample_value("pushfleet_dead_letters", {"stage": "routing"}) == 1

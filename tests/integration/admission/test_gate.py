@@ -1,4 +1,6 @@
-"""The gate of the real runtime: which limits apply to a lane, counts from the ledger, the vendor's hours and the vendor's words."""
+"""The gate of the real runtime: which limits apply to a lane, counts from the ledger, the vendor's
+hours and the vendor's words.
+"""
 
 from __future__ import annotations
 
@@ -70,29 +72,42 @@ def sent(one: PendingPush, business_id: str, decision: Decision, *, at_ms: int) 
     )
 
 
-def test_counts_that_are_lost_come_back_from_the_ledger(runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str) -> None:
+def test_counts_that_are_lost_come_back_from_the_ledger(
+    runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str
+) -> None:
     vivo = lane(Vendor.VIVO, {"quota": {"public": 10}})
     today, yesterday = now_ms(), now_ms() - 86_400_000
     rows = [sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(4)]
     rows += [sent(work(i), space, Decision.UNCERTAIN, at_ms=today) for i in range(4, 6)]
-    rows += [sent(work(6), space, Decision.REJECTED, at_ms=today), sent(work(7), space, Decision.ACCEPTED, at_ms=yesterday)]
+    rows += [
+        sent(work(6), space, Decision.REJECTED, at_ms=today),
+        sent(work(7), space, Decision.ACCEPTED, at_ms=yesterday),
+    ]
     rows += [
         sent(work(8, MessageClass.CHAT), space, Decision.ACCEPTED, at_ms=today),
         sent(work(9), "other", Decision.ACCEPTED, at_ms=today),
     ]
     runtime.ledger.write(rows)
-    assert admit(gate, vivo, [work(i) for i in range(100, 106)]) == [None] * 4 + [Decision.QUOTA_SPENT] * 2
+    assert (
+        admit(gate, vivo, [work(i) for i in range(100, 106)])
+        == [None] * 4 + [Decision.QUOTA_SPENT] * 2
+    )
     runtime.redis.flushall()
-    runtime.ledger.write([sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(100, 104)])
+    runtime.ledger.write(
+        [sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(100, 104)]
+    )
     assert admit(gate, vivo, [work(200)]) == [Decision.QUOTA_SPENT]
 
 
-def test_device_caps_come_back_too_and_count_devices_not_people(runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str) -> None:
+def test_device_caps_come_back_too_and_count_devices_not_people(
+    runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str
+) -> None:
     vivo = lane(Vendor.VIVO, {"device_cap": {"public": 2}})
     with runtime.engine.begin() as connection:
         connection.execute(
             text(
-                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+                "token, registered_ms, state, reason, state_ms)"
                 " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
             ),
             {"b": space},
@@ -107,7 +122,9 @@ def test_device_caps_come_back_too_and_count_devices_not_people(runtime: Runtime
     assert admit(gate, vivo, asks) == [None, Decision.DEVICE_CAP, Decision.DEVICE_CAP, None]
 
 
-def test_nothing_is_granted_while_the_ledger_cannot_be_read(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+def test_nothing_is_granted_while_the_ledger_cannot_be_read(
+    runtime: Runtime, gate: FleetGate, lane: MakeLane
+) -> None:
     vivo = lane(Vendor.VIVO, {"quota": {"public": 10}})
     with runtime.engine.begin() as connection:
         connection.execute(text("ALTER VIEW ledger_all RENAME TO ledger_away"))
@@ -119,13 +136,17 @@ def test_nothing_is_granted_while_the_ledger_cannot_be_read(runtime: Runtime, ga
     assert admit(gate, vivo, [work(1)]) == [None]
 
 
-def test_a_lane_without_limits_asks_no_ledger(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+def test_a_lane_without_limits_asks_no_ledger(
+    runtime: Runtime, gate: FleetGate, lane: MakeLane
+) -> None:
     apns = lane(Vendor.APNS, {})
     assert terms_of(apns, now_ms()).counted == ""
     assert admit(gate, apns, [work(i, MessageClass.CHAT) for i in range(3)]) == [None] * 3
 
 
-def test_a_reserve_stands_where_its_class_travels(runtime: Runtime, lane: MakeLane, space: str) -> None:
+def test_a_reserve_stands_where_its_class_travels(
+    runtime: Runtime, lane: MakeLane, space: str
+) -> None:
     limits = {"quota": {"public": 10, "private": 10}, "reserve": {"chat": 0.3}}
     right = lane(Vendor.VIVO, limits, "vivo.system")
     assert terms_of(right, now_ms()).reserve == [(Bucket.PRIVATE, MessageClass.CHAT, 0.3)]
@@ -135,26 +156,40 @@ def test_a_reserve_stands_where_its_class_travels(runtime: Runtime, lane: MakeLa
 
 def test_a_vendors_word_wins_over_our_default_and_not_over_the_operator(lane: MakeLane) -> None:
     assert terms_of(lane(Vendor.XIAOMI, {}), now_ms()).open_limits == {Bucket.PUBLIC}
-    assert terms_of(lane(Vendor.XIAOMI, {"quota": {"public": 777}}), now_ms()).open_limits == frozenset()
+    assert (
+        terms_of(lane(Vendor.XIAOMI, {"quota": {"public": 777}}), now_ms()).open_limits
+        == frozenset()
+    )
 
 
 def test_xiaomi_counts_requests_and_vivo_counts_devices(gate: FleetGate, lane: MakeLane) -> None:
     wishes = {"rate": 1.0, "quota": {"public": 1000}}
     assert admit(gate, lane(Vendor.XIAOMI, wishes), [work(i) for i in range(20)]) == [None] * 20
-    assert admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)]) == [None, Decision.THROTTLED, Decision.THROTTLED]
+    assert admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)]) == [
+        None,
+        Decision.THROTTLED,
+        Decision.THROTTLED,
+    ]
 
 
 @pytest.mark.parametrize("rate", [0.5, 1, 7, 20, 500])
 def test_no_second_of_the_vendors_clock_holds_more_than_its_figure(
     runtime: Runtime, lane: MakeLane, clock: Clock, store: Admission, rate: float
 ) -> None:
-    """Asked for more than can go, at every tenth of a second, after a silence: what arrives at once is part of the second's figure."""
-    terms = replace(terms_of(lane(Vendor.VIVO, {"rate": float(rate)}), now_ms()), quotas={}, caps={})
+    """Asked for more than can go, at every tenth of a second, after a silence: what arrives at once
+    is part of the second's figure.
+    """
+    terms = replace(
+        terms_of(lane(Vendor.VIVO, {"rate": float(rate)}), now_ms()), quotas={}, caps={}
+    )
     begin = clock.now
     seconds: Counter[int] = Counter()
     for step in range(60):
         clock.now = begin + step / 10
-        asks = [AdmissionRequest(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
+        asks = [
+            AdmissionRequest(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t")
+            for i in range(200)
+        ]
         given = store.admit(terms, asks) or []
         seconds[step // 10] += [one.answer for one in given].count(Grant.GRANTED)
     assert max(seconds.values()) <= max(rate, 1)
@@ -178,7 +213,9 @@ class Vendor1:
         self.answers = list(answers)
         self.asked = 0
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         return [self.answers.pop(0) for _ in requests]
 
@@ -188,10 +225,16 @@ class Vendor1:
 
 
 def said(status: int, body: object, **headers: str) -> HttpResponse:
-    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+    return HttpResponse(
+        status,
+        {name.replace("_", "-"): value for name, value in headers.items()},
+        json.dumps(body).encode(),
+    )
 
 
-def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: HttpResponse) -> Delivered:
+def round_of(
+    runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: HttpResponse
+) -> Delivered:
     world = replace(runtime.delivery(lane.vendor), transport=Vendor1(*answers))
     return deliver(works, lane, world)
 
@@ -211,52 +254,82 @@ def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLan
 
 
 def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLane) -> None:
-    """Even where it was a chat that heard of it: vivo may send one down to the operational class."""
+    """Even where it was a chat that heard of it: vivo may send one down to the
+    operational class.
+    """
     vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Paths({"/message/send": {"result": 10070}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     told = deliver([work(1, MessageClass.CHAT)], vivo, world).outcomes
     assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
-    spent = {usage.bucket: usage.limit == usage.used for usage in runtime.admission.usage(terms_of(vivo, now_ms()))}
+    spent = {
+        usage.bucket: usage.limit == usage.used
+        for usage in runtime.admission.usage(terms_of(vivo, now_ms()))
+    }
     assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
 
 
 def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
-    done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}})
+    done = said(
+        200,
+        {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}},
+    )
     round_of(runtime, xiaomi, [work(1)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert (usage.used, usage.limit) == (123, 50_000)
 
 
-def test_numbers_of_the_public_day_say_nothing_about_the_private_one(runtime: Runtime, lane: MakeLane) -> None:
+def test_numbers_of_the_public_day_say_nothing_about_the_private_one(
+    runtime: Runtime, lane: MakeLane
+) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"private": 50_000}}, "xiaomi.private")
-    done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"}})
+    done = said(
+        200,
+        {
+            "code": 0,
+            "result": "ok",
+            "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"},
+        },
+    )
     round_of(runtime, xiaomi, [work(1, MessageClass.CHAT)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[0]
     assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)
 
 
-def test_receipts_close_the_day_of_a_device_and_of_the_public_class(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+def test_receipts_close_the_day_of_a_device_and_of_the_public_class(
+    runtime: Runtime, gate: FleetGate, lane: MakeLane
+) -> None:
     xiaomi, now, public = lane(Vendor.XIAOMI, {}, "xiaomi.private"), now_ms(), Bucket.PUBLIC
     yesterday = now - 86_400_000
     first, second = work(1), work(2)
-    gate.report_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
+    gate.report_receipts(
+        xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday]
+    )
     assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
     gate.report_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
     gate.report_receipts(xiaomi, public, [], [now])
-    assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [Decision.QUOTA_SPENT, None]
+    assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [
+        Decision.QUOTA_SPENT,
+        None,
+    ]
 
 
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
-    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict == "unavailable"
+    assert (
+        round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict == "unavailable"
+    )
     assert runtime.admission.usage(terms_of(xiaomi, now_ms()))[1].used == 0
     assert runtime.admission.in_flight(xiaomi.id) == 0
-    again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
+    again = round_of(
+        runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}})
+    )
     assert again.outcomes[0][1].verdict == "accepted"
 
 
-def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
+def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(
+    runtime: Runtime, lane: MakeLane
+) -> None:
     vivo = lane(Vendor.VIVO, {}, "vivo.system")
     one = work(0, MessageClass.CHAT)
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 41)]
@@ -266,21 +339,31 @@ def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(run
     assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
     second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
-    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes} == {"accepted"}
+    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes} == {
+        "accepted"
+    }
     assert Counter(second.paths) == {"/message/send": 20}
 
 
 LISTS = {
-    "the body was not saved": ({"/message/saveListPayload": NoAnswer("timeout", sent=True)}, "unavailable"),
+    "the body was not saved": (
+        {"/message/saveListPayload": NoAnswer("timeout", sent=True)},
+        "unavailable",
+    ),
     "it was, and then silence": (
-        {"/message/saveListPayload": {"result": 0, "taskId": "1"}, "/message/pushToList": NoAnswer("timeout", sent=True)},
+        {
+            "/message/saveListPayload": {"result": 0, "taskId": "1"},
+            "/message/pushToList": NoAnswer("timeout", sent=True),
+        },
         "uncertain",
     ),
 }
 
 
 @pytest.mark.parametrize(("answers", "verdict"), LISTS.values(), ids=LISTS)
-def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lane: MakeLane, answers: Any, verdict: str) -> None:
+def test_only_the_second_half_of_a_list_may_have_been_seen(
+    runtime: Runtime, lane: MakeLane, answers: Any, verdict: str
+) -> None:
     one, vendor = work(0, MessageClass.CHAT), Paths(answers)
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 21)]
@@ -296,27 +379,43 @@ class Paths(Vendor1):
         self.says = {"/message/auth": {"result": 0, "authToken": "t"}, **answers}
         self.paths: list[str] = []
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
         self.paths += [request.path for request in requests if request.path != "/message/auth"]
-        return [told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told) for request in requests]
+        return [
+            told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told)
+            for request in requests
+        ]
 
     def access(self, runtime: Runtime) -> FleetAccess:
-        return FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), self, now_ms, time.sleep, 1.0)
+        return FleetAccess(
+            AccessStore(runtime.redis, runtime.keys, runtime.vault), self, now_ms, time.sleep, 1.0
+        )
 
 
 class Stubborn(Vendor1):
     """Gives access tokens, and then says that they are none."""
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
+    def send_many(
+        self, route: Route, requests: Sequence[Request], deadline_s: float
+    ) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         token = {"result": 0, "authToken": f"t{self.asked}"}
-        return [said(200, token if request.path == "/message/auth" else {"result": 10000}) for request in requests]
+        return [
+            said(200, token if request.path == "/message/auth" else {"result": 10000})
+            for request in requests
+        ]
 
 
-def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime, lane: MakeLane) -> None:
+def test_a_new_access_token_that_is_refused_too_stops_the_lane(
+    runtime: Runtime, lane: MakeLane
+) -> None:
     vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Stubborn()
     usual = runtime.delivery(Vendor.VIVO)
-    access = FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), vendor, now_ms, time.sleep, 1.0)
+    access = FleetAccess(
+        AccessStore(runtime.redis, runtime.keys, runtime.vault), vendor, now_ms, time.sleep, 1.0
+    )
     world = replace(usual, transport=vendor, access=access)
 
     def tried(one: PendingPush) -> PendingPush:
@@ -335,13 +434,17 @@ def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime,
     assert [decision for _, decision in parked.on_hold] == [Decision.CREDENTIAL_REFUSED]
 
 
-def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runtime, lane: MakeLane) -> None:
+def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(
+    runtime: Runtime, lane: MakeLane
+) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
     round_of(runtime, xiaomi, [work(1)], said(429, {}, retry_after="20"))
     assert runtime.admission.rate_now(terms_of(xiaomi, now_ms())) == 0
     one = work(2)
     pushes = (Push(note=one.note, targets=(one.target,)),)
-    batch = Batch(app="demo", vendor=Vendor.XIAOMI, business_id=xiaomi.credential.business_id, pushes=pushes)
+    batch = Batch(
+        app="demo", vendor=Vendor.XIAOMI, business_id=xiaomi.credential.business_id, pushes=pushes
+    )
     with runtime.redis.pipeline() as pipe:
         runtime.lane_queues.put(pipe, [as_new(batch, Urgency.BULK, encode(batch))])
         pipe.execute()
@@ -350,7 +453,9 @@ def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runti
     assert taken.due_ms - taken.now_ms == pytest.approx(20_000, abs=2_000)
 
 
-def test_a_probe_that_never_left_is_given_back_to_the_fleet(runtime: Runtime, lane: MakeLane) -> None:
+def test_a_probe_that_never_left_is_given_back_to_the_fleet(
+    runtime: Runtime, lane: MakeLane
+) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 0}})
     runtime.lane_states.tell(xiaomi.id, xiaomi.credential.version, 0, 20, refused=False)
     runtime.redis.hset(runtime.keys.lane(xiaomi.id), "until", "0")
@@ -359,8 +464,12 @@ def test_a_probe_that_never_left_is_given_back_to_the_fleet(runtime: Runtime, la
     assert runtime.lane_states.ask(xiaomi.id, xiaomi.credential.version).probe
 
 
-def test_an_account_that_is_removed_and_added_again_has_nothing_of_the_one_before(runtime: Runtime, lane: MakeLane, space: str) -> None:
-    """A lane that the old one stopped is tried at once; its access token and its connections are not used."""
+def test_an_account_that_is_removed_and_added_again_has_nothing_of_the_one_before(
+    runtime: Runtime, lane: MakeLane, space: str
+) -> None:
+    """A lane that the old one stopped is tried at once; its access token and its connections are
+    not used.
+    """
     old = lane(Vendor.VIVO, {})
     runtime.lane_states.tell(old.id, old.credential.version, good=0, failed=0, refused=True)
     assert not runtime.lane_states.may_flow(old.id, old.credential.version)

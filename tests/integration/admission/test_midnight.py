@@ -1,4 +1,6 @@
-"""Two tenths of a second around the vendor's midnight, through the gate, from several replicas at once: each day's count is right."""
+"""Two tenths of a second around the vendor's midnight, through the gate, from several replicas at
+once: each day's count is right.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ QUOTA = 60
 
 
 def used(store: Admission, lane: Lane, clock: Clock) -> Usage:
-    [public] = [one for one in store.usage(terms_of(lane, int(clock.now * 1000))) if one.bucket == Bucket.PUBLIC]
+    [public] = [
+        one
+        for one in store.usage(terms_of(lane, int(clock.now * 1000)))
+        if one.bucket == Bucket.PUBLIC
+    ]
     return public
 
 
@@ -34,9 +40,16 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
 ) -> None:
     clock = Clock(MIDNIGHT - 0.1)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000})
-    gates = [FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)) for _ in range(REPLICAS)]
-    together = threading.Barrier(REPLICAS, action=lambda: setattr(clock, "now", clock.now + 0.2 / STEPS))
+    meizu = lane(
+        Vendor.MEIZU,
+        {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000},
+    )
+    gates = [
+        FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)) for _ in range(REPLICAS)
+    ]
+    together = threading.Barrier(
+        REPLICAS, action=lambda: setattr(clock, "now", clock.now + 0.2 / STEPS)
+    )
     given: Counter[tuple[bool, Decision | None]] = Counter()
     after_midnight: list[bool] = []
 
@@ -44,7 +57,9 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
         for step in range(STEPS):
             together.wait(30)
             works = [work(index * 10_000 + step * 100 + i) for i in range(EACH)]
-            leaves = gates[index].admit(meizu, [(PushItem(one.note, one.target, None, 60), 0) for one in works])
+            leaves = gates[index].admit(
+                meizu, [(PushItem(one.note, one.target, None, 60), 0) for one in works]
+            )
             given.update((clock.now >= MIDNIGHT, leave.decision) for leave in leaves)
             together.wait(30)
             if index == 0:
@@ -57,7 +72,9 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
         thread.join(60)
     assert set(after_midnight) == {True, False}
     assert given[False, None] == given[True, None] == QUOTA, "each day gave what it has"
-    assert set(given) == {(day, what) for day in (False, True) for what in (None, Decision.QUOTA_SPENT)}
+    assert set(given) == {
+        (day, what) for day in (False, True) for what in (None, Decision.QUOTA_SPENT)
+    }
     assert (used(store, meizu, clock).used, used(store, meizu, clock).limit) == (QUOTA, QUOTA)
     clock.now = MIDNIGHT - 0.05
     assert used(store, meizu, clock).used == QUOTA
@@ -68,7 +85,10 @@ def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
 ) -> None:
     clock = Clock(MIDNIGHT - 0.1)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000})
+    meizu = lane(
+        Vendor.MEIZU,
+        {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000},
+    )
     gate = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000))
     works = [work(i) for i in range(20)]
     asks = [(PushItem(one.note, one.target, None, 60), 0) for one in works]
@@ -80,7 +100,9 @@ def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
     assert (used(store, meizu, clock).used, today) == (8, 0)
 
 
-@pytest.mark.parametrize(("seconds", "today"), [(0.5, [None]), (59.0, [None]), (60.0, [Decision.QUOTA_SPENT])])
+@pytest.mark.parametrize(
+    ("seconds", "today"), [(0.5, [None]), (59.0, [None]), (60.0, [Decision.QUOTA_SPENT])]
+)
 @pytest.mark.parametrize("word", ["spent", "numbers", "device"])
 def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     runtime: Runtime,
@@ -91,10 +113,14 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     today: list[Decision | None],
     word: str,
 ) -> None:
-    """Its answer was on its way at midnight, or its clock is behind ours: one such word must not shut the lane for a whole day."""
+    """Its answer was on its way at midnight, or its clock is behind ours: one such word must not
+    shut the lane for a whole day.
+    """
     clock = Clock(MIDNIGHT + seconds)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000})
+    xiaomi = lane(
+        Vendor.XIAOMI, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000}
+    )
     gate, one = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)), work(1)
     said = {
         "spent": lambda: gate.report_quota_spent(xiaomi, Bucket.PUBLIC),
@@ -104,4 +130,7 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     said[word]()
     clock.now += 120
     expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
-    assert [leave.decision for leave in gate.admit(xiaomi, [(PushItem(one.note, one.target, None, 60), 0)])] == expected
+    assert [
+        leave.decision
+        for leave in gate.admit(xiaomi, [(PushItem(one.note, one.target, None, 60), 0)])
+    ] == expected

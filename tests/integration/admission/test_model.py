@@ -14,12 +14,20 @@ from common.storage.keys import Keys
 from common.storage.scripts import source
 from tests.integration.admission.machine import machine
 
-#: Walks of an ordinary run and of the long form (PUSHFLEET_TEST_LONG=1); steps of each; walks at most until a fault is found.
+#: Walks of an ordinary run and of the long form (PUSHFLEET_TEST_LONG=1); steps of each; walks at
+#: most until a fault is found.
 WALKS = 2_500 if os.environ.get("PUSHFLEET_TEST_LONG") else 200
 STEPS, FAULT_WALKS = 25, 2_000
 
 
-def walk(redis: Redis, space: str, read: Callable[[str], str], walks: int, *, find_from: int | None = None) -> None:
+def walk(
+    redis: Redis,
+    space: str,
+    read: Callable[[str], str],
+    walks: int,
+    *,
+    find_from: int | None = None,
+) -> None:
     """find_from: a seed; only whether there is a fault matters, not the shortest walk to it."""
     phases = (Phase.generate, Phase.shrink) if find_from is None else (Phase.generate,)
     walks_here = machine(redis, Keys(f"push{space}"), read)
@@ -45,38 +53,79 @@ def test_every_walk_agrees_with_the_model(redis_client: Redis, space: str) -> No
 #: name -> (script, the right text, the fault)
 FAULTS = {
     "off by one": ("admit", "count(name) + 1 <= quota[b] - kept", "count(name) <= quota[b] - kept"),
-    "refund to today": ("refund", "less(KEYS[1] .. name, BUCKETS[b])\n", "less(KEYS[1] .. string.format('%d', day), BUCKETS[b])\n"),
+    "refund to today": (
+        "refund",
+        "less(KEYS[1] .. name, BUCKETS[b])\n",
+        "less(KEYS[1] .. string.format('%d', day), BUCKETS[b])\n",
+    ),
     "day in UTC": ("admit", "math.floor((now + offset) / 86400)", "math.floor(now / 86400)"),
     "cost forgotten": ("admit", "0 or cost / rate", "0 or 1 / rate"),
-    "a request pays for each of its pushes": ("admit", "paid[request] and 0 or cost / rate", "cost / rate"),
+    "a request pays for each of its pushes": (
+        "admit",
+        "paid[request] and 0 or cost / rate",
+        "cost / rate",
+    ),
     "rate paid on a quota refusal": (
         "admit",
         "    verdict = -1\n",
         "    verdict = -1; ahead = ahead + cost / rate; note('t', now + ahead)\n",
     ),
     "clock back freezes": ("admit", "if tat > now + lim + 1e-6 then", "if false then"),
-    "a clamp that a refusal forgets": ("admit", "tat = now + lim; note('t', tat) end", "tat = now + lim end"),
-    "replay grants twice": ("admit", "      if not again then\n        add(", "      if true then\n        add("),
+    "a clamp that a refusal forgets": (
+        "admit",
+        "tat = now + lim; note('t', tat) end",
+        "tat = now + lim end",
+    ),
+    "replay grants twice": (
+        "admit",
+        "      if not again then\n        add(",
+        "      if true then\n        add(",
+    ),
     "refund twice": ("refund", "redis.call('HDEL', held, id)", "redis.call('EXISTS', held)"),
-    "cap for all devices together": ("admit", "area, LETTERS[b] .. digest", "'0000', LETTERS[b] .. KEYS[1]"),
-    "cap not given back": ("refund", "less(KEYS[2] .. name .. ':' .. area, LETTERS[b] .. digest)", "less(KEYS[2] .. name, digest)"),
+    "cap for all devices together": (
+        "admit",
+        "area, LETTERS[b] .. digest",
+        "'0000', LETTERS[b] .. KEYS[1]",
+    ),
+    "cap not given back": (
+        "refund",
+        "less(KEYS[2] .. name .. ':' .. area, LETTERS[b] .. digest)",
+        "less(KEYS[2] .. name, digest)",
+    ),
     "class mixed up": ("admit", "add(BUCKETS[b] .. ':' .. class)", "add(BUCKETS[b] .. ':0')"),
     "bucket mixed up": ("admit", "        add(BUCKETS[b])\n", "        add(BUCKETS[1])\n"),
-    "reserve ignored": ("admit", "return count(name) + 1 <= quota[b] - kept", "return count(name) + 1 <= quota[b]"),
+    "reserve ignored": (
+        "admit",
+        "return count(name) + 1 <= quota[b] - kept",
+        "return count(name) + 1 <= quota[b]",
+    ),
     "the vendor's word ignored": ("admit", "if counts[name .. ':spent'] then return false end", ""),
     "Retry-After ignored": ("admit", "now < hold and 0 or 3, 0", "3, 0"),
     "bulk does not step aside": ("admit", "[2] = room_of(2, want[0] + want[1])", "[2] = lim"),
     "groups step aside like bulk": ("admit", "[1] = 0.5,", "[1] = 0.75,"),
-    "a group's wait counts for nothing": ("admit", "room_of(2, want[0] + want[1])", "room_of(2, want[0])"),
-    "who asks again is counted again": ("admit", "math.max(want[level] - got[level], now", "(want[level] - got[level]) + (now"),
+    "a group's wait counts for nothing": (
+        "admit",
+        "room_of(2, want[0] + want[1])",
+        "room_of(2, want[0])",
+    ),
+    "who asks again is counted again": (
+        "admit",
+        "math.max(want[level] - got[level], now",
+        "(want[level] - got[level]) + (now",
+    ),
     "what was granted is still wanted": ("admit", "want[level] - got[level]", "want[level]"),
-    "wants never end": ("admit", "left > 0 and left <= WAIT_MAX_MS / 1000 + GRACE_S and tonumber(cost) or 0", "tonumber(cost or '0')"),
+    "wants never end": (
+        "admit",
+        "left > 0 and left <= WAIT_MAX_MS / 1000 + GRACE_S and tonumber(cost) or 0",
+        "tonumber(cost or '0')",
+    ),
     "bulk starves": ("admit", "> STARVED_S then return lim end", "> 1e12 then return lim end"),
     "a waiting campaign holds up chats": ("admit", "dry = level end", "dry = 0 end"),
     "a refusal blocks the others": ("admit", "    verdict = -2\n", "    verdict = -2; dry = 0\n"),
 }
 
-#: Where the first walks meet the fault; 0 where none is named. Any other seed finds it too, after up to FAULT_WALKS walks.
+#: Where the first walks meet the fault; 0 where none is named. Any other seed finds it too, after
+#: up to FAULT_WALKS walks.
 SEEDS = {
     "off by one": 1,
     "refund to today": 4,

@@ -1,4 +1,6 @@
-"""Eight processes, one quota, one of them killed in the middle: never a push too many, none lost but the killed one's."""
+"""Eight processes, one quota, one of them killed in the middle: never a push too many, none lost
+but the killed one's.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ QUOTA, TRIES = 10_000, 50_000
 
 
 def read(log: Path) -> dict[str, int]:
-    """Sums of the log's words; `open`: what was asked for, or was being given back, when the log ends."""
+    """Sums of the log's words; `open`: what was asked for, or was being given back, when the log
+    ends.
+    """
     sums = {"ask": 0, "got": 0, "giving": 0, "gave": 0}
     lines = [line.split() for line in log.read_text().splitlines()]
     for word, number in lines:
@@ -68,17 +72,25 @@ def test_a_quota_is_kept_to_the_last_push_while_processes_die(
             taker.kill()
             taker.wait()
     killed, rest = read(logs[0]), [read(log) for log in logs[1:]]
-    assert sum(one["ask"] for one in rest) == TRIES // TAKERS * (TAKERS - 1), "every survivor made all its tries"
+    assert sum(one["ask"] for one in rest) == TRIES // TAKERS * (TAKERS - 1), (
+        "every survivor made all its tries"
+    )
     used = store.usage(terms)[1].used
-    assert used == QUOTA, "more was asked for than there was, to the end: what is given back is taken again"
+    assert used == QUOTA, (
+        "more was asked for than there was, to the end: what is given back is taken again"
+    )
     kept = sum(one["got"] - one["gave"] for one in (killed, *rest))
     assert kept <= QUOTA + killed["open"]
     assert QUOTA - kept <= killed["open"] <= BATCH
     assert all(one["giving"] == one["gave"] for one in rest)
 
 
-def test_replicas_together_keep_to_the_rate(redis_client: redis.Redis, redis_url: str, space: str) -> None:
-    """Real time: a grant lies between the moments before and after its call, so a second that certainly holds too many is a fault."""
+def test_replicas_together_keep_to_the_rate(
+    redis_client: redis.Redis, redis_url: str, space: str
+) -> None:
+    """Real time: a grant lies between the moments before and after its call, so a second that
+    certainly holds too many is a fault.
+    """
     rate, burst = 400.0, 40.0
     terms = LaneLimits("a:vivo:rated", rate_per_s=rate, burst=burst)
     grants: list[tuple[float, float, int]] = []
@@ -89,11 +101,22 @@ def test_replicas_together_keep_to_the_rate(redis_client: redis.Redis, redis_url
         for batch in range(100_000):
             if time.monotonic() >= end:
                 return
-            asks = [AdmissionRequest(f"{number:08x}{batch * 10 + i:024x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(10)]
+            asks = [
+                AdmissionRequest(
+                    f"{number:08x}{batch * 10 + i:024x}", Bucket.PRIVATE, MessageClass.CHAT, "t"
+                )
+                for i in range(10)
+            ]
             before = time.monotonic()
             given = store.admit(terms, asks)
             assert given is not None
-            grants.append((before, time.monotonic(), [one.answer for one in given].count(AdmissionAnswer.GRANTED)))
+            grants.append(
+                (
+                    before,
+                    time.monotonic(),
+                    [one.answer for one in given].count(AdmissionAnswer.GRANTED),
+                )
+            )
             time.sleep(min(one.wait_ms for one in given) / 1000)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]
@@ -102,5 +125,8 @@ def test_replicas_together_keep_to_the_rate(redis_client: redis.Redis, redis_url
     for thread in threads:
         thread.join()
     for begin, _, _ in grants:
-        assert sum(count for before, after, count in grants if before >= begin and after <= begin + 1) <= burst + rate
+        assert (
+            sum(count for before, after, count in grants if before >= begin and after <= begin + 1)
+            <= burst + rate
+        )
     assert sum(count for _, _, count in grants) >= 0.8 * 2.5 * rate, "and what may go does go"

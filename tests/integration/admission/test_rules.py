@@ -1,4 +1,6 @@
-"""Admission's promises, one by one: midnight, reserves, flow control, silence, and what a lost server may cost."""
+"""Admission's promises, one by one: midnight, reserves, flow control, silence, and what a lost
+server may cost.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.model import Bucket, MessageClass, Urgency
-from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, AdmissionResult, Count, LaneLimits
+from common.storage.admission import (
+    Admission,
+    AdmissionAnswer,
+    AdmissionRequest,
+    AdmissionResult,
+    Count,
+    LaneLimits,
+)
 from common.storage.keys import Keys
 from tests.integration.admission.conftest import Clock
 
@@ -22,10 +31,16 @@ _ids = itertools.count()
 
 
 def asks(
-    count: int, message_class: MessageClass = MessageClass.MARKETING, token: str | None = None, bucket: Bucket = PUBLIC
+    count: int,
+    message_class: MessageClass = MessageClass.MARKETING,
+    token: str | None = None,
+    bucket: Bucket = PUBLIC,
 ) -> list[AdmissionRequest]:
     """So many new pushes."""
-    return [AdmissionRequest(f"{number:032x}", bucket, message_class, token or f"t{number}") for number in itertools.islice(_ids, count)]
+    return [
+        AdmissionRequest(f"{number:032x}", bucket, message_class, token or f"t{number}")
+        for number in itertools.islice(_ids, count)
+    ]
 
 
 def told(given: Sequence[AdmissionResult] | None) -> list[AdmissionAnswer]:
@@ -51,9 +66,13 @@ def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: 
     terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
     clock.now = at(23, 59, 59.5)
     first = asks(6)
-    assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 5 + [AdmissionAnswer.QUOTA_SPENT]
+    assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 5 + [
+        AdmissionAnswer.QUOTA_SPENT
+    ]
     clock.now = at(0, 0, 0.25, day=1)
-    assert told(store.admit(terms, first[:2])) == [AdmissionAnswer.GRANTED] * 2, "a repeat of yesterday's push takes nothing of today"
+    assert told(store.admit(terms, first[:2])) == [AdmissionAnswer.GRANTED] * 2, (
+        "a repeat of yesterday's push takes nothing of today"
+    )
     assert granted(store, terms, 4) == 4
     assert store.refund(terms, first[:3]) == 3, "to the day they were taken from"
     assert granted(store, terms, 4) == 1, "so today is not wider by them"
@@ -64,7 +83,9 @@ def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: 
 
 
 def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> None:
-    """The caller passes the zone's offset of the moment; the day is the one on the wall on both sides of the change."""
+    """The caller passes the zone's offset of the moment; the day is the one on the wall on both
+    sides of the change.
+    """
     clock.now = 1_772_963_999.0  # 2026-03-08 01:59:59 in Los Angeles, the second before the change
     winter = vouched(store, LaneLimits("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-28_800))
     assert granted(store, winter, 2, bucket=PRIVATE) == 2
@@ -74,7 +95,12 @@ def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> 
 
 
 def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
-    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    terms = vouched(
+        store,
+        LaneLimits(
+            "a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]
+        ),
+    )
     assert granted(store, terms, 10) == 7
     assert granted(store, terms, 2, message_class=MessageClass.CHAT) == 2
     assert granted(store, terms, 1) == 0, "one is still chat's"
@@ -84,7 +110,12 @@ def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
 
 
 def test_what_chat_has_used_of_its_reserve_is_not_held_back_twice(store: Admission) -> None:
-    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    terms = vouched(
+        store,
+        LaneLimits(
+            "a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]
+        ),
+    )
     assert granted(store, terms, 3, message_class=MessageClass.CHAT) == 3
     assert granted(store, terms, 10) == 7
 
@@ -98,7 +129,9 @@ def test_a_device_cap_holds_the_device_and_nobody_else(store: Admission) -> None
         AdmissionAnswer.DEVICE_CAP,
         AdmissionAnswer.GRANTED,
     ]
-    assert granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT) == 1
+    assert (
+        granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT) == 1
+    )
     other = vouched(store, LaneLimits("a:vivo:other", **FAST, caps={PUBLIC: 2}))
     assert granted(store, other, 2, token="one") == 2, "another account's device is another device"
 
@@ -126,14 +159,28 @@ def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, cl
     assert granted(store, unlimited, 1, bucket=PRIVATE) == 1
 
 
-@pytest.mark.parametrize(("open_", "grants"), [(True, 40), (False, 10)], ids=["over our default", "not over an operator's wish"])
+@pytest.mark.parametrize(
+    ("open_", "grants"),
+    [(True, 40), (False, 10)],
+    ids=["over our default", "not over an operator's wish"],
+)
 def test_the_vendors_larger_limit_wins(store: Admission, open_: bool, grants: int) -> None:
-    terms = vouched(store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=frozenset({PUBLIC}) if open_ else frozenset()))
+    terms = vouched(
+        store,
+        LaneLimits(
+            "a:xiaomi:b",
+            **FAST,
+            quotas={PUBLIC: 20},
+            open_limits=frozenset({PUBLIC}) if open_ else frozenset(),
+        ),
+    )
     store.report_quota(terms, PUBLIC, used=10, limit=50)
     assert granted(store, terms, 100) == grants
 
 
-def test_where_nothing_is_limited_nothing_is_kept_but_a_count(store: Admission, redis_client: redis.Redis) -> None:
+def test_where_nothing_is_limited_nothing_is_kept_but_a_count(
+    store: Admission, redis_client: redis.Redis
+) -> None:
     terms = LaneLimits("a:apns:b", **FAST)
     first = asks(50, bucket=PRIVATE)
     assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 50
@@ -145,13 +192,23 @@ def test_where_nothing_is_limited_nothing_is_kept_but_a_count(store: Admission, 
 
 def test_a_quota_runs_out_at_todays_pace(store: Admission, clock: Clock) -> None:
     clock.now = at(6)
-    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 50))
+    terms = vouched(
+        store,
+        LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100}),
+        Count(PUBLIC, MessageClass.MARKETING, 50),
+    )
     assert store.usage(terms)[1].runs_out_ms == at(12) * 1000
-    slower = vouched(store, LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 10))
+    slower = vouched(
+        store,
+        LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100}),
+        Count(PUBLIC, MessageClass.MARKETING, 10),
+    )
     assert store.usage(slower)[1].runs_out_ms is None
 
 
-def test_lost_counts_grant_nothing_until_they_are_rebuilt(store: Admission, redis_client: redis.Redis, space: str) -> None:
+def test_lost_counts_grant_nothing_until_they_are_rebuilt(
+    store: Admission, redis_client: redis.Redis, space: str
+) -> None:
     terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, caps={PUBLIC: 4}))
     assert granted(store, terms, 4) == 4
     for key in redis_client.scan_iter(f"*{space}*"):
@@ -172,14 +229,21 @@ def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admi
     assert granted(store, before, 3) == 3
     now = LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5, PRIVATE: 9})
     assert store.admit(now, asks(1)) is None
-    store.rebuild(now, store.day(now)[0], [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)])
+    store.rebuild(
+        now,
+        store.day(now)[0],
+        [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)],
+    )
     assert granted(store, now, 4, bucket=PRIVATE) == 1
     assert granted(store, now, 4) == 2, "what was counted already is never lowered"
 
 
 def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
     with pytest.raises(ValueError, match="0 to 1"):
-        store.admit(LaneLimits("a:apns:b", **FAST), [AdmissionRequest("00", PRIVATE, MessageClass.CHAT, "t", cost=2)])
+        store.admit(
+            LaneLimits("a:apns:b", **FAST),
+            [AdmissionRequest("00", PRIVATE, MessageClass.CHAT, "t", cost=2)],
+        )
 
 
 # ---------------------------------------------------------------- rate
@@ -187,8 +251,14 @@ def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
 
 def test_pushes_of_one_request_pay_once(store: Admission) -> None:
     terms = LaneLimits("a:xiaomi:b", rate_per_s=1, burst=2)
-    wanted = [AdmissionRequest(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3) for number in range(9)]
-    assert told(store.admit(terms, wanted)) == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
+    wanted = [
+        AdmissionRequest(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3)
+        for number in range(9)
+    ]
+    assert (
+        told(store.admit(terms, wanted))
+        == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
+    )
 
 
 def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
@@ -205,10 +275,14 @@ CHATS, GROUPS, CAMPAIGN = Urgency.CHAT, Urgency.GROUP, Urgency.BULK
 
 def wanted(store: Admission, count: int, urgency: Urgency, terms: LaneLimits = LANE) -> int:
     """How many of so many new pushes get leave now."""
-    return told(store.admit(terms, [msgspec.structs.replace(ask, urgency=urgency) for ask in asks(count)])).count(AdmissionAnswer.GRANTED)
+    return told(
+        store.admit(terms, [msgspec.structs.replace(ask, urgency=urgency) for ask in asks(count)])
+    ).count(AdmissionAnswer.GRANTED)
 
 
-def test_a_campaign_leaves_the_slots_that_chats_were_refused(store: Admission, clock: Clock) -> None:
+def test_a_campaign_leaves_the_slots_that_chats_were_refused(
+    store: Admission, clock: Clock
+) -> None:
     assert wanted(store, 500, CAMPAIGN) == 20, "all of the burst while nobody else wants it"
     assert wanted(store, 8, CHATS) == 0
     clock.now += 0.1
@@ -220,14 +294,18 @@ def test_a_campaign_leaves_the_slots_that_chats_were_refused(store: Admission, c
 
 
 @pytest.mark.parametrize(("urgency", "grants"), [(GROUPS, 10), (CAMPAIGN, 5)])
-def test_however_many_chats_wait_some_of_the_burst_is_for_the_others(store: Admission, clock: Clock, urgency: Urgency, grants: int) -> None:
+def test_however_many_chats_wait_some_of_the_burst_is_for_the_others(
+    store: Admission, clock: Clock, urgency: Urgency, grants: int
+) -> None:
     wanted(store, 1, urgency)
     assert wanted(store, 400, CHATS) == 19
     clock.now += 0.2
     assert wanted(store, 400, urgency) == grants
 
 
-def test_a_campaign_steps_aside_for_groups_and_they_for_nobody_less_urgent(store: Admission, clock: Clock) -> None:
+def test_a_campaign_steps_aside_for_groups_and_they_for_nobody_less_urgent(
+    store: Admission, clock: Clock
+) -> None:
     assert wanted(store, 20, CAMPAIGN) == 20
     assert wanted(store, 6, GROUPS) == 0
     clock.now += 0.1
@@ -235,7 +313,9 @@ def test_a_campaign_steps_aside_for_groups_and_they_for_nobody_less_urgent(store
     assert wanted(store, 50, CHATS) == 6, "groups' slots are not kept from chats"
 
 
-def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(store: Admission, clock: Clock) -> None:
+def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(
+    store: Admission, clock: Clock
+) -> None:
     wanted(store, 20, CAMPAIGN)
     wanted(store, 8, CHATS)
     clock.now += 1.0
@@ -245,8 +325,12 @@ def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(store: Adm
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(100.0, 20.0), (5.0, 1.0)])
-def test_endless_chats_do_not_starve_a_campaign(store: Admission, clock: Clock, rate: float, burst: float) -> None:
-    """It asks first each time, as it does in a process that the chats don't go through; they want twice the rate."""
+def test_endless_chats_do_not_starve_a_campaign(
+    store: Admission, clock: Clock, rate: float, burst: float
+) -> None:
+    """It asks first each time, as it does in a process that the chats don't go through; they want
+    twice the rate.
+    """
     terms = LaneLimits("a:vivo:c", rate_per_s=rate, burst=burst)
     seconds, bulk, chats = 60, 0, 0
     for _ in range(seconds * 10):
@@ -258,7 +342,9 @@ def test_endless_chats_do_not_starve_a_campaign(store: Admission, clock: Clock, 
     assert bulk + chats >= 0.9 * rate * seconds, "the lane is as fast as ever"
 
 
-def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(store: Admission, clock: Clock) -> None:
+def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(
+    store: Admission, clock: Clock
+) -> None:
     terms = LaneLimits("a:vivo:d", rate_per_s=2, burst=1)
     assert wanted(store, 9, CAMPAIGN, terms) == 1
     assert wanted(store, 1, CHATS, terms) == 0
@@ -272,10 +358,18 @@ def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(store: Admissio
 STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]), st.integers(1, 30), st.booleans())
 
 
-@given(steps=st.lists(STEP, min_size=5, max_size=30), rate=st.sampled_from([5.0, 20.0]), burst=st.sampled_from([1.0, 10.0]))
+@given(
+    steps=st.lists(STEP, min_size=5, max_size=30),
+    rate=st.sampled_from([5.0, 20.0]),
+    burst=st.sampled_from([1.0, 10.0]),
+)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_second_holds_more_than_burst_and_rate(
-    redis_client: redis.Redis, space: str, steps: Sequence[tuple[float, int, bool]], rate: float, burst: float
+    redis_client: redis.Redis,
+    space: str,
+    steps: Sequence[tuple[float, int, bool]],
+    rate: float,
+    burst: float,
 ) -> None:
     clock = Clock(1_767_000_000.0)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
@@ -290,11 +384,15 @@ def test_no_second_holds_more_than_burst_and_rate(
         assert sum(count for when, count in grants if begin <= when <= begin + 1) <= burst + rate
 
 
-def test_flow_control_halves_the_rate_for_every_replica(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
+def test_flow_control_halves_the_rate_for_every_replica(
+    store: Admission, clock: Clock, redis_client: redis.Redis, space: str
+) -> None:
     terms = LaneLimits("a:vivo:b", rate_per_s=100, burst=100)
     other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
     assert store.slow_down(terms, throttled=True) == 50
-    assert other.slow_down(terms, throttled=True) == 50, "the replicas' answers of one second are one piece of news"
+    assert other.slow_down(terms, throttled=True) == 50, (
+        "the replicas' answers of one second are one piece of news"
+    )
     assert other.rate_now(terms) == 50
     assert granted(other, terms, 100) == 50, "the burst shrinks with it"
     rates = []
@@ -314,7 +412,9 @@ def test_the_rate_never_falls_below_one_a_second(store: Admission, clock: Clock)
     assert store.slow_down(slow, throttled=True) == 0.5
 
 
-def test_no_replica_sends_before_retry_after(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
+def test_no_replica_sends_before_retry_after(
+    store: Admission, clock: Clock, redis_client: redis.Redis, space: str
+) -> None:
     terms = LaneLimits("a:fcm:b", rate_per_s=100, burst=100)
     other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
     store.slow_down(terms, throttled=True, hold_s=30)
@@ -330,7 +430,9 @@ def test_no_replica_sends_before_retry_after(store: Admission, clock: Clock, red
 
 
 @pytest.mark.parametrize("step_s", [60.0, 86_400.0 * 30])
-def test_a_clock_that_steps_back_stops_nobody_for_long(store: Admission, clock: Clock, step_s: float) -> None:
+def test_a_clock_that_steps_back_stops_nobody_for_long(
+    store: Admission, clock: Clock, step_s: float
+) -> None:
     terms = LaneLimits("a:fcm:b", rate_per_s=10, burst=10, ramp_s=0)
     store.slow_down(terms, throttled=True, hold_s=2)
     clock.now += 2
@@ -359,7 +461,9 @@ def test_after_a_silence_the_rate_rises_over_a_minute(store: Admission, clock: C
     assert granted(store, terms, 600) == 10
 
 
-def test_a_round_is_in_flight_until_it_ends_or_its_process_is_dead(store: Admission, clock: Clock) -> None:
+def test_a_round_is_in_flight_until_it_ends_or_its_process_is_dead(
+    store: Admission, clock: Clock
+) -> None:
     terms = LaneLimits("a:apns:b", **FAST)
     store.admit(terms, asks(30), "one")
     store.admit(terms, asks(12), "two")

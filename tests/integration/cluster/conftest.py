@@ -1,4 +1,6 @@
-"""One cluster of three primaries and their replicas for all tests of this folder; each test has names of its own."""
+"""One cluster of three primaries and their replicas for all tests of this folder; each test has
+names of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,18 @@ def cluster() -> Iterator[ValkeyCluster]:
 
 
 @pytest.fixture
-def runtime(settings: Settings, redis_url: str, cluster: ValkeyCluster, tmp_path: Path) -> Iterator[Runtime]:
+def runtime(
+    settings: Settings, redis_url: str, cluster: ValkeyCluster, tmp_path: Path
+) -> Iterator[Runtime]:
     """A process of a fleet whose keys, and whose core's, are on the cluster."""
     (tmp_path / "keys").write_bytes(Fernet.generate_key())
     (tmp_path / "keys").chmod(0o600)
-    names = {"redis_url": cluster.url(), "core_url": cluster.url(), "broker_url": redis_url, "secret_keys_file": tmp_path / "keys"}
+    names = {
+        "redis_url": cluster.url(),
+        "core_url": cluster.url(),
+        "broker_url": redis_url,
+        "secret_keys_file": tmp_path / "keys",
+    }
     found = Runtime(dataclasses.replace(settings, **names))
     migrate(found.engine)
     yield found

@@ -36,9 +36,16 @@ class Load:
         self._stop = threading.Event()
         until = int(time.time() * 1000) + 600_000
         for user in PEOPLE:
-            runtime.core.hset(f"{self.core.prefix}presence:{{{self.core.app}:{user}}}", "d", f"foreground|ios|{until}")
+            runtime.core.hset(
+                f"{self.core.prefix}presence:{{{self.core.app}:{user}}}",
+                "d",
+                f"foreground|ios|{until}",
+            )
         self._consumer = intake_loop(runtime)
-        self._threads = [threading.Thread(target=run) for run in (self._publish, lambda: self._consumer.run(self._stop.is_set))]
+        self._threads = [
+            threading.Thread(target=run)
+            for run in (self._publish, lambda: self._consumer.run(self._stop.is_set))
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -52,10 +59,22 @@ class Load:
                 "recipients": [PEOPLE[len(self.sent) % len(PEOPLE)]],
             }
             data |= {"elements": [{"type": "text", "text": "hi"}]}
-            event = {"v": 1, "id": identity, "type": "message.stored", "app": self.core.app, "ts": int(time.time() * 1000), "data": data}
+            event = {
+                "v": 1,
+                "id": identity,
+                "type": "message.stored",
+                "app": self.core.app,
+                "ts": int(time.time() * 1000),
+                "data": data,
+            }
             while not self._stop.is_set():
                 try:
-                    published(self.runtime.core, self.core.stream, {"e": json.dumps(event)}, replicated=True)
+                    published(
+                        self.runtime.core,
+                        self.core.stream,
+                        {"e": json.dumps(event)},
+                        replicated=True,
+                    )
                     self.sent.append(identity)
                     break
                 except RedisError:
@@ -65,7 +84,11 @@ class Load:
     def goes_on(self, count: int = 20) -> float:
         """Seconds until so many more events were published and taken in."""
         began, wanted = time.monotonic(), len(self.sent) + count
-        wait_until(lambda: len(self.sent) >= wanted and self._last() in self.rows(), "work goes on", RECOVERY_S_MAX)
+        wait_until(
+            lambda: len(self.sent) >= wanted and self._last() in self.rows(),
+            "work goes on",
+            RECOVERY_S_MAX,
+        )
         return time.monotonic() - began
 
     def _last(self) -> str:
@@ -74,7 +97,11 @@ class Load:
     def rows(self) -> Counter[str]:
         """Outcomes by event."""
         try:
-            entries = [entry for one in self.runtime.shards for entry in one.redis.xrange(one.keys.stream(keys.LEDGER))]
+            entries = [
+                entry
+                for one in self.runtime.shards
+                for entry in one.redis.xrange(one.keys.stream(keys.LEDGER))
+            ]
         except RedisError:
             return Counter()
         records = [record for _, fields in entries for record in decode_records(fields[b"b"])]
@@ -90,7 +117,9 @@ class Load:
         while self._consumer.once(block_ms=10):
             pass
         rows = self.rows()
-        assert not [one for one in self.sent if rows[one] != 1], Counter(rows[one] for one in self.sent)
+        assert not [one for one in self.sent if rows[one] != 1], Counter(
+            rows[one] for one in self.sent
+        )
 
 
 def again(do: Callable[[], Any]) -> Any:
@@ -105,7 +134,9 @@ def again(do: Callable[[], Any]) -> Any:
 
 
 def read_whole(members: Members, group: str, kill: Callable[[], object]) -> tuple[set[str], int]:
-    """The members of a group, read page by page, and the number of pages; after the fifth the server is killed."""
+    """The members of a group, read page by page, and the number of pages; after the fifth the
+    server is killed.
+    """
     cursor, server, found, pages = 0, None, set[str](), 0
     while pages == 0 or cursor:
         if pages == 5:

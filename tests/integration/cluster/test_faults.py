@@ -1,4 +1,6 @@
-"""Primaries die and slots move while events travel: each event has one outcome, and a group is read whole."""
+"""Primaries die and slots move while events travel: each event has one outcome, and a group is read
+whole.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,12 @@ def test_slots_move_key_by_key_under_load(load: Load, cluster: ValkeyCluster) ->
     load.all_accounted_for()
 
 
-def test_raw_commands_follow_a_slot_that_has_moved(runtime: Runtime, cluster: ValkeyCluster) -> None:
-    """The answer "not here" is a connection that broke, which everybody waits for; the next one finds the owner."""
+def test_raw_commands_follow_a_slot_that_has_moved(
+    runtime: Runtime, cluster: ValkeyCluster
+) -> None:
+    """The answer "not here" is a connection that broke, which everybody waits for; the next one
+    finds the owner.
+    """
     asked = command("GET", runtime.keys.stream("nothing")), 1
     with raw_pipe(runtime.redis) as pipe:
         assert pipe.ask(*asked) == [None]
@@ -61,10 +67,16 @@ def test_raw_commands_follow_a_slot_that_has_moved(runtime: Runtime, cluster: Va
 
 
 def test_the_cores_primary_dies_while_a_group_is_read(load: Load, cluster: ValkeyCluster) -> None:
-    """Cursors of the dead server mean nothing to the one that took over: the group begins anew, and nobody is left out."""
+    """Cursors of the dead server mean nothing to the one that took over: the group begins anew, and
+    nobody is left out.
+    """
     core, prefix = load.runtime.core, load.core.prefix
     victim = cluster.owner(load.core.stream)
-    group = next(name for name in map(str, range(100)) if cluster.owner(f"{prefix}members:{{a:{name}}}") is victim)
+    group = next(
+        name
+        for name in map(str, range(100))
+        if cluster.owner(f"{prefix}members:{{a:{name}}}") is victim
+    )
     names = [f"u{number}" for number in range(20_000)]
     core.sadd(f"{prefix}members:{{a:{group}}}", *names)
     found, pages = read_whole(Members(core, prefix), group, victim.kill)
@@ -77,8 +89,13 @@ def test_the_cores_primary_dies_while_a_group_is_read(load: Load, cluster: Valke
     wait_until(cluster.healthy, "the cluster is whole")
 
 
-@pytest.mark.skipif("PUSHFLEET_TEST_CHAOS_LONG" not in os.environ, reason="a hanging server costs its deadlines; `make cluster`")
-def test_a_server_that_hangs_is_left_for_its_replica(runtime: Runtime, cluster: ValkeyCluster) -> None:
+@pytest.mark.skipif(
+    "PUSHFLEET_TEST_CHAOS_LONG" not in os.environ,
+    reason="a hanging server costs its deadlines; `make cluster`",
+)
+def test_a_server_that_hangs_is_left_for_its_replica(
+    runtime: Runtime, cluster: ValkeyCluster
+) -> None:
     """A frozen primary takes connections and answers nothing."""
 
     client = connect(cluster.url())

@@ -1,4 +1,6 @@
-"""What an operator uses knows a cluster: doctor, the console's queues, gauges, and a backup that moves a fleet from one server to it."""
+"""What an operator uses knows a cluster: doctor, the console's queues, gauges, and a backup that
+moves a fleet from one server to it.
+"""
 
 from __future__ import annotations
 
@@ -47,24 +49,42 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     stream = runtime.settings.event_streams[0]
     runtime.core.xadd(stream, {"e": b"{}"})
     Reporter(runtime).show_streams()
-    shown = {sample.labels["stage"]: sample.value for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples}
+    shown = {
+        sample.labels["stage"]: sample.value
+        for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples
+    }
     assert shown.keys() >= {"intake", "presence", "routing", "ledger"}
-    queues = {one.name: one.entries for one in Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
+    queues = {
+        one.name: one.entries
+        for one in Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))
+    }
     assert queues[stream] == 1
 
 
 @pytest.fixture
-def fleets(settings: Settings, runtime: Runtime, database_url: str) -> Iterator[tuple[Runtime, Runtime]]:
+def fleets(
+    settings: Settings, runtime: Runtime, database_url: str
+) -> Iterator[tuple[Runtime, Runtime]]:
     """Of the same names, each with a database of its own: on one server, and on the cluster."""
     with own_database(database_url) as one, own_database(database_url) as other:
-        server = {"redis_url": settings.redis_url, "core_url": settings.core_url, "broker_url": None, "database_url": one}
-        found = Runtime(dataclasses.replace(runtime.settings, **server)), Runtime(dataclasses.replace(runtime.settings, database_url=other))
+        server = {
+            "redis_url": settings.redis_url,
+            "core_url": settings.core_url,
+            "broker_url": None,
+            "database_url": one,
+        }
+        found = (
+            Runtime(dataclasses.replace(runtime.settings, **server)),
+            Runtime(dataclasses.replace(runtime.settings, database_url=other)),
+        )
         yield found
         for each in found:
             each.close()
 
 
-def test_a_backup_moves_a_fleet_to_the_cluster(fleets: tuple[Runtime, Runtime], tmp_path: Path) -> None:
+def test_a_backup_moves_a_fleet_to_the_cluster(
+    fleets: tuple[Runtime, Runtime], tmp_path: Path
+) -> None:
     plain, runtime = fleets
     migrate(plain.engine)
     core = Core(plain)
@@ -82,11 +102,18 @@ def test_a_backup_moves_a_fleet_to_the_cluster(fleets: tuple[Runtime, Runtime], 
     save(plain, tmp_path / "fleet.backup")
     load(runtime, tmp_path / "fleet.backup", hold=False)
     moved = Core.__new__(Core)
-    moved.runtime, moved.app, moved.prefix, moved.stream = runtime, core.app, core.prefix, core.stream
+    moved.runtime, moved.app, moved.prefix, moved.stream = (
+        runtime,
+        core.app,
+        core.prefix,
+        core.stream,
+    )
     assert runtime.core.xlen(core.stream) == 1
     assert runtime.redis.xlen(runtime.keys.stream(keys.presence(Urgency.GROUP))) == 1
     assert runtime.lane_queues.waiting("a:apns:b") == 2
-    assert runtime.lane_queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [("a:apns:b", Urgency.CHAT)]
+    assert runtime.lane_queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [
+        ("a:apns:b", Urgency.CHAT)
+    ]
     again = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     while again.once(block_ms=10):
         pass
@@ -94,8 +121,12 @@ def test_a_backup_moves_a_fleet_to_the_cluster(fleets: tuple[Runtime, Runtime], 
     assert moved.decisions()["carol"] == ["no_credential"] * 2
 
 
-def test_the_core_on_a_cluster_and_the_fleet_on_one_server(settings: Settings, runtime: Runtime) -> None:
-    apart = Runtime(dataclasses.replace(runtime.settings, redis_url=settings.redis_url, broker_url=None))
+def test_the_core_on_a_cluster_and_the_fleet_on_one_server(
+    settings: Settings, runtime: Runtime
+) -> None:
+    apart = Runtime(
+        dataclasses.replace(runtime.settings, redis_url=settings.redis_url, broker_url=None)
+    )
     core = Core(apart)
     consumer = IntakeLoop(apart.settings.event_streams, doors_of(apart))
     core.phone("carol")
@@ -107,7 +138,9 @@ def test_the_core_on_a_cluster_and_the_fleet_on_one_server(settings: Settings, r
     apart.close()
 
 
-def test_the_core_on_one_server_and_the_fleet_on_a_cluster(settings: Settings, runtime: Runtime, cluster: ValkeyCluster) -> None:
+def test_the_core_on_one_server_and_the_fleet_on_a_cluster(
+    settings: Settings, runtime: Runtime, cluster: ValkeyCluster
+) -> None:
     apart = Runtime(dataclasses.replace(runtime.settings, core_url=settings.redis_url))
     core = Core(apart)
     consumer = IntakeLoop(apart.settings.event_streams, doors_of(apart))

@@ -1,4 +1,6 @@
-"""The master behind sentinels dies while events travel and a group is read: each event has one outcome, the group is read whole."""
+"""The master behind sentinels dies while events travel and a group is read: each event has one
+outcome, the group is read whole.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +42,41 @@ def pair() -> Iterator[Pair]:
         (folder / "home").mkdir()
         binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
         first, second, sentinel = (_free_port() for _ in range(3))
-        shared = ["--bind", "127.0.0.1", "--save", "", "--requirepass", password, "--primaryauth", password]
+        shared = [
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--requirepass",
+            password,
+            "--primaryauth",
+            password,
+        ]
         shared += ["--repl-diskless-sync-delay", "0", "--dir", str(folder)]
         config = folder / "sentinel.conf"
-        lines = [f"port {sentinel}", f"sentinel monitor m 127.0.0.1 {first} 1", f"sentinel auth-pass m {password}"]
+        lines = [
+            f"port {sentinel}",
+            f"sentinel monitor m 127.0.0.1 {first} 1",
+            f"sentinel auth-pass m {password}",
+        ]
         lines += ["sentinel down-after-milliseconds m 1000", "sentinel failover-timeout m 3000"]
         config.write_text("\n".join([*lines, ""]))
         master = spawn([binary, "--port", str(first), *shared], cwd=folder)
-        others = [spawn([binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)], cwd=folder)]
+        others = [
+            spawn(
+                [binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)],
+                cwd=folder,
+            )
+        ]
         others.append(spawn([binary, str(config), "--sentinel"], cwd=folder))
         try:
-            wait_until(lambda: _follows(f"redis://:{password}@127.0.0.1:{second}"), "the replica follows")
+            wait_until(
+                lambda: _follows(f"redis://:{password}@127.0.0.1:{second}"), "the replica follows"
+            )
             url = f"sentinel://:{password}@127.0.0.1:{sentinel}/0?master=m"
-            wait_until(lambda: _knows(f"redis://127.0.0.1:{sentinel}"), "the sentinel knows the replica")
+            wait_until(
+                lambda: _knows(f"redis://127.0.0.1:{sentinel}"), "the sentinel knows the replica"
+            )
             yield Pair(url, master)
         finally:
             for process in (master, *others):
@@ -77,7 +101,11 @@ def _knows(url: str) -> bool:
 def runtime(settings: Settings, pair: Pair, tmp_path: Path) -> Iterator[Runtime]:
     (tmp_path / "keys").write_bytes(Fernet.generate_key())
     (tmp_path / "keys").chmod(0o600)
-    found = Runtime(dataclasses.replace(settings, redis_url=pair.url, core_url=pair.url, secret_keys_file=tmp_path / "keys"))
+    found = Runtime(
+        dataclasses.replace(
+            settings, redis_url=pair.url, core_url=pair.url, secret_keys_file=tmp_path / "keys"
+        )
+    )
     migrate(found.engine)
     yield found
     found.close()

@@ -1,4 +1,6 @@
-"""The fleet's stages on a real cluster: events, presence and members of many slots, and the fleet's own keys in one."""
+"""The fleet's stages on a real cluster: events, presence and members of many slots, and the fleet's
+own keys in one.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def all_keys(made: Keys) -> list[str]:
         if isinstance(member, property):
             found.append(getattr(made, name))
         elif inspect.isfunction(member):
-            given = [GIVEN[one.annotation] for one in list(inspect.signature(member).parameters.values())[1:]]
+            given = [
+                GIVEN[one.annotation]
+                for one in list(inspect.signature(member).parameters.values())[1:]
+            ]
             found.append(getattr(made, name)(*given))
     return [*found, *map(made.stream, (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS))]
 
@@ -53,7 +58,10 @@ def test_all_keys_of_the_fleet_share_one_slot(runtime: Runtime) -> None:
 
 def test_on_one_server_the_keys_keep_their_names() -> None:
     plain, own = Keys("push"), Keys("push:{s0}")
-    assert (plain.lane("a:apns:b"), plain.stream("presence:chat")) == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
+    assert (plain.lane("a:apns:b"), plain.stream("presence:chat")) == (
+        "push:lane:a:apns:b",
+        "push:{s0}:presence:chat",
+    )
     for one, other in zip(all_keys(plain), all_keys(own), strict=True):
         assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
         assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
@@ -84,14 +92,19 @@ def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: s
     while consumer.once(block_ms=10):
         pass
     for stream in streams:
-        assert (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"]) == (0, 0)
+        assert (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"]) == (
+            0,
+            0,
+        )
     letters = runtime.redis.xlen(runtime.keys.stream(keys.LEDGER))
     assert letters, "each became a dead letter"
     spread.close()
 
 
 def test_a_lane_takes_sends_and_commits(runtime: Runtime) -> None:
-    """The scripts of delivery: ready, take, lease of the rate, commit with marks, the delayed set and back."""
+    """The scripts of delivery: ready, take, lease of the rate, commit with marks, the delayed set
+    and back.
+    """
     queues, lane = runtime.lane_queues, "a:apns:b"
     with runtime.redis.pipeline(transaction=True) as pipe:
         queues.put(pipe, [NewBatch(lane, Urgency.CHAT, b"blob", 2, 1, 0)])
@@ -110,20 +123,46 @@ def test_a_lane_takes_sends_and_commits(runtime: Runtime) -> None:
     assert runtime.delayed.release_due() == {keys.presence(Urgency.CALL)}
 
 
-def test_a_page_of_members_tells_whose_cursor_it_is(runtime: Runtime, cluster: ValkeyCluster, space: str) -> None:
+def test_a_page_of_members_tells_whose_cursor_it_is(
+    runtime: Runtime, cluster: ValkeyCluster, space: str
+) -> None:
     key = f"im{space}:members:{{a:g}}"
     runtime.core.sadd(key, *(f"u{number}" for number in range(1_000)))
     page = Members(runtime.core, f"im{space}:").page("a", "g", 0, None, 100)
     assert page.server == cluster.owner(key).client.info("server")["run_id"]
     assert page.cursor
-    begun_anew = Members(runtime.core, f"im{space}:").page("a", "g", page.cursor, "another server", 100)
+    begun_anew = Members(runtime.core, f"im{space}:").page(
+        "a", "g", page.cursor, "another server", 100
+    )
     assert set(begun_anew.users) == set(page.users)
 
 
 def test_a_user_of_its_own_and_one_without_rights(cluster: ValkeyCluster, space: str) -> None:
     for node in cluster.nodes:
-        node.say("ACL", "SETUSER", space, "on", ">p@ss:w", "~*", "+@all", "-@dangerous", "+info", "+cluster|slots", "+cluster|shards")
-        node.say("ACL", "SETUSER", space + "none", "on", ">p", "resetkeys", "-@all", "+ping", "+cluster|slots")
+        node.say(
+            "ACL",
+            "SETUSER",
+            space,
+            "on",
+            ">p@ss:w",
+            "~*",
+            "+@all",
+            "-@dangerous",
+            "+info",
+            "+cluster|slots",
+            "+cluster|shards",
+        )
+        node.say(
+            "ACL",
+            "SETUSER",
+            space + "none",
+            "on",
+            ">p",
+            "resetkeys",
+            "-@all",
+            "+ping",
+            "+cluster|slots",
+        )
     client = connect(cluster.url(f"{space}:p%40ss%3Aw"))
     assert client.set(f"{{s0}}{space}", b"1", px=1000)
     core = connect_core(cluster.url(f"{space}:p%40ss%3Aw"))
@@ -136,13 +175,20 @@ def test_a_user_of_its_own_and_one_without_rights(cluster: ValkeyCluster, space:
 
 def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyCluster) -> None:
     plain = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
-    with pytest.raises(SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"):
+    with pytest.raises(
+        SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"
+    ):
         connect(plain)
 
 
 def test_over_tls_the_nodes_are_verified() -> None:
-    """The servers of the wheel know no TLS: each stands behind a door that does, and tells the door's address."""
-    with tls_doors(2) as doors, valkey_cluster(2, replicas=False, announced=[door.port for door in doors]) as plain:
+    """The servers of the wheel know no TLS: each stands behind a door that does, and tells the
+    door's address.
+    """
+    with (
+        tls_doors(2) as doors,
+        valkey_cluster(2, replicas=False, announced=[door.port for door in doors]) as plain,
+    ):
         for door, node in zip(doors, plain.nodes, strict=True):
             door.behind = node.port
         login = plain.url().partition("://")[2].partition("@")[0]

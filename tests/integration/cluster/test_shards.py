@@ -34,7 +34,9 @@ def spread(runtime: Runtime) -> Iterator[Runtime]:
     made.close()
 
 
-def test_each_shard_goes_on_when_its_node_dies_or_its_slot_moves(spread: Runtime, cluster: ValkeyCluster) -> None:
+def test_each_shard_goes_on_when_its_node_dies_or_its_slot_moves(
+    spread: Runtime, cluster: ValkeyCluster
+) -> None:
     load = Load(spread)
     try:
         load.goes_on()
@@ -54,16 +56,33 @@ def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
     core, members = Core(spread), [f"m{number}" for number in range(1_200)]
     spread.core.sadd(f"{core.prefix}members:{{{core.app}:g}}", *members)
     for number in range(3):
-        data = {"message_id": f"m{number}", "conversation": {"type": "group", "id": "g"}, "sender": {"id": "boss"}}
-        event = {"v": 1, "id": uuid.uuid4().hex, "type": "message.stored", "app": core.app, "ts": int(time.time() * 1000)}
-        spread.core.xadd(core.stream, {"e": json.dumps({**event, "data": {**data, "elements": [{"type": "text", "text": "hi"}]}})})
+        data = {
+            "message_id": f"m{number}",
+            "conversation": {"type": "group", "id": "g"},
+            "sender": {"id": "boss"},
+        }
+        event = {
+            "v": 1,
+            "id": uuid.uuid4().hex,
+            "type": "message.stored",
+            "app": core.app,
+            "ts": int(time.time() * 1000),
+        }
+        spread.core.xadd(
+            core.stream,
+            {
+                "e": json.dumps(
+                    {**event, "data": {**data, "elements": [{"type": "text", "text": "hi"}]}}
+                )
+            },
+        )
     intake, stages = intake_loop(spread), Stages(spread)
     while intake.once(block_ms=10):
         pass
     until = time.monotonic() + 20
-    while any(one.unread + one.pending for one in backlog(spread, (*keys.STREAMS, *keys.OUT)).values()) or any(
-        one.delayed.waiting_count() for one in spread.shards
-    ):
+    while any(
+        one.unread + one.pending for one in backlog(spread, (*keys.STREAMS, *keys.OUT)).values()
+    ) or any(one.delayed.waiting_count() for one in spread.shards):
         assert time.monotonic() < until
         for one in spread.shards:
             one.delayed.release_due()
@@ -90,7 +109,10 @@ def test_what_waits_moves_between_nodes(runtime: Runtime, monkeypatch: pytest.Mo
         runtime.badges.report("demo", f"u0-{number}", "d", 1, number)
     before = reshard.waiting(runtime)
     for old, new in ((1, 3), (3, 1)):
-        fleets = [Runtime(dataclasses.replace(runtime.settings, shards=number), "reshard", RESHARD) for number in (old, new)]
+        fleets = [
+            Runtime(dataclasses.replace(runtime.settings, shards=number), "reshard", RESHARD)
+            for number in (old, new)
+        ]
         Mover(fleets[0], fleets[1], lambda _counts: None).run()
         assert reshard.waiting(fleets[1]) == before
         for number in range(20):

@@ -1,4 +1,6 @@
-"""Meizu's delivery in this process: real Redis, PostgreSQL and transport, and the vendor's simulator behind it."""
+"""Meizu's delivery in this process: real Redis, PostgreSQL and transport, and the vendor's
+simulator behind it.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,18 @@ def meizu(tmp_path: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def runtime(
-    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, meizu: Running
+    redis_client: redis.Redis,
+    settings_with: Callable[..., Settings],
+    own_url: str,
+    secret_key: str,
+    meizu: Running,
 ) -> Iterator[Runtime]:
-    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "2"}
+    more = {
+        "ENDPOINT_MEIZU": meizu.base,
+        "CA_FILE": str(meizu.ca),
+        "RETRY_FIRST_S": "0.2",
+        "SEND_TIMEOUT_S": "2",
+    }
     made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more))
     migrate(made.engine)
     made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
@@ -65,9 +76,19 @@ class World:
         """In the queues of their urgencies, as routing packs them."""
         credential, batches = self.lane.credential, []
         for urgency in {one.note.urgency for one in works}:
-            pushes = [Push(note=one.note, targets=(one.target,)) for one in works if one.note.urgency == urgency]
+            pushes = [
+                Push(note=one.note, targets=(one.target,))
+                for one in works
+                if one.note.urgency == urgency
+            ]
             for part in parts(pushes):
-                batch = Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part, by_entry=True)
+                batch = Batch(
+                    app=credential.app,
+                    vendor=credential.vendor,
+                    business_id=credential.business_id,
+                    pushes=part,
+                    by_entry=True,
+                )
                 batches.append(as_new(batch, urgency, encode(batch)))
         with self.runtime.redis.pipeline(transaction=True) as pipe:
             self.runtime.lane_queues.put(pipe, batches)
@@ -90,7 +111,9 @@ class World:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Upkeep and the drain beside the test, each in its thread as in its process of the fleet."""
+        """Upkeep and the drain beside the test, each in its thread as in its
+        process of the fleet.
+        """
         over = threading.Event()
 
         def upkeep() -> None:
@@ -128,7 +151,8 @@ class World:
             pass
         with self.runtime.engine.connect() as connection:
             found = connection.execute(
-                text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b"), {"b": self.lane.credential.business_id}
+                text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b"),
+                {"b": self.lane.credential.business_id},
             )
             return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 

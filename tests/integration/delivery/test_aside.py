@@ -1,4 +1,6 @@
-"""One account whose vendor's side hangs costs the vendor's other accounts nothing: it is tried beside them."""
+"""One account whose vendor's side hangs costs the vendor's other accounts nothing: it is tried
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ __all__ = ["own_url", "secret_key"]
 
 
 class Hall:
-    """A vendor's door. Account `slow` gets no answer before `open` is set; every other's pushes are taken. accepted: their tokens."""
+    """A vendor's door. Account `slow` gets no answer before `open` is set; every other's pushes are
+    taken. accepted: their tokens.
+    """
 
     def __init__(self) -> None:
         self.open, self.held = threading.Event(), threading.Semaphore(0)
@@ -74,9 +78,18 @@ def hall() -> Iterator[Hall]:
 
 @pytest.fixture
 def runtime(
-    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, hall: Hall
+    redis_client: redis.Redis,
+    settings_with: Callable[..., Settings],
+    own_url: str,
+    secret_key: str,
+    hall: Hall,
 ) -> Iterator[Runtime]:
-    more = {"ENDPOINT_MEIZU": hall.url, "SEND_TIMEOUT_S": "15", "DATABASE_URL": own_url, "SECRET_KEYS": secret_key}
+    more = {
+        "ENDPOINT_MEIZU": hall.url,
+        "SEND_TIMEOUT_S": "15",
+        "DATABASE_URL": own_url,
+        "SECRET_KEYS": secret_key,
+    }
     made = Runtime(settings_with(**more))
     migrate(made.engine)
     made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
@@ -87,7 +100,19 @@ def runtime(
 def account(runtime: Runtime, business_id: str, app_id: str) -> None:
     secrets = {"app_secret": "s"}
     new = StoredCredential(
-        "demo", Vendor.MEIZU, business_id, 0, {"app_id": app_id}, secrets, frozenset(), {}, {}, {}, False, now_ms(), None
+        "demo",
+        Vendor.MEIZU,
+        business_id,
+        0,
+        {"app_id": app_id},
+        secrets,
+        frozenset(),
+        {},
+        {},
+        {},
+        False,
+        now_ms(),
+        None,
     )
     runtime.credentials.add(new)
     runtime.catalog.changed()
@@ -96,7 +121,11 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 def put(runtime: Runtime, business_id: str, number: int) -> str:
     one = chat(number, urgency=Urgency.CHAT)
     batch = Batch(
-        app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),), by_entry=True
+        app="demo",
+        vendor=Vendor.MEIZU,
+        business_id=business_id,
+        pushes=(Push(note=one.note, targets=(one.target,)),),
+        by_entry=True,
     )
     with runtime.redis.pipeline(transaction=True) as pipe:
         runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
@@ -104,7 +133,9 @@ def put(runtime: Runtime, business_id: str, number: int) -> str:
     return one.target.token
 
 
-def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Hall, space: str) -> None:
+def test_a_lane_that_hangs_is_tried_beside_the_others(
+    runtime: Runtime, hall: Hall, space: str
+) -> None:
     slow, well = f"{space}s", f"{space}w"
     account(runtime, slow, "slow")
     account(runtime, well, "well")
@@ -118,7 +149,9 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Ha
     assert sorted(hall.accepted) == sorted(taken), "and nobody waited for it"
     late = put(runtime, slow, 3)
     drain(lambda: False)
-    assert runtime.lane_queues.waiting(lane) == 1, "one round at a time: what comes meanwhile is given back"
+    assert runtime.lane_queues.waiting(lane) == 1, (
+        "one round at a time: what comes meanwhile is given back"
+    )
     hall.open.set()
     end = time.monotonic() + 10
     while runtime.lane_queues.any_left() and time.monotonic() < end:
@@ -139,9 +172,13 @@ TOLD = {
 
 
 @pytest.mark.parametrize(("statuses", "silent"), TOLD.values(), ids=TOLD)
-def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(runtime: Runtime, statuses: list[str], silent: bool) -> None:
+def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(
+    runtime: Runtime, statuses: list[str], silent: bool
+) -> None:
     deliveries, key = LaneSender(runtime, Vendor.MEIZU, 500, lambda: False), "demo:meizu:b"
-    told = [(chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)]
+    told = [
+        (chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)
+    ]
     if not told:
         deliveries._silent.add(key)
     deliveries._learn(key, Delivered(outcomes=told))

@@ -14,7 +14,9 @@ from tests.integration.delivery.conftest import World, chat
 
 @pytest.fixture
 def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
-    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again afterwards."""
+    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again
+    afterwards.
+    """
     yield redis_client
     redis_client.config_set("maxmemory", 0)
 
@@ -31,12 +33,16 @@ def test_what_waits_is_sent_though_redis_is_full(world: World, full: redis.Redis
 
 
 @pytest.mark.parametrize("memory", [0, 1])
-def test_a_shut_lane_keeps_its_place_whatever_stands_in_it(world: World, full: redis.Redis, memory: int) -> None:
+def test_a_shut_lane_keeps_its_place_whatever_stands_in_it(
+    world: World, full: redis.Redis, memory: int
+) -> None:
     runtime, lane = world.runtime, world.lane
     runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=True)
     world.put([chat(1)])
     with full.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [NewBatch(lane.id, Urgency.CHAT, b"\xc1 cannot be read", 1, 1, 1 << 45)])
+        runtime.lane_queues.put(
+            pipe, [NewBatch(lane.id, Urgency.CHAT, b"\xc1 cannot be read", 1, 1, 1 << 45)]
+        )
         pipe.execute()
     full.config_set("maxmemory", memory)
     world.drain(lambda: False)

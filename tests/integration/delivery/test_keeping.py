@@ -1,4 +1,6 @@
-"""What a delivery process holds while it works: kept from others, written though Redis goes away, given back when the process is to end."""
+"""What a delivery process holds while it works: kept from others, written though Redis goes away,
+given back when the process is to end.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ STREAM = keys.send(Vendor.MEIZU, Urgency.GROUP)
 IDLE_MS = 200
 
 
-def test_what_is_worked_on_for_long_is_nobody_elses_until_its_reader_is_done(redis_client: redis.Redis, space: str) -> None:
+def test_what_is_worked_on_for_long_is_nobody_elses_until_its_reader_is_done(
+    redis_client: redis.Redis, space: str
+) -> None:
     reader, other = (StreamStore(redis_client, Keys(f"push{space}"), IDLE_MS) for _ in range(2))
     for number in range(3):
         redis_client.xadd(reader.keys.stream(STREAM), {"b": b"%d" % number})
@@ -82,7 +86,9 @@ def test_a_process_that_is_to_end_gives_back_what_no_round_has_begun_with(world:
         return bool(world.accepted())
 
     Stages(world.runtime, stopping=stopping).drain(DELIVERY, Vendor.MEIZU)(stopping)
-    (taken,) = LaneQueues(world.runtime.redis, world.runtime.keys).take([(world.lane.id, Urgency.GROUP, LaneTerms(gone=True), 600)], 15)
+    (taken,) = LaneQueues(world.runtime.redis, world.runtime.keys).take(
+        [(world.lane.id, Urgency.GROUP, LaneTerms(gone=True), 600)], 15
+    )
     left = sum(entry.pushes for entry in taken.entries)
     assert left + len(world.accepted()) == 600
     assert left > 300
@@ -105,11 +111,17 @@ def test_vendors_that_share_a_process_share_what_it_may_have_on_the_wire(world: 
 
 
 def test_a_vendor_that_takes_its_time_is_not_taken_for_one_that_is_down(world: World) -> None:
-    """Over HTTP/1.1 a connection has one request at a time: what waits for one in vain would be told `unavailable`."""
+    """Over HTTP/1.1 a connection has one request at a time: what waits for one in vain would be
+    told `unavailable`.
+    """
     works = [chat(number, urgency=Urgency.CHAT) for number in range(100)]
-    world.runtime.credentials.set_limits("demo", "meizu", world.lane.credential.business_id, {"rate": 10_000})
+    world.runtime.credentials.set_limits(
+        "demo", "meizu", world.lane.credential.business_id, {"rate": 10_000}
+    )
     world.runtime.catalog.changed()
-    world.meizu.door("faults", delay_ms=250)  # eight connections would do 64 within the deadline of 2 s
+    world.meizu.door(
+        "faults", delay_ms=250
+    )  # eight connections would do 64 within the deadline of 2 s
     world.put(works)
     world.drain(lambda: False)
     world.meizu.door("faults", delay_ms=0)
@@ -121,7 +133,9 @@ def test_an_account_that_only_routing_knows_yet_is_not_one_that_was_removed(worl
     one = chat(1, urgency=Urgency.CHAT)
     credential = world.lane.credential
     assert world.runtime.catalog.now.lanes
-    (stored,) = [row for row in world.runtime.credentials.all() if row.business_id == credential.business_id]
+    (stored,) = [
+        row for row in world.runtime.credentials.all() if row.business_id == credential.business_id
+    ]
     world.runtime.credentials.remove("demo", "meizu", credential.business_id)
     world.runtime.catalog.changed()
     assert world.runtime.catalog.lane("demo", Vendor.MEIZU, credential.business_id) is None

@@ -1,4 +1,6 @@
-"""The address, the consent and the place on the screen are those of the moment of sending, whatever a push waited for."""
+"""The address, the consent and the place on the screen are those of the moment of sending, whatever
+a push waited for.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,17 @@ class Town(World):
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
         decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
-        self.keeper.apply([Event("demo", uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None)
+        self.keeper.apply(
+            [Event("demo", uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None
+        )
 
     def register(self, user: str, token: str, device: str = DEVICE, **more: Any) -> None:
-        named = {"platform": "android", "vendor": "meizu", "business_id": self.business_id, "token": token}
+        named = {
+            "platform": "android",
+            "vendor": "meizu",
+            "business_id": self.business_id,
+            "token": token,
+        }
         self.tell("device.registered", user=user, device_id=device, **(named | more))
 
     def erased(self, user: str) -> None:
@@ -64,11 +73,20 @@ class Town(World):
 
     def routed(self, user: str, device: str = DEVICE, **note: Any) -> PendingPush:
         """A push as routing makes it at this moment, words that name its person."""
-        (found,) = [one for one in self.runtime.devices.of_users("demo", [user])[user] if one.device_id == device]
+        (found,) = [
+            one
+            for one in self.runtime.devices.of_users("demo", [user])[user]
+            if one.device_id == device
+        ]
         self.number += 1
         one = chat(self.number)
-        one.note = msgspec.structs.replace(one.note, **({"body": f"for {user}", "presence_ms": now_ms(), "sender_id": "ann"} | note))
-        one.target = Target(user, device, found.token, uuid.uuid4().hex, "android", found.registered_ms)
+        one.note = msgspec.structs.replace(
+            one.note,
+            **({"body": f"for {user}", "presence_ms": now_ms(), "sender_id": "ann"} | note),
+        )
+        one.target = Target(
+            user, device, found.token, uuid.uuid4().hex, "android", found.registered_ms
+        )
         return one
 
     def pause(self, paused: bool) -> None:
@@ -76,16 +94,26 @@ class Town(World):
         self.runtime.catalog.changed()
 
     def stored(self) -> StoredCredential:
-        (found,) = [one for one in self.runtime.credentials.all() if one.business_id == self.business_id]
+        (found,) = [
+            one for one in self.runtime.credentials.all() if one.business_id == self.business_id
+        ]
         return found
 
     def rows_of(self, works: Sequence[PendingPush]) -> dict[str, tuple[str, str, str]]:
-        """(decision, business id, class sent) of the decided ones, by push id and in their order."""
+        """(decision, business id, class sent) of the decided ones, by push id and
+        in their order.
+        """
         while self.writer.flush():
             pass
-        asked = text("SELECT push_id, decision, business_id, class_sent FROM ledger_all WHERE app = 'demo' AND decision IS NOT NULL")
+        asked = text(
+            "SELECT push_id, decision, business_id, class_sent FROM ledger_all WHERE app = "
+            "'demo' AND decision IS NOT NULL"
+        )
         with self.runtime.engine.connect() as connection:
-            told = {str(row[0]).replace("-", ""): (row[1], row[2], row[3]) for row in connection.execute(asked)}
+            told = {
+                str(row[0]).replace("-", ""): (row[1], row[2], row[3])
+                for row in connection.execute(asked)
+            }
         return {one.target.push_id: told.get(one.target.push_id, ()) for one in works}
 
     def parked(self, *works: PendingPush) -> None:
@@ -111,14 +139,24 @@ def town(world: World) -> Town:
     return Town(world)
 
 
-#: What happens to alice's phone, token T1, while her push waits; where it goes then (None: nowhere).
+#: What happens to alice's phone, token T1, while her push waits; where it goes then (None:
+#: nowhere).
 CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
     "nothing": (lambda _: None, "T1"),
     "she registers again": (lambda town: town.register("alice", "T1", lang="de"), "T1"),
     "her token is rotated": (lambda town: town.register("alice", "T2"), "T2"),
-    "she logs out": (lambda town: town.tell("session.logout", user="alice", device_id=DEVICE), None),
-    "she is kicked, by platform": (lambda town: town.tell("session.kicked", user="alice", platform="android"), None),
-    "she unregisters": (lambda town: town.tell("device.unregistered", user="alice", device_id=DEVICE), None),
+    "she logs out": (
+        lambda town: town.tell("session.logout", user="alice", device_id=DEVICE),
+        None,
+    ),
+    "she is kicked, by platform": (
+        lambda town: town.tell("session.kicked", user="alice", platform="android"),
+        None,
+    ),
+    "she unregisters": (
+        lambda town: town.tell("device.unregistered", user="alice", device_id=DEVICE),
+        None,
+    ),
     "bob has her phone": (lambda town: town.register("bob", "T1"), None),
     "her other device has the token": (lambda town: town.register("alice", "T1", "other"), None),
     "bob has her phone, and she a new one of the same name": (
@@ -126,21 +164,34 @@ CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
         "T2",
     ),
     "she logs out and in on another": (
-        lambda town: (town.tell("session.logout", user="alice", device_id=DEVICE), town.register("alice", "T3")),
+        lambda town: (
+            town.tell("session.logout", user="alice", device_id=DEVICE),
+            town.register("alice", "T3"),
+        ),
         "T3",
     ),
-    "an operator retires it": (lambda town: town.runtime.devices.set_state("demo", "alice", DEVICE, "retired", "x"), None),
+    "an operator retires it": (
+        lambda town: town.runtime.devices.set_state("demo", "alice", DEVICE, "retired", "x"),
+        None,
+    ),
     "an operator retires and restores it": (
-        lambda town: [town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x") for state in ("retired", "active")],
+        lambda town: [
+            town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x")
+            for state in ("retired", "active")
+        ],
         "T1",
     ),
     "its person is erased": (lambda town: town.erased("alice"), None),
     "a vendor's word retires it": (
-        lambda town: town.runtime.devices.retire([("demo", "alice", DEVICE, "T1", now_ms(), "dead")], "retired"),
+        lambda town: town.runtime.devices.retire(
+            [("demo", "alice", DEVICE, "T1", now_ms(), "dead")], "retired"
+        ),
         None,
     ),
     "a receipt replaces its token": (
-        lambda town: town.runtime.devices.replace_tokens([("demo", "alice", DEVICE, "T1", "T4", now_ms())]),
+        lambda town: town.runtime.devices.replace_tokens(
+            [("demo", "alice", DEVICE, "T1", "T4", now_ms())]
+        ),
         "T4",
     ),
     "a receipt gives it bob's token": (
@@ -154,7 +205,9 @@ CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
 
 
 @pytest.mark.parametrize(("change", "token"), CHANGES.values(), ids=CHANGES)
-def test_what_waits_goes_to_the_token_of_the_moment_of_sending(town: Town, change: Callable[[Town], Any], token: str | None) -> None:
+def test_what_waits_goes_to_the_token_of_the_moment_of_sending(
+    town: Town, change: Callable[[Town], Any], token: str | None
+) -> None:
     town.register("alice", "T1")
     waiting = town.routed("alice")
     town.parked(waiting)
@@ -163,7 +216,8 @@ def test_what_waits_goes_to_the_token_of_the_moment_of_sending(town: Town, chang
     assert town.tokens() == ([token] if token else [])
 
 
-#: Where alice's phone is when its push may go: its vendor and account, the decision, and the class sent.
+#: Where alice's phone is when its push may go: its vendor and account, the decision, and the class
+#: sent.
 MOVES = {
     "another account of its vendor": ("meizu", "second", "accepted", "marketing"),
     "an account that is not there": ("meizu", "third", "no_credential", "chat"),
@@ -176,7 +230,9 @@ MOVES = {
 def test_a_push_follows_its_device_to_the_lane_that_it_registered_with(
     town: Town, vendor: str, account: str, decision: str, class_sent: str, held: bool
 ) -> None:
-    """held: it waited behind a stopped lane; else it was on its way. Its class has the new account's rights: none here."""
+    """held: it waited behind a stopped lane; else it was on its way. Its class has the new
+    account's rights: none here.
+    """
     second = replace(town.stored(), business_id=town.business_id + "-2", rights=frozenset())
     town.runtime.credentials.add(second)
     town.runtime.catalog.changed()
@@ -192,7 +248,11 @@ def test_a_push_follows_its_device_to_the_lane_that_it_registered_with(
     town.pause(False)
     town.turn(lambda: all(row for row in town.rows_of(works).values()))
     assert town.tokens() == ["T6"] * (2 if decision == "accepted" else 0)
-    told = (decision, second.business_id if decision == "accepted" else town.business_id, class_sent)
+    told = (
+        decision,
+        second.business_id if decision == "accepted" else town.business_id,
+        class_sent,
+    )
     assert list(town.rows_of(works).values()) == [told, told]
     loads = town.runtime.lane_queues.bytes_of([town.lane.id, f"demo:meizu:{second.business_id}"])
     assert set(loads.values()) == {0}
@@ -264,7 +324,9 @@ class Truth:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(town: Town, seed: int) -> None:
+def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(
+    town: Town, seed: int
+) -> None:
     chance, truth, told = random.Random(seed), Truth(), 0
     waiting: list[PendingPush] = []
 
@@ -273,12 +335,27 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(t
         nonlocal told
         for line in town.accepted()[told:]:
             assert truth.owner[line["token"]][0] == said(line).removeprefix("for "), line
-            assert truth.token.get(truth.owner[line["token"]]) == line["token"], "and to a token that is in use"
+            assert truth.token.get(truth.owner[line["token"]]) == line["token"], (
+                "and to a token that is in use"
+            )
             told += 1
 
     for _ in range(40):
         who = (chance.choice(PEOPLE), chance.choice(("phone", "pad")))
-        act = chance.choice(("register", "register", "leave", "retire", "restore", "write", "write", "write", "open", "shut"))
+        act = chance.choice(
+            (
+                "register",
+                "register",
+                "leave",
+                "retire",
+                "restore",
+                "write",
+                "write",
+                "write",
+                "open",
+                "shut",
+            )
+        )
         if act == "register":
             token = chance.choice(TOKENS)
             town.register(who[0], token, who[1])
@@ -287,7 +364,9 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(t
             town.tell("session.logout", user=who[0], device_id=who[1])
             truth.leave(who)
         elif act in ("retire", "restore") and who in truth.token:
-            town.runtime.devices.set_state("demo", *who, "retired" if act == "retire" else "active", "x")
+            town.runtime.devices.set_state(
+                "demo", *who, "retired" if act == "retire" else "active", "x"
+            )
             (truth.off.add if act == "retire" else truth.off.discard)(who)
         elif act == "write" and truth.sendable(who):
             waiting.append(town.routed(*who))
@@ -302,7 +381,7 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(t
     assert set(town.decisions(waiting)) <= {"accepted", "no_device", "folded"}
 
 
-# ---------------------------------------------------------------- tokens in two spellings, and VoIP tokens
+# ---------------------------------------------------------------- tokens in two spellings, and VoIP
 
 UPPER, LOWER = "AB" * 32, "ab" * 32
 
@@ -312,30 +391,44 @@ def test_an_apns_token_in_capitals_is_the_same_as_in_small_letters(town: Town) -
     town.register("alice", UPPER, **more)
     town.register("bob", LOWER, **more)
     found = town.runtime.devices.of_users("demo", ["alice", "bob"])
-    assert {user: [one.token for one in devices] for user, devices in found.items()} == {"bob": [LOWER]}
+    assert {user: [one.token for one in devices] for user, devices in found.items()} == {
+        "bob": [LOWER]
+    }
     town.register("alice", UPPER[:-2] + "Ab", **more)
     assert set(town.runtime.devices.of_users("demo", ["alice", "bob"])) == {"alice"}
     town.register("carl", UPPER, vendor="fcm", business_id="f")
-    assert town.runtime.devices.of_users("demo", ["carl"])["carl"][0].token == UPPER, "others' tokens mean what they spell"
+    assert town.runtime.devices.of_users("demo", ["carl"])["carl"][0].token == UPPER, (
+        "others' tokens mean what they spell"
+    )
 
 
 @pytest.mark.parametrize("order", ["alice first", "bob first"])
 def test_a_voip_token_has_one_owner_the_latest(town: Town, order: str) -> None:
     more = {"vendor": "apns", "business_id": "ios", "platform": "ios"}
-    words = [("alice", "phone", "aa", UPPER), ("bob", "phone", "bb", LOWER), ("bob", "pad", "cc", LOWER)]
+    words = [
+        ("alice", "phone", "aa", UPPER),
+        ("bob", "phone", "bb", LOWER),
+        ("bob", "pad", "cc", LOWER),
+    ]
     base = town.ts
-    for place, (user, device, token, voip) in sorted(enumerate(words), reverse=order == "bob first"):
+    for place, (user, device, token, voip) in sorted(
+        enumerate(words), reverse=order == "bob first"
+    ):
         town.ts = base + place
         town.register(user, token, device, voip_token=voip, **more)
     found = town.runtime.devices.of_users("demo", ["alice", "bob"])
-    assert {(user, one.device_id): one.voip_token for user, devices in found.items() for one in devices} == {
+    assert {
+        (user, one.device_id): one.voip_token for user, devices in found.items() for one in devices
+    } == {
         ("alice", "phone"): None,
         ("bob", "phone"): None,
         ("bob", "pad"): LOWER,
     }, "one rings once; the others see an alert"
 
 
-def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_them(town: Town) -> None:
+def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_them(
+    town: Town,
+) -> None:
     engine = town.runtime.engine
     rows = [
         ("alice", "phone", UPPER, "VV" * 4, 10, "active"),
@@ -343,14 +436,23 @@ def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_the
         ("carl", "phone", "CC" * 32, "cd" * 4, 30, "active"),
         ("dora", "phone", "cc" * 32, None, 25, "active"),
     ]
-    columns = 'app, "user", device_id, platform, vendor, business_id, token, voip_token, registered_ms, state, state_ms'
+    columns = (
+        'app, "user", device_id, platform, vendor, business_id, token, voip_token, registered_ms,'
+        " state, state_ms"
+    )
     with engine.begin() as connection:
         for user, device, token, voip, at_ms, state in rows:
             given = {"u": user, "d": device, "t": token, "v": voip, "at": at_ms, "s": state}
             connection.execute(
-                text(f"INSERT INTO devices ({columns}) VALUES ('merge', :u, :d, 'ios', 'apns', 'ios', :t, :v, :at, :s, :at)"), given
+                text(
+                    f"INSERT INTO devices ({columns}) VALUES ('merge', :u, :d, 'ios', 'apns',"
+                    " 'ios', :t, :v, :at, :s, :at)"
+                ),
+                given,
             )
-            connection.execute(text("INSERT INTO token_owners VALUES ('merge', 'apns', :t, :u, :d, :at)"), given)
+            connection.execute(
+                text("INSERT INTO token_owners VALUES ('merge', 'apns', :t, :u, :d, :at)"), given
+            )
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(engine)
     found = town.runtime.devices.listed("merge")
@@ -379,15 +481,27 @@ def _present(town: Town, device: str, state: str, platform: str = "android") -> 
 MUTE = {"conversation": {"type": "c2c", "id": "s"}, "mode": "all"}
 WISHES: dict[str, tuple[Callable[[Town], Any], dict[str, Any], str]] = {
     "she opened the app": (lambda town: _present(town, DEVICE, "foreground"), {}, "online"),
-    "her app is in the background": (lambda town: _present(town, DEVICE, "background"), {}, "accepted"),
+    "her app is in the background": (
+        lambda town: _present(town, DEVICE, "background"),
+        {},
+        "accepted",
+    ),
     "she muted the chat": (lambda town: _settings(town, mute=MUTE), {}, "muted"),
-    "she muted another chat": (lambda town: _settings(town, mute={**MUTE, "conversation": {"type": "c2c", "id": "x"}}), {}, "accepted"),
+    "she muted another chat": (
+        lambda town: _settings(town, mute={**MUTE, "conversation": {"type": "c2c", "id": "x"}}),
+        {},
+        "accepted",
+    ),
     "she muted all but mentions and is named": (
         lambda town: _settings(town, mute={**MUTE, "mode": "mention"}),
         {"mentioned": True},
         "accepted",
     ),
-    "she does not want to be disturbed": (lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}), {}, "dnd"),
+    "she does not want to be disturbed": (
+        lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}),
+        {},
+        "dnd",
+    ),
     "the same, and the push is forced": (
         lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}),
         {"respect_dnd": False},
@@ -395,7 +509,10 @@ WISHES: dict[str, tuple[Callable[[Town], Any], dict[str, Any], str]] = {
     ),
     "she blocked the sender": (lambda town: _settings(town, blocked=["ann"]), {}, "blocked"),
     "she works at a desk now": (
-        lambda town: (_settings(town, mobile_when_desktop_online=False), _present(town, "desk", "foreground", "mac")),
+        lambda town: (
+            _settings(town, mobile_when_desktop_online=False),
+            _present(town, "desk", "foreground", "mac"),
+        ),
         {},
         "online_elsewhere",
     ),
@@ -443,7 +560,9 @@ def test_of_two_in_one_round_the_newer_goes_for_both(town: Town) -> None:
 def test_a_newer_push_that_is_refused_leaves_the_place_to_the_older(town: Town) -> None:
     town.register("alice", "T1")
     older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
-    newer = town.routed("alice", body="delivered", collapse_id="order-1", expires_at_ms=now_ms() - 1)
+    newer = town.routed(
+        "alice", body="delivered", collapse_id="order-1", expires_at_ms=now_ms() - 1
+    )
     town.put([newer])
     town.turn(lambda: town.all_decided([newer]))
     town.put([older])
@@ -451,7 +570,9 @@ def test_a_newer_push_that_is_refused_leaves_the_place_to_the_older(town: Town) 
 
 
 def test_a_binding_that_says_left_is_asked_of_the_database(town: Town) -> None:
-    """A registration's transaction that failed has written its word into Redis already; SQL has the last word."""
+    """A registration's transaction that failed has written its word into Redis already; SQL has the
+    last word.
+    """
     town.register("alice", "T1")
     waiting = town.routed("alice")
     town.parked(waiting)

@@ -1,4 +1,6 @@
-"""Who leaves first: chats before the campaign, after a stop as before it; and the campaign goes on all the same."""
+"""Who leaves first: chats before the campaign, after a stop as before it; and the campaign goes on
+all the same.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,18 @@ from workers.queues.consumer import StreamConsumer
 
 
 def campaign(count: int) -> list[PendingPush]:
-    return [work(10_000 + i, MessageClass.MARKETING, user=f"b{i}", urgency=Urgency.BULK) for i in range(count)]
+    return [
+        work(10_000 + i, MessageClass.MARKETING, user=f"b{i}", urgency=Urgency.BULK)
+        for i in range(count)
+    ]
 
 
 def classes(world: World) -> list[str]:
     """Of what the vendor accepted, in its order."""
-    return ["bulk" if line["token"] >= "token-10000" and len(line["token"]) == 11 else "chat" for line in world.accepted()]
+    return [
+        "bulk" if line["token"] >= "token-10000" and len(line["token"]) == 11 else "chat"
+        for line in world.accepted()
+    ]
 
 
 def test_chats_overtake_a_campaign_of_five_thousand_which_goes_on(world: World) -> None:
@@ -37,7 +45,10 @@ def test_chats_overtake_a_campaign_of_five_thousand_which_goes_on(world: World) 
     world.put(chats)
     world.turn(lambda: classes(world).count("chat") == len(chats))
     seconds, between = time.monotonic() - began, classes(world)[before:].count("bulk")
-    assert between < 600, "chats meet the campaign at the rate, three seconds of 25 at most; they don't stand in its queue"
+    assert between < 600, (
+        "chats meet the campaign at the rate, three seconds of 25 at most; they don't stand "
+        "in its queue"
+    )
     assert seconds < 8, "in a moment, though 5,000 wait at 200 a second"
     so_far = classes(world).count("bulk")
     world.turn(lambda: classes(world).count("bulk") > so_far + 100)
@@ -62,14 +73,25 @@ def test_what_was_parked_leaves_in_order_of_urgency(
 ) -> None:
     soon, late = int(time.time() * 1000) + 600_000, int(time.time() * 1000) + 3_000_000
     of_bulk, of_chat = (soon, late) if expiry == "the campaign expires first" else (late, soon)
-    bulk = [work(10_000 + i, MessageClass.MARKETING, user=f"b{i}", urgency=Urgency.BULK, expires_at_ms=of_bulk) for i in range(300)]
+    bulk = [
+        work(
+            10_000 + i,
+            MessageClass.MARKETING,
+            user=f"b{i}",
+            urgency=Urgency.BULK,
+            expires_at_ms=of_bulk,
+        )
+        for i in range(300)
+    ]
     chats = [chat(i, urgency=Urgency.CHAT, expires_at_ms=of_chat) for i in range(40)]
     shut_and_open([*bulk, *chats])
     world.turn(lambda: len(world.accepted()) >= 150)
     order = classes(world)
     assert order.count("chat") == len(chats)
     assert order[:20].count("chat") == 20, "no advert before the chats, as far as the rate goes"
-    assert order[: len(chats) + 40].count("chat") == len(chats), "and of what waits for the rate they are the first"
+    assert order[: len(chats) + 40].count("chat") == len(chats), (
+        "and of what waits for the rate they are the first"
+    )
     world.turn(lambda: world.all_decided([*bulk, *chats]), 30)
     assert set(world.decisions([*bulk, *chats])) == {"accepted"}
 
@@ -94,7 +116,9 @@ def shut_and_open(world: World) -> Callable[[Sequence[PendingPush]], None]:
 
 
 def test_chats_at_the_lanes_limit_get_its_slots_before_the_campaign_does(world: World) -> None:
-    """60 chats are a third of a second of the rate. When the campaign took every slot meanwhile, the last of them waited for ten."""
+    """60 chats are a third of a second of the rate. When the campaign took every slot meanwhile,
+    the last of them waited for ten.
+    """
     bursts, chats = 3, 60
     world.put(campaign(3_000))
     put: dict[str, float] = {}
@@ -108,13 +132,19 @@ def test_chats_at_the_lanes_limit_get_its_slots_before_the_campaign_does(world: 
         wait_for(lambda: classes(world).count("chat") == bursts * chats, "the chats have left")
         so_far = classes(world).count("bulk")
         wait_for(lambda: classes(world).count("bulk") > so_far + 100, "the campaign goes on", 10)
-    took = sorted(line["at_ms"] / 1000 - put[line["token"]] for line in world.accepted() if line["token"] in put)
+    took = sorted(
+        line["at_ms"] / 1000 - put[line["token"]]
+        for line in world.accepted()
+        if line["token"] in put
+    )
     assert took[len(took) * 9 // 10] < 2.5, took[-10:]
     assert so_far > 60 + bursts * chats, "and it had its share all the while"
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 19])
-def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(world: World, lanes: int) -> None:
+def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
+    world: World, lanes: int
+) -> None:
     assert isinstance(world.drain, LaneSender)
     rooms = world.drain._pushes_room([Urgency.BULK] * lanes)
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
@@ -135,7 +165,9 @@ def test_the_less_urgent_of_a_lane_wait_their_turn_each_time_it_is_at_work(world
     slice_.start()
     at_work, bulk = cast(LaneSender, world.drain)._running, (world.lane.id, Urgency.BULK)
     wait_for(lambda: bool(at_work), "the call is on its way")
-    looks = cast(LaneSender, Stages(world.runtime).drain(DELIVERY, Vendor.MEIZU))  # one whose turns nobody else takes
+    looks = cast(
+        LaneSender, Stages(world.runtime).drain(DELIVERY, Vendor.MEIZU)
+    )  # one whose turns nobody else takes
     looks._running.update(at_work)
     assert looks._in_turn([bulk]) == []
     time.sleep(TURN_S + 0.05)

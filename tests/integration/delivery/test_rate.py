@@ -21,7 +21,11 @@ SECONDS = 5
 
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
-    return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": float(RATE), "device_cap": {"public": 0}}, "meizu.private"))
+    return World(
+        runtime,
+        meizu,
+        lane(Vendor.MEIZU, {"rate": float(RATE), "device_cap": {"public": 0}}, "meizu.private"),
+    )
 
 
 def commands(world: World) -> int:
@@ -31,7 +35,8 @@ def commands(world: World) -> int:
 
 def test_a_campaign_goes_at_its_lanes_rate(world: World) -> None:
     works = [
-        work(number, MessageClass.CHAT, user=f"u{number}", urgency=Urgency.BULK, badge_mode="keep") for number in range(RATE * SECONDS * 2)
+        work(number, MessageClass.CHAT, user=f"u{number}", urgency=Urgency.BULK, badge_mode="keep")
+        for number in range(RATE * SECONDS * 2)
     ]
     world.put(works)
     with world.running():
@@ -42,6 +47,8 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World) -> None:
     times = sorted(line["at_ms"] for line in world.accepted())[RATE : RATE * SECONDS]
     rate = (len(times) - 1) / (times[-1] - times[0]) * 1000
     print(f"rate {rate:.1f}/s, {cost:.1f} commands a push")
-    assert rate >= 0.75 * RATE, "a busy machine loses tokens; tests/integration/lanes/test_leases.py has the exact figure"
+    assert rate >= 0.75 * RATE, (
+        "a busy machine loses tokens; tests/integration/lanes/test_leases.py has the exact figure"
+    )
     assert rate <= RATE
     assert cost <= 25

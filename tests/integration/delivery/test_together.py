@@ -1,4 +1,6 @@
-"""Rounds of many lanes together do what each would do alone, and none of them waits for one that is silent."""
+"""Rounds of many lanes together do what each would do alone, and none of them waits for one that is
+silent.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Apns(Running):  # type: ignore[misc, no-untyped-call]
     def __enter__(self) -> Apns:
         self._thread.start()
         files = (self._certificate, self._key)
-        self.server = self.run(serve_port(ApnsDoor(self.simulator, self.env), "127.0.0.1", 0, *files))  # type: ignore[no-untyped-call]
+        self.server = self.run(
+            serve_port(ApnsDoor(self.simulator, self.env), "127.0.0.1", 0, *files)
+        )  # type: ignore[no-untyped-call]
         self.port = self.server.port
         self.base = f"https://127.0.0.1:{self.port}"
         return self
@@ -70,30 +74,68 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
 
 @pytest.fixture
 def runtime(
-    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, production: Apns, sandbox: Apns
+    redis_client: redis.Redis,
+    settings_with: Callable[..., Settings],
+    own_url: str,
+    secret_key: str,
+    production: Apns,
+    sandbox: Apns,
 ) -> Iterator[Runtime]:
-    more = {"ENDPOINT_APNS_PRODUCTION": production.base, "ENDPOINT_APNS_SANDBOX": sandbox.base, "CA_FILE": str(production.ca)}
-    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="2", **more))
+    more = {
+        "ENDPOINT_APNS_PRODUCTION": production.base,
+        "ENDPOINT_APNS_SANDBOX": sandbox.base,
+        "CA_FILE": str(production.ca),
+    }
+    made = Runtime(
+        settings_with(
+            DATABASE_URL=own_url,
+            SECRET_KEYS=secret_key,
+            RETRY_FIRST_S="0.2",
+            SEND_TIMEOUT_S="2",
+            **more,
+        )
+    )
     migrate(made.engine)
     yield made
     made.close()
 
 
 class Fleet:
-    """Apps with an account each, and the delivery of this process. silent: the accounts of the first so many are of the sandbox."""
+    """Apps with an account each, and the delivery of this process. silent: the accounts of the
+    first so many are of the sandbox.
+    """
 
     def __init__(self, runtime: Runtime, word: str, silent: int = 0) -> None:
         self.runtime = runtime
         self.apps = [f"{word}{number}" for number in range(LANES)]
         key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         for number, app in enumerate(self.apps):
             runtime.tenants.add(Tenant(app, "Demo", "en", "UTC"))
             env = "sandbox" if number < silent else "production"
-            options = {"topic": "com.example.im", "env": env, "key_id": "ABCDEFGHIJ", "team_id": "ABCDEFGHIK"}
+            options = {
+                "topic": "com.example.im",
+                "env": env,
+                "key_id": "ABCDEFGHIJ",
+                "team_id": "ABCDEFGHIK",
+            }
             new = StoredCredential(
-                app, Vendor.APNS, "ios", 0, options, {"p8": key.decode()}, frozenset(), {}, {}, {}, False, now_ms(), None
+                app,
+                Vendor.APNS,
+                "ios",
+                0,
+                options,
+                {"p8": key.decode()},
+                frozenset(),
+                {},
+                {},
+                {},
+                False,
+                now_ms(),
+                None,
             )
             runtime.credentials.add(new)
         runtime.catalog.changed()
@@ -104,7 +146,9 @@ class Fleet:
         """The same pushes to each app, as entries of its lane."""
         with self.runtime.redis.pipeline(transaction=True) as pipe:
             for app in self.apps:
-                batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app)))
+                batch = Batch(
+                    app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app))
+                )
                 self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
             pipe.execute()
 
@@ -120,17 +164,36 @@ class Fleet:
         """(app, user, decision, note, what each try met) of every push."""
         while self.writer.flush():
             pass
-        query = text('SELECT app, "user", decision, note, attempts FROM ledger_all WHERE app = ANY(:apps)')
+        query = text(
+            'SELECT app, "user", decision, note, attempts FROM ledger_all WHERE app = ANY(:apps)'
+        )
         with self.runtime.engine.connect() as connection:
             told = connection.execute(query, {"apps": self.apps}).all()
-        return sorted((app, user, decision, note, [one[1:4] for one in attempts or ()]) for app, user, decision, note, attempts in told)
+        return sorted(
+            (app, user, decision, note, [one[1:4] for one in attempts or ()])
+            for app, user, decision, note, attempts in told
+        )
 
 
 def push(app: str, user: str, token: str, **note: Any) -> Push:
     now = now_ms()
-    about: dict[str, Any] = {"ts_ms": now, "received_ms": now, "presence_ms": now, "routed_ms": now, "expires_at_ms": now + 600_000}
-    about |= {"message_id": f"m{user}", "collapse_id": f"m{user}", "title": "Ann", "body": "hello", **note}
-    made = Notification(app=app, event_id=uuid.uuid4().hex, conversation_type="c2c", conversation_id="ann", **about)
+    about: dict[str, Any] = {
+        "ts_ms": now,
+        "received_ms": now,
+        "presence_ms": now,
+        "routed_ms": now,
+        "expires_at_ms": now + 600_000,
+    }
+    about |= {
+        "message_id": f"m{user}",
+        "collapse_id": f"m{user}",
+        "title": "Ann",
+        "body": "hello",
+        **note,
+    }
+    made = Notification(
+        app=app, event_id=uuid.uuid4().hex, conversation_type="c2c", conversation_id="ann", **about
+    )
     return Push(note=made, targets=(Target(user, "d", token, uuid.uuid4().hex, "ios", 1),))
 
 
@@ -139,14 +202,22 @@ def good(app: str) -> list[Push]:
 
 
 def every_kind(app: str) -> list[Push]:
-    """What a round may hold: good, dead, foreign and malformed tokens, too old, too large, silent, a call, two for one place."""
+    """What a round may hold: good, dead, foreign and malformed tokens, too old, too large, silent,
+    a call, two for one place.
+    """
     return [
         *good(app),
         push(app, "dead", "dead" * 16),
         push(app, "foreign", "f0" * 32),
         push(app, "malformed", "no token"),
         push(app, "old", "a" * 64, expires_at_ms=now_ms() - 1),
-        push(app, "large", "b" * 64, payload={"k": "x" * 5_000}, vendor_raw={"aps": {"target-content-id": "x" * 5_000}}),
+        push(
+            app,
+            "large",
+            "b" * 64,
+            payload={"k": "x" * 5_000},
+            vendor_raw={"aps": {"target-content-id": "x" * 5_000}},
+        ),
         push(app, "silent", "c" * 64, push_type=PushType.SILENT),
         push(app, "call", "d" * 64, kind=Kind.CALL_INVITE, collapse_id="call"),
         push(app, "place", "e" * 64, collapse_id="order", ts_ms=now_ms() - 5),
@@ -155,13 +226,20 @@ def every_kind(app: str) -> list[Push]:
 
 
 def tell(running: Apns) -> None:
-    running.door("tokens", **{"dead" * 16: {"reason": "Unregistered"}, "f0" * 32: {"reason": "BadDeviceToken"}})  # type: ignore[no-untyped-call]
+    running.door(
+        "tokens",
+        **{"dead" * 16: {"reason": "Unregistered"}, "f0" * 32: {"reason": "BadDeviceToken"}},
+    )  # type: ignore[no-untyped-call]
 
 
-def test_together_they_do_what_each_does_alone(runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_together_they_do_what_each_does_alone(
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tell(production)
     sent, joint = list[int](), JointRounds.send
-    monkeypatch.setattr(JointRounds, "send", lambda self, wanted: sent.append(len(wanted)) or joint(self, wanted))
+    monkeypatch.setattr(
+        JointRounds, "send", lambda self, wanted: sent.append(len(wanted)) or joint(self, wanted)
+    )
     together, alone = Fleet(runtime, space + "t"), Fleet(runtime, space + "a")
     together.put(every_kind)
     together.work()
@@ -180,7 +258,9 @@ def test_together_they_do_what_each_does_alone(runtime: Runtime, production: Apn
     assert None not in counts
 
 
-def test_silent_lanes_keep_no_other_from_being_written(runtime: Runtime, sandbox: Apns, space: str) -> None:
+def test_silent_lanes_keep_no_other_from_being_written(
+    runtime: Runtime, sandbox: Apns, space: str
+) -> None:
     sandbox.faults(no_answer=1.0)  # type: ignore[no-untyped-call]
     fleet = Fleet(runtime, space, silent=2)
     fleet.put(good)
@@ -188,14 +268,18 @@ def test_silent_lanes_keep_no_other_from_being_written(runtime: Runtime, sandbox
     written = list[float]()
 
     def enough() -> bool:
-        if not written and len([row for row in fleet.rows() if row[2] == "accepted"]) == 3 * (LANES - 2):
+        if not written and len([row for row in fleet.rows() if row[2] == "accepted"]) == 3 * (
+            LANES - 2
+        ):
             written.append(time.monotonic() - began)
         return bool(written)
 
     while not enough():
         assert time.monotonic() < began + 10
         fleet.drain(enough)
-    assert written[0] < runtime.settings.send_timeout_s, "before the silent ones have run out of time"
+    assert written[0] < runtime.settings.send_timeout_s, (
+        "before the silent ones have run out of time"
+    )
 
 
 def test_a_lane_at_its_rate_goes_on_alone(runtime: Runtime, production: Apns, space: str) -> None:
@@ -221,7 +305,15 @@ def test_time_that_ran_out_while_the_lanes_rates_were_asked_is_seen(
     monkeypatch.setattr(queues, "lease_all", late)
     fleet = Fleet(runtime, space)
     ended = now_ms() + 800
-    fleet.put(lambda app: [push(app, "late", "a" * 64, expires_at_ms=ended), *(good(app) if app != fleet.apps[0] else [])])
+    fleet.put(
+        lambda app: [
+            push(app, "late", "a" * 64, expires_at_ms=ended),
+            *(good(app) if app != fleet.apps[0] else []),
+        ]
+    )
     fleet.work()
-    assert Counter(row[2] for row in fleet.rows()) == {"expired": LANES, "accepted": 3 * (LANES - 1)}
+    assert Counter(row[2] for row in fleet.rows()) == {
+        "expired": LANES,
+        "accepted": 3 * (LANES - 1),
+    }
     assert not [line for line in production.simulator.record.lines() if line["token"] == "a" * 64]

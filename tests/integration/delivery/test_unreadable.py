@@ -1,4 +1,6 @@
-"""One waiting entry that can't be read stops nothing behind it: it becomes a dead letter, and the rest goes on."""
+"""One waiting entry that can't be read stops nothing behind it: it becomes a dead letter, and the
+rest goes on.
+"""
 
 from __future__ import annotations
 
@@ -39,18 +41,32 @@ BAD = {
 def batch(world: World, one: PendingPush) -> bytes:
     credential = world.lane.credential
     push = Push(note=one.note, targets=(one.target,))
-    return encode(Batch(app=credential.app, vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(push,)))
+    return encode(
+        Batch(
+            app=credential.app,
+            vendor=Vendor.MEIZU,
+            business_id=credential.business_id,
+            pushes=(push,),
+        )
+    )
 
 
 def letters(world: World) -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        return [row[0] for row in connection.execute(text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'"))]
+        return [
+            row[0]
+            for row in connection.execute(
+                text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
+            )
+        ]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_a_retry_that_cannot_be_read_does_not_hold_back_the_others(world: World, bad: bytes) -> None:
+def test_a_retry_that_cannot_be_read_does_not_hold_back_the_others(
+    world: World, bad: bytes
+) -> None:
     before, one = len(letters(world)), chat(1)
     blob = batch(world, one)
     good = retry_member(as_new(msgspec.msgpack.decode(blob, type=Batch), Urgency.CHAT, blob))
@@ -62,10 +78,16 @@ def test_a_retry_that_cannot_be_read_does_not_hold_back_the_others(world: World,
 
 
 def test_a_parked_push_that_cannot_be_read_does_not_hold_back_the_others(world: World) -> None:
-    before, works, keys = len(letters(world)), [chat(number) for number in range(3)], world.runtime.keys
+    before, works, keys = (
+        len(letters(world)),
+        [chat(number) for number in range(3)],
+        world.runtime.keys,
+    )
     lot = keys.parked(world.lane.id, Urgency.CHAT)
     world.runtime.redis.sadd(keys.parked_lanes, world.lane.id)
-    world.runtime.redis.zadd(lot, {_SEND + b"%08d" % n + batch(world, one): n for n, one in enumerate(works)})
+    world.runtime.redis.zadd(
+        lot, {_SEND + b"%08d" % n + batch(world, one): n for n, one in enumerate(works)}
+    )
     world.runtime.redis.zadd(lot, {_SEND + bytes(8) + b"\xc1": 1.5, b"": -1})
     world.turn(lambda: world.all_decided(works))
     assert world.decisions(works) == ["accepted"] * 3

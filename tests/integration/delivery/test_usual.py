@@ -1,4 +1,6 @@
-"""The short way of usual rounds does what the general way does: the same requests, rows, numbers and counts, whatever the round holds."""
+"""The short way of usual rounds does what the general way does: the same requests, rows, numbers
+and counts, whatever the round holds.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,18 @@ from common.model import MessageClass, Urgency, Vendor
 from common.storage.bindings import bound
 from common.storage.delayed import as_new
 from common.storage.keys import CALL
-from tests.integration.delivery.test_together import Apns, Fleet, every_kind, own_url, production, push, runtime, sandbox, secret_key, tell
+from tests.integration.delivery.test_together import (
+    Apns,
+    Fleet,
+    every_kind,
+    own_url,
+    production,
+    push,
+    runtime,
+    sandbox,
+    secret_key,
+    tell,
+)
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
 from workers.delivery.stage import Delivered
@@ -32,10 +45,13 @@ def chats(app: str, count: int = 3, **note: Any) -> list[Push]:
 
 
 class Two:
-    """The same round on a lane of its own each: the short way, and the general one. whole, packed: rounds that were accepted as a whole
-    in the short way, and the shortest."""
+    """The same round on a lane of its own each: the short way, and the general one. whole, packed:
+    rounds that were accepted as a whole in the short way, and the shortest.
+    """
 
-    def __init__(self, runtime: Runtime, production: Apns, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, runtime: Runtime, production: Apns, word: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.runtime, self.production, self.monkeypatch = runtime, production, monkeypatch
         self.fleet = Fleet(runtime, word)
         self.whole = 0
@@ -56,7 +72,9 @@ class Two:
 
         monkeypatch.setattr(packed_rounds, "tried", counted_packed)
 
-    def send(self, app: str, batch: Batch | AlikeBatch) -> tuple[list[Any], list[Any], list[Any], list[float]]:
+    def send(
+        self, app: str, batch: Batch | AlikeBatch
+    ) -> tuple[list[Any], list[Any], list[Any], list[float]]:
         """Rows, requests, numbers and counts of one round."""
         before, lines = self._counts(), len(self.production.simulator.record.lines())
         general = batch_of(batch) if isinstance(batch, AlikeBatch) else batch
@@ -67,21 +85,48 @@ class Two:
         self.fleet.work()
         rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
         keys = self.runtime.keys
-        numbers = [self.runtime.redis.hgetall(keys.badges(app, user)) for user in sorted({push.targets[0].user for push in pushes})]
+        numbers = [
+            self.runtime.redis.hgetall(keys.badges(app, user))
+            for user in sorted({push.targets[0].user for push in pushes})
+        ]
         left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         assert not left, "what was taken is forgotten with the entry"
         requests = sorted(self.production.simulator.record.lines()[lines:], key=str)
         told = [{name: value for name, value in one.items() if name not in OWN} for one in requests]
-        return rows, sorted(told, key=str), numbers, [after - was for after, was in zip(self._counts(), before, strict=True)]
+        return (
+            rows,
+            sorted(told, key=str),
+            numbers,
+            [after - was for after, was in zip(self._counts(), before, strict=True)],
+        )
 
     def _counts(self) -> list[float]:
         found = []
-        for name in ("pushfleet_decisions_total", "pushfleet_vendor_requests_total", "pushfleet_stored_to_accepted_seconds_count"):
-            found.append(sum(one.value for metric in REGISTRY.collect() for one in metric.samples if one.name == name))
+        for name in (
+            "pushfleet_decisions_total",
+            "pushfleet_vendor_requests_total",
+            "pushfleet_stored_to_accepted_seconds_count",
+        ):
+            found.append(
+                sum(
+                    one.value
+                    for metric in REGISTRY.collect()
+                    for one in metric.samples
+                    if one.name == name
+                )
+            )
         return found
 
     def agree(self, pushes: Callable[[str], Sequence[Push]]) -> list[Any]:
-        return self.agree_on(lambda app: Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app)), by_entry=True))
+        return self.agree_on(
+            lambda app: Batch(
+                app=app,
+                vendor=Vendor.APNS,
+                business_id="ios",
+                pushes=tuple(pushes(app)),
+                by_entry=True,
+            )
+        )
 
     def agree_on(self, batch: Callable[[str], Batch | AlikeBatch]) -> list[Any]:
         first, second = self.fleet.apps[:2]
@@ -94,7 +139,17 @@ class Two:
 
 
 #: Of a line of the simulator's record: what is each request's own.
-OWN = {"at_ms", "id", "apns_id", "push_id", "topic_id", "expiration", "expires_at", "headers", "connection"}
+OWN = {
+    "at_ms",
+    "id",
+    "apns_id",
+    "push_id",
+    "topic_id",
+    "expiration",
+    "expires_at",
+    "headers",
+    "connection",
+}
 
 
 @pytest.fixture
@@ -107,14 +162,39 @@ def alike(app: str, texts: Sequence[str], **like: Any) -> AlikeBatch:
     """Chats of two as intake packs them."""
     made, now = push(app, "u0", "0" * 64, **{"app_name": "Demo", **like}).note, now_ms()
     rows = [
-        LikeRow(uuid.uuid4().hex, f"m{n}", "ann", now, now, now + 600_000, "Ann", text, "ann", f"u{n}", "d", f"{n:064x}", 1, "1.2")
+        LikeRow(
+            uuid.uuid4().hex,
+            f"m{n}",
+            "ann",
+            now,
+            now,
+            now + 600_000,
+            "Ann",
+            text,
+            "ann",
+            f"u{n}",
+            "d",
+            f"{n:064x}",
+            1,
+            "1.2",
+        )
         for n, text in enumerate(texts)
     ]
-    return AlikeBatch(app=app, vendor=Vendor.APNS, business_id="ios", by_entry=True, platform="ios", like=made, rows=tuple(rows))
+    return AlikeBatch(
+        app=app,
+        vendor=Vendor.APNS,
+        business_id="ios",
+        by_entry=True,
+        platform="ios",
+        like=made,
+        rows=tuple(rows),
+    )
 
 
 def test_chats_as_they_were_packed_go_the_shortest_way(two: Two) -> None:
-    rows = two.agree_on(lambda app: alike(app, ["hi", 'a "quoted" line\n', "会议", "x" * 600, "%s 100%"]))
+    rows = two.agree_on(
+        lambda app: alike(app, ["hi", 'a "quoted" line\n', "会议", "x" * 600, "%s 100%"])
+    )
     assert two.packed == 1
     assert [row[1:3] for row in rows] == [("accepted", "200")] * 5
 
@@ -133,36 +213,64 @@ def test_one_packed_chat_that_is_not_usual(two: Two, what: str) -> None:
             marks.bindings.put([(app, "u1", "d", bound("apns", "ios", f"{1:064x}", None))])
         token = {"dead": "dead" * 16, "malformed": "no token"}.get(what, f"{1:064x}")
         text = "b" * 5_000 if what == "own" else "b"
-        rows = [msgspec.structs.replace(row, token=token, text=text) if row.user == "u1" else row for row in batch.rows]
+        rows = [
+            msgspec.structs.replace(row, token=token, text=text) if row.user == "u1" else row
+            for row in batch.rows
+        ]
         return msgspec.structs.replace(batch, rows=tuple(rows))
 
     rows = two.agree_on(made)
-    decisions = {"read": "read_elsewhere", "recalled": "recalled", "moved": "no_device", "dead": "token_dead", "malformed": "token_dead"}
+    decisions = {
+        "read": "read_elsewhere",
+        "recalled": "recalled",
+        "moved": "no_device",
+        "dead": "token_dead",
+        "malformed": "token_dead",
+    }
     assert [row[1] for row in rows] == ["accepted", decisions.get(what, "accepted"), "accepted"]
     assert two.packed <= (what in ("again", "own", "dead"))
 
 
-@pytest.mark.parametrize("reason", ["InternalServerError", "TooManyRequests", "BadTopic", "PayloadTooLarge", "Unheard"])
+@pytest.mark.parametrize(
+    "reason", ["InternalServerError", "TooManyRequests", "BadTopic", "PayloadTooLarge", "Unheard"]
+)
 def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) -> None:
-    """The others' rows are written, this one waits, goes again or ends as in the general way; nothing is sent twice."""
+    """The others' rows are written, this one waits, goes again or ends as in the general way;
+    nothing is sent twice.
+    """
     two.production.door("tokens", **{f"{1:064x}": {"reason": reason}})  # type: ignore[no-untyped-call]
     runtime, found = two.runtime, []
     for app in two.fleet.apps[:2]:
         lines = len(two.production.simulator.record.lines())
         batches = [alike(app, ["a", "b", "c"]), alike(app, ["d"], title="")]
         with runtime.redis.pipeline(transaction=True) as pipe:
-            runtime.lane_queues.put(pipe, [as_new(batch_of(one), Urgency.CHAT, encode(one)) for one in batches])
+            runtime.lane_queues.put(
+                pipe, [as_new(batch_of(one), Urgency.CHAT, encode(one)) for one in batches]
+            )
             pipe.execute()
         two.fleet.drain(lambda: False)
         lane, keys = f"{app}:apns:ios", runtime.keys
         left = [
-            [push.targets[0].user for push in decode_batch(blob).pushes] for blob in runtime.redis.hgetall(keys.lane_blobs(lane)).values()
+            [push.targets[0].user for push in decode_batch(blob).pushes]
+            for blob in runtime.redis.hgetall(keys.lane_blobs(lane)).values()
         ]
         load = runtime.redis.hgetall(keys.lane_load(lane))
         assert not list(runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         numbers = [runtime.redis.hget(keys.badges(app, f"u{number}"), "d:n") for number in range(3)]
-        rows = sorted((row[1], row[2], row[3].partition(",")[0], row[4]) for row in two.fleet.rows() if row[0] == app)
-        found.append((rows, left, load.get(b"w"), numbers, len(two.production.simulator.record.lines()) - lines))
+        rows = sorted(
+            (row[1], row[2], row[3].partition(",")[0], row[4])
+            for row in two.fleet.rows()
+            if row[0] == app
+        )
+        found.append(
+            (
+                rows,
+                left,
+                load.get(b"w"),
+                numbers,
+                len(two.production.simulator.record.lines()) - lines,
+            )
+        )
         two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
     assert found[0] == found[1]
     assert [row[1] for row in found[0][0]].count("accepted") == 3
@@ -204,22 +312,38 @@ def test_a_device_that_has_another_token_by_now(two: Two) -> None:
 def test_an_answer_that_says_come_later(two: Two) -> None:
     two.production.faults(status=503, status_share=0.5)  # type: ignore[no-untyped-call]
     for app in two.fleet.apps[:2]:
-        batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app, 4)), by_entry=True)
+        batch = Batch(
+            app=app,
+            vendor=Vendor.APNS,
+            business_id="ios",
+            pushes=tuple(chats(app, 4)),
+            by_entry=True,
+        )
         with two.runtime.redis.pipeline(transaction=True) as pipe:
             two.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
             pipe.execute()
         two.fleet.drain(lambda: False)
         two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
     rows = two.fleet.rows()  # when a push goes again is left to chance
-    short, general = ([(row[2], row[3].partition(",")[0]) for row in rows if row[0] == app] for app in two.fleet.apps[:2])
+    short, general = (
+        [(row[2], row[3].partition(",")[0]) for row in rows if row[0] == app]
+        for app in two.fleet.apps[:2]
+    )
     assert sorted(short, key=str) == sorted(general, key=str)
     assert [row[0] for row in short].count(None) == 2, "they wait"
 
 
-def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(runtime: Runtime, space: str, monkeypatch: Any) -> None:
+def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(
+    runtime: Runtime, space: str, monkeypatch: Any
+) -> None:
     fleet, tried = Fleet(runtime, space + "o"), usual.tried
     app = fleet.apps[0]
-    batches = [Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app)), by_entry=True) for _ in range(2)]
+    batches = [
+        Batch(
+            app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app)), by_entry=True
+        )
+        for _ in range(2)
+    ]
     holders = runtime.keys.lane_holders(f"{app}:apns:ios")
 
     def taken_over(works: Any, *more: Any) -> Delivered:
@@ -230,10 +354,14 @@ def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(runtime
 
     monkeypatch.setattr(usual, "tried", taken_over)
     with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch)) for batch in batches])
+        runtime.lane_queues.put(
+            pipe, [as_new(batch, Urgency.CHAT, encode(batch)) for batch in batches]
+        )
         pipe.execute()
     fleet.drain(lambda: False)
-    assert [row[2] for row in fleet.rows()] == ["accepted"] * 3, "the other entry's rows are the other sender's"
+    assert [row[2] for row in fleet.rows()] == ["accepted"] * 3, (
+        "the other entry's rows are the other sender's"
+    )
     assert list(runtime.redis.hvals(holders)) == [b"other"]
 
 
@@ -255,7 +383,9 @@ NOTES = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(NOTES)
 def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
     two.fleet.apps = two.fleet.apps[2:] + two.fleet.apps[:2]
@@ -263,5 +393,9 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
         for number in range(len(notes)):
             two.runtime.redis.delete(two.runtime.keys.badges(app, f"u{number}"))
     before = set(map(str, two.fleet.rows()))
-    two.agree(lambda app: [push(app, f"u{number}", f"{number:064x}", **note) for number, note in enumerate(notes)])
+    two.agree(
+        lambda app: [
+            push(app, f"u{number}", f"{number:064x}", **note) for number, note in enumerate(notes)
+        ]
+    )
     assert len(two.fleet.rows()) > len(before)

@@ -22,8 +22,14 @@ from workers.queues.consumer import Policy, StreamConsumer
 
 
 def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> None:
-    """Else the wake-up counts as ringing for two more seconds, nobody rings again, and what comes meanwhile lies there."""
-    streams, queue, stream = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU), keys.send(Vendor.MEIZU, Urgency.CHAT)
+    """Else the wake-up counts as ringing for two more seconds, nobody rings again, and what comes
+    meanwhile lies there.
+    """
+    streams, queue, stream = (
+        world.runtime.streams,
+        queue_of(DELIVERY, Vendor.MEIZU),
+        keys.send(Vendor.MEIZU, Urgency.CHAT),
+    )
     finished: list[Entry] = []
 
     def handle(entries: Sequence[Entry]) -> None:
@@ -37,7 +43,11 @@ def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> 
             assert not second.is_alive(), "no vendor takes two threads"
 
     handler = types.SimpleNamespace(handle=handle)
-    drain = StreamConsumer(handler, Policy(DELIVERY, {stream: 1}, Vendor.MEIZU), stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
+    drain = StreamConsumer(
+        handler,
+        Policy(DELIVERY, {stream: 1}, Vendor.MEIZU),
+        stores_of(world.runtime, DELIVERY, Vendor.MEIZU),
+    )
     world.runtime.redis.xadd(world.runtime.keys.stream(stream), {"b": b"x"})
     drain(lambda: False)
     assert len(finished) == 1
@@ -63,8 +73,12 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     assert len(world.accepted()) == 2
 
 
-def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look for work passes over the lane of a round that is at work; when that ends right after, the lane is looked at once more."""
+def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look for work passes over the lane of a round that is at work; when that ends right
+    after, the lane is looked at once more.
+    """
     queues, looks = world.runtime.lane_queues, list[bool]()
     pop = queues.pop
 
@@ -119,8 +133,12 @@ def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_whe
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_who_ends_while_it_listens_leaves_the_word_to_others(world: World, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
-    """Else whoever brings work tells one that has gone, and idle workers hear nothing for seconds."""
+def test_who_ends_while_it_listens_leaves_the_word_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Else whoever brings work tells one that has gone, and idle workers hear
+    nothing for seconds.
+    """
     monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 1.0)
     streams, queue = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU)
     rung: list[str] = []

@@ -1,4 +1,6 @@
-"""What does not fit: bounds in bytes, what an earlier release left behind, senders that died or stood still."""
+"""What does not fit: bounds in bytes, what an earlier release left behind, senders that died or
+stood still.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 def of(urgency: Urgency, count: int, first: int) -> list[PendingPush]:
     message_class = MessageClass.MARKETING if urgency == Urgency.BULK else MessageClass.CHAT
-    return [work(first + number, message_class, user=f"{urgency}{number}", urgency=urgency) for number in range(count)]
+    return [
+        work(first + number, message_class, user=f"{urgency}{number}", urgency=urgency)
+        for number in range(count)
+    ]
 
 
 def each(world: World, works: Sequence[PendingPush]) -> None:
@@ -47,9 +52,13 @@ def held(world: World) -> int:
     return world.runtime.lane_queues.bytes_of([world.lane.id])[world.lane.id]
 
 
-def test_over_a_lanes_bound_its_bulk_ends_then_its_groups_chats_and_calls_stay(world: World) -> None:
+def test_over_a_lanes_bound_its_bulk_ends_then_its_groups_chats_and_calls_stay(
+    world: World,
+) -> None:
     pause(world)
-    calls, chats, groups, bulk = (of(urgency, 10, rank * 100) for rank, urgency in enumerate(Urgency))
+    calls, chats, groups, bulk = (
+        of(urgency, 10, rank * 100) for rank, urgency in enumerate(Urgency)
+    )
     each(world, [*calls, *chats])
     least = held(world)
     each(world, [*groups, *bulk])
@@ -76,7 +85,12 @@ def test_over_the_fleets_bound_chats_end_too_calls_never(world: World) -> None:
         world.timer.lanes._fleet_bound()
         world.timer.lanes._memory_max = held(world) // 4 * 100  # as if the server were that small
         world.turn(lambda: "throttled" in world.decisions(chats))
-        world.turn(lambda: held(world) <= world.timer.lanes._fleet_bound() or set(world.decisions(chats)) == {"throttled"})
+        world.turn(
+            lambda: (
+                held(world) <= world.timer.lanes._fleet_bound()
+                or set(world.decisions(chats)) == {"throttled"}
+            )
+        )
         assert world.decisions(calls) == [None] * 5
     finally:
         redis.config_set("maxmemory", 0)
@@ -90,9 +104,9 @@ def test_what_a_dead_sender_held_is_sent_by_another_and_counted(world: World) ->
     (taken,) = dead.take([(*name, lane_terms(world.lane), 10)], 15)
     assert len(taken.entries) == 1
     world.turn(lambda: len(world.accepted()) == 1)
-    assert dead.commit(taken, LaneCommit(ended=taken.entries, record=b"x")) == [taken.entries[0].id], (
-        "it stood still, and may write nothing"
-    )
+    assert dead.commit(taken, LaneCommit(ended=taken.entries, record=b"x")) == [
+        taken.entries[0].id
+    ], "it stood still, and may write nothing"
     assert not world.runtime.lane_queues.any_left()
 
 
@@ -103,18 +117,30 @@ def test_a_sender_that_died_between_its_two_steps_leaves_the_lane_to_another(wor
     world.turn(lambda: len(world.accepted()) == 1)
 
 
-def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sent(world: World) -> None:
+def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sent(
+    world: World,
+) -> None:
     redis, names = world.runtime.redis, world.runtime.keys
     works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
     credential = world.lane.credential
     blobs = [
-        encode(Batch(app="demo", vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(Push(note=w.note, targets=(w.target,)),)))
+        encode(
+            Batch(
+                app="demo",
+                vendor=Vendor.MEIZU,
+                business_id=credential.business_id,
+                pushes=(Push(note=w.note, targets=(w.target,)),),
+            )
+        )
         for w in works
     ]
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
     redis.xadd(names.stream("send:meizu:chat"), {"b": blobs[0]})
     redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
-    redis.zadd(names.parked(world.lane.id, "chat"), {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
+    redis.zadd(
+        names.parked(world.lane.id, "chat"),
+        {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000},
+    )
     redis.sadd(names.parked_lanes, world.lane.id)
     world.turn(lambda: len(world.accepted()) == 3)
     world.turn(lambda: world.all_decided(works))
@@ -125,15 +151,27 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
 @pytest.mark.parametrize("position", range(38))
 def test_the_numbers_of_an_earlier_releases_streams_never_change(position: int) -> None:
     vendors = ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu")
-    old = ["presence", "routing", *(f"send:{vendor}:{urgency}" for vendor in vendors for urgency in ("call", "chat", "group", "bulk"))]
+    old = [
+        "presence",
+        "routing",
+        *(
+            f"send:{vendor}:{urgency}"
+            for vendor in vendors
+            for urgency in ("call", "chat", "group", "bulk")
+        ),
+    ]
     assert keys.OLD_STREAMS[position] == old[position]
 
 
-def test_what_its_sender_renews_is_nobody_elses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_its_sender_renews_is_nobody_elses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(delivery, "RENEW_S", 0.1)
     queues, commits = world.runtime.lane_queues, []
     queues.lease_ms, commit = 600, queues.commit
-    monkeypatch.setattr(queues, "commit", lambda taken, told: commits.append(lost := commit(taken, told)) or lost)
+    monkeypatch.setattr(
+        queues, "commit", lambda taken, told: commits.append(lost := commit(taken, told)) or lost
+    )
     world.meizu.door("faults", delay_ms=1_900)
     world.put([chat(1, urgency=Urgency.CHAT)])
     with world.running():
@@ -147,16 +185,22 @@ def test_what_its_sender_renews_is_nobody_elses(world: World, monkeypatch: pytes
 
 
 def test_tokens_of_the_rate_that_nobody_needed_come_back(world: World) -> None:
-    world.runtime.credentials.set_limits("demo", "meizu", world.lane.credential.business_id, {"rate": 20})
+    world.runtime.credentials.set_limits(
+        "demo", "meizu", world.lane.credential.business_id, {"rate": 20}
+    )
     world.runtime.catalog.changed()
     world.put([chat(1, urgency=Urgency.CHAT)])
     world.turn(lambda: len(world.accepted()) == 1)
     world.turn(lambda: not world.runtime.lane_queues.any_left())
     rate: dict[bytes, bytes] = world.runtime.redis.hgetall(world.runtime.keys.rate(world.lane.id))  # type: ignore[assignment]
-    assert float(rate[b"t"]) - float(rate[b"l"]) < 1.5 / 20, "one push's time at 20 a second, not that of two"
+    assert float(rate[b"t"]) - float(rate[b"l"]) < 1.5 / 20, (
+        "one push's time at 20 a second, not that of two"
+    )
 
 
-def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
     world.put(works)
     queues, rounds = world.runtime.lane_queues, LaneRounds(world.runtime, lambda: False)
@@ -182,5 +226,14 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(world: World, monkey
 def claim_of(one: PendingPush, owner: str) -> ClaimRequest:
     note, target = one.note, one.target
     return ClaimRequest(
-        note.app, note.message_id, target.user, target.device, target.push_id, note.ts_ms, owner, 1, "s", target.registered_ms
+        note.app,
+        note.message_id,
+        target.user,
+        target.device,
+        target.push_id,
+        note.ts_ms,
+        owner,
+        1,
+        "s",
+        target.registered_ms,
     )

@@ -1,4 +1,6 @@
-"""Bytes as release 0.1 wrote them, packed here by hand: what was under way when the fleet was upgraded is finished by the new one."""
+"""Bytes as release 0.1 wrote them, packed here by hand: what was under way when the fleet was
+upgraded is finished by the new one.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,42 @@ NUMBER = b"35"
 
 def batch(world: World, number: int) -> bytes:
     now = now_ms()
-    note = {"app": "demo", "event_id": uuid.uuid4().hex, "message_id": f"m{number}", "conversation_type": "c2c", "conversation_id": "ann"}
-    note |= {"ts_ms": now, "received_ms": now, "presence_ms": now, "routed_ms": now, "expires_at_ms": now + 600_000}
+    note = {
+        "app": "demo",
+        "event_id": uuid.uuid4().hex,
+        "message_id": f"m{number}",
+        "conversation_type": "c2c",
+        "conversation_id": "ann",
+    }
+    note |= {
+        "ts_ms": now,
+        "received_ms": now,
+        "presence_ms": now,
+        "routed_ms": now,
+        "expires_at_ms": now + 600_000,
+    }
     note |= {"title": "Ann", "body": "hello", "collapse_id": f"m{number}", "placement": {}}
-    target = [f"u{number}", "d", f"token-{number:04d}", push_id(number), "android", 1, [], None, None, 0]
+    target = [
+        f"u{number}",
+        "d",
+        f"token-{number:04d}",
+        push_id(number),
+        "android",
+        1,
+        [],
+        None,
+        None,
+        0,
+    ]
     business_id = world.lane.credential.business_id
-    return pack({"app": "demo", "vendor": "meizu", "business_id": business_id, "pushes": [{"note": note, "targets": [target]}]})
+    return pack(
+        {
+            "app": "demo",
+            "vendor": "meizu",
+            "business_id": business_id,
+            "pushes": [{"note": note, "targets": [target]}],
+        }
+    )
 
 
 def push_id(number: int) -> str:
@@ -43,11 +75,15 @@ def push_id(number: int) -> str:
 
 
 def set_claim(world: World, number: int, value: str) -> None:
-    world.runtime.redis.hset(world.runtime.keys.claims(day_of(now_ms()), push_id(number)), push_id(number), value)
+    world.runtime.redis.hset(
+        world.runtime.keys.claims(day_of(now_ms()), push_id(number)), push_id(number), value
+    )
 
 
 def add(world: World, number: int) -> str:
-    told: Any = world.runtime.redis.xadd(world.runtime.keys.stream(STREAM), {"b": batch(world, number)})
+    told: Any = world.runtime.redis.xadd(
+        world.runtime.keys.stream(STREAM), {"b": batch(world, number)}
+    )
     return str(told.decode())
 
 
@@ -79,12 +115,17 @@ def test_what_the_earlier_release_had_sent_is_not_sent_again(world: World) -> No
 
 
 @pytest.mark.parametrize("count", [120])
-def test_lots_and_retries_are_emptied_in_their_order_and_counted_once(world: World, count: int) -> None:
+def test_lots_and_retries_are_emptied_in_their_order_and_counted_once(
+    world: World, count: int
+) -> None:
     redis, names = world.runtime.redis, world.runtime.keys
     due = int(time.time() * 1000)
     for number in range(count):
         member = NUMBER + os.urandom(8) + batch(world, number)
-        redis.zadd(names.delayed if number % 2 else names.parked(world.lane.id, "chat"), {member: due + number})
+        redis.zadd(
+            names.delayed if number % 2 else names.parked(world.lane.id, "chat"),
+            {member: due + number},
+        )
     redis.sadd(names.parked_lanes, world.lane.id)
     world.turn(lambda: len(world.accepted()) >= count, 40)
     world.turn(lambda: decisions(world, *range(count)) == ["accepted"] * count)
@@ -95,37 +136,95 @@ def test_lots_and_retries_are_emptied_in_their_order_and_counted_once(world: Wor
 
 def message(number: int, user: str) -> dict[str, Any]:
     now = now_ms()
-    made: dict[str, Any] = {"app": "demo", "event_id": f"e{number}-{user}", "type": "message.stored", "message_id": f"m{number}"}
-    made |= {"ts_ms": now, "received_ms": now, "expires_at_ms": now + 600_000, "conversation": {"type": "c2c", "id": "ann"}}
-    return made | {"sender": {"id": "ann"}, "recipients": [user], "elements": [{"type": "text", "text": "hello"}]}
+    made: dict[str, Any] = {
+        "app": "demo",
+        "event_id": f"e{number}-{user}",
+        "type": "message.stored",
+        "message_id": f"m{number}",
+    }
+    made |= {
+        "ts_ms": now,
+        "received_ms": now,
+        "expires_at_ms": now + 600_000,
+        "conversation": {"type": "c2c", "id": "ann"},
+    }
+    return made | {
+        "sender": {"id": "ann"},
+        "recipients": [user],
+        "elements": [{"type": "text", "text": "hello"}],
+    }
 
 
 def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
     redis, names, stages = world.runtime.redis, world.runtime.keys, Stages(world.runtime)
-    device = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007", None, "en", None, None, 1, None, None]
+    device = [
+        "d",
+        "android",
+        "meizu",
+        world.lane.credential.business_id,
+        "token-0007",
+        None,
+        "en",
+        None,
+        None,
+        1,
+        None,
+        None,
+    ]
     redis.xadd(names.stream("presence"), {"b": pack([message(1, "nobody")])})
-    away = {"message": message(2, "carl"), "recipients": [["carl", [device], False]], "presence_ms": now_ms()}
+    away = {
+        "message": message(2, "carl"),
+        "recipients": [["carl", [device], False]],
+        "presence_ms": now_ms(),
+    }
     redis.xadd(names.stream("routing"), {"b": pack([away])})
 
     def drained() -> bool:
         for stage in (PRESENCE, ROUTING):
             stages.drain(stage)(lambda: False)
-        return len(world.accepted()) == 1 and decided("nobody") == ["no_device"] and decided("carl") == ["accepted"]
+        return (
+            len(world.accepted()) == 1
+            and decided("nobody") == ["no_device"]
+            and decided("carl") == ["accepted"]
+        )
 
     def decided(user: str) -> list[str]:
         while world.writer.flush():
             pass
         with world.runtime.engine.connect() as connection:
-            return list(connection.execute(text('SELECT decision FROM ledger_all WHERE "user" = :u'), {"u": user}).scalars())
+            return list(
+                connection.execute(
+                    text('SELECT decision FROM ledger_all WHERE "user" = :u'), {"u": user}
+                ).scalars()
+            )
 
     world.turn(drained)
 
 
 def routed(world: World, single: bool, deliveries: int) -> Batch:
     """What routing makes of one person's entry."""
-    device = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007", None, "en", None, None, 1, None, None]
-    away = {"message": message(1, "carl") | {"single": single}, "recipients": [["carl", [device], False]], "presence_ms": now_ms()}
-    commit = routing_of(world.runtime).handle([Entry("routing:chat", b"1-1", pack([away]), deliveries)])
+    device = [
+        "d",
+        "android",
+        "meizu",
+        world.lane.credential.business_id,
+        "token-0007",
+        None,
+        "en",
+        None,
+        None,
+        1,
+        None,
+        None,
+    ]
+    away = {
+        "message": message(1, "carl") | {"single": single},
+        "recipients": [["carl", [device], False]],
+        "presence_ms": now_ms(),
+    }
+    commit = routing_of(world.runtime).handle(
+        [Entry("routing:chat", b"1-1", pack([away]), deliveries)]
+    )
     with world.runtime.redis.pipeline(transaction=True) as pipe:
         for more in commit.extra:
             more(pipe)
@@ -134,18 +233,28 @@ def routed(world: World, single: bool, deliveries: int) -> Batch:
     return decode_batch(blob)
 
 
-@pytest.mark.parametrize(("single", "deliveries", "by_entry"), [(True, 1, True), (True, 2, False), (False, 1, False)])
+@pytest.mark.parametrize(
+    ("single", "deliveries", "by_entry"), [(True, 1, True), (True, 2, False), (False, 1, False)]
+)
 def test_what_a_reader_of_the_earlier_release_may_do_as_well_is_claimed_by_its_id(
     world: World, single: bool, deliveries: int, by_entry: bool
 ) -> None:
-    """One that stood still goes on with an entry that was taken over from it, and knows no count of takeovers."""
+    """One that stood still goes on with an entry that was taken over from it, and knows no count of
+    takeovers.
+    """
     assert routed(world, single, deliveries).by_entry is by_entry
 
 
 @pytest.mark.parametrize(("deliveries", "single"), [(1, True), (2, False)])
-def test_presence_hands_the_mark_on_of_what_it_is_the_first_to_read(world: World, deliveries: int, single: bool) -> None:
-    stranger = message(1, "nobody") | {"single": True}  # without a device: looked at once more in a moment
-    commit = presence_of(world.runtime).handle([Entry("presence:group", b"1-1", pack([stranger]), deliveries)])
+def test_presence_hands_the_mark_on_of_what_it_is_the_first_to_read(
+    world: World, deliveries: int, single: bool
+) -> None:
+    stranger = message(1, "nobody") | {
+        "single": True
+    }  # without a device: looked at once more in a moment
+    commit = presence_of(world.runtime).handle(
+        [Entry("presence:group", b"1-1", pack([stranger]), deliveries)]
+    )
     again = [one for later in commit.deferred for one in decode_messages(later.blob)]
     assert [one.single for one in again] == [single]
 
@@ -170,7 +279,9 @@ def test_records_of_the_ledger_are_written(world: World) -> None:
         [attempt],
     ]
     event = ["e", "demo", "old-event", "m1", "message.stored", "ann", now, now, None, "", "", 0]
-    world.runtime.redis.xadd(world.runtime.keys.stream("ledger"), {"b": pack([event, [*row, now, now, now, ""]])})
+    world.runtime.redis.xadd(
+        world.runtime.keys.stream("ledger"), {"b": pack([event, [*row, now, now, now, ""]])}
+    )
     assert decisions(world, 1) == ["accepted"]
 
 

@@ -1,4 +1,6 @@
-"""A server without free memory: what can be sent is sent, what ran out of time ends, and nothing of it needs new memory."""
+"""A server without free memory: what can be sent is sent, what ran out of time ends, and nothing of
+it needs new memory.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def full(runtime: Runtime) -> Iterator[Callable[[], None]]:
     redis.config_set("maxmemory", 0)
 
 
-def test_lanes_go_on_and_what_expires_ends_while_the_server_is_full(world: World, full: Callable[[], None]) -> None:
+def test_lanes_go_on_and_what_expires_ends_while_the_server_is_full(
+    world: World, full: Callable[[], None]
+) -> None:
     soon = int(time.time() * 1000) + 1_500
     going = [chat(number, urgency=Urgency.CHAT) for number in range(30)]
     stale = [chat(100 + number, urgency=Urgency.GROUP, expires_at_ms=soon) for number in range(50)]

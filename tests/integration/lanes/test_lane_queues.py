@@ -1,4 +1,6 @@
-"""The lanes' queues over a real server: who may take what, what comes back, what nobody else may write over."""
+"""The lanes' queues over a real server: who may take what, what comes back, what nobody else may
+write over.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ import redis
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
-from common.storage.lane_queues import LOADS_EACH, OVER_EACH, LaneCommit, LaneQueues, LaneTerms, NewBatch, Taken
+from common.storage.lane_queues import (
+    LOADS_EACH,
+    OVER_EACH,
+    LaneCommit,
+    LaneQueues,
+    LaneTerms,
+    NewBatch,
+    Taken,
+)
 
 LANE = "a:fcm:b"
 OPEN = LaneTerms(version=1, rate_per_s=100_000.0, burst=100_000.0)
@@ -21,7 +31,13 @@ def queues(redis_client: redis.Redis, space: str) -> LaneQueues:
     return LaneQueues(redis_client, Keys(f"push{space}"))
 
 
-def new(blob: bytes, urgency: Urgency = Urgency.CHAT, lane: str = LANE, pushes: int = 1, requests: int = 1) -> NewBatch:
+def new(
+    blob: bytes,
+    urgency: Urgency = Urgency.CHAT,
+    lane: str = LANE,
+    pushes: int = 1,
+    requests: int = 1,
+) -> NewBatch:
     return NewBatch(lane, urgency, blob, pushes, requests, 1 << 45)
 
 
@@ -31,7 +47,13 @@ def put(queues: LaneQueues, *batches: NewBatch) -> None:
         pipe.execute()
 
 
-def take(queues: LaneQueues, urgency: Urgency = Urgency.CHAT, terms: LaneTerms = OPEN, pushes: int = 500, lane: str = LANE) -> Taken:
+def take(
+    queues: LaneQueues,
+    urgency: Urgency = Urgency.CHAT,
+    terms: LaneTerms = OPEN,
+    pushes: int = 500,
+    lane: str = LANE,
+) -> Taken:
     (taken,) = queues.take([(lane, urgency, terms, pushes)], 15)
     return taken
 
@@ -41,7 +63,9 @@ def blobs(taken: Taken) -> list[bytes]:
 
 
 def end(queues: LaneQueues, taken: Taken) -> list[str]:
-    return queues.commit(taken, LaneCommit(ended=taken.entries, bytes_more=-sum(map(len, blobs(taken)))))
+    return queues.commit(
+        taken, LaneCommit(ended=taken.entries, bytes_more=-sum(map(len, blobs(taken))))
+    )
 
 
 def test_what_is_put_is_taken_in_its_order_and_leaves_nothing_behind(queues: LaneQueues) -> None:
@@ -65,10 +89,17 @@ def test_what_many_lanes_hold_is_told_of_each(queues: LaneQueues) -> None:
     loads = queues.loads(lanes)
     assert [loads[lane].bytes for lane in lanes] == [*range(1, len(lanes)), len(lanes) + 8]
     assert (loads[lanes[0]].waiting, loads[lanes[-1]].waiting) == (2, 4)
-    assert loads[lanes[-1]].entries == {Urgency.CALL: 0, Urgency.CHAT: 1, Urgency.GROUP: 0, Urgency.BULK: 2}
+    assert loads[lanes[-1]].entries == {
+        Urgency.CALL: 0,
+        Urgency.CHAT: 1,
+        Urgency.GROUP: 0,
+        Urgency.BULK: 2,
+    }
     now_ms = time.time() * 1000
     firsts = loads[lanes[-1]].oldest_ms
-    assert [urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000] == [Urgency.CHAT, Urgency.BULK]
+    assert [
+        urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000
+    ] == [Urgency.CHAT, Urgency.BULK]
     assert queues.loaded() == sorted(lanes)
     found, _ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
     assert len(found) == len(lanes) + 1, "each is ready, the last one for both"
@@ -84,11 +115,20 @@ def test_lanes_are_forgotten_only_where_nothing_came_meanwhile(queues: LaneQueue
 def test_what_ran_out_of_time_is_found_at_the_head_and_from_a_place_on(queues: LaneQueues) -> None:
     lanes = [f"a{number}:fcm:b" for number in range(OVER_EACH + 1)]
     for lane in lanes:
-        put(queues, *(NewBatch(lane, Urgency.CHAT, b"%d" % number, 1, 1, 1_000) for number in range(9)))
+        put(
+            queues,
+            *(NewBatch(lane, Urgency.CHAT, b"%d" % number, 1, 1, 1_000) for number in range(9)),
+        )
     told = queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 1_000, 2)
     assert [len(set(found)) for found in told] == [4] * len(lanes)
     assert not any(queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 999, 2))
-    put(queues, *(NewBatch(LANE, Urgency.CHAT, b"%d" % number, 1, 1, 1_000 + number % 3) for number in range(9)))
+    put(
+        queues,
+        *(
+            NewBatch(LANE, Urgency.CHAT, b"%d" % number, 1, 1, 1_000 + number % 3)
+            for number in range(9)
+        ),
+    )
     (found,) = queues.over([(LANE, Urgency.CHAT, 0)], 1_000, 9)
     assert sorted(blobs(queues.pick(LANE, Urgency.CHAT, found))) == [b"0", b"3", b"6"]
 

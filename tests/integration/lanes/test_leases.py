@@ -10,7 +10,14 @@ import redis
 
 from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import BURST_SHARE, LaneCommit, LaneQueues, LaneTerms, RateLease, Taken
+from common.storage.lane_queues import (
+    BURST_SHARE,
+    LaneCommit,
+    LaneQueues,
+    LaneTerms,
+    RateLease,
+    Taken,
+)
 from common.storage.lanes import LaneStates
 from common.storage.shard_lanes import ShardLaneQueues
 from workers.delivery.pacing import Pacer
@@ -27,9 +34,13 @@ class Clock:
 
 
 class Sender:
-    """One process: leases, sends at its tokens' times, is late by chance, gives back what it did not need."""
+    """One process: leases, sends at its tokens' times, is late by chance, gives back what it did
+    not need.
+    """
 
-    def __init__(self, queues: LaneQueues, clock: Clock, terms: LaneTerms, late: Callable[[], float]) -> None:
+    def __init__(
+        self, queues: LaneQueues, clock: Clock, terms: LaneTerms, late: Callable[[], float]
+    ) -> None:
         self.queues, self.clock, self.terms, self.late = queues, clock, terms, late
         self.pacer: Pacer | None = None
         self.wakes = clock.now
@@ -43,7 +54,14 @@ class Sender:
             if not lease.tokens:
                 self.pacer, self.wakes = None, self.clock.now + 0.01
                 return
-            self.pacer = Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, self.clock, lambda _: None)
+            self.pacer = Pacer(
+                lease.tokens,
+                lease.first_s,
+                lease.rate_per_s,
+                lease.lim_s,
+                self.clock,
+                lambda _: None,
+            )
             return
         count, wait_s = part
         if wait_s > 0:
@@ -53,7 +71,9 @@ class Sender:
         sent += [self.clock.now] * count
 
 
-def lease_of(queues: LaneQueues, terms: LaneTerms, wanted: int, now: float, urgency: Urgency = Urgency.BULK) -> RateLease:
+def lease_of(
+    queues: LaneQueues, terms: LaneTerms, wanted: int, now: float, urgency: Urgency = Urgency.BULK
+) -> RateLease:
     taken = Taken(LANE, urgency, "w", "go", 0, terms=terms)
     queues.clock = lambda: now
     return queues.lease(taken, wanted, wanted, 15)
@@ -74,10 +94,15 @@ def most_in_a_second(sent: list[float]) -> int:
 
 @pytest.mark.parametrize("senders", [1, 3])
 @pytest.mark.parametrize("rate", [7, 100, 2_000])
-def test_a_lane_at_its_rate_reaches_it_and_is_never_over(redis_client: redis.Redis, space: str, rate: int, senders: int) -> None:
+def test_a_lane_at_its_rate_reaches_it_and_is_never_over(
+    redis_client: redis.Redis, space: str, rate: int, senders: int
+) -> None:
     clock, chance = Clock(), random.Random(rate)
     queues, sent = LaneQueues(redis_client, Keys(f"push{space}")), list[float]()
-    fleet = [Sender(queues, clock, terms_of(rate), lambda: chance.random() * 0.01) for _ in range(senders)]
+    fleet = [
+        Sender(queues, clock, terms_of(rate), lambda: chance.random() * 0.01)
+        for _ in range(senders)
+    ]
     began, step = clock.now, 0.001 if rate < 1_000 else 0.0005
     while clock.now < began + 12:
         for sender in fleet:
@@ -88,12 +113,16 @@ def test_a_lane_at_its_rate_reaches_it_and_is_never_over(redis_client: redis.Red
     assert len(late) / 10 >= (0.97 if rate >= 100 else 0.8) * rate
 
 
-def test_a_lease_reaches_a_second_ahead_and_what_comes_next_comes_after_it(redis_client: redis.Redis, space: str) -> None:
+def test_a_lease_reaches_a_second_ahead_and_what_comes_next_comes_after_it(
+    redis_client: redis.Redis, space: str
+) -> None:
     queues, now = LaneQueues(redis_client, Keys(f"push{space}")), 1_767_150_000.0
     first = lease_of(queues, terms_of(100), 1_000, now)
     assert 98 <= first.tokens <= 102
     assert lease_of(queues, terms_of(100), 10, now).tokens <= 1, "all of the next second is taken"
-    assert lease_of(queues, terms_of(100), 10, now + 0.5).first_s > 0.4, "what comes next comes after it"
+    assert lease_of(queues, terms_of(100), 10, now + 0.5).first_s > 0.4, (
+        "what comes next comes after it"
+    )
 
 
 def test_adverts_leave_room_where_chats_ask(redis_client: redis.Redis, space: str) -> None:
@@ -105,9 +134,17 @@ def test_adverts_leave_room_where_chats_ask(redis_client: redis.Redis, space: st
 
 
 @pytest.mark.parametrize("where", ["alone", "together", "apart"])
-def test_tokens_that_a_round_did_not_need_are_for_the_next(redis_client: redis.Redis, space: str, where: str) -> None:
-    """Also of a lane's queue in another shard, on the same server or on one of its own; not where another has tokens behind them."""
-    home, shard, now = LaneQueues(redis_client, Keys(f"push{space}")), Keys(f"push{space}:1"), 1_767_150_000.0
+def test_tokens_that_a_round_did_not_need_are_for_the_next(
+    redis_client: redis.Redis, space: str, where: str
+) -> None:
+    """Also of a lane's queue in another shard, on the same server or on one of its own; not where
+    another has tokens behind them.
+    """
+    home, shard, now = (
+        LaneQueues(redis_client, Keys(f"push{space}")),
+        Keys(f"push{space}:1"),
+        1_767_150_000.0,
+    )
     queues = {
         "alone": home,
         "together": LaneQueues(redis_client, shard, shared=home.keys),

@@ -1,4 +1,6 @@
-"""Processes that die between two steps, servers that are full: every entry is still taken by somebody."""
+"""Processes that die between two steps, servers that are full: every entry is still taken by
+somebody.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,16 @@ def queues(redis_client: redis.Redis, space: str) -> LaneQueues:
 
 @pytest.fixture
 def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
-    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again afterwards."""
+    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again
+    afterwards.
+    """
     yield redis_client
     redis_client.config_set("maxmemory", 0)
 
 
-def test_what_a_dead_sender_held_comes_back_though_others_go_on_with_its_lane(queues: LaneQueues) -> None:
+def test_what_a_dead_sender_held_comes_back_though_others_go_on_with_its_lane(
+    queues: LaneQueues,
+) -> None:
     put(queues, new(b"held"))
     queues.pop(Vendor.FCM, ALL, ())
     take(queues)  # and dies
@@ -66,7 +72,9 @@ def test_a_full_server_gives_back_what_the_dead_held(queues: LaneQueues, full: r
     assert queues.pop(Vendor.FCM, ALL, ())[0] == [(LANE, Urgency.CHAT)]
 
 
-def test_who_takes_a_lane_while_it_is_looked_after_is_looked_after_too(queues: LaneQueues, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_a_lane_while_it_is_looked_after_is_looked_after_too(
+    queues: LaneQueues, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(queues, new(b"x"))
     queues.pop(Vendor.FCM, ALL, ())  # and dies before it took anything
     time.sleep(LEASE_MS / 1000 + 1.1)
@@ -88,7 +96,9 @@ def test_who_takes_a_lane_while_it_is_looked_after_is_looked_after_too(queues: L
 
 
 @pytest.mark.parametrize("memory", [0, 1])
-def test_a_due_retry_makes_its_lane_ready_in_the_same_step(queues: LaneQueues, full: redis.Redis, memory: int) -> None:
+def test_a_due_retry_makes_its_lane_ready_in_the_same_step(
+    queues: LaneQueues, full: redis.Redis, memory: int
+) -> None:
     batch = new(b"again")
     full.zadd(queues.keys.delayed, {retry_member(batch): 0})
     full.config_set("maxmemory", memory)

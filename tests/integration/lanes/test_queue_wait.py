@@ -1,4 +1,6 @@
-"""The autoscaling signal: how long work that could be done now has waited for a worker, whatever else waits."""
+"""The autoscaling signal: how long work that could be done now has waited for a worker, whatever
+else waits.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def put(queues: LaneQueues, *lanes: str) -> None:
         pipe.execute()
 
 
-def test_a_stream_waits_from_its_first_unread_entry_on(redis_client: redis.Redis, keys: Keys) -> None:
-    """Readers overlap: entries are deleted out of order, and what the slowest has at work is nobody's backlog."""
+def test_a_stream_waits_from_its_first_unread_entry_on(
+    redis_client: redis.Redis, keys: Keys
+) -> None:
+    """Readers overlap: entries are deleted out of order, and what the slowest has at work is
+    nobody's backlog.
+    """
     one, other = StreamStore(redis_client, keys), StreamStore(redis_client, keys)
     one.make(STREAM)
     assert one.untaken_s([STREAM, PRESENCE]) == {STREAM: 0.0, PRESENCE: 0.0}
@@ -41,7 +47,9 @@ def test_a_stream_waits_from_its_first_unread_entry_on(redis_client: redis.Redis
     other.hand_on(other.read([STREAM], 5))
     assert one.untaken_s([STREAM])[STREAM] == 0.0, "two are at work, nothing waits"
     groups = redis_client.xinfo_groups(keys.stream(STREAM))
-    assert next(group for group in groups if group["name"] == GROUP.encode())["lag"] != 0 or slow, "XINFO says otherwise, or nothing"
+    assert next(group for group in groups if group["name"] == GROUP.encode())["lag"] != 0 or slow, (
+        "XINFO says otherwise, or nothing"
+    )
 
 
 def test_a_lane_waits_from_when_it_may_send(redis_client: redis.Redis, keys: Keys) -> None:
@@ -59,7 +67,9 @@ def test_a_lane_waits_from_when_it_may_send(redis_client: redis.Redis, keys: Key
     assert queues.untaken_s()[Vendor.APNS] >= 0.0
 
 
-def test_a_lane_that_may_not_send_yet_asks_for_nobody(redis_client: redis.Redis, keys: Keys) -> None:
+def test_a_lane_that_may_not_send_yet_asks_for_nobody(
+    redis_client: redis.Redis, keys: Keys
+) -> None:
     """At its rate, stopped or paused: more senders would not help it."""
     queues, lane = LaneQueues(redis_client, keys), "a:apns:x"
     put(queues, lane)

@@ -1,4 +1,6 @@
-"""What a sender leaves behind when it dies with leased entries: another sends them, counts nothing twice, and is in doubt."""
+"""What a sender leaves behind when it dies with leased entries: another sends them, counts nothing
+twice, and is in doubt.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 def chats(count: int, first: int = 1) -> list[PendingPush]:
     """To one phone."""
-    return [work(first + number, MessageClass.CHAT, user="bob", urgency=Urgency.CHAT, badge_increment=1) for number in range(count)]
+    return [
+        work(first + number, MessageClass.CHAT, user="bob", urgency=Urgency.CHAT, badge_increment=1)
+        for number in range(count)
+    ]
 
 
 def count(world: World) -> int:
@@ -32,11 +37,16 @@ def count(world: World) -> int:
 
 @pytest.fixture
 def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threading.Event]:
-    """The first sender dies, before it sends or before it writes what was answered; its entries are soon anybody's."""
+    """The first sender dies, before it sends or before it writes what was answered; its entries are
+    soon anybody's.
+    """
     world.runtime.lane_queues.lease_ms = 300
 
     def arm(when: str) -> threading.Event:
-        died, place = threading.Event(), {"sent": (LaneRounds, "_write"), "asked": (stage, "_ask")}[when]
+        died, place = (
+            threading.Event(),
+            {"sent": (LaneRounds, "_write"), "asked": (stage, "_ask")}[when],
+        )
         was: Any = getattr(*place)
 
         def once(*args: Any) -> Any:
@@ -52,7 +62,9 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
 
 
 @pytest.mark.parametrize("when", ["asked", "sent"])
-def test_its_pushes_go_again_with_their_ids_and_stand_once_in_the_count(world: World, dies: Callable[..., Any], when: str) -> None:
+def test_its_pushes_go_again_with_their_ids_and_stand_once_in_the_count(
+    world: World, dies: Callable[..., Any], when: str
+) -> None:
     died, works = dies(when), chats(3)
     world.put(works)
     world.turn(lambda: died.is_set() and world.all_decided(works))
@@ -62,29 +74,41 @@ def test_its_pushes_go_again_with_their_ids_and_stand_once_in_the_count(world: W
     assert not list(world.runtime.redis.scan_iter(match=world.runtime.keys.taken("*")))
 
 
-def test_what_is_recalled_after_its_sender_died_is_uncertain_and_stays_counted(world: World, dies: Callable[..., Any]) -> None:
+def test_what_is_recalled_after_its_sender_died_is_uncertain_and_stays_counted(
+    world: World, dies: Callable[..., Any]
+) -> None:
     died, works = dies("sent"), chats(2)
     world.put(works)
     world.turn(died.is_set)
     note = works[0].note
-    world.runtime.marks.recall("demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id)
+    world.runtime.marks.recall(
+        "demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id
+    )
     world.turn(lambda: world.all_decided(works))
     assert world.decisions(works) == ["uncertain", "accepted"]
     assert count(world) == 2
 
 
-def test_what_is_recalled_after_its_sender_died_before_it_sent_anything_is_recalled(world: World) -> None:
+def test_what_is_recalled_after_its_sender_died_before_it_sent_anything_is_recalled(
+    world: World,
+) -> None:
     works = chats(1)
     world.put(works)
     note = works[0].note
-    world.runtime.marks.recall("demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id)
+    world.runtime.marks.recall(
+        "demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id
+    )
     world.turn(lambda: world.all_decided(works))
     assert world.decisions(works) == ["recalled"]
     assert count(world) == 0
 
 
-def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of three breaks the stage after it has taken its number; what is left of the entry is tried alone, and buried."""
+def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of three breaks the stage after it has taken its number; what is left of the entry is
+    tried alone, and buried.
+    """
     works, was = chats(3), stage._sendable
     world.put(works)
 
@@ -101,7 +125,9 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(world: W
         pass
     ((letter,),) = (world.runtime.dead_letters.listed(),)
     ((push,),) = (decode_batch(letter.raw).pushes,)
-    assert (push.targets[0].counted, push.targets[0].held_by) == ("1@0", Decision.UNCERTAIN), "a replay counts it no more"
+    assert (push.targets[0].counted, push.targets[0].held_by) == ("1@0", Decision.UNCERTAIN), (
+        "a replay counts it no more"
+    )
 
 
 def test_a_retry_that_nobody_saw_gives_its_number_back_until_it_goes_again(world: World) -> None:
@@ -117,7 +143,9 @@ def test_a_retry_that_nobody_saw_gives_its_number_back_until_it_goes_again(world
     assert (world.decisions(works), count(world)) == (["accepted"], 1)
 
 
-def test_a_sender_that_stood_still_while_another_finished_sends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sender_that_stood_still_while_another_finished_sends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the take and the send it is stopped for longer than its lease."""
     works, was, stopped, goes_on = chats(1), LaneRounds.send, threading.Event(), threading.Event()
     world.runtime.lane_queues.lease_ms = 300

@@ -1,4 +1,6 @@
-"""A fleet of several shards in this process: real Redis, PostgreSQL and transport, and Meizu's simulator behind it."""
+"""A fleet of several shards in this process: real Redis, PostgreSQL and transport, and Meizu's
+simulator behind it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def meizu(tmp_path: Path) -> Iterator[Running]:
 
 
 def token_of(user: str) -> str:
-    """A new token, 32 characters; its random part has no letters: a simulator reads words as `dead` as what becomes of it."""
+    """A new token, 32 characters; its random part has no letters: a simulator reads words as `dead`
+    as what becomes of it.
+    """
     return f"{user}-{uuid.uuid4().int:039d}"[:32]
 
 
@@ -61,19 +65,39 @@ class ShardedFleet:
     def _made(self) -> None:
         runtime = self.runtime
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
-        self.timers, self.writers = [ShardTimers(runtime)], [LedgerWriter(runtime, shards=runtime.shards)]
+        self.timers, self.writers = (
+            [ShardTimers(runtime)],
+            [LedgerWriter(runtime, shards=runtime.shards)],
+        )
         self.recalls = [Recalls(one) for one in runtime.shards]
 
     def reopened(self, shards: int) -> None:
         """The fleet with another number of shards."""
         self.runtime.close()
-        self.runtime = Runtime(dataclasses.replace(self.runtime.settings, shards=shards), role="reshard")
+        self.runtime = Runtime(
+            dataclasses.replace(self.runtime.settings, shards=shards), role="reshard"
+        )
         self._made()
 
     def lane(self, business_id: str, **limits: Any) -> str:
-        options, secrets = {"package": "com.example.im", "app_id": "1", "app_key": "k"}, {"app_secret": "s"}
+        options, secrets = (
+            {"package": "com.example.im", "app_id": "1", "app_key": "k"},
+            {"app_secret": "s"},
+        )
         new = StoredCredential(
-            self.app, Vendor.MEIZU, business_id, 0, options, secrets, frozenset({"meizu.private"}), {}, {}, limits, False, now_ms(), None
+            self.app,
+            Vendor.MEIZU,
+            business_id,
+            0,
+            options,
+            secrets,
+            frozenset({"meizu.private"}),
+            {},
+            {},
+            limits,
+            False,
+            now_ms(),
+            None,
         )
         self.runtime.credentials.add(new)
         self.runtime.catalog.changed()
@@ -87,7 +111,14 @@ class ShardedFleet:
     # ------------------------------------------------------------ the core
 
     def event(self, kind: str, data: dict[str, Any], event_id: str = "") -> dict[str, Any]:
-        return {"v": 1, "id": event_id or uuid.uuid4().hex, "type": kind, "app": self.app, "ts": now_ms(), "data": data}
+        return {
+            "v": 1,
+            "id": event_id or uuid.uuid4().hex,
+            "type": kind,
+            "app": self.app,
+            "ts": now_ms(),
+            "data": data,
+        }
 
     def publish(self, *events: dict[str, Any], packed: bool = False) -> None:
         lines = [json.dumps(event).encode() for event in events]
@@ -97,19 +128,42 @@ class ShardedFleet:
             pipe.execute()
 
     def phone(self, user: str, business_id: str = "m1") -> dict[str, Any]:
-        data = {"user": user, "device_id": f"d-{user}", "platform": "android", "vendor": "meizu", "business_id": business_id}
+        data = {
+            "user": user,
+            "device_id": f"d-{user}",
+            "platform": "android",
+            "vendor": "meizu",
+            "business_id": business_id,
+        }
         return self.event("device.registered", {**data, "token": token_of(user)})
 
     def chat(self, user: str, message_id: str, **more: Any) -> dict[str, Any]:
-        data = {"message_id": message_id, "conversation": {"type": "c2c", "id": "boss"}, "sender": {"id": "boss"}, "recipients": [user]}
-        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more})
+        data = {
+            "message_id": message_id,
+            "conversation": {"type": "c2c", "id": "boss"},
+            "sender": {"id": "boss"},
+            "recipients": [user],
+        }
+        return self.event(
+            "message.stored",
+            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
+        )
 
     def group(self, group: str, message_id: str, **more: Any) -> dict[str, Any]:
-        data = {"message_id": message_id, "conversation": {"type": "group", "id": group}, "sender": {"id": "boss"}}
-        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more})
+        data = {
+            "message_id": message_id,
+            "conversation": {"type": "group", "id": group},
+            "sender": {"id": "boss"},
+        }
+        return self.event(
+            "message.stored",
+            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
+        )
 
     def members(self, group: str, users: Sequence[str]) -> None:
-        self.runtime.core.sadd(f"{self.runtime.settings.key_prefix}members:{{{self.app}:{group}}}", *users)
+        self.runtime.core.sadd(
+            f"{self.runtime.settings.key_prefix}members:{{{self.app}:{group}}}", *users
+        )
 
     # ------------------------------------------------------------ its workers
 
@@ -120,7 +174,16 @@ class ShardedFleet:
     def route(self) -> None:
         """Until nothing is on its way between the stages."""
         end = time.monotonic() + 10
-        names = ("presence:call", "presence:chat", "presence:group", "presence:bulk", "out:call", "out:chat", "out:group", "out:bulk")
+        names = (
+            "presence:call",
+            "presence:chat",
+            "presence:group",
+            "presence:bulk",
+            "out:call",
+            "out:chat",
+            "out:group",
+            "out:bulk",
+        )
         names += ("routing:call", "routing:chat", "routing:group", "routing:bulk")
         while any(one.unread + one.pending for one in backlog(self.runtime, names).values()):
             assert time.monotonic() < end, "the stages do not come to an end"
@@ -149,7 +212,8 @@ class ShardedFleet:
         """The decisions of each person's rows."""
         self.write()
         sql = text(
-            'SELECT l."user", l.decision FROM ledger_all l JOIN events e ON e.app = l.app AND e.event_id = l.event_id'
+            'SELECT l."user", l.decision FROM ledger_all l JOIN events e ON e.app = l.app '
+            "AND e.event_id = l.event_id"
             " WHERE l.app = :app AND e.message_id = :m"
         )
         found: dict[str, list[str | None]] = {}
@@ -160,7 +224,9 @@ class ShardedFleet:
 
     def shown(self) -> Counter[str]:
         """How often each token was shown something."""
-        return Counter(str(token) for line in self.meizu.simulator.record.lines() for token in _tokens(line))
+        return Counter(
+            str(token) for line in self.meizu.simulator.record.lines() for token in _tokens(line)
+        )
 
 
 def _tokens(line: dict[str, Any]) -> list[str]:
@@ -176,8 +242,15 @@ def sharded(
     secret_key: str,
     meizu: Running,
 ) -> Iterator[ShardedFleet]:
-    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "10"}
-    settings = dataclasses.replace(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param)
+    more = {
+        "ENDPOINT_MEIZU": meizu.base,
+        "CA_FILE": str(meizu.ca),
+        "RETRY_FIRST_S": "0.2",
+        "SEND_TIMEOUT_S": "10",
+    }
+    settings = dataclasses.replace(
+        settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param
+    )
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet
     fleet.runtime.close()

@@ -1,4 +1,6 @@
-"""A process is at work from before it is ready until its last request has its answer; until then no keys move."""
+"""A process is at work from before it is ready until its last request has its answer; until then no
+keys move.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_who_begins_or_finishes_is_waited_for(sharded: ShardedFleet) -> None:
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)
-def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(sharded: ShardedFleet) -> None:
+def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(
+    sharded: ShardedFleet,
+) -> None:
     fleet = sharded
     fleet.publish(fleet.phone("ann"))
     fleet.take_in()
@@ -55,7 +59,9 @@ def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(sharded: S
     fleet.meizu.door("faults", delay_ms=1_500)
     command = [sys.executable, "-m", "workers", "worker", "delivery", "--vendors", "meizu"]
     environ = {**os.environ, **environ_of(fleet.runtime.settings), "PUSHFLEET_PROCESS": "sender"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     living, lane = fleet.runtime.living, f"{fleet.app}:meizu:m1"
     try:
         until(living.roles)

@@ -1,4 +1,6 @@
-"""Another number of shards: nothing that waits is lost or doubled, whatever ends the move and however often."""
+"""Another number of shards: nothing that waits is lost or doubled, whatever ends the move and
+however often.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def move(fleet: ShardedFleet, old: int, new: int) -> int:
 
 
 def orders(fleet: ShardedFleet, lane: str) -> dict[str, list[str]]:
-    """Message ids that wait for each person, as they will be sent: by urgency, then in their order."""
+    """Message ids that wait for each person, as they will be sent: by urgency,
+    then in their order.
+    """
     found: dict[str, list[str]] = {}
     for one in fleet.runtime.shards:
         for urgency in ("call", "chat", "group", "bulk"):
@@ -93,11 +97,17 @@ def _entries(queue: Any, lane: str, urgency: str) -> tuple[list[str], list[bytes
 def _pushes(blob: bytes) -> list[tuple[str, str]]:
     from common.contracts import decode_batch
 
-    return [(target.user, push.note.message_id) for push in decode_batch(blob).pushes for target in push.targets]
+    return [
+        (target.user, push.note.message_id)
+        for push in decode_batch(blob).pushes
+        for target in push.targets
+    ]
 
 
 def fill(fleet: ShardedFleet) -> None:
-    """In each of three paused lanes an advert, a group's message and a chat of everybody, and one that is recalled."""
+    """In each of three paused lanes an advert, a group's message and a chat of everybody, and one
+    that is recalled.
+    """
     for lane in LANES[1:]:
         fleet.lane(lane)
     for lane in LANES:
@@ -105,11 +115,26 @@ def fill(fleet: ShardedFleet) -> None:
     fleet.publish(*(fleet.phone(user, LANES[number % 3]) for number, user in enumerate(PEOPLE)))
     fleet.take_in()
     fleet.members("g", PEOPLE)
-    fleet.publish(*(fleet.chat(user, f"advert-{user}", push={"class": "marketing"}) for user in PEOPLE))
-    fleet.publish(fleet.group("g", "g1"), fleet.group("g", "g2"), *(fleet.chat(user, f"chat-{user}") for user in PEOPLE))
+    fleet.publish(
+        *(fleet.chat(user, f"advert-{user}", push={"class": "marketing"}) for user in PEOPLE)
+    )
+    fleet.publish(
+        fleet.group("g", "g1"),
+        fleet.group("g", "g2"),
+        *(fleet.chat(user, f"chat-{user}") for user in PEOPLE),
+    )
     fleet.take_in()
-    fleet.publish(fleet.event("message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}))
-    fleet.publish(*(fleet.event("app.background", {"user": user, "device_id": f"d-{user}", "badge": 7}) for user in PEOPLE))
+    fleet.publish(
+        fleet.event(
+            "message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}
+        )
+    )
+    fleet.publish(
+        *(
+            fleet.event("app.background", {"user": user, "device_id": f"d-{user}", "badge": 7})
+            for user in PEOPLE
+        )
+    )
     fleet.take_in()
     fleet.route()
     fleet.write()
@@ -121,28 +146,49 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
     fill(fleet)
     lanes = [f"{fleet.app}:meizu:{name}" for name in LANES]
     before = {lane: orders(fleet, lane) for lane in lanes}
-    assert sum(len(told) for people in before.values() for told in people.values()) == 4 * len(PEOPLE)
+    assert sum(len(told) for people in before.values() for told in people.values()) == 4 * len(
+        PEOPLE
+    )
     for old, new in ((1, 4), (4, 2)):
         assert move(fleet, old, new) >= 8
         fleet.reopened(new)
         assert {lane: orders(fleet, lane) for lane in lanes} == before
-        assert all(sum(one.lane_queues.waiting(lane) for one in fleet.runtime.shards) == 4 * len(PEOPLE) // 3 for lane in lanes)
-    leftover = list(fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*"))
+        assert all(
+            sum(one.lane_queues.waiting(lane) for one in fleet.runtime.shards)
+            == 4 * len(PEOPLE) // 3
+            for lane in lanes
+        )
+    leftover = list(
+        fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*")
+    )
     assert not leftover
-    fleet.publish(fleet.event("message.recalled", {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}}))
+    fleet.publish(
+        fleet.event(
+            "message.recalled",
+            {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}},
+        )
+    )
     fleet.take_in()
     for lane in LANES:
         fleet.pause(lane, False)
     fleet.all_sent()
-    assert {user: fleet.rows(f"advert-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
-    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
-    assert {user: fleet.rows("g2")[user] for user in PEOPLE} == {user: ["recalled"] for user in PEOPLE}
+    assert {user: fleet.rows(f"advert-{user}")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
+    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
+    assert {user: fleet.rows("g2")[user] for user in PEOPLE} == {
+        user: ["recalled"] for user in PEOPLE
+    }
     assert fleet.rows(f"chat-{PEOPLE[0]}")[PEOPLE[0]] == ["recalled"]
     assert max(fleet.shown().values()) == 3
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)
-def test_a_sender_that_died_counts_once_however_often_it_is_ended(sharded: ShardedFleet, endless: None) -> None:
+def test_a_sender_that_died_counts_once_however_often_it_is_ended(
+    sharded: ShardedFleet, endless: None
+) -> None:
     fleet = sharded
     fleet.publish(*map(fleet.phone, PEOPLE))
     fleet.take_in()
@@ -152,7 +198,9 @@ def test_a_sender_that_died_counts_once_however_often_it_is_ended(sharded: Shard
         fleet.route()
     lane = f"{fleet.app}:meizu:m1"
     terms = lane_terms(fleet.runtime.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "m1"])
-    (taken,) = fleet.runtime.lane_queues.take([(lane, Urgency.CHAT, terms, 100)], 15.0)  # and its sender dies
+    (taken,) = fleet.runtime.lane_queues.take(
+        [(lane, Urgency.CHAT, terms, 100)], 15.0
+    )  # and its sender dies
     assert len(taken.entries) == len(PEOPLE)
     assert move(fleet, 1, 4) >= 6
     fleet.reopened(4)
@@ -163,7 +211,9 @@ def test_a_sender_that_died_counts_once_however_often_it_is_ended(sharded: Shard
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)
 def test_the_command(sharded: ShardedFleet) -> None:
-    """What was between the stages is finished first; the number is fixed, and told to whoever has another one."""
+    """What was between the stages is finished first; the number is fixed, and told to whoever has
+    another one.
+    """
     fleet = sharded
     fleet.publish(*map(fleet.phone, PEOPLE))
     fleet.take_in()
@@ -181,8 +231,12 @@ def test_the_command(sharded: ShardedFleet) -> None:
     assert not fleet.runtime.redis.exists(fleet.runtime.keys.resharding)
     fleet.pause("m1", False)
     fleet.all_sent()
-    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
-    assert {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
+    assert {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
     Resharding(settings, 3, said.append).run(0.0, 5.0)
     assert "already" in said[-1]
     Resharding(settings, 1, said.append, "zh").run(0.0, 5.0)
@@ -190,15 +244,29 @@ def test_the_command(sharded: ShardedFleet) -> None:
 
 
 def _letter(fleet: ShardedFleet, user: str) -> str:
-    """Of a push to this person that waits in a lane's queue, a dead letter of delivery; the push is no more in the queue."""
+    """Of a push to this person that waits in a lane's queue, a dead letter of delivery; the push is
+    no more in the queue.
+    """
     lane = f"{fleet.app}:meizu:m1"
     own = fleet.runtime.shards[shard_of(len(fleet.runtime.shards), fleet.app, user)]
-    blobs = [blob for blob in _entries(own.lane_queues, lane, "chat")[1] if (user, f"c-{user}") in _pushes(blob)]
+    blobs = [
+        blob
+        for blob in _entries(own.lane_queues, lane, "chat")[1]
+        if (user, f"c-{user}") in _pushes(blob)
+    ]
     assert len(blobs) == 1
     raw = fleet.runtime.vault.encrypt(blobs[0])
-    told = {"stage": "delivery", "reason": "poison", "app": fleet.app, "at_ms": now_ms(), "fields": {"belt": "send:meizu:chat"}}
+    told = {
+        "stage": "delivery",
+        "reason": "poison",
+        "app": fleet.app,
+        "at_ms": now_ms(),
+        "fields": {"belt": "send:meizu:chat"},
+    }
     letter = DeadRecord(id=uuid.uuid4().hex, entry_id="1-1", raw=raw, **told)
-    fleet.runtime.streams.redis.xadd(fleet.runtime.keys.stream(keys.LEDGER), {"b": encode([letter])})
+    fleet.runtime.streams.redis.xadd(
+        fleet.runtime.keys.stream(keys.LEDGER), {"b": encode([letter])}
+    )
     fleet.write()
     own.redis.delete(*own.redis.keys(f"{own.keys.prefix}:{{{lane}}}:*"))
     return letter.id
@@ -215,7 +283,9 @@ def test_a_replayed_letter_of_a_shard_that_goes_is_not_lost(sharded: ShardedFlee
     fleet.take_in()
     fleet.route()
     letter, settings = _letter(fleet, user), fleet.runtime.settings
-    fleet.runtime.redis.hset(fleet.runtime.keys.resharding, mapping={"from": 4, "to": 2, "phase": "drain"})
+    fleet.runtime.redis.hset(
+        fleet.runtime.keys.resharding, mapping={"from": 4, "to": 2, "phase": "drain"}
+    )
     with pytest.raises(NotReplayableError, match="reshard"):
         replay(fleet.runtime, letter)
     fleet.runtime.redis.delete(fleet.runtime.keys.resharding)
@@ -231,13 +301,18 @@ def test_what_comes_to_a_stream_after_the_flush_stays(sharded: ShardedFleet) -> 
     fleet = sharded
     late = fleet.runtime.shards[3]
     late.streams.redis.xadd(late.keys.stream("send:meizu:chat"), {"b": b"late"})
-    old, new = (Runtime(dataclasses.replace(fleet.runtime.settings, shards=count), "reshard", RESHARD) for count in (4, 2))
+    old, new = (
+        Runtime(dataclasses.replace(fleet.runtime.settings, shards=count), "reshard", RESHARD)
+        for count in (4, 2)
+    )
     with pytest.raises(NotEmptyError, match="1 entries of send:meizu:chat"):
         Mover(old, new, lambda _counts: None).run()
     assert late.redis.xlen(late.keys.stream("send:meizu:chat")) == 1
 
 
-def test_a_retry_that_nobody_can_read_and_is_not_due_becomes_a_dead_letter(sharded: ShardedFleet) -> None:
+def test_a_retry_that_nobody_can_read_and_is_not_due_becomes_a_dead_letter(
+    sharded: ShardedFleet,
+) -> None:
     fleet = sharded
     place = fleet.runtime.shards[1]
     place.redis.zadd(place.keys.delayed, {b"\x93nonsense": now_ms() + 3_600_000})

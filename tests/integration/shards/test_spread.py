@@ -57,7 +57,9 @@ def test_each_persons_push_lies_in_their_shard_and_is_sent_once(sharded: Sharded
     assert sum(_roots(fleet)) == len(PEOPLE)
     assert all(_roots(fleet))
     fleet.all_sent()
-    assert {user: fleet.rows(f"m-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows(f"m-{user}")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
     assert len(fleet.shown()) == len(PEOPLE)
     assert set(fleet.shown().values()) == {1}
 
@@ -72,7 +74,9 @@ def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     assert sum(_roots(fleet)) == len(PEOPLE)
     fleet.all_sent()
     assert not fleet.runtime.core.xlen(fleet.stream)
-    assert {user: fleet.rows(f"p-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows(f"p-{user}")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
 
 
 def test_a_logout_of_a_packed_entry_is_there_before_later_entries(sharded: ShardedFleet) -> None:
@@ -80,7 +84,9 @@ def test_a_logout_of_a_packed_entry_is_there_before_later_entries(sharded: Shard
     fleet = sharded
     fleet.publish(*map(fleet.phone, PEOPLE))
     fleet.take_in()
-    ends = [fleet.event("session.logout", {"user": user, "device_id": f"d-{user}"}) for user in PEOPLE]
+    ends = [
+        fleet.event("session.logout", {"user": user, "device_id": f"d-{user}"}) for user in PEOPLE
+    ]
     fleet.publish(*ends, packed=True)
     fleet.publish(*(fleet.chat(user, f"l-{user}") for user in PEOPLE))
     fleet.take_in()
@@ -97,7 +103,14 @@ def test_a_logout_of_a_packed_entry_is_there_before_later_entries(sharded: Shard
 def test_a_packed_entry_leaves_a_full_server(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.publish(*(fleet.chat(user, f"f-{user}") for user in PEOPLE), packed=True)
-    source = core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000)
+    source = core_streams(
+        fleet.runtime.core,
+        [fleet.stream],
+        fleet.runtime.keys,
+        ENTRY_FIELDS_MAX,
+        ENTRY_BYTES_MAX,
+        1_000,
+    )
     entries = source.read([fleet.stream], 10)
     sorter = Sorter(source, 4, doors_of(fleet.runtime))
     fleet.runtime.core.config_set("maxmemory", 1)
@@ -110,9 +123,18 @@ def test_a_packed_entry_leaves_a_full_server(sharded: ShardedFleet) -> None:
 
 
 def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: ShardedFleet) -> None:
-    """The tenant is added after this process has read the catalogue; the core publishes the event twice."""
+    """The tenant is added after this process has read the catalogue; the core publishes the event
+    twice.
+    """
     fleet = sharded
-    source = core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000)
+    source = core_streams(
+        fleet.runtime.core,
+        [fleet.stream],
+        fleet.runtime.keys,
+        ENTRY_FIELDS_MAX,
+        ENTRY_BYTES_MAX,
+        1_000,
+    )
     sorter = Sorter(source, 4, doors_of(fleet.runtime))
     assert fleet.app in fleet.runtime.catalog.now.tenants
     fleet.app = "late" + fleet.app
@@ -146,7 +168,9 @@ def test_a_group_has_one_row_a_member_in_the_members_shards(sharded: ShardedFlee
 class Repeating:
     """Members whom each page names anew, as SSCAN may while a set grows: two pages of everybody."""
 
-    def page(self, _app: str, _group: str, cursor: int, _server: str | None, _count: int) -> MemberPage:
+    def page(
+        self, _app: str, _group: str, cursor: int, _server: str | None, _count: int
+    ) -> MemberPage:
         return MemberPage(PEOPLE, 0 if cursor else 7, "server")
 
 
@@ -157,12 +181,18 @@ def test_whom_two_pages_name_is_pushed_once(sharded: ShardedFleet, together: boo
     fleet.take_in()
     fleet.publish(fleet.group("g", "g1"))
     fleet.take_in()
-    each = [dataclasses.replace(presence_of(one), members=Repeating()) for one in fleet.runtime.shards]
+    each = [
+        dataclasses.replace(presence_of(one), members=Repeating()) for one in fleet.runtime.shards
+    ]
     for shard, parts in enumerate(_parts_of_pages(fleet, each)):
         assert len(parts) == 2
-        looks = [each[shard].look(read) for read in ([parts] if together else [[part] for part in parts])]
+        looks = [
+            each[shard].look(read) for read in ([parts] if together else [[part] for part in parts])
+        ]
         runtime = fleet.runtime.shards[shard]
-        routed = [routing_of(runtime).route_marked([one]) for offline, _ in looks for one in offline]
+        routed = [
+            routing_of(runtime).route_marked([one]) for offline, _ in looks for one in offline
+        ]
         commits = [*(commit for _, commit in looks), *routed]
         with runtime.redis.pipeline(transaction=True) as pipe:
             for commit in commits:
@@ -177,8 +207,12 @@ def test_whom_two_pages_name_is_pushed_once(sharded: ShardedFleet, together: boo
 def _parts_of_pages(fleet: ShardedFleet, each: Sequence[PresenceHandler]) -> list[list[Message]]:
     """By shard: what all pages of the group's message that waits give for its people."""
     names = keys.STAGE_STREAMS[PRESENCE]
-    home = next(one for one in fleet.runtime.shards if one.streams.backlog(names)["presence:group"].unread)
-    todo = [message for entry in home.streams.read(names, 10) for message in decode_messages(entry.blob)]
+    home = next(
+        one for one in fleet.runtime.shards if one.streams.backlog(names)["presence:group"].unread
+    )
+    todo = [
+        message for entry in home.streams.read(names, 10) for message in decode_messages(entry.blob)
+    ]
     parts: list[list[Message]] = [[] for _ in each]
     while todo:
         spread = each[home.number].spread
@@ -186,7 +220,9 @@ def _parts_of_pages(fleet: ShardedFleet, each: Sequence[PresenceHandler]) -> lis
         mine, commit = spread.pages([todo.pop()], Repeating())
         parts[home.number] += mine
         for stream, blob in commit.forward:
-            shard, _, packed = msgspec.msgpack.decode(blob) if stream.startswith("out:") else (None, None, blob)
+            shard, _, packed = (
+                msgspec.msgpack.decode(blob) if stream.startswith("out:") else (None, None, blob)
+            )
             (todo if shard is None else parts[shard]).extend(decode_messages(packed))
     return parts
 
@@ -217,7 +253,10 @@ def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
     )
     crowd = [f"c{number}" for number in range(900)]  # of several pages
     fleet.members("crowd", crowd)
-    fleet.publish(fleet.group("crowd", "g5", exclude=crowd), fleet.group("crowd", "g6", exclude=crowd, recipients=crowd))
+    fleet.publish(
+        fleet.group("crowd", "g5", exclude=crowd),
+        fleet.group("crowd", "g6", exclude=crowd, recipients=crowd),
+    )
     fleet.take_in()
     fleet.route()
     fleet.all_sent()
@@ -243,14 +282,21 @@ def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(sharded: Sharded
     group = {"type": "group", "id": "g"}
     fleet.publish(
         fleet.event("message.recalled", {"message_id": "g1", "conversation": group}),
-        *(fleet.event("message.read", {"user": user, "conversation": group, "up_to_message_id": "g2"}) for user in PEOPLE[:20]),
+        *(
+            fleet.event(
+                "message.read", {"user": user, "conversation": group, "up_to_message_id": "g2"}
+            )
+            for user in PEOPLE[:20]
+        ),
     )
     fleet.take_in()
     fleet.pause("m1", False)
     fleet.all_sent()
     assert {decision for told in fleet.rows("g1").values() for decision in told} == {"recalled"}
     rows = fleet.rows("g2")
-    assert {user: rows[user][0] for user in PEOPLE} == {user: "read_elsewhere" if user in PEOPLE[:20] else "accepted" for user in PEOPLE}
+    assert {user: rows[user][0] for user in PEOPLE} == {
+        user: "read_elsewhere" if user in PEOPLE[:20] else "accepted" for user in PEOPLE
+    }
 
 
 def test_a_recall_reaches_everybody_who_saw_it(sharded: ShardedFleet) -> None:
@@ -263,7 +309,11 @@ def test_a_recall_reaches_everybody_who_saw_it(sharded: ShardedFleet) -> None:
     fleet.route()
     fleet.all_sent()
     fleet.write()
-    fleet.publish(fleet.event("message.recalled", {"message_id": "g1", "conversation": {"type": "group", "id": "g"}}))
+    fleet.publish(
+        fleet.event(
+            "message.recalled", {"message_id": "g1", "conversation": {"type": "group", "id": "g"}}
+        )
+    )
     fleet.take_in()
 
     def withdrawn() -> bool:
@@ -311,7 +361,9 @@ def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
     fleet.take_in()
     fleet.route()
     fleet.all_sent()
-    assert {user: fleet.rows(f"r-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows(f"r-{user}")[user] for user in PEOPLE} == {
+        user: ["accepted"] for user in PEOPLE
+    }
     times = sorted(line["at_ms"] for line in fleet.meizu.simulator.record.lines())
     assert len(times) == len(PEOPLE)
     # the burst is a push, and a push may be late for its time by 20 ms
@@ -321,18 +373,28 @@ def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
 
 
 @pytest.mark.parametrize(("urgency", "kind"), [("group", "group"), ("bulk", "marketing")])
-def test_who_starves_in_another_shard_gets_its_turn(wherever: ShardedFleet, urgency: str, kind: str) -> None:
-    """Chats of all shards are about to lease again and again: after half a second the others go all the same."""
+def test_who_starves_in_another_shard_gets_its_turn(
+    wherever: ShardedFleet, urgency: str, kind: str
+) -> None:
+    """Chats of all shards are about to lease again and again: after half a second the others go all
+    the same.
+    """
     fleet = wherever
     user = next(name for name in PEOPLE if shard_of(4, fleet.app, name) == 3)
     fleet.lane("slow", rate=10.0)
     fleet.publish(fleet.phone(user, "slow"))
     fleet.take_in()
     fleet.members("g", [user])
-    fleet.publish(fleet.group("g", "g1") if kind == "group" else fleet.chat(user, "m1", push={"class": kind}))
+    fleet.publish(
+        fleet.group("g", "g1") if kind == "group" else fleet.chat(user, "m1", push={"class": kind})
+    )
     fleet.take_in()
     fleet.route()
-    lane, home, queues = f"{fleet.app}:meizu:slow", fleet.runtime, fleet.runtime.shards[3].lane_queues
+    lane, home, queues = (
+        f"{fleet.app}:meizu:slow",
+        fleet.runtime,
+        fleet.runtime.shards[3].lane_queues,
+    )
     terms = lane_terms(home.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "slow"])
 
     def take() -> str:
@@ -351,7 +413,9 @@ def test_work_in_several_shards_wakes_one_worker_once(sharded: ShardedFleet) -> 
     fleet.publish(*map(fleet.phone, PEOPLE))
     fleet.take_in()
     calls: list[str] = []
-    fleet.runtime.app = cast(Any, SimpleNamespace(send_task=lambda *_, queue, **__: calls.append(queue)))
+    fleet.runtime.app = cast(
+        Any, SimpleNamespace(send_task=lambda *_, queue, **__: calls.append(queue))
+    )
     fleet.publish(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
     fleet.take_in()
     fleet.route()
@@ -362,7 +426,9 @@ def test_work_in_several_shards_wakes_one_worker_once(sharded: ShardedFleet) -> 
 def test_shards_share_the_bound_of_pushes_on_the_wire(sharded: ShardedFleet) -> None:
     """One busy shard may have all of it."""
     fleet = sharded
-    users = [name for number in range(400) if shard_of(4, fleet.app, name := f"p{number}") == 2][:40]
+    users = [name for number in range(400) if shard_of(4, fleet.app, name := f"p{number}") == 2][
+        :40
+    ]
     fleet.publish(*map(fleet.phone, users))
     fleet.take_in()
     fleet.publish(*(fleet.chat(user, f"b-{user}") for user in users))
@@ -410,7 +476,9 @@ def test_a_call_does_not_wait_for_another_shards_slice() -> None:
         first.result(2.0)
 
 
-def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(sharded: ShardedFleet) -> None:
+def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(
+    sharded: ShardedFleet,
+) -> None:
     fleet = sharded
     fleet.publish(*map(fleet.phone, PEOPLE))
     fleet.take_in()
@@ -420,7 +488,9 @@ def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(shard
     root = fleet.runtime.settings.key_root
     named = [(one, name) for one in fleet.runtime.shards for name in own_names(one)]
     kept = {
-        name for name in fleet.runtime.redis.scan_iter(match=f"{root}:*") if b":queue:" in name or b":badge:" in name or b":ev:" in name
+        name
+        for name in fleet.runtime.redis.scan_iter(match=f"{root}:*")
+        if b":queue:" in name or b":badge:" in name or b":ev:" in name
     }
     assert kept
     assert kept <= {name for _, name in named}

@@ -1,4 +1,6 @@
-"""One process of each HTTP/2 simulator for all tests; every test starts with honest vendors and with counts of its own."""
+"""One process of each HTTP/2 simulator for all tests; every test starts with honest vendors and
+with counts of its own.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,25 @@ class Vendor:
 
     def tell(self, action: str, wanted=None):
         data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=10
+        ) as answer:
             body = answer.read()
-        return [json.loads(line) for line in body.splitlines()] if action == "record" else json.loads(body)
+        return (
+            [json.loads(line) for line in body.splitlines()]
+            if action == "record"
+            else json.loads(body)
+        )
 
     def port(self, endpoint: str) -> int:
         return int(self.endpoints[endpoint].rpartition(":")[2])
 
     def lines(self, **wanted) -> list:
-        return [line for line in self.tell("record") if all(line[name] == value for name, value in wanted.items())]
+        return [
+            line
+            for line in self.tell("record")
+            if all(line[name] == value for name, value in wanted.items())
+        ]
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +57,10 @@ def running(tmp_path_factory):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         told = [json.loads(process.stdout.readline()) for _ in range(2)]
-        yield {one["vendor"]: Vendor(one["endpoints"], one["ca_file"], one["record"], one["control"]) for one in told}
+        yield {
+            one["vendor"]: Vendor(one["endpoints"], one["ca_file"], one["record"], one["control"])
+            for one in told
+        }
     finally:
         process.terminate()
         process.wait(timeout=10)
@@ -62,4 +77,6 @@ def apns(running):
 def fcm(running):
     yield running["fcm"]
     running["fcm"].tell("faults", asdict(Faults()))
-    running["fcm"].tell("options", {"retry_after_s": 60, "project_per_minute": 600_000, "device_per_minute": 240})
+    running["fcm"].tell(
+        "options", {"retry_after_s": 60, "project_per_minute": 600_000, "device_per_minute": 240}
+    )

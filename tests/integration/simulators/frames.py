@@ -8,33 +8,58 @@ import time
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, RemoteSettingsChanged, ResponseReceived, StreamEnded, StreamReset
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
 from h2.settings import SettingCodes
 
 BODY = b'{"aps":{"alert":{"body":"hi"}}}'
 
 
 class Client:
-    """One connection. answers: stream -> (status, headers, body) of those that ended; resets: stream -> code; goaway: last_stream_id."""
+    """One connection. answers: stream -> (status, headers, body) of those that ended; resets:
+    stream -> code; goaway: last_stream_id.
+    """
 
     def __init__(self, ca_file: str, port: int, window: int | None = None) -> None:
         context = ssl.create_default_context(cafile=ca_file)
         context.set_alpn_protocols(["h2"])
-        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname="localhost")
+        self.socket = context.wrap_socket(
+            socket.create_connection(("127.0.0.1", port), 10), server_hostname="localhost"
+        )
         self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
         if window is not None:
             self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
-        self.answers, self.resets, self.half, self.limits, self.goaway, self.pieces = {}, {}, {}, [], None, []
+        self.answers, self.resets, self.half, self.limits, self.goaway, self.pieces = (
+            {},
+            {},
+            {},
+            [],
+            None,
+            [],
+        )
         self.acknowledging = self.open = True
         self.flush()
 
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
 
-    def ask(self, path: str, headers, body: bytes = BODY, method: str = "POST", end: bool = True) -> int:
+    def ask(
+        self, path: str, headers, body: bytes = BODY, method: str = "POST", end: bool = True
+    ) -> int:
         stream = self.h2.get_next_available_stream_id()
-        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "localhost")]
+        pseudo = [
+            (":method", method),
+            (":path", path),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+        ]
         self.h2.send_headers(stream, [*pseudo, *headers], end_stream=end and not body)
         if body:
             self.h2.send_data(stream, body, end_stream=end)
@@ -45,7 +70,10 @@ class Client:
         ends = time.monotonic() + seconds
         while not done():
             left = ends - time.monotonic()
-            assert left > 0, f"still waiting: answers {sorted(self.answers)}, resets {self.resets}, goaway {self.goaway}"
+            assert left > 0, (
+                f"still waiting: answers {sorted(self.answers)}, resets {self.resets}, "
+                f"goaway {self.goaway}"
+            )
             assert self.read(left), "the connection ended"
 
     def read(self, seconds: float) -> bool:
@@ -67,8 +95,13 @@ class Client:
         return True
 
     def _event(self, event) -> None:
-        if isinstance(event, RemoteSettingsChanged) and SettingCodes.MAX_CONCURRENT_STREAMS in event.changed_settings:
-            self.limits.append(event.changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS].new_value)
+        if (
+            isinstance(event, RemoteSettingsChanged)
+            and SettingCodes.MAX_CONCURRENT_STREAMS in event.changed_settings
+        ):
+            self.limits.append(
+                event.changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS].new_value
+            )
         elif isinstance(event, ResponseReceived):
             headers: dict[str, str] = {str(name): str(value) for name, value in event.headers}
             self.half[event.stream_id] = (int(headers.pop(":status")), headers, bytearray())

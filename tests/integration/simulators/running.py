@@ -1,4 +1,6 @@
-"""A simulator of this repository, listening on a free port in a thread of its own, with a certificate of the throw-away CA."""
+"""A simulator of this repository, listening on a free port in a thread of its own, with a
+certificate of the throw-away CA.
+"""
 
 import asyncio
 import contextlib
@@ -33,11 +35,15 @@ def certificate():
 
 
 class Running:
-    """`with Running("huawei", tmp_path) as huawei:` huawei.base is its https URL, huawei.simulator the object behind it."""
+    """`with Running("huawei", tmp_path) as huawei:` huawei.base is its https URL, huawei.simulator
+    the object behind it.
+    """
 
     def __init__(self, vendor, folder, tls=True):
         self.ca, self._certificate, self._key = certificate()
-        self.simulator = importlib.import_module(f"simulators.{vendor}").make(Record(folder / f"{vendor}.jsonl"))
+        self.simulator = importlib.import_module(f"simulators.{vendor}").make(
+            Record(folder / f"{vendor}.jsonl")
+        )
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -45,7 +51,9 @@ class Running:
     def __enter__(self):
         self._thread.start()
         files = (self._certificate, self._key) if self._tls else (None, None)
-        self.server = self.run(serve_port(self.simulator, "127.0.0.1", 0, *files, manners=Manners(http1_only=True)))
+        self.server = self.run(
+            serve_port(self.simulator, "127.0.0.1", 0, *files, manners=Manners(http1_only=True))
+        )
         self.port = self.server.port
         self.base = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self
@@ -64,7 +72,9 @@ class Running:
 
     def door(self, action, **wanted):
         """POST /_sim/<action>; the answer's JSON."""
-        request = urllib.request.Request(f"{self.base}/_sim/{action}", json.dumps(wanted).encode(), method="POST")
+        request = urllib.request.Request(
+            f"{self.base}/_sim/{action}", json.dumps(wanted).encode(), method="POST"
+        )
         with urllib.request.urlopen(request, context=self.context(), timeout=10) as answer:
             return json.load(answer)
 
@@ -96,7 +106,9 @@ class Hook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         assert isinstance(self.server, Receipts)
-        self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.seen.append(
+            (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        )
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -107,9 +119,13 @@ class Hook(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def hook():
-    """A place where receipts arrive: (url, wait) with wait(n) -> the first n of (path, headers, body)."""
+    """A place where receipts arrive: (url, wait) with wait(n) -> the first n of (path, headers,
+    body).
+    """
     server = Receipts()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
 
     def wait(count=1, seconds=5.0):
@@ -131,7 +147,9 @@ DELETE = object()
 
 
 def changed(value, path, new):
-    """A deep copy with one place changed: path "a.b.0", new DELETE to take it out. A key with a dot in it: "extra/callback.id"."""
+    """A deep copy with one place changed: path "a.b.0", new DELETE to take it out. A key with a dot
+    in it: "extra/callback.id".
+    """
     result = copy.deepcopy(value)
     keys = path.split("/") if "/" in path else path.split(".")
     place = result

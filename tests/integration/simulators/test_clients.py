@@ -1,4 +1,6 @@
-"""Clients that others wrote, as their users know them, against the simulators: they must understand what they are told."""
+"""Clients that others wrote, as their users know them, against the simulators: they must understand
+what they are told.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ async def by_aioapns(apns, endpoint: str, requests, **identity):
 
 
 def note(device: str, **more) -> NotificationRequest:
-    return NotificationRequest(device_token=device, message=ALERT, notification_id=str(uuid.uuid4()), **more)
+    return NotificationRequest(
+        device_token=device, message=ALERT, notification_id=str(uuid.uuid4()), **more
+    )
 
 
 def test_aioapns_understands_200_400_and_410(apns):
@@ -71,14 +75,26 @@ def test_aioapns_understands_200_400_and_410(apns):
     ]
     assert before <= results[2].timestamp <= int(time.time() * 1000)
     (line,) = apns.lines(account="AIOAPNS123", id=requests[0].notification_id)
-    assert (line["token"], line["body"], line["env"], line["topic"]) == (requests[0].device_token, ALERT, "production", TOPIC)
+    assert (line["token"], line["body"], line["env"], line["topic"]) == (
+        requests[0].device_token,
+        ALERT,
+        "production",
+        TOPIC,
+    )
 
 
 def test_aioapns_headers_arrive(apns):
-    request = note(token(), time_to_live=3600, priority=5, collapse_key="m-9f3c", push_type=PushType.BACKGROUND)
+    request = note(
+        token(), time_to_live=3600, priority=5, collapse_key="m-9f3c", push_type=PushType.BACKGROUND
+    )
     asyncio.run(by_aioapns(apns, "APNS_SANDBOX", [request]))
     (line,) = apns.lines(id=request.notification_id)
-    assert (line["env"], line["priority"], line["collapse_id"], line["push_type"]) == ("sandbox", 5, "m-9f3c", "background")
+    assert (line["env"], line["priority"], line["collapse_id"], line["push_type"]) == (
+        "sandbox",
+        5,
+        "m-9f3c",
+        "background",
+    )
     assert abs(line["expiration"] - time.time() - 3600) < 10
 
 
@@ -96,7 +112,15 @@ def test_aioapns_shows_a_certificate_whose_issuer_nobody_knows(apns, tmp_path):
 # ---------------------------------------------------------------- libcurl
 
 
-def by_curl(ca_file: str, url: str, headers, body: bytes, version=pycurl.CURL_HTTP_VERSION_2TLS, handle=None, **options):
+def by_curl(
+    ca_file: str,
+    url: str,
+    headers,
+    body: bytes,
+    version=pycurl.CURL_HTTP_VERSION_2TLS,
+    handle=None,
+    **options,
+):
     """(status, HTTP version, headers, body)"""
     curl = handle or pycurl.Curl()
     out, got = io.BytesIO(), {}
@@ -105,21 +129,42 @@ def by_curl(ca_file: str, url: str, headers, body: bytes, version=pycurl.CURL_HT
         name, _, value = line.decode().strip().partition(": ")
         got[name] = value
 
-    settings = {"CAINFO": ca_file, "URL": url, "HTTP_VERSION": version, "POSTFIELDS": body, "HTTPHEADER": list(headers), "TIMEOUT": 10}
+    settings = {
+        "CAINFO": ca_file,
+        "URL": url,
+        "HTTP_VERSION": version,
+        "POSTFIELDS": body,
+        "HTTPHEADER": list(headers),
+        "TIMEOUT": 10,
+    }
     settings.update({"WRITEFUNCTION": out.write, "HEADERFUNCTION": header, **options})
     for name, value in settings.items():
         curl.setopt(getattr(pycurl, name), value)
     curl.perform()
-    return curl.getinfo(pycurl.RESPONSE_CODE), curl.getinfo(pycurl.INFO_HTTP_VERSION), got, out.getvalue()
+    return (
+        curl.getinfo(pycurl.RESPONSE_CODE),
+        curl.getinfo(pycurl.INFO_HTTP_VERSION),
+        got,
+        out.getvalue(),
+    )
 
 
 def apns_headers(kid: str) -> list:
-    return [f"authorization: bearer {keys.provider_token(KEY, kid=kid)}", f"apns-topic: {TOPIC}", f"apns-id: {uuid.uuid4()}"]
+    return [
+        f"authorization: bearer {keys.provider_token(KEY, kid=kid)}",
+        f"apns-topic: {TOPIC}",
+        f"apns-id: {uuid.uuid4()}",
+    ]
 
 
 def test_libcurl_speaks_http2_with_apns(apns):
     headers = apns_headers("PYCURL1234")
-    answer = by_curl(apns.ca_file, f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}", headers, json.dumps(ALERT).encode())
+    answer = by_curl(
+        apns.ca_file,
+        f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}",
+        headers,
+        json.dumps(ALERT).encode(),
+    )
     assert answer[:2] == (200, pycurl.CURL_HTTP_VERSION_2)
     assert f"apns-id: {answer[2]['apns-id']}" == headers[2]
 
@@ -149,8 +194,19 @@ def prepared(apns, jwt: str, push_id: str) -> pycurl.Curl:
     url = f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}"
     headers = [f"authorization: bearer {jwt}", f"apns-topic: {TOPIC}", f"apns-id: {push_id}"]
     body = json.dumps(ALERT).encode()
-    options = {"URL": url, "CAINFO": apns.ca_file, "HTTP_VERSION": pycurl.CURL_HTTP_VERSION_2TLS, "PIPEWAIT": 1, "POSTFIELDS": body}
-    for name, value in {**options, "HTTPHEADER": headers, "WRITEFUNCTION": lambda _: None, "TIMEOUT": 15}.items():
+    options = {
+        "URL": url,
+        "CAINFO": apns.ca_file,
+        "HTTP_VERSION": pycurl.CURL_HTTP_VERSION_2TLS,
+        "PIPEWAIT": 1,
+        "POSTFIELDS": body,
+    }
+    for name, value in {
+        **options,
+        "HTTPHEADER": headers,
+        "WRITEFUNCTION": lambda _: None,
+        "TIMEOUT": 15,
+    }.items():
         handle.setopt(getattr(pycurl, name), value)
     return handle
 
@@ -159,11 +215,22 @@ def test_a_resumed_tls_session_still_shows_its_certificate(apns, tmp_path):
     certificate, key = keys.push_certificate()
     (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (tmp_path / "key.pem").write_text(keys.pem_of(key))
-    pair = {"SSLCERT": str(tmp_path / "cert.pem"), "SSLKEY": str(tmp_path / "key.pem"), "FORBID_REUSE": 1}
+    pair = {
+        "SSLCERT": str(tmp_path / "cert.pem"),
+        "SSLKEY": str(tmp_path / "key.pem"),
+        "FORBID_REUSE": 1,
+    }
     handle, ids = pycurl.Curl(), [str(uuid.uuid4()) for _ in range(3)]
     for push_id in ids:
         url = f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}"
-        answer = by_curl(apns.ca_file, url, [f"apns-id: {push_id}"], json.dumps(ALERT).encode(), handle=handle, **pair)
+        answer = by_curl(
+            apns.ca_file,
+            url,
+            [f"apns-id: {push_id}"],
+            json.dumps(ALERT).encode(),
+            handle=handle,
+            **pair,
+        )
         assert answer[0] == 200
     lines = [line for line in apns.lines(account="a11ce") if line["id"] in ids]
     assert len({line["connection"] for line in lines}) == 3
@@ -171,16 +238,27 @@ def test_a_resumed_tls_session_still_shows_its_certificate(apns, tmp_path):
 
 def test_the_curl_of_the_shell_asks_the_side_door_over_tls_and_in_plain_text(apns):
     url = apns.endpoints["APNS_PRODUCTION"]
-    for command in (["--cacert", apns.ca_file, f"{url}/_sim/stats"], [f"{url.replace('https', 'http')}/_sim/stats"]):
-        done = subprocess.run(["curl", "-sS", "--max-time", "10", *command], capture_output=True, check=True)
+    for command in (
+        ["--cacert", apns.ca_file, f"{url}/_sim/stats"],
+        [f"{url.replace('https', 'http')}/_sim/stats"],
+    ):
+        done = subprocess.run(
+            ["curl", "-sS", "--max-time", "10", *command], capture_output=True, check=True
+        )
         assert json.loads(done.stdout)["vendor"] == "apns"
 
 
 @pytest.mark.parametrize("version", [pycurl.CURL_HTTP_VERSION_2TLS, pycurl.CURL_HTTP_VERSION_1_1])
 def test_fcm_speaks_both_versions_of_http(fcm, version):
-    answer = by_curl(fcm.ca_file, f"{fcm.endpoints['FCM']}/v1/projects/demo/messages:send", [], b"{}", version)
+    answer = by_curl(
+        fcm.ca_file, f"{fcm.endpoints['FCM']}/v1/projects/demo/messages:send", [], b"{}", version
+    )
     wanted = {pycurl.CURL_HTTP_VERSION_2TLS: pycurl.CURL_HTTP_VERSION_2}.get(version, version)
-    assert (*answer[:2], json.loads(answer[3])["error"]["status"]) == (401, wanted, "UNAUTHENTICATED")
+    assert (*answer[:2], json.loads(answer[3])["error"]["status"]) == (
+        401,
+        wanted,
+        "UNAUTHENTICATED",
+    )
 
 
 # ---------------------------------------------------------------- firebase-admin
@@ -188,29 +266,63 @@ def test_fcm_speaks_both_versions_of_http(fcm, version):
 
 @pytest.fixture
 def firebase(fcm, monkeypatch):
-    """A Firebase app whose two addresses are the simulator's; its own checks, retries and readings are untouched."""
+    """A Firebase app whose two addresses are the simulator's; its own checks, retries and readings
+    are untouched.
+    """
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", fcm.ca_file)
-    monkeypatch.setattr(messaging._MessagingService, "FCM_URL", f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send")
-    key, email = rsa.generate_private_key(65537, 2048), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com"
-    fcm.tell("accounts", {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"})
-    account = {"type": "service_account", "project_id": "demo", "private_key_id": "0", "client_email": email}
-    account |= {"private_key": keys.pem_of(key), "token_uri": f"{fcm.endpoints['GOOGLE_OAUTH']}/token"}
-    app = firebase_admin.initialize_app(firebase_admin.credentials.Certificate(account), name=uuid.uuid4().hex)
+    monkeypatch.setattr(
+        messaging._MessagingService,
+        "FCM_URL",
+        f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send",
+    )
+    key, email = (
+        rsa.generate_private_key(65537, 2048),
+        f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
+    )
+    fcm.tell(
+        "accounts",
+        {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},
+    )
+    account = {
+        "type": "service_account",
+        "project_id": "demo",
+        "private_key_id": "0",
+        "client_email": email,
+    }
+    account |= {
+        "private_key": keys.pem_of(key),
+        "token_uri": f"{fcm.endpoints['GOOGLE_OAUTH']}/token",
+    }
+    app = firebase_admin.initialize_app(
+        firebase_admin.credentials.Certificate(account), name=uuid.uuid4().hex
+    )
     yield app
     firebase_admin.delete_app(app)
 
 
 def message(target: str, **more) -> messaging.Message:
-    return messaging.Message(token=target, notification=messaging.Notification("Alice", "hi"), **more)
+    return messaging.Message(
+        token=target, notification=messaging.Notification("Alice", "hi"), **more
+    )
 
 
 def test_firebase_admin_sends_what_the_record_then_shows(fcm, firebase):
     android = messaging.AndroidConfig(
-        ttl=3600, priority="high", collapse_key="im", notification=messaging.AndroidNotification(tag="m-1", channel_id="im_message")
+        ttl=3600,
+        priority="high",
+        collapse_key="im",
+        notification=messaging.AndroidNotification(tag="m-1", channel_id="im_message"),
     )
-    name = messaging.send(message("device-1", data={"push_id": "p1"}, android=android), app=firebase)
+    name = messaging.send(
+        message("device-1", data={"push_id": "p1"}, android=android), app=firebase
+    )
     (line,) = fcm.lines(name=name)
-    assert (line["token"], line["id"], line["collapse_id"], line["project"]) == ("device-1", "p1", "m-1", "demo")
+    assert (line["token"], line["id"], line["collapse_id"], line["project"]) == (
+        "device-1",
+        "p1",
+        "m-1",
+        "demo",
+    )
     assert line["body"]["android"]["ttl"] == "3600s"
 
 

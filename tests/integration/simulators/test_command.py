@@ -1,4 +1,6 @@
-"""`python -m simulators`: one process a vendor, ready when it says so, gone when it is told to or its parent dies."""
+"""`python -m simulators`: one process a vendor, ready when it says so, gone when it is told to or
+its parent dies.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,20 @@ READY_S = 20.0
 @contextmanager
 def started(*arguments: str, lines: int):
     """(process, its ready lines by vendor)"""
-    process = subprocess.Popen([sys.executable, "-m", "simulators", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulators", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
-        yield process, {one["vendor"]: one for one in (json.loads(process.stdout.readline()) for _ in range(lines))}
+        yield (
+            process,
+            {
+                one["vendor"]: one
+                for one in (json.loads(process.stdout.readline()) for _ in range(lines))
+            },
+        )
     finally:
         if process.poll() is None:
             process.terminate()
@@ -67,11 +80,19 @@ def free_run(count: int) -> int:
 
 def test_two_vendors_are_two_processes_on_consecutive_ports_with_one_ca(tmp_path):
     first = free_run(3)
-    with started("apns", "fcm", "--port", str(first), "--dir", str(tmp_path), lines=2) as (parent, told):
+    with started("apns", "fcm", "--port", str(first), "--dir", str(tmp_path), lines=2) as (
+        parent,
+        told,
+    ):
         assert len({parent.pid, told["apns"]["pid"], told["fcm"]["pid"]}) == 3
         urls = {**told["apns"]["endpoints"], **told["fcm"]["endpoints"]}
         at = [f"https://127.0.0.1:{first + offset}" for offset in range(3)]
-        assert urls == {"APNS_PRODUCTION": at[0], "APNS_SANDBOX": at[1], "FCM": at[2], "GOOGLE_OAUTH": at[2]}
+        assert urls == {
+            "APNS_PRODUCTION": at[0],
+            "APNS_SANDBOX": at[1],
+            "FCM": at[2],
+            "GOOGLE_OAUTH": at[2],
+        }
         assert told["apns"]["ca_file"] == told["fcm"]["ca_file"] == str(tmp_path / "ca" / "ca.pem")
         for vendor, one in told.items():
             assert json.loads((tmp_path / f"{vendor}.json").read_text()) == one
@@ -115,7 +136,9 @@ def test_harmony_is_a_vendor_of_its_own_to_who_asks_for_it(tmp_path):
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "simulators", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
 
 
 WRONG = {

@@ -33,8 +33,14 @@ def token() -> str:
 def push(client: Client, device: str | None = None, **more) -> tuple[int, str]:
     """(stream, push id)"""
     push_id = str(uuid.uuid4())
-    headers = [("authorization", f"bearer {JWT}"), ("apns-topic", "com.example.chat"), ("apns-id", push_id)]
-    return client.ask(f"/3/device/{device or token()}", [*headers, *more.pop("headers", [])], **more), push_id
+    headers = [
+        ("authorization", f"bearer {JWT}"),
+        ("apns-topic", "com.example.chat"),
+        ("apns-id", push_id),
+    ]
+    return client.ask(
+        f"/3/device/{device or token()}", [*headers, *more.pop("headers", [])], **more
+    ), push_id
 
 
 def recorded(apns, ids) -> set:
@@ -91,7 +97,9 @@ def test_goaway_of_a_delayed_batch_leaves_out_what_it_did_not_reach(apns, client
     assert recorded(apns, sent.values()) == set(done)
 
 
-@pytest.mark.parametrize(("fault", "code"), [("refuse_stream", REFUSED_STREAM), ("reset", INTERNAL_ERROR)])
+@pytest.mark.parametrize(
+    ("fault", "code"), [("refuse_stream", REFUSED_STREAM), ("reset", INTERNAL_ERROR)]
+)
 def test_refused_and_reset_streams_were_never_done(apns, client, fault, code):
     apns.tell("faults", {fault: 0.25})
     sent = dict(push(client) for _ in range(8))
@@ -141,7 +149,9 @@ def test_one_stream_until_the_first_good_token(apns):
     apns.tell("options", {"first_stream_alone": True})
     client = Client(apns.ca_file, apns.port("APNS_PRODUCTION"))
     client.until(lambda: client.limits == [1])
-    refused = client.ask("/3/device/" + token(), [("apns-topic", "x"), ("authorization", "bearer wrong")])
+    refused = client.ask(
+        "/3/device/" + token(), [("apns-topic", "x"), ("authorization", "bearer wrong")]
+    )
     client.flush()
     client.until(lambda: refused in client.answers)
     assert (client.answers[refused][0], client.limits) == (403, [1])
@@ -181,7 +191,9 @@ def test_more_than_a_windows_worth_of_bodies_is_taken_and_acknowledged(apns, cli
                 break
             push(client, body=big)
         client.flush()
-        client.until(lambda before=before: len(client.answers) > before and len(client.answers) % 20 == 0)
+        client.until(
+            lambda before=before: len(client.answers) > before and len(client.answers) % 20 == 0
+        )
     assert {answer[0] for answer in client.answers.values()} == {200}
     assert len(client.answers) == 100
 
@@ -249,12 +261,16 @@ def test_ping_is_answered_and_the_clients_goaway_lets_its_streams_end(apns, clie
     apns.tell("faults", {"delay_ms": 100})
     stream, push_id = push(client)
     client.h2.ping(b"12345678")
-    client.socket.sendall(client.h2.data_to_send() + bytes.fromhex("0000080700000000000000000000000000"))
+    client.socket.sendall(
+        client.h2.data_to_send() + bytes.fromhex("0000080700000000000000000000000000")
+    )
     client.until(lambda: stream in client.answers)
     assert recorded(apns, [push_id]) == {push_id}
 
 
-def test_down_refuses_connections_and_ends_those_there_are_but_the_side_door_opens_again(apns, client):
+def test_down_refuses_connections_and_ends_those_there_are_but_the_side_door_opens_again(
+    apns, client
+):
     stream, _ = push(client)
     client.flush()
     client.until(lambda: stream in client.answers)
@@ -274,7 +290,10 @@ def test_down_refuses_connections_and_ends_those_there_are_but_the_side_door_ope
 
 def test_an_apns_call_over_http1_is_told_to_speak_http2(apns):
     context = ssl.create_default_context(cafile=apns.ca_file)
-    raw = context.wrap_socket(socket.create_connection(("127.0.0.1", apns.port("APNS_SANDBOX"))), server_hostname="localhost")
+    raw = context.wrap_socket(
+        socket.create_connection(("127.0.0.1", apns.port("APNS_SANDBOX"))),
+        server_hostname="localhost",
+    )
     raw.sendall(b"POST /3/device/aa HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
     assert raw.recv(100).startswith(b"HTTP/1.1 505 ")
     raw.close()

@@ -1,4 +1,6 @@
-"""Honor: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""Honor: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import hashlib
 import json
@@ -6,7 +8,13 @@ import time
 
 import pytest
 
-from tests.integration.simulators.clients.honor import HonorClient, compact, split, stamp, token_form
+from tests.integration.simulators.clients.honor import (
+    HonorClient,
+    compact,
+    split,
+    stamp,
+    token_form,
+)
 from tests.integration.simulators.running import DELETE, Running, changed, hook
 
 VECTOR = (
@@ -43,11 +51,22 @@ def test_the_pages_vectors():
     assert compact(BODY).decode() == VECTOR
     sizes = [len(compact(BODY)), len(compact(to())), len(json.dumps(to(), separators=(",", ":")))]
     assert sizes == [347, 343, 373]
-    assert hashlib.sha256(VECTOR.encode()).hexdigest() == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
+    assert (
+        hashlib.sha256(VECTOR.encode()).hexdigest()
+        == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
+    )
     form = "grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
     assert token_form("100000001", "a+b/c=") == form
     assert stamp(1748793600) == "1748793600000"
-    answer = {"code": 200, "data": {"sendResult": True, "requestId": "r-1", "failTokens": ["H2", "H3"], "expireTokens": ["H3"]}}
+    answer = {
+        "code": 200,
+        "data": {
+            "sendResult": True,
+            "requestId": "r-1",
+            "failTokens": ["H2", "H3"],
+            "expireTokens": ["H3"],
+        },
+    }
     assert split(["H1", "H2", "H3"], answer) == ({"H1"}, {"H2"}, {"H3"})
     assert split(["H1"], {"code": "200", "msg": "ok", "data": None}) == ({"H1"}, set(), set())
     assert split(["H1"], {"code": 401, "message": "x"}) is None
@@ -60,7 +79,11 @@ def test_the_quota_day_begins_at_midnight_in_shanghai(honor):
 
 @pytest.mark.parametrize(
     ("client_id", "secret", "refusal"),
-    [("1", "so wrong", (401, "invalid_client")), ("c-1", "other", (401, "invalid_client")), ("1", "", (400, "unauthorized_client"))],
+    [
+        ("1", "so wrong", (401, "invalid_client")),
+        ("c-1", "other", (401, "invalid_client")),
+        ("1", "", (400, "unauthorized_client")),
+    ],
 )
 def test_each_oauth_refusal(honor, client, client_id, secret, refusal):
     honor.door("accounts", account="104000001", app_key="c-1", secret="right")
@@ -80,7 +103,9 @@ def test_who_may_not_send(honor, client, access):
     assert client.send(BODY, "")[1]["code"] == 401
     assert client.send(BODY, "unknown")[1]["code"] == 401
     assert client.send(BODY, access, app_id="999000001")[1]["code"] == 404
-    assert client.send(BODY, access, app_id="104000002")[1]["code"] == 404, "the app of another client"
+    assert client.send(BODY, access, app_id="104000002")[1]["code"] == 404, (
+        "the app of another client"
+    )
     assert client.send(BODY, access, when="1748793600")[1]["code"] == 400, "seconds"
     assert client._web.call("POST", "/v1/104000001/messages:send", b"{}")[0] == 404
     honor.faults(expire_access=True)
@@ -130,7 +155,12 @@ def test_what_is_no_json_object_is_refused(client, access):
 
 def test_the_full_example_and_a_transparent_message_are_accepted(honor, client, access):
     full = changed(BODY, f"{SHOWN}.style", 1)
-    for path, value in (("bigTitle", "a"), ("bigBody", "b"), ("when", "2025-06-01T16:00:00.000000000Z"), ("group", "c2c")):
+    for path, value in (
+        ("bigTitle", "a"),
+        ("bigBody", "b"),
+        ("when", "2025-06-01T16:00:00.000000000Z"),
+        ("group", "c2c"),
+    ):
         full = changed(full, f"{SHOWN}.{path}", value)
     assert client.send(full, access)[1]["code"] == 200
     quiet = {"data": "{}", "android": {"ttl": "3600s", "biTag": "m-1"}, "token": ["H1"]}
@@ -154,7 +184,14 @@ def test_the_record_tells_what_was_accepted_and_marks_repeats(honor, client, acc
     for _ in range(2):
         client.send(to("A", "B"), access)
     line = honor.lines[0]
-    expected = {"vendor": "honor", "account": "104000001", "token": "A", "id": "m-1001", "tokens_in_request": 2, "class": "private"}
+    expected = {
+        "vendor": "honor",
+        "account": "104000001",
+        "token": "A",
+        "id": "m-1001",
+        "tokens_in_request": 2,
+        "class": "private",
+    }
     assert expected.items() <= line.items()
     assert line["body"]["android"]["notification"]["notifyId"] == 42
     assert [one.get("duplicate", False) for one in honor.lines] == [False, False, True, True]
@@ -169,7 +206,9 @@ def test_caps_drop_after_the_success_and_rates_refuse(honor, client, access):
     time.sleep(1.01 - time.time() % 1)  # a second of its own
     assert [client.send(test, access)[1]["code"] for _ in range(2)] == [200] * 2
     assert honor.lines[-1]["dropped"] == "test_daily"
-    assert client.send(to("A", "B"), access)[1]["code"] == 429, "the fourth device within the second"
+    assert client.send(to("A", "B"), access)[1]["code"] == 429, (
+        "the fourth device within the second"
+    )
     honor.door("limits", per_second=0)
     honor.faults(over_rate=True)
     assert client.send(BODY, access)[1]["code"] == 429
@@ -204,5 +243,11 @@ def test_receipts_say_delivered(honor, client, access):
         client.send(to("H1", "dead-1", "H2"), access)
         _, headers, body = wait()[0]
         assert headers["content-type"] == "application/json"
-        told = [(one["token"], one["status"], one["biTag"], one["appid"]) for one in json.loads(body)["statuses"]]
-        assert told == [("H1", 40000002, "m-1001", "104000001"), ("H2", 40000002, "m-1001", "104000001")]
+        told = [
+            (one["token"], one["status"], one["biTag"], one["appid"])
+            for one in json.loads(body)["statuses"]
+        ]
+        assert told == [
+            ("H1", 40000002, "m-1001", "104000001"),
+            ("H2", 40000002, "m-1001", "104000001"),
+        ]

@@ -32,7 +32,9 @@ def plain(tmp_path):
 
 
 def form(push_id="P1"):
-    """A call that Meizu accepts: the account is not registered, so any well-formed signature will do."""
+    """A call that Meizu accepts: the account is not registered, so any well-formed signature will
+    do.
+    """
     message = '{"noticeBarInfo":{"noticeMsgType":1,"title":"t","content":"c"}}'
     return f"appId=110001&pushIds={push_id}&messageJson={message}&sign={'0' * 32}".encode()
 
@@ -84,8 +86,16 @@ def test_more_pipelined_requests_than_wait_at_once_are_all_answered(plain):
 
 def test_a_chunked_body_is_put_together(plain):
     body = form("CHUNKED")
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(body[n : n + 7]), body[n : n + 7]) for n in range(0, len(body), 7)) + b"0\r\n\r\n"
-    assert b'"code":"200"' in raw(plain, head(extra="Transfer-Encoding: chunked\r\nConnection: close\r\n") + chunks)
+    chunks = (
+        b"".join(
+            b"%x\r\n%s\r\n" % (len(body[n : n + 7]), body[n : n + 7])
+            for n in range(0, len(body), 7)
+        )
+        + b"0\r\n\r\n"
+    )
+    assert b'"code":"200"' in raw(
+        plain, head(extra="Transfer-Encoding: chunked\r\nConnection: close\r\n") + chunks
+    )
     assert plain.tokens == ["CHUNKED"]
 
 
@@ -98,8 +108,14 @@ REFUSED = {
     "not HTTP at all": (b"\x16\x03\x01 hello\r\n\r\n", b" 400 "),
     "two lengths": (head(length=3, extra="Content-Length: 4\r\n") + b"abcd", b" 400 "),
     "a head over its bound": (head(extra="X: " + "y" * 70_000 + "\r\n"), b" 431 "),
-    "a body over its bound": (head(length=BODY_BYTES_MAX + 1) + b"x" * (BODY_BYTES_MAX + 1), b" 413 "),
-    "an upgrade, which is not taken": (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b" 404 "),
+    "a body over its bound": (
+        head(length=BODY_BYTES_MAX + 1) + b"x" * (BODY_BYTES_MAX + 1),
+        b" 413 ",
+    ),
+    "an upgrade, which is not taken": (
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b" 404 ",
+    ),
 }
 
 
@@ -223,7 +239,13 @@ def test_the_same_switch_set_again_counts_from_the_start(meizu):
         assert [send(meizu)[0] for _ in range(2)] == [500, 200]
 
 
-SHARES = [(0.25, 0, "...x...x...x"), (0.5, 0, ".x.x.x.x.x.x"), (1.0, 3, "xxx........."), (0.1, 0, ".........x.."), (0.3, 2, "...x..x.....")]
+SHARES = [
+    (0.25, 0, "...x...x...x"),
+    (0.5, 0, ".x.x.x.x.x.x"),
+    (1.0, 3, "xxx........."),
+    (0.1, 0, ".........x.."),
+    (0.3, 2, "...x..x....."),
+]
 
 
 @pytest.mark.parametrize(("share", "first", "expected"), SHARES)
@@ -254,7 +276,9 @@ def test_the_door_gives_stats_and_record_and_names_what_is_no_switch(meizu):
     assert meizu.counts["requests"] == 1, "the door is no vendor traffic"
 
 
-def test_a_simulators_own_mistake_is_a_500_and_counted_and_the_connection_lives(plain, monkeypatch, capsys):
+def test_a_simulators_own_mistake_is_a_500_and_counted_and_the_connection_lives(
+    plain, monkeypatch, capsys
+):
     def broken(_call):
         raise ZeroDivisionError("a mistake")
 
@@ -267,7 +291,9 @@ def test_a_simulators_own_mistake_is_a_500_and_counted_and_the_connection_lives(
 
 
 def test_keep_alive_requests_are_fast(plain):
-    """A floor far under what is wanted of it (5,000/s on an idle core), to notice a slip by a factor, not a busy machine."""
+    """A floor far under what is wanted of it (5,000/s on an idle core), to notice a slip by a
+    factor, not a busy machine.
+    """
     body = head("/nowhere", 0)
     count = 3000
     with socket.create_connection(("127.0.0.1", plain.port), timeout=20) as peer:

@@ -1,4 +1,6 @@
-"""Huawei: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""Huawei: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import base64
 import hashlib
@@ -13,7 +15,12 @@ from simulators.huawei import callback_value
 from simulators.huawei_rules import SENSITIVE, check_size
 from simulators.state import VendorError
 from tests.integration.simulators.clients import huawei as client_of
-from tests.integration.simulators.clients.huawei import HuaweiClient, compact, make_jwt, refused_tokens
+from tests.integration.simulators.clients.huawei import (
+    HuaweiClient,
+    compact,
+    make_jwt,
+    refused_tokens,
+)
 from tests.integration.simulators.running import DELETE, Running, changed, hook
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -67,31 +74,54 @@ def test_the_pages_bodies_have_the_pages_sizes_and_digests():
     assert compact(BODY3).decode() == V3
     assert (len(V1.encode()), client_of.size_without_tokens(BODY)) == (320, 316)
     assert (len(V3.encode()), client_of.size_without_tokens(BODY3)) == (323, 319)
-    assert hashlib.sha256(V1.encode()).hexdigest() == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
-    assert hashlib.sha256(V3.encode()).hexdigest() == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
+    assert (
+        hashlib.sha256(V1.encode()).hexdigest()
+        == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
+    )
+    assert (
+        hashlib.sha256(V3.encode()).hexdigest()
+        == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
+    )
     escaped = [len(json.dumps(body, separators=(",", ":"))) for body in (BODY, to())]
     assert escaped == [350, 346]
 
 
 def test_the_receipts_signature_has_both_forms_of_the_key():
-    secret, user, stamp = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "push-receipt", "1700000000000"
+    secret, user, stamp = (
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "push-receipt",
+        "1700000000000",
+    )
     nonce = "a07bfa17-6d82-4b53-a9a2-07cfef5ceef1"
     assert base64.b64decode(secret) == bytes(range(32))
     assert len(stamp + nonce + user) == 61
-    assert callback_value(stamp, nonce, user, secret, "base64") == "22hOQb3vajbyKfI/b3Ul76StQf8vzjTo14Iusmjn+W8="
-    assert callback_value(stamp, nonce, user, secret, "text") == "+lbDrOYnaEamRh3OkTLozIyPpZAvbVkHAP5SnQe0TIY="
+    assert (
+        callback_value(stamp, nonce, user, secret, "base64")
+        == "22hOQb3vajbyKfI/b3Ul76StQf8vzjTo14Iusmjn+W8="
+    )
+    assert (
+        callback_value(stamp, nonce, user, secret, "text")
+        == "+lbDrOYnaEamRh3OkTLozIyPpZAvbVkHAP5SnQe0TIY="
+    )
 
 
 def test_the_jwts_signing_input_and_the_token_form_are_the_pages():
     text = client_of.signing_input("k1", "sub-1", 1700000000, 1700003600)
     assert len(text) == 199
-    assert hashlib.sha256(text.encode()).hexdigest() == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
+    assert (
+        hashlib.sha256(text.encode()).hexdigest()
+        == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
+    )
     form = "grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
     assert client_of.token_form("100000001", "a+b/c=") == form
 
 
 def test_partial_answers_are_read_in_both_shapes():
-    v3 = {"code": "80100000", "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,"failure":2}'}
+    v3 = {
+        "code": "80100000",
+        "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,'
+        '"failure":2}',
+    }
     v1 = {"code": "80100000", "msg": '{"success":3,"failure":1,"illegal_tokens":["T4"]}'}
     assert refused_tokens(v3) == {"tokenFormatError": ["T2"], "noRight": ["T3"]}
     assert refused_tokens(v1) == {"illegal": ["T4"]}
@@ -107,7 +137,13 @@ def test_the_quota_day_begins_at_midnight_in_shanghai(huawei):
 
 @pytest.mark.parametrize(
     ("client_id", "secret", "sub"),
-    [("abc", "s", 20002), ("99900", "s", 20003), ("1", "", 20171), ("1", "so wrong", 12304), ("2", "other", 12304)],
+    [
+        ("abc", "s", 20002),
+        ("99900", "s", 20003),
+        ("1", "", 20171),
+        ("1", "so wrong", 12304),
+        ("2", "other", 12304),
+    ],
 )
 def test_each_oauth_refusal(huawei, client, client_id, secret, sub):
     huawei.door("accounts", account="2", secret="right")
@@ -149,11 +185,22 @@ def jwt_with(**changes):
     """A well-signed token with another header or claim."""
     now = int(time.time())
     header = {"kid": "k1", "typ": "JWT", "alg": "PS256"}
-    claims = {"aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token", "iss": "sub-1", "exp": now + 3600, "iat": now}
+    claims = {
+        "aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
+        "iss": "sub-1",
+        "exp": now + 3600,
+        "iat": now,
+    }
     for name, value in changes.items():
         (header if name in header else claims)[name] = value
-    text = ".".join(base64.urlsafe_b64encode(compact(part)).rstrip(b"=").decode() for part in (header, claims))
-    return text + "." + base64.urlsafe_b64encode(client_of.pss_sign(text.encode(), N, D)).rstrip(b"=").decode()
+    text = ".".join(
+        base64.urlsafe_b64encode(compact(part)).rstrip(b"=").decode() for part in (header, claims)
+    )
+    return (
+        text
+        + "."
+        + base64.urlsafe_b64encode(client_of.pss_sign(text.encode(), N, D)).rstrip(b"=").decode()
+    )
 
 
 JWTS = {
@@ -173,7 +220,9 @@ JWTS = {
 @pytest.mark.parametrize(("changes", "code"), JWTS.values(), ids=JWTS)
 def test_v3_takes_only_a_good_jwt_of_the_registered_key(huawei, client, changes, code):
     now = int(time.time())  # times are told from now: a session may be long
-    told = {name: now + value if isinstance(value, int) else value for name, value in changes.items()}
+    told = {
+        name: now + value if isinstance(value, int) else value for name, value in changes.items()
+    }
     check_v3(huawei, client, jwt_with(**told), code)
 
 
@@ -197,7 +246,9 @@ def check_v3(huawei, client, jwt, code):
     assert (status == 200) == (code == "80000000")
 
 
-def test_another_key_than_the_registered_one_is_refused_and_nobodys_key_is_not_checked(huawei, client):
+def test_another_key_than_the_registered_one_is_refused_and_nobodys_key_is_not_checked(
+    huawei, client
+):
     other = rsa.generate_private_key(65537, 2048).private_numbers()
     jwt = make_jwt(other.public_numbers.n, other.d)
     assert client.v3(BODY3, jwt)[1]["code"] == "80000000"
@@ -319,12 +370,19 @@ def test_v3_needs_its_push_type_and_other_types_their_own_payload(huawei, client
     assert client.v3(BODY3, jwt, push_type="6")[1]["code"] == "80100001"
     call = {"payload": {"extraData": "{}"}, "target": {"token": ["T1"]}, "pushOptions": {"ttl": 30}}
     assert client.v3(call, jwt, push_type="10")[1]["code"] == "80000000"
-    assert client.v3(changed(call, "target.token", ["a", "b"]), jwt, push_type="1")[1]["code"] == "80300010"
+    assert (
+        client.v3(changed(call, "target.token", ["a", "b"]), jwt, push_type="1")[1]["code"]
+        == "80300010"
+    )
     assert [line["push_type"] for line in huawei.lines] == [10]
 
 
 def test_an_in_app_call_needs_its_right(huawei, client):
-    call = {"payload": {"extraData": "{}"}, "target": {"token": ["T1", "T2"]}, "pushOptions": {"ttl": 30}}
+    call = {
+        "payload": {"extraData": "{}"},
+        "target": {"token": ["T1", "T2"]},
+        "pushOptions": {"ttl": 30},
+    }
     huawei.door("accounts", account="700001", rights=["harmony.im"])
     answer = client.v3(call, make_jwt(N, D), push_type="10")[1]
     assert answer["code"] == "80300007"
@@ -386,13 +444,29 @@ def test_the_record_tells_what_was_accepted(huawei, client, access):
     client.v1(to("A", "B"), access)
     client.v3(BODY3, make_jwt(N, D))
     first, second, third = huawei.lines
-    expected = {"vendor": "huawei", "account": "100000001", "token": "A", "id": "m-1001", "tokens_in_request": 2, "class": "private"}
+    expected = {
+        "vendor": "huawei",
+        "account": "100000001",
+        "token": "A",
+        "id": "m-1001",
+        "tokens_in_request": 2,
+        "class": "private",
+    }
     assert expected.items() <= first.items()
     assert first["body"]["android"]["notification"]["title"] == "张三"
     assert first["batch"] == second["batch"] != third["batch"]
-    assert (third["vendor"], third["account"], third["id"], third["class"]) == ("harmony", "700001", "m-1001", "private")
+    assert (third["vendor"], third["account"], third["id"], third["class"]) == (
+        "harmony",
+        "700001",
+        "m-1001",
+        "private",
+    )
     counts = huawei.counts
-    assert (counts["tokens"], counts["per_second_max_targets"] >= 2, counts.get("doubled")) == (3, True, None)
+    assert (counts["tokens"], counts["per_second_max_targets"] >= 2, counts.get("doubled")) == (
+        3,
+        True,
+        None,
+    )
 
 
 def test_a_repeat_is_accepted_and_marked(huawei, client):
@@ -428,7 +502,9 @@ def test_v3_names_tokens_by_reason(huawei, client):
 
 def test_fail_and_busy_end_by_themselves(client, access):
     failing = [client.v1(to("T1", "fail-1"), access) for _ in range(3)]
-    assert [(status, answer["code"]) for status, answer in failing] == [(500, "81000001")] * 2 + [(200, "80000000")]
+    assert [(status, answer["code"]) for status, answer in failing] == [(500, "81000001")] * 2 + [
+        (200, "80000000")
+    ]
     assert [client.v1(to("busy-1"), access)[0] for _ in range(2)] == [503, 200]
 
 

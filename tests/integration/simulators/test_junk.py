@@ -1,4 +1,6 @@
-"""Whatever a client sends, each of the six simulators answers: a refusal in the vendor's own shape, never a mistake of its own."""
+"""Whatever a client sends, each of the six simulators answers: a refusal in the vendor's own shape,
+never a mistake of its own.
+"""
 
 import copy
 import json
@@ -27,14 +29,22 @@ VALUES = st.recursive(
     | st.floats()
     | st.text(max_size=6)
     | st.sampled_from(["1", "IM", "https://a.b", "60s", "\ud800"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
 def spots(value, path=()):
     """The path of every place inside a JSON value, itself included."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path] + [spot for key, one in inner for spot in spots(one, (*path, key))]
 
 
@@ -54,17 +64,24 @@ def text(value):
 
 
 def bearer(path, body, token="tok", **headers):
-    return VendorCall("POST", path, "", {"authorization": f"Bearer {token}", **headers}, text(body).encode())
+    return VendorCall(
+        "POST", path, "", {"authorization": f"Bearer {token}", **headers}, text(body).encode()
+    )
 
 
 def form(path, **fields):
     headers = {"content-type": "application/x-www-form-urlencoded", "authorization": "key=abc"}
-    return VendorCall("POST", path, "", headers, urllib.parse.urlencode(fields, errors="replace").encode())
+    return VendorCall(
+        "POST", path, "", headers, urllib.parse.urlencode(fields, errors="replace").encode()
+    )
 
 
 def xiaomi_single(body):
     fields = body if isinstance(body, dict) else {}
-    return form("/v3/message/regid", **{name: one if isinstance(one, str) else text(one) for name, one in fields.items()})
+    return form(
+        "/v3/message/regid",
+        **{name: one if isinstance(one, str) else text(one) for name, one in fields.items()},
+    )
 
 
 UNICAST = "/server/v1/message/notification/unicast"
@@ -73,20 +90,52 @@ MEIZU_PUSH = "/garcia/api/server/push/varnished/pushByPushId"
 #: (simulator, a message it accepts, how that travels).
 CASES = {
     "huawei v1": (huawei, HMS, lambda body: bearer("/v1/1/messages:send", body)),
-    "huawei v3": (huawei, BODY3, lambda body: bearer("/v3/7/messages:send", body, JWT, **{"push-type": "0"})),
-    "huawei revoke": (huawei, {"token": ["T"], "notifyId": 1}, lambda body: bearer("/v1/7/messages:revoke", body, JWT)),
-    "honor": (honor, HONOR, lambda body: bearer("/api/v1/1/sendMessage", body, timestamp="1748793600000")),
+    "huawei v3": (
+        huawei,
+        BODY3,
+        lambda body: bearer("/v3/7/messages:send", body, JWT, **{"push-type": "0"}),
+    ),
+    "huawei revoke": (
+        huawei,
+        {"token": ["T"], "notifyId": 1},
+        lambda body: bearer("/v1/7/messages:revoke", body, JWT),
+    ),
+    "honor": (
+        honor,
+        HONOR,
+        lambda body: bearer("/api/v1/1/sendMessage", body, timestamp="1748793600000"),
+    ),
     "xiaomi": (xiaomi, CHAT, xiaomi_single),
-    "xiaomi multi": (xiaomi, [item("A", 1), item("B", 2)], lambda body: form("/v2/multi_messages/regids", messages=text(body))),
+    "xiaomi multi": (
+        xiaomi,
+        [item("A", 1), item("B", 2)],
+        lambda body: form("/v2/multi_messages/regids", messages=text(body)),
+    ),
     "oppo": (oppo, OPPO, lambda body: form(UNICAST, auth_token="tok", message=text(body))),
-    "oppo batch": (oppo, [OPPO], lambda body: form(UNICAST + "_batch", auth_token="tok", messages=text(body))),
-    "vivo": (vivo, VIVO, lambda body: VendorCall("POST", "/message/send", "", {"authtoken": "tok"}, text(body).encode())),
+    "oppo batch": (
+        oppo,
+        [OPPO],
+        lambda body: form(UNICAST + "_batch", auth_token="tok", messages=text(body)),
+    ),
+    "vivo": (
+        vivo,
+        VIVO,
+        lambda body: VendorCall(
+            "POST", "/message/send", "", {"authtoken": "tok"}, text(body).encode()
+        ),
+    ),
     "vivo auth": (
         vivo,
         {"appId": 1, "appKey": "k", "timestamp": 1, "sign": "s"},
         lambda b: VendorCall("POST", "/message/auth", "", {}, text(b).encode()),
     ),
-    "meizu": (meizu, MEIZU, lambda body: form(MEIZU_PUSH, appId="1", sign="0" * 32, pushIds="A", messageJson=text(body))),
+    "meizu": (
+        meizu,
+        MEIZU,
+        lambda body: form(
+            MEIZU_PUSH, appId="1", sign="0" * 32, pushIds="A", messageJson=text(body)
+        ),
+    ),
 }
 
 
@@ -106,7 +155,9 @@ def test_one_place_of_a_good_message_changed_to_anything(name, tmp_path):
     accepted = simulator.handle(travelling(good))
     assert name == "vivo auth" or simulator.record.counts["accepted"] >= 1, accepted
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(st.sampled_from(spots(good)), VALUES)
     def answered(path, value):
         reply = simulator.handle(travelling(replaced(good, path, value)))
@@ -117,19 +168,33 @@ def test_one_place_of_a_good_message_changed_to_anything(name, tmp_path):
     assert len(simulator.record.lines()) == simulator.record.counts.get("accepted", 0)
 
 
-ANYTHING = st.binary(max_size=40) | st.sampled_from([b"", b"null", b"[]", b"{}", b"{", b"=&=", b"a=%ff", b"[" * 5000, b"\xff\xfe{\x00"])
+ANYTHING = st.binary(max_size=40) | st.sampled_from(
+    [b"", b"null", b"[]", b"{}", b"{", b"=&=", b"a=%ff", b"[" * 5000, b"\xff\xfe{\x00"]
+)
 
 
-@pytest.mark.parametrize("module", [huawei, honor, xiaomi, oppo, vivo, meizu], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [huawei, honor, xiaomi, oppo, vivo, meizu], ids=lambda module: module.__name__
+)
 def test_any_bytes_on_any_path_are_answered(module, tmp_path):
     simulator = made(module, tmp_path)
     own = [travelling(good) for kind, good, travelling in CASES.values() if kind is module]
-    calls = st.sampled_from([*own, VendorCall("POST", "/oauth2/v3/token", "", {}, b""), VendorCall("POST", "/auth/token", "", {}, b"")])
+    calls = st.sampled_from(
+        [
+            *own,
+            VendorCall("POST", "/oauth2/v3/token", "", {}, b""),
+            VendorCall("POST", "/auth/token", "", {}, b""),
+        ]
+    )
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(calls, st.sampled_from(["POST", "GET", "PUT"]), ANYTHING)
     def answered(call, method, body):
-        reply = simulator.handle(VendorCall(method, call.path, body.decode("latin-1"), call.headers, body))
+        reply = simulator.handle(
+            VendorCall(method, call.path, body.decode("latin-1"), call.headers, body)
+        )
         assert isinstance(reply, VendorReply)
 
     answered()

@@ -1,4 +1,6 @@
-"""Meizu: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""Meizu: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import json
 import time
@@ -6,7 +8,13 @@ import time
 import pytest
 
 from simulators.meizu import signature
-from tests.integration.simulators.clients.meizu import MeizuClient, compact, receipts, sign, verdicts
+from tests.integration.simulators.clients.meizu import (
+    MeizuClient,
+    compact,
+    receipts,
+    sign,
+    verdicts,
+)
 from tests.integration.simulators.running import DELETE, Running, changed, hook
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -34,13 +42,25 @@ def client(meizu):
 PUBLISHED = {
     "appId": "10000",
     "pushIds": "RA50c6348036344485d01776773577c64740465480a6b",
-    "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}',
+    "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}',  # noqa: E501
 }
 SIGNS = {
     "V1, Meizu's own": (PUBLISHED, "<APP_SECRET>", "ac076ff25d9900015a681cb5172aa53b"),
-    "V2": ({"appId": "110001", "pushIds": ",".join(IDS), "messageJson": VECTOR}, SECRET, "cab3ac43d22dc28970da038e4f5fdbd3"),
-    "V3, a GET": ({"appId": "110001", "pushId": IDS[0]}, SECRET, "9e87f455b64b5f458864bfcdfe53a050"),
-    "V4": ({"appId": "110001", "endTime": "20260102", "startTime": "20260101"}, SECRET, "314a80b9092d38bac47f32df5f52ceb1"),
+    "V2": (
+        {"appId": "110001", "pushIds": ",".join(IDS), "messageJson": VECTOR},
+        SECRET,
+        "cab3ac43d22dc28970da038e4f5fdbd3",
+    ),
+    "V3, a GET": (
+        {"appId": "110001", "pushId": IDS[0]},
+        SECRET,
+        "9e87f455b64b5f458864bfcdfe53a050",
+    ),
+    "V4": (
+        {"appId": "110001", "endTime": "20260102", "startTime": "20260101"},
+        SECRET,
+        "314a80b9092d38bac47f32df5f52ceb1",
+    ),
 }
 
 
@@ -59,7 +79,12 @@ def test_each_refusal_of_a_signature(meizu, client):
     assert client.call("varnished/pushByPushId", fields)["code"] == "200"
     for signed in ("", "0" * 31, "F" * 32):
         assert client.call("varnished/pushByPushId", fields, signed=signed)["code"] == "1006"
-    for app_id, code in (("999001", "1006"), ("wrong-1", "1006"), ("abc", "110000"), ("", "110004")):
+    for app_id, code in (
+        ("999001", "1006"),
+        ("wrong-1", "1006"),
+        ("abc", "110000"),
+        ("", "110004"),
+    ):
         assert client.call("varnished/pushByPushId", {**fields, "appId": app_id})["code"] == code
     meizu.door("accounts", account="110001", secret=SECRET)
     assert client.call("varnished/pushByPushId", fields)["code"] == "200"
@@ -73,8 +98,13 @@ def test_paths_and_methods(client):
     assert client.call("varnished/nothing", {}) == 404
     assert client.call("varnished/pushByPushId", {}, root="/other/") == 404
     assert client.call("varnished/pushByPushId", {}, "GET") == 405
-    assert client.call("unvarnished/pushByPushId", {"pushIds": "A", "messageJson": "{}"})["code"] == "110053"
-    assert client._web.call("POST", "/garcia/api/server/push/varnished/pushByPushId", b"appId=%FF")[1].startswith(b'{"code":"1005"')
+    assert (
+        client.call("unvarnished/pushByPushId", {"pushIds": "A", "messageJson": "{}"})["code"]
+        == "110053"
+    )
+    assert client._web.call("POST", "/garcia/api/server/push/varnished/pushByPushId", b"appId=%FF")[
+        1
+    ].startswith(b'{"code":"1005"')
 
 
 # ---------------------------------------------------------------- what may be sent
@@ -121,16 +151,30 @@ def test_what_is_missing_or_too_much(meizu, client):
     for text in ("[]", "{", "5", "[" * 100_000):
         assert client.push(text, "A")["code"] == "1005"
     assert client.push(MESSAGE, *[f"T{n}" for n in range(101)])["code"] == "1005"
-    assert client.push(MESSAGE, "A", restrictedPackageNames=",".join(["a.b"] * 51))["code"] == "1005"
-    meizu.door("accounts", account="110001", package="com.example.im", callbacks=["https://push.example.com/cb/meizu"])
+    assert (
+        client.push(MESSAGE, "A", restrictedPackageNames=",".join(["a.b"] * 51))["code"] == "1005"
+    )
+    meizu.door(
+        "accounts",
+        account="110001",
+        package="com.example.im",
+        callbacks=["https://push.example.com/cb/meizu"],
+    )
     assert client.push(MESSAGE, "A", restrictedPackageNames="com.other")["code"] == "110031"
     assert client.push(MESSAGE, "A", restrictedPackageNames="com.example.im")["code"] == "200"
-    assert client.push(changed(MESSAGE, "extra/callback", "https://example.com/other"), "A")["code"] == "1005"
+    assert (
+        client.push(changed(MESSAGE, "extra/callback", "https://example.com/other"), "A")["code"]
+        == "1005"
+    )
 
 
 def test_bounds_are_inclusive(client):
-    message = changed(changed(MESSAGE, "noticeBarInfo.title", "张" * 32), "noticeBarInfo.content", "张" * 100)
-    message = changed(changed(message, "pushTimeInfo.validTime", 72), "extra/callback.param", "x" * 64)
+    message = changed(
+        changed(MESSAGE, "noticeBarInfo.title", "张" * 32), "noticeBarInfo.content", "张" * 100
+    )
+    message = changed(
+        changed(message, "pushTimeInfo.validTime", 72), "extra/callback.param", "x" * 64
+    )
     answer = client.push(message, *[f"T{n}" for n in range(100)])
     assert (answer["code"], answer["value"]) == ("200", {})
 
@@ -143,7 +187,14 @@ def test_the_record_tells_what_was_accepted_and_marks_repeats(meizu, client):
     assert answer["msgId"]
     client.push(MESSAGE, IDS[0])
     line = meizu.lines[0]
-    expected = {"vendor": "meizu", "account": "110001", "token": IDS[0], "id": "d=7f3a9c", "tokens_in_request": 2, "class": "private"}
+    expected = {
+        "vendor": "meizu",
+        "account": "110001",
+        "token": IDS[0],
+        "id": "d=7f3a9c",
+        "tokens_in_request": 2,
+        "class": "private",
+    }
     assert expected.items() <= line.items()
     assert line["body"] == MESSAGE
     assert [one.get("duplicate", False) for one in meizu.lines] == [False, False, True]
@@ -157,7 +208,10 @@ def test_only_the_failed_are_named_and_110010_means_two_things(meizu, client):
     tokens = ["A", "dead-1", "quiet-1", "fail-1", "busy-1", "not ok", "B"]
     codes = ["accepted", "110002", "110010", "501", "518", "110003", "accepted"]
     assert list(verdicts(tokens, client.push(MESSAGE, *tokens)).values()) == codes
-    assert verdicts(tokens[3:5], client.push(MESSAGE, *tokens[3:5])) == {"fail-1": "501", "busy-1": "accepted"}
+    assert verdicts(tokens[3:5], client.push(MESSAGE, *tokens[3:5])) == {
+        "fail-1": "501",
+        "busy-1": "accepted",
+    }
     assert verdicts(["fail-1"], client.push(MESSAGE, "fail-1")) == {"fail-1": "accepted"}
     meizu.faults(over_rate=True)
     answer = client.push(MESSAGE, "A")
@@ -165,10 +219,17 @@ def test_only_the_failed_are_named_and_110010_means_two_things(meizu, client):
 
 
 def test_caps_of_a_device_a_minute_and_a_day(meizu, client):
-    assert [verdicts(["A"], client.push(PUBLIC, "A"))["A"] for _ in range(4)] == ["accepted"] * 3 + ["110011"]
-    assert [verdicts(["A"], client.push(MESSAGE, "A"))["A"] for _ in range(3)] == ["accepted"] * 2 + ["520"]
+    assert [verdicts(["A"], client.push(PUBLIC, "A"))["A"] for _ in range(4)] == [
+        "accepted"
+    ] * 3 + ["110011"]
+    assert [verdicts(["A"], client.push(MESSAGE, "A"))["A"] for _ in range(3)] == [
+        "accepted"
+    ] * 2 + ["520"]
     meizu.door("limits", device_per_minute=0)
-    assert [verdicts(["A"], client.push(message, "A"))["A"] for message in (PUBLIC, MESSAGE)] == ["110011", "accepted"]
+    assert [verdicts(["A"], client.push(message, "A"))["A"] for message in (PUBLIC, MESSAGE)] == [
+        "110011",
+        "accepted",
+    ]
     meizu.door("clock", now_ms=int(time.time() * 1000) + 86_400_000)
     assert verdicts(["A"], client.push(PUBLIC, "A"))["A"] == "accepted", "another day"
     assert {line["class"] for line in meizu.lines} == {"private", "public"}
@@ -176,10 +237,17 @@ def test_caps_of_a_device_a_minute_and_a_day(meizu, client):
 
 def test_the_apps_day_and_requests_a_second(meizu, client):
     meizu.door("limits", daily=2)
-    assert [client.push(MESSAGE, *tokens)["code"] for tokens in (("A", "B"), ("C",))] == ["200", "110019"]
+    assert [client.push(MESSAGE, *tokens)["code"] for tokens in (("A", "B"), ("C",))] == [
+        "200",
+        "110019",
+    ]
     meizu.door("limits", daily=0, per_second=2)
     time.sleep(1.01 - time.time() % 1)
-    assert [client.push(MESSAGE, "C", "D", "E")["code"] for _ in range(3)] == ["200", "200", "110010"]
+    assert [client.push(MESSAGE, "C", "D", "E")["code"] for _ in range(3)] == [
+        "200",
+        "200",
+        "110010",
+    ]
     meizu.door("limits", per_second=0)
     meizu.faults(over_quota=True)
     assert client.push(MESSAGE, "A")["code"] == "110019"
@@ -195,14 +263,19 @@ def test_misclassed_messages_are_counted_and_may_ban(meizu, client):
     assert client.push(changed(advert, "noticeBarInfo.noticeMsgType", DELETE), "A")["code"] == "200"
     assert meizu.counts["misclassed"] == 2
     meizu.door("guard", ban=True)
-    assert [client.push(message, "A")["code"] for message in (advert, MESSAGE)] == ["110009", "110009"]
+    assert [client.push(message, "A")["code"] for message in (advert, MESSAGE)] == [
+        "110009",
+        "110009",
+    ]
 
 
 # ---------------------------------------------------------------- tasks, statistics, receipts
 
 
 def test_a_task_is_made_once_and_pushed_often(meizu, client):
-    task = client.call("pushTask/getTaskId", {"pushType": "0", "messageJson": VECTOR})["value"]["taskId"]
+    task = client.call("pushTask/getTaskId", {"pushType": "0", "messageJson": VECTOR})["value"][
+        "taskId"
+    ]
     fields = {"taskId": task, "pushIds": "A,dead-1"}
     answer = client.call("task/varnished/pushByPushId", fields)
     assert verdicts(["A", "dead-1"], answer) == {"A": "accepted", "dead-1": "110002"}
@@ -210,10 +283,20 @@ def test_a_task_is_made_once_and_pushed_often(meizu, client):
     assert (value["targetNo"], value["pushedNo"]) == (2, 1)
     assert client.call("pushTask/cancel", {"pushType": "0", "taskId": task})["code"] == "200"
     assert client.call("task/varnished/pushByPushId", fields)["code"] == "110032"
-    assert client.call("pushTask/getTaskId", {"pushType": "1", "messageJson": VECTOR})["code"] == "110053"
-    daily = client.call("statistics/dailyPushStatics", {"startTime": "20260101", "endTime": "20260102"}, "GET")
+    assert (
+        client.call("pushTask/getTaskId", {"pushType": "1", "messageJson": VECTOR})["code"]
+        == "110053"
+    )
+    daily = client.call(
+        "statistics/dailyPushStatics", {"startTime": "20260101", "endTime": "20260102"}, "GET"
+    )
     assert daily["value"][0]["pushedNo"] == 2
-    assert client.call("statistics/dailyPushStatics", {"startTime": "x", "endTime": "20260102"}, "GET")["code"] == "500"
+    assert (
+        client.call(
+            "statistics/dailyPushStatics", {"startTime": "x", "endTime": "20260102"}, "GET"
+        )["code"]
+        == "500"
+    )
 
 
 def test_receipts_are_keyed_by_message_and_type(meizu, client):

@@ -1,6 +1,8 @@
-"""The clients that Node people use (two of APNs, Google's own of FCM), installed from npm outside the repository, against the simulators.
+"""The clients that Node people use (two of APNs, Google's own of FCM), installed from npm outside
+the repository, against the simulators.
 
-Without npm, its registry or a Node that they run on, these tests are reported as expected failures, never as passed.
+Without npm, its registry or a Node that they run on, these tests are reported as expected failures,
+never as passed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def absent(why: str) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder outside the repository with the scripts and their node_modules, as the lock file has them."""
+    """A folder outside the repository with the scripts and their node_modules, as the lock file has
+    them.
+    """
     folder = tmp_path_factory.mktemp("npm")
     why = install(folder)
     if why is not None:
@@ -76,8 +80,16 @@ def test_it_understands_200_400_410_and_429(installed, apns, client):
     tokens = {prefix: token(prefix) for prefix in ("", "badd", "dead", "b05e")}
     before = int(time.time() * 1000)
     results = send(installed, apns, client, tokens.values())
-    seen = {prefix: (results[one]["status"], results[one].get("reason")) for prefix, one in tokens.items()}
-    assert seen == {"": (200, None), "badd": (400, "BadDeviceToken"), "dead": (410, "Unregistered"), "b05e": (429, "TooManyRequests")}
+    seen = {
+        prefix: (results[one]["status"], results[one].get("reason"))
+        for prefix, one in tokens.items()
+    }
+    assert seen == {
+        "": (200, None),
+        "badd": (400, "BadDeviceToken"),
+        "dead": (410, "Unregistered"),
+        "b05e": (429, "TooManyRequests"),
+    }
     assert before <= (results[tokens["dead"]]["timestamp"] or 0) <= int(time.time() * 1000)
     assert [line["topic"] for line in apns.lines(token=tokens[""])] == [TOPIC]
 
@@ -105,19 +117,38 @@ FCM_REFUSALS = {
 @pytest.fixture(scope="module")
 def account(running):
     """A service account whose key the simulator knows; its token_uri stays Google's."""
-    key, email = rsa.generate_private_key(65537, 2048), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com"
-    running["fcm"].tell("accounts", {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"})
-    return {"type": "service_account", "project_id": "demo", "client_email": email, "private_key": keys.pem_of(key)}
+    key, email = (
+        rsa.generate_private_key(65537, 2048),
+        f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
+    )
+    running["fcm"].tell(
+        "accounts",
+        {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},
+    )
+    return {
+        "type": "service_account",
+        "project_id": "demo",
+        "client_email": email,
+        "private_key": keys.pem_of(key),
+    }
 
 
 def by_firebase(installed, fcm, account, tokens, transport="http2", retry429=False) -> dict:
-    wanted = {"port": fcm.port("FCM"), "account": account, "transport": transport, "retry429": retry429, "tokens": list(tokens)}
+    wanted = {
+        "port": fcm.port("FCM"),
+        "account": account,
+        "transport": transport,
+        "retry429": retry429,
+        "tokens": list(tokens),
+    }
     return run(installed, "send_fcm.mjs", wanted, fcm.ca_file)
 
 
 @pytest.mark.parametrize("transport", ["http2", "http1"])
 def test_firebase_admin_calls_each_refusal_by_its_name(installed, fcm, account, transport):
-    tokens = {f"{mood}-{uuid.uuid4().hex}": code for mood, code in {"live": None, **FCM_REFUSALS}.items()}
+    tokens = {
+        f"{mood}-{uuid.uuid4().hex}": code for mood, code in {"live": None, **FCM_REFUSALS}.items()
+    }
     told = by_firebase(installed, fcm, account, tokens, transport)
     assert told["hosts"] == ["fcm.googleapis.com", "oauth2.googleapis.com"]
     assert {one["token"]: one.get("code") for one in told["results"]} == tokens
@@ -156,9 +187,16 @@ XIAOMI_LISTS = {
 
 
 @pytest.mark.parametrize(("tokens", "success", "fail"), XIAOMI_LISTS.values(), ids=XIAOMI_LISTS)
-def test_push_xiaomi_counts_the_refused_regids_of_an_answer(installed, tmp_path, tokens, success, fail):
+def test_push_xiaomi_counts_the_refused_regids_of_an_answer(
+    installed, tmp_path, tokens, success, fail
+):
     with Running("xiaomi", tmp_path, tls=False) as xiaomi:
-        wanted = {"url": xiaomi.base, "secret": "s3cret", "package": "com.example.im", "list": tokens}
+        wanted = {
+            "url": xiaomi.base,
+            "secret": "s3cret",
+            "package": "com.example.im",
+            "list": tokens,
+        }
         told = run(installed, "send_xiaomi.mjs", wanted, str(xiaomi.ca))
     assert (told["success"], told["fail"]) == (success, fail)
     assert len(told["ids"]) == (1 if success else 0)

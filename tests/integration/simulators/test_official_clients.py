@@ -1,4 +1,6 @@
-"""What the vendors' own SDKs and public clients send, as docs/vendors records it: the simulators take it. hpa runs as itself."""
+"""What the vendors' own SDKs and public clients send, as docs/vendors records it: the simulators
+take it. hpa runs as itself.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,28 @@ def running(tmp_path, request):
         yield one
 
 
-# ---------------------------------------------------------------- Meizu, JavaSdk 1.2.13 (seen on the wire 2026-11-28)
+# ---------------------------------------------------------------- Meizu, JavaSdk 1.2.13 (seen on th
 
 #: Every message of the SDK: booleans for the switches, empty texts for what is not set.
 JAVA_SDK = {
-    "noticeBarInfo": {"noticeBarType": 0, "title": "张三", "content": "晚上八点开会", "noticeMsgType": 1},
-    "noticeExpandInfo": {"noticeExpandType": 0, "noticeExpandContent": "", "noticeExpandImgUrl": ""},
-    "clickTypeInfo": {"clickType": 0, "url": "", "parameters": {}, "activity": "", "customAttribute": ""},
+    "noticeBarInfo": {
+        "noticeBarType": 0,
+        "title": "张三",
+        "content": "晚上八点开会",
+        "noticeMsgType": 1,
+    },
+    "noticeExpandInfo": {
+        "noticeExpandType": 0,
+        "noticeExpandContent": "",
+        "noticeExpandImgUrl": "",
+    },
+    "clickTypeInfo": {
+        "clickType": 0,
+        "url": "",
+        "parameters": {},
+        "activity": "",
+        "customAttribute": "",
+    },
     "pushTimeInfo": {"offLine": True, "validTime": 24},
     "advanceInfo": {
         "fixDisplay": False,
@@ -53,8 +70,15 @@ JAVA_SDK = {
 def test_meizus_own_sdk_is_understood(running):
     client = MeizuClient(running.base, running.ca)
     answer = client.push(JAVA_SDK, "A", "dead-1", "quiet-1")
-    assert (answer["code"], answer["value"]) == ("200", {"110002": ["dead-1"], "110010": ["quiet-1"]})
-    picture = changed(changed(JAVA_SDK, "noticeBarInfo.noticeBarType", 1), "noticeBarInfo.noticeBarImgUrl", "https://a.example/1.png")
+    assert (answer["code"], answer["value"]) == (
+        "200",
+        {"110002": ["dead-1"], "110010": ["quiet-1"]},
+    )
+    picture = changed(
+        changed(JAVA_SDK, "noticeBarInfo.noticeBarType", 1),
+        "noticeBarInfo.noticeBarImgUrl",
+        "https://a.example/1.png",
+    )
     assert client.push(picture, "B")["code"] == "200"
     assert client.push(changed(JAVA_SDK, "pushTimeInfo.offLine", False), "C")["code"] == "200"
     public = changed(JAVA_SDK, "noticeBarInfo.noticeMsgType", 0)
@@ -64,8 +88,12 @@ def test_meizus_own_sdk_is_understood(running):
 @pytest.mark.parametrize("running", ["meizu"], indirect=True)
 def test_meizus_other_calls_exist(running):
     client, text = MeizuClient(running.base, running.ca), json.dumps(MESSAGE, ensure_ascii=False)
-    assert client.call("varnished/pushByAlias", {"alias": "anna,dead-b", "messageJson": text})["value"] == {"110005": ["dead-b"]}
-    assert client.call("pushTask/pushToApp", {"pushType": "0", "messageJson": text})["code"] == "200"
+    assert client.call("varnished/pushByAlias", {"alias": "anna,dead-b", "messageJson": text})[
+        "value"
+    ] == {"110005": ["dead-b"]}
+    assert (
+        client.call("pushTask/pushToApp", {"pushType": "0", "messageJson": text})["code"] == "200"
+    )
     days = {"startTime": "20260101", "endTime": "20260102"}
     for method in ("GET", "POST"):  # the page says GET, the SDK sends POST
         assert client.call("statistics/dailyPushStatics", days, method=method)["code"] == "200"
@@ -78,17 +106,34 @@ def test_meizus_other_calls_exist(running):
 def test_vivos_own_sdk_names_no_app_in_a_list_call(running):
     web, client = Web(running.base, running.ca), VivoClient(running.base, running.ca)
     access = client.call("/message/auth", client.auth_body())["authToken"]
-    body = {"notifyType": 4, "title": "张三", "content": "晚上八点开会", "skipType": 1, "requestId": "r-1", "classification": 1}
+    body = {
+        "notifyType": 4,
+        "title": "张三",
+        "content": "晚上八点开会",
+        "skipType": 1,
+        "requestId": "r-1",
+        "classification": 1,
+    }
     body |= {"category": "IM"}
 
     def told(path, value):
         raw = json.dumps(value).encode()
-        return json.loads(web.call("POST", path, raw, {"Content-Type": "application/json", "authToken": access})[1])
+        return json.loads(
+            web.call("POST", path, raw, {"Content-Type": "application/json", "authToken": access})[
+                1
+            ]
+        )
 
     task = told("/message/saveListPayload", body)["taskId"]
     sent = told("/message/pushToList", {"regIds": ["A", "B"], "taskId": task, "requestId": "r-2"})
     assert sent["result"] == 0
-    assert told("/message/pushToList", {"appId": 7, "regIds": ["A", "B"], "taskId": task, "requestId": "r-3"})["result"] == 10094
+    assert (
+        told(
+            "/message/pushToList",
+            {"appId": 7, "regIds": ["A", "B"], "taskId": task, "requestId": "r-3"},
+        )["result"]
+        == 10094
+    )
     assert told("/message/send", {**body, "regId": "A"})["result"] == 0
     assert [told("/message/all", body)["result"] for _ in range(2)] == [0, 10254]
     assert told("/message/tagPush", {**body, "tagExpression": {"orTags": ["a"]}})["result"] == 0
@@ -106,13 +151,24 @@ def test_oppos_own_sdk_is_understood(running):
     def told(path, **fields):
         raw = urllib.parse.urlencode({"auth_token": token, **fields}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return json.loads(web.call("POST", f"/server/v1/message/notification/{path}", raw, headers)[1])
+        return json.loads(
+            web.call("POST", f"/server/v1/message/notification/{path}", raw, headers)[1]
+        )
 
-    message = {"target_type": 2, "target_value": old, "notification": {"title": "张三", "content": "文" * 200}}
+    message = {
+        "target_type": 2,
+        "target_value": old,
+        "notification": {"title": "张三", "content": "文" * 200},
+    }
     assert told("unicast", message=json.dumps(message))["code"] == 0
     saved = told("save_message_content", style="3", title="新品", content="上架")
     assert saved["code"] == 0
-    assert told("broadcast", message_id=saved["data"]["message_id"], target_type="2", target_value=old)["code"] == 0
+    assert (
+        told(
+            "broadcast", message_id=saved["data"]["message_id"], target_type="2", target_value=old
+        )["code"]
+        == 0
+    )
     assert told("broadcast", message_id=saved["data"]["message_id"], target_type="1")["code"] == 0
     wrong = {**message, "target_value": f"CN_{old}"}
     assert told("unicast", message=json.dumps(wrong))["code"] == 10000
@@ -124,7 +180,10 @@ def test_oppos_own_sdk_is_understood(running):
 @pytest.mark.parametrize("running", ["xiaomi"], indirect=True)
 def test_xiaomis_own_sdk_is_understood(running):
     web, client = Web(running.base, running.ca), XiaomiClient(running.base, running.ca)
-    headers = {"Authorization": "key=EXAMPLE_APP_SECRET", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    headers = {
+        "Authorization": "key=EXAMPLE_APP_SECRET",
+        "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
+    }
 
     def told(method, path, form=None, names=()):
         pairs = [*(form or {}).items(), *names]
@@ -140,11 +199,29 @@ def test_xiaomis_own_sdk_is_understood(running):
         ("/v3/message/all", "x"),
     ):
         assert told("POST", path, {**bare, field: "anna"})["code"] == 0, path
-    for path in ("/v1/stats/message/counters", "/v1/trace/message/status", "/v1/trace/messages/status"):
+    for path in (
+        "/v1/stats/message/counters",
+        "/v1/trace/message/status",
+        "/v1/trace/messages/status",
+    ):
         assert told("GET", f"{path}?restricted_package_name=com.example.im")["code"] == 0, path
     packages = [("restricted_package_name", name) for name in ("com.example.im", "com.example.two")]
-    assert told("POST", "/v3/message/regid", without(CHAT, "restricted_package_name"), packages)["code"] == 0
-    names = ["ticker", "channel_name", "locale", "model", "app_version", "connpt", "small_icon_uri", "notification_style_button_left_name"]
+    assert (
+        told("POST", "/v3/message/regid", without(CHAT, "restricted_package_name"), packages)[
+            "code"
+        ]
+        == 0
+    )
+    names = [
+        "ticker",
+        "channel_name",
+        "locale",
+        "model",
+        "app_version",
+        "connpt",
+        "small_icon_uri",
+        "notification_style_button_left_name",
+    ]
     vendors = {f"extra.{name}": "x" * 200 for name in names}
     assert client.send({**CHAT, **vendors})["code"] == 0
     assert client.send({**CHAT, **{f"extra.own{n}": "x" for n in range(11)}})["code"] == 65014
@@ -160,7 +237,12 @@ def test_xiaomis_own_sdk_is_understood(running):
 def test_hpa_sends_with_its_own_defaults(tmp_path):
     """PyPI's hpa, unchanged: its token call is v2."""
     with Running("huawei", tmp_path, tls=False) as huawei:
-        hpa.initialize_app("100000007", "s3cret", token_server=f"{huawei.base}/oauth2/v2/token", push_open_url=huawei.base)
+        hpa.initialize_app(
+            "100000007",
+            "s3cret",
+            token_server=f"{huawei.base}/oauth2/v2/token",
+            push_open_url=huawei.base,
+        )
         shown = messaging.AndroidNotification(
             title="张三",
             body="晚上八点开会",
@@ -168,12 +250,29 @@ def test_hpa_sends_with_its_own_defaults(tmp_path):
             tag="m-1",
             badge=messaging.AndroidBadgeNotification(add_num=1, clazz="com.example.im.Main"),
         )
-        android = messaging.AndroidConfig(collapse_key=-1, ttl="86400s", bi_tag="m-1", notification=shown)
-        good = messaging.send_message(messaging.Message(android=android, token=["live-1"]), app_id="100000007")
-        mixed = messaging.send_message(messaging.Message(android=android, token=["live-1", "dead-1"]), app_id="100000007")
-        dead = messaging.send_message(messaging.Message(android=android, token=["dead-1"]), app_id="100000007")
-        dry = messaging.send_message(messaging.Message(android=android, token=["live-2"]), validate_only=True, app_id="100000007")
-    assert [one.code for one in (good, mixed, dead, dry)] == ["80000000", "80100000", "80300007", "80000000"]
+        android = messaging.AndroidConfig(
+            collapse_key=-1, ttl="86400s", bi_tag="m-1", notification=shown
+        )
+        good = messaging.send_message(
+            messaging.Message(android=android, token=["live-1"]), app_id="100000007"
+        )
+        mixed = messaging.send_message(
+            messaging.Message(android=android, token=["live-1", "dead-1"]), app_id="100000007"
+        )
+        dead = messaging.send_message(
+            messaging.Message(android=android, token=["dead-1"]), app_id="100000007"
+        )
+        dry = messaging.send_message(
+            messaging.Message(android=android, token=["live-2"]),
+            validate_only=True,
+            app_id="100000007",
+        )
+    assert [one.code for one in (good, mixed, dead, dry)] == [
+        "80000000",
+        "80100000",
+        "80300007",
+        "80000000",
+    ]
     assert json.loads(mixed.reason)["illegal_tokens"] == ["dead-1"]
 
 
@@ -187,5 +286,8 @@ def test_a_fault_that_is_set_twice_works_twice(vendor, tmp_path):
     door, port = shares_of(simulator), shares_of(simulator)
     for _ in range(2):
         body = json.dumps({"status": 503, "status_share": 1.0, "only_first": 1}).encode()
-        assert side_door(simulator, door, VendorCall("POST", "/_sim/faults", "", {}, body)).status == 200
+        assert (
+            side_door(simulator, door, VendorCall("POST", "/_sim/faults", "", {}, body)).status
+            == 200
+        )
         assert [port.fate().kind for _ in range(3)] == ["status", "answer", "answer"]

@@ -1,4 +1,6 @@
-"""OPPO: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""OPPO: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import hashlib
 import json
@@ -8,12 +10,21 @@ import urllib.parse
 import pytest
 
 from simulators.oppo import _regid_hex
-from tests.integration.simulators.clients.oppo import OppoClient, auth_body, compact, dead_by_receipt, host_of, sign, sort_batch
+from tests.integration.simulators.clients.oppo import (
+    OppoClient,
+    auth_body,
+    compact,
+    dead_by_receipt,
+    host_of,
+    sign,
+    sort_batch,
+)
 from tests.integration.simulators.running import DELETE, Running, changed, hook
 
 VECTOR = (
     '{"target_type":2,"target_value":"CN_0123456789abcdef0123456789abcdef","verify_registration_id":true,"notification":'
-    '{"app_message_id":"m-1001-u7","style":1,"title":"Li Hua","content":"晚上一起吃饭吗？","click_action_type":0,"action_parameters":'
+    '{"app_message_id":"m-1001-u7","style":1,"title":"Li Hua","content":"晚上一起吃饭吗？",'
+    '"click_action_type":0,"action_parameters":'
     '"{\\"conv\\":\\"p2p_7\\",\\"seq\\":42}","off_line":true,"off_line_ttl":86400,"category":"IM","notify_level":2}}'
 )
 MESSAGE = json.loads(VECTOR)
@@ -48,7 +59,12 @@ def access(client):
 # ---------------------------------------------------------------- section 9
 
 SIGNS = [
-    ("exampleAppKey0001", "1767225600000", "exampleMasterSecret0001", "f6e04ddbff5987f6e585747a191d28a3e604b2fafd1266e1bf2db867e56223a3"),
+    (
+        "exampleAppKey0001",
+        "1767225600000",
+        "exampleMasterSecret0001",
+        "f6e04ddbff5987f6e585747a191d28a3e604b2fafd1266e1bf2db867e56223a3",
+    ),
     (
         "00112233445566778899aabbccddeeff",
         "1735689600123",
@@ -67,10 +83,16 @@ def test_the_pages_signatures(key, stamp, secret, signed):
 def test_the_pages_bodies_have_the_pages_sizes_and_digests():
     assert compact(MESSAGE) == VECTOR
     assert len(VECTOR.encode()) == 356
-    assert hashlib.sha256(VECTOR.encode()).hexdigest() == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    assert (
+        hashlib.sha256(VECTOR.encode()).hexdigest()
+        == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    )
     form = urllib.parse.urlencode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", VECTOR)])
     assert len(form) == 622
-    assert hashlib.sha256(form.encode()).hexdigest() == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+    assert (
+        hashlib.sha256(form.encode()).hexdigest()
+        == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+    )
 
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
@@ -101,7 +123,10 @@ def test_the_pages_batch_answer_and_receipt_are_read():
     ]
     answer = {"code": 0, "message": "", "data": entries}
     assert sort_batch([good, bad, "lost"], answer) == {good: "accepted", bad: "drop", "lost": None}
-    receipt = '[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2","eventTime":"1767225600000",'
+    receipt = (
+        '[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2",'
+        '"eventTime":"1767225600000",'
+    )
     receipt += '"param":"m-1001-u7","eventType":"regid_invalid"}]'
     assert dead_by_receipt(json.loads(receipt)) == ["r1", "r2"]
 
@@ -136,7 +161,10 @@ def test_paths_methods_and_tokens(oppo, client, access):
     assert client.call("message/notification/unicast", method="GET")["code"] == 12
     assert client.unicast("", MESSAGE)["code"] == 29
     assert client.unicast("x" * 24, MESSAGE)["code"] == 11
-    assert client._web.call("POST", "/server/v1/auth", b"app_key=%FF") == (200, b'{"code":25,"message":"not UTF-8, or not a form"}')
+    assert client._web.call("POST", "/server/v1/auth", b"app_key=%FF") == (
+        200,
+        b'{"code":25,"message":"not UTF-8, or not a form"}',
+    )
     oppo.faults(expire_access=True)
     assert client.unicast(access, MESSAGE)["code"] == 11
     assert client.unicast(client.access(), MESSAGE)["code"] == 0
@@ -188,12 +216,27 @@ def test_each_rule_has_its_code(oppo, client, access, path, value, code):
 
 def test_what_is_no_message_is_refused(client, access):
     for text, code in (("", 40), ("[]", 41), ("{", 41), ("5", 41)):
-        assert client.call("message/notification/unicast", {"auth_token": access, "message": text})["code"] == code
+        assert (
+            client.call("message/notification/unicast", {"auth_token": access, "message": text})[
+                "code"
+            ]
+            == code
+        )
 
 
 def test_bounds_are_inclusive(client, access):
-    fields = {"title": "张" * 50, "content": "张" * 50, "sub_title": "x" * 10, "show_ttl": 86_400, "off_line_ttl": 9_999_999}
-    fields |= {"call_back_parameter": "x" * 100, "private_title_parameters": {"a": "b"}, "private_content_parameters": '{"a":"b"}'}
+    fields = {
+        "title": "张" * 50,
+        "content": "张" * 50,
+        "sub_title": "x" * 10,
+        "show_ttl": 86_400,
+        "off_line_ttl": 9_999_999,
+    }
+    fields |= {
+        "call_back_parameter": "x" * 100,
+        "private_title_parameters": {"a": "b"},
+        "private_content_parameters": '{"a":"b"}',
+    }
     assert client.unicast(access, to(regid(), **fields))["code"] == 0
     assert client.unicast(access, to(regid(), style=2, content="张" * 128))["code"] == 0
     public = {"category": "NEWS", "show_ttl": 43_200}
@@ -205,7 +248,9 @@ def test_strong_alerts_and_templates_need_what_the_page_says(oppo, client, acces
     assert client.unicast(access, to(regid(), notify_level=16))["code"] == 0
     assert client.unicast(access, to(regid(), notify_level=16, category="ORDER"))["code"] == 67
     key = {"account": "exampleAppKey0001"}
-    oppo.door("accounts", **key, rights=["oppo.private"], template_required=True, templates=["TPL1"])
+    oppo.door(
+        "accounts", **key, rights=["oppo.private"], template_required=True, templates=["TPL1"]
+    )
     assert client.unicast(access, to(regid(), notify_level=16))["code"] == 67
     assert client.unicast(access, MESSAGE)["code"] == 54
     assert client.unicast(access, to(regid(), private_msg_template_id="TPL1"))["code"] == 0
@@ -221,14 +266,25 @@ def test_the_record_tells_what_was_accepted_and_a_repeat_is_marked(oppo, client,
     assert all(answer["code"] == 0 and answer["data"]["messageId"] for answer in answers)
     client.unicast(access, to(regid(number=5)))
     line = oppo.lines[0]
-    expected = {"vendor": "oppo", "account": "exampleAppKey0001", "token": MESSAGE["target_value"], "id": "m-1001-u7", "class": "private"}
+    expected = {
+        "vendor": "oppo",
+        "account": "exampleAppKey0001",
+        "token": MESSAGE["target_value"],
+        "id": "m-1001-u7",
+        "class": "private",
+    }
     assert expected.items() <= line.items()
     assert line["body"]["notification"]["content"] == "晚上一起吃饭吗？"
     assert [one.get("duplicate", False) for one in oppo.lines] == [False, True, False]
     assert (oppo.counts["tokens"], oppo.counts["doubled"]) == (3, 1)
 
 
-FATES = [("dead", [10000, 10000, 10000]), ("fa11", [-1, -1, 0]), ("b05e", [55, 0, 0]), ("d1ed", [0, 0, 0])]
+FATES = [
+    ("dead", [10000, 10000, 10000]),
+    ("fa11", [-1, -1, 0]),
+    ("b05e", [55, 0, 0]),
+    ("d1ed", [0, 0, 0]),
+]
 
 
 @pytest.mark.parametrize(("prefix", "codes"), FATES)
@@ -237,13 +293,22 @@ def test_tokens_fare_by_their_prefix(client, access, prefix, codes):
 
 
 def test_a_batch_has_one_entry_an_item(oppo, client, access):
-    tokens = [regid(number=1), "CN_xyz", regid("dead"), regid("fa11"), regid("b05e"), regid(number=2)]
+    tokens = [
+        regid(number=1),
+        "CN_xyz",
+        regid("dead"),
+        regid("fa11"),
+        regid("b05e"),
+        regid(number=2),
+    ]
     messages = [to(token, app_message_id=f"m{n}") for n, token in enumerate(tokens)]
     messages[5] = to(tokens[5], title="")
     answer = client.batch(access, messages)
     assert answer["code"] == 0
     assert list(sort_batch(tokens, answer).values()) == ["accepted", "drop", "drop", -1, 55, 40]
-    assert [(line["token"], line["id"], line["tokens_in_request"]) for line in oppo.lines] == [(tokens[0], "m0", 6)]
+    assert [(line["token"], line["id"], line["tokens_in_request"]) for line in oppo.lines] == [
+        (tokens[0], "m0", 6)
+    ]
     assert client.batch(access, [])["code"] == 40
     assert client.batch(access, {"a": 1})["code"] == 41
     assert client.batch(access, [{}] * 1001)["code"] == 41
@@ -253,7 +318,12 @@ def test_the_daily_total_and_the_devices_cap_of_public_messages(oppo, client, ac
     oppo.door("limits", public_daily=4)
     public = [to(regid(number=7), category="NEWS", app_message_id=f"p{n}") for n in range(5)]
     assert [client.unicast(access, message)["code"] for message in public] == [0, 0, 0, 0, 33]
-    assert [line.get("dropped") for line in oppo.lines] == [None, None, "public_device_daily", "public_device_daily"]
+    assert [line.get("dropped") for line in oppo.lines] == [
+        None,
+        None,
+        "public_device_daily",
+        "public_device_daily",
+    ]
     assert {line["class"] for line in oppo.lines} == {"public"}
     assert client.unicast(access, MESSAGE)["code"] == 0, "private is not limited"
     permit = client.call("feedback/fetch_push_permit", {"auth_token": access}, "GET")
@@ -292,23 +362,46 @@ def test_misclassed_messages_are_counted_and_may_ban(oppo, client, access):
 
 
 def test_broadcast_stores_a_body_and_names_refused_ids_by_code(oppo, client, access):
-    fields = {"auth_token": access, "title": "12", "content": "news", "style": "1", "off_line": "true"}
+    fields = {
+        "auth_token": access,
+        "title": "12",
+        "content": "news",
+        "style": "1",
+        "off_line": "true",
+    }
     saved = client.call("message/notification/save_message_content", fields)
     where = {"auth_token": access, "message_id": saved["data"]["message_id"], "target_type": "2"}
     tokens = [regid(number=1), regid("dead"), "CN_xyz"]
-    answer = client.call("message/notification/broadcast", {**where, "target_value": ";".join(tokens)})
+    answer = client.call(
+        "message/notification/broadcast", {**where, "target_value": ";".join(tokens)}
+    )
     assert answer["data"]["10000"] == tokens[1:]
     assert [(line["token"], line["class"]) for line in oppo.lines] == [(tokens[0], "public")]
-    assert client.call("message/notification/broadcast", {**where, "target_value": ""})["code"] == 41
-    assert client.call("message/notification/broadcast", {**where, "message_id": "x", "target_value": "y"})["code"] == 31
-    assert client.call("message/notification/save_message_content", {"auth_token": access, "title": "t"})["code"] == 40
+    assert (
+        client.call("message/notification/broadcast", {**where, "target_value": ""})["code"] == 41
+    )
+    assert (
+        client.call(
+            "message/notification/broadcast", {**where, "message_id": "x", "target_value": "y"}
+        )["code"]
+        == 31
+    )
+    assert (
+        client.call(
+            "message/notification/save_message_content", {"auth_token": access, "title": "t"}
+        )["code"]
+        == 40
+    )
 
 
 def test_a_dead_id_of_the_right_form_is_told_by_receipt_and_feedback(oppo, client, access):
     with hook() as (url, wait):
         oppo.door("receipts", on=True)
         gone, alive = regid("d1ed"), regid(number=3)
-        messages = [to(token, call_back_url=url, call_back_parameter="p") for token in (gone, alive, regid("dead"))]
+        messages = [
+            to(token, call_back_url=url, call_back_parameter="p")
+            for token in (gone, alive, regid("dead"))
+        ]
         client.batch(access, messages)
         items = json.loads(wait()[0][2])
         assert [(item["registrationIds"], item["eventType"], item["param"]) for item in items] == [
@@ -317,7 +410,10 @@ def test_a_dead_id_of_the_right_form_is_told_by_receipt_and_feedback(oppo, clien
         ]
         assert dead_by_receipt(items) == [gone]
         for n in range(3):
-            client.unicast(access, to(regid(number=4), call_back_url=url, category="NEWS", app_message_id=f"n{n}"))
+            client.unicast(
+                access,
+                to(regid(number=4), call_back_url=url, category="NEWS", app_message_id=f"n{n}"),
+            )
         assert json.loads(wait(4)[3][2])[0]["eventType"] == "user_daily_limit"
         listed = client.call("feedback/fetch_invalid_regidList", {"auth_token": access}, "GET")
         assert listed["data"] == {"registration_ids": [gone], "totalCount": 1}

@@ -1,4 +1,6 @@
-"""vivo: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""vivo: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import json
 import time
@@ -84,7 +86,9 @@ def test_the_pages_signatures(app_id, key, stamp, secret, signed):
 
 
 def test_the_pages_base_string():
-    expected = "1000001230a1b2c3d4e5f60718293a4b5c6d7e8f9176722560000011111111-2222-3333-4444-555555555555"
+    expected = (
+        "1000001230a1b2c3d4e5f60718293a4b5c6d7e8f9176722560000011111111-2222-3333-4444-555555555555"
+    )
     assert base_string(*SIGNS[1][:4]) == expected
 
 
@@ -117,7 +121,12 @@ def test_a_registered_secret_and_the_clock_are_verified(vivo, client):
     assert client.call("/message/auth", client.auth_body(-610_000))["result"] == 10207
     text = {name: str(value) for name, value in client.auth_body().items()}
     assert client.call("/message/auth", text)["result"] == 0
-    vivo.door("accounts", account=100000123, secret="11111111-2222", app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9")
+    vivo.door(
+        "accounts",
+        account=100000123,
+        secret="11111111-2222",
+        app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    )
     assert client.call("/message/auth", client.auth_body())["result"] == 0
     vivo.door("accounts", account=100000123, secret="another")
     assert client.call("/message/auth", client.auth_body())["result"] == 10206
@@ -128,7 +137,9 @@ def test_a_registered_secret_and_the_clock_are_verified(vivo, client):
 def test_auth_is_limited_a_second(client):
     while time.time() % 1 > 0.2:
         time.sleep(0.01)
-    assert [client.call("/message/auth", client.auth_body())["result"] for _ in range(11)] == [0] * 10 + [10250]
+    assert [client.call("/message/auth", client.auth_body())["result"] for _ in range(11)] == [
+        0
+    ] * 10 + [10250]
 
 
 def test_an_auth_token_belongs_to_its_app_and_several_are_good(vivo, client):
@@ -217,7 +228,14 @@ def test_formal_content(words, good):
 
 
 def test_bounds_are_inclusive(client, access):
-    body = {**BODY, "title": "张" * 40, "content": "张" * 100, "timeToLive": 60, "skipType": 2, "skipContent": "x" * 1024}
+    body = {
+        **BODY,
+        "title": "张" * 40,
+        "content": "张" * 100,
+        "timeToLive": 60,
+        "skipType": 2,
+        "skipContent": "x" * 1024,
+    }
     body |= {"clientCustomMap": {"a": "x" * 1023}, "requestId": "x" * 64, "notifyId": 1}
     body |= {"extra": {"callback": "x" * 128, "callback.param": "x" * 192}}
     assert client.send(body, access)["result"] == 0
@@ -230,7 +248,13 @@ def test_the_record_tells_what_was_accepted_and_a_repeat_is_marked(vivo, client,
     answers = [client.send(BODY, access) for _ in range(2)]
     assert answers[0]["taskId"] != answers[1]["taskId"]
     line = vivo.lines[0]
-    expected = {"vendor": "vivo", "account": "100000123", "token": BODY["regId"], "id": "d=7f3a9c", "class": "private"}
+    expected = {
+        "vendor": "vivo",
+        "account": "100000123",
+        "token": BODY["regId"],
+        "id": "d=7f3a9c",
+        "class": "private",
+    }
     assert expected.items() <= line.items()
     assert line["body"]["content"] == "今晚八点开会"
     assert [one.get("duplicate", False) for one in vivo.lines] == [False, True]
@@ -261,12 +285,16 @@ def test_the_list_goes_in_two_steps_and_names_who_failed(vivo, client, access):
     task = client.save(BODY, access)["taskId"]
     answer = client.push_list(task, ["A", "dead-1", "B", "quiet-1"], access)
     assert (answer["result"], failed_users(answer)) == (0, {"dead-1": 1, "quiet-1": 2})
-    assert [(line["token"], line["tokens_in_request"], line["body"]["requestId"]) for line in vivo.lines] == [
+    assert [
+        (line["token"], line["tokens_in_request"], line["body"]["requestId"]) for line in vivo.lines
+    ] == [
         ("A", 4, "r-list"),
         ("B", 4, "r-list"),
     ]
     assert "invalidUsers" not in client.push_list(task, ["C", "D"], access), "the same task again"
-    statistics = client.call(f"/report/getStatistics?taskIds={task},5", None, access, "GET")["statistics"]
+    statistics = client.call(f"/report/getStatistics?taskIds={task},5", None, access, "GET")[
+        "statistics"
+    ]
     assert [(one["taskId"], one["send"]) for one in statistics] == [(task, 4)]
 
 
@@ -282,7 +310,9 @@ def test_each_refusal_of_the_list(vivo, client, access):
     assert client.save({**BODY, "title": ""}, access)["result"] == 10055
     vivo.door("limits", list_bodies_daily=2, task_life_s=0)
     assert client.push_list(task, ["A", "B"], access)["result"] == 10155
-    assert [client.save(BODY, access)["result"] for _ in range(3)] == [0, 10252, 10252], "one was saved above"
+    assert [client.save(BODY, access)["result"] for _ in range(3)] == [0, 10252, 10252], (
+        "one was saved above"
+    )
     assert vivo.lines == []
 
 
@@ -300,7 +330,12 @@ def test_operational_messages_have_hours_and_system_ones_have_none(vivo, client,
 def test_without_a_category_a_message_is_what_it_claims(vivo, client, access):
     assert client.send(changed(BODY, "category", DELETE), access)["result"] == 0
     assert client.send(changed(BODY, "classification", DELETE), access)["result"] == 0
-    assert client.send(changed(changed(NEWS, "category", DELETE), "classification", DELETE), access)["result"] == 0
+    assert (
+        client.send(changed(changed(NEWS, "category", DELETE), "classification", DELETE), access)[
+            "result"
+        ]
+        == 0
+    )
     assert [line["class"] for line in vivo.lines] == ["private", "private", "public"]
 
 
@@ -319,7 +354,12 @@ def test_daily_totals_have_a_code_for_each_class(vivo, client, access):
 def test_the_devices_cap_and_repeated_words_drop_after_the_success(vivo, client, access):
     for content in ("新闻一", "新闻一", "新闻二", "新闻三"):
         assert client.send({**NEWS, "content": content}, access)["result"] == 0
-    assert [line.get("dropped") for line in vivo.lines] == [None, "repeated", None, "operational_device_daily"]
+    assert [line.get("dropped") for line in vivo.lines] == [
+        None,
+        "repeated",
+        None,
+        "operational_device_daily",
+    ]
 
 
 def test_messages_a_second_are_limited(vivo, client, access):
@@ -354,14 +394,28 @@ def test_receipts_are_keyed_by_task(vivo, client, access):
         extra = {"callback": url, "callback.param": "d=7f3a9c"}
         task = client.send({**BODY, "extra": extra}, access)["taskId"]
         told = json.loads(wait()[0][2])[task]
-        assert {"param": "d=7f3a9c", "targets": BODY["regId"], "ackType": "0", "subStatus": "0"}.items() <= told.items()
+        assert {
+            "param": "d=7f3a9c",
+            "targets": BODY["regId"],
+            "ackType": "0",
+            "subStatus": "0",
+        }.items() <= told.items()
         client.send(changed(BODY, "extra", DELETE), access)
         vivo.door("receipts", on=True, url=url)
         for n in range(3):
             client.send({**NEWS, "content": f"新闻{n}", "extra": {"callback.id": "100"}}, access)
         told = [next(iter(json.loads(body).values())) for _, _, body in wait(4)]
-        assert [(one["ackType"], one["subStatus"]) for one in told] == [("0", "0"), ("0", "0"), ("0", "0"), ("100", "12000")]
+        assert [(one["ackType"], one["subStatus"]) for one in told] == [
+            ("0", "0"),
+            ("0", "0"),
+            ("0", "0"),
+            ("100", "12000"),
+        ]
         vivo.door("receipts", detail="subAckType")
         client.send({**NEWS, "content": "新闻0", "extra": {"callback.id": "100"}}, access)
         [repeated] = json.loads(wait(5)[-1][2]).values()
-        assert (repeated["ackType"], repeated["subAckType"], "subStatus" in repeated) == ("104", "2124", False)
+        assert (repeated["ackType"], repeated["subAckType"], "subStatus" in repeated) == (
+            "104",
+            "2124",
+            False,
+        )

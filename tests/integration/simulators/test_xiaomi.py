@@ -1,4 +1,6 @@
-"""Xiaomi: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+"""Xiaomi: client and simulator, both written from the vendor's page, agree; the page's vectors,
+recomputed.
+"""
 
 import hashlib
 import json
@@ -8,7 +10,14 @@ import urllib.parse
 import pytest
 
 from simulators.xiaomi import template_value_ok
-from tests.integration.simulators.clients.xiaomi import XiaomiClient, encode, exceeded, invalid_targets, multi_body, receipts
+from tests.integration.simulators.clients.xiaomi import (
+    XiaomiClient,
+    encode,
+    exceeded,
+    invalid_targets,
+    multi_body,
+    receipts,
+)
 from tests.integration.simulators.running import Running, hook
 
 PAGE = {
@@ -28,7 +37,12 @@ PAGE = {
     "extra.callback.param": "m-1001-u7",
     "extra.callback.type": "17",
 }
-CHAT = {**PAGE, "extra.template_id": "T0001", "extra.template_param": '{"sender":"Li Hua","text":"晚上"}', "extra.jobkey": "m1001u7"}
+CHAT = {
+    **PAGE,
+    "extra.template_id": "T0001",
+    "extra.template_param": '{"sender":"Li Hua","text":"晚上"}',
+    "extra.jobkey": "m1001u7",
+}
 
 
 def without(form, *names):
@@ -36,9 +50,22 @@ def without(form, *names):
 
 
 def item(target, number=1, **extra):
-    message = {"title": f"t{number}", "description": f"d{number}", "notify_type": -1, "notify_id": number, "pass_through": 0}
-    message |= {"restricted_package_name": "com.example.im", "time_to_live": 86400000, "payload": f"p{number}"}
-    return {"target": target, "message": {**message, "extra": {"channel_id": "123456", "notify_effect": "1", **extra}}}
+    message = {
+        "title": f"t{number}",
+        "description": f"d{number}",
+        "notify_type": -1,
+        "notify_id": number,
+        "pass_through": 0,
+    }
+    message |= {
+        "restricted_package_name": "com.example.im",
+        "time_to_live": 86400000,
+        "payload": f"p{number}",
+    }
+    return {
+        "target": target,
+        "message": {**message, "extra": {"channel_id": "123456", "notify_effect": "1", **extra}},
+    }
 
 
 @pytest.fixture
@@ -58,10 +85,16 @@ def client(xiaomi):
 def test_the_pages_bodies_have_the_pages_sizes_and_digests():
     single = encode(PAGE.items())
     assert len(single) == 544
-    assert hashlib.sha256(single.encode()).hexdigest() == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+    assert (
+        hashlib.sha256(single.encode()).hexdigest()
+        == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+    )
     many = multi_body([item("regidA==", 1), item("regidB==", 2)])
     assert len(many) == 811
-    assert hashlib.sha256(many.encode()).hexdigest() == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+    assert (
+        hashlib.sha256(many.encode()).hexdigest()
+        == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+    )
     once = encode([("p", '{"conv":"p2p_7","seq":42}')])
     assert once == "p=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
 
@@ -100,9 +133,18 @@ def test_each_refusal_of_a_secret(xiaomi, client):
     assert client.raw("POST", "/v3/message/regid", b"", secret=" ")["code"] == 21301
     xiaomi.door("accounts", account="im", secret="REGISTERED", package="com.example.im")
     answer = client.send(PAGE)
-    assert (answer["result"], answer["code"], answer["reason"]) == ("error", 21301, "Invalid application secret.")
+    assert (answer["result"], answer["code"], answer["reason"]) == (
+        "error",
+        21301,
+        "Invalid application secret.",
+    )
     assert client.send(PAGE, secret="REGISTERED")["code"] == 0
-    assert client.send({**PAGE, "restricted_package_name": "com.other.im"}, secret="REGISTERED")["code"] == 66108
+    assert (
+        client.send({**PAGE, "restricted_package_name": "com.other.im"}, secret="REGISTERED")[
+            "code"
+        ]
+        == 66108
+    )
     assert [line["account"] for line in xiaomi.lines] == ["com.example.im", "im"]
     assert "REGISTERED" not in xiaomi.simulator.record.path.read_text()
 
@@ -169,25 +211,51 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "value", "code"), REFUSED)
 def test_each_rule_has_its_code(xiaomi, client, name, value, code):
-    form = without(CHAT, name) if value is None else {**CHAT, name: value() if callable(value) else value}
+    form = (
+        without(CHAT, name)
+        if value is None
+        else {**CHAT, name: value() if callable(value) else value}
+    )
     assert client.send(form)["code"] == code
     assert xiaomi.lines == []
 
 
 def test_bounds_are_inclusive_where_the_page_says_so(client):
-    form = {**CHAT, "title": "张" * 49, "description": "张" * 127, "payload": "x" * 4095, "time_to_live": "864000000"}
-    form |= {"extra.callback": "https://example.com/" + "x" * 108, "extra.callback.param": "x" * 64, "extra.jobkey": "x" * 20}
+    form = {
+        **CHAT,
+        "title": "张" * 49,
+        "description": "张" * 127,
+        "payload": "x" * 4095,
+        "time_to_live": "864000000",
+    }
+    form |= {
+        "extra.callback": "https://example.com/" + "x" * 108,
+        "extra.callback.param": "x" * 64,
+        "extra.jobkey": "x" * 20,
+    }
     assert client.send(form)["code"] == 0
     assert client.send({**PAGE, **{f"extra.k{n}": "v" for n in range(10)}})["code"] == 0
     assert client.send({**PAGE, **{f"extra.k{n}": "v" for n in range(11)}})["code"] == 65014
-    assert client.send({**PAGE, "time_to_live": "86400001"})["code"] == 10017, "a public message lives a day"
+    assert client.send({**PAGE, "time_to_live": "86400001"})["code"] == 10017, (
+        "a public message lives a day"
+    )
     assert client.send({**PAGE, "restricted_package_name": "com.a.b,com.c.d"})["code"] == 0
-    assert client.send({**PAGE, "restricted_package_name": "com.a.b,com.c.d"}, "/v2/message/regid")["code"] == 22022
+    assert (
+        client.send({**PAGE, "restricted_package_name": "com.a.b,com.c.d"}, "/v2/message/regid")[
+            "code"
+        ]
+        == 22022
+    )
 
 
 def test_channels_and_templates_of_a_registered_account_are_known(xiaomi, client):
     channels = {"123456": "private", "7": "public"}
-    xiaomi.door("accounts", account="com.example.im", channels=channels, templates={"T0001": ["sender", "text"]})
+    xiaomi.door(
+        "accounts",
+        account="com.example.im",
+        channels=channels,
+        templates={"T0001": ["sender", "text"]},
+    )
     assert client.send(CHAT)["code"] == 0
     assert client.send(PAGE)["code"] == 10016, "a private channel without a template"
     assert client.send({**CHAT, "extra.channel_id": "8"})["code"] == 27001
@@ -212,7 +280,14 @@ def test_the_record_tells_what_was_accepted_and_marks_repeats(xiaomi, client):
     assert (answer["result"], answer["code"], answer["data"]["day_acked"]) == ("ok", 0, "0")
     client.send({**CHAT, "registration_id": "A"})
     first, second, third = xiaomi.lines
-    expected = {"vendor": "xiaomi", "account": "com.example.im", "token": "A", "id": "m1001u7", "tokens_in_request": 2, "class": "private"}
+    expected = {
+        "vendor": "xiaomi",
+        "account": "com.example.im",
+        "token": "A",
+        "id": "m1001u7",
+        "tokens_in_request": 2,
+        "class": "private",
+    }
     assert expected.items() <= first.items()
     assert first["body"]["description"] == "晚上一起吃饭吗？"
     assert [line.get("duplicate", False) for line in (first, second, third)] == [False, False, True]
@@ -240,7 +315,11 @@ def test_fail_and_busy_end_by_themselves(client):
 def test_many_messages_in_one_request(xiaomi, client):
     answer = client.multi([item("A", 1, jobkey="j1"), item("B", 2, jobkey="j2"), item("dead-1", 3)])
     assert answer["code"] == 0
-    assert [(line["token"], line["id"], line["body"]["title"], line["batch"]) for line in xiaomi.lines if "dropped" not in line] == [
+    assert [
+        (line["token"], line["id"], line["body"]["title"], line["batch"])
+        for line in xiaomi.lines
+        if "dropped" not in line
+    ] == [
         ("A", "j1", "t1", xiaomi.lines[0]["batch"]),
         ("B", "j2", "t2", xiaomi.lines[0]["batch"]),
     ]
@@ -255,9 +334,14 @@ def test_many_messages_in_one_request(xiaomi, client):
 
 def test_over_the_daily_total(xiaomi, client):
     xiaomi.door("limits", public_daily=2)
-    assert [client.send({**PAGE, "registration_id": token})["code"] for token in ("A,B", "C")] == [0, 200001]
+    assert [client.send({**PAGE, "registration_id": token})["code"] for token in ("A,B", "C")] == [
+        0,
+        200001,
+    ]
     assert client.send(CHAT)["code"] == 0, "private is not limited"
-    none = {key: value for key, value in item("D")["message"]["extra"].items() if key != "channel_id"}
+    none = {
+        key: value for key, value in item("D")["message"]["extra"].items() if key != "channel_id"
+    }
     bare = item("D")
     bare["message"]["extra"] = none
     xiaomi.door("limits", default_daily=1)
@@ -309,20 +393,49 @@ def test_receipts_are_the_asked_for_kinds_only(xiaomi, client):
         xiaomi.door("receipts", on=True)
         form = {**CHAT, "registration_id": "A,dead-1,quiet-1", "extra.callback": url}
         client.send(form)
-        seen = {item["type"]: item for _, _, body in wait(2) for item in receipts(body.decode()).values()}
+        seen = {
+            item["type"]: item
+            for _, _, body in wait(2)
+            for item in receipts(body.decode()).values()
+        }
         assert {kind: one["targets"] for kind, one in seen.items()} == {1: "A", 16: "dead-1"}
-        assert (seen[16]["errorCode"], seen[1]["param"], seen[1]["jobkey"]) == (1, "m-1001-u7", "m1001u7")
+        assert (seen[16]["errorCode"], seen[1]["param"], seen[1]["jobkey"]) == (
+            1,
+            "m-1001-u7",
+            "m1001u7",
+        )
         client.send({**form, "extra.callback.type": "246"})
         client.send({**form, "extra.callback.type": "32"})
-        assert [one["targets"] for one in receipts(wait(3)[2][2].decode()).values()] == ["quiet-1"], "246 tells nothing at all"
-        client.send({**without(PAGE, "extra.channel_id"), "extra.callback": url, "extra.callback.type": "128"})
-        client.send({**without(PAGE, "extra.channel_id"), "extra.callback": url, "extra.callback.type": "128"})
+        assert [one["targets"] for one in receipts(wait(3)[2][2].decode()).values()] == [
+            "quiet-1"
+        ], "246 tells nothing at all"
+        client.send(
+            {
+                **without(PAGE, "extra.channel_id"),
+                "extra.callback": url,
+                "extra.callback.type": "128",
+            }
+        )
+        client.send(
+            {
+                **without(PAGE, "extra.channel_id"),
+                "extra.callback": url,
+                "extra.callback.type": "128",
+            }
+        )
         (over,) = receipts(wait(4)[3][2].decode()).values()
         assert (over["type"], set(over["extra"])) == (128, {"ack", "quota"})
 
 
 def test_revoke_is_recorded(xiaomi, client):
-    form = {"registration_id": "A,B", "restricted_package_name": "com.example.im", "notify_id": "1042"}
+    form = {
+        "registration_id": "A,B",
+        "restricted_package_name": "com.example.im",
+        "notify_id": "1042",
+    }
     assert client.revoke(form)["code"] == 0
-    assert [(line["kind"], line["token"]) for line in xiaomi.lines] == [("revoke", "A"), ("revoke", "B")]
+    assert [(line["kind"], line["token"]) for line in xiaomi.lines] == [
+        ("revoke", "A"),
+        ("revoke", "B"),
+    ]
     assert client.revoke(without(form, "notify_id"))["code"] == 21305

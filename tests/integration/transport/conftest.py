@@ -1,4 +1,6 @@
-"""What every conformance test needs: a throw-away CA, server contexts, the two transports, and requests as APNs gets them."""
+"""What every conformance test needs: a throw-away CA, server contexts, the two transports, and
+requests as APNs gets them.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,15 @@ def certificate(ca_folder):
 
 @pytest.fixture
 def serve(certificate) -> Iterator[Callable]:
-    """serve(H2Server, behave, ...) -> a started server with TLS, stopped at the end. plain=True: without TLS."""
+    """serve(H2Server, behave, ...) -> a started server with TLS, stopped at the end. plain=True:
+    without TLS.
+    """
     started = []
 
     def start(kind, *arguments, plain=False, alpn=("h2",), client_ca=None, **named):
-        context = None if plain else servers.server_context(*certificate, alpn=alpn, client_ca=client_ca)
+        context = (
+            None if plain else servers.server_context(*certificate, alpn=alpn, client_ca=client_ca)
+        )
         server = kind(context, *arguments, **named)
         started.append(server)
         return server
@@ -67,7 +73,15 @@ def push(number: int, body: bytes = b'{"aps":{"alert":"hello"}}', **changes) -> 
         "apns-id": str(uuid.UUID(int=number)),
         "apns-collapse-id": f"m-{number}",
     }
-    return Request(**{"endpoint": "APNS_PRODUCTION", "path": f"/3/device/{number:064x}", "headers": headers, "body": body, **changes})
+    return Request(
+        **{
+            "endpoint": "APNS_PRODUCTION",
+            "path": f"/3/device/{number:064x}",
+            "headers": headers,
+            "body": body,
+            **changes,
+        }
+    )
 
 
 def pushes(count: int, first: int = 1) -> list[Request]:
@@ -105,9 +119,13 @@ MAKE = {"curl": CurlTransport, "aioapns": AioapnsTransport, "engine": Engine}
 
 
 def both(aioapns_fails: str | None = None):
-    """Runs a test against every transport for HTTP/2; a reason makes aioapns an expected failure (strict: passing is an error too)."""
+    """Runs a test against every transport for HTTP/2; a reason makes aioapns an expected failure
+    (strict: passing is an error too).
+    """
     marks = [pytest.mark.xfail(strict=True, reason=aioapns_fails)] if aioapns_fails else []
-    return pytest.mark.parametrize("transport", ["curl", "engine", pytest.param("aioapns", marks=marks)], indirect=True)
+    return pytest.mark.parametrize(
+        "transport", ["curl", "engine", pytest.param("aioapns", marks=marks)], indirect=True
+    )
 
 
 def warm(transport, where: Route) -> None:

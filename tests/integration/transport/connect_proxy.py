@@ -1,6 +1,8 @@
-"""A proxy that knows CONNECT, as a process of its own: python -m tests.integration.transport.connect_proxy MANNER [user:password].
+"""A proxy that knows CONNECT, as a process of its own: python -m
+tests.integration.transport.connect_proxy MANNER [user:password].
 
-Prints its port, then a line a CONNECT. MANNER: open, deny (403), silent, close, junk, endless, split (its answer octet by octet).
+Prints its port, then a line a CONNECT. MANNER: open, deny (403), silent, close, junk, endless,
+split (its answer octet by octet).
 """
 
 from __future__ import annotations
@@ -43,10 +45,22 @@ async def refused(writer: asyncio.StreamWriter) -> bool:
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    print(head[0], *(line for line in head[1:] if not line.lower().startswith("proxy-authorization")), sep="|", flush=True)
-    given = [line.split(": ", 1)[1] for line in head[1:] if line.lower().startswith("proxy-authorization: ")]
+    print(
+        head[0],
+        *(line for line in head[1:] if not line.lower().startswith("proxy-authorization")),
+        sep="|",
+        flush=True,
+    )
+    given = [
+        line.split(": ", 1)[1]
+        for line in head[1:]
+        if line.lower().startswith("proxy-authorization: ")
+    ]
     if LOGIN and given != ["Basic " + base64.b64encode(LOGIN.encode()).decode()]:
-        writer.write(b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n')
+        writer.write(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic "
+            b'realm="x"\r\nContent-Length: 0\r\n\r\n'
+        )
         writer.close()
         return
     if await refused(writer):

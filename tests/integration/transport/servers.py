@@ -1,6 +1,8 @@
-"""Servers a transport is tried against: HTTP/2 on the h2 state machine, HTTP/2 frame by frame, HTTP/1.1 by hand. Real sockets, real TLS.
+"""Servers a transport is tried against: HTTP/2 on the h2 state machine, HTTP/2 frame by frame,
+HTTP/1.1 by hand. Real sockets, real TLS.
 
-Each runs its own asyncio loop in a thread. What a test wants to happen it says in a function that is called for every request.
+Each runs its own asyncio loop in a thread. What a test wants to happen it says in a function that
+is called for every request.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ import h2.events
 import h2.exceptions
 import h2.settings
 from hpack import Decoder, Encoder
-from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 #: A request whose path ends so is answered by every H2Server at once and not written down.
 WARM_UP = "/3/device/warm"
@@ -46,7 +56,9 @@ class Seen:
 
 @dataclass
 class Log:
-    """What a server saw, in order. connections: how many were made; certificates: DER of each connection's client, None for none."""
+    """What a server saw, in order. connections: how many were made; certificates: DER of each
+    connection's client, None for none.
+    """
 
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
@@ -68,14 +80,18 @@ def server_context(certificate, key, alpn=("h2",), client_ca=None) -> ssl.SSLCon
 
 
 class Server:
-    """A listening socket on 127.0.0.1 in a loop of its own. `make`: gives the asyncio protocol of one connection."""
+    """A listening socket on 127.0.0.1 in a loop of its own. `make`: gives the asyncio protocol of
+    one connection.
+    """
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self.log = Log()
         self.context = context
         self.live = set()
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="test-server", daemon=True)
+        self.thread = threading.Thread(
+            target=self.loop.run_forever, name="test-server", daemon=True
+        )
         self.thread.start()
         self.server = self.call(self._listen())
         self.port = self.server.sockets[0].getsockname()[1]
@@ -85,7 +101,9 @@ class Server:
         return f"{'https' if self.context else 'http'}://localhost:{self.port}"
 
     async def _listen(self):
-        return await asyncio.get_running_loop().create_server(self.make, "127.0.0.1", 0, ssl=self.context, backlog=200)
+        return await asyncio.get_running_loop().create_server(
+            self.make, "127.0.0.1", 0, ssl=self.context, backlog=200
+        )
 
     def make(self) -> asyncio.Protocol:
         raise NotImplementedError
@@ -132,12 +150,20 @@ def echo(connection: H2Connection, seen: Seen) -> None:
 
 
 class H2Server(Server):
-    """HTTP/2 over TLS by h2. behave(connection, seen): called in the server's loop for each complete request.
+    """HTTP/2 over TLS by h2. behave(connection, seen): called in the server's loop for each
+    complete request.
 
-    settings: sent at the start, in force once the client has acknowledged them. greet(connection): called for each new connection.
+    settings: sent at the start, in force once the client has acknowledged them. greet(connection):
+    called for each new connection.
     """
 
-    def __init__(self, context, behave: Callable[[H2Connection, Seen], None] = echo, settings=None, greet=None) -> None:
+    def __init__(
+        self,
+        context,
+        behave: Callable[[H2Connection, Seen], None] = echo,
+        settings=None,
+        greet=None,
+    ) -> None:
         self.behave, self.settings, self.greet = behave, settings or {}, greet
         super().__init__(context)
 
@@ -148,7 +174,9 @@ class H2Server(Server):
 class H2Connection(asyncio.Protocol):
     def __init__(self, server: H2Server) -> None:
         self.server = server
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        )
         self.open: dict[int, Seen] = {}
         self.bodies: dict[int, bytearray] = {}  # answers that wait for the client's window
         self.answered = 0
@@ -161,7 +189,9 @@ class H2Connection(asyncio.Protocol):
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=streams)
         self.h2.initiate_connection()
         if self.server.settings:
-            self.h2.update_settings(self.server.settings)  # in force once the client has agreed: h2 would punish what came before
+            self.h2.update_settings(
+                self.server.settings
+            )  # in force once the client has agreed: h2 would punish what came before
         self.flush()
         if self.server.greet:
             self.server.greet(self)
@@ -210,12 +240,16 @@ class H2Connection(asyncio.Protocol):
 
     # ---- what a behaviour may do
 
-    def reply(self, stream: int, status: int, headers=None, body: bytes = b"", interim: int = 0) -> None:
+    def reply(
+        self, stream: int, status: int, headers=None, body: bytes = b"", interim: int = 0
+    ) -> None:
         if stream not in self.open:
             return
         if interim:
             self.h2.send_headers(stream, [(":status", str(interim)), ("link", "</early>")])
-        self.h2.send_headers(stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body)
+        self.h2.send_headers(
+            stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body
+        )
         self.answered += 1
         if body:
             self.bodies[stream] = bytearray(body)
@@ -227,7 +261,11 @@ class H2Connection(asyncio.Protocol):
     def pump(self) -> None:
         for stream, rest in list(self.bodies.items()):
             while rest:
-                room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(rest))
+                room = min(
+                    self.h2.local_flow_control_window(stream),
+                    self.h2.max_outbound_frame_size,
+                    len(rest),
+                )
                 if room <= 0:
                     break
                 self.h2.send_data(stream, bytes(rest[:room]), end_stream=room == len(rest))
@@ -243,7 +281,9 @@ class H2Connection(asyncio.Protocol):
         self.flush()
 
     def settings(self, **values: int) -> None:
-        self.h2.update_settings({getattr(h2.settings.SettingCodes, name): value for name, value in values.items()})
+        self.h2.update_settings(
+            {getattr(h2.settings.SettingCodes, name): value for name, value in values.items()}
+        )
         self.flush()
 
     def frame(self, frame: Frame) -> None:
@@ -256,7 +296,9 @@ class H2Connection(asyncio.Protocol):
 
 
 class RawServer(Server):
-    """HTTP/2 without a state machine: script(connection) is a coroutine that reads and writes each frame."""
+    """HTTP/2 without a state machine: script(connection) is a coroutine that reads and writes each
+    frame.
+    """
 
     def __init__(self, context, script) -> None:
         self.script = script
@@ -315,7 +357,9 @@ class RawConnection(asyncio.Protocol):
         if isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
             self.send(SettingsFrame(0, flags=["ACK"]))
         if isinstance(frame, DataFrame) and self.gives_back and frame.flow_controlled_length:
-            self.give(0 if "END_STREAM" in frame.flags else frame.stream_id, frame.flow_controlled_length)
+            self.give(
+                0 if "END_STREAM" in frame.flags else frame.stream_id, frame.flow_controlled_length
+            )
         return frame
 
     async def request(self) -> Seen:
@@ -323,7 +367,9 @@ class RawConnection(asyncio.Protocol):
         while True:
             frame = await self.frame()
             if isinstance(frame, HeadersFrame):
-                self.partial[frame.stream_id] = Seen(self.number, frame.stream_id, dict(self.decoder.decode(frame.data)))
+                self.partial[frame.stream_id] = Seen(
+                    self.number, frame.stream_id, dict(self.decoder.decode(frame.data))
+                )
             elif isinstance(frame, DataFrame):
                 self.partial[frame.stream_id].body += frame.data
             elif isinstance(frame, RstStreamFrame):
@@ -333,12 +379,17 @@ class RawConnection(asyncio.Protocol):
                 self.server.log.seen.append(seen)
                 return seen
 
-    def head(self, stream: int, status: int, headers=None, end: bool = True, pieces: int = 1) -> None:
+    def head(
+        self, stream: int, status: int, headers=None, end: bool = True, pieces: int = 1
+    ) -> None:
         """A header block in so many frames: HEADERS and CONTINUATIONs."""
         block = self.encoder.encode([(":status", str(status)), *(headers or {}).items()])
         size = max(-(-len(block) // pieces), 1)
         parts = [block[i : i + size] for i in range(0, len(block), size)]
-        frames: list[Frame] = [HeadersFrame(stream, parts[0]), *(ContinuationFrame(stream, part) for part in parts[1:])]
+        frames: list[Frame] = [
+            HeadersFrame(stream, parts[0]),
+            *(ContinuationFrame(stream, part) for part in parts[1:]),
+        ]
         if end:
             frames[0].flags.add("END_STREAM")
         frames[-1].flags.add("END_HEADERS")
@@ -346,13 +397,17 @@ class RawConnection(asyncio.Protocol):
 
     def give(self, stream: int, octets: int) -> None:
         """The connection's window, and the stream's unless it is 0."""
-        self.send(WindowUpdateFrame(0, octets), *([WindowUpdateFrame(stream, octets)] if stream else []))
+        self.send(
+            WindowUpdateFrame(0, octets), *([WindowUpdateFrame(stream, octets)] if stream else [])
+        )
 
 
 class H1Server(Server):
-    """HTTP/1.1 by hand. behave(seen, number of this request on its connection) -> bytes of the answer, None for silence.
+    """HTTP/1.1 by hand. behave(seen, number of this request on its connection) -> bytes of the
+    answer, None for silence.
 
-    An answer that ends with CLOSE is followed by the end of the connection, one that ends with RESET by its reset.
+    An answer that ends with CLOSE is followed by the end of the connection, one that ends with
+    RESET by its reset.
     """
 
     CLOSE, RESET = b"\0close", b"\0reset"
@@ -369,7 +424,9 @@ class H1Server(Server):
     async def _serve(self, reader, writer) -> None:
         number = self.connected(writer.transport)
         self.peak = max(self.peak, len(self.live))
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError
+        ):
             for count in itertools.count(1):
                 answer = self.behave(await self._read(reader, number), count)
                 if answer is None:
@@ -382,7 +439,11 @@ class H1Server(Server):
                 await writer.drain()
         self.live.discard(writer.transport)
         writer.close()
-        await asyncio.sleep(0.02)  # asyncio would wait half a minute for the client's TLS goodbye; other servers end the connection
+        await asyncio.sleep(
+            0.02
+            # asyncio would wait half a minute for the client's TLS goodbye; other servers end the
+            # connection
+        )
         writer.transport.abort()
 
     async def _read(self, reader, number: int) -> Seen:
@@ -400,7 +461,11 @@ class H1Server(Server):
 
 
 def h1_answer(status: int, headers=None, body: bytes = b"") -> bytes:
-    lines = [f"HTTP/1.1 {status} Whatever", *(f"{k}: {v}" for k, v in (headers or {}).items()), f"content-length: {len(body)}"]
+    lines = [
+        f"HTTP/1.1 {status} Whatever",
+        *(f"{k}: {v}" for k, v in (headers or {}).items()),
+        f"content-length: {len(body)}",
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

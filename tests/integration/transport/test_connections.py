@@ -1,4 +1,6 @@
-"""Who is trusted, what is shared, when connections are made, left and closed, and what a fork or a close does to callers."""
+"""Who is trusted, what is shared, when connections are made, left and closed, and what a fork or a
+close does to callers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from workers.wire import ClientIdentity, NoAnswer, Route
 
 
 def reasons(answers) -> collections.Counter:
-    return collections.Counter((a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers)
+    return collections.Counter(
+        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
+    )
 
 
 def free_port() -> int:
@@ -54,7 +58,9 @@ def test_an_unknown_authority_is_refused(transport, tmp_path):
     ensure_ca(tmp_path)
     server = H2Server(server_context(*issue(tmp_path, "stranger")))
     try:
-        assert reasons(transport.send_many(route(server.base), pushes(3), 5)) == {("refused", False): 3}
+        assert reasons(transport.send_many(route(server.base), pushes(3), 5)) == {
+            ("refused", False): 3
+        }
         assert not server.log.seen
     finally:
         server.stop()
@@ -107,7 +113,9 @@ def test_a_server_that_speaks_http1_only_is_refused_on_an_http2_route(serve, eit
 @pytest.mark.parametrize("transport", ["curl", "engine", "aioapns"], indirect=True)
 @pytest.mark.parametrize("alpn", [(), ("http/1.1",)], ids=["no ALPN", "HTTP/1.1 only"])
 def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport, alpn):
-    """Neither one that would understand it all the same: what it makes of our octets is not known."""
+    """Neither one that would understand it all the same: what it makes of our
+    octets is not known.
+    """
     server = serve(H2Server, alpn=alpn)
     for first in (1, 11):
         answers = transport.send_many(route(server.base), pushes(5, first), 3)
@@ -123,12 +131,14 @@ def test_the_client_certificate_is_shown_and_only_on_its_own_pool(serve, transpo
     certificate, key = issue(ca_folder, "client")
     identity = ClientIdentity(certificate.read_bytes(), key.read_bytes())
     server = serve(H2Server, client_ca=ca)
-    assert reasons(transport.send_many(route(server.base, pool="a", identity=identity), pushes(3), 5)) == {200: 3}
+    assert reasons(
+        transport.send_many(route(server.base, pool="a", identity=identity), pushes(3), 5)
+    ) == {200: 3}
     assert reasons(transport.send_many(route(server.base, pool="b"), pushes(3), 5)) == {200: 3}
     assert [shown is not None for shown in server.log.certificates] == [True, False]
 
 
-# ---------------------------------------------------------------- addresses and requests that can't be
+# ---------------------------------------------------------------- addresses and requests that can't
 
 BASES = [
     "http://example.com",
@@ -158,10 +168,18 @@ def test_an_endpoint_the_route_does_not_know_is_an_error(transport):
 @both()
 def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, transport):
     server = serve(H2Server)
-    bad = [push(1, headers={"apns-collapse-id": "a\r\nx-evil: 1"}), push(2), push(3, path="/3/device/a b")]
+    bad = [
+        push(1, headers={"apns-collapse-id": "a\r\nx-evil: 1"}),
+        push(2),
+        push(3, path="/3/device/a b"),
+    ]
     answers = transport.send_many(route(server.base), bad, 5)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
-    assert [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers] == [True, False, True]
+    assert [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers] == [
+        True,
+        False,
+        True,
+    ]
     assert len(server.log.seen) == 1
 
 
@@ -176,7 +194,11 @@ def test_no_words_and_no_log_line_holds_a_path_a_header_or_a_body(serve, transpo
     server = serve(H2Server, lambda connection, seen: connection.transport.abort())
     answers = [
         *transport.send_many(route(server.base), [push(1, path="/3/device/tokentokentoken")], 1),
-        *transport.send_many(route(f"https://localhost:{free_port()}"), [push(1, path="/3/device/tokentokentoken")], 1),
+        *transport.send_many(
+            route(f"https://localhost:{free_port()}"),
+            [push(1, path="/3/device/tokentokentoken")],
+            1,
+        ),
         *transport.send_many(route(server.base), [push(1, path="/3/device/token token")], 1),
     ]
     told = caplog.text + "".join(repr(a) + a.words for a in answers)
@@ -192,7 +214,9 @@ def test_two_pools_never_share_a_connection(serve, transport):
     for turn in range(3):
         for pool in ("chat:apns:one:1", "chat:apns:two:1"):
             requests = [push(n, headers={"apns-id": f"{pool}-{turn}-{n}"}) for n in range(5)]
-            assert reasons(transport.send_many(route(server.base, pool=pool), requests, 5)) == {200: 5}
+            assert reasons(transport.send_many(route(server.base, pool=pool), requests, 5)) == {
+                200: 5
+            }
     groups = by_connection(server.log)
     assert len(groups) == 2
     assert all(len({seen.id.split("-")[0] for seen in group}) == 1 for group in groups.values())
@@ -209,10 +233,17 @@ def test_an_idle_connection_is_used_again(serve, transport):
 
 @both()
 def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transport):
-    server = serve(H2Server, lambda c, seen: c.later(0.4, c.reply, seen.stream, 200, {"apns-id": seen.id, "by": str(c.number)}))
+    server = serve(
+        H2Server,
+        lambda c, seen: c.later(
+            0.4, c.reply, seen.stream, 200, {"apns-id": seen.id, "by": str(c.number)}
+        ),
+    )
     warm(transport, route(server.base))
     got = {}
-    thread = threading.Thread(target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 5)))
+    thread = threading.Thread(
+        target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 5))
+    )
     thread.start()
     time.sleep(0.15)
     transport.renew("chat:apns:main:1")
@@ -224,7 +255,9 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
 
 
 def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve, either):
-    server = serve(H2Server, lambda c, seen: (c.reply(seen.stream, 200), c.later(0.02, c.transport.abort)))
+    server = serve(
+        H2Server, lambda c, seen: (c.reply(seen.stream, 200), c.later(0.02, c.transport.abort))
+    )
     for number in (1, 2, 3):
         assert reasons(either.send_many(route(server.base), [push(number)], 5)) == {200: 1}
         time.sleep(0.2)
@@ -237,7 +270,9 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
     server = serve(H2Server)
     try:
         for number in range(8):
-            assert reasons(transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 5)) == {200: 1}
+            assert reasons(
+                transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 5)
+            ) == {200: 1}
         deadline = time.monotonic() + 8
         while len(server.live) > 3 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -276,7 +311,9 @@ def proxied(serve):
 
 
 @both()
-def test_a_network_that_carries_nothing_is_a_timeout_and_is_left_when_it_carries_again(proxied, transport):
+def test_a_network_that_carries_nothing_is_a_timeout_and_is_left_when_it_carries_again(
+    proxied, transport
+):
     _server, proxy, base = proxied
     warm(transport, route(base))
     proxy.blackhole(True)
@@ -336,7 +373,11 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_unsent_and_others_go_on(ser
         listener.listen(10)
         hung = {}
         base = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        thread = threading.Thread(target=lambda: hung.update(answers=transport.send_many(route(base, pool="hung"), pushes(3), 1.0)))
+        thread = threading.Thread(
+            target=lambda: hung.update(
+                answers=transport.send_many(route(base, pool="hung"), pushes(3), 1.0)
+            )
+        )
         thread.start()
         begun = time.monotonic()
         assert reasons(transport.send_many(route(server.base), pushes(10), 5)) == {200: 10}
@@ -352,7 +393,9 @@ def test_connecting_has_a_limit_of_its_own(ca, make):
         listener.bind(("127.0.0.1", 0))
         listener.listen(10)
         begun = time.monotonic()
-        (answer,) = transport.send_many(route(f"https://127.0.0.1:{listener.getsockname()[1]}"), [push(1)], 10)
+        (answer,) = transport.send_many(
+            route(f"https://127.0.0.1:{listener.getsockname()[1]}"), [push(1)], 10
+        )
         assert (answer.reason, answer.sent) == ("timeout", False)
         assert time.monotonic() - begun < 2
     transport.close()
@@ -374,7 +417,9 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     before = {t for t in threading.enumerate() if t.name.startswith("transport")}
     warm(transport, route(server.base))
     got = {}
-    thread = threading.Thread(target=lambda: got.update(answers=transport.send_many(route(server.base), pushes(5), 20)))
+    thread = threading.Thread(
+        target=lambda: got.update(answers=transport.send_many(route(server.base), pushes(5), 20))
+    )
     thread.start()
     time.sleep(0.3)
     begun = time.monotonic()
@@ -405,7 +450,9 @@ def test_a_forked_child_uses_connections_of_its_own_and_leaves_the_parents_alone
     if child == 0:
         told = b"failed"
         try:
-            told = str(sorted(reasons(transport.send_many(route(server.base), pushes(3, 11), 5)).items())).encode()
+            told = str(
+                sorted(reasons(transport.send_many(route(server.base), pushes(3, 11), 5)).items())
+            ).encode()
             transport.close()
         finally:
             os.write(writer, told)
@@ -424,7 +471,9 @@ def test_a_loop_that_breaks_answers_its_callers_and_is_replaced(serve, curl, cap
     warm(curl, route(server.base))
     loop = curl._loop
     got = {}
-    thread = threading.Thread(target=lambda: got.update(answers=curl.send_many(route(server.base), pushes(5), 20)))
+    thread = threading.Thread(
+        target=lambda: got.update(answers=curl.send_many(route(server.base), pushes(5), 20))
+    )
     thread.start()
     time.sleep(0.2)
     loop.post(("not a route", 7))

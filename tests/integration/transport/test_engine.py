@@ -1,4 +1,6 @@
-"""What only our own HTTP/2 transport has: no thread of its own, many lanes at once, a keeper, and libcurl behind it."""
+"""What only our own HTTP/2 transport has: no thread of its own, many lanes at once, a keeper, and
+libcurl behind it.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +31,35 @@ def engine(ca):
 
 
 def test_one_thread_drives_the_requests_of_many_lanes_at_once(serve, engine):
-    server = serve(H2Server, lambda c, seen: c.later(0.2, c.reply, seen.stream, 200, {"apns-id": seen.id}))
+    server = serve(
+        H2Server, lambda c, seen: c.later(0.2, c.reply, seen.stream, 200, {"apns-id": seen.id})
+    )
     rounds = [(route(server.base, pool=f"lane-{n}"), pushes(5, 1 + 5 * n)) for n in range(40)]
     engine.send_rounds([(where, part[:1]) for where, part in rounds], 10)  # opens them
     begun = time.monotonic()
     answers = engine.send_rounds(rounds, 10)
     assert time.monotonic() - begun < 3.0  # one after the other would take 8 s
-    assert [[a.headers["apns-id"] for a in part] for part in answers] == [[r.headers["apns-id"] for r in part] for _, part in rounds]
+    assert [[a.headers["apns-id"] for a in part] for part in answers] == [
+        [r.headers["apns-id"] for r in part] for _, part in rounds
+    ]
     assert server.log.connections == 40
 
 
 def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
     quick = serve(H2Server)
     silent = serve(H2Server, lambda connection, seen: None)
-    lanes = [route(quick.base, pool="a"), route(silent.base, pool="b"), route(f"https://localhost:{free_port()}", pool="c")]
+    lanes = [
+        route(quick.base, pool="a"),
+        route(silent.base, pool="b"),
+        route(f"https://localhost:{free_port()}", pool="c"),
+    ]
     flight = engine.begin([(where, pushes(3)) for where in lanes], 1.0)
     assert not flight.wait(0.5)
     assert [flight.done(number) for number in range(3)] == [True, False, True]
-    assert [reasons(flight.answers(number)) for number in (0, 2)] == [{200: 3}, {("refused", False): 3}]
+    assert [reasons(flight.answers(number)) for number in (0, 2)] == [
+        {200: 3},
+        {("refused", False): 3},
+    ]
     assert reasons(engine.send_many(lanes[0], pushes(3, 10), 5)) == {200: 3}
     assert flight.wait()
     assert set(reasons(flight.answers(1))) <= {("timeout", True), ("timeout", False)}
@@ -55,7 +68,11 @@ def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
 def test_rounds_may_be_empty_and_of_several_endpoints(serve, engine):
     server = serve(H2Server)
     where = route(server.base)
-    both = type(where)("p", {"APNS_PRODUCTION": server.base, "OTHER": server.base.replace("localhost", "127.0.0.1")}, True)
+    both = type(where)(
+        "p",
+        {"APNS_PRODUCTION": server.base, "OTHER": server.base.replace("localhost", "127.0.0.1")},
+        True,
+    )
     mixed = [push(1), push(2, endpoint="OTHER"), push(3)]
     answers = engine.send_rounds([(where, []), (both, mixed), (where, [])], 5)
     assert [len(part) for part in answers] == [0, 3, 0]
@@ -63,8 +80,15 @@ def test_rounds_may_be_empty_and_of_several_endpoints(serve, engine):
 
 
 def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
-    """Whoever drives leaves when its own answers are there; nobody else may wait for a driver that has left."""
-    server = serve(H2Server, lambda c, seen: c.later(0.02 * (seen.stream % 7), c.reply, seen.stream, 200, {"apns-id": seen.id}))
+    """Whoever drives leaves when its own answers are there; nobody else may wait for a driver that
+    has left.
+    """
+    server = serve(
+        H2Server,
+        lambda c, seen: c.later(
+            0.02 * (seen.stream % 7), c.reply, seen.stream, 200, {"apns-id": seen.id}
+        ),
+    )
     warm(engine, route(server.base))
     wrong = []
 
@@ -72,7 +96,11 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
         for turn in range(8):
             requests = pushes(1 + (first + turn) % 5, 1000 * first + 10 * turn + 1)
             answers = engine.send_many(route(server.base), requests, 5)
-            wrong.extend(1 for r, a in zip(requests, answers, strict=True) if a.headers.get("apns-id") != r.headers["apns-id"])
+            wrong.extend(
+                1
+                for r, a in zip(requests, answers, strict=True)
+                if a.headers.get("apns-id") != r.headers["apns-id"]
+            )
 
     threads = [threading.Thread(target=caller, args=(n,)) for n in range(1, 13)]
     begun = time.monotonic()
@@ -89,7 +117,9 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
 
 
 def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine):
-    """What the kernel did not take was not sent: it is told so, and must not go when the peer reads again."""
+    """What the kernel did not take was not sent: it is told so, and must not go when the peer reads
+    again.
+    """
 
     async def script(connection):
         connection.send(SettingsFrame(0, settings={4: (1 << 30)}))
@@ -105,7 +135,9 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
     server = serve(RawServer, script)
     where = route(server.base, connections_max=1, streams_max=1000)
     assert reasons(engine.send_many(where, [push(0)], 5)) == {200: 1}
-    requests = [push(n, body=b"x" * 60_000) for n in range(1, 401)]  # 24 MB: more than the kernel holds
+    requests = [
+        push(n, body=b"x" * 60_000) for n in range(1, 401)
+    ]  # 24 MB: more than the kernel holds
     answers = engine.send_many(where, requests, 1.0)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}
@@ -126,7 +158,11 @@ def test_an_idle_connection_is_kept_alive_by_the_keeper(serve, ca, monkeypatch):
         connection.send(PingFrame(0, b"12345678"))
         while True:
             frame = await connection.frame()
-            if isinstance(frame, PingFrame) and "ACK" in frame.flags and frame.opaque_data == b"12345678":
+            if (
+                isinstance(frame, PingFrame)
+                and "ACK" in frame.flags
+                and frame.opaque_data == b"12345678"
+            ):
                 acknowledged.set()
                 connection.send(GoAwayFrame(0, last_stream_id=1, error_code=0))
 
@@ -139,7 +175,9 @@ def test_an_idle_connection_is_kept_alive_by_the_keeper(serve, ca, monkeypatch):
         time.sleep(0.05)
     assert not server.live, "a connection that said GOAWAY is closed though nobody sends"
     engine.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("transport-keeper")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("transport-keeper")
+    ]
 
 
 def test_a_slow_drip_of_an_answer_is_read_to_its_end(serve, engine):
@@ -171,20 +209,33 @@ def test_connections_follow_each_other_when_stream_ids_run_out(serve, engine, mo
 def test_the_provider_token_changes_on_a_connection_that_lives_on(serve, engine):
     server = serve(H2Server)
     for turn in range(40):
-        requests = [push(n, headers={**push(n).headers, "authorization": f"bearer {turn}." + "t" * 200}) for n in range(3)]
+        requests = [
+            push(n, headers={**push(n).headers, "authorization": f"bearer {turn}." + "t" * 200})
+            for n in range(3)
+        ]
         assert reasons(engine.send_many(route(server.base), requests, 5)) == {200: 3}
-    assert [seen.headers["authorization"].split(".")[0] for seen in server.log.seen[::3]] == [f"bearer {turn}" for turn in range(40)]
+    assert [seen.headers["authorization"].split(".")[0] for seen in server.log.seen[::3]] == [
+        f"bearer {turn}" for turn in range(40)
+    ]
     assert server.log.connections == 1
 
 
 def test_a_garbage_server_costs_no_memory(serve, engine):
     """It speaks TLS and h2 by name, and then sends what it likes."""
-    for junk in (b"\0" * 1_000_000, b"\xff" * 1_000_000, b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" * 50_000):
-        server = serve(H2Server, greet=lambda connection, junk=junk: connection.transport.write(junk))
+    for junk in (
+        b"\0" * 1_000_000,
+        b"\xff" * 1_000_000,
+        b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" * 50_000,
+    ):
+        server = serve(
+            H2Server, greet=lambda connection, junk=junk: connection.transport.write(junk)
+        )
         answers = engine.send_many(route(server.base, pool=str(junk[:9])), pushes(3), 2)
         assert {a.reason for a in answers} <= {"reset", "timeout", "refused"}
     driver = engine._driver
-    assert all(len(line.h2._rest) <= 16_400 for pool in driver.pools.values() for line in pool.lines)
+    assert all(
+        len(line.h2._rest) <= 16_400 for pool in driver.pools.values() for line in pool.lines
+    )
 
 
 # ---------------------------------------------------------------- names and addresses
@@ -208,7 +259,11 @@ def hanging():
 def test_an_address_that_hangs_is_passed_by(serve, engine, monkeypatch, hanging):
     """IPv6 that leads nowhere is the usual case."""
     server = serve(H2Server)
-    addresses = [(socket.AF_INET, hanging), (socket.AF_INET, ("127.0.0.1", 9)), (socket.AF_INET, ("127.0.0.1", server.port))]
+    addresses = [
+        (socket.AF_INET, hanging),
+        (socket.AF_INET, ("127.0.0.1", 9)),
+        (socket.AF_INET, ("127.0.0.1", server.port)),
+    ]
     monkeypatch.setattr(dialer, "look_up", lambda host, port, flags=0: list(addresses))
     begun = time.monotonic()
     assert reasons(engine.send_many(route(server.base), pushes(3), 5)) == {200: 3}
@@ -232,7 +287,9 @@ def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypa
     assert reasons(engine.send_many(route(server.base), pushes(3), 5)) == {200: 3}
     assert time.monotonic() - begun < 0.7
     assert flight.wait()
-    assert {(a.reason, a.sent) for number in range(20) for a in flight.answers(number)} == {("timeout", False)}
+    assert {(a.reason, a.sent) for number in range(20) for a in flight.answers(number)} == {
+        ("timeout", False)
+    }
     assert time.monotonic() - begun < 1.5
     assert len(asked) == 1, "those who ask for one name share its look-up"
 
@@ -247,7 +304,9 @@ def test_http1_and_plain_loopback_go_through_libcurl(serve, engine):
     assert engine._driver is None
 
 
-def test_a_connection_that_breaks_our_code_is_closed_and_its_lane_goes_through_libcurl(serve, engine, monkeypatch, caplog):
+def test_a_connection_that_breaks_our_code_is_closed_and_its_lane_goes_through_libcurl(
+    serve, engine, monkeypatch, caplog
+):
     server = serve(H2Server)
     warm(engine, route(server.base))
     usual = Http2Connection.receive
@@ -271,7 +330,9 @@ def test_a_driver_that_breaks_answers_its_callers_and_is_replaced(serve, engine,
     server = serve(H2Server, lambda connection, seen: None)
     warm(engine, route(server.base))
     got = {}
-    thread = threading.Thread(target=lambda: got.update(answers=engine.send_many(route(server.base), pushes(5), 20)))
+    thread = threading.Thread(
+        target=lambda: got.update(answers=engine.send_many(route(server.base), pushes(5), 20))
+    )
     thread.start()
     time.sleep(0.3)
     engine._inbox.append(7)

@@ -1,4 +1,6 @@
-"""FCM's requests, as the vendor file makes them and the fleet's transport writes them, at servers that none of us wrote."""
+"""FCM's requests, as the vendor file makes them and the fleet's transport writes them, at servers
+that none of us wrote.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,29 @@ SCRIPT = Path(__file__).with_name("fcm_server.mjs")
 
 pytestmark = [
     pytest.mark.npm,
-    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: its http2 can't be the foreign server"),
+    pytest.mark.skipif(
+        shutil.which("node") is None,
+        reason="node is not installed: its http2 can't be the foreign server",
+    ),
 ]
 
 ACCOUNT = credential(
     Vendor.FCM,
-    {"project_id": "demo-im", "client_email": "push@demo-im.iam.gserviceaccount.com", "key_id": "k1"},
+    {
+        "project_id": "demo-im",
+        "client_email": "push@demo-im.iam.gserviceaccount.com",
+        "key_id": "k1",
+    },
     {"private_key": pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048))},
 )
 NOTES = [
     note(ext='{"cid":"c2c_1001"}', payload={"k": "v", "n": 1}),
     note(title=FAMILY, body="\ud800 lone" + "很长" * 2000),
-    note(body='"quoted" \\ \n\x00', badge_increment=2, placement={"priority": "HIGH", "channel_id": "chat"}),
+    note(
+        body='"quoted" \\ \n\x00',
+        badge_increment=2,
+        placement={"priority": "HIGH", "channel_id": "chat"},
+    ),
 ]
 
 
@@ -45,7 +58,10 @@ def server(certificate) -> Iterator[Callable[[str], Route]]:
 
     def start(manner: str) -> Route:
         process = subprocess.Popen(
-            ["node", str(SCRIPT), *map(str, certificate), manner], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ["node", str(SCRIPT), *map(str, certificate), manner],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         base = f"https://localhost:{int(process.stdout.readline())}"
@@ -67,7 +83,17 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
     assert isinstance(access, AccessToken), access
     tokens = [f"live-{number}" for number in range(300)]
     batches = [
-        RequestBatch((PushItem(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
+        RequestBatch(
+            (
+                PushItem(
+                    NOTES[number % len(NOTES)],
+                    target(token, push_id=f"{number:032x}"),
+                    number % 5 or None,
+                    600,
+                ),
+            ),
+            now_ms(),
+        )
         for number, token in enumerate(tokens)
     ]
     answers = either.send_many(route, [FCM.build(batch, ACCOUNT, access) for batch in batches], 20)

@@ -1,4 +1,6 @@
-"""HTTP/1.1: keep-alive, servers that close, reset or dribble, and the bounds of connections. libcurl only: aioapns speaks HTTP/2."""
+"""HTTP/1.1: keep-alive, servers that close, reset or dribble, and the bounds of connections.
+libcurl only: aioapns speaks HTTP/2.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from workers.wire import HttpResponse, NoAnswer, Request
 
 
 def reasons(answers) -> collections.Counter:
-    return collections.Counter((a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers)
+    return collections.Counter(
+        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
+    )
 
 
 def where(server, **named):
@@ -23,7 +27,9 @@ def where(server, **named):
 @pytest.fixture(params=["TLS", "loopback without TLS"])
 def h1(request, serve):
     """h1(behave) -> a started HTTP/1.1 server."""
-    return lambda behave=None: serve(H1Server, behave, plain=request.param != "TLS", alpn=("http/1.1",))
+    return lambda behave=None: serve(
+        H1Server, behave, plain=request.param != "TLS", alpn=("http/1.1",)
+    )
 
 
 def test_requests_arrive_as_given_and_answers_come_in_order(h1, curl):
@@ -43,24 +49,36 @@ def test_requests_arrive_as_given_and_answers_come_in_order(h1, curl):
 def test_connections_are_kept_from_batch_to_batch(h1, curl):
     server = h1()
     for first in (1, 11, 21):
-        assert reasons(curl.send_many(where(server, connections_max=1), pushes(10, first), 5)) == {200: 10}
+        assert reasons(curl.send_many(where(server, connections_max=1), pushes(10, first), 5)) == {
+            200: 10
+        }
     assert server.log.connections == 1
 
 
 def test_a_server_that_closes_after_every_answer_loses_and_doubles_nothing(h1, curl):
-    server = h1(lambda seen, number: h1_answer(200, {"apns-id": seen.id, "connection": "close"}) + H1Server.CLOSE)
+    server = h1(
+        lambda seen, number: (
+            h1_answer(200, {"apns-id": seen.id, "connection": "close"}) + H1Server.CLOSE
+        )
+    )
     assert reasons(curl.send_many(where(server, connections_max=4), pushes(40), 10)) == {200: 40}
     assert len(set(server.log.ids)) == len(server.log.ids) == server.log.connections == 40
 
 
 def test_a_server_that_closes_unannounced_after_every_answer_doubles_nothing(h1, curl):
-    """A request written into a connection that ends just then may have been read: never again by itself."""
+    """A request written into a connection that ends just then may have been read: never again by
+    itself.
+    """
     server = h1(lambda seen, number: h1_answer(200, {"apns-id": seen.id}) + H1Server.CLOSE)
     answers = curl.send_many(where(server, connections_max=2), pushes(40), 10)
     counts = reasons(answers)
     assert set(counts) <= {200, ("reset", True)}
     assert len(set(server.log.ids)) == len(server.log.ids)
-    told = {r.headers["apns-id"] for r, a in zip(pushes(40), answers, strict=True) if isinstance(a, HttpResponse)}
+    told = {
+        r.headers["apns-id"]
+        for r, a in zip(pushes(40), answers, strict=True)
+        if isinstance(a, HttpResponse)
+    }
     assert told <= set(server.log.ids)
 
 
@@ -68,7 +86,9 @@ ENDS = {
     "read, then closed": lambda seen, number: H1Server.CLOSE,
     "read, then reset": lambda seen, number: H1Server.RESET,
     "half a head": lambda seen, number: b"HTTP/1.1 200 OK\r\ncontent-le" + H1Server.CLOSE,
-    "half a body": lambda seen, number: b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf" + H1Server.CLOSE,
+    "half a body": lambda seen, number: (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf" + H1Server.CLOSE
+    ),
     "no HTTP at all": lambda seen, number: b"220 mail.example.com ESMTP\r\n" + H1Server.CLOSE,
 }
 
@@ -107,16 +127,31 @@ def test_what_never_got_a_connection_was_not_sent(h1, curl):
     assert len(server.log.ids) == 2
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nx-trailer: no\r\n\r\n"
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n "
+    b"world\r\n0\r\nx-trailer: no\r\n\r\n"
+)
 BODIES = {
     "chunked, with a trailer": (CHUNKED, 200, b"hello world"),
-    "interim, then final": (b"HTTP/1.1 100 Continue\r\n\r\n" + h1_answer(200, {}, b"final"), 200, b"final"),
+    "interim, then final": (
+        b"HTTP/1.1 100 Continue\r\n\r\n" + h1_answer(200, {}, b"final"),
+        200,
+        b"final",
+    ),
     "empty 400": (h1_answer(400), 400, b""),
     "2 MiB, cut": (h1_answer(200, {}, b"z" * (2 << 20)), 200, b"z" * (1 << 20)),
-    "until the end of the connection": (b"HTTP/1.1 200 OK\r\n\r\nuntil" + H1Server.CLOSE, 200, b"until"),
+    "until the end of the connection": (
+        b"HTTP/1.1 200 OK\r\n\r\nuntil" + H1Server.CLOSE,
+        200,
+        b"until",
+    ),
     "lines that end in LF only": (b"HTTP/1.1 200 OK\nX-A: 1\ncontent-length: 2\n\nok", 200, b"ok"),
     "302": (h1_answer(302, {"location": "https://example.com/"}), 302, b""),
-    "gzip nobody asked for": (h1_answer(200, {"content-encoding": "gzip"}, b"\x1f\x8braw"), 200, b"\x1f\x8braw"),
+    "gzip nobody asked for": (
+        h1_answer(200, {"content-encoding": "gzip"}, b"\x1f\x8braw"),
+        200,
+        b"\x1f\x8braw",
+    ),
 }
 
 
@@ -132,14 +167,22 @@ def test_other_methods_are_sent_as_such_and_the_next_post_is_a_post(h1, curl):
     server = h1()
     asked = [
         Request("APNS_PRODUCTION", "/v1/topics?cursor=2", {}, b"", method="GET"),
-        Request("APNS_PRODUCTION", "/v1/topics/1", {"content-type": "application/json"}, b"{}", method="DELETE"),
+        Request(
+            "APNS_PRODUCTION",
+            "/v1/topics/1",
+            {"content-type": "application/json"},
+            b"{}",
+            method="DELETE",
+        ),
         Request("APNS_PRODUCTION", "/v1/topics/2", {}, b"", method="DELETE"),
         push(1),
         push(2, body=b""),
     ]
     for request in asked:
         assert reasons(curl.send_many(where(server, connections_max=1), [request], 5)) == {200: 1}
-    assert [(s.headers[":method"], s.path, s.body) for s in server.log.seen] == [(r.method, r.path, r.body) for r in asked]
+    assert [(s.headers[":method"], s.path, s.body) for s in server.log.seen] == [
+        (r.method, r.path, r.body) for r in asked
+    ]
 
 
 def test_a_large_body_is_sent_without_waiting_to_be_asked(h1, curl):
@@ -160,7 +203,11 @@ def test_cookies_are_neither_kept_nor_sent(h1, curl):
 
 
 def test_repeated_headers_are_joined_and_empty_ones_kept(h1, curl):
-    server = h1(lambda seen, number: b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nX-Empty:\r\ncontent-length: 0\r\n\r\n")
+    server = h1(
+        lambda seen, number: (
+            b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nX-Empty:\r\ncontent-length: 0\r\n\r\n"
+        )
+    )
     (answer,) = curl.send_many(where(server), [push(1, headers={"x-empty-too": ""})], 5)
     assert answer.headers["x-a"] == "1, 2"
     assert answer.headers["x-empty"] == ""

@@ -9,18 +9,29 @@ import time
 
 import pytest
 from h2.errors import ErrorCodes
-from hyperframe.frame import DataFrame, GoAwayFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    DataFrame,
+    GoAwayFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from tests.integration.transport.conftest import both, push, pushes, route, warm
 from tests.integration.transport.servers import H2Server, RawServer, by_connection
 from workers.wire import HttpResponse, NoAnswer
 
 ERROR_BODY = b'{"reason":"BadDeviceToken"}'
-ONE_ATTEMPT = "aioapns 4.0 hardened makes one attempt: streams above a GOAWAY's last id are reported unsent, not begun again"
+ONE_ATTEMPT = (
+    "aioapns 4.0 hardened makes one attempt: streams above a GOAWAY's last id are reported "
+    "unsent, not begun again"
+)
 
 
 def reasons(answers) -> collections.Counter:
-    return collections.Counter((a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers)
+    return collections.Counter(
+        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
+    )
 
 
 # ---------------------------------------------------------------- many at once
@@ -53,7 +64,11 @@ def test_method_path_headers_and_body_arrive_as_given_and_nothing_else(serve, tr
     transport.send_many(route(server.base), [request], 5)
     seen = server.log.seen[0]
     assert seen.body == request.body
-    assert (seen.headers[":method"], seen.path, seen.headers[":scheme"]) == ("POST", request.path, "https")
+    assert (seen.headers[":method"], seen.path, seen.headers[":scheme"]) == (
+        "POST",
+        request.path,
+        "https",
+    )
     extra = {k for k in seen.headers if not k.startswith(":")} - set(request.headers)
     assert extra <= {"accept", "user-agent", "content-length"}
     assert {k: seen.headers[k] for k in request.headers} == request.headers
@@ -68,7 +83,11 @@ def test_many_callers_share_one_connection_and_get_their_own_answers(serve, tran
         for turn in range(5):
             requests = pushes(20, first + 100 * turn)
             answers = transport.send_many(route(server.base), requests, 10)
-            wrong.extend(1 for r, a in zip(requests, answers, strict=True) if a.headers.get("apns-id") != r.headers["apns-id"])
+            wrong.extend(
+                1
+                for r, a in zip(requests, answers, strict=True)
+                if a.headers.get("apns-id") != r.headers["apns-id"]
+            )
 
     threads = [threading.Thread(target=caller, args=(10_000 * n,)) for n in range(4)]
     for thread in threads:
@@ -96,14 +115,22 @@ BODIES = {
 @both()
 @pytest.mark.parametrize(("status", "body", "wanted"), BODIES.values(), ids=BODIES)
 def test_any_body_is_an_answer(serve, transport, status, body, wanted):
-    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, status, {"apns-id": seen.id}, body))
+    server = serve(
+        H2Server,
+        lambda connection, seen: connection.reply(seen.stream, status, {"apns-id": seen.id}, body),
+    )
     answers = transport.send_many(route(server.base), pushes(3), 10)
     assert [(a.status, a.body == wanted) for a in answers] == [(status, True)] * 3
 
 
 @both()
 def test_three_thousand_error_bodies_in_a_row_do_not_exhaust_a_window(serve, transport):
-    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 400, {"apns-id": seen.id}, ERROR_BODY))
+    server = serve(
+        H2Server,
+        lambda connection, seen: connection.reply(
+            seen.stream, 400, {"apns-id": seen.id}, ERROR_BODY
+        ),
+    )
     for turn in range(6):
         answers = transport.send_many(route(server.base), pushes(500, 1 + 500 * turn), 20)
         assert {(a.status, a.body) for a in answers} == {(400, ERROR_BODY)}
@@ -113,7 +140,12 @@ def test_three_thousand_error_bodies_in_a_row_do_not_exhaust_a_window(serve, tra
 
 @both()
 def test_interim_answers_are_passed_over(serve, transport):
-    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 429, {"retry-after": "7"}, b"slow", interim=103))
+    server = serve(
+        H2Server,
+        lambda connection, seen: connection.reply(
+            seen.stream, 429, {"retry-after": "7"}, b"slow", interim=103
+        ),
+    )
     (answer,) = transport.send_many(route(server.base), [push(1)], 5)
     assert (answer.status, answer.headers.get("retry-after"), answer.body) == (429, "7", b"slow")
     assert "link" not in answer.headers
@@ -121,7 +153,10 @@ def test_interim_answers_are_passed_over(serve, transport):
 
 @both()
 def test_a_redirect_is_an_answer_and_is_not_followed(serve, transport):
-    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 302, {"location": "/elsewhere"}))
+    server = serve(
+        H2Server,
+        lambda connection, seen: connection.reply(seen.stream, 302, {"location": "/elsewhere"}),
+    )
     (answer,) = transport.send_many(route(server.base), [push(1)], 5)
     assert (answer.status, answer.headers["location"]) == (302, "/elsewhere")
     assert len(server.log.seen) == 1
@@ -149,7 +184,9 @@ def test_a_server_with_tiny_windows_gets_every_byte(serve, transport):
     requests = [push(n, body=bytes([n]) * 4000) for n in range(1, 21)]
     answers = transport.send_many(route(server.base), requests, 10)
     assert reasons(answers) == {200: 20}
-    assert {s.id: s.body for s in server.log.seen} == {r.headers["apns-id"]: r.body for r in requests}
+    assert {s.id: s.body for s in server.log.seen} == {
+        r.headers["apns-id"]: r.body for r in requests
+    }
 
 
 @both()
@@ -164,7 +201,9 @@ def test_windows_given_back_a_handful_at_a_time_hold_nobody_up_for_ever(serve, t
             connection.head(seen.stream, 200, {"apns-id": seen.id})
 
     server = serve(RawServer, script)
-    answers = transport.send_many(route(server.base), [push(n, body=b"b" * 3500) for n in range(1, 31)], 10)
+    answers = transport.send_many(
+        route(server.base), [push(n, body=b"b" * 3500) for n in range(1, 31)], 10
+    )
     assert reasons(answers) == {200: 30}
     assert {len(s.body) for s in server.log.seen} == {3500}
 
@@ -172,7 +211,9 @@ def test_windows_given_back_a_handful_at_a_time_hold_nobody_up_for_ever(serve, t
 @both()
 def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
     def behave(connection, seen):
-        """1000 streams, after 50 answers 1, after 60 answers 1000 again; a stream over the limit is the client's fault."""
+        """1000 streams, after 50 answers 1, after 60 answers 1000 again; a stream over the limit is
+        the client's fault.
+        """
         over.append(len(connection.open) > connection.limit)
         if connection.answered == 50:
             connection.settings(MAX_CONCURRENT_STREAMS=1)
@@ -183,7 +224,12 @@ def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
         connection.later(0.005, connection.reply, seen.stream, 200, {"apns-id": seen.id})
 
     over = []
-    server = serve(H2Server, behave, settings={3: 1000}, greet=lambda connection: setattr(connection, "limit", 1000))
+    server = serve(
+        H2Server,
+        behave,
+        settings={3: 1000},
+        greet=lambda connection: setattr(connection, "limit", 1000),
+    )
     for first in (1, 101, 201):
         answers = transport.send_many(route(server.base, connections_max=1), pushes(50, first), 10)
         assert reasons(answers) == {200: 50}
@@ -192,7 +238,10 @@ def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
     assert len(set(server.log.ids)) == len(server.log.ids) == 150
 
 
-@both(aioapns_fails="aioapns 4.0 opens as many streams as the SETTINGS it has read so far allow: 299 of 300 were refused")
+@both(
+    aioapns_fails="aioapns 4.0 opens as many streams as the SETTINGS it has read so far allow: 299 of 300 "  # noqa: E501
+    "were refused"
+)
 def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transport):
     def behave(connection, seen):
         """A second stream before the first answer is refused, whatever SETTINGS said."""
@@ -213,23 +262,42 @@ def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transpo
 
 
 def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(serve, either):
-    server = serve(H2Server, lambda c, seen: None if seen.path.endswith("001") else c.reply(seen.stream, 200, {"apns-id": seen.id}))
+    server = serve(
+        H2Server,
+        lambda c, seen: (
+            None if seen.path.endswith("001") else c.reply(seen.stream, 200, {"apns-id": seen.id})
+        ),
+    )
     answers = either.send_many(route(server.base), pushes(50), 3)
     assert reasons(answers) == {("timeout", True): 1, 200: 49}
     assert max(a.seconds for a in answers[1:]) < 1.5
 
 
 def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, either):
-    server = serve(H2Server, lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 10})
-    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {200: 8}
+    server = serve(
+        H2Server,
+        lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}),
+        settings={3: 10},
+    )
+    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {
+        200: 8
+    }
     assert server.log.connections == 1
-    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {200: 200}
+    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {
+        200: 200
+    }
     assert 1 < server.log.connections <= 3
 
 
 def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve, either):
-    server = serve(H2Server, lambda c, seen: c.later(0.4, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 100})
-    assert reasons(either.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)) == {200: 300}
+    server = serve(
+        H2Server,
+        lambda c, seen: c.later(0.4, c.reply, seen.stream, 200, {"apns-id": seen.id}),
+        settings={3: 100},
+    )
+    assert reasons(
+        either.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)
+    ) == {200: 300}
     assert 2 <= server.log.connections <= 4
     assert max(len(group) for group in by_connection(server.log).values()) <= 200
 
@@ -238,25 +306,39 @@ def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve
 
 
 def goaway_after(count, last=None, then_close=False):
-    """The first connection answers `count` requests and says GOAWAY; later ones answer all. last: the id it names."""
+    """The first connection answers `count` requests and says GOAWAY; later ones answer all. last:
+    the id it names.
+    """
 
     def behave(connection, seen):
         if connection.number > 1 or connection.answered < count:
             connection.reply(seen.stream, 200, {"apns-id": seen.id})
-        if connection.number == 1 and connection.answered == count and not getattr(connection, "gone", False):
+        if (
+            connection.number == 1
+            and connection.answered == count
+            and not getattr(connection, "gone", False)
+        ):
             connection.gone = True
-            connection.frame(GoAwayFrame(0, last_stream_id=seen.stream if last is None else last, error_code=0))
+            connection.frame(
+                GoAwayFrame(0, last_stream_id=seen.stream if last is None else last, error_code=0)
+            )
             if then_close:
-                connection.later(0.1, connection.transport.close)  # at once, a TCP reset could eat the GOAWAY
+                connection.later(
+                    0.1, connection.transport.close
+                )  # at once, a TCP reset could eat the GOAWAY
 
     return behave
 
 
 def accepted_once(server, count):
-    """The first connection's requests above the GOAWAY were not processed: only answered ones count."""
+    """The first connection's requests above the GOAWAY were not processed: only answered ones
+    count.
+    """
     groups = by_connection(server.log)
     first = [seen.id for seen in groups[1]][:20]
-    return sorted([*first, *(seen.id for number, group in groups.items() if number > 1 for seen in group)])
+    return sorted(
+        [*first, *(seen.id for number, group in groups.items() if number > 1 for seen in group)]
+    )
 
 
 @both(aioapns_fails=ONE_ATTEMPT)
@@ -291,7 +373,9 @@ def test_a_goaway_below_streams_in_flight_lets_those_under_it_finish(serve, tran
         if len(held) == 30:
             connection.frame(GoAwayFrame(0, last_stream_id=held[9].stream, error_code=0))
             for each in held[:10]:
-                connection.later(0.1, connection.reply, each.stream, 200, {"apns-id": each.id, "by": "first"})
+                connection.later(
+                    0.1, connection.reply, each.stream, 200, {"apns-id": each.id, "by": "first"}
+                )
 
     server = serve(H2Server, behave)
     warm(transport, route(server.base))
@@ -319,7 +403,10 @@ def test_an_idle_connection_that_said_goaway_is_replaced(serve, transport):
 # ---------------------------------------------------------------- resets and losses
 
 
-@both(aioapns_fails="aioapns 4.0 hardened makes one attempt: a refused stream is reported unsent, not begun again")
+@both(
+    aioapns_fails="aioapns 4.0 hardened makes one attempt: a refused stream is reported unsent, not begun "  # noqa: E501
+    "again"
+)
 def test_a_refused_stream_is_begun_again(serve, transport):
     refused = set()
 
@@ -340,7 +427,9 @@ def test_a_refused_stream_is_begun_again(serve, transport):
 
 @both()
 def test_a_stream_refused_every_time_is_reported_unsent(serve, transport):
-    server = serve(H2Server, lambda connection, seen: connection.reset(seen.stream, ErrorCodes.REFUSED_STREAM))
+    server = serve(
+        H2Server, lambda connection, seen: connection.reset(seen.stream, ErrorCodes.REFUSED_STREAM)
+    )
     answers = transport.send_many(route(server.base), pushes(5), 5)
     assert reasons(answers) == {("reset", False): 5}
     assert len(server.log.ids) <= 5 * 6
@@ -348,7 +437,15 @@ def test_a_stream_refused_every_time_is_reported_unsent(serve, transport):
 
 
 @both()
-@pytest.mark.parametrize("code", [ErrorCodes.INTERNAL_ERROR, ErrorCodes.CANCEL, ErrorCodes.PROTOCOL_ERROR, ErrorCodes.ENHANCE_YOUR_CALM])
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCodes.INTERNAL_ERROR,
+        ErrorCodes.CANCEL,
+        ErrorCodes.PROTOCOL_ERROR,
+        ErrorCodes.ENHANCE_YOUR_CALM,
+    ],
+)
 def test_any_other_reset_may_have_been_read_and_is_never_sent_twice(serve, transport, code):
     def behave(connection, seen):
         if seen.path.endswith("3"):
@@ -367,8 +464,12 @@ def test_any_other_reset_may_have_been_read_and_is_never_sent_twice(serve, trans
 LOSSES = {
     "reset of the connection": lambda connection: connection.transport.abort(),
     "end of the connection": lambda connection: connection.transport.close(),
-    "a frame that makes no sense": lambda connection: connection.transport.write(b"\x00\x00\x05\x06\x00\x00\x00\x00\x00hello"),
-    "bytes that are no frame": lambda connection: connection.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 800),
+    "a frame that makes no sense": lambda connection: connection.transport.write(
+        b"\x00\x00\x05\x06\x00\x00\x00\x00\x00hello"
+    ),
+    "bytes that are no frame": lambda connection: connection.transport.write(
+        b"HTTP/1.1 400 Bad Request\r\n\r\n" * 800
+    ),
     "a GOAWAY that names all, then the end": lambda connection: (
         connection.frame(GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=2)),
         connection.transport.close(),
@@ -379,7 +480,9 @@ LOSSES = {
 @both()
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
 def test_a_connection_lost_with_requests_in_flight_never_sends_them_twice(serve, transport, lose):
-    """libcurl by itself replays POSTs of a used connection that dies before the first byte of an answer."""
+    """libcurl by itself replays POSTs of a used connection that dies before the first byte of an
+    answer.
+    """
 
     def behave(connection, seen):
         if connection.number > 1:
@@ -397,9 +500,14 @@ def test_a_connection_lost_with_requests_in_flight_never_sends_them_twice(serve,
 
 @both()
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
-def test_a_connection_lost_at_its_first_request_is_not_tried_with_that_one_again(serve, transport, lose):
+def test_a_connection_lost_at_its_first_request_is_not_tried_with_that_one_again(
+    serve, transport, lose
+):
     server = serve(H2Server, lambda connection, seen: lose(connection))
-    assert set(reasons(transport.send_many(route(server.base), [push(1)], 1))) <= {("reset", True), ("timeout", True)}
+    assert set(reasons(transport.send_many(route(server.base), [push(1)], 1))) <= {
+        ("reset", True),
+        ("timeout", True),
+    }
     assert len(server.log.ids) == 1
 
 
@@ -423,7 +531,12 @@ def test_half_a_body_and_then_the_end_is_no_answer(serve, transport):
 
 @both()
 def test_silence_is_a_timeout_at_the_deadline_and_nobody_else_waits(serve, transport):
-    server = serve(H2Server, lambda c, seen: None if seen.path.endswith("5") else c.reply(seen.stream, 200, {"apns-id": seen.id}))
+    server = serve(
+        H2Server,
+        lambda c, seen: (
+            None if seen.path.endswith("5") else c.reply(seen.stream, 200, {"apns-id": seen.id})
+        ),
+    )
     done = {}
 
     def other():
@@ -456,15 +569,24 @@ def test_a_server_that_never_finishes_its_body_is_a_timeout(serve, transport):
 
     server = serve(RawServer, script)
     begun = time.monotonic()
-    assert reasons(transport.send_many(route(server.base), [push(1)], 0.6)) == {("timeout", True): 1}
+    assert reasons(transport.send_many(route(server.base), [push(1)], 0.6)) == {
+        ("timeout", True): 1
+    }
     assert time.monotonic() - begun < 1.2
 
 
 @both()
 def test_a_connection_nothing_came_from_is_left_after_a_timeout(serve, transport):
-    """Half-open in effect: it takes everything and says nothing. The next request must not meet it again."""
-    server = serve(H2Server, lambda c, seen: None if c.number == 1 else c.reply(seen.stream, 200, {"apns-id": seen.id}))
-    assert set(reasons(transport.send_many(route(server.base), pushes(5), 0.8))) == {("timeout", True)}
+    """Half-open in effect: it takes everything and says nothing. The next request must not meet it
+    again.
+    """
+    server = serve(
+        H2Server,
+        lambda c, seen: None if c.number == 1 else c.reply(seen.stream, 200, {"apns-id": seen.id}),
+    )
+    assert set(reasons(transport.send_many(route(server.base), pushes(5), 0.8))) == {
+        ("timeout", True)
+    }
     assert reasons(transport.send_many(route(server.base), pushes(5, 11), 3)) == {200: 5}
     assert server.log.connections == 2
 
@@ -476,7 +598,9 @@ def test_requests_that_never_got_a_stream_are_timeouts_that_were_not_sent(serve,
     answers = transport.send_many(route(server.base, connections_max=1), pushes(10), 0.5)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}
-    assert counts["timeout", False] >= 5  # a stream that a timeout frees may still go to the next in line
+    assert (
+        counts["timeout", False] >= 5
+    )  # a stream that a timeout frees may still go to the next in line
     told = {r.headers["apns-id"] for r, a in zip(pushes(10), answers, strict=True) if a.sent}
     assert set(server.log.ids) <= told
 
@@ -488,10 +612,14 @@ def test_ping_and_unknown_frames_disturb_nobody(serve, transport):
         while True:
             seen = await connection.request()
             connection.transport.write(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping")  # PING
-            connection.transport.write(b"\x00\x00\x03\xbe\x00\x00\x00\x00\x00abc")  # a type nobody knows
+            connection.transport.write(
+                b"\x00\x00\x03\xbe\x00\x00\x00\x00\x00abc"
+            )  # a type nobody knows
             connection.send(WindowUpdateFrame(0, 10))
             connection.head(seen.stream, 200, {"apns-id": seen.id})
-            connection.send(RstStreamFrame(seen.stream, error_code=0))  # "no error" after a complete answer: RFC 9113 §8.1
+            connection.send(
+                RstStreamFrame(seen.stream, error_code=0)
+            )  # "no error" after a complete answer: RFC 9113 §8.1
 
     server = serve(RawServer, script)
     answers = transport.send_many(route(server.base), pushes(10), 5)

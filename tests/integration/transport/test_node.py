@@ -17,7 +17,10 @@ SCRIPT = Path(__file__).with_name("node_server.mjs")
 
 pytestmark = [
     pytest.mark.npm,
-    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: its http2 can't be the foreign server"),
+    pytest.mark.skipif(
+        shutil.which("node") is None,
+        reason="node is not installed: its http2 can't be the foreign server",
+    ),
 ]
 
 
@@ -28,7 +31,9 @@ def node(certificate):
 
     def start(streams: int, goaway_after: int = 0) -> str:
         arguments = ["node", str(SCRIPT), *map(str, certificate), str(streams), str(goaway_after)]
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         return f"https://localhost:{int(process.stdout.readline())}"
 
@@ -41,7 +46,9 @@ def node(certificate):
 
 def stats(ca, base):
     transport = CurlTransport(ca)
-    (answer,) = transport.send_many(route(base, pool="stats"), [Request("APNS_PRODUCTION", "/_stats", {}, b"", method="GET")], 5)
+    (answer,) = transport.send_many(
+        route(base, pool="stats"), [Request("APNS_PRODUCTION", "/_stats", {}, b"", method="GET")], 5
+    )
     transport.close()
     return json.loads(answer.body)
 
@@ -62,13 +69,19 @@ def test_a_thousand_pushes_of_full_size_are_each_answered_once(node, transport, 
 
 @both()
 def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, transport, ca):
-    """A second connection may be written to before its SETTINGS are read: node refuses what is over the limit."""
+    """A second connection may be written to before its SETTINGS are read: node refuses what is over
+    the limit.
+    """
     base = node(3)
     warm(transport, route(base, connections_max=2))
     requests = pushes(100)
     answers = transport.send_many(route(base, connections_max=2), requests, 15)
     assert {a.sent for a in answers if isinstance(a, NoAnswer)} <= {False}
-    answered = [r.headers["apns-id"] for r, a in zip(requests, answers, strict=True) if not isinstance(a, NoAnswer)]
+    answered = [
+        r.headers["apns-id"]
+        for r, a in zip(requests, answers, strict=True)
+        if not isinstance(a, NoAnswer)
+    ]
     seen = [i for i in stats(ca, base)["seen"] if i != push(0).headers["apns-id"]]
     assert sorted(seen) == sorted(answered)
     assert len(answered) > 50
@@ -76,12 +89,20 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
 
 def test_a_single_connection_with_few_streams_answers_all(node, either):
     base = node(3)
-    assert not [a for a in either.send_many(route(base, connections_max=1), pushes(100), 15) if isinstance(a, NoAnswer)]
+    assert not [
+        a
+        for a in either.send_many(route(base, connections_max=1), pushes(100), 15)
+        if isinstance(a, NoAnswer)
+    ]
 
 
 def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, either, ca):
     base = node(1000, goaway_after=50)
-    answers = [a for turn in range(4) for a in either.send_many(route(base), pushes(100, 1 + 100 * turn), 10)]
+    answers = [
+        a
+        for turn in range(4)
+        for a in either.send_many(route(base), pushes(100, 1 + 100 * turn), 10)
+    ]
     seen = stats(ca, base)["seen"]
     assert len(seen) == len(set(seen))
     assert not [a for a in answers if isinstance(a, NoAnswer)]

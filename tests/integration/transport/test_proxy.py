@@ -1,4 +1,6 @@
-"""Requests through a proxy that knows CONNECT: HTTP/1.1 and HTTP/2, and each way in which the proxy itself can fail."""
+"""Requests through a proxy that knows CONNECT: HTTP/1.1 and HTTP/2, and each way in which the proxy
+itself can fail.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from workers.transport.aioapns import AioapnsTransport
 class Proxy:
     def __init__(self, manner, login=""):
         command = [sys.executable, "-m", "tests.integration.transport.connect_proxy", manner, login]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.port = int(self.process.stdout.readline())
         self.name = f"the proxy 127.0.0.1:{self.port}"
 
@@ -62,15 +66,27 @@ def test_http2_goes_through_it_and_is_none_of_its_business(serve, either, proxy,
 @pytest.mark.parametrize("plain", [False, True], ids=["TLS", "loopback without TLS"])
 def test_http1_goes_through_it_too(serve, either, proxy, plain):
     server, through = serve(H1Server, plain=plain, alpn=("http/1.1",)), proxy()
-    answers = either.send_many(route(server.base, http2=False, proxy=through.url(), connections_max=2), pushes(10), 5)
+    answers = either.send_many(
+        route(server.base, http2=False, proxy=through.url(), connections_max=2), pushes(10), 5
+    )
     assert reasons(answers) == {200: 10}
     assert all("via" not in answer.headers for answer in answers)
     assert 1 <= len(through.stop()) <= 2
 
 
 FAILURES = {
-    "asks for a password": ("open", "ann:secret", "", "it asks for a user and a password, or refuses those given (407)"),
-    "another password": ("open", "ann:secret", "ann:hunter2", "it asks for a user and a password, or refuses those given (407)"),
+    "asks for a password": (
+        "open",
+        "ann:secret",
+        "",
+        "it asks for a user and a password, or refuses those given (407)",
+    ),
+    "another password": (
+        "open",
+        "ann:secret",
+        "ann:hunter2",
+        "it asks for a user and a password, or refuses those given (407)",
+    ),
     "does not let us": ("deny", "", "", "it refuses the connection (403)"),
     "ends the connection": ("close", "", "", "it ended the connection"),
     "is no proxy": ("junk", "", "", ""),
@@ -80,45 +96,67 @@ FAILURES = {
 
 @pytest.mark.parametrize("http2", [True, False], ids=["HTTP/2", "HTTP/1.1"])
 @pytest.mark.parametrize(("manner", "login", "given", "words"), FAILURES.values(), ids=FAILURES)
-def test_its_refusals_are_told_as_its_own_and_nothing_was_sent(serve, either, proxy, manner, login, given, words, http2):
+def test_its_refusals_are_told_as_its_own_and_nothing_was_sent(
+    serve, either, proxy, manner, login, given, words, http2
+):
     server, through = serve(H2Server), proxy(manner, login)
-    answers = either.send_many(route(server.base, http2=http2, proxy=through.url(given)), pushes(3), 3)
+    answers = either.send_many(
+        route(server.base, http2=http2, proxy=through.url(given)), pushes(3), 3
+    )
     assert {answer.sent for answer in answers} == {False}
-    assert all(answer.words.startswith(through.name) and answer.words.endswith(words) for answer in answers)
+    assert all(
+        answer.words.startswith(through.name) and answer.words.endswith(words) for answer in answers
+    )
     assert not any("secret" in repr(answer) or "hunter2" in repr(answer) for answer in answers)
     assert not server.log.seen
 
 
 def test_one_that_is_not_there_is_named(either):
     port = free_port()
-    (answer,) = either.send_many(route("https://localhost:1", proxy=f"http://u:hunter2@127.0.0.1:{port}"), [push(1)], 3)
+    (answer,) = either.send_many(
+        route("https://localhost:1", proxy=f"http://u:hunter2@127.0.0.1:{port}"), [push(1)], 3
+    )
     assert (answer.reason, answer.sent) == ("refused", False)
     assert answer.words.startswith(f"the proxy 127.0.0.1:{port}: ")
     assert "hunter2" not in answer.words
 
 
 def test_one_whose_name_nobody_knows_is_named(either):
-    (answer,) = either.send_many(route("https://localhost:1", proxy="http://no-such-host.invalid:3128"), [push(1)], 5)
+    (answer,) = either.send_many(
+        route("https://localhost:1", proxy="http://no-such-host.invalid:3128"), [push(1)], 5
+    )
     assert answer.sent is False
-    assert answer.words.startswith("the proxy no-such-host.invalid:3128: ") or answer.reason == "timeout"
+    assert (
+        answer.words.startswith("the proxy no-such-host.invalid:3128: ")
+        or answer.reason == "timeout"
+    )
 
 
 def test_one_that_is_silent_costs_the_deadline_and_nothing_was_sent(serve, either, proxy):
     server, through = serve(H2Server), proxy("silent")
     begun = time.monotonic()
-    assert reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6)) == {("timeout", False): 2}
+    assert reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6)) == {
+        ("timeout", False): 2
+    }
     assert time.monotonic() - begun < 1.3
 
 
 def test_a_vendor_that_it_can_not_reach(either, proxy):
     through = proxy()
-    (answer,) = either.send_many(route(f"https://localhost:{free_port()}", proxy=through.url()), [push(1)], 5)
-    assert (answer.sent, answer.words) == (False, f"{through.name}: it refuses the connection (502)")
+    (answer,) = either.send_many(
+        route(f"https://localhost:{free_port()}", proxy=through.url()), [push(1)], 5
+    )
+    assert (answer.sent, answer.words) == (
+        False,
+        f"{through.name}: it refuses the connection (502)",
+    )
 
 
 def test_what_is_wrong_behind_it_is_the_vendors(serve, either, proxy):
     server, through = serve(H2Server), proxy()
-    (answer,) = either.send_many(route(server.base.replace("localhost", "127.0.0.2"), proxy=through.url()), [push(1)], 5)
+    (answer,) = either.send_many(
+        route(server.base.replace("localhost", "127.0.0.2"), proxy=through.url()), [push(1)], 5
+    )
     assert answer.sent is False
     server.behave = lambda connection, seen: connection.transport.abort()
     (lost,) = either.send_many(route(server.base, proxy=through.url()), [push(1)], 5)

@@ -1,4 +1,6 @@
-"""Servers and a network in bad weather: whatever happens, what is told about a request is what became of it."""
+"""Servers and a network in bad weather: whatever happens, what is told about a request is what
+became of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SECONDS = 6.0
 
 
 class Weather:
-    """Answers most, and does to the others what servers do. done: ids that it has really processed, one entry each time."""
+    """Answers most, and does to the others what servers do. done: ids that it has really processed,
+    one entry each time.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random, self.done, self.lock = random.Random(seed), [], threading.Lock()
@@ -44,7 +48,9 @@ class Weather:
             connection.frame(GoAwayFrame(0, last_stream_id=seen.stream, error_code=0))
             connection.later(0.1, connection.transport.close)
         elif dice < 0.06:
-            connection.reply(seen.stream, 400, {"apns-id": seen.id}, b'{"reason":"BadDeviceToken"}' * 500)
+            connection.reply(
+                seen.stream, 400, {"apns-id": seen.id}, b'{"reason":"BadDeviceToken"}' * 500
+            )
         elif dice > 0.999:
             pass  # silence
         else:
@@ -63,7 +69,9 @@ def test_what_is_told_is_what_became_of_it(serve, either, seed):
         while time.monotonic() < ends:
             requests = pushes(chance.randint(1, 60), first)
             first += len(requests)
-            where = route(f"https://localhost:{proxy.port}", pool=f"lane-{number % 2}", connections_max=3)
+            where = route(
+                f"https://localhost:{proxy.port}", pool=f"lane-{number % 2}", connections_max=3
+            )
             answers = either.send_many(where, requests, 0.8)
             told.update((r.headers["apns-id"], a) for r, a in zip(requests, answers, strict=True))
 
@@ -87,7 +95,15 @@ def test_what_is_told_is_what_became_of_it(serve, either, seed):
     assert len(set(processed)) == len(processed), "nothing is processed twice"
     answered = {one for one, answer in told.items() if isinstance(answer, HttpResponse)}
     assert answered <= set(processed)
-    assert all(answer.headers["apns-id"] == one for one, answer in told.items() if isinstance(answer, HttpResponse))
-    unsent = {one for one, answer in told.items() if not isinstance(answer, HttpResponse) and not answer.sent}
+    assert all(
+        answer.headers["apns-id"] == one
+        for one, answer in told.items()
+        if isinstance(answer, HttpResponse)
+    )
+    unsent = {
+        one
+        for one, answer in told.items()
+        if not isinstance(answer, HttpResponse) and not answer.sent
+    }
     assert not unsent & set(processed), "what is told as not sent was not processed"
     assert len(answered) > 20

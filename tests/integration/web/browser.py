@@ -1,4 +1,6 @@
-"""A real Chromium, driven over a pipe (--remote-debugging-pipe): no port, no driver program, no package."""
+"""A real Chromium, driven over a pipe (--remote-debugging-pipe): no port, no driver program, no
+package.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _S = 30.0
 
 
 class Chrome:
-    """One browser with one page. Errors of the page (its console, its content security policy) are kept in `errors`."""
+    """One browser with one page. Errors of the page (its console, its content security policy) are
+    kept in `errors`.
+    """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -28,7 +32,14 @@ class Chrome:
         commands, self._write = os.pipe()
         self._read, answers = os.pipe()
         os.set_blocking(self._read, False)
-        argv = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--disable-dev-shm-usage"]
+        argv = [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            "--disable-dev-shm-usage",
+        ]
         argv += [f"--user-data-dir={self._folder}", "--no-first-run", "about:blank"]
         # the pipe's ends must be 3 and 4 in the child
         shell = f'exec 3<&{commands} 4>&{answers}; exec "$@"'
@@ -42,7 +53,9 @@ class Chrome:
         os.close(commands)
         os.close(answers)
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
-        self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
@@ -57,26 +70,37 @@ class Chrome:
         """These and no others."""
         self._call("Network.clearBrowserCookies")
         for name, value in named.items():
-            self._call("Network.setCookie", {"url": base, "name": name, "value": value, "httpOnly": True})
+            self._call(
+                "Network.setCookie", {"url": base, "name": name, "value": value, "httpOnly": True}
+            )
 
     def open(self, url: str, *, width: int = 1400, dark: bool = False) -> None:
         """Goes there and waits until the page and its charts stand."""
         self.errors.clear()
-        self._call("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
         self._call("Page.navigate", {"url": url})
         until = time.monotonic() + _S
-        while not self.run(f"document.readyState === 'complete' && document.URL.startsWith({url!r}.split('?')[0])"):
+        while not self.run(
+            f"document.readyState === 'complete' && document.URL.startsWith({url!r}.split('?')[0])"
+        ):
             assert time.monotonic() < until, f"{url} does not load"
             time.sleep(0.02)
-        while not self.run("!document.querySelector('figure[data-series]') || document.body.dataset.drawn === '1'"):
+        while not self.run(
+            "!document.querySelector('figure[data-series]') || document.body.dataset.drawn === '1'"
+        ):
             assert time.monotonic() < until, f"{url} does not draw: {self.errors}"
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """The value of a script, awaited."""
-        told = self._call("Runtime.evaluate", {"expression": script, "awaitPromise": True, "returnByValue": True})
+        told = self._call(
+            "Runtime.evaluate", {"expression": script, "awaitPromise": True, "returnByValue": True}
+        )
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 

@@ -1,4 +1,6 @@
-"""A tenant with accounts at simulated vendors, the command line on it, and the stages of the fleet in one thread."""
+"""A tenant with accounts at simulated vendors, the command line on it, and the stages of the fleet
+in one thread.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,18 @@ VENDORS = (Vendor.MEIZU, Vendor.HUAWEI, Vendor.XIAOMI, Vendor.VIVO)
 ACCOUNTS = (*VENDORS, Vendor.HONOR)
 #: Those that tests write to.
 TABLES = (
-    *("apps", "credentials", "devices", "events", "ledger", "notes", "dead_letters", "console_users", "settings", "logouts"),
+    *(
+        "apps",
+        "credentials",
+        "devices",
+        "events",
+        "ledger",
+        "notes",
+        "dead_letters",
+        "console_users",
+        "settings",
+        "logouts",
+    ),
     *("api_tokens", "audit", "tallies", "pages"),
 )
 
@@ -55,11 +68,20 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
     folder = tmp_path_factory.mktemp("simulators")
     command = [sys.executable, "-m", "simulators", *ACCOUNTS, "--dir", str(folder)]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=child)  # noqa: PLW1509
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=child,  # noqa: PLW1509
+    )
     try:
         told = [json.loads(process.stdout.readline()) for _ in ACCOUNTS]
         meizu = next(one["control"] for one in told if one["vendor"] == "meizu")
-        call(f"{meizu}/_sim/limits", b'{"device_per_minute": 0}')  # the tests' devices share their tokens
+        call(
+            f"{meizu}/_sim/limits", b'{"device_per_minute": 0}'
+        )  # the tests' devices share their tokens
         yield {
             "endpoints": {name: url for one in told for name, url in one["endpoints"].items()},
             "ca_file": told[0]["ca_file"],
@@ -94,7 +116,9 @@ def runtime(fleet_settings) -> Iterator[Runtime]:
     found = Runtime(fleet_settings, "test")
     migrate(found.engine)
     with found.engine.begin() as connection:
-        connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in TABLES))  # of few rows; TRUNCATE makes files anew
+        connection.exec_driver_sql(
+            "; ".join(f"DELETE FROM {table}" for table in TABLES)
+        )  # of few rows; TRUNCATE makes files anew
     yield found
     found.close()
 
@@ -112,7 +136,9 @@ class Said:
 
 @pytest.fixture
 def cli(runtime, fleet_settings, monkeypatch, capsys, tmp_path) -> Callable[..., Said]:
-    """Runs `pushfleet …` on the fleet of this test, as its own process would: settings come from the environment."""
+    """Runs `pushfleet …` on the fleet of this test, as its own process would: settings come from
+    the environment.
+    """
     for name, value in environ_of(fleet_settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -138,25 +164,67 @@ def tenant(cli, tmp_path) -> str:
     file = ("--app-secret-file", str(secret))
     assert cli("app", "add", APP, "--name", "Example IM").code == 0
     for options in (
-        ("meizu", "--app-id", "110001", *file, "--right", "meizu.private", "--option", "callback=on"),
-        ("huawei", "--app-id", "100001", *file, "--callback-user", "push", "--callback-key-file", str(key)),
+        (
+            "meizu",
+            "--app-id",
+            "110001",
+            *file,
+            "--right",
+            "meizu.private",
+            "--option",
+            "callback=on",
+        ),
+        (
+            "huawei",
+            "--app-id",
+            "100001",
+            *file,
+            "--callback-user",
+            "push",
+            "--callback-key-file",
+            str(key),
+        ),
         ("honor", "--app-id", "104000001", "--app-key", "104000001", *file),
         ("xiaomi", *file, "--package", "com.example.im"),
         ("vivo", "--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000", *file),
     ):
-        said = cli("credential", "add", options[0], "--app", APP, "--business-id", f"{options[0]}-1", *options[1:])
+        said = cli(
+            "credential",
+            "add",
+            options[0],
+            "--app",
+            APP,
+            "--business-id",
+            f"{options[0]}-1",
+            *options[1:],
+        )
         assert said.code == 0, said.err
     return APP
 
 
 def registered(user: str, device: str, vendor: str, token: str) -> dict:
-    data = {"user": user, "device_id": device, "platform": "android", "vendor": vendor, "business_id": f"{vendor}-1", "token": token}
+    data = {
+        "user": user,
+        "device_id": device,
+        "platform": "android",
+        "vendor": vendor,
+        "business_id": f"{vendor}-1",
+        "token": token,
+    }
     return event("device.registered", data)
 
 
 def event(kind: str, data: dict, **more) -> dict:
     ms = int(time.time() * 1000)
-    return {"v": 1, "id": f"{kind}-{time.time_ns()}", "type": kind, "app": APP, "ts": ms, "data": data, **more}
+    return {
+        "v": 1,
+        "id": f"{kind}-{time.time_ns()}",
+        "type": kind,
+        "app": APP,
+        "ts": ms,
+        "data": data,
+        **more,
+    }
 
 
 def message(message_id: str, recipients: list[str], conversation: str = "c2c", **push) -> dict:
@@ -206,7 +274,9 @@ class LittleFleet:
 
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch) -> None:
-    """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is paused."""
+    """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is
+    paused.
+    """
     monkeypatch.setattr("workers.handlers.delivery.SLICE_S", 0.2)
 
 
@@ -219,7 +289,9 @@ def fleet(runtime) -> Iterator[LittleFleet]:
 
 
 def eventually(check, seconds: float = 10):
-    """What `check` gives once it gives something; the last nothing after so many seconds fails the test."""
+    """What `check` gives once it gives something; the last nothing after so many seconds fails the
+    test.
+    """
     until = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < until, "it did not come about"
@@ -243,11 +315,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def call(url: str, body: bytes | None = None, headers: dict | None = None, method: str | None = None) -> Answer:
+def call(
+    url: str, body: bytes | None = None, headers: dict | None = None, method: str | None = None
+) -> Answer:
     """One HTTP request; redirects and errors are answers."""
     opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(urllib.request.Request(url, body, headers or {}, method=method), timeout=10) as answer:
+        with opener.open(
+            urllib.request.Request(url, body, headers or {}, method=method), timeout=10
+        ) as answer:
             return Answer(answer.status, answer.read(), dict(answer.headers.items()))
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.read(), dict(error.headers.items()))
@@ -255,7 +331,9 @@ def call(url: str, body: bytes | None = None, headers: dict | None = None, metho
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Ports below those that the system gives to outgoing connections: none of them takes it before it is bound."""
+    """Ports below those that the system gives to outgoing connections: none of them takes it before
+    it is bound.
+    """
 
     def find() -> int:
         for port in random.SystemRandom().sample(range(20_000, 32_000), 100):

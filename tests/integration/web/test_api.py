@@ -1,4 +1,6 @@
-"""The read-only HTTP API over real HTTP: what it tells, to whom, and that its answers are what its document says."""
+"""The read-only HTTP API over real HTTP: what it tells, to whom, and that its answers are what its
+document says.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,12 @@ def ask(console):
         answer = call(f"{console}/api/v1{path}?{urllib.parse.urlencode(query)}", headers=headers)
         told = json.loads(answer.body)
         kind = "/".join(path.split("/")[:2])
-        (shape,) = [value for name, value in DOCUMENT["paths"].items() if name.startswith(f"/api/v1{kind}")]
-        schema = shape["get"]["responses"][str(answer.status)]["content"]["application/json"]["schema"]
+        (shape,) = [
+            value for name, value in DOCUMENT["paths"].items() if name.startswith(f"/api/v1{kind}")
+        ]
+        schema = shape["get"]["responses"][str(answer.status)]["content"]["application/json"][
+            "schema"
+        ]
         OAS31Validator({**schema, "components": DOCUMENT["components"]}).validate(told)
         return answer.status, told
 
@@ -54,34 +60,57 @@ def users_of(answer) -> set[str]:
 
 
 def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, token, cli):
-    publish(runtime, fleet, registered("bob", "phone", "meizu", "live1"), registered("e/ve", "tablet", "meizu", "deadeve"))
+    publish(
+        runtime,
+        fleet,
+        registered("bob", "phone", "meizu", "live1"),
+        registered("e/ve", "tablet", "meizu", "deadeve"),
+    )
     publish(runtime, fleet, message("m/1", ["bob", "e/ve", "ann"], "group"))
     key = token()
-    eventually(lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key)))  # the second look is due after 300 ms
+    eventually(
+        lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key))
+    )  # the second look is due after 300 ms
     status, told = ask("/messages/m%2F1", key)
     assert status == 200
-    assert {row["user"]: row["decision"] for row in told["recipients"]} == {"bob": "accepted", "e/ve": "token_dead", "ann": "no_device"}
+    assert {row["user"]: row["decision"] for row in told["recipients"]} == {
+        "bob": "accepted",
+        "e/ve": "token_dead",
+        "ann": "no_device",
+    }
     assert told["counts"] == {"accepted": 1, "token_dead": 1, "no_device": 1}
-    assert [row["user"] for row in ask("/messages/m%2F1", key, decision="accepted")[1]["recipients"]] == ["bob"]
+    assert [
+        row["user"] for row in ask("/messages/m%2F1", key, decision="accepted")[1]["recipients"]
+    ] == ["bob"]
     first = ask("/messages/m%2F1", key, limit="2")[1]
     rest = ask("/messages/m%2F1", key, limit="2", after=first["next"])[1]
-    assert [row["user"] for row in first["recipients"] + rest["recipients"]] == ["ann", "bob", "e/ve"]
+    assert [row["user"] for row in first["recipients"] + rest["recipients"]] == [
+        "ann",
+        "bob",
+        "e/ve",
+    ]
     assert rest["next"] is None
     status, person = ask(f"/people/{APP}/e%2Fve", key)
     assert status == 200
-    assert [(one["device_id"], one["state"]) for one in person["devices"]] == [("tablet", "retired")]
+    assert [(one["device_id"], one["state"]) for one in person["devices"]] == [
+        ("tablet", "retired")
+    ]
     assert [one["decision"] for one in person["pushes"]] == ["token_dead"]
     assert "deadeve" not in json.dumps([told, person])
     later = int(time.time() * 1000) + MINUTE_MS + SETTLE_MS
     while runtime.tallies.count(later, None):
         pass
     _, counts = ask("/counts", key, by="vendor,class", until_ms=str(later))
-    assert {(one["vendor"], one["class"], one["name"], one["count"]) for one in counts["pushes"]} == {
+    assert {
+        (one["vendor"], one["class"], one["name"], one["count"]) for one in counts["pushes"]
+    } == {
         ("meizu", "chat", "accepted", 1),
         ("meizu", "chat", "token_dead", 1),
         ("", "chat", "no_device", 1),
     }
-    assert [(one["name"], one["count"]) for one in counts["events"] if one["name"] == "message.stored"] == [("message.stored", 1)]
+    assert [
+        (one["name"], one["count"]) for one in counts["events"] if one["name"] == "message.stored"
+    ] == [("message.stored", 1)]
     assert counts["latency"][0]["vendor"] == "meizu"
     assert 0 < counts["latency"][0]["p95_ms"] < 300_000
     steps = ask("/counts", key, step="hour", until_ms=str(later))[1]["pushes"]
@@ -90,7 +119,11 @@ def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, to
 
 
 def test_a_token_tells_what_it_may_of_whom(ask, token, cli, runtime):
-    support, stats, everything = token(), token("--role", "stats", "--app", APP), token("--role", "support", "--all-apps")
+    support, stats, everything = (
+        token(),
+        token("--role", "stats", "--app", APP),
+        token("--role", "support", "--all-apps"),
+    )
     assert ask("/counts")[0] == 401
     assert ask("/counts", "pfapi_wrong")[0] == 401
     assert ask("/counts", stats)[0] == 200
@@ -99,16 +132,32 @@ def test_a_token_tells_what_it_may_of_whom(ask, token, cli, runtime):
     assert ask("/counts", stats, app="another")[0] == 403
     assert ask("/people/another/bob", everything)[0] == 200
     assert ask("/messages/m1", support)[0] == 404
-    for wrong in ({"by": "user"}, {"step": "second"}, {"since_ms": "x"}, {"since_ms": "0"}, {"since_ms": "9", "until_ms": "5"}):
+    for wrong in (
+        {"by": "user"},
+        {"step": "second"},
+        {"since_ms": "x"},
+        {"since_ms": "0"},
+        {"since_ms": "9", "until_ms": "5"},
+    ):
         assert ask("/counts", stats, **wrong)[0] == 400, wrong
-    for wrong in ({"user": "a\0"}, {"limit": "100000"}, {"after": "e30"}, {"after": "é"}, {"user": "x" * 600}):
+    for wrong in (
+        {"user": "a\0"},
+        {"limit": "100000"},
+        {"after": "e30"},
+        {"after": "é"},
+        {"user": "x" * 600},
+    ):
         assert ask("/messages/m1", support, **wrong)[0] == 400, wrong
     assert ask("/messages/%00", support)[0] == 400
     row = next(one for one in cli("api-token", "list", "--json").json if one["role"] == "stats")
     assert stats not in json.dumps(row)
     assert cli("api-token", "revoke", row["id"]).code == 0
     assert ask("/counts", stats)[0] == 401
-    for wrong in (("x", "--role", "stats"), ("x", "--role", "stats", "--app", "nobody"), ("x" * 65, "--role", "stats", "--app", APP)):
+    for wrong in (
+        ("x", "--role", "stats"),
+        ("x", "--role", "stats", "--app", "nobody"),
+        ("x" * 65, "--role", "stats", "--app", APP),
+    ):
         assert cli("api-token", "add", *wrong).code in (1, 2), wrong
     with runtime.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE api_tokens SET expires_ms = 1")

@@ -1,4 +1,6 @@
-"""The console over real HTTP: what each page tells, who may do what, in two languages; and once in a real browser."""
+"""The console over real HTTP: what each page tells, who may do what, in two languages; and once in
+a real browser.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def console(runtime, tenant):
 
 def served(runtime, ports=None):
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(runtime, stop, ports or replace(console_ports(runtime), examine=list)))
+    thread = threading.Thread(
+        target=serve, args=(runtime, stop, ports or replace(console_ports(runtime), examine=list))
+    )
     thread.start()
     eventually(lambda: listens(runtime.settings.console_addr))
     yield f"http://{runtime.settings.console_addr}"
@@ -57,14 +61,20 @@ class Browser:
 
     def go(self, path: str, fields: dict | None = None, **headers):
         body = None if fields is None else urllib.parse.urlencode(fields).encode()
-        told = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), "accept-language": self.lang, **headers}
+        told = {
+            "cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+            "accept-language": self.lang,
+            **headers,
+        }
         answer = call(self.base + path, body, told)
         for name, value in answer.headers.items():
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
                 self.cookies[key] = rest.partition(";")[0].strip('"')
         if answer.status == 303:
-            return self.go(next(value for name, value in answer.headers.items() if name.lower() == "location"))
+            return self.go(
+                next(value for name, value in answer.headers.items() if name.lower() == "location")
+            )
         return answer
 
     def log_in(self, name: str, password: str = PASSWORD):
@@ -73,8 +83,18 @@ class Browser:
     def forms(self, path: str) -> list[tuple[str, dict]]:
         """(action, hidden fields) of each form of a page."""
         found = []
-        for action, inside in re.findall(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', self.go(path).text, re.DOTALL):
-            found.append((action, {name: unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', inside)}))
+        for action, inside in re.findall(
+            r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', self.go(path).text, re.DOTALL
+        ):
+            found.append(
+                (
+                    action,
+                    {
+                        name: unescape(value)
+                        for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', inside)
+                    },
+                )
+            )
         return found
 
 
@@ -86,23 +106,35 @@ def people(runtime):
 
 def publish(runtime, fleet, *events):
     for one in events:
-        runtime.core.xadd(runtime.settings.event_streams[0], {"e": one if isinstance(one, str) else json.dumps(one)})
+        runtime.core.xadd(
+            runtime.settings.event_streams[0],
+            {"e": one if isinstance(one, str) else json.dumps(one)},
+        )
     for _ in range(3):
         fleet.step()
 
 
 @pytest.fixture
 def busy(runtime, fleet, console):
-    """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a backlog, an old stream."""
-    devices = [registered("bob", "phone", "meizu", "live1"), registered("eve", "tablet", "meizu", "deadeve")]
+    """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a
+    backlog, an old stream.
+    """
+    devices = [
+        registered("bob", "phone", "meizu", "live1"),
+        registered("eve", "tablet", "meizu", "deadeve"),
+    ]
     publish(runtime, fleet, *devices)
     publish(runtime, fleet, message("m-<b>1", ["bob"]), message("m2", ["eve"]), "{broken")
     lane = runtime.catalog.lane(APP, Vendor.VIVO, "vivo-1")
-    runtime.delivery(Vendor.VIVO).breaker.report(lane, good=0, failed=0, refused=True, retry_after_s=None)
+    runtime.delivery(Vendor.VIVO).breaker.report(
+        lane, good=0, failed=0, refused=True, retry_after_s=None
+    )
     stored = next(one for one in runtime.credentials.all() if one.vendor == "xiaomi")
     runtime.credentials.add(replace(stored, expires_ms=int(time.time() * 1000) + 3 * 86_400_000))
     with runtime.redis.pipeline() as pipe:  # nobody sends it
-        runtime.lane_queues.put(pipe, [NewBatch(f"{APP}:meizu:gone", Urgency.BULK, b"x", 1, 1, 1 << 45)])
+        runtime.lane_queues.put(
+            pipe, [NewBatch(f"{APP}:meizu:gone", Urgency.BULK, b"x", 1, 1, 1 << 45)]
+        )
         queue = runtime.keys.lane_queue(f"{APP}:meizu:gone", Urgency.BULK)
         pipe.execute()
     (entry,) = runtime.redis.zrange(queue, 0, -1)
@@ -146,14 +178,26 @@ QUOTAS = {
 
 @pytest.mark.parametrize(("used", "limit", "told"), QUOTAS.values(), ids=QUOTAS)
 def test_a_day_that_runs_out_of_quota_is_a_problem(used, limit, told):
-    found = quota_findings([{**LANE, "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}]}])
+    found = quota_findings(
+        [
+            {
+                **LANE,
+                "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}],
+            }
+        ]
+    )
     assert [(one.problem, one.cure.partition("then ")[2]) for one in found] == told
 
 
 def test_a_story_is_told_in_the_order_in_which_it_happened():
     attempt = {"at_ms": 3, "status": "200", "code": "", "words": "", "vendor_message_id": "v-1"}
-    steps = [{"stage": "intake", "at_ms": 1, "note": "message.stored"}, {"stage": "delivery", "at_ms": 4, "note": "accepted"}]
-    told = happened({"steps": steps, "attempts": [attempt], "receipts": [{"status": "clicked", "at_ms": 9}]})
+    steps = [
+        {"stage": "intake", "at_ms": 1, "note": "message.stored"},
+        {"stage": "delivery", "at_ms": 4, "note": "accepted"},
+    ]
+    told = happened(
+        {"steps": steps, "attempts": [attempt], "receipts": [{"status": "clicked", "at_ms": 9}]}
+    )
     assert [line.stage for line in told] == ["intake", "attempt", "delivery", "receipt"]
 
 
@@ -166,7 +210,9 @@ def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     for role in ("intake", "presence", "routing", "upkeep", "receipts"):
         runtime.living.beat(f"{role}.1", role, None)
     page = Browser(console).go("/").text
-    assert re.search(r"not alive: [^<]*delivery-meizu", page), "a vendor with a credential wants its process"
+    assert re.search(r"not alive: [^<]*delivery-meizu", page), (
+        "a vendor with a credential wants its process"
+    )
     runtime.living.beat("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page
@@ -195,7 +241,11 @@ def test_a_message_tells_its_story_and_escapes_what_others_wrote(runtime, busy):
 
 
 def test_a_message_is_narrowed_to_a_person(runtime, fleet, console):
-    publish(runtime, fleet, *(registered(user, f"{user}-d", "meizu", f"live{user}") for user in ("bob", "eve")))
+    publish(
+        runtime,
+        fleet,
+        *(registered(user, f"{user}-d", "meizu", f"live{user}") for user in ("bob", "eve")),
+    )
     publish(runtime, fleet, message("g-m", ["bob", "eve"], "group"))
     browser = Browser(console)
     assert "eve-d" in browser.go("/messages?id=g-m").text
@@ -205,7 +255,9 @@ def test_a_message_is_narrowed_to_a_person(runtime, fleet, console):
 
 
 def test_a_big_group_shows_its_counts_and_the_first_of_its_people(runtime, fleet, console):
-    publish(runtime, fleet, message("g-big", [f"user{number:03d}" for number in range(250)], "group"))
+    publish(
+        runtime, fleet, message("g-big", [f"user{number:03d}" for number in range(250)], "group")
+    )
 
     def decided():
         fleet.step()
@@ -220,7 +272,9 @@ def test_a_big_group_shows_its_counts_and_the_first_of_its_people(runtime, fleet
         seen += re.findall(r">(user\d+)</span>", page)
     assert seen == [f"user{number:03d}" for number in range(250)]
     assert "<details" not in Browser(console).go("/messages?id=g-big&decision=accepted").text
-    assert Browser(console).go("/messages?id=g-big&decision=no_device").text.count("<details") == 100
+    assert (
+        Browser(console).go("/messages?id=g-big&decision=no_device").text.count("<details") == 100
+    )
 
 
 def test_dead_letters_are_told_without_their_content(runtime, busy):
@@ -232,13 +286,31 @@ def test_dead_letters_are_told_without_their_content(runtime, busy):
 def test_no_page_holds_a_secret_a_token_or_another_host(runtime, busy, people):
     browser = Browser(busy)
     browser.log_in("ada")
-    for path in ("/", "/messages?id=m2", "/lanes", "/credentials", "/credentials/form?vendor=meizu", "/audit", "/dead-letters", "/login"):
+    for path in (
+        "/",
+        "/messages?id=m2",
+        "/lanes",
+        "/credentials",
+        "/credentials/form?vendor=meizu",
+        "/audit",
+        "/dead-letters",
+        "/login",
+    ):
         answer = browser.go(path)
         assert answer.status == 200
-        for hidden in ("simulated-secret-1", "deadeve", "live1", "callback", "Y2FsbGJhY2s", "scrypt"):
+        for hidden in (
+            "simulated-secret-1",
+            "deadeve",
+            "live1",
+            "callback",
+            "Y2FsbGJhY2s",
+            "scrypt",
+        ):
             assert hidden not in answer.text, (path, hidden)
         assert not re.findall(r"(?:https?:)?//", answer.text)
-        assert set(re.findall(r"<script[^>]*>", answer.text)) == set(re.findall(r'<script src="/static/[^"]+" defer>', answer.text))
+        assert set(re.findall(r"<script[^>]*>", answer.text)) == set(
+            re.findall(r'<script src="/static/[^"]+" defer>', answer.text)
+        )
         assert "style=" not in answer.text
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert answer.headers["cache-control"] == "no-store"
@@ -260,7 +332,9 @@ def test_no_page_holds_a_secret_a_token_or_another_host(runtime, busy, people):
         ("xx", "yy", "de", "en"),
     ],
 )
-def test_the_language_is_what_is_asked_remembered_or_accepted(asked, remembered, accepted, expected):
+def test_the_language_is_what_is_asked_remembered_or_accepted(
+    asked, remembered, accepted, expected
+):
     assert language(asked, remembered, accepted) == expected
 
 
@@ -289,13 +363,19 @@ def test_while_nobody_is_registered_this_machine_may_look_and_not_act(runtime, b
     browser = Browser(busy)
     assert "pushfleet user add NAME" in browser.go("/").text
     assert browser.forms("/lanes") == browser.forms("/dead-letters") == []
-    answer = browser.go("/lanes/pause", {"app": APP, "vendor": "meizu", "business_id": "meizu-1", "token": ""})
+    answer = browser.go(
+        "/lanes/pause", {"app": APP, "vendor": "meizu", "business_id": "meizu-1", "token": ""}
+    )
     assert answer.status == 403
     assert runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1").paused is False
-    assert browser.go("/", host="evil.example").status == 403, "a name that was pointed at this machine"
+    assert browser.go("/", host="evil.example").status == 403, (
+        "a name that was pointed at this machine"
+    )
 
 
-def test_an_address_that_others_reach_is_never_open(settings_with, database_url, runtime, tenant, free_port):
+def test_an_address_that_others_reach_is_never_open(
+    settings_with, database_url, runtime, tenant, free_port
+):
     """0.0.0.0 without people: the login page says how to add somebody."""
     settings = replace(runtime.settings, console_addr=f"0.0.0.0:{free_port()}")
     other = Runtime(settings, "test")
@@ -339,7 +419,13 @@ def test_a_session_ends_with_the_password_the_person_and_the_logout(runtime, con
 
 
 @pytest.mark.parametrize(
-    "change", [lambda c: c[:-1] + ("A" if c[-1] != "A" else "B"), lambda c: "x" + c, lambda c: c.split(".")[0], lambda c: "."]
+    "change",
+    [
+        lambda c: c[:-1] + ("A" if c[-1] != "A" else "B"),
+        lambda c: "x" + c,
+        lambda c: c.split(".")[0],
+        lambda c: ".",
+    ],
 )
 def test_a_cookie_that_we_did_not_sign_is_nobodys(console, people, change):
     browser = Browser(console)
@@ -357,13 +443,19 @@ def test_guessing_passwords_is_slowed_down(console, people):
 
 def test_a_callers_own_header_does_not_make_it_another_caller(console, people):
     statuses = [
-        call(f"{console}/login", b"name=otto&password=wrong", headers={"x-forwarded-for": f"203.0.113.{number}"}).status
+        call(
+            f"{console}/login",
+            b"name=otto&password=wrong",
+            headers={"x-forwarded-for": f"203.0.113.{number}"},
+        ).status
         for number in range(25)
     ]
     assert statuses == [403] * 10 + [429] * 15
 
 
-def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_nothing(runtime, people):
+def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_nothing(
+    runtime, people
+):
     trusting = Runtime(replace(runtime.settings, trusted_proxies=("127.0.0.0/8",)), "test")
     for console in served(trusting):
 
@@ -373,13 +465,24 @@ def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_noth
 
         assert [tries("203.0.113.1", PASSWORD) for _ in range(12)] == [303] * 12
         assert [tries(f"203.0.113.{number}") for number in range(35)] == [403] * 30 + [429] * 5
-        assert call(f"{console}/login", b"name=ada&password=correct+horse", headers={"x-forwarded-for": "203.0.113.9"}).status == 303
+        assert (
+            call(
+                f"{console}/login",
+                b"name=ada&password=correct+horse",
+                headers={"x-forwarded-for": "203.0.113.9"},
+            ).status
+            == 303
+        )
     trusting.close()
 
 
 #: The headers that these proxies add, or replace, before a console on 127.0.0.1:PORT, as they come.
 PROXIES = {
-    "Caddy": {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https", "x-forwarded-host": "push.example.com"},
+    "Caddy": {
+        "x-forwarded-for": "203.0.113.9",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "push.example.com",
+    },
     "nginx with the usual lines": {"x-forwarded-for": "203.0.113.9", "x-real-ip": "203.0.113.9"},
     "Traefik": {"x-forwarded-host": "push.example.com", "x-real-ip": "203.0.113.9"},
 }
@@ -399,33 +502,49 @@ events {{ worker_connections 64; }}
 http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {console}; {more} }} }} }}
-"""
+"""  # noqa: E501
 
 
 def behind_nginx(folder, port, console, more):
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, console=console, more=more))
+    (folder / "nginx.conf").write_text(
+        NGINX.format(folder=folder, port=port, console=console, more=more)
+    )
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
 
 
 def behind_caddy(folder, port, console, more):
     """The lines of docs/reverse-proxy.md, without TLS."""
     page = (Path(__file__).parents[3] / "docs/reverse-proxy.md").read_text()
-    inner = re.search(r"push\.example\.com \{\n(.*?)\n\}", page, re.DOTALL)[1].replace("127.0.0.1:8080", console.removeprefix("http://"))
-    (folder / "Caddyfile").write_text(f"{{\nadmin off\nauto_https off\n}}\nhttp://127.0.0.1:{port} {{\n{inner}\n{more}}}\n")
+    inner = re.search(r"push\.example\.com \{\n(.*?)\n\}", page, re.DOTALL)[1].replace(
+        "127.0.0.1:8080", console.removeprefix("http://")
+    )
+    (folder / "Caddyfile").write_text(
+        f"{{\nadmin off\nauto_https off\n}}\nhttp://127.0.0.1:{port} {{\n{inner}\n{more}}}\n"
+    )
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-FORWARDED = "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
-BEHIND = {"nginx": (behind_nginx, ""), "nginx, usual lines": (behind_nginx, FORWARDED), "caddy": (behind_caddy, "")}
+FORWARDED = (
+    "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+)
+BEHIND = {
+    "nginx": (behind_nginx, ""),
+    "nginx, usual lines": (behind_nginx, FORWARDED),
+    "caddy": (behind_caddy, ""),
+}
 
 
 @pytest.mark.parametrize("name", BEHIND)
-def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(runtime, tenant, console, tmp_path, free_port, name):
+def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(
+    runtime, tenant, console, tmp_path, free_port, name
+):
     (command, more), port = BEHIND[name], free_port()
     if shutil.which(name.partition(",")[0]) is None:
         pytest.skip(f"no {name} here (Debian: apt-get install nginx caddy)")
     env = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    process = subprocess.Popen(command(tmp_path, port, console, more), env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(tmp_path, port, console, more), env=env, stderr=subprocess.DEVNULL
+    )
     try:
         eventually(lambda: listens(f"127.0.0.1:{port}"))
         assert call(f"http://127.0.0.1:{port}/").status == 403, "before the first person"
@@ -434,11 +553,23 @@ def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(runtime, tenan
         browser = Browser(f"http://127.0.0.1:{port}")
         [(_, fields)] = [form for form in browser.forms("/login") if form[0] == "/login"]
         origin = f"http://127.0.0.1:{port}"
-        assert "otto (operator)" in browser.go("/login", {**fields, "name": "otto", "password": PASSWORD}, origin=origin).text
-        form = next(form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1")
+        assert (
+            "otto (operator)"
+            in browser.go(
+                "/login", {**fields, "name": "otto", "password": PASSWORD}, origin=origin
+            ).text
+        )
+        form = next(
+            form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
+        )
         assert "The lane is paused" in browser.go(*form, origin=origin).text
         evil = {"name": "otto", "password": PASSWORD}
-        assert Browser(f"http://127.0.0.1:{port}").go("/login", evil, origin="https://evil.example").status == 403
+        assert (
+            Browser(f"http://127.0.0.1:{port}")
+            .go("/login", evil, origin="https://evil.example")
+            .status
+            == 403
+        )
     finally:
         process.terminate()
         process.wait(10)
@@ -447,8 +578,13 @@ def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(runtime, tenan
 def test_a_browser_says_whether_a_form_is_ours(console, people):
     browser = Browser(console)
     browser.log_in("otto")
-    form = next(form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1")
-    said = [browser.go(*form, **{"sec-fetch-site": site}).status for site in ("cross-site", "same-site", "same-origin")]
+    form = next(
+        form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
+    )
+    said = [
+        browser.go(*form, **{"sec-fetch-site": site}).status
+        for site in ("cross-site", "same-site", "same-origin")
+    ]
     assert said == [403, 403, 200]
 
 
@@ -457,7 +593,9 @@ def test_an_operator_pauses_and_resumes_a_lane(runtime, console, people):
     browser.log_in("otto")
 
     def press(word):
-        forms = [form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"]
+        forms = [
+            form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
+        ]
         [(action, fields)] = forms
         assert action == f"/lanes/{word}"
         return browser.go(action, fields)
@@ -471,36 +609,68 @@ def test_an_operator_pauses_and_resumes_a_lane(runtime, console, people):
 def test_an_operator_replays_a_dead_letter(runtime, busy, people):
     browser = Browser(busy)
     browser.log_in("ada")
-    [(action, fields)] = [form for form in browser.forms("/dead-letters") if form[0] == "/dead-letters/replay"]
+    [(action, fields)] = [
+        form for form in browser.forms("/dead-letters") if form[0] == "/dead-letters/replay"
+    ]
     assert "The letter was replayed" in browser.go(action, fields).text
-    assert [entry[b"e"] for _, entry in runtime.core.xrange(runtime.settings.event_streams[0])] == [b"{broken"]
+    assert [entry[b"e"] for _, entry in runtime.core.xrange(runtime.settings.event_streams[0])] == [
+        b"{broken"
+    ]
     assert "It is not there any more" in browser.go(action, fields).text
 
 
 def test_a_group_of_letters_is_replayed_or_dropped_as_one(runtime, busy, fleet, people):
-    publish(runtime, fleet, *["{broken"] * 4, '{"v":1,"id":"x","type":"message.stored","app":"nobody","data":{}}')
+    publish(
+        runtime,
+        fleet,
+        *["{broken"] * 4,
+        '{"v":1,"id":"x","type":"message.stored","app":"nobody","data":{}}',
+    )
     browser = Browser(busy)
     page = browser.log_in("otto") and browser.go("/dead-letters").text
     assert re.search(r"<b>not_json</b>.*?>5<", page, re.DOTALL)
-    forms = {form[1]["kind"]: form[1] for form in browser.forms("/dead-letters") if form[0] == "/dead-letters/all"}
-    assert "The letters were dropped" in browser.go("/dead-letters/all", {**forms.pop("not_json"), "do": "drop"}).text
+    forms = {
+        form[1]["kind"]: form[1]
+        for form in browser.forms("/dead-letters")
+        if form[0] == "/dead-letters/all"
+    }
+    assert (
+        "The letters were dropped"
+        in browser.go("/dead-letters/all", {**forms.pop("not_json"), "do": "drop"}).text
+    )
     fields = forms["wrong_shape"]
-    assert "The letter was replayed" in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+    assert (
+        "The letter was replayed"
+        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+    )
     assert "wrong_shape" not in str(runtime.dead_letters.heads())
-    assert "It is not there any more" in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+    assert (
+        "It is not there any more"
+        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+    )
 
 
 def test_a_person_has_a_page(runtime, busy, fleet, people):
     runtime.core.hset(
-        f"{runtime.settings.key_prefix}presence:{{{APP}:bob}}", "phone", f"background|android|{int(time.time() * 1000) + 60_000}"
+        f"{runtime.settings.key_prefix}presence:{{{APP}:bob}}",
+        "phone",
+        f"background|android|{int(time.time() * 1000) + 60_000}",
     )
     browser = Browser(busy)
     browser.log_in("otto")
     page = browser.go(f"/people?app={APP}&user=bob").text
-    for words in ("<b>phone</b>", "meizu meizu-1", "phone: background (android)", "m-&lt;b&gt;1", "accepted"):
+    for words in (
+        "<b>phone</b>",
+        "meizu meizu-1",
+        "phone: background (android)",
+        "m-&lt;b&gt;1",
+        "accepted",
+    ):
         assert words in page, words
     assert "live1" not in page, "no token"
-    [(action, fields)] = [form for form in browser.forms(f"/people?app={APP}&user=bob") if form[0] == "/people/device"]
+    [(action, fields)] = [
+        form for form in browser.forms(f"/people?app={APP}&user=bob") if form[0] == "/people/device"
+    ]
     assert "The device was changed" in browser.go(action, {**fields, "do": "retire"}).text
     assert runtime.devices.listed(APP, "bob")[0]["state"] == "retired"
     browser.go(action, {**fields, "do": "restore"})
@@ -510,13 +680,21 @@ def test_a_person_has_a_page(runtime, busy, fleet, people):
     viewer.log_in("vera")
     token = viewer.forms("/")[0][1]["token"]
     assert viewer.go(action, {**fields, "do": "retire", "token": token}).status == 403
-    assert viewer.go("/dead-letters/all", {"stage": "intake", "kind": "not_json", "do": "drop", "token": token}).status == 403
+    assert (
+        viewer.go(
+            "/dead-letters/all",
+            {"stage": "intake", "kind": "not_json", "do": "drop", "token": token},
+        ).status
+        == 403
+    )
 
 
 def test_a_viewer_looks_only(runtime, busy, people):
     browser = Browser(busy)
     browser.log_in("vera")
-    assert {action for path in ("/lanes", "/dead-letters") for action, _ in browser.forms(path)} == {"/logout"}
+    assert {
+        action for path in ("/lanes", "/dead-letters") for action, _ in browser.forms(path)
+    } == {"/logout"}
     token = browser.forms("/")[0][1]["token"]
     letter = runtime.dead_letters.heads()[0]["id"]
     for path, fields in (
@@ -555,13 +733,20 @@ def test_prometheus_finds_every_living_process(runtime, console):
     one = {"targets": ["worker-7:9100"], "labels": {"process": "test"}}
     assert json.loads(call(console + "/metrics/targets").body) == [one]
     runtime.redis.delete(runtime.keys.alive("test"))
-    assert json.loads(call(console + "/metrics/targets").body) == [one], "killed: the scraper must see that it is down"
+    assert json.loads(call(console + "/metrics/targets").body) == [one], (
+        "killed: the scraper must see that it is down"
+    )
     runtime.leave()
     assert runtime.living.targets() == {}
 
 
 def test_without_redis_prometheus_keeps_the_list_it_had(runtime, tenant, restartable_valkey):
-    own = Runtime(replace(runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url), "test")
+    own = Runtime(
+        replace(
+            runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url
+        ),
+        "test",
+    )
     for url in served(own):
         assert call(url + "/metrics/targets").status == 200
         restartable_valkey.kill()
@@ -596,9 +781,14 @@ def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
         assert eventually(lambda base=base: call(base + "/lanes").status == 200)
 
 
-def test_a_store_that_is_away_is_said(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
+def test_a_store_that_is_away_is_said(
+    settings_with, database_url, restartable_valkey, free_port, runtime, tenant
+):
     settings = replace(
-        runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url, console_addr=f"127.0.0.1:{free_port()}"
+        runtime.settings,
+        redis_url=restartable_valkey.url,
+        core_url=restartable_valkey.url,
+        console_addr=f"127.0.0.1:{free_port()}",
     )
     other = Runtime(settings, "test")
     for base in served(other):

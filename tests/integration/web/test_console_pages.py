@@ -1,5 +1,6 @@
-"""What people do in the console: accounts, test pushes, the audit log; and every page in a real browser, wide and narrow, in both
-languages and schemes, looked at by axe-core."""
+"""What people do in the console: accounts, test pushes, the audit log; and every page in a real
+browser, wide and narrow, in both languages and schemes, looked at by axe-core.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +46,21 @@ PAGES = {
 def sent_form(browser: Browser, path: str, fields: dict[str, str], **files: bytes):
     """A form with files, as a browser sends it."""
     mark = uuid.uuid4().hex
-    parts = [f'--{mark}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+    parts = [
+        f'--{mark}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
     for name, data in files.items():
-        head = f'--{mark}\r\ncontent-disposition: form-data; name="{name}"; filename="f"\r\ncontent-type: application/octet-stream\r\n\r\n'
+        head = (
+            f'--{mark}\r\ncontent-disposition: form-data; name="{name}"; '
+            'filename="f"\r\ncontent-type: application/octet-stream\r\n\r\n'
+        )
         parts.append(head.encode() + data + b"\r\n")
     told = {"cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
     body = b"".join([*parts, f"--{mark}--\r\n".encode()])
-    answer = call(browser.base + path, body, {**told, "content-type": f"multipart/form-data; boundary={mark}"})
+    answer = call(
+        browser.base + path, body, {**told, "content-type": f"multipart/form-data; boundary={mark}"}
+    )
     return browser.go(answer.headers["location"]) if answer.status == 303 else answer
 
 
@@ -63,28 +72,53 @@ def test_an_admin_adds_checks_and_rotates_an_account(runtime, console, people): 
     assert otto.go("/credentials/form?vendor=meizu").status == 403
     page = ada.go("/credentials/form?vendor=meizu").text
     token = re.search(r'name="token" value="([^"]+)"', page)[1]
-    new = {"token": token, "vendor": "meizu", "app": APP, "business_id": "meizu-2", "vendor_app_id": "110002", "do": "add"}
+    new = {
+        "token": token,
+        "vendor": "meizu",
+        "app": APP,
+        "business_id": "meizu-2",
+        "vendor_app_id": "110002",
+        "do": "add",
+    }
     wrong = sent_form(ada, "/credentials/store", new)
     assert wrong.status == 400
     assert 'role="alert">refused:' in wrong.text
     assert "110002" in wrong.text, "what was typed stands there again"
-    said = sent_form(ada, "/credentials/store", {**new, "app_secret_file": "another-secret-2", "rights": "meizu.private", "rate": "50/s"})
+    said = sent_form(
+        ada,
+        "/credentials/store",
+        {**new, "app_secret_file": "another-secret-2", "rights": "meizu.private", "rate": "50/s"},
+    )
     assert "The account is stored" in said.text
     assert "another-secret-2" not in said.text
     stored = next(one for one in runtime.credentials.all() if one.business_id == "meizu-2")
-    assert (stored.secrets, set(stored.rights), stored.limits["rate"]) == ({"app_secret": "another-secret-2"}, {"meizu.private"}, 50.0)
-    assert "is there already" in sent_form(ada, "/credentials/store", {**new, "app_secret_file": "x"}).text
+    assert (stored.secrets, set(stored.rights), stored.limits["rate"]) == (
+        {"app_secret": "another-secret-2"},
+        {"meizu.private"},
+        50.0,
+    )
+    assert (
+        "is there already"
+        in sent_form(ada, "/credentials/store", {**new, "app_secret_file": "x"}).text
+    )
     rotated = {**new, "do": "rotate", "vendor_app_id": "", "app_secret_file": "third-secret-3"}
     assert "The account is stored" in sent_form(ada, "/credentials/store", rotated).text
     stored = next(one for one in runtime.credentials.all() if one.business_id == "meizu-2")
-    assert (stored.secrets["app_secret"], stored.options["app_id"], set(stored.rights)) == ("third-secret-3", "110002", {"meizu.private"})
+    assert (stored.secrets["app_secret"], stored.options["app_id"], set(stored.rights)) == (
+        "third-secret-3",
+        "110002",
+        {"meizu.private"},
+    )
     checks = [form for form in otto.forms("/credentials") if form[0] == "/credentials/check"]
     good = next(fields for _, fields in checks if fields["business_id"] == "xiaomi-1")
     assert "xiaomi xiaomi-1 (1400000001): " in otto.go("/credentials/check", good).text
     assert sent_form(otto, "/credentials/store", {**new, "token": good["token"]}).status == 403
     assert sent_form(ada, "/credentials/store", new, p8=b"x" * 300_000).status == 413
     lines = {(row["who"], row["action"], row["subject"]) for row in runtime.audit.listed()}
-    assert {("ada", "account added", "meizu meizu-2"), ("ada", "account rotated", "meizu meizu-2")} <= lines
+    assert {
+        ("ada", "account added", "meizu meizu-2"),
+        ("ada", "account rotated", "meizu meizu-2"),
+    } <= lines
     assert ("otto", "account checked", "xiaomi xiaomi-1") in lines
     assert not re.search("another-secret-2|third-secret-3", str(runtime.audit.listed()))
 
@@ -93,7 +127,9 @@ def test_a_file_is_taken_from_a_form(runtime, console, people, simulators):  # n
     """The account's key comes as an upload, and what it is not is said."""
     ada = Browser(console)
     ada.log_in("ada")
-    token = re.search(r'name="token" value="([^"]+)"', ada.go("/credentials/form?vendor=fcm").text)[1]
+    token = re.search(r'name="token" value="([^"]+)"', ada.go("/credentials/form?vendor=fcm").text)[
+        1
+    ]
     fields = {"token": token, "vendor": "fcm", "app": APP, "business_id": "fcm-1", "do": "add"}
     assert "refused:" in sent_form(ada, "/credentials/store", fields, service_account=b"{}").text
 
@@ -116,7 +152,9 @@ def test_a_test_push_is_followed_and_all_is_in_the_audit_log(runtime, busy, flee
     for words in ("otto", "test push", "device retired", "person "):
         assert words in page
     assert "bob" not in page, "a mark stands for the person"
-    assert re.search(r"cli:\S+</b>.*account added.*meizu meizu-1", page, re.DOTALL), "the command line's, too"
+    assert re.search(r"cli:\S+</b>.*account added.*meizu meizu-1", page, re.DOTALL), (
+        "the command line's, too"
+    )
     vera = Browser(busy)
     vera.log_in("vera")
     token = vera.forms("/")[0][1]["token"]
@@ -126,7 +164,9 @@ def test_a_test_push_is_followed_and_all_is_in_the_audit_log(runtime, busy, flee
 def test_what_doctor_finds_stands_on_the_overview_in_the_readers_language(runtime, tenant):
     found = [bad("redis", "redis_no_aof"), good("clocks", "agree")]
     for base in served(runtime, replace(console_ports(runtime), examine=lambda: found)):
-        page = eventually(lambda base=base: text if "doctor made" in (text := Browser(base).go("/").text) else "")
+        page = eventually(
+            lambda base=base: text if "doctor made" in (text := Browser(base).go("/").text) else ""
+        )
         for words in ("no append-only file", "CONFIG SET appendonly yes", "doctor made 2 checks"):
             assert words in page
         assert "未开启 AOF：崩溃会丢失途中的推送" in Browser(base, "zh").go("/").text
@@ -135,18 +175,34 @@ def test_what_doctor_finds_stands_on_the_overview_in_the_readers_language(runtim
 def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noqa: F811
     """The same words and the same since-when, whoever is asked; in English and in Chinese."""
     said = [one for one in cli("doctor", "--json").json["checks"] if one["problem"]]
-    assert {one["problem"] for one in said} >= {"processes_none", "belt_old", "lane_stopped", "credential_expires", "letters"}
+    assert {one["problem"] for one in said} >= {
+        "processes_none",
+        "belt_old",
+        "lane_stopped",
+        "credential_expires",
+        "letters",
+    }
     page, chinese = unescape(Browser(busy).go("/").text), unescape(Browser(busy, "zh").go("/").text)
     lane = next(one for one in cli("lanes", "--json").json if one["state"] == "stopped")
     stopped = next(one for one in said if one["problem"] == "lane_stopped")
     assert lane["why"] in stopped["found"]
     assert stopped["since_ms"] == lane["since_ms"]
     for one in said:
-        if one["problem"] not in ("belt_old", "vendor_away", "key_prefix", "stream_unread"):  # an age goes on meanwhile; looked at later
+        if one["problem"] not in (
+            "belt_old",
+            "vendor_away",
+            "key_prefix",
+            "stream_unread",
+        ):  # an age goes on meanwhile; looked at later
             assert one["found"] in page, one
             assert one["cure"] in page, one
     Reporter(runtime).show_lanes()
-    (told,) = [one for family in LANE_STOPPED_SINCE.collect() for one in family.samples if one.labels["business_id"] == "vivo-1"]
+    (told,) = [
+        one
+        for family in LANE_STOPPED_SINCE.collect()
+        for one in family.samples
+        if one.labels["business_id"] == "vivo-1"
+    ]
     assert (told.labels["why"], told.value) == (lane["why"], lane["since_ms"] / 1000), "the alert's"
     assert "vivo vivo-1（1400000001）自 20" in chinese
     assert "credential_refused：厂商拒绝凭证" in chinese
@@ -154,7 +210,9 @@ def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noq
 
 
 def test_what_a_chinese_reader_meets_is_chinese(runtime, busy):  # noqa: F811
-    """Stages' notes, queues and quotas too; what is a name of the contract's stays beside its words."""
+    """Stages' notes, queues and quotas too; what is a name of the contract's stays beside its
+    words.
+    """
     page = unescape(Browser(busy, "zh").go("/").text)
     assert "空：" in page
     assert "投递 meizu" in page
@@ -189,16 +247,22 @@ def axe(tmp_path_factory) -> str | None:
 
 
 AXE = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']}).then(
- told => told.violations.map(one => one.id + ' ' + one.nodes.map(node => node.target.join(' ')).slice(0, 3).join(' | ')))"""
+ told => told.violations.map(one => one.id + ' ' + one.nodes.map(node => node.target.join(' ')).slice(0, 3).join(' | ')))"""  # noqa: E501
 
 
 @pytest.mark.timeout(300)
 def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811
-    """One fleet and one browser for all pages: wide and light in English, narrow and dark in Chinese."""
+    """One fleet and one browser for all pages: wide and light in English, narrow and dark in
+    Chinese.
+    """
     from tests.integration.web.conftest import message
     from tests.integration.web.test_console import publish
 
-    publish(runtime, fleet, message("g-20", ["bob", "eve", *(f"p{number}" for number in range(18))], "group"))
+    publish(
+        runtime,
+        fleet,
+        message("g-20", ["bob", "eve", *(f"p{number}" for number in range(18))], "group"),
+    )
     later = int(time.time() * 1000) + MINUTE_MS + SETTLE_MS
     runtime.tallies.sample(later - 3 * MINUTE_MS, {"routing": 12, "send meizu": 3})
     runtime.tallies.sample(later - 2 * MINUTE_MS, {"routing": 7, "send meizu": 1})
@@ -212,13 +276,17 @@ def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe)
     # every page once, each look on half of them; all looks where somebody wants the pictures
     every = list(itertools.product((1400, 360), (False, True), ("en", "zh")))
     for name, width, dark, lang in [
-        (one, *look) for n, one in enumerate(PAGES) for look in (every if PICTURES else looks[n % 2 : n % 2 + 1])
+        (one, *look)
+        for n, one in enumerate(PAGES)
+        for look in (every if PICTURES else looks[n % 2 : n % 2 + 1])
     ]:
         chrome.cookies(busy, {**ada.cookies, "lang": lang})
         chrome.open(busy + PAGES[name], width=width, dark=dark)
         if PICTURES:
             Path(PICTURES).mkdir(parents=True, exist_ok=True)
-            chrome.picture(Path(PICTURES) / f"{name}-{width}-{'dark' if dark else 'light'}-{lang}.png")
+            chrome.picture(
+                Path(PICTURES) / f"{name}-{width}-{'dark' if dark else 'light'}-{lang}.png"
+            )
         errors = [one for one in chrome.errors if "404" not in one]
         if name == "not-there":
             errors = []
@@ -231,6 +299,11 @@ def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe)
     assert not wrong
     chrome.cookies(busy, ada.cookies)
     chrome.open(f"{busy}/", width=1400)
-    drawn = "[...document.querySelectorAll('figure[data-series]')].map(one => [one.dataset.series, !!one.querySelector('canvas')])"
+    drawn = (
+        "[...document.querySelectorAll('figure[data-series]')].map(one => [one.dataset.series, "
+        "!!one.querySelector('canvas')])"
+    )
     assert dict(chrome.run(drawn)) == {"accepted": True, "p95": True, "backlog": True}
-    assert "meizu: " in chrome.run("document.querySelector('figure[data-series=accepted] canvas').getAttribute('aria-label')")
+    assert "meizu: " in chrome.run(
+        "document.querySelector('figure[data-series=accepted] canvas').getAttribute('aria-label')"
+    )

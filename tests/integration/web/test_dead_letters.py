@@ -1,4 +1,6 @@
-"""`dead-letters`: listed, shown, replayed to where they came from, dropped; and people of the console."""
+"""`dead-letters`: listed, shown, replayed to where they came from, dropped; and people of the
+console.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from workers.pipeline import Stages
 
 def publish(runtime, body, **fields):
     return runtime.core.xadd(
-        runtime.settings.event_streams[0], {"e": body if isinstance(body, str | bytes) else json.dumps(body), **fields}
+        runtime.settings.event_streams[0],
+        {"e": body if isinstance(body, str | bytes) else json.dumps(body), **fields},
     )
 
 
@@ -26,21 +29,30 @@ def letters(cli, *arguments):
     return cli("dead-letters", "list", "--json", *arguments).json
 
 
-def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(cli, runtime, tenant, fleet):
+def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(
+    cli, runtime, tenant, fleet
+):
     entry = publish(runtime, "{not json, but 喂")
     publish(runtime, b"\xff\xfe")
     fleet.step()
     told = {letter["reason"]: letter for letter in letters(cli)}
     whole, binary = told["not_json"], told["not_utf8"]
     assert set(whole) == {"id", "entry_id", "stage", "reason", "app", "at_ms", "raw"}
-    assert (whole["entry_id"], whole["stage"], whole["app"], whole["raw"]) == (entry.decode(), "intake", None, "{not json, but 喂")
+    assert (whole["entry_id"], whole["stage"], whole["app"], whole["raw"]) == (
+        entry.decode(),
+        "intake",
+        None,
+        "{not json, but 喂",
+    )
     assert base64.b64decode(binary["raw_b64"]) == b"\xff\xfe"
     assert "raw" not in binary
     assert cli("dead-letters", "show", whole["id"], "--json").json["raw"] == whole["raw"]
     assert "{not json, but 喂" in cli("dead-letters", "show", whole["id"]).out
     assert "not json, but" not in cli("dead-letters", "list").out
     with runtime.engine.connect() as connection:
-        assert b"not json" not in b"".join(bytes(row[0]) for row in connection.exec_driver_sql("SELECT raw FROM dead_letters"))
+        assert b"not json" not in b"".join(
+            bytes(row[0]) for row in connection.exec_driver_sql("SELECT raw FROM dead_letters")
+        )
 
 
 def bury(runtime, stream, blob, reason):
@@ -57,7 +69,11 @@ def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
     fleet.step()
     bury(runtime, keys.PRESENCE, b"junk", "poison: it ends every process that reads it")
     fleet.step()
-    assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {"not_json", "unknown_app", "poison"}
+    assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {
+        "not_json",
+        "unknown_app",
+        "poison",
+    }
     assert [letter["stage"] for letter in letters(cli, "--stage", "presence")] == ["presence"]
     assert [letter["app"] for letter in letters(cli, "--app", "other")] == ["other"]
     assert len(letters(cli, "--limit", "2")) == 2
@@ -92,8 +108,12 @@ def test_an_event_that_came_before_its_tenant_is_sent_after_a_replay(cli, runtim
     assert runtime.ledger.find("m1", "late", None) is not None
 
 
-def test_a_replay_is_no_repeat_of_itself_but_of_what_was_published_since(cli, runtime, tenant, fleet):
-    """The letter's own entry may have taken the event's id before it was refused; another entry's stays taken."""
+def test_a_replay_is_no_repeat_of_itself_but_of_what_was_published_since(
+    cli, runtime, tenant, fleet
+):
+    """The letter's own entry may have taken the event's id before it was refused; another entry's
+    stays taken.
+    """
     refused = [message("m1", ["bob"]), message("m2", ["bob"])]
     for one in refused:
         entry = publish(runtime, one | {"app": "late"}).decode()
@@ -123,13 +143,24 @@ def test_what_lay_between_stages_goes_back_to_its_stream(cli, runtime, tenant, f
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
     for stream, blob in buried.items():
         bury(runtime, stream, blob, "poison: six times")
-    dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
+    dead = dead_record(
+        id="l1",
+        stage="ledger",
+        reason="not_storable: X",
+        at_ms=1,
+        raw=runtime.vault.encrypt(encode(note)),
+    )
     runtime.streams.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet.writer.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
     for stream, blob in buried.items():
-        assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))] == [blob]
-    assert [decode_records(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))] == [[note]]
+        assert [
+            fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))
+        ] == [blob]
+    assert [
+        decode_records(fields[b"b"])
+        for _, fields in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
+    ] == [[note]]
 
 
 def test_what_could_not_be_kept_whole_stays_and_says_so(cli, runtime, tenant, fleet):
@@ -189,7 +220,10 @@ def test_a_person_is_added_with_a_password_that_nobody_can_read(cli, runtime, tm
     assert [row["name"] for row in cli("user", "list", "--json").json] == ["wang"]
     old = runtime.users.get("wang").mark
     (tmp_path / "password").write_text("battery staple")
-    assert "viewer now" in cli("user", "add", "wang", "--role", "viewer", "--password-file", "password").out
+    assert (
+        "viewer now"
+        in cli("user", "add", "wang", "--role", "viewer", "--password-file", "password").out
+    )
     assert runtime.users.get("wang").mark != old
     assert cli("user", "remove", "wang").code == 0
     assert cli("user", "remove", "wang").code == 1
@@ -197,7 +231,12 @@ def test_a_person_is_added_with_a_password_that_nobody_can_read(cli, runtime, tm
 
 @pytest.mark.parametrize(
     ("name", "role", "password"),
-    [("a b", "viewer", "long enough"), ("", "viewer", "long enough"), ("wang", "king", "long enough"), ("wang", "viewer", "short")],
+    [
+        ("a b", "viewer", "long enough"),
+        ("", "viewer", "long enough"),
+        ("wang", "king", "long enough"),
+        ("wang", "viewer", "short"),
+    ],
 )
 def test_a_person_that_can_not_be_added(cli, runtime, tmp_path, name, role, password):
     (tmp_path / "password").write_text(password)
@@ -218,13 +257,22 @@ def test_a_script_adds_a_person_too(cli, runtime):
 
 
 def test_a_database_without_our_tables_is_said_with_the_cure(cli, runtime, monkeypatch):
-    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/postgres")
+    monkeypatch.setenv(
+        "PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/postgres"
+    )
     said = cli("app", "list")
-    assert (said.code, said.out, said.err) == (2, "", "the database has not the tables of this version: pushfleet migrate\n")
+    assert (said.code, said.out, said.err) == (
+        2,
+        "",
+        "the database has not the tables of this version: pushfleet migrate\n",
+    )
 
 
 def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, monkeypatch):
-    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase")
+    monkeypatch.setenv(
+        "PUSHFLEET_DATABASE_URL",
+        runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase",
+    )
     said = cli("app", "list")
     assert (said.code, len(said.err.splitlines())) == (3, 1)
     assert "does not exist" in said.err
@@ -232,7 +280,10 @@ def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, m
 
 def test_lists_can_be_narrowed_by_what_they_list(cli, tenant, tmp_path):
     def keys_of(*arguments):
-        return {(row["vendor"], row["business_id"]) for row in cli("credential", "list", *arguments, "--json").json}
+        return {
+            (row["vendor"], row["business_id"])
+            for row in cli("credential", "list", *arguments, "--json").json
+        }
 
     assert len(keys_of(tenant)) > 1
     assert keys_of(tenant, "meizu") == {("meizu", "meizu-1")}

@@ -16,7 +16,14 @@ from common.storage.living import missing
 from tests.integration.web.conftest import ACCOUNTS, APP
 from workers.reports.servers import server_findings
 
-ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"delivery-{vendor}.1" for vendor in ACCOUNTS)]
+ALIVE = [
+    "intake.1",
+    "presence.1",
+    "routing.2",
+    "upkeep.1",
+    "receipts.1",
+    *(f"delivery-{vendor}.1" for vendor in ACCOUNTS),
+]
 
 
 @pytest.fixture
@@ -31,7 +38,9 @@ def living(redis_client, runtime, tenant):
 
 def problems(said) -> dict[str, tuple[str, str]]:
     """check -> (found, cure) of what is wrong."""
-    return {one["check"]: (one["found"], one["cure"]) for one in said.json["checks"] if not one["ok"]}
+    return {
+        one["check"]: (one["found"], one["cure"]) for one in said.json["checks"] if not one["ok"]
+    }
 
 
 def test_all_is_well(cli, living):
@@ -39,7 +48,18 @@ def test_all_is_well(cli, living):
     assert (problems(said), said.code) == ({}, 0)
     assert said.json["ok"] is True
     checks = {one["check"] for one in said.json["checks"]}
-    assert checks >= {"redis", "postgresql", "tables", "keys", "processes", "belts", "lanes", "credentials", "clocks", "endpoints"}
+    assert checks >= {
+        "redis",
+        "postgresql",
+        "tables",
+        "keys",
+        "processes",
+        "belts",
+        "lanes",
+        "credentials",
+        "clocks",
+        "endpoints",
+    }
     words = cli("doctor")
     assert words.out.splitlines()[-1] == "all is well"
     assert "PROBLEM" not in words.out
@@ -48,7 +68,9 @@ def test_all_is_well(cli, living):
 
 def stop_a_lane(runtime, fleet_settings):
     lane = runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
-    runtime.delivery(Vendor.MEIZU).breaker.report(lane, good=0, failed=0, refused=True, retry_after_s=None)
+    runtime.delivery(Vendor.MEIZU).breaker.report(
+        lane, good=0, failed=0, refused=True, retry_after_s=None
+    )
 
 
 def pause_a_lane(runtime, fleet_settings):
@@ -63,7 +85,9 @@ def guard_a_lane(runtime, fleet_settings):
 def expire(days):
     def change(runtime, fleet_settings):
         stored = next(one for one in runtime.credentials.all() if one.vendor == "huawei")
-        runtime.credentials.add(replace(stored, expires_ms=int((time.time() + days * 86_400) * 1000)))
+        runtime.credentials.add(
+            replace(stored, expires_ms=int((time.time() + days * 86_400) * 1000))
+        )
         runtime.catalog.changed()
 
     return change
@@ -72,7 +96,9 @@ def expire(days):
 def an_old_entry(stream):
     def change(runtime, fleet_settings):
         runtime.streams.make(stream)
-        runtime.redis.xadd(runtime.keys.stream(stream), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+        runtime.redis.xadd(
+            runtime.keys.stream(stream), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0"
+        )
 
     return change
 
@@ -83,7 +109,10 @@ def an_old_batch(runtime, fleet_settings):
     queues = runtime.lane_queues
     with runtime.redis.pipeline() as pipe:
         queues.put(pipe, [batch])
-        pipe.delete(queue := queues.keys.lane_queue(lane, Urgency.CHAT), blobs := queues.keys.lane_blobs(lane))
+        pipe.delete(
+            queue := queues.keys.lane_queue(lane, Urgency.CHAT),
+            blobs := queues.keys.lane_blobs(lane),
+        )
         entry = entry_id(batch, order=made * 1000)
         pipe.hset(blobs, entry, batch.blob)
         pipe.zadd(queue, {entry: made * 1000})
@@ -91,7 +120,9 @@ def an_old_batch(runtime, fleet_settings):
 
 
 def an_old_event(runtime, fleet_settings):
-    runtime.core.xadd(runtime.settings.event_streams[0], {"e": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+    runtime.core.xadd(
+        runtime.settings.event_streams[0], {"e": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0"
+    )
 
 
 def another_reader(runtime, fleet_settings):
@@ -123,24 +154,51 @@ def head():
 
 
 WRONG = {
-    "a stopped lane": (stop_a_lane, "lanes", "credential_refused", f"credential check {APP} meizu meizu-1"),
+    "a stopped lane": (
+        stop_a_lane,
+        "lanes",
+        "credential_refused",
+        f"credential check {APP} meizu meizu-1",
+    ),
     "a paused lane": (pause_a_lane, "lanes", "paused", f"credential resume {APP} vivo vivo-1"),
     "a guarded lane": (guard_a_lane, "lanes", "none is retired", "environment"),
-    "an expired credential": (expire(-1), "credentials", "has expired", f"credential rotate {APP} huawei huawei-1"),
+    "an expired credential": (
+        expire(-1),
+        "credentials",
+        "has expired",
+        f"credential rotate {APP} huawei huawei-1",
+    ),
     "one that expires soon": (expire(10), "credentials", "expires 20", "rotate"),
     "a lane that stands still": (an_old_batch, "belts", "the oldest 120 s old", "replicas"),
-    "a ledger that stands still": (an_old_entry(keys.LEDGER), "belts", "the oldest 120 s old", "replicas"),
+    "a ledger that stands still": (
+        an_old_entry(keys.LEDGER),
+        "belts",
+        "the oldest 120 s old",
+        "replicas",
+    ),
     "a stream that stands still": (an_old_event, "belts", "the oldest 120 s old", "replicas"),
     "a stranger's group": (another_reader, "belts", "another reader", "of their own"),
-    "a dead process": (a_dead_process, "processes", "not alive: routing, delivery-vivo", "pushfleet worker delivery --vendors vivo"),
+    "a dead process": (
+        a_dead_process,
+        "processes",
+        "not alive: routing, delivery-vivo",
+        "pushfleet worker delivery --vendors vivo",
+    ),
     "no process": (no_process, "processes", "none is alive", "pushfleet up"),
-    "keys that open nothing": (another_key, "credentials", "none of the keys", "back into the file"),
+    "keys that open nothing": (
+        another_key,
+        "credentials",
+        "none of the keys",
+        "back into the file",
+    ),
     "old tables": (no_tables, "tables", "version 0000, not 0", "pushfleet migrate"),
 }
 
 
 @pytest.mark.parametrize(("change", "check", "found", "cure"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_named_with_its_cure(cli, living, fleet_settings, change, check, found, cure):
+def test_what_is_wrong_is_named_with_its_cure(
+    cli, living, fleet_settings, change, check, found, cure
+):
     change(living, fleet_settings)
     try:
         said = cli("doctor", "--json")
@@ -154,8 +212,12 @@ def test_what_is_wrong_is_named_with_its_cure(cli, living, fleet_settings, chang
             connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{head()}'")
 
 
-def test_servers_that_are_away_are_said_and_the_rest_is_left_out(cli, living, monkeypatch, free_port):
-    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", f"postgresql+psycopg://u:hidden-word@127.0.0.1:{free_port()}/x")
+def test_servers_that_are_away_are_said_and_the_rest_is_left_out(
+    cli, living, monkeypatch, free_port
+):
+    monkeypatch.setenv(
+        "PUSHFLEET_DATABASE_URL", f"postgresql+psycopg://u:hidden-word@127.0.0.1:{free_port()}/x"
+    )
     said = cli("doctor", "--json")
     assert said.code == 3
     assert "can't be reached" in problems(said)["postgresql"][0]
@@ -178,11 +240,20 @@ def test_an_empty_database_is_told_to_be_migrated(cli, living, monkeypatch, data
         sql.engine(url).dispose()
 
 
-GOOD = {"redis_version": "7.2.4", "maxmemory": 0, "used_memory": 1 << 20, "aof_enabled": 1, "maxmemory_policy": "noeviction"}
+GOOD = {
+    "redis_version": "7.2.4",
+    "maxmemory": 0,
+    "used_memory": 1 << 20,
+    "aof_enabled": 1,
+    "maxmemory_policy": "noeviction",
+}
 SERVERS = {
     "as it should be": ({}, []),
     "too old": ({"redis_version": "6.0.16"}, ["Redis 6.0.16"]),
-    "evicting": ({"maxmemory": 1 << 30, "maxmemory_policy": "allkeys-lru"}, ["maxmemory-policy allkeys-lru"]),
+    "evicting": (
+        {"maxmemory": 1 << 30, "maxmemory_policy": "allkeys-lru"},
+        ["maxmemory-policy allkeys-lru"],
+    ),
     "a policy without a bound evicts nothing": ({"maxmemory_policy": "allkeys-lru"}, []),
     "nearly full": ({"maxmemory": 100, "used_memory": 90}, ["90% of maxmemory"]),
     "without its file": ({"aof_enabled": 0}, ["no append-only file"]),
@@ -214,11 +285,21 @@ def test_what_nobody_serves_is_missing(roles, gone):
 
 def test_processes_are_known_by_what_they_do_whatever_they_are_called(cli, runtime, tenant):
     """Pods and units of systemd have names of their own."""
-    pods = {"intake-6f7c-x2": "intake", "presence@host.lan": "presence", "routing-1": "routing", "upkeep-0": "upkeep", "r": "receipts"}
+    pods = {
+        "intake-6f7c-x2": "intake",
+        "presence@host.lan": "presence",
+        "routing-1": "routing",
+        "upkeep-0": "upkeep",
+        "r": "receipts",
+    }
     for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(ACCOUNTS)}"}.items():
         runtime.living.beat(name, role, None)
-    said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
+    said = next(
+        one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes"
+    )
     assert said["ok"], said
     runtime.living.leave(["delivery-all-9d"])
-    said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
+    said = next(
+        one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes"
+    )
     assert "delivery-meizu" in said["found"]

@@ -1,4 +1,6 @@
-"""Doctor on seeded faults: each is named with what cures it, nothing else is blamed, and a healthy fleet is left in peace."""
+"""Doctor on seeded faults: each is named with what cures it, nothing else is blamed, and a healthy
+fleet is left in peace.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,20 @@ from tests.integration.web.conftest import ACCOUNTS, APP, event
 from tests.integration.web.test_doctor import ALIVE, head, problems
 from workers.reports.findings import database_error, redis_error
 
-CHECKS = {"keys", "redis", "core's redis", "postgresql", "tables", "names", "processes", "belts", "lanes", "quota", "devices", "rights"}
+CHECKS = {
+    "keys",
+    "redis",
+    "core's redis",
+    "postgresql",
+    "tables",
+    "names",
+    "processes",
+    "belts",
+    "lanes",
+    "quota",
+    "devices",
+    "rights",
+}
 
 
 @pytest.fixture
@@ -67,7 +82,11 @@ def as_user(living, fleet_settings, monkeypatch, space):
 
 ACL = {
     "no scripts": (["~*", "&*", "+@all", "-@scripting"], "this user may not", "ACL SETUSER"),
-    "read only": (["~*", "&*", "+@read", "+ping", "+info", "+@connection"], "this user may not", "ACL SETUSER"),
+    "read only": (
+        ["~*", "&*", "+@read", "+ping", "+info", "+@connection"],
+        "this user may not",
+        "ACL SETUSER",
+    ),
     "other keys": (["~other:*", "&*", "+@all"], "this user may not", "ACL SETUSER"),
     "no INFO": (["~*", "&*", "+@all", "-info"], "INFO is not allowed", "+info"),
 }
@@ -108,17 +127,29 @@ def test_a_full_server(cli, living, restartable_valkey, monkeypatch):
 
 def test_appendfsync_no_is_named_and_fixed(cli, living, restartable_valkey, monkeypatch):
     client = connect(restartable_valkey.url)
-    for name, value in (("appendfsync", "no"), ("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")):
+    for name, value in (
+        ("appendfsync", "no"),
+        ("maxmemory", "100mb"),
+        ("maxmemory-policy", "allkeys-lru"),
+    ):
         client.config_set(name, value)
     for name in ("REDIS", "CORE"):
         monkeypatch.setenv(f"PUSHFLEET_{name}_URL", restartable_valkey.url)
-    found = [one["found"] for one in cli("doctor", "--json").json["checks"] if one["check"] == "redis" and not one["ok"]]
+    found = [
+        one["found"]
+        for one in cli("doctor", "--json").json["checks"]
+        if one["check"] == "redis" and not one["ok"]
+    ]
     assert len(found) == 2
     assert "appendfsync no" in found[1]
     cli("doctor", "--fix")
     assert client.config_get("appendfsync")["appendfsync"] == "everysec"
     assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-    assert not [one for one in cli("doctor", "--json").json["checks"] if one["check"] == "redis" and not one["ok"]]
+    assert not [
+        one
+        for one in cli("doctor", "--json").json["checks"]
+        if one["check"] == "redis" and not one["ok"]
+    ]
 
 
 def test_a_stream_of_another_kind(cli, living, fleet_settings):
@@ -148,10 +179,15 @@ def test_a_wrong_key_prefix(cli, living, space):
 def test_a_wrong_prefix(cli, living, monkeypatch, space):
     monkeypatch.setenv("PUSHFLEET_PREFIX", f"other{space}")
     own = living.settings.prefix
-    only(cli("doctor", "--json"), "processes", f"under the prefix other{space}; alive: {own}", f"PUSHFLEET_PREFIX={own}")
+    only(
+        cli("doctor", "--json"),
+        "processes",
+        f"under the prefix other{space}; alive: {own}",
+        f"PUSHFLEET_PREFIX={own}",
+    )
 
 
-# ---------------------------------------------------------------- PostgreSQL: users, rights, versions
+# ---------------------------------------------------------------- PostgreSQL: users, rights, versio
 
 
 @pytest.fixture
@@ -166,23 +202,36 @@ def as_role(living, database_url, monkeypatch, space):
             for grant in grants:
                 session.execute(grant.replace("<user>", role))
         scheme, _, rest = database_url.partition("://")
-        monkeypatch.setenv("PUSHFLEET_DATABASE_URL", f"{scheme}://{role}:{password}@{rest.rpartition('@')[2]}")
+        monkeypatch.setenv(
+            "PUSHFLEET_DATABASE_URL", f"{scheme}://{role}:{password}@{rest.rpartition('@')[2]}"
+        )
 
     yield use
     with psycopg.connect(conninfo, autocommit=True) as session:
         session.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-ALL = ("GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>", "GRANT USAGE, CREATE ON SCHEMA public TO <user>")
+ALL = (
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO <user>",
+    "GRANT USAGE, CREATE ON SCHEMA public TO <user>",
+)
 GRANTS = {
     "no right at all": ((), "may not do that", "GRANT"),
-    "SELECT only": (("GRANT SELECT ON ALL TABLES IN SCHEMA public TO <user>",), "may not do that", "GRANT"),
+    "SELECT only": (
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO <user>",),
+        "may not do that",
+        "GRANT",
+    ),
     "read only by default": (
         (*ALL, "ALTER ROLE <user> SET default_transaction_read_only = on"),
         "takes no writes",
         "default_transaction_read_only",
     ),
-    "no new tables": ((ALL[0], "REVOKE CREATE ON SCHEMA public FROM PUBLIC"), "ledger's days", "GRANT CREATE"),
+    "no new tables": (
+        (ALL[0], "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        "ledger's days",
+        "GRANT CREATE",
+    ),
 }
 
 
@@ -194,7 +243,10 @@ def test_a_database_user_without_a_right(cli, as_role, grants, found, cure):
 
 def test_a_database_that_there_is_not(cli, living, database_url, monkeypatch):
     base, _, options = database_url.partition("?")
-    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", base.rpartition("/")[0] + "/nowhere" + (f"?{options}" if options else ""))
+    monkeypatch.setenv(
+        "PUSHFLEET_DATABASE_URL",
+        base.rpartition("/")[0] + "/nowhere" + (f"?{options}" if options else ""),
+    )
     said = cli("doctor", "--json")
     only(said, "postgresql", "no such database", "CREATE DATABASE")
     assert said.code == 3
@@ -204,7 +256,9 @@ def test_a_newer_database_is_not_told_to_be_migrated(cli, living):
     with living.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     try:
-        only(cli("doctor", "--json"), "tables", "newer version of Pushfleet", "upgrade this program")
+        only(
+            cli("doctor", "--json"), "tables", "newer version of Pushfleet", "upgrade this program"
+        )
         said = cli("migrate")
         assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
     finally:
@@ -221,7 +275,10 @@ def test_an_empty_database_makes_no_noise_and_is_fixed(cli, living, monkeypatch,
 
 
 PG = {
-    'connection to server failed: FATAL:  password authentication failed for user "u"': ("user or password", "PUSHFLEET_DATABASE_URL"),
+    'connection to server failed: FATAL:  password authentication failed for user "u"': (
+        "user or password",
+        "PUSHFLEET_DATABASE_URL",
+    ),
     "FATAL:  sorry, too many clients already": ("no connections left", "max_connections"),
     "FATAL:  remaining connection slots are reserved": ("no connections left", "max_connections"),
     'FATAL:  no pg_hba.conf entry for host "10.0.0.9"': ("pg_hba.conf", "pg_hba.conf"),
@@ -233,11 +290,18 @@ PG = {
 @pytest.mark.parametrize("said", PG)
 def test_what_postgresql_says_has_its_meaning(said):
     found = database_error(psycopg.OperationalError(said))
-    assert (PG[said][0] in found.found, PG[said][1] in found.cure, found.unreachable) == (True, True, True)
+    assert (PG[said][0] in found.found, PG[said][1] in found.cure, found.unreachable) == (
+        True,
+        True,
+        True,
+    )
 
 
 REDIS = {
-    "Error 1 connecting to h:6379. [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer": ("not trusted", "ssl_ca_certs="),
+    "Error 1 connecting to h:6379. [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer": (
+        "not trusted",
+        "ssl_ca_certs=",
+    ),
     "[SSL: WRONG_VERSION_NUMBER] wrong version number": ("does not speak TLS", "redis://"),
     "Connection closed by server.": ("closes the connection", "rediss://"),
     "Error -2 connecting to nowhere:6379. Name or service not known.": ("host name", "spelt"),
@@ -248,7 +312,11 @@ REDIS = {
 @pytest.mark.parametrize("said", REDIS)
 def test_what_redis_clients_say_has_its_meaning(said):
     found = redis_error("redis", redis.ConnectionError(said))
-    assert (REDIS[said][0] in found.found, REDIS[said][1] in found.cure, found.unreachable) == (True, True, True)
+    assert (REDIS[said][0] in found.found, REDIS[said][1] in found.cure, found.unreachable) == (
+        True,
+        True,
+        True,
+    )
 
 
 # ---------------------------------------------------------------- the fleet
@@ -257,14 +325,17 @@ def test_what_redis_clients_say_has_its_meaning(said):
 def test_devices_of_an_account_that_there_is_not(cli, living):
     with living.engine.begin() as connection:
         connection.exec_driver_sql(
-            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, state_ms)'
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, state_ms)"
             f" VALUES ('{APP}', 'bob', 'd', 'android', 'meizu', 'meizu-9', 't', 1, 'active', 1)"
         )
     only(cli("doctor", "--json"), "devices", "devices (1) of meizu meizu-9", "meizu-1")
 
 
 def test_a_clock_that_is_ten_minutes_off(cli, living, monkeypatch):
-    late = SimpleNamespace(time=lambda: time.time() - 600, localtime=time.localtime, strftime=time.strftime)
+    late = SimpleNamespace(
+        time=lambda: time.time() - 600, localtime=time.localtime, strftime=time.strftime
+    )
     monkeypatch.setattr("workers.reports.fleet.time", late)
     only(cli("doctor", "--json"), "clocks", "s ahead of this host", "NTP")
 
@@ -275,14 +346,22 @@ def test_a_spent_quota(cli, living):
     from common.model import Bucket
 
     living.gate().report_quota_spent(lane, Bucket.PUBLIC)
-    only(cli("doctor", "--json"), "quota", "public quota of today (1) is spent", "pushfleet quota set 1400000001 vivo vivo-1 public=N")
+    only(
+        cli("doctor", "--json"),
+        "quota",
+        "public quota of today (1) is spent",
+        "pushfleet quota set 1400000001 vivo vivo-1 public=N",
+    )
 
 
 def test_a_private_right_of_oppo_without_a_channel(cli, living, tmp_path):
     secret = tmp_path / "s"
     secret.write_text("secret-1")
     options = ("--app-key", "k1", "--app-secret-file", str(secret), "--right", "oppo.private")
-    assert cli("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *options).code == 0
+    assert (
+        cli("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *options).code
+        == 0
+    )
     living.living.beat("oppo.1", "delivery:oppo", None)
     told = problems(cli("doctor", "--json"))
     assert "no channel" in told["rights"][0]
@@ -329,7 +408,9 @@ def test_tokens_of_another_build_beside_good_traffic(cli, living):
 
     living.ledger.ready_for(datetime.now(UTC).date())
     now = now_ms()
-    rows = [("token_foreign", number) for number in range(30)] + [("accepted", number) for number in range(100, 300)]
+    rows = [("token_foreign", number) for number in range(30)] + [
+        ("accepted", number) for number in range(100, 300)
+    ]
     _ledger_rows(living, now, rows)
     (finding,) = [one for one in build_findings(living) if not one.ok]
     assert "meizu: 30 of 230 tokens" in finding.found
@@ -340,14 +421,26 @@ def _ledger_rows(runtime, now, rows):
     columns = 'day, app, event_id, "user", device, rank, vendor, decision, decided_ms'
     with runtime.engine.begin() as connection:
         for decision, number in rows:
-            values = f"CURRENT_DATE, '{APP}', 'e{number}', 'u{number}', '', 0, 'meizu', '{decision}', {now}"
+            values = (
+                f"CURRENT_DATE, '{APP}', 'e{number}', 'u{number}', '', 0, 'meizu', '{decision}', "
+                f"{now}"
+            )
             connection.exec_driver_sql(f"INSERT INTO ledger ({columns}) VALUES ({values})")
 
 
 def test_a_healthy_fleet_with_all_its_accounts_is_left_in_peace(cli, living, fleet_settings):
-    living.core.xadd(fleet_settings.event_streams[0], {"e": json.dumps(event("app.foreground", {"user": "u", "device_id": "d"}))})
+    living.core.xadd(
+        fleet_settings.event_streams[0],
+        {"e": json.dumps(event("app.foreground", {"user": "u", "device_id": "d"}))},
+    )
     living.core.delete(fleet_settings.event_streams[0])
     said = cli("doctor", "--json")
     assert (problems(said), said.code) == ({}, 0)
     assert len(ACCOUNTS) == 5
-    assert {one["check"] for one in said.json["checks"]} >= CHECKS - {"core's redis", "names", "quota", "devices", "rights"}
+    assert {one["check"] for one in said.json["checks"]} >= CHECKS - {
+        "core's redis",
+        "names",
+        "quota",
+        "devices",
+        "rights",
+    }

@@ -1,4 +1,6 @@
-"""What a vendor folds within a minute says nothing of the day; silent pushes are spaced for Apple's devices only."""
+"""What a vendor folds within a minute says nothing of the day; silent pushes are spaced for Apple's
+devices only.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,21 @@ def limits(simulators, **wanted):
 def test_a_push_that_meizu_folds_leaves_the_devices_day_open(runtime, tenant, simulators, fleet):
     limits(simulators, device_per_minute=1)
     try:
-        decided = [pushed(fleet, runtime, "meizu", {"fay": "live-fold"}, message_id=f"f{n}")["fay"]["decision"] for n in range(2)]
+        decided = [
+            pushed(fleet, runtime, "meizu", {"fay": "live-fold"}, message_id=f"f{n}")["fay"][
+                "decision"
+            ]
+            for n in range(2)
+        ]
     finally:
         limits(simulators, device_per_minute=5)
     again = pushed(fleet, runtime, "meizu", {"fay": "live-fold"}, message_id="f2")["fay"]
     assert (decided, again["decision"]) == (["accepted", "folded"], "accepted")
 
 
-def test_silent_pushes_close_together_go_to_other_vendors_devices(runtime, tenant, simulators, fleet):
+def test_silent_pushes_close_together_go_to_other_vendors_devices(
+    runtime, tenant, simulators, fleet
+):
     publish(runtime, registered("sam", "sam-phone", Vendor.HUAWEI, "live-silent"))
     fleet.step()
 

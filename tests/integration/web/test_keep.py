@@ -1,4 +1,6 @@
-"""A fleet in one file and back on other servers: held, nothing is sent; released, all is sent once. A person, erased."""
+"""A fleet in one file and back on other servers: held, nothing is sent; released, all is sent once.
+A person, erased.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def elsewhere():
 @pytest.fixture
 def other(elsewhere, fleet_settings):
     """The same settings on the other servers, which are empty."""
-    urls = {"redis_url": elsewhere.redis_url, "core_url": elsewhere.redis_url, "database_url": elsewhere.database_url}
+    urls = {
+        "redis_url": elsewhere.redis_url,
+        "core_url": elsewhere.redis_url,
+        "database_url": elsewhere.database_url,
+    }
     found = Runtime(dataclasses.replace(fleet_settings, **urls), "other")
     found.redis.flushall()
     with found.engine.begin() as connection:
@@ -46,8 +52,15 @@ def other(elsewhere, fleet_settings):
 
 @pytest.fixture
 def held_up(runtime, fleet, tenant):
-    """Devices of two people, one push accepted, one on hold behind a paused lane, one still in its queue."""
-    publish(runtime, fleet, registered("bob", "phone", "meizu", "live-meizu-1"), registered("eve", "tablet", "xiaomi", "live-xiaomi-1"))
+    """Devices of two people, one push accepted, one on hold behind a paused lane, one still in its
+    queue.
+    """
+    publish(
+        runtime,
+        fleet,
+        registered("bob", "phone", "meizu", "live-meizu-1"),
+        registered("eve", "tablet", "xiaomi", "live-xiaomi-1"),
+    )
     publish(runtime, fleet, message("m1", ["bob"]))
     runtime.credentials.set_paused(APP, "xiaomi", "xiaomi-1", True)
     runtime.catalog.changed()
@@ -63,12 +76,16 @@ def decisions(runtime, message_id):
     return [one["decision"] for one in told["recipients"]] if told else None
 
 
-def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(held_up, other, tmp_path):
+def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
+    held_up, other, tmp_path
+):
     saved = save(held_up, tmp_path / "fleet.backup")
     assert (tmp_path / "fleet.backup").stat().st_mode & 0o777 == 0o600
     restored = load(other, tmp_path / "fleet.backup", hold=True)
     assert restored == saved
-    assert {one.vendor for one in other.credentials.all()} == {one.vendor for one in held_up.credentials.all()}, "all can be read"
+    assert {one.vendor for one in other.credentials.all()} == {
+        one.vendor for one in held_up.credentials.all()
+    }, "all can be read"
     assert decisions(other, "m1") == ["accepted"]
     fleet = LittleFleet(other)
     for _ in range(6):
@@ -80,7 +97,10 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(h
     while [decisions(other, name) for name in ("m2", "m3")] != [["accepted"]] * 2:
         assert time.monotonic() < until
         fleet.step()
-    assert [len(story(other, name, APP, None, None)["recipients"][0]["attempts"]) for name in ("m2", "m3")] == [1, 1]
+    assert [
+        len(story(other, name, APP, None, None)["recipients"][0]["attempts"])
+        for name in ("m2", "m3")
+    ] == [1, 1]
 
 
 def test_what_was_paused_before_stays_so(held_up, other, tmp_path):
@@ -88,11 +108,16 @@ def test_what_was_paused_before_stays_so(held_up, other, tmp_path):
     save(held_up, tmp_path / "f")
     load(other, tmp_path / "f", hold=True)
     release(other)
-    assert [str(lane.vendor) for lane in other.catalog.fresh().lanes.values() if lane.paused] == ["honor"]
+    assert [str(lane.vendor) for lane in other.catalog.fresh().lanes.values() if lane.paused] == [
+        "honor"
+    ]
 
 
 REFUSED = {
-    "tenants already": lambda other: (migrate(other.engine), other.tenants.add(dataclasses.replace(_tenant(), app="x"))),
+    "tenants already": lambda other: (
+        migrate(other.engine),
+        other.tenants.add(dataclasses.replace(_tenant(), app="x")),
+    ),
     "keys of": lambda other: other.redis.set(other.keys.config_version, 1),
 }
 
@@ -111,14 +136,20 @@ def test_a_backup_goes_into_empty_servers_only(held_up, other, tmp_path, words):
         load(other, tmp_path / "f", hold=True)
 
 
-def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_is_written(held_up, other, tmp_path):
+def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_is_written(
+    held_up, other, tmp_path
+):
     save(held_up, tmp_path / "f")
     with pytest.raises(BackupError, match="PUSHFLEET_PREFIX"):
         load(Runtime(dataclasses.replace(other.settings, prefix="else")), tmp_path / "f", hold=True)
     keys = tmp_path / "keys"
     keys.write_text("b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n")
     with pytest.raises(BackupError, match="none of its keys"):
-        load(Runtime(dataclasses.replace(other.settings, secret_keys_file=keys)), tmp_path / "f", hold=True)
+        load(
+            Runtime(dataclasses.replace(other.settings, secret_keys_file=keys)),
+            tmp_path / "f",
+            hold=True,
+        )
     with tarfile.open(tmp_path / "t", "w") as tar:
         tar.add(keys, "x")
     with pytest.raises(BackupError, match="no backup"):
@@ -151,15 +182,21 @@ def test_a_person_is_taken_out_of_every_store(cli, held_up, fleet):
     assert cli("user", "erase", APP, "bob", "--yes").code == 0
     with held_up.engine.connect() as connection:
         tables = connection.exec_driver_sql(
-            "SELECT table_name FROM information_schema.columns WHERE column_name = 'user' AND table_schema = current_schema()"
+            "SELECT table_name FROM information_schema.columns WHERE column_name = 'user' "
+            "AND table_schema = current_schema()"
         )
         for (table,) in tables.all():
             assert (
-                connection.exec_driver_sql(f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob' AND app = '{APP}'""").scalar_one() == 0
+                connection.exec_driver_sql(
+                    f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob' AND app = '{APP}'"""
+                ).scalar_one()
+                == 0
             ), table
     assert not [letter for letter in held_up.dead_letters.listed() if b"bob" in letter.raw]
     assert held_up.devices.listed(APP, "eve"), "somebody else"
-    assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith("nothing was stored")
+    assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith(
+        "nothing was stored"
+    )
     assert held_up.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
 
 
@@ -181,7 +218,11 @@ def test_a_letter_that_no_key_opens_stops_no_erasure_and_is_told(cli, held_up):
     assert "PUSHFLEET_SECRET_KEYS_FILE" in said.err
     assert "devices 1" in said.out
     assert not held_up.devices.listed(APP, "bob")
-    assert {one["id"] for one in held_up.dead_letters.heads()} == {"sealed", "of-nobody", "elsewhere"}
+    assert {one["id"] for one in held_up.dead_letters.heads()} == {
+        "sealed",
+        "of-nobody",
+        "elsewhere",
+    }
     cli("dead-letters", "drop", "sealed", "of-nobody")
     assert cli("user", "erase", APP, "bob", "--yes").code == 0
 
@@ -201,7 +242,10 @@ def test_a_letter_that_no_key_opens_hides_no_other(cli, held_up):
 
 NAMED = {
     "as JSON escapes it": ("bób", b'{"user": "b\\u00f3b"}'),
-    "JSON inside a text of JSON": ("bob", json.dumps({"body": json.dumps({"to": ["bob"]})}).encode()),
+    "JSON inside a text of JSON": (
+        "bob",
+        json.dumps({"body": json.dumps({"to": ["bob"]})}).encode(),
+    ),
     "a broken body": ("bob", b'{"user":"bob", '),
     "an encoded body": ("bob", b"%7B%22to%22%3A%22bob%22%7D"),
     "a key": ("bob", b'{"members": {"bob": 1}}'),
@@ -222,7 +266,14 @@ def test_letters_that_name_a_person_are_found_however_it_is_written(cli, held_up
 
 
 def test_a_page_of_people_loses_the_one_who_is_erased(cli, held_up):
-    shared = {"app": APP, "event_id": "e9", "ts_ms": now_ms(), "decision": "no_device", "message_class": "chat", "note": ""}
+    shared = {
+        "app": APP,
+        "event_id": "e9",
+        "ts_ms": now_ms(),
+        "decision": "no_device",
+        "message_class": "chat",
+        "note": "",
+    }
     shared |= {"presence_ms": 1, "decided_ms": now_ms()}
     people = [["ann", "bob", "bobby"], ["bob"], ["cid"]]
     pages = [PageRecord(**shared, count=len(one), users=pack_users(one)) for one in people]
@@ -230,5 +281,10 @@ def test_a_page_of_people_loses_the_one_who_is_erased(cli, held_up):
     assert "pages 2" in cli("user", "erase", APP, "bob", "--yes").out
     held_up.ledger.write(pages[:1])  # a batch that is written once more brings nobody back
     with held_up.engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT count, users FROM pages WHERE event_id = 'e9' ORDER BY count").all()
-    assert [(count, unpack_users(bytes(users))) for count, users in rows] == [(1, ["cid"]), (2, ["ann", "bobby"])]
+        rows = connection.exec_driver_sql(
+            "SELECT count, users FROM pages WHERE event_id = 'e9' ORDER BY count"
+        ).all()
+    assert [(count, unpack_users(bytes(users))) for count, users in rows] == [
+        (1, ["cid"]),
+        (2, ["ann", "bobby"]),
+    ]

@@ -1,4 +1,6 @@
-"""Signing in by OpenID Connect, with an independent provider (oidc-provider-mock) in this process."""
+"""Signing in by OpenID Connect, with an independent provider (oidc-provider-mock)
+in this process.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,17 @@ def sso(fleet_settings, runtime, tmp_path, issuer):
     """(the base URL of a console that knows the provider, its runtime)"""
     secret = tmp_path / "client-secret"
     secret.write_text("s3cret\n")
-    given = {"oidc_client_id": CLIENT, "oidc_secret_file": secret, "oidc_roles": ("operator=push-ops", "admin=push-admins")}
-    settings = replace(fleet_settings, oidc_issuer=issuer, console_url=f"http://{fleet_settings.console_addr}", **given)
+    given = {
+        "oidc_client_id": CLIENT,
+        "oidc_secret_file": secret,
+        "oidc_roles": ("operator=push-ops", "admin=push-admins"),
+    }
+    settings = replace(
+        fleet_settings,
+        oidc_issuer=issuer,
+        console_url=f"http://{fleet_settings.console_addr}",
+        **given,
+    )
     own = Runtime(settings, "sso")
     for base in served(own):
         yield base, own
@@ -52,8 +63,14 @@ def sso(fleet_settings, runtime, tmp_path, issuer):
 
 
 def at_the_provider(target: str, sub: str) -> str:
-    """What a person does there: says who they are; the address that the provider sends them back to."""
-    answer = call(target, urllib.parse.urlencode({"sub": sub}).encode(), {"content-type": "application/x-www-form-urlencoded"})
+    """What a person does there: says who they are; the address that the provider sends them back
+    to.
+    """
+    answer = call(
+        target,
+        urllib.parse.urlencode({"sub": sub}).encode(),
+        {"content-type": "application/x-www-form-urlencoded"},
+    )
     assert answer.status in (302, 303), answer.text
     return next(value for name, value in answer.headers.items() if name.lower() == "location")
 
@@ -75,7 +92,9 @@ def signed_in(browser: Browser, sub: str):
 def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
     base, runtime = sso
     olga, adam, noone = (Browser(base) for _ in range(3))
-    assert "organisation" in olga.go("/").text, "the login page offers it, and nothing is open without it"
+    assert "organisation" in olga.go("/").text, (
+        "the login page offers it, and nothing is open without it"
+    )
     page = signed_in(olga, "u1")
     assert page.status == 200
     assert page.headers["refresh"] == "0; url=/"
@@ -112,7 +131,9 @@ def test_nobody_signs_in_with_anothers_answer(sso):
     denied = Browser(base)
     state = urllib.parse.parse_qs(urllib.parse.urlsplit(begun(denied)).query)["state"][0]
     assert denied.go(f"/login/oidc/back?error=access_denied&state={state}").status == 403
-    assert "pushfleet" not in {name for one in (mine, theirs, changed, denied) for name in one.cookies}
+    assert "pushfleet" not in {
+        name for one in (mine, theirs, changed, denied) for name in one.cookies
+    }
 
 
 WRONG = {
@@ -128,8 +149,17 @@ WRONG = {
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("how", ["unsigned", "own secret"])
 def test_a_token_that_is_not_for_us_is_refused(fleet_settings, issuer, change, how):
-    settings = replace(fleet_settings, oidc_issuer=issuer, oidc_client_id=CLIENT, oidc_roles=("viewer=*",), console_url="http://c")
-    provider, claims = Provider(settings), {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": 1, "exp": 1 << 40}
+    settings = replace(
+        fleet_settings,
+        oidc_issuer=issuer,
+        oidc_client_id=CLIENT,
+        oidc_roles=("viewer=*",),
+        console_url="http://c",
+    )
+    provider, claims = (
+        Provider(settings),
+        {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": 1, "exp": 1 << 40},
+    )
     claims |= change
     claims = {name: value for name, value in claims.items() if value is not None}
     token = jwt.encode(claims, *(("", "none") if how == "unsigned" else ("k" * 32, "HS256")))
@@ -144,7 +174,10 @@ class OneKey(BaseHTTPRequestHandler):
 
     def do_GET(self):
         issuer = f"http://{self.headers['host']}"
-        about = {name: f"{issuer}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
+        about = {
+            name: f"{issuer}/{name}"
+            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        }
         told = {"keys": [self.jwk]} if self.path == "/jwks_uri" else {"issuer": issuer, **about}
         body = json.dumps(told).encode()
         self.send_response(200)
@@ -161,7 +194,12 @@ def signer():
     """(issuer, its private key) of a provider that signs what a test wants."""
     key = rsa.generate_private_key(65537, 2048)
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneKey)
-    OneKey.jwk = {**json.loads(RSAAlgorithm.to_jwk(key.public_key())), "kid": "k1", "use": "sig", "alg": "RS256"}
+    OneKey.jwk = {
+        **json.loads(RSAAlgorithm.to_jwk(key.public_key())),
+        "kid": "k1",
+        "use": "sig",
+        "alg": "RS256",
+    }
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", key
     server.shutdown()
@@ -192,11 +230,32 @@ SIGNED_RIGHT = {
 
 def signed_claims(fleet_settings, signer, change, **header):
     issuer, key = signer
-    settings = replace(fleet_settings, oidc_issuer=issuer, oidc_client_id=CLIENT, oidc_roles=("viewer=*",), console_url="http://c")
+    settings = replace(
+        fleet_settings,
+        oidc_issuer=issuer,
+        oidc_client_id=CLIENT,
+        oidc_roles=("viewer=*",),
+        console_url="http://c",
+    )
     now = int(time.time())
-    claims = {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": now, "exp": now + 60, **change}
-    claims = {name: value.format(issuer=issuer) if isinstance(value, str) else value for name, value in claims.items()}
-    claims = {name: now - 5 if value == "now-5" else value for name, value in claims.items() if value is not None}
+    claims = {
+        "iss": issuer,
+        "aud": CLIENT,
+        "sub": "u1",
+        "nonce": "n",
+        "iat": now,
+        "exp": now + 60,
+        **change,
+    }
+    claims = {
+        name: value.format(issuer=issuer) if isinstance(value, str) else value
+        for name, value in claims.items()
+    }
+    claims = {
+        name: now - 5 if value == "now-5" else value
+        for name, value in claims.items()
+        if value is not None
+    }
     token = jwt.encode(claims, key, "RS256", headers={"kid": "k1", **header})
     return Provider(settings)._claims(token, "n")
 
@@ -232,7 +291,14 @@ def _away(_self):
 
 
 @pytest.mark.parametrize(
-    ("groups", "role"), [({"ops"}, "operator"), ({"ops", "root"}, "admin"), ({"x"}, "viewer"), (set(), "viewer"), ({"*"}, "viewer")]
+    ("groups", "role"),
+    [
+        ({"ops"}, "operator"),
+        ({"ops", "root"}, "admin"),
+        ({"x"}, "viewer"),
+        (set(), "viewer"),
+        ({"*"}, "viewer"),
+    ],
 )
 def test_the_strongest_role_counts(groups, role):
     assert role_of(groups, ("operator=ops", "admin=root", "viewer=*")) == role

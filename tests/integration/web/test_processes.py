@@ -1,4 +1,6 @@
-"""Receipts and console as the processes that the Procfile starts: healthy, found by Prometheus, gone at SIGTERM."""
+"""Receipts and console as the processes that the Procfile starts: healthy, found by Prometheus,
+gone at SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,16 @@ def start(fleet_settings, runtime, free_port):
     started = []
 
     def begin(stage: str, **more: str) -> subprocess.Popen:
-        env = {**os.environ, **environ_of(fleet_settings), "PUSHFLEET_METRICS_PORT": str(free_port()), **more}
+        env = {
+            **os.environ,
+            **environ_of(fleet_settings),
+            "PUSHFLEET_METRICS_PORT": str(free_port()),
+            **more,
+        }
         command = [sys.executable, "-m", "workers", "worker", stage]
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         started.append(process)
         return process
 
@@ -35,7 +44,9 @@ def start(fleet_settings, runtime, free_port):
         process.communicate()
 
 
-@pytest.mark.parametrize(("stage", "setting"), [("receipts", "receipts_addr"), ("console", "console_addr")])
+@pytest.mark.parametrize(
+    ("stage", "setting"), [("receipts", "receipts_addr"), ("console", "console_addr")]
+)
 def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, stage, setting):
     addr = getattr(fleet_settings, setting)
     process = start(stage)

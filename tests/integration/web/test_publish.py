@@ -28,13 +28,18 @@ INPUTS = {
     "one a line, with blank lines": (json.dumps(ONE) + "\n\n" + json.dumps(TWO) + "\n", [ONE, TWO]),
     "one a line, the last without its end": (json.dumps(ONE) + "\n" + json.dumps(TWO), [ONE, TWO]),
     "nothing": ("\n \n", []),
-    "more than a batch": ("".join(json.dumps({"id": n}) + "\n" for n in range(1201)), [{"id": n} for n in range(1201)]),
+    "more than a batch": (
+        "".join(json.dumps({"id": n}) + "\n" for n in range(1201)),
+        [{"id": n} for n in range(1201)],
+    ),
 }
 
 
 @pytest.mark.parametrize("way", ["file", "stdin"])
 @pytest.mark.parametrize(("text", "events"), INPUTS.values(), ids=INPUTS)
-def test_every_event_of_the_input_goes_to_the_stream_in_order(cli, runtime, tmp_path, text, events, way):
+def test_every_event_of_the_input_goes_to_the_stream_in_order(
+    cli, runtime, tmp_path, text, events, way
+):
     (tmp_path / "events").write_text(text)
     said = cli("publish", "events") if way == "file" else cli("publish", "-", stdin=text)
     assert (said.code, said.out.split()[0]) == (0, str(len(events)))
@@ -43,7 +48,9 @@ def test_every_event_of_the_input_goes_to_the_stream_in_order(cli, runtime, tmp_
 
 
 def test_what_stands_in_the_input_travels_byte_by_byte(cli, runtime):
-    """Duplicate keys and odd numbers are intake's to judge: they must not be ironed out on the way."""
+    """Duplicate keys and odd numbers are intake's to judge: they must not be
+    ironed out on the way.
+    """
     odd = '{"a": 1, "a": 1.00, "b":"\\u00e9"}'
     cli("publish", "-", stdin=odd)
     cli("publish", "-", stdin=f"[{odd}]")
@@ -68,8 +75,23 @@ def test_what_is_no_json_is_named_and_stops_it(cli, runtime, text, words, before
 
 
 def test_a_callback_goes_with_its_dialect(cli, runtime):
-    assert cli("publish", "-", "--dialect", "tencent", "--app", APP, "--q", f"SdkAppid={APP}", stdin="{}").code == 0
-    assert entries(runtime) == [{b"e": b"{}", b"d": b"tencent", b"app": APP.encode(), b"q": f"SdkAppid={APP}".encode()}]
+    assert (
+        cli(
+            "publish",
+            "-",
+            "--dialect",
+            "tencent",
+            "--app",
+            APP,
+            "--q",
+            f"SdkAppid={APP}",
+            stdin="{}",
+        ).code
+        == 0
+    )
+    assert entries(runtime) == [
+        {b"e": b"{}", b"d": b"tencent", b"app": APP.encode(), b"q": f"SdkAppid={APP}".encode()}
+    ]
     assert cli("publish", "-", "--app", APP, stdin="{}").code == 2
 
 
@@ -87,7 +109,9 @@ def test_the_publisher_writes_what_the_fleet_reads(runtime, tenant, fleet):
     publisher.close()
 
 
-@pytest.mark.parametrize("event", [{"a": float("nan")}, {"a": b"x"}, {"a": "\ud800"}, {"a": "x" * EVENT_BYTES_MAX}])
+@pytest.mark.parametrize(
+    "event", [{"a": float("nan")}, {"a": b"x"}, {"a": "\ud800"}, {"a": "x" * EVENT_BYTES_MAX}]
+)
 def test_the_publisher_refuses_what_would_be_a_dead_letter(runtime, event):
     publisher = Publisher(runtime.settings.redis_url, runtime.settings.event_streams[0])
     with pytest.raises(ValueError, match="the event"):
@@ -105,7 +129,9 @@ def test_the_publisher_can_be_copied():
     import common.publisher as module
 
     lines = Path(module.__file__).read_text().splitlines()
-    modules = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    modules = {
+        line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))
+    }
     assert modules - sys.stdlib_module_names == {"redis"}
 
 
@@ -114,11 +140,16 @@ def test_the_publisher_can_be_copied():
 
 def register(runtime, *devices):
     for user, device, token in devices:
-        runtime.core.xadd(runtime.settings.event_streams[0], {"e": json.dumps(registered(user, device, "meizu", token))})
+        runtime.core.xadd(
+            runtime.settings.event_streams[0],
+            {"e": json.dumps(registered(user, device, "meizu", token))},
+        )
 
 
 def test_a_test_push_tells_each_step_and_that_it_was_taken(cli, runtime, tenant, fleet):
-    register(runtime, ("bob", "phone", "live1"), ("bob", "old", "deadold"), ("eve", "hers", "live2"))
+    register(
+        runtime, ("bob", "phone", "live1"), ("bob", "old", "deadold"), ("eve", "hers", "live2")
+    )
     fleet.step()
     fleet.start()
     said = cli("test-push", APP, "bob", "--body", "hello there")
@@ -145,7 +176,8 @@ def test_a_test_push_to_one_device_passes_presence_by(cli, runtime, tenant, flee
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"), [((APP, "nobody"), 1, "no_device"), ((APP, "x", "--device", "y"), 1, "device list")]
+    ("arguments", "code", "words"),
+    [((APP, "nobody"), 1, "no_device"), ((APP, "x", "--device", "y"), 1, "device list")],
 )
 def test_a_test_push_that_nobody_took_says_why(cli, tenant, fleet, arguments, code, words):
     fleet.start()

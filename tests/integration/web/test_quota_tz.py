@@ -12,8 +12,13 @@ from workers.gate import terms_of
 from workers.runtime import lane_of
 from workers.vendors import VENDORS
 
-#: By the vendors' pages: APNs publishes no quota, Google's days are Pacific ones, the Chinese vendors' Beijing's.
-DEFAULTS = {**dict.fromkeys(Vendor, "Asia/Shanghai"), Vendor.APNS: "UTC", Vendor.FCM: "America/Los_Angeles"}
+#: By the vendors' pages: APNs publishes no quota, Google's days are Pacific ones, the Chinese
+#: vendors' Beijing's.
+DEFAULTS = {
+    **dict.fromkeys(Vendor, "Asia/Shanghai"),
+    Vendor.APNS: "UTC",
+    Vendor.FCM: "America/Los_Angeles",
+}
 
 
 @pytest.mark.parametrize("vendor", Vendor)
@@ -26,19 +31,39 @@ def test_the_day_is_the_vendors_unless_a_zone_is_named(vendor):
 def test_another_day_does_not_move_the_vendors_hours():
     night = 1_767_222_000_000  # 2026-01-01 07:00 in Beijing is an hour away
     for wishes in ({}, {"quota_tz": "America/Los_Angeles"}):
-        assert shut_for_s(limits_of(VENDORS[Vendor.VIVO], wishes), Bucket.PUBLIC, night - 8 * 3_600_000) > 0
+        assert (
+            shut_for_s(
+                limits_of(VENDORS[Vendor.VIVO], wishes), Bucket.PUBLIC, night - 8 * 3_600_000
+            )
+            > 0
+        )
 
 
 def lane(runtime, business_id):
-    [found] = [lane_of(one, runtime.settings) for one in runtime.credentials.all() if one.business_id == business_id]
+    [found] = [
+        lane_of(one, runtime.settings)
+        for one in runtime.credentials.all()
+        if one.business_id == business_id
+    ]
     return found
 
 
 def test_a_zone_is_kept_through_a_rotation_and_shown(runtime, tenant, cli, tmp_path):
     (tmp_path / "secret").write_text("another-secret")
-    options = ("--app", APP, "--business-id", "west", "--app-id", "110007", "--app-secret-file", "secret")
+    options = (
+        "--app",
+        APP,
+        "--business-id",
+        "west",
+        "--app-id",
+        "110007",
+        "--app-secret-file",
+        "secret",
+    )
     assert cli("credential", "add", "meizu", *options, "--quota-tz", "America/New_York").code == 0
-    assert cli("credential", "rotate", APP, "meizu", "west", "--app-secret-file", "secret").code == 0
+    assert (
+        cli("credential", "rotate", APP, "meizu", "west", "--app-secret-file", "secret").code == 0
+    )
     runtime.catalog.changed()
     shown = {row["business_id"]: row["tz"] for row in cli("quota", "--app", APP, "--json").json}
     assert (shown["west"], shown["meizu-1"]) == ("America/New_York", "Asia/Shanghai")
@@ -48,7 +73,9 @@ def test_a_zone_is_kept_through_a_rotation_and_shown(runtime, tenant, cli, tmp_p
     assert terms_of(lane(runtime, "west"), 1_767_225_600_000).offset_s == 0
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "Europe", "+08:00", "Asia/Shanghai\n"])
+@pytest.mark.parametrize(
+    "zone", ["Mars/Olympus", "../etc/passwd", "Europe", "+08:00", "Asia/Shanghai\n"]
+)
 def test_what_is_no_zone_is_refused(tenant, cli, zone):
     said = cli("credential", "rotate", APP, "meizu", "meizu-1", "--quota-tz", zone)
     assert said.code == 2

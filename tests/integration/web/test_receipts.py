@@ -1,4 +1,6 @@
-"""Receipts end to end: a simulated vendor posts what became of a push, the ledger tells it, dead tokens are retired."""
+"""Receipts end to end: a simulated vendor posts what became of a push, the ledger tells it, dead
+tokens are retired.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def listens(addr):
 
 
 def url(runtime, vendor: Vendor, business_id: str | None = None) -> str:
-    return runtime.settings.receipts_url + path_of(vendor, APP, business_id or f"{vendor}-1", runtime.vault.derived(PURPOSE)[0])
+    return runtime.settings.receipts_url + path_of(
+        vendor, APP, business_id or f"{vendor}-1", runtime.vault.derived(PURPOSE)[0]
+    )
 
 
 def publish(runtime, *events):
@@ -55,16 +59,26 @@ def publish(runtime, *events):
         runtime.core.xadd(runtime.settings.event_streams[0], {"e": json.dumps(one)})
 
 
-def pushed(fleet, runtime, vendor: str, people: dict[str, str], conversation="c2c", message_id="m1"):
+def pushed(
+    fleet, runtime, vendor: str, people: dict[str, str], conversation="c2c", message_id="m1"
+):
     """Registers {user: token} and sends them one message; the rows by user."""
-    publish(runtime, *(registered(user, f"{user}-phone", vendor, token) for user, token in people.items()))
+    publish(
+        runtime,
+        *(registered(user, f"{user}-phone", vendor, token) for user, token in people.items()),
+    )
     fleet.step()
     publish(runtime, message(message_id, list(people), conversation))
 
     def decided():
         fleet.step()
         told = story(runtime, message_id, APP, None, None)
-        return told and len(told["recipients"]) == len(people) and all(one["decision"] for one in told["recipients"]) and told
+        return (
+            told
+            and len(told["recipients"]) == len(people)
+            and all(one["decision"] for one in told["recipients"])
+            and told
+        )
 
     return {one["user"]: one for one in eventually(decided)["recipients"]}
 
@@ -74,7 +88,11 @@ def told_of(runtime, fleet, user="bob", message_id="m1"):
 
     def look():
         fleet.writer.flush()
-        return [receipt["status"] for row in story(runtime, message_id, APP, None, user)["recipients"] for receipt in row["receipts"]]
+        return [
+            receipt["status"]
+            for row in story(runtime, message_id, APP, None, user)["recipients"]
+            for receipt in row["receipts"]
+        ]
 
     return eventually(look)
 
@@ -100,7 +118,13 @@ def test_a_request_for_many_is_told_apart_by_its_tokens(runtime, fleet, receipts
 def test_a_call_is_told_too(runtime, fleet, receipts):
     publish(runtime, *(registered(user, "d", "meizu", f"live{user}") for user in ("bob", "eve")))
     fleet.step()
-    data = {"call_id": "c1", "inviter": {"id": "alice"}, "invitees": ["bob", "eve"], "timeout_s": 30, "push": {}}
+    data = {
+        "call_id": "c1",
+        "inviter": {"id": "alice"},
+        "invitees": ["bob", "eve"],
+        "timeout_s": 30,
+        "push": {},
+    }
     publish(runtime, {**message("x", ["bob"]), "id": "ec1", "type": "call.invited", "data": data})
     for _ in range(3):
         fleet.step()
@@ -108,12 +132,24 @@ def test_a_call_is_told_too(runtime, fleet, receipts):
 
 
 def meizu_body(tag, token, kind=1):
-    return urllib.parse.urlencode({"cb": json.dumps({"9-1": {"param": tag, "type": kind, "targets": [token]}})}).encode()
+    return urllib.parse.urlencode(
+        {"cb": json.dumps({"9-1": {"param": tag, "type": kind, "targets": [token]}})}
+    ).encode()
 
 
 def huawei_body(tag, token, status):
     return json.dumps(
-        {"statuses": [{"biTag": tag, "token": token, "status": status, "timestamp": 1767225600000, "requestId": "9"}]}
+        {
+            "statuses": [
+                {
+                    "biTag": tag,
+                    "token": token,
+                    "status": status,
+                    "timestamp": 1767225600000,
+                    "requestId": "9",
+                }
+            ]
+        }
     ).encode()
 
 
@@ -131,9 +167,13 @@ SAYS = {
 
 
 @pytest.mark.parametrize(("status", "words", "state"), SAYS.values(), ids=SAYS)
-def test_what_huawei_says_stands_in_the_ledger_and_changes_the_device(runtime, fleet, receipts, status, words, state):
+def test_what_huawei_says_stands_in_the_ledger_and_changes_the_device(
+    runtime, fleet, receipts, status, words, state
+):
     row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
-    answer = call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", status), signed())
+    answer = call(
+        url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", status), signed()
+    )
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
     assert told_of(runtime, fleet) == [words]
     eventually(lambda: state_of(runtime) == state)
@@ -147,21 +187,50 @@ HONORS = {
 
 
 @pytest.mark.parametrize(("changes", "statuses"), HONORS.values(), ids=HONORS)
-def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, receipts, changes, statuses):
-    publish(runtime, registered("bob", "bob-phone", "honor", "live-1"), registered("eve", "eve-phone", "honor", "live-9"))
+def test_honors_receipt_must_fit_in_tag_token_and_message_id(
+    runtime, fleet, receipts, changes, statuses
+):
+    publish(
+        runtime,
+        registered("bob", "bob-phone", "honor", "live-1"),
+        registered("eve", "eve-phone", "honor", "live-9"),
+    )
     fleet.step()
     now, tag = now_ms(), "5" * 32
     sent = Attempt(now, "200", "200", "", "r-1")
-    where = {"app": APP, "ts_ms": now, "user": "bob", "device": "bob-phone", "vendor": Vendor.HONOR, "business_id": "honor-1"}
-    row = row_record(**where, decision=Decision.ACCEPTED, class_sent="chat", push_id=tag, attempts=(sent,), decided_ms=now)
+    where = {
+        "app": APP,
+        "ts_ms": now,
+        "user": "bob",
+        "device": "bob-phone",
+        "vendor": Vendor.HONOR,
+        "business_id": "honor-1",
+    }
+    row = row_record(
+        **where,
+        decision=Decision.ACCEPTED,
+        class_sent="chat",
+        push_id=tag,
+        attempts=(sent,),
+        decided_ms=now,
+    )
     runtime.ledger.write([row])
-    told = {"biTag": tag, "token": "live-1", "status": 40000002, "timestamp": now, "requestId": "r-1"} | changes
+    told = {
+        "biTag": tag,
+        "token": "live-1",
+        "status": 40000002,
+        "timestamp": now,
+        "requestId": "r-1",
+    } | changes
     answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
     eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.RECEIPTS)) == 0)
     fleet.writer.flush()
     with runtime.engine.connect() as connection:
-        assert [note for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))] == statuses
+        assert [
+            note
+            for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))
+        ] == statuses
 
 
 def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, fleet, receipts):
@@ -183,7 +252,10 @@ def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, flee
 def test_the_same_receipt_twice_is_told_once(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     for kind in (1, 1, 2, 2):
-        assert call(url(runtime, Vendor.MEIZU), meizu_body(row["push_id"], "live1", kind)).status == 200
+        assert (
+            call(url(runtime, Vendor.MEIZU), meizu_body(row["push_id"], "live1", kind)).status
+            == 200
+        )
     eventually(lambda: sorted(told_of(runtime, fleet)) == ["clicked", "delivered"])
     time.sleep(0.3)
     assert sorted(told_of(runtime, fleet)) == ["clicked", "delivered"]
@@ -217,8 +289,20 @@ def early_push_id(runtime, fleet) -> str:
 
 def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "xiaomi", {"bob": "live-old"})["bob"]
-    told = {"77": {"param": row["push_id"], "type": 16, "targets": "live-old", "replaceTarget": {"live-old": "live-new"}}}
-    assert call(url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
+    told = {
+        "77": {
+            "param": row["push_id"],
+            "type": 16,
+            "targets": "live-old",
+            "replaceTarget": {"live-old": "live-new"},
+        }
+    }
+    assert (
+        call(
+            url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()
+        ).status
+        == 200
+    )
     eventually(lambda: runtime.devices.listed(APP, "bob")[0]["token"] == "live-new")
     assert state_of(runtime) == "active"
 
@@ -226,8 +310,20 @@ def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
 def test_a_device_that_has_had_enough_today_gets_no_more(runtime, fleet, receipts):
     """Xiaomi tells by receipt only; without the private right a chat counts as public."""
     row = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"})["bob"]
-    told = {"77": {"param": row["push_id"], "type": 128, "targets": "live-1", "extra": {"ack": 5, "quota": 20000}}}
-    assert call(url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
+    told = {
+        "77": {
+            "param": row["push_id"],
+            "type": 128,
+            "targets": "live-1",
+            "extra": {"ack": 5, "quota": 20000},
+        }
+    }
+    assert (
+        call(
+            url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()
+        ).status
+        == 200
+    )
     assert told_of(runtime, fleet) == ["over_quota"]
     again = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"}, message_id="m2")["bob"]
     assert (again["decision"], again["attempts"]) == ("device_cap", [])
@@ -238,7 +334,10 @@ def test_a_device_that_registered_anew_since_is_not_retired(runtime, fleet, rece
     later = registered("bob", "bob-phone", "huawei", "live1")
     publish(runtime, later | {"ts": later["ts"] + 60_000})
     fleet.step()
-    assert call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", 2), signed()).status == 200
+    assert (
+        call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", 2), signed()).status
+        == 200
+    )
     assert told_of(runtime, fleet) == ["not_installed"]
     assert state_of(runtime) == "active"
 
@@ -280,7 +379,9 @@ def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, 
     assert call(receipts + "/healthz").status == 200
 
 
-def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(runtime, receipts, caplog):
+def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(
+    runtime, receipts, caplog
+):
     """The sender hears that all is well: one that is refused sends it again, or stops telling."""
     for vendor in (Vendor.VIVO, Vendor.XIAOMI, Vendor.MEIZU, Vendor.HONOR):
         before = counted(vendor)
@@ -298,19 +399,41 @@ def counted(vendor):
 def test_meizus_receipt_as_json_is_taken(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     told = {"m-1": {"param": row["push_id"], "type": 2, "targets": ["live1"]}}
-    assert call(url(runtime, Vendor.MEIZU), json.dumps({"cb": told}).encode(), {"content-type": "application/json"}).status == 200
+    assert (
+        call(
+            url(runtime, Vendor.MEIZU),
+            json.dumps({"cb": told}).encode(),
+            {"content-type": "application/json"},
+        ).status
+        == 200
+    )
     eventually(lambda: "clicked" in told_of(runtime, fleet))
 
 
 def test_another_accounts_push_is_not_touched(runtime, fleet, receipts, cli, tmp_path):
     (tmp_path / "s2").write_text("second-secret-2")
     assert (
-        cli("credential", "add", "meizu", "--app", APP, "--business-id", "second", "--app-id", "110002", "--app-secret-file", "s2").code
+        cli(
+            "credential",
+            "add",
+            "meizu",
+            "--app",
+            APP,
+            "--business-id",
+            "second",
+            "--app-id",
+            "110002",
+            "--app-secret-file",
+            "s2",
+        ).code
         == 0
     )
     runtime.catalog.changed()
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
-    assert call(url(runtime, Vendor.MEIZU, "second"), meizu_body(row["push_id"], "live1", 2)).status == 200
+    assert (
+        call(url(runtime, Vendor.MEIZU, "second"), meizu_body(row["push_id"], "live1", 2)).status
+        == 200
+    )
     assert told_of(runtime, fleet) == ["delivered"]
 
 
@@ -319,11 +442,19 @@ def test_a_callback_that_nobody_can_read_becomes_a_dead_letter(runtime, fleet, r
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     assert row["decision"] == "accepted"
     assert told_of(runtime, fleet) == ["delivered"], "the others went on"
-    eventually(lambda: fleet.writer.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
+    eventually(
+        lambda: (
+            fleet.writer.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1}
+        )
+    )
 
 
-def test_while_redis_is_away_the_vendor_is_told_to_come_again(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
-    """Same database and keys, so the account is known; but what can't be stored is not acknowledged."""
+def test_while_redis_is_away_the_vendor_is_told_to_come_again(
+    settings_with, database_url, restartable_valkey, free_port, runtime, tenant
+):
+    """Same database and keys, so the account is known; but what can't be stored is not
+    acknowledged.
+    """
     from workers.runtime import Runtime
 
     port = free_port()
@@ -344,7 +475,9 @@ def test_while_redis_is_away_the_vendor_is_told_to_come_again(settings_with, dat
         answer = call(url(second, Vendor.MEIZU), meizu_body("0" * 32, "live1"))
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         restartable_valkey.restart()
-        assert eventually(lambda: call(url(second, Vendor.MEIZU), meizu_body("0" * 32, "live1")).status == 200)
+        assert eventually(
+            lambda: call(url(second, Vendor.MEIZU), meizu_body("0" * 32, "live1")).status == 200
+        )
     finally:
         stop.set()
         thread.join(20)
@@ -355,7 +488,10 @@ def test_an_address_that_is_taken_is_named(runtime, tenant):
     from common.config import SettingError
 
     host, port = runtime.settings.receipts_addr.split(":")
-    with socket.create_server((host, int(port))), pytest.raises(SettingError, match="PUSHFLEET_RECEIPTS_ADDR"):
+    with (
+        socket.create_server((host, int(port))),
+        pytest.raises(SettingError, match="PUSHFLEET_RECEIPTS_ADDR"),
+    ):
         serve(runtime, threading.Event())
 
 
@@ -368,13 +504,30 @@ def test_the_operator_is_told_the_address(runtime, cli, tenant):
 def test_meizus_address_is_told_before_its_callback_is_on(runtime, tenant, cli, tmp_path):
     """Meizu's console must know the address first; until then no push names it."""
     (tmp_path / "secret").write_text("another-secret")
-    options = ("--app", APP, "--business-id", "quiet", "--app-id", "110009", "--app-secret-file", "secret")
+    options = (
+        "--app",
+        APP,
+        "--business-id",
+        "quiet",
+        "--app-id",
+        "110009",
+        "--app-secret-file",
+        "secret",
+    )
     assert cli("credential", "add", "meizu", *options).code == 0
     runtime.catalog.changed()
     said = cli("credential", "receipts-url", APP, "meizu", "quiet")
     assert (said.code, said.out.strip()) == (0, url(runtime, Vendor.MEIZU, "quiet"))
-    [lane] = [lane_of(one, runtime.settings) for one in runtime.credentials.all() if one.business_id == "quiet"]
+    [lane] = [
+        lane_of(one, runtime.settings)
+        for one in runtime.credentials.all()
+        if one.business_id == "quiet"
+    ]
     assert runtime.callback_url(lane) is None
     assert cli("credential", "rotate", APP, "meizu", "quiet", "--option", "callback=on").code == 0
-    [lane] = [lane_of(one, runtime.settings) for one in runtime.credentials.all() if one.business_id == "quiet"]
+    [lane] = [
+        lane_of(one, runtime.settings)
+        for one in runtime.credentials.all()
+        if one.business_id == "quiet"
+    ]
     assert runtime.callback_url(lane) == said.out.strip()

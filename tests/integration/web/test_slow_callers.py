@@ -1,4 +1,6 @@
-"""Who is slow keeps nobody out: half heads, half bodies, slow readers, idle connections, at each of our HTTP doors."""
+"""Who is slow keeps nobody out: half heads, half bodies, slow readers, idle connections, at each of
+our HTTP doors.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def ended(connection: socket.socket, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize(
-    "said", [HALF_HEAD, b"", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["half a head", "nothing", "idle after a call"]
+    "said",
+    [HALF_HEAD, b"", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"],
+    ids=["half a head", "nothing", "idle after a call"],
 )
 def test_five_times_the_places_of_waiting_callers_keep_nobody_out(address, said):
     held = []
@@ -112,7 +116,9 @@ def test_the_metrics_port_has_places_for_everybody(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "CALL_S_MAX", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)})
+    settings = Settings.load(
+        {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)}
+    )
     assert metrics.serve_metrics(settings, "slow", lambda: True, lambda: True) == port
     before = threading.active_count()  # other tests' workers have threads, too
     held = [connected(("127.0.0.1", port), b"GET /metrics HTTP/1.0\r\nX: ") for _ in range(100)]

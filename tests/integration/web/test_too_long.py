@@ -1,4 +1,6 @@
-"""A push that a vendor finds too long by its own measure goes once more, as short as it can be; the second time its word stands."""
+"""A push that a vendor finds too long by its own measure goes once more, as short as it can be; the
+second time its word stands.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +30,42 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize(("vendor", "code"), [(vendor, code) for vendor, codes in CODES.items() for code in codes])
+@pytest.mark.parametrize(
+    ("vendor", "code"), [(vendor, code) for vendor, codes in CODES.items() for code in codes]
+)
 def test_each_code_that_says_too_long_has_a_cure_once(vendor, code):
     status = code if code == "413" else "200"
     outcome = Outcome(Verdict.REJECTED, status, "" if code == "413" else code)
-    first, again = batch().items[0], batch(attempts=(Attempt(0, status, outcome.code, "", None, Verdict.UNAVAILABLE),)).items[0]
+    first, again = (
+        batch().items[0],
+        batch(attempts=(Attempt(0, status, outcome.code, "", None, Verdict.UNAVAILABLE),)).items[0],
+    )
     cured = shortened(first, outcome, VENDORS[vendor])
-    assert (cured.verdict, cured.again, cured.retry_after_s) == (Verdict.UNAVAILABLE, Again.SHORTEST, 0.0)
+    assert (cured.verdict, cured.again, cured.retry_after_s) == (
+        Verdict.UNAVAILABLE,
+        Again.SHORTEST,
+        0.0,
+    )
     assert shortened(again, outcome, VENDORS[vendor]) == outcome
     other = Outcome(Verdict.REJECTED, "400", "80100016")
     assert shortened(first, other, VENDORS[vendor]) == other
 
 
 def test_the_shortest_form_keeps_the_words_beginning_and_no_data():
-    about = note(title="名" * 90, prefix="阿" * 50 + ":", body="阿" * 50 + ":" + "今晚八点开会大家准时到场", payload={"a": 1}, ext="e")
+    about = note(
+        title="名" * 90,
+        prefix="阿" * 50 + ":",
+        body="阿" * 50 + ":" + "今晚八点开会大家准时到场",
+        payload={"a": 1},
+        ext="e",
+    )
     short = shortest(about)
-    assert (short.payload, short.ext, short.subtitle, len(short.title)) == (None, None, None, SHORTEST_CHARACTERS)
+    assert (short.payload, short.ext, short.subtitle, len(short.title)) == (
+        None,
+        None,
+        None,
+        SHORTEST_CHARACTERS,
+    )
     assert "今晚八点开会大家准时" in short.body
     assert len(short.body) <= SHORTEST_CHARACTERS
 
@@ -53,12 +75,18 @@ def faults(simulators, **wanted):
 
 
 @pytest.mark.parametrize(("times", "decision"), [(1, "accepted"), (2, "rejected")])
-def test_a_push_that_huawei_finds_too_long_goes_short(runtime, tenant, simulators, fleet, times, decision):
-    pushed(fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm")  # an access token is there
+def test_a_push_that_huawei_finds_too_long_goes_short(
+    runtime, tenant, simulators, fleet, times, decision
+):
+    pushed(
+        fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm"
+    )  # an access token is there
     body = json.dumps({"code": "80300008", "msg": "too long", "requestId": "r"})
     faults(simulators, status=400, status_share=1.0, status_body=body, only_first=times)
     try:
-        row = pushed(fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id=f"long{times}")["lea"]
+        row = pushed(
+            fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id=f"long{times}"
+        )["lea"]
     finally:
         faults(simulators, status=0, status_share=0.0, status_body="", only_first=0)
     assert (row["decision"], row["attempts"][0]["code"]) == (decision, "80300008")

@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import runfile
-from common.config import NothingRunning, SettingError, Settings, cluster_of, environ_of, host_port, resolve, secret_keys, sentinel_of
+from common.config import (
+    NothingRunning,
+    SettingError,
+    Settings,
+    cluster_of,
+    environ_of,
+    host_port,
+    resolve,
+    secret_keys,
+    sentinel_of,
+)
 from common.settings_table import SETTINGS, URL_NAMES
 from workers.cli.settings import shown
 
@@ -25,14 +35,42 @@ def test_nothing_set_gives_the_contracts_defaults():
     settings = Settings.load({})
     assert (settings.redis_url, settings.core_url, settings.database_url) == ("embedded",) * 3
     assert settings.data_dir == Path("var").absolute()
-    assert (settings.event_streams, settings.key_prefix, settings.prefix) == (("im:events",), "im:", "push")
-    assert (settings.apns_client, settings.send_timeout_s, settings.retry_first_s, settings.ledger_days) == ("curl", 10, None, 7)
-    assert (settings.metrics_port, settings.console_addr, settings.receipts_addr) == (0, "127.0.0.1:8080", "127.0.0.1:8081")
-    assert (settings.receipts_url, settings.log_level, settings.log_format, dict(settings.endpoints)) == (None, "info", "json", {})
+    assert (settings.event_streams, settings.key_prefix, settings.prefix) == (
+        ("im:events",),
+        "im:",
+        "push",
+    )
+    assert (
+        settings.apns_client,
+        settings.send_timeout_s,
+        settings.retry_first_s,
+        settings.ledger_days,
+    ) == ("curl", 10, None, 7)
+    assert (settings.metrics_port, settings.console_addr, settings.receipts_addr) == (
+        0,
+        "127.0.0.1:8080",
+        "127.0.0.1:8081",
+    )
+    assert (
+        settings.receipts_url,
+        settings.log_level,
+        settings.log_format,
+        dict(settings.endpoints),
+    ) == (None, "info", "json", {})
 
 
 REFUSED = {
-    "REDIS_URL": ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/one", "unix://", "sentinel://h:1/0", "valkey://h", "x"],
+    "REDIS_URL": [
+        "http://h",
+        "redis://",
+        "redis://h:0",
+        "redis://h:x",
+        "redis://h/one",
+        "unix://",
+        "sentinel://h:1/0",
+        "valkey://h",
+        "x",
+    ],
     "CORE_URL": ["mysql://h", "ftp://x"],
     "DATABASE_URL": ["postgresql://h", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
     "DATABASE_REPORTS_URL": ["embedded", "postgresql://h", "mysql://h/db"],
@@ -54,7 +92,13 @@ REFUSED = {
     "RECEIPTS_URL": ["push.example.com", "ftp://h", "https://h/?q=1"],
     "LOG_LEVEL": ["loud"],
     "LOG_FORMAT": ["xml"],
-    "ENDPOINT_FCM": ["fcm.example.com", "http://fcm.example.com:80", "https://h:1/path", "https://u:p@h:1", "https://"],
+    "ENDPOINT_FCM": [
+        "fcm.example.com",
+        "http://fcm.example.com:80",
+        "https://h:1/path",
+        "https://u:p@h:1",
+        "https://",
+    ],
     "ENDPOINT_NOBODY": ["https://h:1"],
     "PROXY_FCM": [
         "h:1",
@@ -81,7 +125,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in REFUSED.items() for v in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, values in REFUSED.items() for v in values]
+)
 def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name, value):
     with pytest.raises(SettingError) as refused:
         Settings.load({f"PUSHFLEET_{name}": value})
@@ -91,8 +137,16 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name
 
 
 def test_a_provider_wants_all_that_signing_in_needs():
-    with pytest.raises(SettingError, match="PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too"):
-        Settings.load({"PUSHFLEET_OIDC_ISSUER": "https://login.example.com/", "PUSHFLEET_OIDC_CLIENT_ID": "push"})
+    with pytest.raises(
+        SettingError,
+        match="PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too",
+    ):
+        Settings.load(
+            {
+                "PUSHFLEET_OIDC_ISSUER": "https://login.example.com/",
+                "PUSHFLEET_OIDC_CLIENT_ID": "push",
+            }
+        )
 
 
 def test_a_secret_in_a_wrong_url_is_not_repeated():
@@ -102,9 +156,20 @@ def test_a_secret_in_a_wrong_url_is_not_repeated():
 
 
 TAKEN = {
-    "REDIS_URL": ["redis://h", "redis://:p@h:6379/3", "rediss://u:p@h/0", "unix:///run/r.sock?db=2", "sentinel://a:26379,b/1?master=m"],
+    "REDIS_URL": [
+        "redis://h",
+        "redis://:p@h:6379/3",
+        "rediss://u:p@h/0",
+        "unix:///run/r.sock?db=2",
+        "sentinel://a:26379,b/1?master=m",
+    ],
     "DATABASE_URL": ["postgresql+psycopg://u:p@h:5432/db", "postgresql+psycopg:///db?host=/run"],
-    "ENDPOINT_APNS_SANDBOX": ["https://h:8443", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:2"],
+    "ENDPOINT_APNS_SANDBOX": [
+        "https://h:8443",
+        "http://127.0.0.1:1",
+        "http://localhost:1",
+        "http://[::1]:2",
+    ],
     "CONSOLE_ADDR": ["0.0.0.0:80", "[::1]:8080", "localhost:0"],
     "LOG_LEVEL": ["DEBUG", "warning"],
     "RECEIPTS_URL": ["https://push.example.com/receipts"],
@@ -114,7 +179,11 @@ TAKEN = {
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in TAKEN.items() for v in values])
 def test_a_good_value_is_taken(name, value):
     settings = Settings.load({f"PUSHFLEET_{name}": value})
-    found = settings.endpoints["APNS_SANDBOX"] if name.startswith("ENDPOINT") else getattr(settings, name.lower())
+    found = (
+        settings.endpoints["APNS_SANDBOX"]
+        if name.startswith("ENDPOINT")
+        else getattr(settings, name.lower())
+    )
     assert found == (value.lower() if name == "LOG_LEVEL" else value)
 
 
@@ -155,7 +224,9 @@ def test_a_misspelt_name_is_refused_with_the_right_one(name):
 
 
 def test_a_name_that_is_near_nothing_is_refused_too():
-    with pytest.raises(SettingError, match=r"PUSHFLEET_FLAVOUR is no setting: `pushfleet settings` lists them all"):
+    with pytest.raises(
+        SettingError, match=r"PUSHFLEET_FLAVOUR is no setting: `pushfleet settings` lists them all"
+    ):
         Settings.load({"PUSHFLEET_FLAVOUR": "x"})
 
 
@@ -192,9 +263,13 @@ def test_every_url_may_stand_in_a_file(name, tmp_path):
     path.write_text(f"\ufeff{url}\n")
     settings = Settings.load({f"PUSHFLEET_{name}_FILE": str(path)})
     assert getattr(settings, name.lower()) == url.replace("postgresql:", "postgresql+psycopg:")
-    with pytest.raises(SettingError, match=f"PUSHFLEET_{name}_FILE and PUSHFLEET_{name} are both set"):
+    with pytest.raises(
+        SettingError, match=f"PUSHFLEET_{name}_FILE and PUSHFLEET_{name} are both set"
+    ):
         Settings.load({f"PUSHFLEET_{name}_FILE": str(path), f"PUSHFLEET_{name}": url})
-    assert Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings  # as a child of ours
+    assert (
+        Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings
+    )  # as a child of ours
 
 
 @pytest.mark.parametrize("inside", ["", "redis://a\nredis://b", "redis://a redis://b", None])
@@ -224,11 +299,19 @@ def test_an_empty_variable_counts_as_unset():
 
 
 def test_a_proxy_is_one_vendors_and_its_password_is_told_to_nobody(capsys):
-    settings = Settings.load({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@[::1]:3128/", "PUSHFLEET_PROXY_HARMONY": "http://h:8080"})
+    settings = Settings.load(
+        {
+            "PUSHFLEET_PROXY_FCM": "http://u:hunter2@[::1]:3128/",
+            "PUSHFLEET_PROXY_HARMONY": "http://h:8080",
+        }
+    )
     assert settings.proxies == {"fcm": "http://u:hunter2@[::1]:3128", "harmony": "http://h:8080"}
     assert "hunter2" not in repr(settings)
     assert Settings.load(environ_of(settings)).proxies == settings.proxies
-    rows = {row["name"]: row["value"] for row in shown({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h:3128"}, set())}
+    rows = {
+        row["name"]: row["value"]
+        for row in shown({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h:3128"}, set())
+    }
     assert rows["PUSHFLEET_PROXY_FCM"] == "http://h:3128"
     with pytest.raises(SettingError, match="PUSHFLEET_PROXY_FCM takes") as refused:
         Settings.load({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h"})
@@ -238,18 +321,24 @@ def test_a_proxy_is_one_vendors_and_its_password_is_told_to_nobody(capsys):
 def test_aioapns_goes_through_no_proxy():
     with pytest.raises(SettingError, match="PUSHFLEET_PROXY_APNS needs PUSHFLEET_APNS_CLIENT=curl"):
         Settings.load({"PUSHFLEET_PROXY_APNS": "http://h:1", "PUSHFLEET_APNS_CLIENT": "aioapns"})
-    assert Settings.load({"PUSHFLEET_PROXY_FCM": "http://h:1", "PUSHFLEET_APNS_CLIENT": "aioapns"}).proxies == {"fcm": "http://h:1"}
+    assert Settings.load(
+        {"PUSHFLEET_PROXY_FCM": "http://h:1", "PUSHFLEET_APNS_CLIENT": "aioapns"}
+    ).proxies == {"fcm": "http://h:1"}
 
 
 def test_secrets_are_not_in_the_repr():
-    settings = Settings.load({"PUSHFLEET_REDIS_URL": "redis://:hunter2@h", "PUSHFLEET_SECRET_KEYS": KEY})
+    settings = Settings.load(
+        {"PUSHFLEET_REDIS_URL": "redis://:hunter2@h", "PUSHFLEET_SECRET_KEYS": KEY}
+    )
     assert "hunter2" not in repr(settings)
     assert KEY not in repr(settings)
 
 
 def test_dotenv_is_read_and_the_environment_wins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("# comment\nexport PUSHFLEET_PREFIX='a'\nPUSHFLEET_LEDGER_DAYS=3\n\nnonsense\n")
+    (tmp_path / ".env").write_text(
+        "# comment\nexport PUSHFLEET_PREFIX='a'\nPUSHFLEET_LEDGER_DAYS=3\n\nnonsense\n"
+    )
     monkeypatch.setenv("PUSHFLEET_LEDGER_DAYS", "5")
     settings = Settings.load()
     assert (settings.prefix, settings.ledger_days) == ("a", 5)
@@ -257,7 +346,13 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path, monkeypatch):
 
 def test_a_sentinel_url_is_read_whole():
     found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
-    assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == ((("a", 1), ("b", 26379)), "m", 2, "u", "s")
+    assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == (
+        (("a", 1), ("b", 26379)),
+        "m",
+        2,
+        "u",
+        "s",
+    )
     assert found.password == "p@"
 
 
@@ -284,12 +379,19 @@ def test_addresses_are_split():
 
 
 def _run(folder, **more):
-    runfile.change(folder, lambda run: run.update({"redis_url": "redis://x", "database_url": "postgresql+psycopg://h/d", **more}))
+    runfile.change(
+        folder,
+        lambda run: run.update(
+            {"redis_url": "redis://x", "database_url": "postgresql+psycopg://h/d", **more}
+        ),
+    )
 
 
 def test_embedded_without_a_running_fleet_is_nothing_running(tmp_path):
     settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path)})
-    with pytest.raises(NothingRunning, match="nothing is running: `pushfleet up`, or set PUSHFLEET_REDIS_URL"):
+    with pytest.raises(
+        NothingRunning, match="nothing is running: `pushfleet up`, or set PUSHFLEET_REDIS_URL"
+    ):
         resolve(settings)
     _run(tmp_path, pid=2**22 + 1)  # above every pid: left by a killed process
     with pytest.raises(NothingRunning):
@@ -298,14 +400,30 @@ def test_embedded_without_a_running_fleet_is_nothing_running(tmp_path):
 
 def test_a_running_fleet_gives_servers_simulators_and_ca(tmp_path):
     (tmp_path / "simulators").mkdir()
-    (tmp_path / "simulators" / "fcm.json").write_text(json.dumps({"endpoints": {"FCM": "https://127.0.0.1:1"}}))
-    (tmp_path / "simulators" / "vivo.json").write_text(json.dumps({"endpoints": {"VIVO": "http://127.0.0.1:2"}}))
-    _run(tmp_path, pid=os.getpid(), simulators={"fcm": "https://127.0.0.1:1", "vivo": "http://127.0.0.1:2"}, ca_file="ca.pem")
-    settings = resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_ENDPOINT_VIVO": "https://real:443"}))
+    (tmp_path / "simulators" / "fcm.json").write_text(
+        json.dumps({"endpoints": {"FCM": "https://127.0.0.1:1"}})
+    )
+    (tmp_path / "simulators" / "vivo.json").write_text(
+        json.dumps({"endpoints": {"VIVO": "http://127.0.0.1:2"}})
+    )
+    _run(
+        tmp_path,
+        pid=os.getpid(),
+        simulators={"fcm": "https://127.0.0.1:1", "vivo": "http://127.0.0.1:2"},
+        ca_file="ca.pem",
+    )
+    settings = resolve(
+        Settings.load(
+            {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_ENDPOINT_VIVO": "https://real:443"}
+        )
+    )
     assert (settings.redis_url, settings.core_url) == ("redis://x", "redis://x")
     assert settings.endpoints == {"FCM": "https://127.0.0.1:1", "VIVO": "https://real:443"}
     assert settings.ca_file == Path("ca.pem")
-    other = {"PUSHFLEET_REDIS_URL": "redis://other", "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d"}
+    other = {
+        "PUSHFLEET_REDIS_URL": "redis://other",
+        "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d",
+    }
     assert not resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), **other})).endpoints
 
 
@@ -323,7 +441,10 @@ def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
     keys = secret_keys(settings)
     assert keys == secret_keys(settings)
     assert (tmp_path / "a" / "secret.keys").stat().st_mode & 0o777 == 0o600
-    own = {"PUSHFLEET_DATA_DIR": str(tmp_path / "b"), "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d"}
+    own = {
+        "PUSHFLEET_DATA_DIR": str(tmp_path / "b"),
+        "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d",
+    }
     with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
         secret_keys(Settings.load(own))
     assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)
@@ -351,7 +472,14 @@ def test_a_cluster_url_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["redis+cluster://", "redis+cluster://h1,,h2", "redis+cluster://h1/1", "redis+cluster://h1:0", "redis+cluster://h1:port"]
+    "value",
+    [
+        "redis+cluster://",
+        "redis+cluster://h1,,h2",
+        "redis+cluster://h1/1",
+        "redis+cluster://h1:0",
+        "redis+cluster://h1:port",
+    ],
 )
 def test_what_is_no_cluster_url_is_refused(value: str) -> None:
     with pytest.raises(SettingError, match=r"PUSHFLEET_REDIS_URL takes .*redis\+cluster://"):
@@ -367,10 +495,19 @@ def test_the_wake_ups_never_go_to_a_cluster() -> None:
 
 
 def test_beside_a_cluster_a_broker_must_be_named_or_started(tmp_path: Path) -> None:
-    environ = {"PUSHFLEET_REDIS_URL": CLUSTER, "PUSHFLEET_DATABASE_URL": "postgresql://h/d", "PUSHFLEET_DATA_DIR": str(tmp_path)}
+    environ = {
+        "PUSHFLEET_REDIS_URL": CLUSTER,
+        "PUSHFLEET_DATABASE_URL": "postgresql://h/d",
+        "PUSHFLEET_DATA_DIR": str(tmp_path),
+    }
     wanted = Settings.load(environ)
     assert wanted.embedded_broker
     with pytest.raises(SettingError, match="PUSHFLEET_BROKER_URL must be set with a cluster"):
         resolve(wanted)
-    runfile.change(tmp_path, lambda run: run.update({"redis_url": CLUSTER, "broker_url": "redis://b:1/0", "pid": os.getpid()}))
+    runfile.change(
+        tmp_path,
+        lambda run: run.update(
+            {"redis_url": CLUSTER, "broker_url": "redis://b:1/0", "pid": os.getpid()}
+        ),
+    )
     assert resolve(wanted).broker_url == "redis://b:1/0"

@@ -13,14 +13,17 @@ from common.storage.keys import CALL, Keys
 from common.storage.tenants import is_app
 
 KEYS = Keys("push")
-#: As the doors let them pass: ids hold anything but U+0000; a tenant's name and a business id are bounded.
+#: As the doors let them pass: ids hold anything but U+0000; a tenant's name and a business id are
+#: bounded.
 IDS = st.text(st.sampled_from("ab:{}|/\\.-_ 1é"), min_size=1, max_size=6)
 APPS = st.text(st.sampled_from("ab._-1"), min_size=1, max_size=4)
 BUSINESS = st.text(st.sampled_from("ab:|.1"), min_size=1, max_size=8)
 VENDORS = st.sampled_from(("apns", "fcm", "huawei", "harmony"))
 NUMBERS = st.integers(0, 20_300_000)
 LANES = st.builds("{}:{}:{}".format, APPS, VENDORS, BUSINESS)
-CONVERSATIONS = st.one_of(st.just(CALL), st.builds("{}:{}".format, st.sampled_from(("c2c", "group")), IDS))
+CONVERSATIONS = st.one_of(
+    st.just(CALL), st.builds("{}:{}".format, st.sampled_from(("c2c", "group")), IDS)
+)
 
 #: Every key that is joined from more than one part, and its parts.
 JOINED: dict[str, tuple[Callable[..., str], tuple[Any, ...]]] = {
@@ -57,8 +60,12 @@ def test_two_different_things_never_share_a_key(data: st.DataObject) -> None:
 TWINS = {
     "a tenant's name with a colon is refused, so this can't be": (lambda: not is_app("a:b")),
     "a silent device": (lambda: KEYS.silent("a", "u}:x", "d") != KEYS.silent("a", "u", "x}:d")),
-    "a call and a chat of that name": (lambda: KEYS.gone("a", CALL, "m") != KEYS.gone("a", "c2c:call", "m")),
-    "a conversation's id that ends like a message's": (lambda: KEYS.gone("a", "c2c:x", "y:m") != KEYS.gone("a", "c2c:x:y", "m")),
+    "a call and a chat of that name": (
+        lambda: KEYS.gone("a", CALL, "m") != KEYS.gone("a", "c2c:call", "m")
+    ),
+    "a conversation's id that ends like a message's": (
+        lambda: KEYS.gone("a", "c2c:x", "y:m") != KEYS.gone("a", "c2c:x:y", "m")
+    ),
 }
 
 
@@ -67,9 +74,22 @@ def test_what_looks_alike_is_told_apart(apart: Callable[[], bool]) -> None:
     assert apart()
 
 
-NAMES = {"1400000001": True, "com.example_im-2": True, "a" * 64: True, "": False, "a" * 65: False, "a:b": False, "a b": False, "{a}": False}
+NAMES = {
+    "1400000001": True,
+    "com.example_im-2": True,
+    "a" * 64: True,
+    "": False,
+    "a" * 65: False,
+    "a:b": False,
+    "a b": False,
+    "{a}": False,
+}
 
 
-@pytest.mark.parametrize(("name", "good"), [*NAMES.items(), ("é", False), ("a\n", False), ("a/b", False), ("a|b", False)])
-def test_a_tenants_name_is_of_letters_digits_points_underscores_and_hyphens(name: str, good: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "good"), [*NAMES.items(), ("é", False), ("a\n", False), ("a/b", False), ("a|b", False)]
+)
+def test_a_tenants_name_is_of_letters_digits_points_underscores_and_hyphens(
+    name: str, good: bool
+) -> None:
     assert is_app(name) is good

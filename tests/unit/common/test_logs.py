@@ -20,7 +20,11 @@ def written():
     stream = io.StringIO()
 
     def start(**environ):
-        logs.setup(Settings.load({f"PUSHFLEET_{name}": value for name, value in environ.items()}), "routing", stream)
+        logs.setup(
+            Settings.load({f"PUSHFLEET_{name}": value for name, value in environ.items()}),
+            "routing",
+            stream,
+        )
         return stream.getvalue
 
     yield start
@@ -35,7 +39,8 @@ SECRETS = {
     "password in a URL": "redis://user:hunter2@host:6379/0 is away",
     "bearer": "authorization: bearer abcdefgh12345678",
     "key and value": "user=u_alice body='see you at nine' title: Lunch",
-    "SQL parameters": "(psycopg.Error) oops [SQL: INSERT] [parameters: {'user': 'u_alice', 'x': 'see you at nine'}]",
+    "SQL parameters": "(psycopg.Error) oops [SQL: INSERT] [parameters: {'user': 'u_alice', 'x': 'see you at "  # noqa: E501
+    "nine'}]",
     "PostgreSQL detail": "duplicate key\nDETAIL:  Key (who)=(u_alice) already exists.",
     "Chinese text": "could not render 您好，周六见 for them",
 }
@@ -47,7 +52,11 @@ def test_secrets_and_people_are_scrubbed(text):
     assert not [leak for leak in LEAKS if leak in logs.scrub(text)]
 
 
-KEPT = ["workers.vendors.apns answered 410 after 3 attempts", "delivery-apns: 12 pushes in 0.5 s", "stage=routing count=500"]
+KEPT = [
+    "workers.vendors.apns answered 410 after 3 attempts",
+    "delivery-apns: 12 pushes in 0.5 s",
+    "stage=routing count=500",
+]
 
 
 @pytest.mark.parametrize("text", KEPT)
@@ -58,9 +67,17 @@ def test_plain_words_stay_as_they_are(text):
 def test_a_json_line_has_time_level_stage_and_the_ids_in_force(written):
     lines = written()
     with logs.bind(event_id="e-1", message_id="m-1", app=None):
-        logging.getLogger("workers.x").warning("no device", extra={"count": 2, "token": "abc", "user": "u_alice"})
+        logging.getLogger("workers.x").warning(
+            "no device", extra={"count": 2, "token": "abc", "user": "u_alice"}
+        )
     line = json.loads(lines())
-    assert (line["level"], line["stage"], line["event_id"], line["message_id"], line["count"]) == ("warning", "routing", "e-1", "m-1", 2)
+    assert (line["level"], line["stage"], line["event_id"], line["message_id"], line["count"]) == (
+        "warning",
+        "routing",
+        "e-1",
+        "m-1",
+        2,
+    )
     assert line["at"].endswith("Z")
     assert "u_alice" not in lines()
     assert "abc" not in lines()

@@ -1,4 +1,6 @@
-"""Every script declares its keys: what it passes to the server as a key is one of KEYS, or begins with one, and so shares its slot."""
+"""Every script declares its keys: what it passes to the server as a key is one of KEYS, or begins
+with one, and so shares its slot.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,17 @@ def declared(text: str) -> set[str]:
         for variable, listed in re.findall(r"for \w+, (\w+) in ipairs\((\w+)\)", text):
             names |= {variable} if listed in names else set()
         for name, parameters in re.findall(r"local function (\w+)\(([^)]*)\)", text):
-            calls = [arguments(text, one.end()) for one in re.finditer(rf"(?<!function )\b{name}\(", text)]
+            calls = [
+                arguments(text, one.end())
+                for one in re.finditer(rf"(?<!function )\b{name}\(", text)
+            ]
             for number, parameter in enumerate(one.strip() for one in parameters.split(",")):
                 given = [call[number] for call in calls if len(call) > number]
-                names |= {parameter} if given and all(is_declared(one, names) for one in given) else set()
+                names |= (
+                    {parameter}
+                    if given and all(is_declared(one, names) for one in given)
+                    else set()
+                )
         if len(names) == before:
             return names
 
@@ -66,7 +75,9 @@ def is_declared(value: str, names: set[str]) -> bool:
     value = re.sub(r"unpack\((\w+)(,[^)]*)?\)", r"\1", value)
     choices = re.split(r"\band\b|\bor\b", value)
     bare = [one.strip() for one in (choices[1:] if " and " in value else choices)]
-    return bool(bare) and all((found := re.match(r"(\w+)", one)) is not None and found[1] in names for one in bare)
+    return bool(bare) and all(
+        (found := re.match(r"(\w+)", one)) is not None and found[1] in names for one in bare
+    )
 
 
 def undeclared(text: str) -> Iterator[str]:
@@ -82,7 +93,13 @@ def undeclared(text: str) -> Iterator[str]:
 
 def whole(path: Path) -> str:
     """A script with the functions that it shares, as scripts.py joins them."""
-    shared = {"lane_take": "rate_now", "rate_lease": "rate_now", "take": "bounded", "reclaim": "bounded", "overtake": "bounded"}
+    shared = {
+        "lane_take": "rate_now",
+        "rate_lease": "rate_now",
+        "take": "bounded",
+        "reclaim": "bounded",
+        "overtake": "bounded",
+    }
     before = (LUA / f"{shared[path.stem]}.lua").read_text() if path.stem in shared else ""
     return before + path.read_text()
 

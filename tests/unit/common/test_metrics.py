@@ -53,7 +53,10 @@ CONTRACT = [
 def _found() -> set[str]:
     made = [one for one in vars(metrics).values() if hasattr(one, "_labelnames")]
     names = {id(one): one._name + ("_total" if one._type == "counter" else "") for one in made}
-    return {f"{names[id(one)].removeprefix('pushfleet_')}{{{','.join(one._labelnames)}}}" for one in made}
+    return {
+        f"{names[id(one)].removeprefix('pushfleet_')}{{{','.join(one._labelnames)}}}"
+        for one in made
+    }
 
 
 def test_names_and_labels_are_the_contracts():
@@ -131,18 +134,34 @@ def test_a_check_that_hangs_is_a_no_in_time_and_is_not_begun_anew(tmp_path, monk
 
 
 def test_what_a_killed_process_left_in_run_json_goes_when_the_next_one_starts(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as lives, socket.create_server(("127.0.0.1", 0)) as dies:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as lives,
+        socket.create_server(("127.0.0.1", 0)) as dies,
+    ):
         living, dead = (f"http://127.0.0.1:{one.getsockname()[1]}/metrics" for one in (lives, dies))
         dies.close()
-        runfile.change(tmp_path, lambda run: run.update(metrics=[living, dead, "http://no.such.host.invalid:1/metrics"]))
-        port = metrics.serve_metrics(_settings(tmp_path, 20_000), "intake", lambda: True, lambda: True)
+        runfile.change(
+            tmp_path,
+            lambda run: run.update(metrics=[living, dead, "http://no.such.host.invalid:1/metrics"]),
+        )
+        port = metrics.serve_metrics(
+            _settings(tmp_path, 20_000), "intake", lambda: True, lambda: True
+        )
         told = runfile.read(tmp_path)["metrics"]
         assert dead not in told
-        assert {living, "http://no.such.host.invalid:1/metrics", f"http://127.0.0.1:{port}/metrics"} == set(told)
+        assert {
+            living,
+            "http://no.such.host.invalid:1/metrics",
+            f"http://127.0.0.1:{port}/metrics",
+        } == set(told)
 
 
 def _shown(gauge) -> dict[tuple[str, ...], float]:
-    return {tuple(sample.labels.values()): sample.value for family in gauge.collect() for sample in family.samples}
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in gauge.collect()
+        for sample in family.samples
+    }
 
 
 def test_what_is_there_no_more_is_shown_no_more():
@@ -157,18 +176,26 @@ def test_what_is_there_no_more_is_shown_no_more():
 def test_counters_that_ring_at_an_increase_begin_at_zero():
     metrics.begin(vendors=["honor"], dialects=["zego"])
     text = generate_latest(REGISTRY).decode()
-    for series in ('unknown_codes_total{vendor="honor"}', 'tokens_retired_total{vendor="honor"}', 'unknown_fields_total{dialect="zego"}'):
+    for series in (
+        'unknown_codes_total{vendor="honor"}',
+        'tokens_retired_total{vendor="honor"}',
+        'unknown_fields_total{dialect="zego"}',
+    ):
         assert f"pushfleet_{series} 0.0" in text
 
 
 def test_port_zero_is_off(tmp_path):
-    assert metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
+    assert (
+        metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
+    )
     assert runfile.read(tmp_path) == {}
 
 
 def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
     port = _free_port()
-    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)})
+    settings = Settings.load(
+        {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)}
+    )
     assert metrics.serve_metrics(settings, "one", lambda: True, lambda: True) == port
     url = f"http://127.0.0.1:{port}/metrics"
     accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
@@ -189,7 +216,9 @@ def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
 
 def test_metrics_listen_and_are_named_apart_from_the_console():
     def names(**more):
-        return metrics.target(Settings.load({f"PUSHFLEET_{name}": value for name, value in more.items()}), 7)
+        return metrics.target(
+            Settings.load({f"PUSHFLEET_{name}": value for name, value in more.items()}), 7
+        )
 
     assert names(METRICS_ADDR="10.1.2.3") == "10.1.2.3:7"
     assert names(METRICS_ADDR="0.0.0.0", METRICS_ADVERTISE="10.9.9.9") == "10.9.9.9:7"
@@ -204,15 +233,23 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("amounts", [[], [0.001], [0.0011, 0.02, 0.02, 61, 1e9], [0.0, -1.0, 5, 5.0001]])
+@pytest.mark.parametrize(
+    "amounts", [[], [0.001], [0.0011, 0.02, 0.02, 61, 1e9], [0.0, -1.0, 5, 5.0001]]
+)
 def test_many_observations_at_once_are_those_one_by_one(amounts: list[float]) -> None:
     registry = CollectorRegistry()
-    singly, together = (Histogram(name, "x", buckets=metrics.FAST, registry=registry) for name in ("singly", "together"))
+    singly, together = (
+        Histogram(name, "x", buckets=metrics.FAST, registry=registry)
+        for name in ("singly", "together")
+    )
     for amount in amounts:
         singly.observe(amount)
     metrics.observe_all(together, amounts)
     found = [
-        [(sample.name.removeprefix(name), sample.labels, sample.value) for sample in one.collect()[0].samples]
+        [
+            (sample.name.removeprefix(name), sample.labels, sample.value)
+            for sample in one.collect()[0].samples
+        ]
         for name, one in (("singly", singly), ("together", together))
     ]
     assert found[0] == found[1]

@@ -1,4 +1,6 @@
-"""Works and worlds for the tests of delivery: real vendor files and limits, stores that remember in memory what Redis would."""
+"""Works and worlds for the tests of delivery: real vendor files and limits, stores that remember in
+memory what Redis would.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,59 @@ _numbers = itertools.count(1)
 
 
 def note(**changes: Any) -> Notification:
-    words = {"conversation_id": "ann", "title": "Ann", "body": "hello", "text": "hello", "collapse_id": "m"}
-    kind = {"bucket": Bucket.PRIVATE, "message_class": MessageClass.CHAT, "class_sent": MessageClass.CHAT}
-    return notification(**{"event_id": f"e{next(_numbers)}", "message_id": f"m{next(_numbers)}", **words, **kind, **changes})
+    words = {
+        "conversation_id": "ann",
+        "title": "Ann",
+        "body": "hello",
+        "text": "hello",
+        "collapse_id": "m",
+    }
+    kind = {
+        "bucket": Bucket.PRIVATE,
+        "message_class": MessageClass.CHAT,
+        "class_sent": MessageClass.CHAT,
+    }
+    return notification(
+        **{
+            "event_id": f"e{next(_numbers)}",
+            "message_id": f"m{next(_numbers)}",
+            **words,
+            **kind,
+            **changes,
+        }
+    )
 
 
-def work(held_by: str | None = None, user: str = "bob", device: str = "phone", push_id: str | None = None, **of_note: Any) -> PendingPush:
+def work(
+    held_by: str | None = None,
+    user: str = "bob",
+    device: str = "phone",
+    push_id: str | None = None,
+    **of_note: Any,
+) -> PendingPush:
     number = next(_numbers)
-    target = Target(user, device, f"token-{user}-{device}", push_id or f"{number:032x}", "android", 1, held_by=held_by)
+    target = Target(
+        user,
+        device,
+        f"token-{user}-{device}",
+        push_id or f"{number:032x}",
+        "android",
+        1,
+        held_by=held_by,
+    )
     return PendingPush("belt/1-0", note(**of_note), target)
 
 
 def lane(vendor: Vendor = Vendor.MEIZU) -> Lane:
     spec = VENDORS[vendor]
-    credential = Credential("demo", vendor, "b1", 1, {"app_id": "1", "app_key": "k", "package": "p"}, {"app_secret": "s"})
-    return Lane(spec, credential, Route("pool", dict(spec.endpoints), spec.http2, None), limits_of(spec, {}))
+    credential = Credential(
+        "demo",
+        vendor,
+        "b1",
+        1,
+        {"app_id": "1", "app_key": "k", "package": "p"},
+        {"app_secret": "s"},
+    )
+    return Lane(
+        spec, credential, Route("pool", dict(spec.endpoints), spec.http2, None), limits_of(spec, {})
+    )

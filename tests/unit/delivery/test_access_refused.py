@@ -1,4 +1,6 @@
-"""An access token that the vendor will not take is fetched anew once; who hears the same again has an account that is refused."""
+"""An access token that the vendor will not take is fetched anew once; who hears the same again has
+an account that is refused.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ REFUSALS = {
 
 
 class Door(Street):
-    """A vendor that gives one answer to everything; remembers what was done about access tokens and what the breaker was told."""
+    """A vendor that gives one answer to everything; remembers what was done about access tokens and
+    what the breaker was told.
+    """
 
     def __init__(self, answer: HttpResponse) -> None:
         super().__init__()
@@ -49,7 +53,9 @@ class Door(Street):
     def report(self, _lane: Lane, _good: int, _failed: int, refused: bool, *_more: Any) -> None:
         self.lane_refused.append(refused)
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
+    def send_many(
+        self, _route: Any, requests: Sequence[Request], _deadline_s: float
+    ) -> list[HttpResponse]:
         return [self.answer] * len(requests)
 
 
@@ -63,20 +69,30 @@ def push(vendor: Vendor, *attempts: tuple[str, str]) -> PendingPush:
 
 
 @pytest.mark.parametrize("vendor", REFUSALS)
-def test_the_second_refusal_in_a_row_stops_the_lane_and_the_push_waits_behind_it(vendor: Vendor) -> None:
+def test_the_second_refusal_in_a_row_stops_the_lane_and_the_push_waits_behind_it(
+    vendor: Vendor,
+) -> None:
     door, here = Door(REFUSALS[vendor]), lane(vendor)
     first = push(vendor)
     (wait,) = settle(deliver([first], here, door.world()), here, NOW_MS, None, lambda: 0.5).waits
     assert (wait.delay_s, door.lane_refused) == (0.0, [False]), "fetched anew, tried at once"
     first.target = wait.target
     (wait,) = settle(deliver([first], here, door.world()), here, NOW_MS, None, lambda: 0.5).waits
-    assert (wait.delay_s, wait.target.held_by, len(wait.target.attempts)) == (None, Decision.CREDENTIAL_REFUSED, 2)
+    assert (wait.delay_s, wait.target.held_by, len(wait.target.attempts)) == (
+        None,
+        Decision.CREDENTIAL_REFUSED,
+        2,
+    )
     assert door.lane_refused == [False, True]
-    assert door.taken_out == [TOKEN, TOKEN], "the push that tries the lane later comes with another token"
+    assert door.taken_out == [TOKEN, TOKEN], (
+        "the push that tries the lane later comes with another token"
+    )
 
 
 @pytest.mark.parametrize("vendor", REFUSALS)
-def test_a_token_that_expires_while_a_push_is_tried_again_for_another_reason_is_no_fault_of_the_account(vendor: Vendor) -> None:
+def test_a_token_that_expires_while_a_push_is_tried_again_for_another_reason_is_no_fault_of_the_account(  # noqa: E501
+    vendor: Vendor,
+) -> None:
     door, here = Door(REFUSALS[vendor]), lane(vendor)
     done = deliver([push(vendor, ("503", ""), ("503", ""))], here, door.world())
     (wait,) = settle(done, here, NOW_MS, None, lambda: 0.5).waits

@@ -1,4 +1,6 @@
-"""A vendor that refuses the access token twice in a row, a fresh one between: the credential is at fault, and its lane stops."""
+"""A vendor that refuses the access token twice in a row, a fresh one between: the credential is at
+fault, and its lane stops.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,18 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("vendor", "refusal"), REFUSALS.items())
-def test_an_access_token_that_is_refused_again_is_the_credential_s_fault(vendor: Vendor, refusal: object) -> None:
+def test_an_access_token_that_is_refused_again_is_the_credential_s_fault(
+    vendor: Vendor, refusal: object
+) -> None:
     spec, told = VENDORS[vendor], []
     for before in ([], ["same"], ["same", "500"], ["500", "same"]):
-        attempts = tuple(Attempt(NOW_MS, "500", "x", "", None) if one == "500" else told[0] for one in before)
+        attempts = tuple(
+            Attempt(NOW_MS, "500", "x", "", None) if one == "500" else told[0] for one in before
+        )
         item = PushItem(note(), target(attempts=attempts), None, 60, 1 + len(attempts))
         [outcome] = spec.classify(RequestBatch((item,), NOW_MS), refusal)
         told.append(Attempt(NOW_MS, outcome.status, outcome.code, outcome.words, None))
         again = bool(before) and before[-1] == "same"
-        assert escalate_expired_token(item, outcome).verdict is (Verdict.CREDENTIAL_REFUSED if again else Verdict.ACCESS_EXPIRED)
+        assert escalate_expired_token(item, outcome).verdict is (
+            Verdict.CREDENTIAL_REFUSED if again else Verdict.ACCESS_EXPIRED
+        )

@@ -29,7 +29,11 @@ def test_libcurls_words_have_their_cause(code: int) -> None:
 SAID = {
     ("503", ""): "server_error",
     ("reset", "the server did not process the stream"): "reset",
-    ("refused", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate"): "tls_untrusted",
+    (
+        "refused",
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local "
+        "issuer certificate",
+    ): "tls_untrusted",
     ("refused", "[Errno -2] Name or service not known"): "dns",
     ("timeout", "the deadline passed"): "timeout",
     ("access", "SSL peer certificate or SSH remote key was not OK"): "tls_untrusted",
@@ -48,7 +52,12 @@ SAID = {
 
 @pytest.mark.parametrize(("status", "words"), SAID)
 def test_other_words_too(status: str, words: str) -> None:
-    assert cause_of([Outcome(Verdict.ACCEPTED, "200"), Outcome(Verdict.UNAVAILABLE, status, words=words)]) == SAID[(status, words)]
+    assert (
+        cause_of(
+            [Outcome(Verdict.ACCEPTED, "200"), Outcome(Verdict.UNAVAILABLE, status, words=words)]
+        )
+        == SAID[(status, words)]
+    )
 
 
 def test_a_refused_credential_is_that_whatever_stands_beside_it() -> None:

@@ -1,4 +1,6 @@
-"""An image that the vendor wants to see: shown to it once for all, no more than the round and the minute allow, never in the push's way."""
+"""An image that the vendor wants to see: shown to it once for all, no more than the round and the
+minute allow, never in the push's way.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from workers.wire import HttpResponse, NoAnswer, Request
 
 
 class Gallery:
-    """The vendor's side and the fleet's memory, both in this process. answer: what the vendor says to every image."""
+    """The vendor's side and the fleet's memory, both in this process. answer: what the vendor says
+    to every image.
+    """
 
     def __init__(self, answer: Any = None, room: int = 1_000) -> None:
         self.answer, self.left = answer, room
@@ -46,14 +50,20 @@ class Gallery:
         self.left -= may
         return may
 
-    def send_many(self, _route: Any, requests: Sequence[Request], deadline_s: float) -> list[HttpResponse | NoAnswer]:
+    def send_many(
+        self, _route: Any, requests: Sequence[Request], deadline_s: float
+    ) -> list[HttpResponse | NoAnswer]:
         self.waits.append(deadline_s)
         self.asked += [json.loads(request.body)["imageUrl"] for request in requests]
         return [self.answer or good(json.loads(request.body)["imageUrl"]) for request in requests]
 
 
 def good(image: str) -> HttpResponse:
-    told = {"code": "83010000", "downloadUrl": f"{image}?verifyKey=k", "expireTime": str(NOW_MS // 1000 + 60)}
+    told = {
+        "code": "83010000",
+        "downloadUrl": f"{image}?verifyKey=k",
+        "expireTime": str(NOW_MS // 1000 + 60),
+    }
     return HttpResponse(200, {}, json.dumps(told).encode())
 
 
@@ -63,19 +73,33 @@ def harmony() -> Lane:
     return made
 
 
-def images_after(gallery: Gallery, images: Sequence[str | None], to: Lane | None = None) -> list[str | None]:
+def images_after(
+    gallery: Gallery, images: Sequence[str | None], to: Lane | None = None
+) -> list[str | None]:
     """What each push's request batch carries, one push an image."""
     to = to or harmony()
     works = [work(image=image) for image in images]
-    batches = pack([PushItem(one.note, one.target, None, 60) for one in works], to.spec, to.credential, NOW_MS, None)
-    done = shown([(batch, [one]) for batch, one in zip(batches, works, strict=True)], to, None, gallery)
+    batches = pack(
+        [PushItem(one.note, one.target, None, 60) for one in works],
+        to.spec,
+        to.credential,
+        NOW_MS,
+        None,
+    )
+    done = shown(
+        [(batch, [one]) for batch, one in zip(batches, works, strict=True)], to, None, gallery
+    )
     assert [list(of) for _, of in done] == [[one] for one in works]
     return [batch.image for batch, _ in done]
 
 
 def test_one_image_of_many_pushes_is_shown_once_and_remembered_as_long_as_it_holds() -> None:
     gallery, url = Gallery(), "https://cdn.example.com/a.png"
-    assert images_after(gallery, [url, None, url]) == [f"{url}?verifyKey=k", None, f"{url}?verifyKey=k"]
+    assert images_after(gallery, [url, None, url]) == [
+        f"{url}?verifyKey=k",
+        None,
+        f"{url}?verifyKey=k",
+    ]
     assert images_after(gallery, [url]) == [f"{url}?verifyKey=k"]
     assert (gallery.asked, gallery.observed) == ([url], 1)
     assert gallery.kept == {url: (f"{url}?verifyKey=k", 60_000)}
@@ -90,7 +114,9 @@ NO_WORD = {
 
 
 @pytest.mark.parametrize("answer", NO_WORD.values(), ids=NO_WORD)
-def test_where_the_vendor_says_nothing_the_push_goes_as_it_is(answer: HttpResponse | NoAnswer) -> None:
+def test_where_the_vendor_says_nothing_the_push_goes_as_it_is(
+    answer: HttpResponse | NoAnswer,
+) -> None:
     gallery = Gallery(answer)
     assert images_after(gallery, ["https://a.example/1.png"]) == [None]
     assert gallery.kept == {}

@@ -1,4 +1,6 @@
-"""Which pushes share a request: as many as the vendor takes, apart only where their bodies differ."""
+"""Which pushes share a request: as many as the vendor takes, apart only where
+their bodies differ.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,13 @@ from workers.vendors.base import PushItem
 WORDS = note()
 
 
-def sizes(vendor: Vendor, items: list[PushItem], options: dict[str, str] | None = None) -> list[int]:
-    return sorted(len(one.items) for one in pack(items, VENDORS[vendor], credential(vendor, options), NOW_MS, None))
+def sizes(
+    vendor: Vendor, items: list[PushItem], options: dict[str, str] | None = None
+) -> list[int]:
+    return sorted(
+        len(one.items)
+        for one in pack(items, VENDORS[vendor], credential(vendor, options), NOW_MS, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,9 @@ def sizes(vendor: Vendor, items: list[PushItem], options: dict[str, str] | None 
         (Vendor.FCM, {}, [1] * 6),
     ],
 )
-def test_badges_part_those_only_whose_bodies_carry_them(vendor: Vendor, options: dict[str, str], requests: list[int]) -> None:
+def test_badges_part_those_only_whose_bodies_carry_them(
+    vendor: Vendor, options: dict[str, str], requests: list[int]
+) -> None:
     items = [PushItem(WORDS, target(f"t{n}"), n % 3, 60) for n in range(6)]
     assert sizes(vendor, items, options) == requests
 
@@ -41,4 +50,7 @@ def test_a_token_stands_in_a_request_once_and_what_was_judged_in_a_batch_goes_al
 
 
 def test_a_request_holds_no_more_tokens_than_the_vendor_takes() -> None:
-    assert sizes(Vendor.HUAWEI, [PushItem(WORDS, target(f"t{n}"), 1, 60) for n in range(1001)]) == [1, 1000]
+    assert sizes(Vendor.HUAWEI, [PushItem(WORDS, target(f"t{n}"), 1, 60) for n in range(1001)]) == [
+        1,
+        1000,
+    ]

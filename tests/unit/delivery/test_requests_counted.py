@@ -27,7 +27,9 @@ class Vivo(Street):
     def lists_spent(self, _lane: Lane) -> bool:
         return False
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
+    def send_many(
+        self, _route: Any, requests: Sequence[Request], _deadline_s: float
+    ) -> list[HttpResponse]:
         self.sent += requests
         return [HttpResponse(200, {}, b'{"result":0,"taskId":"t1"}') for _ in requests]
 
@@ -39,5 +41,9 @@ def test_a_list_push_is_two_requests() -> None:
         one.note = works[0].note
         one.target = msgspec.structs.replace(one.target, token=f"{number:023d}")
     vivo, seen = Vivo(), list[HttpResponse | NoAnswer]()
-    done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answers: seen.extend(answers)))
+    done = deliver(
+        works,
+        lane(Vendor.VIVO),
+        replace(vivo.world(), observe=lambda _lane, answers: seen.extend(answers)),
+    )
     assert (len(done.outcomes), len(vivo.sent), len(seen)) == (people, 2, 2)

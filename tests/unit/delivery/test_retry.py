@@ -1,4 +1,6 @@
-"""When a push goes again: the vendor's wish, the page's first delay as the least, the operator's cap as the most."""
+"""When a push goes again: the vendor's wish, the page's first delay as the least, the operator's
+cap as the most.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ LEFT_S = 86_400.0
 
 def delays(outcome: Outcome, retry: Retry, cap_s: float | None, attempt: int = 1) -> list[float]:
     """With the least, a middling and the most jitter."""
-    steps = [next_step(outcome, attempt, LEFT_S, MessageClass.CHAT, retry, cap_s, chance) for chance in (0.0, 0.5, 1.0)]
+    steps = [
+        next_step(outcome, attempt, LEFT_S, MessageClass.CHAT, retry, cap_s, chance)
+        for chance in (0.0, 0.5, 1.0)
+    ]
     return [step.delay_s for step in steps if isinstance(step, TryAgain)]
 
 
@@ -32,7 +37,9 @@ UNAVAILABLE, THROTTLED = Outcome(Verdict.UNAVAILABLE, "503"), Outcome(Verdict.TH
         (Outcome(Verdict.UNAVAILABLE, "503", retry_after_s=17.0), FCM.retry, 17.0),
     ],
 )
-def test_nothing_goes_again_before_the_vendor_wants_it(outcome: Outcome, retry: Retry, least_s: float) -> None:
+def test_nothing_goes_again_before_the_vendor_wants_it(
+    outcome: Outcome, retry: Retry, least_s: float
+) -> None:
     first = delays(outcome, retry, None)
     assert first[0] == least_s
     assert first == sorted(first)
@@ -42,8 +49,12 @@ def test_nothing_goes_again_before_the_vendor_wants_it(outcome: Outcome, retry: 
 
 
 @pytest.mark.parametrize("cap_s", [0.2, 5.0, 12.0, 60.0, 1000.0])
-@pytest.mark.parametrize("outcome", [UNAVAILABLE, THROTTLED, Outcome(Verdict.THROTTLED, "429", first_s=1200.0)])
-def test_the_operator_s_cap_holds_for_every_first_delay_and_spreads_it_below(outcome: Outcome, cap_s: float) -> None:
+@pytest.mark.parametrize(
+    "outcome", [UNAVAILABLE, THROTTLED, Outcome(Verdict.THROTTLED, "429", first_s=1200.0)]
+)
+def test_the_operator_s_cap_holds_for_every_first_delay_and_spreads_it_below(
+    outcome: Outcome, cap_s: float
+) -> None:
     first = delays(outcome, FCM.retry, cap_s)
     assert max(first) <= cap_s
     assert min(first) >= min(cap_s / 2, 10.0)

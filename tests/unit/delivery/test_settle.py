@@ -1,4 +1,6 @@
-"""What follows from a round of answers: cures that stay with a push, whose tokens are retired, what counts as a vendor that is down."""
+"""What follows from a round of answers: cures that stay with a push, whose tokens are retired, what
+counts as a vendor that is down.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def settled(outcome: Outcome, again: str | None = None) -> Settled:
         (None, None, None),
     ],
 )
-def test_a_cure_stays_with_its_push_unless_it_was_for_one_attempt(before: str | None, told: Again | None, after: str | None) -> None:
+def test_a_cure_stays_with_its_push_unless_it_was_for_one_attempt(
+    before: str | None, told: Again | None, after: str | None
+) -> None:
     (wait,) = settled(Outcome(Verdict.UNAVAILABLE, "500", again=told), before).waits
     assert wait.target.again == after
 
@@ -69,16 +73,38 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
 
 
 TRIES = {
-    "silence after a long throttle": ([Verdict.THROTTLED] * 9, Outcome(Verdict.UNCERTAIN, "timeout"), None),
-    "the third silence": ([Verdict.UNCERTAIN, Verdict.THROTTLED, Verdict.UNCERTAIN], Outcome(Verdict.UNCERTAIN, "timeout"), "uncertain"),
-    "a 500 after a long throttle": ([Verdict.THROTTLED] * 19, Outcome(Verdict.UNAVAILABLE, "500"), None),
-    "the eighth 500": ([Verdict.UNAVAILABLE] * 7, Outcome(Verdict.UNAVAILABLE, "500"), "unavailable"),
-    "an older fleet's tries count as the same": ([""] * 7, Outcome(Verdict.UNAVAILABLE, "500"), "unavailable"),
+    "silence after a long throttle": (
+        [Verdict.THROTTLED] * 9,
+        Outcome(Verdict.UNCERTAIN, "timeout"),
+        None,
+    ),
+    "the third silence": (
+        [Verdict.UNCERTAIN, Verdict.THROTTLED, Verdict.UNCERTAIN],
+        Outcome(Verdict.UNCERTAIN, "timeout"),
+        "uncertain",
+    ),
+    "a 500 after a long throttle": (
+        [Verdict.THROTTLED] * 19,
+        Outcome(Verdict.UNAVAILABLE, "500"),
+        None,
+    ),
+    "the eighth 500": (
+        [Verdict.UNAVAILABLE] * 7,
+        Outcome(Verdict.UNAVAILABLE, "500"),
+        "unavailable",
+    ),
+    "an older fleet's tries count as the same": (
+        [""] * 7,
+        Outcome(Verdict.UNAVAILABLE, "500"),
+        "unavailable",
+    ),
 }
 
 
 @pytest.mark.parametrize(("before", "outcome", "decision"), TRIES.values(), ids=TRIES)
-def test_tries_are_counted_by_what_they_met(before: list[str], outcome: Outcome, decision: str | None) -> None:
+def test_tries_are_counted_by_what_they_met(
+    before: list[str], outcome: Outcome, decision: str | None
+) -> None:
     attempts = tuple(Attempt(NOW_MS, "500", "", "", None, verdict) for verdict in before)
     work = PendingPush("belt/1-0", note(), target("live-1", attempts=attempts))
     done = settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
@@ -94,36 +120,58 @@ def test_tries_are_counted_by_what_they_met(before: list[str], outcome: Outcome,
         (Verdict.SILENCED, False, False, "silenced"),
     ],
 )
-def test_each_kind_of_dead_token_has_a_guard_of_its_own(verdict: Verdict, guarded: bool, foreign: bool, state: str) -> None:
+def test_each_kind_of_dead_token_has_a_guard_of_its_own(
+    verdict: Verdict, guarded: bool, foreign: bool, state: str
+) -> None:
     done = settled(Outcome(verdict, "200", "10302"))
     (one,) = done.retires
     assert (one.guarded, one.foreign, one.state) == (guarded, foreign, state)
     assert done.ended[0].decision == Decision(verdict)
 
 
-@pytest.mark.parametrize("verdict", sorted({*Verdict} - {Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED}))
+@pytest.mark.parametrize(
+    "verdict", sorted({*Verdict} - {Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED})
+)
 def test_no_other_word_of_a_vendor_retires_a_token(verdict: Verdict) -> None:
     assert not settled(Outcome(verdict, "200")).retires
 
 
 def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
-    """With PUSHFLEET_RETRY_FIRST_S=0 nothing else would end the tries before the push's day is over."""
+    """With PUSHFLEET_RETRY_FIRST_S=0 nothing else would end the tries before the push's day is
+    over.
+    """
     one, tries = target("live-1"), 0
     while True:
         tries += 1
         work = PendingPush("belt/1-0", note(), one)
-        done = settle(Delivered(outcomes=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
+        done = settle(
+            Delivered(outcomes=[(work, Outcome(Verdict.THROTTLED, "429"))]),
+            LANE,
+            NOW_MS,
+            0.0,
+            lambda: 0.5,
+        )
         if done.ended:
             break
         one = done.waits[0].target
         assert (one.tried, len(one.attempts)) == (tries, min(tries, ATTEMPTS_KEPT))
-    assert (tries, done.ended[0].decision) == (VIVO.retry.attempts_max[Verdict.THROTTLED], Decision.THROTTLED)
+    assert (tries, done.ended[0].decision) == (
+        VIVO.retry.attempts_max[Verdict.THROTTLED],
+        Decision.THROTTLED,
+    )
 
 
-#: what the lane says of a push whose first request was never answered -> its decision, None: it waits
+#: what the lane says of a push whose first request was never answered -> its decision, None: it
+#: waits
 AFTER_SILENCE = {
-    "the vendor is down, and attempts ran out": (Outcome(Verdict.UNAVAILABLE, "503", attempts_max=1), Decision.UNCERTAIN),
-    "flow control, and attempts ran out": (Outcome(Verdict.THROTTLED, "429", attempts_max=1), Decision.UNCERTAIN),
+    "the vendor is down, and attempts ran out": (
+        Outcome(Verdict.UNAVAILABLE, "503", attempts_max=1),
+        Decision.UNCERTAIN,
+    ),
+    "flow control, and attempts ran out": (
+        Outcome(Verdict.THROTTLED, "429", attempts_max=1),
+        Decision.UNCERTAIN,
+    ),
     "the day's quota is spent": (Outcome(Verdict.QUOTA_SPENT, "200"), Decision.UNCERTAIN),
     "the account is refused": (Outcome(Verdict.CREDENTIAL_REFUSED, "403"), None),
     "down for a while": (Outcome(Verdict.UNAVAILABLE, "503"), None),
@@ -135,17 +183,31 @@ AFTER_SILENCE = {
 
 
 @pytest.mark.parametrize(("outcome", "decision"), AFTER_SILENCE.values(), ids=AFTER_SILENCE)
-def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later(outcome: Outcome, decision: Decision | None) -> None:
-    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later(
+    outcome: Outcome, decision: Decision | None
+) -> None:
+    work = PendingPush(
+        "belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN)
+    )
     done = settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
     assert [one.decision for one in done.ended] == ([] if decision is None else [decision])
-    assert [wait.target.held_by for wait in done.waits] == ([Decision.UNCERTAIN] if decision is None else [])
+    assert [wait.target.held_by for wait in done.waits] == (
+        [Decision.UNCERTAIN] if decision is None else []
+    )
 
 
 def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
     """A recall looks for these words (common/storage/ledger.py)."""
-    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
-    (wait,) = settle(Delivered(outcomes=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
+    work = PendingPush(
+        "belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN)
+    )
+    (wait,) = settle(
+        Delivered(outcomes=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]),
+        LANE,
+        NOW_MS,
+        None,
+        lambda: 0.5,
+    ).waits
     row = pending_row(wait, Vendor.VIVO, "b", NOW_MS)
     assert isinstance(row, RowRecord)
     assert row.note.startswith("waits: uncertain, then unavailable, again in ")
@@ -153,15 +215,30 @@ def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
 
 @pytest.mark.parametrize("decision", [Decision.QUOTA_SPENT, Decision.DEVICE_CAP])
 def test_nor_does_our_own_count_change_that(decision: Decision) -> None:
-    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
-    done = settle(Delivered(decided=[(work, decision, "held back by our own count")]), LANE, NOW_MS, None, lambda: 0.5)
+    work = PendingPush(
+        "belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN)
+    )
+    done = settle(
+        Delivered(decided=[(work, decision, "held back by our own count")]),
+        LANE,
+        NOW_MS,
+        None,
+        lambda: 0.5,
+    )
     assert [one.decision for one in done.ended] == [Decision.UNCERTAIN]
 
 
 def test_of_an_account_that_was_removed_only_what_was_never_answered_is_uncertain() -> None:
     held = (None, "unavailable", "uncertain")
-    works = [PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one)) for one in held]
-    assert [one.decision for one in without_lane(works)] == [Decision.NO_CREDENTIAL, Decision.NO_CREDENTIAL, Decision.UNCERTAIN]
+    works = [
+        PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one))
+        for one in held
+    ]
+    assert [one.decision for one in without_lane(works)] == [
+        Decision.NO_CREDENTIAL,
+        Decision.NO_CREDENTIAL,
+        Decision.UNCERTAIN,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,24 +260,47 @@ def test_a_vendor_that_wants_another_form_was_there(outcome: Outcome, down: bool
 def test_those_who_shared_a_request_come_back_together() -> None:
     chances = iter([0.1, 0.9, 0.5, 0.3])
     shared = note()
-    works = [PendingPush("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
+    works = [
+        PendingPush("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}"))
+        for n in range(3)
+    ]
     other = PendingPush("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
     told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
-    delays = [wait.delay_s for wait in settle(Delivered(outcomes=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
+    delays = [
+        wait.delay_s
+        for wait in settle(
+            Delivered(outcomes=told), LANE, NOW_MS, None, lambda: next(chances)
+        ).waits
+    ]
     assert len({*delays[:3]}) == 1
     assert delays[3] != delays[0]
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [(Kind.MESSAGE, 5.0), (Kind.CALL_INVITE, 5.0), (Kind.RECALL, 0.0), (Kind.CALL_CANCEL, 0.0)])
-def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(kind: Kind, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [(Kind.MESSAGE, 5.0), (Kind.CALL_INVITE, 5.0), (Kind.RECALL, 0.0), (Kind.CALL_CANCEL, 0.0)],
+)
+def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(
+    kind: Kind, seconds: float
+) -> None:
     def total() -> tuple[float, float]:
         labels = {"vendor": "vivo", "class": "chat"}
-        decided = REGISTRY.get_sample_value("pushfleet_decisions_total", {**labels, "decision": "accepted"})
-        return REGISTRY.get_sample_value("pushfleet_stored_to_accepted_seconds_sum", labels) or 0.0, decided or 0.0
+        decided = REGISTRY.get_sample_value(
+            "pushfleet_decisions_total", {**labels, "decision": "accepted"}
+        )
+        return REGISTRY.get_sample_value(
+            "pushfleet_stored_to_accepted_seconds_sum", labels
+        ) or 0.0, decided or 0.0
 
     its = note(kind=kind, ts_ms=NOW_MS - 5_000, received_ms=NOW_MS - 1_000)
-    done = Delivered(outcomes=[(PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
+    done = Delivered(
+        outcomes=[
+            (PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))
+        ]
+    )
     before = total()
     _count(LANE, done, settle(done, LANE, NOW_MS, None, lambda: 0.5), NOW_MS)
     assert total()[0] - before[0] == pytest.approx(seconds)
-    assert total()[1] - before[1] == (seconds > 0), "a recall is no decision on a recipient: it has no row"
+    assert total()[1] - before[1] == (seconds > 0), (
+        "a recall is no decision on a recipient: it has no row"
+    )

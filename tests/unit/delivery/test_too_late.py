@@ -1,4 +1,6 @@
-"""What is too old ends where it is found, and is told what held it; what goes out carries the time that is left."""
+"""What is too old ends where it is found, and is told what held it; what goes out carries the time
+that is left.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
 from workers.delivery.pacing import Unpaced
 from workers.delivery.settle import settle
-from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Permit, deliver
+from workers.delivery.stage import (
+    BreakerOpen,
+    BreakerProbe,
+    ClaimAnswer,
+    Delivered,
+    DeliveryPorts,
+    LaneTurn,
+    Permit,
+    deliver,
+)
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
@@ -46,10 +57,18 @@ class Town:
     """bob has a phone in his pocket, carl looks at his, dora has none."""
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        return [[Session("phone", True, "ios", None)] if user == "carl" else [] for _, user in people], 0
+        return [
+            [Session("phone", True, "ios", None)] if user == "carl" else [] for _, user in people
+        ], 0
 
-    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str] = ()) -> dict[tuple[str, str], Any]:
-        return {} if conversations else {(app, user): [PHONE] for app, user in people if user != "dora"}
+    def of_people(
+        self, people: Collection[tuple[str, str]], conversations: Sequence[str] = ()
+    ) -> dict[tuple[str, str], Any]:
+        return (
+            {}
+            if conversations
+            else {(app, user): [PHONE] for app, user in people if user != "dora"}
+        )
 
     def page(self, *_: Any) -> Any:
         raise AssertionError("a chat of two has no members")
@@ -59,7 +78,10 @@ def test_presence_ends_what_is_too_old_for_those_who_would_have_heard_of_it() ->
     town = Town()
     seen = presence.look([stored(NOW_MS)], town, town, town, NOW_MS)
     assert not seen.offline
-    assert {(row.user, row.decision) for row in seen.rows} == {("bob", Decision.EXPIRED), ("carl", Decision.ONLINE)}
+    assert {(row.user, row.decision) for row in seen.rows} == {
+        ("bob", Decision.EXPIRED),
+        ("carl", Decision.ONLINE),
+    }
     assert [message.recipients for message in seen.later] == [("dora",)]
     in_time = presence.look([stored(NOW_MS + 1)], town, town, town, NOW_MS)
     assert [[who.user for who in one.recipients] for one in in_time.offline] == [["bob"]]
@@ -70,8 +92,12 @@ class Registry:
 
     name, lang, tz, options = "Demo", "en", "Asia/Shanghai", {}
 
-    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], Any]:
-        return {(app, user): {"mute:c2c:ann": {"mode": "all"}} for app, user in people if user == "carl"}
+    def of_people(
+        self, people: Collection[tuple[str, str]], conversations: Sequence[str]
+    ) -> dict[tuple[str, str], Any]:
+        return {
+            (app, user): {"mute:c2c:ann": {"mode": "all"}} for app, user in people if user == "carl"
+        }
 
     def tenant(self, app: str) -> Registry:
         return self
@@ -100,7 +126,13 @@ OURS = ClaimAnswer("ours", None, "")
 class Street:
     """The ports of a delivery round. Its clock is moved by whoever takes time."""
 
-    def __init__(self, *, gate_takes_ms: int = 0, lane: BreakerProbe | BreakerOpen | None = None, claim: ClaimAnswer = OURS) -> None:
+    def __init__(
+        self,
+        *,
+        gate_takes_ms: int = 0,
+        lane: BreakerProbe | BreakerOpen | None = None,
+        claim: ClaimAnswer = OURS,
+    ) -> None:
         self.now_ms, self.gate_takes_ms, self.lane, self.claim = NOW_MS, gate_takes_ms, lane, claim
         self.sent: list[Request] = []
         self.refunded: list[PendingPush] = []
@@ -155,7 +187,9 @@ class Street:
     def get(self, _lane: Lane, _now_ms: int) -> None:
         return None
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
+    def send_many(
+        self, _route: Any, requests: Sequence[Request], _deadline_s: float
+    ) -> list[HttpResponse]:
         self.sent += requests
         return [HttpResponse(200, {}, b'{"code":"200","value":{}}') for _ in requests]
 
@@ -173,9 +207,18 @@ def placed(done: Delivered, one: PendingPush) -> str:
 
 PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
     "too old before any lane was asked": (lambda: work(expires_at_ms=NOW_MS), "expired"),
-    "held by a paused lane": (lambda: work(Decision.LANE_PAUSED, expires_at_ms=NOW_MS), "lane_paused"),
-    "held by a refused credential": (lambda: work(Decision.CREDENTIAL_REFUSED, expires_at_ms=NOW_MS), "credential_refused"),
-    "held while the vendor was away": (lambda: work(Decision.UNAVAILABLE, expires_at_ms=NOW_MS), "unavailable"),
+    "held by a paused lane": (
+        lambda: work(Decision.LANE_PAUSED, expires_at_ms=NOW_MS),
+        "lane_paused",
+    ),
+    "held by a refused credential": (
+        lambda: work(Decision.CREDENTIAL_REFUSED, expires_at_ms=NOW_MS),
+        "credential_refused",
+    ),
+    "held while the vendor was away": (
+        lambda: work(Decision.UNAVAILABLE, expires_at_ms=NOW_MS),
+        "unavailable",
+    ),
     "held by the rate": (lambda: work(Decision.THROTTLED, expires_at_ms=NOW_MS), "throttled"),
     "perhaps on the screen": (lambda: work(Decision.UNCERTAIN, expires_at_ms=NOW_MS), "uncertain"),
     "a millisecond left": (lambda: work(expires_at_ms=NOW_MS + 1), "outcomes"),
@@ -190,7 +233,11 @@ def test_delivery_says_what_held_it(make: Callable[[], PendingPush], expected: s
 
 
 def test_time_that_ran_out_while_leave_was_asked_for_is_seen_before_the_send() -> None:
-    late, fit, street = work(expires_at_ms=NOW_MS + 300), work(expires_at_ms=NOW_MS + 60_000, user="carl"), Street(gate_takes_ms=500)
+    late, fit, street = (
+        work(expires_at_ms=NOW_MS + 300),
+        work(expires_at_ms=NOW_MS + 60_000, user="carl"),
+        Street(gate_takes_ms=500),
+    )
     done = deliver([late, fit], lane(), street.world())
     assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
     assert street.refunded == [late], "its leave was given back"
@@ -214,7 +261,11 @@ class SlowPace(Unpaced):
 @pytest.mark.parametrize("takes_ms", [500, 5_000])
 def test_so_is_time_that_ran_out_while_the_rate_was_asked(takes_ms: int) -> None:
     """Its server may be away for seconds."""
-    late, fit, street = work(expires_at_ms=NOW_MS + 300), work(expires_at_ms=NOW_MS + 60_000, user="carl"), Street()
+    late, fit, street = (
+        work(expires_at_ms=NOW_MS + 300),
+        work(expires_at_ms=NOW_MS + 60_000, user="carl"),
+        Street(),
+    )
     pace = SlowPace(street, takes_ms)
     done = deliver([late, fit], lane(), street.world(), LaneTurn(None, pace))
     assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
@@ -231,7 +282,11 @@ def test_nothing_is_sent_when_the_time_of_all_ran_out_while_the_rate_was_asked()
 
 def test_the_vendor_is_told_the_time_that_is_left() -> None:
     street = Street()
-    deliver([work(expires_at_ms=NOW_MS + 3 * 3_600_000 + 1_500, conversation_id="x")], lane(), street.world())
+    deliver(
+        [work(expires_at_ms=NOW_MS + 3 * 3_600_000 + 1_500, conversation_id="x")],
+        lane(),
+        street.world(),
+    )
     form = parse_qs(street.sent[0].body.decode())
     assert json.loads(form["messageJson"][0])["pushTimeInfo"]["validTime"] in (3, 4)
 
@@ -244,7 +299,9 @@ def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
 
 @pytest.mark.parametrize("why", [Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE])
 @pytest.mark.parametrize("held", [None, Decision.LANE_PAUSED, Decision.THROTTLED])
-def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(why: Decision, held: Decision | None) -> None:
+def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(
+    why: Decision, held: Decision | None
+) -> None:
     works = [work(held, user=f"u{number}") for number in range(3)]
     done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
     assert [one for one, _ in done.outcomes] == works[:1]
@@ -253,7 +310,11 @@ def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_
 
 def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:
     one = work()
-    street = Street(lane=BreakerOpen(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
-    (wait,) = settle(deliver([one], lane(), street.world()), lane(), NOW_MS, None, lambda: 0.5).waits
+    street = Street(
+        lane=BreakerOpen(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain")
+    )
+    (wait,) = settle(
+        deliver([one], lane(), street.world()), lane(), NOW_MS, None, lambda: 0.5
+    ).waits
     assert (wait.delay_s, wait.target.held_by) == (None, Decision.UNCERTAIN)
     assert _news(wait), "it has no row yet"

@@ -1,4 +1,6 @@
-"""A request that no wire can carry is its push's own refusal: the vendor was not asked, so breaker, probe and metrics hear nothing."""
+"""A request that no wire can carry is its push's own refusal: the vendor was not asked, so breaker,
+probe and metrics hear nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ from workers.transport.base import HEAD_BYTES_MAX, fault_of
 from workers.vendors.base import AccessRefused, RequestBatch, no_answer
 from workers.wire import HttpResponse, NoAnswer, Request
 
-REFUSED = NoAnswer("refused", False, "a header of the request is not printable ASCII", unsendable=True)
+REFUSED = NoAnswer(
+    "refused", False, "a header of the request is not printable ASCII", unsendable=True
+)
 
 
 class Wire(Street):
-    """Refuses every second request as unsendable; writes down what the breaker was told and what was counted."""
+    """Refuses every second request as unsendable; writes down what the breaker was told and what
+    was counted.
+    """
 
     def __init__(self, answers: Sequence[HttpResponse | NoAnswer], probe: bool = False) -> None:
         super().__init__(lane=BreakerProbe(Decision.UNAVAILABLE) if probe else None)
@@ -70,7 +76,10 @@ def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     batch = RequestBatch((PushItem(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(batch, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
-    assert no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
+    assert (
+        no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict
+        is Verdict.UNAVAILABLE
+    )
 
 
 HEADS = {
@@ -114,12 +123,22 @@ class Shop:
         return None
 
     def send_many(self, *_args: Any) -> list[HttpResponse]:
-        return [HttpResponse(200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600}))]
+        return [
+            HttpResponse(
+                200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600})
+            )
+        ]
 
 
-@pytest.mark.parametrize(("token", "usable"), [("abc.DEF-1", True), ("a b", False), ("é", False), ("x" * 4097, False)])
-def test_an_access_token_that_no_header_can_carry_keeps_the_pushes_waiting(token: str, usable: bool) -> None:
+@pytest.mark.parametrize(
+    ("token", "usable"), [("abc.DEF-1", True), ("a b", False), ("é", False), ("x" * 4097, False)]
+)
+def test_an_access_token_that_no_header_can_carry_keeps_the_pushes_waiting(
+    token: str, usable: bool
+) -> None:
     shop = Shop(token)
-    told = FleetAccess(shop, shop, lambda: NOW_MS, lambda _s: None, 1.0).get(lane(Vendor.HUAWEI), NOW_MS)  # type: ignore[arg-type]
+    told = FleetAccess(shop, shop, lambda: NOW_MS, lambda _s: None, 1.0).get(
+        lane(Vendor.HUAWEI), NOW_MS
+    )  # type: ignore[arg-type]
     assert isinstance(told, AccessRefused) != usable
     assert usable or (isinstance(told, AccessRefused) and told.verdict is Verdict.UNAVAILABLE)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from workers.intake.json_keys import certainly_unambiguous
 
 KEYS = st.sampled_from(["a", "b", ":", 'a":', "k\\", "\u00e9", ""])
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.sampled_from([":", '":', "x", '{"a":1}', "\\"]))
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.sampled_from([":", '":', "x", '{"a":1}', "\\"])
+)
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -20,12 +22,18 @@ class Pairs(list[tuple[str, Any]]):
 
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(st.lists(inner, max_size=3), st.lists(st.tuples(KEYS, inner), max_size=4).map(Pairs))
+    return st.one_of(
+        st.lists(inner, max_size=3), st.lists(st.tuples(KEYS, inner), max_size=4).map(Pairs)
+    )
 
 
 def written(value: Any, gap: str) -> str:
     if isinstance(value, Pairs):
-        return "{" + ",".join(f"{json.dumps(key)}{gap}:{written(one, gap)}" for key, one in value) + "}"
+        return (
+            "{"
+            + ",".join(f"{json.dumps(key)}{gap}:{written(one, gap)}" for key, one in value)
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ",".join(written(one, gap) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)
@@ -48,6 +56,8 @@ def test_a_usual_event_passes_without_a_closer_look(data: dict[str, str]) -> Non
     assert certainly_unambiguous(json.dumps({"v": 1, "data": data}).encode())
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b'{"a":1,}', b'{"a":NaN}', b"\xff", b'"\xff"', b'{"a":1}}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b'{"a":1,}', b'{"a":NaN}', b"\xff", b'"\xff"', b'{"a":1}}']
+)
 def test_what_is_not_json_is_left_to_the_closer_look(raw: bytes) -> None:
     assert not certainly_unambiguous(raw)

@@ -1,4 +1,6 @@
-"""The bytes of one stream entry: an event, or a dead letter that says why, whose and of which type; never an exception."""
+"""The bytes of one stream entry: an event, or a dead letter that says why, whose and of which type;
+never an exception.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,27 @@ from workers.intake import events
 from workers.intake.stage import ENTRY_BYTES_MAX, Event, Passed, Refused, read_entry, take
 
 APP, NOW = "1400000001", 1_767_225_600_000
-C2C = {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+C2C = {
+    "message_id": "m1",
+    "conversation": {"type": "c2c", "id": "ann"},
+    "sender": {"id": "ann"},
+    "recipients": ["bob"],
+}
 STORED = {**C2C, "elements": [{"type": "text", "text": "hi"}]}
 READ = {"user": "bob", "conversation": {"type": "c2c", "id": "ann"}}
-REGISTERED = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t"}
+REGISTERED = {
+    "user": "bob",
+    "device_id": "d",
+    "platform": "ios",
+    "vendor": "apns",
+    "business_id": "b",
+    "token": "t",
+}
 
 
-def native(data: dict[str, Any] = STORED, kind: str = "message.stored", **more: Any) -> dict[str, Any]:
+def native(
+    data: dict[str, Any] = STORED, kind: str = "message.stored", **more: Any
+) -> dict[str, Any]:
     return {"v": 1, "id": "e1", "type": kind, "app": APP, "ts": NOW, "data": data, **more}
 
 
@@ -49,7 +65,11 @@ def event(body: Any, **fields: str) -> Event:
 
 def text(value: str) -> bytes:
     """A message whose text is this JSON string, quotes and all."""
-    return json.dumps(native({**C2C, "elements": [{"type": "text", "text": "HERE"}]})).replace('"HERE"', value).encode()
+    return (
+        json.dumps(native({**C2C, "elements": [{"type": "text", "text": "HERE"}]}))
+        .replace('"HERE"', value)
+        .encode()
+    )
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
@@ -64,16 +84,35 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
         "not_unicode",
     ),
     "not UTF-8": (text('"a"').replace(b'"a"', b'"\xff"'), "not_utf8"),
-    "an escaped NUL in a name": (json.dumps(native({**C2C, "recipients": ["B"]})).replace('"B"', r'"b\u0000"').encode(), "not_unicode"),
+    "an escaped NUL in a name": (
+        json.dumps(native({**C2C, "recipients": ["B"]})).replace('"B"', r'"b\u0000"').encode(),
+        "not_unicode",
+    ),
     "seconds": (json.dumps(native(STORED, ts=1_767_225_600)).encode(), "wrong_shape"),
     "seconds that were read up to": (
-        json.dumps(native({"user": "u", "conversation": {"type": "c2c", "id": "a"}, "up_to_ms": 1_767_225_600}, "message.read")).encode(),
+        json.dumps(
+            native(
+                {
+                    "user": "u",
+                    "conversation": {"type": "c2c", "id": "a"},
+                    "up_to_ms": 1_767_225_600,
+                },
+                "message.read",
+            )
+        ).encode(),
         "wrong_shape",
     ),
     "a mute until some second": (
         json.dumps(
             native(
-                {"user": "u", "mute": {"conversation": {"type": "c2c", "id": "a"}, "mode": "all", "until_ms": 1_767_225_600}},
+                {
+                    "user": "u",
+                    "mute": {
+                        "conversation": {"type": "c2c", "id": "a"},
+                        "mode": "all",
+                        "until_ms": 1_767_225_600,
+                    },
+                },
                 "settings.updated",
             )
         ).encode(),
@@ -81,7 +120,9 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     ),
     "a key twice": (b'{"v":1,"v":1}', "duplicate_key"),
     "a key twice deep inside": (
-        json.dumps(native({**STORED, "x": [{"y": "Z"}]})).replace('"y": "Z"', '"y":1,"y":2').encode(),
+        json.dumps(native({**STORED, "x": [{"y": "Z"}]}))
+        .replace('"y": "Z"', '"y":1,"y":2')
+        .encode(),
         "duplicate_key",
     ),
     "nested to 33": (b"[" * 33 + b"]" * 33, "too_deep"),
@@ -104,7 +145,9 @@ READABLE: dict[str, bytes] = {
     "a whole surrogate pair": text(r'"\ud83d\ude00"'),
     "brackets in a text": text('"' + "[{" * 100 + r"\"" * 50 + '"'),
     "nested to 32": json.dumps(native({**STORED, "x": json.loads("[" * 30 + "]" * 30)})).encode(),
-    "unknown fields, whatever they hold": json.dumps(native({**STORED, "new": {"n": 10**30}}, glow=[None])).encode(),
+    "unknown fields, whatever they hold": json.dumps(
+        native({**STORED, "new": {"n": 10**30}}, glow=[None])
+    ).encode(),
 }
 
 
@@ -115,20 +158,43 @@ def test_what_only_looks_unreadable_is_read(raw: bytes) -> None:
 
 #: Where a core may write half an emoji or U+0000, and what is read there.
 WORDS = {
-    "a text": (lambda bad: {"elements": [{"type": "text", "text": bad}]}, lambda data: data.elements[0].text),
+    "a text": (
+        lambda bad: {"elements": [{"type": "text", "text": bad}]},
+        lambda data: data.elements[0].text,
+    ),
     "a nick": (lambda bad: {"sender": {"id": "ann", "nick": bad}}, lambda data: data.sender.nick),
-    "a card": (lambda bad: {"sender": {"id": "ann", "group_card": bad}}, lambda data: data.sender.group_card),
-    "a conversation's name": (lambda bad: {"conversation": {"type": "c2c", "id": "ann", "name": bad}}, lambda data: data.conversation.name),
-    "a body": (lambda bad: {"push": {"display": {"body": bad}}}, lambda data: data.push.display.body),
+    "a card": (
+        lambda bad: {"sender": {"id": "ann", "group_card": bad}},
+        lambda data: data.sender.group_card,
+    ),
+    "a conversation's name": (
+        lambda bad: {"conversation": {"type": "c2c", "id": "ann", "name": bad}},
+        lambda data: data.conversation.name,
+    ),
+    "a body": (
+        lambda bad: {"push": {"display": {"body": bad}}},
+        lambda data: data.push.display.body,
+    ),
     "ext": (lambda bad: {"push": {"data": {"ext": bad}}}, lambda data: data.push.data.ext),
     "a payload, deep": (
         lambda bad: {"push": {"data": {"payload": {"id": [{"x": bad}]}}}},
         lambda data: data.push.data.payload["id"][0]["x"],
     ),
-    "a forced body": (lambda bad: {"push": {"force": {"on": True, "body": bad}}}, lambda data: data.push.force.body),
-    "a vendor's own": (lambda bad: {"push": {"vendor": {"oppo": {"id": bad}}}}, lambda data: data.push.vendor["oppo"]["id"]),
+    "a forced body": (
+        lambda bad: {"push": {"force": {"on": True, "body": bad}}},
+        lambda data: data.push.force.body,
+    ),
+    "a vendor's own": (
+        lambda bad: {"push": {"vendor": {"oppo": {"id": bad}}}},
+        lambda data: data.push.vendor["oppo"]["id"],
+    ),
 }
-BAD = {"the first half": r"a\ud83d", "the second half": r"\uDE00b", "halves the wrong way round": r"\ude00\ud83d", "U+0000": r"x\u0000y"}
+BAD = {
+    "the first half": r"a\ud83d",
+    "the second half": r"\uDE00b",
+    "halves the wrong way round": r"\ude00\ud83d",
+    "U+0000": r"x\u0000y",
+}
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
@@ -155,27 +221,58 @@ IDS = {
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("make", IDS.values(), ids=IDS)
 def test_half_an_emoji_in_an_id_is_refused(make: Any, bad: str) -> None:
-    assert refused(json.dumps(make("HERE")).replace("HERE", bad).encode()).reason.startswith("not_unicode")
+    assert refused(json.dumps(make("HERE")).replace("HERE", bad).encode()).reason.startswith(
+        "not_unicode"
+    )
 
 
 COPIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "nim": ("body", {"eventType": "1", "convType": "PERSON", "to": "bob", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}),
+    "nim": (
+        "body",
+        {
+            "eventType": "1",
+            "convType": "PERSON",
+            "to": "bob",
+            "fromAccount": "ann",
+            "msgType": "TEXT",
+            "msgidServer": "1",
+        },
+    ),
     "zego": (
         "msg_body",
-        {"appid": APP, "event": "send_msg", "from_user_id": "ann", "conv_type": 0, "conv_id": "bob", "msg_type": 1, "msg_id": "m"},
+        {
+            "appid": APP,
+            "event": "send_msg",
+            "from_user_id": "ann",
+            "conv_type": 0,
+            "conv_id": "bob",
+            "msg_type": 1,
+            "msg_id": "m",
+        },
     ),
 }
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 @pytest.mark.parametrize(("key", "copy"), COPIES.values(), ids=COPIES)
-def test_half_an_emoji_in_a_clouds_body_is_replaced_too(key: str, copy: dict[str, Any], bad: str) -> None:
+def test_half_an_emoji_in_a_clouds_body_is_replaced_too(
+    key: str, copy: dict[str, Any], bad: str
+) -> None:
     dialect = "nim" if key == "body" else "zego"
     whole = json.dumps({**copy, key: "HERE"}).replace("HERE", bad).encode()
     found = read(whole, d=dialect, app=APP)
     assert isinstance(found, Passed), found
-    assert all("\ufffd" in element.text for one in found.events for element in one.data.elements if element.text)
-    broken = json.dumps({**copy, "to" if dialect == "nim" else "conv_id": "HERE", key: "x"}).replace("HERE", bad).encode()
+    assert all(
+        "\ufffd" in element.text
+        for one in found.events
+        for element in one.data.elements
+        if element.text
+    )
+    broken = (
+        json.dumps({**copy, "to" if dialect == "nim" else "conv_id": "HERE", key: "x"})
+        .replace("HERE", bad)
+        .encode()
+    )
     assert isinstance(read(broken, d=dialect, app=APP), Refused)
 
 
@@ -197,14 +294,30 @@ ENDLESS = {"quotes": b'\\"', "backslashes": b"\\", "openings": b'"[', "newlines"
 
 @pytest.mark.parametrize("part", ENDLESS.values(), ids=ENDLESS)
 def test_no_bytes_hold_the_reader_up(part: bytes) -> None:
-    """A text that never ends was looked through once for each of its quotes: half an hour for one entry."""
+    """A text that never ends was looked through once for each of its quotes: half an hour for one
+    entry.
+    """
     raw = (b"[" * 40 + b'"' + part * (ENTRY_BYTES_MAX // len(part)))[:ENTRY_BYTES_MAX]
     started = time.monotonic()
     assert refused(raw).reason.startswith("too_deep")
     assert time.monotonic() - started < 5
 
 
-SPLINTERS = [b'"', b"{", b"[", b"\\", rb"\u0000", rb"\ud800", b"1e999", b"NaN", b"null", b"\0", b"-", b"9" * 30, b"\xff"]
+SPLINTERS = [
+    b'"',
+    b"{",
+    b"[",
+    b"\\",
+    rb"\u0000",
+    rb"\ud800",
+    b"1e999",
+    b"NaN",
+    b"null",
+    b"\0",
+    b"-",
+    b"9" * 30,
+    b"\xff",
+]
 
 
 @pytest.mark.parametrize("dialect", [b"native", b"tencent", b"zego", b"nim", b"\xff"])
@@ -214,8 +327,16 @@ def test_broken_bytes_are_an_event_or_a_letter_and_never_an_exception(dialect: b
         raw = bytearray(whole)
         for _ in range(dice.randint(1, 4)):
             at = dice.randrange(len(raw))
-            raw[at : at + dice.randint(0, 3)] = dice.choice([*SPLINTERS, bytes([dice.randrange(256)]), raw[at : at + 20]])
-        found = read_entry("im:events", f"{NOW}-0", {b"e": bytes(raw), b"d": dialect, b"app": APP.encode()}, (APP,), NOW)
+            raw[at : at + dice.randint(0, 3)] = dice.choice(
+                [*SPLINTERS, bytes([dice.randrange(256)]), raw[at : at + 20]]
+            )
+        found = read_entry(
+            "im:events",
+            f"{NOW}-0",
+            {b"e": bytes(raw), b"d": dialect, b"app": APP.encode()},
+            (APP,),
+            NOW,
+        )
         assert isinstance(found, Passed | Refused)
 
 
@@ -223,28 +344,66 @@ def test_broken_bytes_are_an_event_or_a_letter_and_never_an_exception(dialect: b
 
 NAMED: dict[str, tuple[Any, dict[str, str], tuple[str, str | None, str]]] = {
     "an unknown tenant": (native(app="nobody"), {}, ("unknown_app", "nobody", "message.stored")),
-    "a tenant of 300 characters": (native(app="x" * 300), {}, ("unknown_app", "x" * 64, "message.stored")),
+    "a tenant of 300 characters": (
+        native(app="x" * 300),
+        {},
+        ("unknown_app", "x" * 64, "message.stored"),
+    ),
     "no tenant": ({**native(), "app": None}, {}, ("no_app", None, "message.stored")),
     "an empty tenant": (native(app=""), {}, ("no_app", None, "message.stored")),
     "an unknown type": (native(kind="message.sung"), {}, ("unknown_type", APP, "unknown")),
-    "a wrong type of data": (native({**STORED, "recipients": "bob"}), {}, ("wrong_shape", APP, "message.stored")),
+    "a wrong type of data": (
+        native({**STORED, "recipients": "bob"}),
+        {},
+        ("wrong_shape", APP, "message.stored"),
+    ),
     "another version": (native(v=2), {}, ("wrong_shape", APP, "message.stored")),
     "a tenant that is a number": (native(app=5), {}, ("wrong_shape", None, "message.stored")),
     "no JSON": (b"{", {}, ("not_json", None, "unknown")),
-    "a cloud's unknown tenant": ({"event": "send_msg", "appid": "5"}, {"d": "zego"}, ("unknown_app", "5", "unknown")),
-    "a cloud's tenant that is a list": ({"event": "send_msg", "appid": ["5"]}, {"d": "zego"}, ("wrong_type", None, "unknown")),
-    "names that differ": ({"event": "send_msg", "appid": APP}, {"d": "zego", "app": "other"}, ("app_conflict", "other", "unknown")),
+    "a cloud's unknown tenant": (
+        {"event": "send_msg", "appid": "5"},
+        {"d": "zego"},
+        ("unknown_app", "5", "unknown"),
+    ),
+    "a cloud's tenant that is a list": (
+        {"event": "send_msg", "appid": ["5"]},
+        {"d": "zego"},
+        ("wrong_type", None, "unknown"),
+    ),
+    "names that differ": (
+        {"event": "send_msg", "appid": APP},
+        {"d": "zego", "app": "other"},
+        ("app_conflict", "other", "unknown"),
+    ),
     "nobody's copy": ({"eventType": "1"}, {"d": "nim"}, ("no_app", None, "unknown")),
-    "a copy without its fields": ({"eventType": "1"}, {"d": "nim", "app": APP}, ("missing_field", APP, "unknown")),
+    "a copy without its fields": (
+        {"eventType": "1"},
+        {"d": "nim", "app": APP},
+        ("missing_field", APP, "unknown"),
+    ),
     "no dialect": ({}, {"d": "klingon", "app": APP}, ("unknown_dialect", APP, "unknown")),
-    "NUL in the names beside": ({}, {"d": "nim", "app": "a\0b"}, ("unknown_app", "a\ufffdb", "unknown")),
-    "half a pair in a copy": (b'{"eventType":"1","to":"\\ud800"}', {"d": "nim", "app": APP}, ("missing_field", APP, "unknown")),
-    "a number beyond all bounds in a copy": (b'{"eventType":"1","x":1e999}', {"d": "nim", "app": APP}, ("out_of_range", APP, "unknown")),
+    "NUL in the names beside": (
+        {},
+        {"d": "nim", "app": "a\0b"},
+        ("unknown_app", "a\ufffdb", "unknown"),
+    ),
+    "half a pair in a copy": (
+        b'{"eventType":"1","to":"\\ud800"}',
+        {"d": "nim", "app": APP},
+        ("missing_field", APP, "unknown"),
+    ),
+    "a number beyond all bounds in a copy": (
+        b'{"eventType":"1","x":1e999}',
+        {"d": "nim", "app": APP},
+        ("out_of_range", APP, "unknown"),
+    ),
 }
 
 
 @pytest.mark.parametrize(("body", "fields", "told"), NAMED.values(), ids=NAMED)
-def test_a_refusal_names_its_reason_its_tenant_and_its_type(body: Any, fields: dict[str, str], told: tuple[str, str | None, str]) -> None:
+def test_a_refusal_names_its_reason_its_tenant_and_its_type(
+    body: Any, fields: dict[str, str], told: tuple[str, str | None, str]
+) -> None:
     found = refused(body, **fields)
     assert (found.reason.partition(":")[0], found.app, found.type) == told
     assert found.reason.count(told[0]) == 1
@@ -270,8 +429,17 @@ def test_an_empty_field_beside_the_event_is_none() -> None:
 
 
 def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
-    copy = {"eventType": "1", "convType": "TEAM", "to": "t", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}
-    assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith("not_unicode")
+    copy = {
+        "eventType": "1",
+        "convType": "TEAM",
+        "to": "t",
+        "fromAccount": "ann",
+        "msgType": "TEXT",
+        "msgidServer": "1",
+    }
+    assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith(
+        "not_unicode"
+    )
 
 
 # ---------------------------------------------------------------- bounds
@@ -283,12 +451,18 @@ def test_an_event_without_a_time_is_of_the_time_at_which_it_was_written(ts: Any)
     if ts == "absent":
         del event["ts"]
     entry = {b"e": json.dumps(event).encode()}
-    found = read_entry("im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000)  # read later, or a second time
+    found = read_entry(
+        "im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000
+    )  # read later, or a second time
     assert not isinstance(found, Refused)
     assert found.events[0].ts_ms == NOW
 
 
-@pytest.mark.parametrize("ahead_ms", [300_001, 10**15, 10**30], ids=["5 minutes", "microseconds", "a number of 30 digits"])
+@pytest.mark.parametrize(
+    "ahead_ms",
+    [300_001, 10**15, 10**30],
+    ids=["5 minutes", "microseconds", "a number of 30 digits"],
+)
 def test_a_time_too_far_ahead_counts_as_now(ahead_ms: int) -> None:
     assert event(native(ts=NOW + ahead_ms)).ts_ms == NOW
     assert event(native({**READ, "up_to_ms": NOW + ahead_ms}, "message.read")).data.up_to_ms == NOW
@@ -296,12 +470,18 @@ def test_a_time_too_far_ahead_counts_as_now(ahead_ms: int) -> None:
 
 def test_a_time_a_little_ahead_stays() -> None:
     assert event(native(ts=NOW + 300_000)).ts_ms == NOW + 300_000
-    assert event(native({**READ, "up_to_ms": NOW + 300_000}, "message.read")).data.up_to_ms == NOW + 300_000
+    assert (
+        event(native({**READ, "up_to_ms": NOW + 300_000}, "message.read")).data.up_to_ms
+        == NOW + 300_000
+    )
 
 
 def test_a_mute_may_last_for_ever() -> None:
     mute = {"conversation": {"type": "group", "id": "g"}, "mode": "all", "until_ms": 2**53 - 1}
-    assert event(native({"user": "bob", "mute": mute}, "settings.updated")).data.mute.until_ms == 2**53 - 1
+    assert (
+        event(native({"user": "bob", "mute": mute}, "settings.updated")).data.mute.until_ms
+        == 2**53 - 1
+    )
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_MAX_S + 1, 10**30])
@@ -322,16 +502,26 @@ LONG = "😀" * (events.NAME_BYTES_MAX // 4 + 1)
 TOO_LONG = {
     "a recipient": native({**STORED, "recipients": [LONG]}),
     "a conversation": native({**STORED, "conversation": {"type": "group", "id": LONG}}),
-    "an invitee": native({"call_id": "c", "inviter": {"id": "ann"}, "invitees": [LONG], "timeout_s": 30}, "call.invited"),
+    "an invitee": native(
+        {"call_id": "c", "inviter": {"id": "ann"}, "invitees": [LONG], "timeout_s": 30},
+        "call.invited",
+    ),
     "a user": native({**READ, "user": LONG, "message_id": "m"}, "message.read"),
-    "a token": native({**REGISTERED, "token": "x" * (events.TOKEN_BYTES_MAX + 1)}, "device.registered"),
-    "a token of wide characters": native({**REGISTERED, "token": "😀" * (events.TOKEN_BYTES_MAX // 4 + 1)}, "device.registered"),
+    "a token": native(
+        {**REGISTERED, "token": "x" * (events.TOKEN_BYTES_MAX + 1)}, "device.registered"
+    ),
+    "a token of wide characters": native(
+        {**REGISTERED, "token": "😀" * (events.TOKEN_BYTES_MAX // 4 + 1)}, "device.registered"
+    ),
     "a push id": native({**REGISTERED, "push_id": LONG}, "device.registered"),
     "a platform": native({"user": "bob", "platform": LONG}, "session.logout"),
     "a muted conversation": native(
-        {"user": "b", "mute": {"conversation": {"type": "group", "id": LONG}, "mode": "all"}}, "settings.updated"
+        {"user": "b", "mute": {"conversation": {"type": "group", "id": LONG}, "mode": "all"}},
+        "settings.updated",
     ),
-    "a device's content key": native({"user": "bob", "content_key": {"device_id": LONG, "key": "k"}}, "settings.updated"),
+    "a device's content key": native(
+        {"user": "bob", "content_key": {"device_id": LONG, "key": "k"}}, "settings.updated"
+    ),
     "a badge": native({"user": "bob", "device_id": "d", "badge": 2**31}, "app.background"),
 }
 
@@ -343,16 +533,29 @@ def test_what_the_database_has_no_key_for_is_refused(body: dict[str, Any]) -> No
 
 def test_long_names_of_narrow_characters_are_fine() -> None:
     long = "x" * events.NAME_MAX
-    assert event(native({**STORED, "message_id": long, "recipients": [long]})).data.recipients == (long,)
+    assert event(native({**STORED, "message_id": long, "recipients": [long]})).data.recipients == (
+        long,
+    )
 
 
 def test_null_counts_as_absent_where_a_field_may_be() -> None:
     absent = dict.fromkeys(("exclude", "mentions", "elements", "push"))
     group = {**C2C, "conversation": {"type": "group", "id": "g", "name": None}, "recipients": None}
     message = take(event(native({**group, **absent})), NOW).message
-    assert (message.recipients, message.exclude, message.mentions, message.elements) == (None, (), (), ())
+    assert (message.recipients, message.exclude, message.mentions, message.elements) == (
+        None,
+        (),
+        (),
+        (),
+    )
     assert message.push.ttl_s == 86_400
-    call = {"call_id": "c", "inviter": {"id": "ann", "nick": None}, "invitees": ["bob"], "timeout_s": 30, "push": None}
+    call = {
+        "call_id": "c",
+        "inviter": {"id": "ann", "nick": None},
+        "invitees": ["bob"],
+        "timeout_s": 30,
+        "push": None,
+    }
     assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
 
 
@@ -365,10 +568,23 @@ def test_a_wish_that_is_null_is_none() -> None:
         "data": {"payload": {"k": None}},
     }
     wished = take(event(native({**STORED, "push": push})), NOW).message.push
-    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (86_400, "chat", True, 1)
-    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == ("B", "off", {"k": None})
-    assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith("wrong_shape")
-    assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith("wrong_shape")
+    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (
+        86_400,
+        "chat",
+        True,
+        1,
+    )
+    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == (
+        "B",
+        "off",
+        {"k": None},
+    )
+    assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith(
+        "wrong_shape"
+    )
+    assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith(
+        "wrong_shape"
+    )
 
 
 # ---------------------------------------------------------------- nick_prefix
@@ -382,5 +598,10 @@ PREFIXES = {
 
 
 @pytest.mark.parametrize(("push", "prefix"), PREFIXES.values(), ids=PREFIXES)
-def test_the_nick_goes_before_what_is_built_from_the_elements(push: dict[str, Any], prefix: str) -> None:
-    assert take(event(native({**STORED, "push": push})), NOW).message.push.display.nick_prefix == prefix
+def test_the_nick_goes_before_what_is_built_from_the_elements(
+    push: dict[str, Any], prefix: str
+) -> None:
+    assert (
+        take(event(native({**STORED, "push": push})), NOW).message.push.display.nick_prefix
+        == prefix
+    )

@@ -1,4 +1,6 @@
-"""What is decided of a message before anybody's presence is asked: whether it has words, and whose name stands before them."""
+"""What is decided of a message before anybody's presence is asked: whether it has words, and whose
+name stands before them.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,25 @@ TEXT = [{"type": "text", "text": "hello"}]
 FORCE = {"force": {"on": True, "body": "Wake up"}}
 
 
-def taken(push: dict[str, Any], elements: list[dict[str, Any]] | None = None, kind: str = "group") -> Any:
+def taken(
+    push: dict[str, Any], elements: list[dict[str, Any]] | None = None, kind: str = "group"
+) -> Any:
     conversation = {"type": kind, "id": "g1"}
-    data = {"message_id": "m1", "conversation": conversation, "sender": {"id": "ann", "nick": "Ann"}, "recipients": ["bob"], "push": push}
+    data = {
+        "message_id": "m1",
+        "conversation": conversation,
+        "sender": {"id": "ann", "nick": "Ann"},
+        "recipients": ["bob"],
+        "push": push,
+    }
     return take(passed("message.stored", {**data, "elements": elements or []}), NOW_MS)
 
 
 def passed(kind: str, data: dict[str, Any]) -> Any:
     event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
-    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    read = read_entry(
+        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
+    )
     assert isinstance(read, Passed), read
     return read.events[0]
 
@@ -40,15 +52,27 @@ WORDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, Decision | Non
     "a body of blanks": ({"display": {"body": "  "}}, [], "group", Decision.NO_TEXT),
     "a title alone is no text": ({"display": {"title": "Hi"}}, [], "group", Decision.NO_TEXT),
     "the text of a forced push": (FORCE, [], "group", None),
-    "the text of a forced push that is off": ({"force": {"on": False, "body": "Wake up"}}, [], "group", Decision.NO_TEXT),
-    "the text of a forced push of blanks": ({"force": {"on": True, "body": " "}}, [], "group", Decision.NO_TEXT),
+    "the text of a forced push that is off": (
+        {"force": {"on": False, "body": "Wake up"}},
+        [],
+        "group",
+        Decision.NO_TEXT,
+    ),
+    "the text of a forced push of blanks": (
+        {"force": {"on": True, "body": " "}},
+        [],
+        "group",
+        Decision.NO_TEXT,
+    ),
     "a chat of two is never forced": (FORCE, [], "c2c", Decision.NO_TEXT),
     "a silent push needs none": ({"push_type": "silent"}, [], "group", None),
 }
 
 
 @pytest.mark.parametrize(("push", "elements", "kind", "decision"), WORDS.values(), ids=WORDS)
-def test_a_message_without_words_is_not_pushed(push: dict[str, Any], elements: list[dict[str, Any]], kind: str, decision: Any) -> None:
+def test_a_message_without_words_is_not_pushed(
+    push: dict[str, Any], elements: list[dict[str, Any]], kind: str, decision: Any
+) -> None:
     assert taken(push, elements, kind).decision == decision
 
 
@@ -63,7 +87,9 @@ PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("display", "prefix"), PREFIXES.values(), ids=PREFIXES)
-def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(display: dict[str, Any], prefix: str) -> None:
+def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(
+    display: dict[str, Any], prefix: str
+) -> None:
     assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
 
 
@@ -73,9 +99,19 @@ def test_a_life_longer_than_a_week_is_cut_however_long_it_is() -> None:
     assert decode_messages(encode([message])) == [message]
 
 
-@pytest.mark.parametrize(("kind", "recipients", "most"), [("group", None, 40), ("c2c", ["bob"], 200), ("group", ["bob", "eve"], 200)])
-def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, recipients: Any, most: int) -> None:
-    data = {"message_id": "m1", "conversation": {"type": kind, "id": "ann"}, "sender": {"id": "ann"}, "elements": TEXT}
+@pytest.mark.parametrize(
+    ("kind", "recipients", "most"),
+    [("group", None, 40), ("c2c", ["bob"], 200), ("group", ["bob", "eve"], 200)],
+)
+def test_an_entry_holds_no_more_people_than_a_process_can_look_at(
+    kind: str, recipients: Any, most: int
+) -> None:
+    data = {
+        "message_id": "m1",
+        "conversation": {"type": kind, "id": "ann"},
+        "sender": {"id": "ann"},
+        "elements": TEXT,
+    }
     event = passed("message.stored", {**data, "recipients": recipients})
     blobs = [blob for _, blob in packed_messages([take(event, NOW_MS).message] * 1_000)]
     sizes = [len(decode_messages(blob)) for blob in blobs]
@@ -84,65 +120,146 @@ def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, rec
 
 
 def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
-    silent = {"message_id": "m2", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+    silent = {
+        "message_id": "m2",
+        "conversation": {"type": "c2c", "id": "ann"},
+        "sender": {"id": "ann"},
+        "recipients": ["bob"],
+    }
     stored = passed("message.stored", {**silent, "push": {"gate": {"enabled": False}}})
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
-    call = passed("call.invited", {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60})
+    call = passed(
+        "call.invited",
+        {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60},
+    )
     assert _times([call, stored]) == {1: ("demo", "c2c:ann", "m2", NOW_MS)}
 
 
 def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
     told = [
-        _taken_back(passed("message.recalled", {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}})),
+        _taken_back(
+            passed(
+                "message.recalled",
+                {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}},
+            )
+        ),
         _taken_back(passed("call.ended", {"call_id": "c1", "reason": "cancelled"})),
     ]
-    assert [(one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told] == [
+    assert [
+        (one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told
+    ] == [
         ("e1", "m1", "message.recalled", "group:g1", None),
         ("e1", "c1", "call.ended", "", None),
     ]
 
 
-CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
+CALLS = {
+    "words of ours": ({}, "on"),
+    "the inviter's": ({"body": "Look!"}, "off"),
+    "as wished": ({"nick_prefix": "off"}, "off"),
+}
 
 
 @pytest.mark.parametrize(("display", "prefix"), CALLS.values(), ids=CALLS)
-def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(display: dict[str, Any], prefix: str) -> None:
-    data = {"call_id": "c1", "inviter": {"id": "ann", "nick": "Ann"}, "invitees": ["bob"], "timeout_s": 60, "push": {"display": display}}
+def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(
+    display: dict[str, Any], prefix: str
+) -> None:
+    data = {
+        "call_id": "c1",
+        "inviter": {"id": "ann", "nick": "Ann"},
+        "invitees": ["bob"],
+        "timeout_s": 60,
+        "push": {"display": display},
+    }
     assert take(passed("call.invited", data), NOW_MS).message.push.display.nick_prefix == prefix
 
 
 CJK, ASCII = "长" * 334, "a" * 512
-SENT = {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
-DEVICE = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": "t"}
+SENT = {
+    "message_id": "m1",
+    "conversation": {"type": "group", "id": "g1"},
+    "sender": {"id": "ann"},
+    "recipients": ["bob"],
+}
+DEVICE = {
+    "user": "bob",
+    "device_id": "d",
+    "platform": "ios",
+    "vendor": "apns",
+    "business_id": "ios",
+    "token": "t",
+}
 NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
-    "512 characters of ASCII": ("device.registered", {**DEVICE, "user": ASCII, "device_id": ASCII, "push_id": ASCII}, True),
-    "333 of Chinese": ("device.registered", {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]}, True),
+    "512 characters of ASCII": (
+        "device.registered",
+        {**DEVICE, "user": ASCII, "device_id": ASCII, "push_id": ASCII},
+        True,
+    ),
+    "333 of Chinese": (
+        "device.registered",
+        {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]},
+        True,
+    ),
     "a person": ("device.registered", {**DEVICE, "user": CJK}, False),
     "a device": ("device.registered", {**DEVICE, "device_id": CJK}, False),
     "an alias": ("device.registered", {**DEVICE, "push_id": CJK}, False),
-    "a message, which stands alone in its index": ("message.stored", {**SENT, "message_id": CJK}, True),
+    "a message, which stands alone in its index": (
+        "message.stored",
+        {**SENT, "message_id": CJK},
+        True,
+    ),
     "one of many recipients": ("message.stored", {**SENT, "recipients": ["bob", CJK]}, False),
     "a group": ("message.stored", {**SENT, "conversation": {"type": "group", "id": CJK}}, False),
-    "a muted group": ("settings.updated", {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}}, False),
-    "a device of a content key": ("settings.updated", {"user": "bob", "content_key": {"device_id": CJK, "key": "k"}}, False),
+    "a muted group": (
+        "settings.updated",
+        {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}},
+        False,
+    ),
+    "a device of a content key": (
+        "settings.updated",
+        {"user": "bob", "content_key": {"device_id": CJK, "key": "k"}},
+        False,
+    ),
     "nothing named": ("settings.updated", {"user": "bob", "mute": None, "content_key": None}, True),
 }
 
 
 @pytest.mark.parametrize(("kind", "data", "fits"), NAMES.values(), ids=NAMES)
-def test_a_name_that_no_index_takes_is_a_dead_letter(kind: str, data: dict[str, Any], fits: bool) -> None:
+def test_a_name_that_no_index_takes_is_a_dead_letter(
+    kind: str, data: dict[str, Any], fits: bool
+) -> None:
     event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
-    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    read = read_entry(
+        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
+    )
     assert isinstance(read, Passed) is fits
     assert isinstance(read, Passed) or read.reason.startswith("wrong_shape: ")
 
 
-@pytest.mark.parametrize(("number", "fits"), [(2**64 - 1, True), (-(2**63), True), (2**64, False), (10**40, False), (1e300, True)])
+@pytest.mark.parametrize(
+    ("number", "fits"),
+    [(2**64 - 1, True), (-(2**63), True), (2**64, False), (10**40, False), (1e300, True)],
+)
 @pytest.mark.parametrize("place", ["data", "vendor_raw"])
-def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(number: float, fits: bool, place: str) -> None:
-    push = {"data": {"payload": {"n": [number]}}} if place == "data" else {"vendor_raw": {"apns": {"n": number}}}
-    event = {"v": 1, "id": "e1", "type": "message.stored", "app": "demo", "ts": NOW_MS, "data": {**SENT, "elements": TEXT, "push": push}}
-    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(
+    number: float, fits: bool, place: str
+) -> None:
+    push = (
+        {"data": {"payload": {"n": [number]}}}
+        if place == "data"
+        else {"vendor_raw": {"apns": {"n": number}}}
+    )
+    event = {
+        "v": 1,
+        "id": "e1",
+        "type": "message.stored",
+        "app": "demo",
+        "ts": NOW_MS,
+        "data": {**SENT, "elements": TEXT, "push": push},
+    }
+    read = read_entry(
+        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
+    )
     assert isinstance(read, Passed) is fits
     if isinstance(read, Passed):
         message = take(read.events[0], NOW_MS).message

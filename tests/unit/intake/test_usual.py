@@ -1,4 +1,6 @@
-"""The usual message read in one go says what the general way says of the same bytes, or leaves it to that way."""
+"""The usual message read in one go says what the general way says of the same bytes, or leaves it
+to that way.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,30 @@ from workers.intake.usual import read_usual
 
 NOW = 1_763_787_600_000
 ENTRY = f"{NOW}-7"
-NAMES = st.sampled_from(["ann", "bob", "a:b", "\u4f60\u597d", "", " ", ":", "e\u0301\n", '"', "\\", "\U0001f600"])
-TEXTS = st.one_of(st.sampled_from(["20:00", "a\\u003ab", "\\ud83d", "\\u0000", "{", ":)", " : ", '":']), NAMES)
+NAMES = st.sampled_from(
+    ["ann", "bob", "a:b", "\u4f60\u597d", "", " ", ":", "e\u0301\n", '"', "\\", "\U0001f600"]
+)
+TEXTS = st.one_of(
+    st.sampled_from(["20:00", "a\\u003ab", "\\ud83d", "\\u0000", "{", ":)", " : ", '":']), NAMES
+)
 ABSENT = st.just(None)
 
 
 def plain() -> dict[str, Any]:
-    data = {"message_id": "m-1", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann", "nick": "Ann"}}
+    data = {
+        "message_id": "m-1",
+        "conversation": {"type": "c2c", "id": "ann"},
+        "sender": {"id": "ann", "nick": "Ann"},
+    }
     more = {"recipients": ["bob"], "elements": [{"type": "text", "text": "hello at 20:00"}]}
-    return {"v": 1, "id": "e-1", "type": "message.stored", "app": "demo", "ts": NOW - 5, "data": {**data, **more}}
+    return {
+        "v": 1,
+        "id": "e-1",
+        "type": "message.stored",
+        "app": "demo",
+        "ts": NOW - 5,
+        "data": {**data, **more},
+    }
 
 
 @st.composite
@@ -38,7 +55,9 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
         "sender": lambda value: event["data"]["sender"].update(id=value),
         "nick": lambda value: event["data"]["sender"].update(nick=value),
         "card": lambda value: event["data"]["sender"].update(group_card=value),
-        "recipients": lambda value: event["data"].update(recipients=[value, *draw(st.lists(NAMES, max_size=2))]),
+        "recipients": lambda value: event["data"].update(
+            recipients=[value, *draw(st.lists(NAMES, max_size=2))]
+        ),
         "mentions": lambda value: event["data"].update(mentions=[value]),
         "exclude": lambda value: event["data"].update(exclude=[value] if value else []),
         "text": lambda value: event["data"]["elements"].append({"type": "text", "text": value}),
@@ -47,14 +66,26 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
     }
     for place in draw(st.lists(st.sampled_from(sorted(places)), max_size=3)):
         places[place](draw(TEXTS))
-    odd = {"v": st.sampled_from([1, 2, "1"]), "ts": st.sampled_from([NOW + 10**9, -1, 1_763_787_600, "1", None]), "app": st.none()}
+    odd = {
+        "v": st.sampled_from([1, 2, "1"]),
+        "ts": st.sampled_from([NOW + 10**9, -1, 1_763_787_600, "1", None]),
+        "app": st.none(),
+    }
     for key in draw(st.lists(st.sampled_from(sorted(odd)), max_size=1)):
         event[key] = draw(odd[key])
     data = {
-        "type": lambda: event["data"]["conversation"].update(type=draw(st.sampled_from(["group", "room"]))),
-        "none": lambda: event["data"].update({draw(st.sampled_from(["recipients", "elements", "mentions", "push"])): None}),
-        "gone": lambda: event["data"].pop(draw(st.sampled_from(["recipients", "elements", "sender", "message_id"]))),
-        "push": lambda: event["data"].update(push=draw(st.sampled_from([{}, {"ttl_s": 60}, {"display": {"title": "T"}}]))),
+        "type": lambda: event["data"]["conversation"].update(
+            type=draw(st.sampled_from(["group", "room"]))
+        ),
+        "none": lambda: event["data"].update(
+            {draw(st.sampled_from(["recipients", "elements", "mentions", "push"])): None}
+        ),
+        "gone": lambda: event["data"].pop(
+            draw(st.sampled_from(["recipients", "elements", "sender", "message_id"]))
+        ),
+        "push": lambda: event["data"].update(
+            push=draw(st.sampled_from([{}, {"ttl_s": 60}, {"display": {"title": "T"}}]))
+        ),
     }
     for change in draw(st.lists(st.sampled_from(sorted(data)), max_size=1)):
         data[change]()
@@ -79,30 +110,49 @@ def written(draw: st.DrawFn) -> bytes:
 @given(written())
 def test_what_is_read_in_one_go_is_what_the_general_way_reads(raw: bytes) -> None:
     fields = {b"e": raw}
-    assert stage.read_entries("im:events", ENTRY, fields, ("demo",), NOW) == [stage.read_entry("im:events", ENTRY, fields, ("demo",), NOW)]
+    assert stage.read_entries("im:events", ENTRY, fields, ("demo",), NOW) == [
+        stage.read_entry("im:events", ENTRY, fields, ("demo",), NOW)
+    ]
 
 
 @pytest.mark.parametrize("gap", [(",", ":"), (", ", ": "), (",", " : ")])
-@pytest.mark.parametrize("text", ["hello", "20:00", ":)", 'say "a": b', "\u4f60\u597d", "\U0001f600", "two\nlines", ""])
+@pytest.mark.parametrize(
+    "text", ["hello", "20:00", ":)", 'say "a": b', "\u4f60\u597d", "\U0001f600", "two\nlines", ""]
+)
 def test_a_message_without_wishes_needs_no_closer_look(gap: tuple[str, str], text: str) -> None:
     event = plain()
     event["data"]["elements"][0]["text"] = text
     for is_ascii in (True, False):
-        assert read_usual(json.dumps(event, ensure_ascii=is_ascii, separators=gap).encode()) is not None
+        assert (
+            read_usual(json.dumps(event, ensure_ascii=is_ascii, separators=gap).encode())
+            is not None
+        )
 
 
 def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None:
-    text = json.dumps(plain(), separators=(",", ":")).replace("20:00", "20\\u003a00").replace('"v":1', '"v":1,"v":1')
+    text = (
+        json.dumps(plain(), separators=(",", ":"))
+        .replace("20:00", "20\\u003a00")
+        .replace('"v":1', '"v":1,"v":1')
+    )
     (read,) = stage.read_entries("im:events", ENTRY, {b"e": text.encode()}, ("demo",), NOW)
     assert isinstance(read, stage.Refused)
     assert read.reason.startswith("duplicate_key")
 
 
 @given(changed(), st.integers(-(10**9), 10**9))
-def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(event: dict[str, Any], later_ms: int) -> None:
+def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(
+    event: dict[str, Any], later_ms: int
+) -> None:
     event["data"].pop("push", None)
     both = []
     for data in (event["data"], {**event["data"], "push": {}}):
-        (read,) = stage.read_entries("im:events", ENTRY, {b"e": json.dumps({**event, "data": data}).encode()}, ("demo",), NOW)
-        both.append([stage.take(one, NOW + later_ms) for one in read.events] if isinstance(read, stage.Passed) else read.reason)
+        (read,) = stage.read_entries(
+            "im:events", ENTRY, {b"e": json.dumps({**event, "data": data}).encode()}, ("demo",), NOW
+        )
+        both.append(
+            [stage.take(one, NOW + later_ms) for one in read.events]
+            if isinstance(read, stage.Passed)
+            else read.reason
+        )
     assert both[0] == both[1]

@@ -35,7 +35,10 @@ def test_a_state_that_began_after_the_message_is_not_that_of_its_moment(session,
 
 
 def test_the_senders_own_devices_get_nothing():
-    assert rows(judge(message(), "ann", [BACK], [PHONE, PAD])) == [("phone", Decision.SENDER), ("pad", Decision.SENDER)]
+    assert rows(judge(message(), "ann", [BACK], [PHONE, PAD])) == [
+        ("phone", Decision.SENDER),
+        ("pad", Decision.SENDER),
+    ]
     assert rows(judge(message(), "ann", [], [])) == [(None, Decision.SENDER)]
 
 
@@ -49,12 +52,15 @@ def test_each_device_is_judged_by_its_own_session():
 
 def test_a_gateway_may_know_a_device_by_its_push_id():
     named = device(device_id="phone", push_id="p1")
-    assert rows(judge(message(), "bob", [Session("p1", True, "ios")], [named])) == [("phone", Decision.ONLINE)]
+    assert rows(judge(message(), "bob", [Session("p1", True, "ios")], [named])) == [
+        ("phone", Decision.ONLINE)
+    ]
     assert judge(message(), "bob", [Session("p1", False, "ios")], [named]).away is not None
 
 
 @pytest.mark.parametrize(
-    ("platform", "front", "desktop"), [("mac", True, True), ("web", True, True), ("mac", False, False), ("ipad", True, False)]
+    ("platform", "front", "desktop"),
+    [("mac", True, True), ("web", True, True), ("mac", False, False), ("ipad", True, False)],
 )
 def test_a_desktop_counts_only_in_front(platform, front, desktop):
     away = judge(message(), "bob", [Session("desk", front, platform)], [PHONE]).away
@@ -64,5 +70,7 @@ def test_a_desktop_counts_only_in_front(platform, front, desktop):
 
 def test_one_without_a_device_is_looked_at_twice():
     assert judge(message(), "bob", [], []).waits
-    assert rows(judge(msgspec.structs.replace(message(), second_look=True), "bob", [], [])) == [(None, Decision.NO_DEVICE)]
+    assert rows(judge(msgspec.structs.replace(message(), second_look=True), "bob", [], [])) == [
+        (None, Decision.NO_DEVICE)
+    ]
     assert rows(judge(message(), "bob", [FRONT], [])) == [(None, Decision.ONLINE)]

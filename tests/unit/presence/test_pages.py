@@ -22,7 +22,9 @@ class Pages:
 
     pages: Sequence[Sequence[str]]
 
-    def page(self, _app: str, _group: str, cursor: int, _server: str | None, _count: int) -> MemberPage:
+    def page(
+        self, _app: str, _group: str, cursor: int, _server: str | None, _count: int
+    ) -> MemberPage:
         return MemberPage(self.pages[cursor], (cursor + 1) % len(self.pages), "server")
 
 

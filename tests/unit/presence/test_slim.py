@@ -1,4 +1,6 @@
-"""What of a message travels with one page of a group's people: what concerns them, not lists of all whom it names."""
+"""What of a message travels with one page of a group's people: what concerns them, not lists of all
+whom it names.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,16 @@ THOUSANDS = tuple(f"user{number:012d}" for number in range(12_000))
 
 @pytest.mark.parametrize(
     ("named", "left"),
-    [(THOUSANDS, PEOPLE), ((*THOUSANDS[600:], ALL), [ALL]), (("eve", "bob"), ["eve", "bob"]), (THOUSANDS[490:510], PEOPLE[490:500])],
+    [
+        (THOUSANDS, PEOPLE),
+        ((*THOUSANDS[600:], ALL), [ALL]),
+        (("eve", "bob"), ["eve", "bob"]),
+        (THOUSANDS[490:510], PEOPLE[490:500]),
+    ],
 )
-def test_of_those_whom_a_message_names_only_its_own_people_travel_with_a_page(named: tuple[str, ...], left: list[str]) -> None:
+def test_of_those_whom_a_message_names_only_its_own_people_travel_with_a_page(
+    named: tuple[str, ...], left: list[str]
+) -> None:
     slim = _slim(group(mentions=named, push={"force": {"on": True, "ids": list(named)}}), PEOPLE)
     assert list(slim.mentions) == left
     assert slim.push.force is not None
@@ -29,7 +38,9 @@ def test_of_those_whom_a_message_names_only_its_own_people_travel_with_a_page(na
 
 
 def test_a_page_of_the_largest_event_is_small_and_routed_as_fast_as_any() -> None:
-    """235 KiB of mentions: each of 200 pages weighed as much, and 500 people took 20 times as long."""
+    """235 KiB of mentions: each of 200 pages weighed as much, and 500 people took
+    20 times as long.
+    """
 
     def page(mentions: tuple[str, ...]) -> tuple[int, float]:
         device: Any = Device("d", "ios", Vendor.APNS, "b1", "t" * 64, None, None, None, None, 1)

@@ -1,4 +1,6 @@
-"""Addresses of the receipts service: each account's own, unguessable, the same in every process with the same keys."""
+"""Addresses of the receipts service: each account's own, unguessable, the same in every process
+with the same keys.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_what_we_give_to_a_vendor_is_what_we_take_back(vendor, app, business_id)
 
 
 WRONG = {
-    "another account's secret": lambda path, other: path.rpartition("/")[0] + "/" + other.rpartition("/")[2],
+    "another account's secret": lambda path, other: (
+        path.rpartition("/")[0] + "/" + other.rpartition("/")[2]
+    ),
     "no secret": lambda path, other: path.rpartition("/")[0] + "/",
     "one letter off": lambda path, other: path[:-1] + ("A" if path[-1] != "A" else "B"),
     "cut short": lambda path, other: path[:-1],
@@ -35,7 +39,10 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_an_address_that_we_did_not_make_proves_nothing(change):
-    path, other = path_of(Vendor.MEIZU, "1400000001", "b1", KEY), path_of(Vendor.MEIZU, "1400000001", "b2", KEY)
+    path, other = (
+        path_of(Vendor.MEIZU, "1400000001", "b1", KEY),
+        path_of(Vendor.MEIZU, "1400000001", "b2", KEY),
+    )
     address = read_path(change(path, other).encode())
     assert address is None or not proven(address, [KEY])
 
@@ -52,7 +59,10 @@ def test_the_address_fits_what_vendors_take():
 
 
 def test_a_path_before_ours_is_the_proxys():
-    assert read_path(b"/some/where" + path_of(Vendor.OPPO, "a", "b", KEY).encode()).vendor == Vendor.OPPO
+    assert (
+        read_path(b"/some/where" + path_of(Vendor.OPPO, "a", "b", KEY).encode()).vendor
+        == Vendor.OPPO
+    )
 
 
 def test_derived_keys_differ_by_purpose_and_by_key():

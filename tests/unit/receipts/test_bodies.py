@@ -1,4 +1,6 @@
-"""Every vendor's receipts in JSON and in a form; what can't be read is an error of its own, never a crash and never silence."""
+"""Every vendor's receipts in JSON and in a form; what can't be read is an error of its own, never a
+crash and never silence.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,18 @@ TOLD = {
     Vendor.HARMONY: ("statuses", [{**STATUS, "deliveryStatus": {"result": 0, "timestamp": 1}}]),
     Vendor.HONOR: ("statuses", [{**STATUS, "status": 40000002}]),
     Vendor.XIAOMI: ("data", {"q": {"targets": "r1", "param": "p", "type": 1, "timestamp": 1}}),
-    Vendor.OPPO: ("data", [{"registrationIds": "r1", "param": "p", "messageId": "q", "eventType": "push_arrive", "eventTime": 1}]),
+    Vendor.OPPO: (
+        "data",
+        [
+            {
+                "registrationIds": "r1",
+                "param": "p",
+                "messageId": "q",
+                "eventType": "push_arrive",
+                "eventTime": 1,
+            }
+        ],
+    ),
     Vendor.VIVO: ("data", {"q": {"targets": "r1", "param": "p", "ackType": "0", "ackTime": 1}}),
     Vendor.MEIZU: ("cb", {"q-1": {"targets": ["r1"], "param": "p", "type": 1}}),
 }
@@ -34,9 +47,15 @@ def dumped(value) -> str:
 FORMS = {
     "its field in JSON": lambda field, value: dumped({field: value}),
     "its field as text in JSON": lambda field, value: dumped({field: dumped(value)}),
-    "its field in a form": lambda field, value: urlencode({"access_token": "x", field: dumped(value)}),
-    "its field in a form, encoded twice": lambda field, value: urlencode({field: quote(dumped(value))}),
-    "another field of a form": lambda _field, value: urlencode({"access_token": "x", "body": dumped(value)}),
+    "its field in a form": lambda field, value: urlencode(
+        {"access_token": "x", field: dumped(value)}
+    ),
+    "its field in a form, encoded twice": lambda field, value: urlencode(
+        {field: quote(dumped(value))}
+    ),
+    "another field of a form": lambda _field, value: urlencode(
+        {"access_token": "x", "body": dumped(value)}
+    ),
     "bare": lambda _field, value: dumped(value),
     "as text": lambda _field, value: dumped(dumped(value)),
     "behind a byte order mark": lambda field, value: "\ufeff" + dumped({field: value}),
@@ -47,7 +66,12 @@ FORMS = {
 @pytest.mark.parametrize("vendor", TOLD)
 def test_receipts_are_read_in_json_and_in_a_form(vendor, form):
     [receipt] = READERS[vendor].read(form(*TOLD[vendor]).encode(), {})
-    assert (receipt.token, receipt.tag, receipt.request_id, receipt.status) == ("r1", "p", "q", "delivered")
+    assert (receipt.token, receipt.tag, receipt.request_id, receipt.status) == (
+        "r1",
+        "p",
+        "q",
+        "delivered",
+    )
 
 
 def test_every_reader_is_tried():

@@ -9,7 +9,14 @@ import pytest
 from workers.vendors.honor.receipts import ACK, CODES, read_receipts
 from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
-STATUS = {"biTag": "m-1001", "appid": "1040000001", "token": "H1", "status": 40000002, "timestamp": 1748793605123, "requestId": "r-1"}
+STATUS = {
+    "biTag": "m-1001",
+    "appid": "1040000001",
+    "token": "H1",
+    "status": 40000002,
+    "timestamp": 1748793605123,
+    "requestId": "r-1",
+}
 
 
 def body(*statuses):
@@ -17,7 +24,9 @@ def body(*statuses):
 
 
 def test_delivered_is_read():
-    assert read_receipts(body(STATUS), {}) == [Receipt("H1", "m-1001", "r-1", "delivered", 1748793605123, None)]
+    assert read_receipts(body(STATUS), {}) == [
+        Receipt("H1", "m-1001", "r-1", "delivered", 1748793605123, None)
+    ]
     assert json.loads(ACK) == {"code": "0", "message": "success"}
 
 
@@ -39,7 +48,9 @@ def test_a_code_of_odd_characters_can_be_stored():
 
 
 def test_receipts_without_a_token_are_left_out():
-    [receipt] = read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7, STATUS), {})
+    [receipt] = read_receipts(
+        body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7, STATUS), {}
+    )
     assert receipt.token == "H1"
 
 

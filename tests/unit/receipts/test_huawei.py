@@ -17,7 +17,14 @@ from workers.vendors.huawei_receipts import ACK, CODES, nonce, read_receipts, si
 from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
 V = Verdict
-V1 = {"biTag": "m-1001", "appid": "100000001", "token": "T1", "status": 0, "timestamp": 1489993883189, "requestId": "123"}
+V1 = {
+    "biTag": "m-1001",
+    "appid": "100000001",
+    "token": "T1",
+    "status": 0,
+    "timestamp": 1489993883189,
+    "requestId": "123",
+}
 V2 = {
     "biTag": "m-1001",
     "pushType": 0,
@@ -26,7 +33,12 @@ V2 = {
     "requestId": "169…",
     "deliveryStatus": {"result": 0, "timestamp": 1697741455082},
 }
-FORM = {"biTag": "m-1", "pushType": 1, "token": "T1", "formStatus": {"formId": 7, "result": 155, "timestamp": 1697741455}}
+FORM = {
+    "biTag": "m-1",
+    "pushType": 1,
+    "token": "T1",
+    "formStatus": {"formId": 7, "result": 155, "timestamp": 1697741455},
+}
 
 
 def body(*statuses):
@@ -48,9 +60,15 @@ def test_both_versions_are_read(status, expected):
 
 @pytest.mark.parametrize("code", [*CODES, "999"])
 def test_each_code_has_its_word_and_its_effect_in_every_shape(code):
-    shapes = ({**V1, "status": int(code)}, {**V1, "status": code}, {**V2, "deliveryStatus": {"result": int(code), "timestamp": 1}})
+    shapes = (
+        {**V1, "status": int(code)},
+        {**V1, "status": code},
+        {**V2, "deliveryStatus": {"result": int(code), "timestamp": 1}},
+    )
     read = [read_receipts(body(status), {}) for status in shapes]
-    assert [(one.status, one.verdict) for [one] in read] == [CODES.get(code, ("code 999", None))] * 3
+    assert [(one.status, one.verdict) for [one] in read] == [
+        CODES.get(code, ("code 999", None))
+    ] * 3
 
 
 def test_a_thousand_receipts_are_read_and_more_refused():
@@ -68,7 +86,19 @@ def test_receipts_without_a_token_are_left_out():
     assert len(read_receipts(body({**V1, "token": 5}, "junk", None, {}, V1), {})) == 1
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"[5]", b"<html>", b'{"statuses":{}}', b"\xff", b"[" * 5000, b" " * (1 << 20) + b"{}"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"null",
+        b"[5]",
+        b"<html>",
+        b'{"statuses":{}}',
+        b"\xff",
+        b"[" * 5000,
+        b" " * (1 << 20) + b"{}",
+    ],
+)
 def test_what_is_no_receipts_body_is_an_error(raw):
     with pytest.raises(ReceiptsError):
         read_receipts(raw, {})
@@ -80,7 +110,19 @@ def test_what_is_no_receipts_body_is_an_error(raw):
         lambda i: (
             st.lists(i, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["token", "biTag", "status", "timestamp", "deliveryStatus", "result", "requestId"]), i, max_size=5
+                st.sampled_from(
+                    [
+                        "token",
+                        "biTag",
+                        "status",
+                        "timestamp",
+                        "deliveryStatus",
+                        "result",
+                        "requestId",
+                    ]
+                ),
+                i,
+                max_size=5,
             )
         ),
         max_leaves=8,
@@ -96,7 +138,10 @@ def test_any_statuses_are_receipts_or_nothing(value):
 
 SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 USER, STAMP, NONCE = "push-receipt", "1700000000000", "a07bfa17-6d82-4b53-a9a2-07cfef5ceef1"
-NEW, OLD = "22hOQb3vajbyKfI/b3Ul76StQf8vzjTo14Iusmjn+W8=", "+lbDrOYnaEamRh3OkTLozIyPpZAvbVkHAP5SnQe0TIY="
+NEW, OLD = (
+    "22hOQb3vajbyKfI/b3Ul76StQf8vzjTo14Iusmjn+W8=",
+    "+lbDrOYnaEamRh3OkTLozIyPpZAvbVkHAP5SnQe0TIY=",
+)
 AT = 1_700_000_000_000
 
 
@@ -127,15 +172,29 @@ SIGNATURES = {
     "another key": (headers(), "x", USER, AT, False),
     "no key": (headers(signed(STAMP, "")), "", USER, AT, False),
     "no header": ({}, SECRET, USER, AT, False),
-    "no value": ({"x-huawei-callback-id": f"timestamp={STAMP}; nonce={NONCE}"}, SECRET, USER, AT, False),
+    "no value": (
+        {"x-huawei-callback-id": f"timestamp={STAMP}; nonce={NONCE}"},
+        SECRET,
+        USER,
+        AT,
+        False,
+    ),
     "another nonce": (headers(nonce_="b"), SECRET, USER, AT, False),
-    "12 digits": (headers(signed("170000000000"), "170000000000"), SECRET, USER, 170_000_000_000, False),
+    "12 digits": (
+        headers(signed("170000000000"), "170000000000"),
+        SECRET,
+        USER,
+        170_000_000_000,
+        False,
+    ),
     "no number": (headers(signed("abcdefghij"), "abcdefghij"), SECRET, USER, 0, False),
     "junk": ({"x-huawei-callback-id": ";;=;\ud800=é"}, SECRET, USER, AT, False),
 }
 
 
-@pytest.mark.parametrize(("given_headers", "key", "user", "now_ms", "valid"), SIGNATURES.values(), ids=SIGNATURES)
+@pytest.mark.parametrize(
+    ("given_headers", "key", "user", "now_ms", "valid"), SIGNATURES.values(), ids=SIGNATURES
+)
 def test_a_signature_holds_for_its_key_user_and_time(given_headers, key, user, now_ms, valid):
     assert signature_valid(given_headers, key, user, now_ms) is valid
 

@@ -31,7 +31,10 @@ FOLLOWS = {
     "a device's cap retires nobody": (receipt(Verdict.DEVICE_CAP), {"noted", "capped"}),
     "nor does a spent day": (receipt(Verdict.QUOTA_SPENT), {"noted", "spent"}),
     "our own mistake retires nobody": (receipt(Verdict.REJECTED), {"noted"}),
-    "a token that moved is replaced, not retired": (receipt(Verdict.TOKEN_DEAD, replacement="new"), {"noted", "replaced"}),
+    "a token that moved is replaced, not retired": (
+        receipt(Verdict.TOKEN_DEAD, replacement="new"),
+        {"noted", "replaced"},
+    ),
 }
 
 
@@ -44,20 +47,38 @@ def test_what_follows_from_a_receipt_of_a_push_of_ours(given, expected):
     assert filled(settle([given], {0: SENT}, 0, strict=False)) == expected
 
 
-@pytest.mark.parametrize(("request_id", "expected"), [("r-1", {"noted", "dead"}), ("r-2", {"lost"}), (None, {"lost"})])
+@pytest.mark.parametrize(
+    ("request_id", "expected"), [("r-1", {"noted", "dead"}), ("r-2", {"lost"}), (None, {"lost"})]
+)
 def test_where_nothing_proves_the_sender_the_vendors_own_id_must_fit(request_id, expected):
-    assert filled(settle([receipt(Verdict.TOKEN_DEAD, request_id)], {0: SENT}, 0, strict=True)) == expected
+    assert (
+        filled(settle([receipt(Verdict.TOKEN_DEAD, request_id)], {0: SENT}, 0, strict=True))
+        == expected
+    )
 
 
 def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
-    looks = [filled(settle([receipt(Verdict.TOKEN_DEAD)], {}, looks, strict=False)) for looks in range(len(LOOK_AGAIN_S) + 1)]
+    looks = [
+        filled(settle([receipt(Verdict.TOKEN_DEAD)], {}, looks, strict=False))
+        for looks in range(len(LOOK_AGAIN_S) + 1)
+    ]
     assert looks == [{"again"}] * len(LOOK_AGAIN_S) + [{"lost"}]
 
 
 @pytest.mark.parametrize("make", [base.receipt_tag, huawei_family.receipt_tag])
 def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
-    note = notification(app="app", event_id="e-☎", conversation_type="group", message_class=MessageClass.CHAT)
-    items = [PushItem(note, Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0), None, 60) for n in range(2)]
+    note = notification(
+        app="app", event_id="e-☎", conversation_type="group", message_class=MessageClass.CHAT
+    )
+    items = [
+        PushItem(
+            note,
+            Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0),
+            None,
+            60,
+        )
+        for n in range(2)
+    ]
     assert make(RequestBatch(tuple(items), 0)) == tag_of("app", "e-☎", "message")
     assert make(RequestBatch(tuple(items[:1]), 0)) == items[0].target.push_id
     assert is_tag(make(RequestBatch(tuple(items), 0)))
@@ -78,4 +99,12 @@ def test_every_vendor_that_tells_receipts_has_a_reader():
 
 
 def test_a_callback_shows_no_token():
-    assert "token-1" not in repr(Callback(Vendor.MEIZU, "a", "b", 0, (Receipt("token-1", "", None, "delivered", 0, None, "token-1b"),)))
+    assert "token-1" not in repr(
+        Callback(
+            Vendor.MEIZU,
+            "a",
+            "b",
+            0,
+            (Receipt("token-1", "", None, "delivered", 0, None, "token-1b"),),
+        )
+    )

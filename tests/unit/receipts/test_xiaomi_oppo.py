@@ -21,7 +21,8 @@ XIAOMI_VECTOR = (
     b"%2C%22timestamp%22%3A1767225600000%2C%22errorCode%22%3A1%7D%7D"
 )
 OPPO_VECTOR = (
-    b'[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2","eventTime":"1767225600000","param":"m-1001-u7",'
+    b'[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2",'
+    b'"eventTime":"1767225600000","param":"m-1001-u7",'
     b'"eventType":"regid_invalid"}]'
 )
 
@@ -32,12 +33,18 @@ def xiaomi_of(message_id="m", twice=False, **item):
 
 
 def test_xiaomi_vector_9_5_drops_both_tokens():
-    dead = [Receipt(token, "m-1001-u7", "msgA", "invalid", AT, Verdict.TOKEN_DEAD) for token in ("r1", "r2")]
+    dead = [
+        Receipt(token, "m-1001-u7", "msgA", "invalid", AT, Verdict.TOKEN_DEAD)
+        for token in ("r1", "r2")
+    ]
     assert xiaomi.read_receipts(XIAOMI_VECTOR, {}) == dead
 
 
 def test_oppo_vector_9_5_drops_both_tokens():
-    dead = [Receipt(token, "m-1001-u7", "m", "invalid", AT, Verdict.TOKEN_DEAD) for token in ("r1", "r2")]
+    dead = [
+        Receipt(token, "m-1001-u7", "m", "invalid", AT, Verdict.TOKEN_DEAD)
+        for token in ("r1", "r2")
+    ]
     assert oppo.read_receipts(OPPO_VECTOR, {}) == dead
 
 
@@ -48,12 +55,28 @@ XIAOMI_EVENTS = {
     "invalid": ({"type": 16}, "invalid", Verdict.TOKEN_DEAD),
     "an alias": ({"type": 16, "errorCode": 2}, "invalid", None),
     "an account": ({"type": 16, "errorCode": "3"}, "invalid", None),
-    "another region": ({"type": 16, "targetRegion": {"r1": "GLOBAL"}}, "invalid", Verdict.TOKEN_FOREIGN),
-    "another one's region": ({"type": 16, "targetRegion": {"r2": "GLOBAL"}}, "invalid", Verdict.TOKEN_DEAD),
+    "another region": (
+        {"type": 16, "targetRegion": {"r1": "GLOBAL"}},
+        "invalid",
+        Verdict.TOKEN_FOREIGN,
+    ),
+    "another one's region": (
+        {"type": 16, "targetRegion": {"r2": "GLOBAL"}},
+        "invalid",
+        Verdict.TOKEN_DEAD,
+    ),
     "switched off": ({"type": 32}, "disabled", Verdict.SILENCED),
     "filtered": ({"type": 64}, "filtered", None),
-    "the day's total": ({"type": 128, "extra": {"ack": "20000", "quota": "20000"}}, "over_quota", Verdict.QUOTA_SPENT),
-    "the device's cap": ({"type": 128, "extra": {"ack": 5, "quota": 20000}}, "over_quota", Verdict.DEVICE_CAP),
+    "the day's total": (
+        {"type": 128, "extra": {"ack": "20000", "quota": "20000"}},
+        "over_quota",
+        Verdict.QUOTA_SPENT,
+    ),
+    "the device's cap": (
+        {"type": 128, "extra": {"ack": 5, "quota": 20000}},
+        "over_quota",
+        Verdict.DEVICE_CAP,
+    ),
     "over, no figures": ({"type": 128}, "over_quota", Verdict.DEVICE_CAP),
     "too late": ({"type": 1024}, "expired", None),
     "new": ({"type": 4096}, "other", None),
@@ -75,7 +98,13 @@ def test_a_moved_xiaomi_token_is_replaced_and_not_retired(moved):
 
 
 def test_several_xiaomi_messages_travel_in_one_post_and_either_spelling_of_the_time_is_read():
-    text = json.dumps({"a": {"type": 1, "targets": "r1", "timeStamp": str(AT)}, "b": {"type": 2, "targets": " r2 ,"}, "c": 7})
+    text = json.dumps(
+        {
+            "a": {"type": 1, "targets": "r1", "timeStamp": str(AT)},
+            "b": {"type": 2, "targets": " r2 ,"},
+            "c": 7,
+        }
+    )
     receipts = xiaomi.read_receipts(urlencode({"data": text}).encode(), {})
     assert [(r.token, r.request_id, r.status, r.at_ms, r.tag) for r in receipts] == [
         ("r1", "a", "delivered", AT, ""),
@@ -95,13 +124,34 @@ OPPO_EVENTS = {
 @pytest.mark.parametrize(("event", "expected"), OPPO_EVENTS.items())
 @pytest.mark.parametrize("time", [AT, str(AT)], ids=["number", "text"])
 def test_each_oppo_event_means_one_thing(event, expected, time):
-    body = json.dumps([{"messageId": "m", "registrationIds": "r1", "eventTime": time, "param": "p", "eventType": event}]).encode()
+    body = json.dumps(
+        [
+            {
+                "messageId": "m",
+                "registrationIds": "r1",
+                "eventTime": time,
+                "param": "p",
+                "eventType": event,
+            }
+        ]
+    ).encode()
     assert oppo.read_receipts(body, {}) == [Receipt("r1", "p", "m", expected[0], AT, expected[1])]
 
 
 def test_oppo_receipts_of_one_url_come_merged():
-    body = json.dumps([{"registrationIds": "a,b"}, 5, {"registrationIds": ["c"]}, {"registrationIds": "d", "eventTime": "x"}]).encode()
-    assert [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})] == [("a", None, 0), ("b", None, 0), ("d", None, 0)]
+    body = json.dumps(
+        [
+            {"registrationIds": "a,b"},
+            5,
+            {"registrationIds": ["c"]},
+            {"registrationIds": "d", "eventTime": "x"},
+        ]
+    ).encode()
+    assert [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})] == [
+        ("a", None, 0),
+        ("b", None, 0),
+        ("d", None, 0),
+    ]
 
 
 def test_a_receipt_shows_no_token():
@@ -109,10 +159,28 @@ def test_a_receipt_shows_no_token():
 
 
 KEYS = st.sampled_from(
-    ("targets", "type", "param", "timestamp", "replaceTarget", "targetRegion", "extra", "errorCode", "registrationIds", "eventType")
+    (
+        "targets",
+        "type",
+        "param",
+        "timestamp",
+        "replaceTarget",
+        "targetRegion",
+        "extra",
+        "errorCode",
+        "registrationIds",
+        "eventType",
+    )
 )
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from((1, 16, "r1,r2"))),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from((1, 16, "r1,r2")),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
 )
 

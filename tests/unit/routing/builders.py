@@ -20,7 +20,9 @@ _RIGHTS = {vendor: frozenset(spec.rights) for vendor, spec in VENDORS.items()}
 
 
 def message(**changes: Any) -> Message:
-    """A text of Ann to Bob; changes by name, nested objects as JSON has them (`class` is a key of push)."""
+    """A text of Ann to Bob; changes by name, nested objects as JSON has them (`class` is a key of
+    push).
+    """
     base: dict[str, Any] = {
         "app": "demo",
         "event_id": "stored:1",
@@ -39,7 +41,13 @@ def message(**changes: Any) -> Message:
 
 
 def group(**changes: Any) -> Message:
-    return message(**{"conversation": {"type": "group", "id": "g1", "name": "Team"}, "recipients": None, **changes})
+    return message(
+        **{
+            "conversation": {"type": "group", "id": "g1", "name": "Team"},
+            "recipients": None,
+            **changes,
+        }
+    )
 
 
 def device(vendor: Vendor = Vendor.APNS, **changes: Any) -> Device:
@@ -69,12 +77,20 @@ def credential(vendor: Vendor, **changes: Any) -> Credential:
         "vendor": vendor,
         "business_id": "b1",
         "version": 1,
-        "options": {"topic": "com.example.chat", "env": "production", "project_id": "demo-im", "app_id": "100000123", "app_key": "0a1b"}
+        "options": {
+            "topic": "com.example.chat",
+            "env": "production",
+            "project_id": "demo-im",
+            "app_id": "100000123",
+            "app_key": "0a1b",
+        }
         | {"package": "com.example.chat", "badge_class": "com.example.Main"},
         "secrets": {"app_secret": "s3cret"},
         "rights": _RIGHTS[vendor],
         "channels": {"chat": "101", "call": "102"},
-        "templates": {"chat": Template("T1"), "call": Template("T2")} if vendor == Vendor.XIAOMI else {},
+        "templates": {"chat": Template("T1"), "call": Template("T2")}
+        if vendor == Vendor.XIAOMI
+        else {},
     }
     return Credential(**{**base, **changes})
 
@@ -82,14 +98,18 @@ def credential(vendor: Vendor, **changes: Any) -> Credential:
 class Books:
     """Settings, friends, tenants and accounts, in memory: every port of routing."""
 
-    def __init__(self, tenant: Tenant | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, tenant: Tenant | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._tenant = tenant or Tenant("demo", "Chat", "zh", "Asia/Shanghai")
         self.settings = settings or {}
         self.friendships: set[tuple[str, str]] = set()
         self.accounts = {vendor: credential(vendor) for vendor in Vendor}
         self.strategies: dict[str, Mapping[str, Any]] = {}
 
-    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    def of_people(
+        self, people: Collection[tuple[str, str]], conversations: Sequence[str]
+    ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
         return {(app, user): self.settings[user] for app, user in people if user in self.settings}
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:

@@ -24,8 +24,18 @@ WISHES: list[dict[str, Any]] = [
     {"display": {"nick_prefix": "on"}, "gate": {"require_friend": True}},
     {"display": {"nick_prefix": "on"}, "vendor": {"apns": {"priority": "5"}}},
 ]
-SETTINGS: list[dict[str, Any]] = [{}, {"blocked": ["ann"]}, {"show_detail": False}, {"mute:c2c:ann": {"mode": "all"}}]
-OPTIONS: list[dict[str, Any]] = [{}, {}, {"hidden_mode": "sender"}, {"texts": {"en": {"hidden": "news"}}}]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"blocked": ["ann"]},
+    {"show_detail": False},
+    {"mute:c2c:ann": {"mode": "all"}},
+]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"hidden_mode": "sender"},
+    {"texts": {"en": {"hidden": "news"}}},
+]
 
 
 def usual(dice: random.Random, number: int) -> dict[str, Any]:
@@ -38,7 +48,11 @@ def usual(dice: random.Random, number: int) -> dict[str, Any]:
         "received_ms": NOW_MS + number,
         "expires_at_ms": NOW_MS + 1 + number,
         "conversation": {"type": "c2c", "id": f"{name}"},
-        "sender": {"id": dice.choice(["ann", "eve"]), "nick": name, "group_card": dice.choice([None, "Card"])},
+        "sender": {
+            "id": dice.choice(["ann", "eve"]),
+            "nick": name,
+            "group_card": dice.choice([None, "Card"]),
+        },
         "elements": [dice.choice([*texts[:2], *texts])],
     }
 
@@ -57,38 +71,62 @@ def unusual(dice: random.Random) -> dict[str, Any]:
 
 def phone(dice: random.Random, name: str) -> Any:
     lang, build = dice.choice(["en", "zh", None]), dice.choice([None, "2.0"])
-    more: dict[str, Any] = {"voip_token": dice.choice([None, "b2" * 32]), "content_key": dice.choice([None, "k"])}
+    more: dict[str, Any] = {
+        "voip_token": dice.choice([None, "b2" * 32]),
+        "content_key": dice.choice([None, "k"]),
+    }
     vendor = dice.choice([Vendor.APNS, Vendor.APNS, Vendor.FCM, Vendor.XIAOMI, Vendor.HARMONY])
     return device(vendor, device_id=name, lang=lang, app_version=build, **more)
 
 
 def away(dice: random.Random, number: int) -> OfflineRecipients:
-    about: Message = message(**{**usual(dice, number), **(unusual(dice) if dice.random() < 0.3 else {})})
+    about: Message = message(
+        **{**usual(dice, number), **(unusual(dice) if dice.random() < 0.3 else {})}
+    )
     users = dice.choice([["bob"], ["carol"], ["carol"], ["bob", "carol", "dave"]])
     several = dice.random() < 0.2
-    recipients = tuple(who(*(phone(dice, f"d{n}") for n in range(1 + several)), user=user, desktop=several) for user in users)
+    recipients = tuple(
+        who(*(phone(dice, f"d{n}") for n in range(1 + several)), user=user, desktop=several)
+        for user in users
+    )
     return OfflineRecipients(message=about, recipients=recipients, presence_ms=NOW_MS - number)
 
 
 def told(routed: Routed) -> list[bytes]:
-    """Each device's push, and each refused device, in any order: how they were packed is left out."""
+    """Each device's push, and each refused device, in any order: how they were
+    packed is left out.
+    """
     pushes = [
         encode([str(urgency), batch.app, batch.vendor, batch.business_id, push.note, target])
         for urgency, batch in routed.batches
         for push in batch.pushes
         for target in push.targets
     ]
-    return sorted(pushes + [encode([row.message.event_id, row.user, row.device, row.decision]) for row in routed.rows])
+    return sorted(
+        pushes
+        + [
+            encode([row.message.event_id, row.user, row.device, row.decision])
+            for row in routed.rows
+        ]
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_many_at_once_are_what_each_alone_is(seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(60):
-        books = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", dice.choice(OPTIONS)), {"bob": dice.choice(SETTINGS)})
+        books = Books(
+            Tenant("demo", "Chat", "zh", "Asia/Shanghai", dice.choice(OPTIONS)),
+            {"bob": dice.choice(SETTINGS)},
+        )
         del books.accounts[Vendor.HARMONY]
         offline = [away(dice, number) for number in range(24)]
-        alone = [one for many in offline for person in many.recipients for one in told(route([_only(many, person)], world(books), NOW_MS))]
+        alone = [
+            one
+            for many in offline
+            for person in many.recipients
+            for one in told(route([_only(many, person)], world(books), NOW_MS))
+        ]
         assert told(route(offline, world(books), NOW_MS)) == sorted(alone)
 
 
@@ -98,7 +136,10 @@ def _only(many: OfflineRecipients, one: Recipient) -> OfflineRecipients:
 
 def test_the_order_within_a_lane_is_that_of_the_messages() -> None:
     wishes = [{"display": {"nick_prefix": "on"}}, {"display": {"nick_prefix": "off"}}] * 3
-    offline = [builders.offline(message(event_id=f"e{n}", message_id=f"m{n}", push=push)) for n, push in enumerate(wishes)]
+    offline = [
+        builders.offline(message(event_id=f"e{n}", message_id=f"m{n}", push=push))
+        for n, push in enumerate(wishes)
+    ]
     ((_, batch),) = route(offline, world(Books()), NOW_MS).batches
     assert [push.note.event_id for push in batch.pushes] == [f"e{n}" for n in range(6)]
 

@@ -1,4 +1,6 @@
-"""Who wants no push: blocks, friends, mutes, do-not-disturb windows; and what goes through in spite of them."""
+"""Who wants no push: blocks, friends, mutes, do-not-disturb windows; and what goes through in spite
+of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def at(clock: str, zone: str = "Asia/Shanghai", day: str = "2025-11-22") -> int:
-    return int(datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+    return int(
+        datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000
+    )
 
 
 def refused(
@@ -30,7 +34,9 @@ def refused(
     tenant_tz: str = "Asia/Shanghai",
     **of_device: Any,
 ) -> Any:
-    return refusal(about, who(device(**of_device), desktop=desktop), settings, friend, tenant_tz, now_ms)
+    return refusal(
+        about, who(device(**of_device), desktop=desktop), settings, friend, tenant_tz, now_ms
+    )
 
 
 WINDOWS = {
@@ -60,15 +66,35 @@ def test_a_window_holds_exactly_its_own_minutes(start, length, minute):
     def clock(value: int) -> str:
         return f"{value % 1440 // 60:02d}:{value % 60:02d}"
 
-    held = disturbed({"start": clock(start), "end": clock(start + length)}, SHANGHAI, at(clock(minute)))
+    held = disturbed(
+        {"start": clock(start), "end": clock(start + length)}, SHANGHAI, at(clock(minute))
+    )
     assert held is ((minute - start) % 1440 < length)
 
 
 NIGHT = {"start": "22:00", "end": "07:00"}
 ZONES: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, bool]] = {
-    "its own zone": ({**NIGHT, "tz": "Europe/Berlin"}, {}, "Asia/Shanghai", at("23:00", "Europe/Berlin"), True),
-    "its own zone, before the device's": ({**NIGHT, "tz": "Europe/Berlin"}, {"tz": "Asia/Shanghai"}, "UTC", at("23:00"), False),
-    "the device's": (NIGHT, {"tz": "America/New_York"}, "Asia/Shanghai", at("23:00", "America/New_York"), True),
+    "its own zone": (
+        {**NIGHT, "tz": "Europe/Berlin"},
+        {},
+        "Asia/Shanghai",
+        at("23:00", "Europe/Berlin"),
+        True,
+    ),
+    "its own zone, before the device's": (
+        {**NIGHT, "tz": "Europe/Berlin"},
+        {"tz": "Asia/Shanghai"},
+        "UTC",
+        at("23:00"),
+        False,
+    ),
+    "the device's": (
+        NIGHT,
+        {"tz": "America/New_York"},
+        "Asia/Shanghai",
+        at("23:00", "America/New_York"),
+        True,
+    ),
     "the tenant's": (NIGHT, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
     "a name nobody knows: the next one": (
         {**NIGHT, "tz": "Mars/Base"},
@@ -77,19 +103,47 @@ ZONES: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, bool]] = {
         at("22:30", "Asia/Tokyo"),
         True,
     ),
-    "a phone's own way, west": (NIGHT, {"tz": "GMT-05:00"}, "Asia/Shanghai", at("23:00", "Etc/GMT+5"), True),
-    "a phone's own way, without a colon": (NIGHT, {"tz": "GMT+0530"}, "UTC", at("22:00", "Asia/Kolkata"), True),
+    "a phone's own way, west": (
+        NIGHT,
+        {"tz": "GMT-05:00"},
+        "Asia/Shanghai",
+        at("23:00", "Etc/GMT+5"),
+        True,
+    ),
+    "a phone's own way, without a colon": (
+        NIGHT,
+        {"tz": "GMT+0530"},
+        "UTC",
+        at("22:00", "Asia/Kolkata"),
+        True,
+    ),
     "an offset": ({**NIGHT, "tz": "+08:00"}, {}, "UTC", at("22:00"), True),
     "hours alone": ({**NIGHT, "tz": "UTC+8"}, {}, "UTC", at("21:59"), False),
-    "an offset that no place has": ({**NIGHT, "tz": "+99:00"}, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
-    "a folder is no zone": ({**NIGHT, "tz": "Asia"}, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
+    "an offset that no place has": (
+        {**NIGHT, "tz": "+99:00"},
+        {},
+        "Asia/Tokyo",
+        at("22:30", "Asia/Tokyo"),
+        True,
+    ),
+    "a folder is no zone": (
+        {**NIGHT, "tz": "Asia"},
+        {},
+        "Asia/Tokyo",
+        at("22:30", "Asia/Tokyo"),
+        True,
+    ),
     "nothing known: Shanghai": (NIGHT, {"tz": "?"}, "?", at("22:30"), True),
 }
 
 
 @pytest.mark.parametrize(("dnd", "of_device", "tz", "now_ms", "held"), ZONES.values(), ids=ZONES)
-def test_a_window_is_read_in_its_own_zone_then_the_devices_then_the_tenants(dnd, of_device, tz, now_ms, held):
-    assert refused(message(), {"dnd": dnd}, now_ms, tenant_tz=tz, **of_device) == (Decision.DND if held else None)
+def test_a_window_is_read_in_its_own_zone_then_the_devices_then_the_tenants(
+    dnd, of_device, tz, now_ms, held
+):
+    assert refused(message(), {"dnd": dnd}, now_ms, tenant_tz=tz, **of_device) == (
+        Decision.DND if held else None
+    )
 
 
 def test_a_window_keeps_its_wall_clock_through_a_change_to_summer_time():
@@ -127,11 +181,18 @@ def test_a_mention_is_of_a_person_or_of_all():
 
 
 @pytest.mark.parametrize(
-    "call", [{"kind": Kind.CALL_INVITE}, {"kind": Kind.CALL_INVITE, "push": {"class": "call"}}, {"push": {"class": "call"}}]
+    "call",
+    [
+        {"kind": Kind.CALL_INVITE},
+        {"kind": Kind.CALL_INVITE, "push": {"class": "call"}},
+        {"push": {"class": "call"}},
+    ],
 )
 def test_a_mute_is_about_messages_calls_ring(call):
     assert refused(message(**call), {"mute": {"mode": "all"}}) is None
-    assert refused(message(**call), {**WHOLE_DAY, "mute": {"mode": "all"}}) == Decision.DND, "but nobody is called in the night"
+    assert refused(message(**call), {**WHOLE_DAY, "mute": {"mode": "all"}}) == Decision.DND, (
+        "but nobody is called in the night"
+    )
     assert refused(message(), {"mute": {"mode": "all"}}) == Decision.MUTED
 
 
@@ -162,8 +223,16 @@ ORDER: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "blocks were cleared": ({"blocked": None}, {}, None),
     "blocked before muted": ({"blocked": ["ann"], "mute": {"mode": "all"}}, {}, Decision.BLOCKED),
     "muted before the window": ({**WHOLE_DAY, "mute": {"mode": "all"}}, {}, Decision.MUTED),
-    "the message does not respect them": (WHOLE_DAY, {"push": {"gate": {"respect_dnd": False}}}, None),
-    "... but a block": ({**WHOLE_DAY, "blocked": ["ann"]}, {"push": {"gate": {"respect_dnd": False}}}, Decision.BLOCKED),
+    "the message does not respect them": (
+        WHOLE_DAY,
+        {"push": {"gate": {"respect_dnd": False}}},
+        None,
+    ),
+    "... but a block": (
+        {**WHOLE_DAY, "blocked": ["ann"]},
+        {"push": {"gate": {"respect_dnd": False}}},
+        Decision.BLOCKED,
+    ),
 }
 
 
@@ -172,17 +241,29 @@ def test_the_first_reason_counts(settings, changes, decision):
     assert refused(message(**changes), settings) == decision
 
 
-@pytest.mark.parametrize(("wanted", "friend", "decision"), [(True, False, Decision.NOT_FRIEND), (True, True, None), (False, False, None)])
+@pytest.mark.parametrize(
+    ("wanted", "friend", "decision"),
+    [(True, False, Decision.NOT_FRIEND), (True, True, None), (False, False, None)],
+)
 def test_a_stranger_is_refused_where_friends_are_asked_for(wanted, friend, decision):
-    assert refused(message(push={"gate": {"require_friend": wanted}}), {}, friend=friend) == decision
+    assert (
+        refused(message(push={"gate": {"require_friend": wanted}}), {}, friend=friend) == decision
+    )
 
 
 @pytest.mark.parametrize(
     ("desktop", "wish", "decision"),
-    [(True, False, Decision.ONLINE_ELSEWHERE), (True, True, None), (True, None, None), (False, False, None)],
+    [
+        (True, False, Decision.ONLINE_ELSEWHERE),
+        (True, True, None),
+        (True, None, None),
+        (False, False, None),
+    ],
 )
 def test_phones_are_held_back_only_by_wish_and_while_a_desktop_is_in_front(desktop, wish, decision):
     wishes = {} if wish is None else {"mobile_when_desktop_online": wish}
     assert refused(message(), wishes, desktop=desktop) == decision
     if decision:
-        assert refused(message(), {**wishes, "mute": {"mode": "all"}}, desktop=True) == decision  # presence has the first word
+        assert (
+            refused(message(), {**wishes, "mute": {"mode": "all"}}, desktop=True) == decision
+        )  # presence has the first word

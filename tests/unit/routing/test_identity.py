@@ -19,7 +19,10 @@ KNOWN = "95c67d08ece7251297893ddb2268c6f3"
 
 def test_the_id_is_blake2b_over_the_parts_each_ended_by_a_nul():
     assert push_id(*PARTS) == KNOWN
-    assert hashlib.blake2b(b"demo\0stored:1\0bob\0phone\0message\0", digest_size=16).hexdigest() == KNOWN
+    assert (
+        hashlib.blake2b(b"demo\0stored:1\0bob\0phone\0message\0", digest_size=16).hexdigest()
+        == KNOWN
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,10 @@ texts = st.text(st.characters(exclude_characters="\0"), max_size=20)
 
 
 @settings(max_examples=200)
-@given(one=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)), two=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)))
+@given(
+    one=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)),
+    two=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)),
+)
 def test_any_text_has_an_id_and_different_parts_never_share_one(one, two):
     assert (push_id(*one) == push_id(*two)) is (one == two)
 

@@ -1,4 +1,6 @@
-"""Whatever people write, what each vendor gets breaks none of its rules; the simulators, which know nothing of ours, are the judges."""
+"""Whatever people write, what each vendor gets breaks none of its rules; the simulators, which know
+nothing of ours, are the judges.
+"""
 
 from __future__ import annotations
 
@@ -100,10 +102,19 @@ def event(rng: random.Random, pieces: list[str]) -> Any:
         return words(rng, pieces)
 
     kinds = ["text", "custom", "image", "file", "merger"]
-    display = {"title": said(), "subtitle": said(), "body": said(), "nick_prefix": rng.choice(["on", "off"])}
+    display = {
+        "title": said(),
+        "subtitle": said(),
+        "body": said(),
+        "nick_prefix": rng.choice(["on", "off"]),
+    }
     return message(
         kind=rng.choice(list(Kind)),
-        conversation={"type": rng.choice(["c2c", "group"]), "id": (said() or "x")[:100], "name": said()},
+        conversation={
+            "type": rng.choice(["c2c", "group"]),
+            "id": (said() or "x")[:100],
+            "name": said(),
+        },
         sender={"id": "ann", "nick": said(), "group_card": said()},
         elements=[{"type": rng.choice(kinds), "text": said()} for _ in range(rng.randint(0, 3))],
         push={"display": display, "collapse_key": said(), "data": {"ext": (said() or "")[:150]}},
@@ -118,9 +129,19 @@ def test_what_vivo_gets_in_place_of_words_that_it_refused_is_formal():
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_words_break_a_rule_of_the_vendor(vendor):
     rng = random.Random(f"limits {vendor}")
-    pieces = [piece for piece in PIECES if not "\ud800" <= piece[0] <= "\udfff"]  # JSON events hold no half characters
+    pieces = [
+        piece for piece in PIECES if not "\ud800" <= piece[0] <= "\udfff"
+    ]  # JSON events hold no half characters
     for number in range(EACH):
         mode = rng.choice(["full", "full", *HiddenMode])
         books = Books(settings={"bob": {"show_detail": number % 5 != 0}})
-        books.tenant(vendor).options.update({"hidden_mode": mode, "hidden_text": words(rng, pieces)})  # type: ignore[attr-defined]
-        JUDGES[vendor](wire(event(rng, pieces), device(vendor, lang=rng.choice(["zh", "en"])), books, rng.choice([None, 0, 5, 10**9])))
+        hidden = {"hidden_mode": mode, "hidden_text": words(rng, pieces)}
+        books.tenant(vendor).options.update(hidden)  # type: ignore[attr-defined]
+        JUDGES[vendor](
+            wire(
+                event(rng, pieces),
+                device(vendor, lang=rng.choice(["zh", "en"])),
+                books,
+                rng.choice([None, 0, 5, 10**9]),
+            )
+        )

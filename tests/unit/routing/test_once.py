@@ -6,7 +6,15 @@ from collections import Counter
 
 import msgspec
 
-from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, Recipient, Sender
+from common.contracts import (
+    Conversation,
+    Device,
+    Element,
+    Message,
+    OfflineRecipients,
+    Recipient,
+    Sender,
+)
 from common.model import Kind, Vendor
 from tests.unit.routing.builders import NOW_MS, Books
 from workers.routing.stage import RoutingPorts, route
@@ -26,7 +34,10 @@ def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> Offlin
         sender=Sender(id="ann"),
         elements=(Element(type="text", text="hi"),),
     )
-    phones = {user: Device(f"{user}-phone", "ios", Vendor.APNS, "b1", "a" * 64, None, "en", None, None, 0) for user in users}
+    phones = {
+        user: Device(f"{user}-phone", "ios", Vendor.APNS, "b1", "a" * 64, None, "en", None, None, 0)
+        for user in users
+    }
     people = tuple(Recipient(user, (phone,), False) for user, phone in phones.items())
     return OfflineRecipients(message=message, recipients=people, presence_ms=NOW_MS)
 
@@ -34,7 +45,12 @@ def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> Offlin
 def pushed(*pages: OfflineRecipients) -> Counter[str]:
     town = Books()
     routed = route(pages, RoutingPorts(town, town, town), NOW_MS)
-    return Counter(target.push_id for _, batch in routed.batches for push in batch.pushes for target in push.targets)
+    return Counter(
+        target.push_id
+        for _, batch in routed.batches
+        for push in batch.pushes
+        for target in push.targets
+    )
 
 
 def test_a_member_of_two_pages_gets_one_push() -> None:
@@ -53,5 +69,7 @@ def test_other_events_and_kinds_are_others() -> None:
 
 def test_another_tenants_event_of_the_same_name_is_another() -> None:
     other = page("a")
-    other = msgspec.structs.replace(other, message=msgspec.structs.replace(other.message, app="other"))
+    other = msgspec.structs.replace(
+        other, message=msgspec.structs.replace(other.message, app="other")
+    )
     assert len(pushed(page("a"), other)) == 2

@@ -1,4 +1,6 @@
-"""A push whose device changed its vendor while it waited: its words stay, what was the first vendor's goes."""
+"""A push whose device changed its vendor while it waited: its words stay, what was the first
+vendor's goes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,32 @@ from workers.routing.other_lane import for_lane
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch, Template
 
-ALL_RIGHTS = frozenset({"huawei.im", "harmony.im", "honor.service", "xiaomi.private", "oppo.private", "vivo.system", "meizu.private"})
+ALL_RIGHTS = frozenset(
+    {
+        "huawei.im",
+        "harmony.im",
+        "honor.service",
+        "xiaomi.private",
+        "oppo.private",
+        "vivo.system",
+        "meizu.private",
+    }
+)
 
 
 def device(vendor: Vendor, voip: str | None = None) -> Device:
-    return Device("d1", "ios" if vendor == Vendor.APNS else "android", vendor, "b2", "token", voip, None, None, None, 1)
+    return Device(
+        "d1",
+        "ios" if vendor == Vendor.APNS else "android",
+        vendor,
+        "b2",
+        "token",
+        voip,
+        None,
+        None,
+        None,
+        1,
+    )
 
 
 def account(vendor: Vendor, rights: frozenset[str] = ALL_RIGHTS) -> Credential:
@@ -39,17 +62,28 @@ def test_every_vendor_takes_what_was_made_for_another(before: Vendor, after: Ven
     )
     moved = for_lane(made, before, device(after), account(after))
     assert (moved.bucket, moved.downgraded) == (Bucket.PRIVATE, False)
-    assert (moved.body, moved.ext, moved.payload, moved.collapse_id) == (made.body, made.ext, made.payload, made.collapse_id)
+    assert (moved.body, moved.ext, moved.payload, moved.collapse_id) == (
+        made.body,
+        made.ext,
+        made.payload,
+        made.collapse_id,
+    )
     batch = RequestBatch((PushItem(moved, target("0a" * 32), 1, 60),), made.ts_ms)
     request = VENDORS[after].build(batch, account(after), AccessToken("a", 1 << 60, 1 << 60))
     if before != after:
         assert b"theirs" not in (request.body or b"").lower()
 
 
-@pytest.mark.parametrize("vendor", [Vendor.HUAWEI, Vendor.HONOR, Vendor.XIAOMI, Vendor.OPPO, Vendor.VIVO, Vendor.MEIZU])
+@pytest.mark.parametrize(
+    "vendor", [Vendor.HUAWEI, Vendor.HONOR, Vendor.XIAOMI, Vendor.OPPO, Vendor.VIVO, Vendor.MEIZU]
+)
 def test_a_class_travels_as_the_new_account_may_send_it(vendor: Vendor) -> None:
     moved = for_lane(note(), Vendor.APNS, device(vendor), account(vendor, frozenset()))
-    assert (moved.bucket, moved.downgraded, moved.class_sent) == (Bucket.PUBLIC, True, MessageClass.MARKETING)
+    assert (moved.bucket, moved.downgraded, moved.class_sent) == (
+        Bucket.PUBLIC,
+        True,
+        MessageClass.MARKETING,
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,22 +99,43 @@ def test_a_class_travels_as_the_new_account_may_send_it(vendor: Vendor) -> None:
         (Vendor.APNS, {"title": "对方已取消通话", "kind": Kind.CALL_CANCEL}, ""),
     ],
 )
-def test_apple_shows_no_name_twice_and_the_others_always_a_title(vendor: Vendor, given: dict[str, Any], title: str) -> None:
+def test_apple_shows_no_name_twice_and_the_others_always_a_title(
+    vendor: Vendor, given: dict[str, Any], title: str
+) -> None:
     before = Vendor.HUAWEI if vendor == Vendor.APNS else Vendor.APNS
     assert for_lane(note(**given), before, device(vendor), account(vendor)).title == title
 
 
 @pytest.mark.parametrize(
     ("vendor", "voip", "push_type"),
-    [(Vendor.FCM, None, PushType.ALERT), (Vendor.APNS, None, PushType.ALERT), (Vendor.APNS, "v", PushType.VOIP)],
+    [
+        (Vendor.FCM, None, PushType.ALERT),
+        (Vendor.APNS, None, PushType.ALERT),
+        (Vendor.APNS, "v", PushType.VOIP),
+    ],
 )
-def test_a_call_rings_as_the_new_device_can(vendor: Vendor, voip: str | None, push_type: PushType) -> None:
-    call = note(push_type=PushType.VOIP, voip={"call": {"id": "c"}}, message_class=MessageClass.CALL, kind=Kind.CALL_INVITE)
+def test_a_call_rings_as_the_new_device_can(
+    vendor: Vendor, voip: str | None, push_type: PushType
+) -> None:
+    call = note(
+        push_type=PushType.VOIP,
+        voip={"call": {"id": "c"}},
+        message_class=MessageClass.CALL,
+        kind=Kind.CALL_INVITE,
+    )
     moved = for_lane(call, Vendor.HARMONY, device(vendor, voip), account(vendor))
-    assert (moved.push_type, moved.voip) == (push_type, call.voip if push_type is PushType.VOIP else None)
+    assert (moved.push_type, moved.voip) == (
+        push_type,
+        call.voip if push_type is PushType.VOIP else None,
+    )
 
 
 def test_another_account_of_the_same_vendor_keeps_the_senders_wishes() -> None:
     made = note(vendor={"priority": "normal"}, image="https://pictures.example/p.png", title="")
     moved = for_lane(made, Vendor.FCM, device(Vendor.FCM), account(Vendor.FCM))
-    assert (moved.vendor, moved.image, moved.title, moved.placement["priority"]) == (made.vendor, made.image, "", "NORMAL")
+    assert (moved.vendor, moved.image, moved.title, moved.placement["priority"]) == (
+        made.vendor,
+        made.image,
+        "",
+        "NORMAL",
+    )

@@ -1,4 +1,6 @@
-"""What wins where a message, its preset and an account say different things (im-dialects §1), down to the bytes for a vendor."""
+"""What wins where a message, its preset and an account say different things (im-dialects §1), down
+to the bytes for a vendor.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from urllib.parse import parse_qsl
 import msgspec
 import pytest
 
-from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, PushFields, Recipient, Sender
+from common.contracts import (
+    Conversation,
+    Device,
+    Element,
+    Message,
+    OfflineRecipients,
+    PushFields,
+    Recipient,
+    Sender,
+)
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.delivery.request_batches import pack
@@ -25,16 +36,32 @@ class House:
     """One tenant's accounts and presets, as values."""
 
     def __init__(
-        self, presets: Mapping[str, Any], channels: Mapping[str, str], rights: tuple[str, ...], templates: Mapping[str, Template]
+        self,
+        presets: Mapping[str, Any],
+        channels: Mapping[str, str],
+        rights: tuple[str, ...],
+        templates: Mapping[str, Template],
     ) -> None:
-        self.presets, self.channels, self.rights, self.templates = presets, channels, frozenset(rights), templates
+        self.presets, self.channels, self.rights, self.templates = (
+            presets,
+            channels,
+            frozenset(rights),
+            templates,
+        )
 
     def tenant(self, app: str) -> Tenant:
         return Tenant(app, "Chat", "en", "UTC")
 
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential:
-        options = {"topic": "com.example.chat", "env": "production", "project_id": "p1", "app_id": "1000"}
-        return Credential(app, vendor, business_id, 1, options, {}, self.rights, self.channels, self.templates)
+        options = {
+            "topic": "com.example.chat",
+            "env": "production",
+            "project_id": "p1",
+            "app_id": "1000",
+        }
+        return Credential(
+            app, vendor, business_id, 1, options, {}, self.rights, self.channels, self.templates
+        )
 
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
         return self.presets.get(strategy_id)
@@ -54,7 +81,13 @@ def device(vendor: Vendor, voip_token: str | None = None) -> Device:
     return Device("d1", "android", vendor, "b1", "a1b2c3d4" * 8, voip_token, "en", None, None, 0)
 
 
-def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], channels: Mapping[str, str] = {}, **more: Any) -> Any:
+def note_of(
+    vendor: Vendor,
+    push: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    channels: Mapping[str, str] = {},
+    **more: Any,
+) -> Any:
     """The one push that routing makes: (notification, target, house)."""
     rights = more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip"))
     house = House({"s1": preset}, channels, rights, more.pop("templates", {}))
@@ -74,14 +107,21 @@ def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], 
     )
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
     routed = route(
-        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], RoutingPorts(Nobody(), Nobody(), house), NOW_MS
+        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)],
+        RoutingPorts(Nobody(), Nobody(), house),
+        NOW_MS,
     )
     ((_, batch),) = routed.batches
     (one,) = batch.pushes
     return one.note, one.targets[0], house
 
 
-def body_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], channels: Mapping[str, str] = {}) -> dict[str, Any]:
+def body_of(
+    vendor: Vendor,
+    push: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    channels: Mapping[str, str] = {},
+) -> dict[str, Any]:
     """What the vendor would read."""
     note, target, house = note_of(vendor, push, preset, channels)
     spec, credential = VENDORS[vendor], house.credential("a", vendor, "b1")
@@ -95,23 +135,57 @@ def at(body: dict[str, Any], path: str) -> Any:
     return body
 
 
-RAW = {"vendor_raw": {"apns": {"aps": {"sound": "raw.caf", "category": "RAW"}}, "fcm_v1": {"channel_id": "raw"}, "fcm": {}}}
-OWN = {"sound": {"ios": "own.caf", "android": "own"}, "vendor": {"apns": {"category": "OWN"}, "fcm": {"channel_id": "own"}}}
-PRESET = {"sound": {"ios": "preset.caf", "android": "preset"}, "apns": {"category": "PRESET"}, "fcm": {"channel_id": "preset"}}
+RAW = {
+    "vendor_raw": {
+        "apns": {"aps": {"sound": "raw.caf", "category": "RAW"}},
+        "fcm_v1": {"channel_id": "raw"},
+        "fcm": {},
+    }
+}
+OWN = {
+    "sound": {"ios": "own.caf", "android": "own"},
+    "vendor": {"apns": {"category": "OWN"}, "fcm": {"channel_id": "own"}},
+}
+PRESET = {
+    "sound": {"ios": "preset.caf", "android": "preset"},
+    "apns": {"category": "PRESET"},
+    "fcm": {"channel_id": "preset"},
+}
 ACCOUNT = {"chat": "account"}
 
-#: (vendor, where it stands in the body, values by who speaks: vendor_raw, the message, the preset, the account, nobody)
+#: (vendor, where it stands in the body, values by who speaks: vendor_raw, the message, the preset,
+#: the account, nobody)
 FIELDS = {
-    "an iPhone's sound": (Vendor.APNS, "aps/sound", ("raw.caf", "own.caf", "preset.caf", "default", "default")),
+    "an iPhone's sound": (
+        Vendor.APNS,
+        "aps/sound",
+        ("raw.caf", "own.caf", "preset.caf", "default", "default"),
+    ),
     "an iPhone's category": (Vendor.APNS, "aps/category", ("RAW", "OWN", "PRESET", None, None)),
-    "an Android channel": (Vendor.FCM, "message/android/notification/channel_id", ("raw", "own", "preset", "account", None)),
-    "an Android sound": (Vendor.FCM, "message/android/notification/sound", ("own", "own", "preset", "default", "default")),
+    "an Android channel": (
+        Vendor.FCM,
+        "message/android/notification/channel_id",
+        ("raw", "own", "preset", "account", None),
+    ),
+    "an Android sound": (
+        Vendor.FCM,
+        "message/android/notification/sound",
+        ("own", "own", "preset", "default", "default"),
+    ),
 }
 
 
 @pytest.mark.parametrize(("vendor", "path", "values"), FIELDS.values(), ids=FIELDS)
-def test_vendor_raw_beats_the_message_beats_its_preset_beats_the_account(vendor: Vendor, path: str, values: tuple[Any, ...]) -> None:
-    with_summary = [({**OWN, **RAW}, PRESET, ACCOUNT), (OWN, PRESET, ACCOUNT), ({}, PRESET, ACCOUNT), ({}, {}, ACCOUNT), ({}, {}, {})]
+def test_vendor_raw_beats_the_message_beats_its_preset_beats_the_account(
+    vendor: Vendor, path: str, values: tuple[Any, ...]
+) -> None:
+    with_summary = [
+        ({**OWN, **RAW}, PRESET, ACCOUNT),
+        (OWN, PRESET, ACCOUNT),
+        ({}, PRESET, ACCOUNT),
+        ({}, {}, ACCOUNT),
+        ({}, {}, {}),
+    ]
     assert tuple(at(body_of(vendor, *one), path) for one in with_summary) == values
 
 
@@ -120,18 +194,46 @@ def test_an_unknown_preset_means_the_defaults() -> None:
 
 
 PUSH_TYPES = {
-    "the preset speaks where the message says nothing": ({}, "silent", Vendor.APNS, None, PushType.SILENT),
-    "the message's own wish wins": ({"push_type": "silent"}, "voip", Vendor.APNS, "aa", PushType.SILENT),
+    "the preset speaks where the message says nothing": (
+        {},
+        "silent",
+        Vendor.APNS,
+        None,
+        PushType.SILENT,
+    ),
+    "the message's own wish wins": (
+        {"push_type": "silent"},
+        "voip",
+        Vendor.APNS,
+        "aa",
+        PushType.SILENT,
+    ),
     "voip with a token for it": ({}, "voip", Vendor.APNS, "aa", PushType.VOIP),
-    "voip without one is an alert": ({"push_type": "voip"}, "alert", Vendor.APNS, None, PushType.ALERT),
-    "voip on Android is an alert": ({"push_type": "voip"}, "alert", Vendor.FCM, None, PushType.ALERT),
+    "voip without one is an alert": (
+        {"push_type": "voip"},
+        "alert",
+        Vendor.APNS,
+        None,
+        PushType.ALERT,
+    ),
+    "voip on Android is an alert": (
+        {"push_type": "voip"},
+        "alert",
+        Vendor.FCM,
+        None,
+        PushType.ALERT,
+    ),
     "voip on HarmonyOS": ({"push_type": "voip"}, "alert", Vendor.HARMONY, None, PushType.VOIP),
     "a word that is none": ({}, "loud", Vendor.APNS, None, PushType.ALERT),
 }
 
 
-@pytest.mark.parametrize(("push", "preset", "vendor", "voip_token", "expected"), PUSH_TYPES.values(), ids=PUSH_TYPES)
-def test_how_a_push_travels(push: Any, preset: str, vendor: Vendor, voip_token: str | None, expected: PushType) -> None:
+@pytest.mark.parametrize(
+    ("push", "preset", "vendor", "voip_token", "expected"), PUSH_TYPES.values(), ids=PUSH_TYPES
+)
+def test_how_a_push_travels(
+    push: Any, preset: str, vendor: Vendor, voip_token: str | None, expected: PushType
+) -> None:
     note, target, _ = note_of(vendor, push, {"push_type": preset}, voip_token=voip_token)
     assert note.push_type == expected
     assert (target.token == voip_token) == (expected == PushType.VOIP and vendor == Vendor.APNS)
@@ -141,17 +243,26 @@ HARMONY_CALLS = {"with the right": (("harmony.voip",), "10"), "without": (("harm
 
 
 @pytest.mark.parametrize(("rights", "expected"), HARMONY_CALLS.values(), ids=HARMONY_CALLS)
-def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(rights: tuple[str, ...], expected: str) -> None:
-    push = {"class": "call", "push_type": "voip", "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}}}
+def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(
+    rights: tuple[str, ...], expected: str
+) -> None:
+    push = {
+        "class": "call",
+        "push_type": "voip",
+        "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}},
+    }
     note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
     credential = house.credential("a", Vendor.HARMONY, "b1")
-    (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
+    (batch,) = pack(
+        [PushItem(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None
+    )
     request = VENDORS[Vendor.HARMONY].build(batch, credential, AccessToken("t", 0, NOW_MS * 2))
     assert request.headers["push-type"] == expected
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
 
 
-#: (vendor, its raw fields, the message's override, class) -> (bucket, class as sent, what stands on the wire under these names).
+#: (vendor, its raw fields, the message's override, class) -> (bucket, class as sent, what stands on
+#: the wire under these names).
 VERBATIM = {
     "a channel at Xiaomi": (
         Vendor.XIAOMI,
@@ -193,7 +304,11 @@ VERBATIM = {
         {"channel_id": "raw", "category": "IM", "notify_level": 16},
         {},
         "marketing",
-        (Bucket.PUBLIC, "marketing", {"channel_id": None, "category": "MARKETING", "notify_level": None}),
+        (
+            Bucket.PUBLIC,
+            "marketing",
+            {"channel_id": None, "category": "MARKETING", "notify_level": None},
+        ),
     ),
     "another category at vivo": (
         Vendor.VIVO,
@@ -212,17 +327,25 @@ VERBATIM = {
 }
 
 
-@pytest.mark.parametrize(("vendor", "raw", "own", "wanted", "expected"), VERBATIM.values(), ids=VERBATIM)
+@pytest.mark.parametrize(
+    ("vendor", "raw", "own", "wanted", "expected"), VERBATIM.values(), ids=VERBATIM
+)
 def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
     vendor: Vendor, raw: Any, own: Any, wanted: str, expected: Any
 ) -> None:
     push = {"class": wanted, "vendor": {vendor: own}, "vendor_raw": {vendor: raw}}
     rights = ("xiaomi.private", "oppo.private", "oppo.strong", "vivo.system")
-    note, target, house = note_of(vendor, push, {}, {"chat": "account"}, rights=rights, templates={"chat": Template("T1")})
+    note, target, house = note_of(
+        vendor, push, {}, {"chat": "account"}, rights=rights, templates={"chat": Template("T1")}
+    )
     credential = house.credential("a", vendor, "b1")
     (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
     body = VENDORS[vendor].build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
     sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     sent = json.loads(sent["message"])["notification"] if "message" in sent else sent
-    assert (note.bucket, note.class_sent, {name: sent.get(name) for name in expected[2]}) == expected
+    assert (
+        note.bucket,
+        note.class_sent,
+        {name: sent.get(name) for name in expected[2]},
+    ) == expected
     assert not note.downgraded

@@ -1,4 +1,6 @@
-"""What people read: prefixes, built-in words by language, titles, and what stands in place of a hidden message."""
+"""What people read: prefixes, built-in words by language, titles, and what stands in place of a
+hidden message.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,12 @@ OFF = {"display": {"nick_prefix": "off"}}
 
 
 def said(
-    about: Any, lang: str = "en", redaction: Redaction | None = None, forced: bool = False, app_name: str = "Chat", **more: Any
+    about: Any,
+    lang: str = "en",
+    redaction: Redaction | None = None,
+    forced: bool = False,
+    app_name: str = "Chat",
+    **more: Any,
 ) -> Any:
     return words(about, lang, app_name, redaction=redaction, forced=forced, **more)
 
@@ -26,31 +33,69 @@ def said(
 BODIES = {
     "peer with a nick": (message(), "Ann:hello"),
     "peer without a nick": (message(sender={"id": "ann"}), "hello"),
-    "peer: the group card is not for here": (message(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}), "Ann:hello"),
+    "peer: the group card is not for here": (
+        message(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}),
+        "Ann:hello",
+    ),
     "prefix off": (message(push=OFF), "hello"),
-    "group: the card before the nick": (group(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}), "Card(Team):hello"),
+    "group: the card before the nick": (
+        group(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}),
+        "Card(Team):hello",
+    ),
     "group: the nick where there is no card": (group(), "Ann(Team):hello"),
     "group: no name of the sender": (group(sender={"id": "ann"}), "(Team):hello"),
     "group: no name of the group": (group(conversation={"type": "group", "id": "g1"}), "Ann:hello"),
-    "names of blanks": (group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "ann", "nick": " "}), "hello"),
+    "names of blanks": (
+        group(
+            conversation={"type": "group", "id": "g1", "name": " "},
+            sender={"id": "ann", "nick": " "},
+        ),
+        "hello",
+    ),
     "a nick of blanks": (message(sender={"id": "ann", "nick": " "}), "hello"),
-    "group: no name at all": (group(conversation={"type": "group", "id": "g1"}, sender={"id": "ann"}), "hello"),
-    "the sender's body as it is": (message(push={"display": {"body": "Look!", "nick_prefix": "off"}}), "Look!"),
-    "the sender's body with the prefix he asked for": (message(push={"display": {"body": "Look!", "nick_prefix": "on"}}), "Ann:Look!"),
+    "group: no name at all": (
+        group(conversation={"type": "group", "id": "g1"}, sender={"id": "ann"}),
+        "hello",
+    ),
+    "the sender's body as it is": (
+        message(push={"display": {"body": "Look!", "nick_prefix": "off"}}),
+        "Look!",
+    ),
+    "the sender's body with the prefix he asked for": (
+        message(push={"display": {"body": "Look!", "nick_prefix": "on"}}),
+        "Ann:Look!",
+    ),
     "elements are joined without anything between": (
-        message(elements=[{"type": "text", "text": "see "}, {"type": "image"}, {"type": "face"}, {"type": "text", "text": "!"}], push=OFF),
+        message(
+            elements=[
+                {"type": "text", "text": "see "},
+                {"type": "image"},
+                {"type": "face"},
+                {"type": "text", "text": "!"},
+            ],
+            push=OFF,
+        ),
         "see [Image][Face]!",
     ),
-    "a custom element shows its text": (message(elements=[{"type": "custom", "text": "a gift"}], push=OFF), "a gift"),
+    "a custom element shows its text": (
+        message(elements=[{"type": "custom", "text": "a gift"}], push=OFF),
+        "a gift",
+    ),
     "an element's own text is not shown where it has a placeholder": (
         message(elements=[{"type": "file", "text": "a.pdf"}], push=OFF),
         "[File]",
     ),
-    "a body of blanks is none": (message(push={"display": {"body": " ", "nick_prefix": "on"}}), "Ann:hello"),
+    "a body of blanks is none": (
+        message(push={"display": {"body": " ", "nick_prefix": "on"}}),
+        "Ann:hello",
+    ),
     "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
     "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
     "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
-    "the end of a call has words of its own": (message(kind=Kind.CALL_CANCEL), "The call has ended"),
+    "the end of a call has words of its own": (
+        message(kind=Kind.CALL_CANCEL),
+        "The call has ended",
+    ),
 }
 
 
@@ -59,21 +104,38 @@ def test_the_body_reads(about, body):
     assert said(about).body == body
 
 
-@pytest.mark.parametrize("kind", [key for key in TEXTS if key in ("sound", "file", "image", "video", "face", "location", "merger")])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        key
+        for key in TEXTS
+        if key in ("sound", "file", "image", "video", "face", "location", "merger")
+    ],
+)
 @pytest.mark.parametrize("lang", sorted(LANGS))
 def test_a_placeholder_is_in_the_language_of_the_receiver(kind, lang):
     assert said(message(elements=[{"type": kind}], push=OFF), lang).body == TEXTS[kind][lang]
 
 
 TITLES = {
-    "given: above the usual text": (message(push={"display": {"title": "Hi", "nick_prefix": "on"}}), "Hi", "Hi"),
+    "given: above the usual text": (
+        message(push={"display": {"title": "Hi", "nick_prefix": "on"}}),
+        "Hi",
+        "Hi",
+    ),
     "none, peer: Android shows who wrote": (message(), "", "Ann"),
     "none, group: Android shows the group": (group(), "", "Team"),
-    "none, group without a name: Android shows who wrote": (group(conversation={"type": "group", "id": "g1"}), "", "Ann"),
+    "none, group without a name: Android shows who wrote": (
+        group(conversation={"type": "group", "id": "g1"}),
+        "",
+        "Ann",
+    ),
     "nothing known: the app": (message(sender={"id": "ann"}), "", "Chat"),
     "a title of blanks is none": (message(push={"display": {"title": " "}}), "", "Ann"),
     "a name of blanks is none": (
-        group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "a", "nick": " "}),
+        group(
+            conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "a", "nick": " "}
+        ),
         "",
         "Chat",
     ),
@@ -112,7 +174,9 @@ def test_a_subtitle_is_the_senders():
 
 def test_a_template_gets_sender_and_text_apart():
     assert (said(message()).sender_name, said(message()).text) == ("Ann", "hello")
-    assert said(message(sender={"id": "ann"}, push={"display": {"title": "Hi"}})).sender_name == "Hi"
+    assert (
+        said(message(sender={"id": "ann"}, push={"display": {"title": "Hi"}})).sender_name == "Hi"
+    )
 
 
 # ---------------------------------------------------------------- hidden
@@ -124,14 +188,39 @@ HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Redaction | 
     "a content key alone hides nothing": ({}, KEYS, "k1", None),
     "details on, said so": ({"show_detail": True}, {"hidden_mode": "full"}, None, None),
     "the person hides": ({"show_detail": False}, {}, None, Redaction(EN, everywhere=True)),
-    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Redaction("来消息了", everywhere=True)),
-    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Redaction(EN, everywhere=True)),
-    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Redaction(EN, everywhere=True)),
+    "the person hides, her key has a text": (
+        {"show_detail": False},
+        KEYS,
+        "k1",
+        Redaction("来消息了", everywhere=True),
+    ),
+    "the person hides, her key has none": (
+        {"show_detail": False},
+        KEYS,
+        "k2",
+        Redaction(EN, everywhere=True),
+    ),
+    "the person hides more than the tenant": (
+        {"show_detail": False},
+        {"hidden_mode": "sender"},
+        None,
+        Redaction(EN, everywhere=True),
+    ),
     "sender only": ({}, {"hidden_mode": "sender"}, None, Redaction(EN, title="Ann")),
-    "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Redaction("Open the app")),
+    "fixed text": (
+        {},
+        {"hidden_mode": "text", "hidden_text": "Open the app"},
+        None,
+        Redaction("Open the app"),
+    ),
     "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Redaction(EN)),
     "id only": ({}, {"hidden_mode": "id"}, None, Redaction(EN, ids_only=True)),
-    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Redaction("来消息了", ids_only=True)),
+    "id only, with the key's text": (
+        {},
+        {"hidden_mode": "id", **KEYS},
+        "k1",
+        Redaction("来消息了", ids_only=True),
+    ),
     "id only stays id only for one who hides": (
         {"show_detail": False},
         {"hidden_mode": "id"},
@@ -147,15 +236,35 @@ def test_what_stands_in_place_of_a_message(wishes, options, key, redaction):
 
 
 def test_hidden_words_are_in_the_language_of_the_device():
-    assert redaction_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(ZH, everywhere=True)
+    assert redaction_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(
+        ZH, everywhere=True
+    )
     own = {"ja": {"hidden": "新着メッセージ"}}
-    assert redaction_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction("新着メッセージ", everywhere=True)
+    assert redaction_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction(
+        "新着メッセージ", everywhere=True
+    )
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
-    about = group(push={"display": {"title": "secret", "subtitle": "secret", "body": "secret", "nick_prefix": "on"}})
+    about = group(
+        push={
+            "display": {
+                "title": "secret",
+                "subtitle": "secret",
+                "body": "secret",
+                "nick_prefix": "on",
+            }
+        }
+    )
     shown = said(about, redaction=Redaction("new"))
-    assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == (
+    assert (
+        shown.title,
+        shown.subtitle,
+        shown.body,
+        shown.android_title,
+        shown.sender_name,
+        shown.text,
+    ) == (
         "",
         None,
         "new",
@@ -164,22 +273,43 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         "new",
     )
     shown = said(about, redaction=Redaction("new", title="Ann"))
-    assert (shown.title, shown.body, shown.android_title, shown.sender_name) == ("Ann", "new", "Ann", "Ann")
+    assert (shown.title, shown.body, shown.android_title, shown.sender_name) == (
+        "Ann",
+        "new",
+        "Ann",
+        "Ann",
+    )
     assert shown.hidden
 
 
 def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_the_message_has():
     every = Redaction("new", everywhere=True)
-    shown = said(group(push={"display": {"title": "secret", "subtitle": "secret"}}), redaction=every)
-    assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == ("new",) * 6
+    shown = said(
+        group(push={"display": {"title": "secret", "subtitle": "secret"}}), redaction=every
+    )
+    assert (
+        shown.title,
+        shown.subtitle,
+        shown.body,
+        shown.android_title,
+        shown.sender_name,
+        shown.text,
+    ) == ("new",) * 6
     plain = said(group(), redaction=every)
-    assert (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name) == ("", None, "new", "new", "new")
+    assert (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name) == (
+        "",
+        None,
+        "new",
+        "new",
+        "new",
+    )
 
 
 CANARY = "qXcanaryX"
-hostile = st.one_of(st.text(max_size=60), st.sampled_from(["", "\x00", "\ud800", "👨‍👩‍👧‍👦" * 40, "\u202e", "{", "%s", "a" * 5000])).map(
-    lambda text: text + CANARY + text
-)
+hostile = st.one_of(
+    st.text(max_size=60),
+    st.sampled_from(["", "\x00", "\ud800", "👨‍👩‍👧‍👦" * 40, "\u202e", "{", "%s", "a" * 5000]),
+).map(lambda text: text + CANARY + text)
 messages = st.builds(
     lambda kind, two, nick, card, name, display, force, elements: message(
         kind=kind,
@@ -194,19 +324,35 @@ messages = st.builds(
     st.none() | hostile,
     st.none() | hostile,
     st.fixed_dictionaries(
-        {"nick_prefix": st.sampled_from(["on", "off"])}, optional={"title": hostile, "subtitle": hostile, "body": hostile}
+        {"nick_prefix": st.sampled_from(["on", "off"])},
+        optional={"title": hostile, "subtitle": hostile, "body": hostile},
     ),
     st.none() | st.fixed_dictionaries({"on": st.booleans()}, optional={"body": hostile}),
     st.lists(
-        st.fixed_dictionaries({"type": st.sampled_from(["text", "custom", "image", "merger"])}, optional={"text": hostile}), max_size=4
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["text", "custom", "image", "merger"])},
+            optional={"text": hostile},
+        ),
+        max_size=4,
     ),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(about=messages, lang=st.sampled_from(["zh", "en", "ja", ""]), forced=st.booleans(), mode=st.sampled_from(["", *HiddenMode]))
+@given(
+    about=messages,
+    lang=st.sampled_from(["zh", "en", "ja", ""]),
+    forced=st.booleans(),
+    mode=st.sampled_from(["", *HiddenMode]),
+)
 def test_any_message_gives_words_and_a_hidden_one_never_its_own(about, lang, forced, mode):
-    redaction = redaction_of(about, {"show_detail": mode != ""}, {"hidden_mode": mode or "full", "hidden_text": "fixed"}, None, lang)
+    redaction = redaction_of(
+        about,
+        {"show_detail": mode != ""},
+        {"hidden_mode": mode or "full", "hidden_text": "fixed"},
+        None,
+        lang,
+    )
     shown = said(about, lang, redaction, forced)
     assert shown.body
     assert shown.android_title
@@ -235,10 +381,25 @@ def test_the_language_is_the_devices_where_we_speak_it(wish, fallback, lang):
 
 
 def test_a_tenants_catalogue_adds_languages_and_changes_words():
-    own = read_catalogue({"ja": {"image": "[画像]"}, "zh-Hant": {"image": "[圖片]"}, "en": {"image": "[Picture]"}})
-    assert [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")] == ["ja", "zh-hant", "zh", "en"]
-    assert [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
-    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]  # no word of its own: English, or the bare language
+    own = read_catalogue(
+        {"ja": {"image": "[画像]"}, "zh-Hant": {"image": "[圖片]"}, "en": {"image": "[Picture]"}}
+    )
+    assert [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")] == [
+        "ja",
+        "zh-hant",
+        "zh",
+        "en",
+    ]
+    assert [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == [
+        "[画像]",
+        "[圖片]",
+        "[图片]",
+        "[Picture]",
+    ]
+    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [
+        EN,
+        ZH,
+    ]  # no word of its own: English, or the bare language
     assert said(message(elements=[{"type": "image"}], push=OFF), "ja", own=own).body == "[画像]"
 
 

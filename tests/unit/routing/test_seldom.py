@@ -1,4 +1,6 @@
-"""What routing does seldom: a hiding mode of a later release, a badge that is set, people and bare tokens in one look."""
+"""What routing does seldom: a hiding mode of a later release, a badge that is set, people and bare
+tokens in one look.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def test_a_hiding_mode_that_nobody_knows_hides_nothing() -> None:
     assert redaction_of(message(), {}, {"hidden_mode": "of a later release"}, None, "en") is None
 
 
-@pytest.mark.parametrize(("badge", "mode"), [({"mode": "set", "value": 5}, BadgeMode.SET), ({"mode": "set"}, BadgeMode.KEEP)])
+@pytest.mark.parametrize(
+    ("badge", "mode"),
+    [({"mode": "set", "value": 5}, BadgeMode.SET), ({"mode": "set"}, BadgeMode.KEEP)],
+)
 def test_a_badge_that_is_set_needs_its_number(badge: dict[str, Any], mode: BadgeMode) -> None:
     assert _badge_mode(message(push={"badge": badge}), {}) is mode
 
@@ -31,5 +36,7 @@ def test_a_bare_token_has_no_settings() -> None:
             return {who: {"of": list(conversations)} for who in people}
 
     direct = msgspec.structs.replace(message(), direct=True)
-    assert list(_settings([offline(direct, who()), offline(message(), who(user="eve"))], Asked())) == [("demo", "eve")]
+    assert list(
+        _settings([offline(direct, who()), offline(message(), who(user="eve"))], Asked())
+    ) == [("demo", "eve")]
     assert _settings([offline(direct, who())], Asked()) == {}

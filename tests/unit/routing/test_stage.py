@@ -1,4 +1,6 @@
-"""Routing as a whole: who is dropped and why, what each lane is told, badge and sound by platform, and that nothing hidden shows."""
+"""Routing as a whole: who is dropped and why, what each lane is told, badge and sound by platform,
+and that nothing hidden shows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ import pytest
 from common.contracts import Device, Notification
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage.tenants import Tenant
-from tests.unit.routing.builders import NOW_MS, Books, credential, device, group, message, offline, who, world
+from tests.unit.routing.builders import (
+    NOW_MS,
+    Books,
+    credential,
+    device,
+    group,
+    message,
+    offline,
+    who,
+    world,
+)
 from workers.delivery.stage import badge_step
 from workers.delivery.work import PendingPush
 from workers.routing.stage import BATCH_MAX, route, urgency_of
@@ -23,13 +35,17 @@ ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 
 def note(about: Any, phone: Device | None = None, books: Books | None = None) -> Notification:
     """The one notification that comes of it."""
-    ((_, batch),) = route([offline(about, who(phone or device()))], world(books or Books()), NOW_MS).batches
+    ((_, batch),) = route(
+        [offline(about, who(phone or device()))], world(books or Books()), NOW_MS
+    ).batches
     return batch.pushes[0].note
 
 
 def wire(about: Any, phone: Device, books: Books, badge: int | None = 7) -> Any:
     """The request that the vendor gets."""
-    target = route([offline(about, who(phone))], world(books), NOW_MS).batches[0][1].pushes[0].targets[0]
+    target = (
+        route([offline(about, who(phone))], world(books), NOW_MS).batches[0][1].pushes[0].targets[0]
+    )
     batch = RequestBatch((PushItem(note(about, phone, books), target, badge, 3600),), NOW_MS)
     return VENDORS[phone.vendor].build(batch, books.accounts[phone.vendor], ACCESS)
 
@@ -51,20 +67,30 @@ def test_a_device_without_an_account_is_told_apart_from_the_others():
     books = Books()
     del books.accounts[Vendor.FCM]
     routed = route([offline(message(), who(device(), device(Vendor.FCM)))], world(books), NOW_MS)
-    assert [(row.device.device_id, row.decision) for row in routed.rows] == [("fcm-phone", Decision.NO_CREDENTIAL)]
+    assert [(row.device.device_id, row.decision) for row in routed.rows] == [
+        ("fcm-phone", Decision.NO_CREDENTIAL)
+    ]
     assert [batch.vendor for _, batch in routed.batches] == [Vendor.APNS]
 
 
 def test_a_mute_is_that_of_this_conversation():
-    for key, dropped in (("mute:c2c:ann", True), ("mute:group:ann", False), ("mute:c2c:eve", False)):
+    for key, dropped in (
+        ("mute:c2c:ann", True),
+        ("mute:group:ann", False),
+        ("mute:c2c:eve", False),
+    ):
         books = Books(settings={"bob": {key: {"mode": "all"}}})
-        assert [row.decision for row in route([offline(message())], world(books), NOW_MS).rows] == [Decision.MUTED] * dropped
+        assert [row.decision for row in route([offline(message())], world(books), NOW_MS).rows] == [
+            Decision.MUTED
+        ] * dropped
 
 
 def test_friends_are_asked_for_only_where_the_message_wants_them():
     books = Books()
     wants = message(push={"gate": {"require_friend": True}})
-    assert [row.decision for row in route([offline(wants)], world(books), NOW_MS).rows] == [Decision.NOT_FRIEND]
+    assert [row.decision for row in route([offline(wants)], world(books), NOW_MS).rows] == [
+        Decision.NOT_FRIEND
+    ]
     books.friendships.add(("bob", "ann"))
     assert route([offline(wants)], world(books), NOW_MS).rows == []
 
@@ -73,19 +99,31 @@ def test_friends_are_asked_for_only_where_the_message_wants_them():
 
 
 def test_the_same_words_are_rendered_once_and_others_apart():
-    people = [who(device(device_id=f"d{n}", lang="en" if n % 2 else "zh"), user=f"u{n}") for n in range(10)]
-    ((_, batch),) = route([offline(group(elements=[{"type": "image"}]), *people)], world(Books()), NOW_MS).batches
-    assert sorted((push.note.body, len(push.targets)) for push in batch.pushes) == [("Ann(Team):[Image]", 5), ("Ann(Team):[图片]", 5)]
+    people = [
+        who(device(device_id=f"d{n}", lang="en" if n % 2 else "zh"), user=f"u{n}")
+        for n in range(10)
+    ]
+    ((_, batch),) = route(
+        [offline(group(elements=[{"type": "image"}]), *people)], world(Books()), NOW_MS
+    ).batches
+    assert sorted((push.note.body, len(push.targets)) for push in batch.pushes) == [
+        ("Ann(Team):[Image]", 5),
+        ("Ann(Team):[图片]", 5),
+    ]
     assert len({target.push_id for push in batch.pushes for target in push.targets}) == 10
 
 
 @pytest.mark.parametrize("rest", [0, 1])
 def test_a_batch_is_bounded_and_loses_nobody(rest):
     people = [who(device(), user=f"u{n}") for n in range(BATCH_MAX * 2 + rest)]
-    batches = [batch for _, batch in route([offline(group(), *people)], world(Books()), NOW_MS).batches]
+    batches = [
+        batch for _, batch in route([offline(group(), *people)], world(Books()), NOW_MS).batches
+    ]
     sizes = [sum(len(push.targets) for push in batch.pushes) for batch in batches]
     assert sizes == [BATCH_MAX, BATCH_MAX, 1][: 2 + rest]
-    assert len({target.user for batch in batches for push in batch.pushes for target in push.targets}) == len(people)
+    assert len(
+        {target.user for batch in batches for push in batch.pushes for target in push.targets}
+    ) == len(people)
 
 
 URGENCIES = {
@@ -124,12 +162,16 @@ def test_voip_is_an_alert_where_there_is_no_way_for_it(phone, push_type, token):
 @pytest.mark.parametrize("vendor", list(Vendor))
 @pytest.mark.parametrize("preset", [False, True])
 def test_what_is_silent_for_apple_is_shown_by_all_others(vendor, preset):
-    """Tencent's enableIOSBackgroundNotification: it took the alert from every Android and HarmonyOS phone."""
+    """Tencent's enableIOSBackgroundNotification: it took the alert from every Android and HarmonyOS
+    phone.
+    """
     books, silent = Books(), {"apns": {"push_type": "silent"}}
     books.strategies["s1"] = silent
     wants = message(push={"strategy_id": "s1"} if preset else {"vendor": silent})
     ((_, batch),) = route([offline(wants, who(device(vendor)))], world(books), NOW_MS).batches
-    assert batch.pushes[0].note.push_type == (PushType.SILENT if vendor == Vendor.APNS else PushType.ALERT)
+    assert batch.pushes[0].note.push_type == (
+        PushType.SILENT if vendor == Vendor.APNS else PushType.ALERT
+    )
 
 
 @pytest.mark.parametrize("vendor", list(Vendor))
@@ -138,15 +180,25 @@ def test_a_badge_that_apple_keeps_counts_on_elsewhere(vendor):
     assert made.badge_mode == (BadgeMode.KEEP if vendor == Vendor.APNS else BadgeMode.INCREMENT)
 
 
-@pytest.mark.parametrize("push", [{"push_type": "voip"}, {"strategy_id": "calls"}, {"vendor": {"apns": {"push_type": "voip"}}}])
+@pytest.mark.parametrize(
+    "push",
+    [{"push_type": "voip"}, {"strategy_id": "calls"}, {"vendor": {"apns": {"push_type": "voip"}}}],
+)
 @pytest.mark.parametrize("vendor", [Vendor.APNS, Vendor.HARMONY])
 @pytest.mark.parametrize("kind", [Kind.CALL_CANCEL, Kind.RECALL])
 def test_what_takes_a_call_back_is_never_a_call(vendor, push, kind):
     books = Books()
     books.strategies["calls"] = {"push_type": "voip"}
     phone = device(vendor, voip_token="b2" * 32)
-    ((_, batch),) = route([offline(message(kind=kind, push={**push, "class": "call"}), who(phone))], world(books), NOW_MS).batches
-    assert (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token) == (PushType.ALERT, phone.token)
+    ((_, batch),) = route(
+        [offline(message(kind=kind, push={**push, "class": "call"}), who(phone))],
+        world(books),
+        NOW_MS,
+    ).batches
+    assert (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token) == (
+        PushType.ALERT,
+        phone.token,
+    )
 
 
 ENDS = {
@@ -166,8 +218,12 @@ ENDS = {
 def test_the_end_of_a_call_is_told_by_its_reason(reason, words):
     made = note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), Books())
     assert (made.body, made.title) == (words, "")
-    own = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"texts": {"en": {"call_cancel": "over"}}}))
-    assert note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), own).body == "over"
+    own = Books(
+        Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"texts": {"en": {"call_cancel": "over"}}})
+    )
+    assert (
+        note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), own).body == "over"
+    )
 
 
 # ---------------------------------------------------------------- what each lane is told
@@ -175,7 +231,10 @@ def test_the_end_of_a_call_is_told_by_its_reason(reason, words):
 
 def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     books = Books()
-    books.strategies["s1"] = {"fcm": {"channel_id": "preset", "priority": "normal"}, "sound": {"ios": "p.caf", "android": "p"}}
+    books.strategies["s1"] = {
+        "fcm": {"channel_id": "preset", "priority": "normal"},
+        "sound": {"ios": "p.caf", "android": "p"},
+    }
     wants = message(push={"strategy_id": "s1", "vendor": {"fcm": {"channel_id": "own"}}})
     made = note(wants, device(Vendor.FCM), books)
     assert made.vendor == {"channel_id": "own", "priority": "normal"}
@@ -184,11 +243,17 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
     assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
     assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
-    asked = [offline(message(push={"strategy_id": name} if name else {})) for name in ("nobody's", "s1", None)]
+    asked = [
+        offline(message(push={"strategy_id": name} if name else {}))
+        for name in ("nobody's", "s1", None)
+    ]
     assert route(asked, world(books), NOW_MS).presets_missing == 1
 
 
-@pytest.mark.parametrize(("preset", "push_type"), [({"push_type": "silent"}, "silent"), ({"push_type": "loud"}, "alert"), ({}, "alert")])
+@pytest.mark.parametrize(
+    ("preset", "push_type"),
+    [({"push_type": "silent"}, "silent"), ({"push_type": "loud"}, "alert"), ({}, "alert")],
+)
 def test_a_preset_may_name_the_push_type_and_what_is_none_counts_as_alert(preset, push_type):
     books = Books()
     books.strategies["s1"] = preset
@@ -197,10 +262,19 @@ def test_a_preset_may_name_the_push_type_and_what_is_none_counts_as_alert(preset
 
 @pytest.mark.parametrize(
     ("vendor", "image"),
-    [(Vendor.APNS, "https://i/ios"), (Vendor.HUAWEI, "https://i/huawei"), (Vendor.FCM, None), (Vendor.OPPO, None)],
+    [
+        (Vendor.APNS, "https://i/ios"),
+        (Vendor.HUAWEI, "https://i/huawei"),
+        (Vendor.FCM, None),
+        (Vendor.OPPO, None),
+    ],
 )
 def test_a_picture_is_the_vendors_own_and_https(vendor, image):
-    wants = message(push={"image": {"ios": "https://i/ios", "huawei": "https://i/huawei", "fcm": "http://i/fcm"}})
+    wants = message(
+        push={
+            "image": {"ios": "https://i/ios", "huawei": "https://i/huawei", "fcm": "http://i/fcm"}
+        }
+    )
     assert note(wants, device(vendor)).image == image
 
 
@@ -214,7 +288,9 @@ def test_a_right_that_is_missing_downgrades_and_says_so():
     books = Books()
     made = note(message(), device(Vendor.HUAWEI), books)
     assert (made.class_sent, made.downgraded) == (MessageClass.CHAT, False)
-    books.accounts[Vendor.HUAWEI] = type(books.accounts[Vendor.HUAWEI])("demo", Vendor.HUAWEI, "b1", 1, {}, {})
+    books.accounts[Vendor.HUAWEI] = type(books.accounts[Vendor.HUAWEI])(
+        "demo", Vendor.HUAWEI, "b1", 1, {}, {}
+    )
     made = note(message(), device(Vendor.HUAWEI), books)
     assert (made.class_sent, made.downgraded) == (MessageClass.MARKETING, True)
 
@@ -228,7 +304,11 @@ OPPO_CHAT: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {
         {"templates": {"chat": Template("T7", "who", "what")}},
         {"template_id": "T7", "template_text": "what"},
     ),
-    "a public category of the sender": ({"category": "NEWS"}, {}, {"category": "NEWS", "notify_level": "1"}),
+    "a public category of the sender": (
+        {"category": "NEWS"},
+        {},
+        {"category": "NEWS", "notify_level": "1"},
+    ),
 }
 
 
@@ -254,7 +334,10 @@ def test_a_long_name_before_the_words_leaves_ten_characters_of_them(vendor, nick
         sender={"id": "ann", "nick": nick},
         conversation={"type": "group", "id": "g1", "name": name},
         elements=[{"type": "text", "text": "一二三四五六七八九十" * 100}],
-        push={"display": {"title": "Hi", "nick_prefix": "on"}, "data": {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]}},
+        push={
+            "display": {"title": "Hi", "nick_prefix": "on"},
+            "data": {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]},
+        },
     )
     said = shown_of(wire(about, device(vendor), Books()))
     assert "一二三四五六七八九十" in said
@@ -271,8 +354,16 @@ BADGES: dict[str, tuple[dict[str, Any], Vendor, int]] = {
     "none": ({"badge": {"mode": "none"}}, Vendor.APNS, -1),
     "not counted as unread": ({"badge": {"counts_unread": False}}, Vendor.APNS, -1),
     "not counted, and none": ({"badge": {"counts_unread": False, "mode": "none"}}, Vendor.APNS, -1),
-    "ignoreHarmonyBadge: not on HarmonyOS": ({"vendor": {"harmony": {"badge": False}}}, Vendor.HARMONY, -1),
-    "ignoreHarmonyBadge: the others count on": ({"vendor": {"harmony": {"badge": False}}}, Vendor.APNS, 1),
+    "ignoreHarmonyBadge: not on HarmonyOS": (
+        {"vendor": {"harmony": {"badge": False}}},
+        Vendor.HARMONY,
+        -1,
+    ),
+    "ignoreHarmonyBadge: the others count on": (
+        {"vendor": {"harmony": {"badge": False}}},
+        Vendor.APNS,
+        1,
+    ),
     "kept for one vendor": ({"vendor": {"huawei": {"badge": "keep"}}}, Vendor.HUAWEI, -1),
     "a silent push shows none": ({"push_type": "silent"}, Vendor.APNS, -1),
 }
@@ -280,7 +371,9 @@ BADGES: dict[str, tuple[dict[str, Any], Vendor, int]] = {
 
 @pytest.mark.parametrize(("push", "vendor", "step"), BADGES.values(), ids=BADGES)
 def test_a_push_moves_the_badge_by(push, vendor, step):
-    ((_, batch),) = route([offline(message(push=push), who(device(vendor)))], world(Books()), NOW_MS).batches
+    ((_, batch),) = route(
+        [offline(message(push=push), who(device(vendor)))], world(Books()), NOW_MS
+    ).batches
     assert badge_step(PendingPush("e", batch.pushes[0].note, batch.pushes[0].targets[0])) == step
 
 
@@ -289,7 +382,8 @@ def test_what_is_no_message_leaves_the_badge(kind):
     assert note(message(kind=kind)).badge_mode == BadgeMode.KEEP
 
 
-#: What stands in the request for a badge of 7; vivo only adds one, and only when asked; the others' pages know no number.
+#: What stands in the request for a badge of 7; vivo only adds one, and only when asked; the others'
+#: pages know no number.
 BADGE_ON_THE_WIRE = {
     Vendor.APNS: b'"badge":7',
     Vendor.FCM: b'"notification_count":7',
@@ -301,7 +395,10 @@ BADGE_ON_THE_WIRE = {
 
 @pytest.mark.parametrize("vendor", Vendor)
 def test_the_badge_stands_where_the_vendors_page_puts_it(vendor):
-    shown, kept = wire(message(), device(vendor), Books(), 7).body, wire(message(), device(vendor), Books(), None).body
+    shown, kept = (
+        wire(message(), device(vendor), Books(), 7).body,
+        wire(message(), device(vendor), Books(), None).body,
+    )
     words = BADGE_ON_THE_WIRE.get(vendor)
     assert words is None or (words in shown and words not in kept)
     assert words is not None or shown == kept
@@ -310,21 +407,34 @@ def test_the_badge_stands_where_the_vendors_page_puts_it(vendor):
 
 
 def test_vivo_adds_to_its_badge_only_when_asked():
-    assert b'"addBadge":true' in wire(message(push={"vendor": {"vivo": {"add_badge": True}}}), device(Vendor.VIVO), Books()).body
+    assert (
+        b'"addBadge":true'
+        in wire(
+            message(push={"vendor": {"vivo": {"add_badge": True}}}), device(Vendor.VIVO), Books()
+        ).body
+    )
 
 
 # ---------------------------------------------------------------- sound
 
 SOUND: dict[str, tuple[Vendor, dict[str, Any], str]] = {
     "Apple, by default": (Vendor.APNS, {}, '"sound":"default"'),
-    "Apple, with its suffix": (Vendor.APNS, {"ios": "ring.caf", "android": "x"}, '"sound":"ring.caf"'),
+    "Apple, with its suffix": (
+        Vendor.APNS,
+        {"ios": "ring.caf", "android": "x"},
+        '"sound":"ring.caf"',
+    ),
     "FCM, by default": (Vendor.FCM, {}, '"sound":"default"'),
     "FCM, as it is": (Vendor.FCM, {"android": "ring", "ios": "x.caf"}, '"sound":"ring"'),
     "FCM, its suffix dropped": (Vendor.FCM, {"android": "ring.mp3"}, '"sound":"ring"'),
     "Huawei, its suffix dropped": (Vendor.HUAWEI, {"android": "ring.mp3"}, '"sound":"/raw/ring"'),
     "Huawei, none": (Vendor.HUAWEI, {"android": "none"}, '"default_sound":false'),
     "HarmonyOS, a file of the app": (Vendor.HARMONY, {"android": "ring.mp3"}, '"sound":"ring.mp3"'),
-    "Xiaomi, its suffix dropped": (Vendor.XIAOMI, {"android": "ring.mp3"}, "android.resource://com.example.chat/raw/ring"),
+    "Xiaomi, its suffix dropped": (
+        Vendor.XIAOMI,
+        {"android": "ring.mp3"},
+        "android.resource://com.example.chat/raw/ring",
+    ),
     "vivo, none: neither sound nor vibration": (Vendor.VIVO, {"android": "none"}, '"notifyType":1'),
     "Meizu, none": (Vendor.MEIZU, {"android": "none"}, '"sound":0'),
 }
@@ -359,19 +469,37 @@ EVENTS = 10_000
 
 
 def wish(rng: random.Random) -> dict[str, Any]:
-    """A push block whose words, names and pictures all hold the secret, in every place where a sender may put some."""
+    """A push block whose words, names and pictures all hold the secret, in every place where a
+    sender may put some.
+    """
     word = rng.choice(["", FAMILY, "中", "a" * 200]) + SECRET + rng.choice(["", '"', "…", "\n"])
-    image, fields = f"https://i.example/{SECRET}", {"title": word, "body": word, "ticker": word, "data": word}
+    image, fields = (
+        f"https://i.example/{SECRET}",
+        {"title": word, "body": word, "ticker": word, "data": word},
+    )
     vendors = [vendor.value for vendor in Vendor]
     everything = {
-        "display": {"title": word, "subtitle": word, "body": word, "nick_prefix": rng.choice(["on", "off"])},
+        "display": {
+            "title": word,
+            "subtitle": word,
+            "body": word,
+            "nick_prefix": rng.choice(["on", "off"]),
+        },
         "force": {"on": True, "body": word},
         "image": dict.fromkeys(("ios", *vendors), image),
-        "template": {one: {"id": "T9", "title_params": {"a": word}, "content_params": {"b": word}} for one in vendors},
-        "vendor": {one: {"title": word, "image": image, "channel_name": word, "voip": {"handle": word}} for one in vendors},
+        "template": {
+            one: {"id": "T9", "title_params": {"a": word}, "content_params": {"b": word}}
+            for one in vendors
+        },
+        "vendor": {
+            one: {"title": word, "image": image, "channel_name": word, "voip": {"handle": word}}
+            for one in vendors
+        },
         "vendor_raw": {
             one: {
-                **dict.fromkeys(("notification", "fcm_v1", "android", "message", "extra", "parameters"), fields),
+                **dict.fromkeys(
+                    ("notification", "fcm_v1", "android", "message", "extra", "parameters"), fields
+                ),
                 "aps": {"alert": {"body": word}, "category": "c"},
                 "title": word,
                 "content": word,
@@ -394,7 +522,10 @@ def secret_event(rng: random.Random, number: int) -> Any:
         kind=rng.choices(list(Kind), [6, 2, 1, 1, 1, 1])[0],
         conversation={"type": rng.choice(["c2c", "group"]), "id": "x", "name": SECRET},
         sender={"id": "ann", "nick": SECRET, "group_card": rng.choice([None, SECRET])},
-        elements=[{"type": rng.choice(kinds), "text": SECRET * rng.choice([1, 1, 50])} for _ in range(rng.randint(0, 3))],
+        elements=[
+            {"type": rng.choice(kinds), "text": SECRET * rng.choice([1, 1, 50])}
+            for _ in range(rng.randint(0, 3))
+        ],
         push=wish(rng),
     )
 
@@ -414,10 +545,22 @@ HIDING: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 def test_ten_thousand_random_events_show_nothing_to_one_who_hides_details():
     rng = random.Random(20_261_123)
-    worlds = [Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", options), wishes) for wishes, options in HIDING]
+    worlds = [
+        Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", options), wishes)
+        for wishes, options in HIDING
+    ]
     for number in range(EVENTS):
-        about, books, vendor = secret_event(rng, number), worlds[number % len(worlds)], list(Vendor)[number % len(Vendor)]
-        request = wire(about, device(vendor, lang=rng.choice(["zh", "en", None]), voip_token="b2" * 32), books, rng.choice([None, 3]))
+        about, books, vendor = (
+            secret_event(rng, number),
+            worlds[number % len(worlds)],
+            list(Vendor)[number % len(Vendor)],
+        )
+        request = wire(
+            about,
+            device(vendor, lang=rng.choice(["zh", "en", None]), voip_token="b2" * 32),
+            books,
+            rng.choice([None, 3]),
+        )
         assert SECRET not in shown_of(request), (vendor, about)
 
 
@@ -430,7 +573,9 @@ def test_the_search_finds_the_secret_of_one_who_hides_nothing(vendor):
 @pytest.mark.parametrize("vendor", Vendor)
 def test_sender_only_shows_the_name_and_none_of_the_words(vendor):
     books = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"hidden_mode": "sender"}))
-    about = message(sender={"id": "ann", "nick": "Ann Li"}, elements=[{"type": "text", "text": SECRET}])
+    about = message(
+        sender={"id": "ann", "nick": "Ann Li"}, elements=[{"type": "text", "text": SECRET}]
+    )
     shown = shown_of(wire(about, device(vendor), books))
     assert "Ann Li" in shown
     assert SECRET not in shown
@@ -438,7 +583,9 @@ def test_sender_only_shows_the_name_and_none_of_the_words(vendor):
 
 @pytest.mark.parametrize("vendor", Vendor)
 def test_data_still_travel_for_one_who_hides_details_but_not_where_only_ids_do(vendor):
-    about = message(message_id="m-77", push={"data": {"ext": "to-the-chat", "payload": {"k": "to-the-room"}}})
+    about = message(
+        message_id="m-77", push={"data": {"ext": "to-the-chat", "payload": {"k": "to-the-room"}}}
+    )
     hides = Books(settings={"bob": {"show_detail": False}})
     assert "to-the-chat" in shown_of(wire(about, device(vendor), hides))
     ids = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"hidden_mode": "id"}))
@@ -449,6 +596,12 @@ def test_data_still_travel_for_one_who_hides_details_but_not_where_only_ids_do(v
 
 def test_a_click_target_travels_as_data_do():
     about = message(push={"vendor": {"harmony": {"uri": "page://chat", "click_type": "1"}}})
-    hides, ids = Books(settings={"bob": {"show_detail": False}}), Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"}))
-    assert note(about, device(Vendor.HARMONY), hides).vendor == {"uri": "page://chat", "click_type": "1"}
+    hides, ids = (
+        Books(settings={"bob": {"show_detail": False}}),
+        Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"})),
+    )
+    assert note(about, device(Vendor.HARMONY), hides).vendor == {
+        "uri": "page://chat",
+        "click_type": "1",
+    }
     assert note(about, device(Vendor.HARMONY), ids).vendor == {"click_type": "1"}

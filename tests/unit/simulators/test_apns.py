@@ -26,11 +26,28 @@ def apns(tmp_path):
     return Apns(Record(tmp_path / "apns.jsonl"))
 
 
-def call(token=TOKEN, body=BODY, method="POST", path=None, connection=1, certificate=None, jwt=None, **headers) -> VendorCall:
+def call(
+    token=TOKEN,
+    body=BODY,
+    method="POST",
+    path=None,
+    connection=1,
+    certificate=None,
+    jwt=None,
+    **headers,
+) -> VendorCall:
     given = {"authorization": f"bearer {jwt or JWT}", **HEADERS}
     given.update({name.replace("_", "-"): value for name, value in headers.items()})
     given = {name: value for name, value in given.items() if value is not None}
-    return VendorCall(method, path if path is not None else f"/3/device/{token}", "", given, body, connection, certificate)
+    return VendorCall(
+        method,
+        path if path is not None else f"/3/device/{token}",
+        "",
+        given,
+        body,
+        connection,
+        certificate,
+    )
 
 
 def reason(apns, one: VendorCall, env="production") -> str:
@@ -51,9 +68,21 @@ REFUSALS = {
     "no bearer": ({"authorization": "basic eDp5"}, "InvalidProviderToken", 403),
     "no JWT": ({"authorization": "bearer a.b.c"}, "InvalidProviderToken", 403),
     "RS256": ({"jwt": keys.provider_token(KEY, alg="RS256")}, "InvalidProviderToken", 403),
-    "a key that is wrong by its name": ({"jwt": keys.provider_token(KEY, kid="WRONG12345")}, "InvalidProviderToken", 403),
-    "older than an hour": ({"jwt": keys.provider_token(KEY, iat=int(time.time()) - 3700)}, "ExpiredProviderToken", 403),
-    "from the future": ({"jwt": keys.provider_token(KEY, iat=int(time.time()) + 36_000)}, "ExpiredProviderToken", 403),
+    "a key that is wrong by its name": (
+        {"jwt": keys.provider_token(KEY, kid="WRONG12345")},
+        "InvalidProviderToken",
+        403,
+    ),
+    "older than an hour": (
+        {"jwt": keys.provider_token(KEY, iat=int(time.time()) - 3700)},
+        "ExpiredProviderToken",
+        403,
+    ),
+    "from the future": (
+        {"jwt": keys.provider_token(KEY, iat=int(time.time()) + 36_000)},
+        "ExpiredProviderToken",
+        403,
+    ),
     "no topic": ({"apns_topic": None}, "MissingTopic", 400),
     "a topic with a blank": ({"apns_topic": "com example"}, "BadTopic", 400),
     "voip without its suffix": ({"apns_push_type": "voip"}, "BadTopic", 400),
@@ -66,7 +95,11 @@ REFUSALS = {
     "prefix b05e": ({"token": "b05e" + TOKEN}, "TooManyRequests", 429),
     "an unknown push type": ({"apns_push_type": "shout"}, "InvalidPushType", 400),
     "priority 7": ({"apns_priority": "7"}, "BadPriority", 400),
-    "background at once": ({"apns_push_type": "background", "apns_priority": "10"}, "BadPriority", 400),
+    "background at once": (
+        {"apns_push_type": "background", "apns_priority": "10"},
+        "BadPriority",
+        400,
+    ),
     "an expiration in words": ({"apns_expiration": "soon"}, "BadExpirationDate", 400),
     "22 x 3 bytes of collapse id": ({"apns_collapse_id": "会" * 22}, "BadCollapseId", 400),
     "an id that is no UUID": ({"apns_id": "m-9f3c"}, "BadMessageId", 400),
@@ -85,8 +118,22 @@ def test_each_mistake_has_apples_reason_and_leaves_no_line(apns, given, wanted, 
 
 
 def test_the_earlier_check_wins(apns):
-    everything = {"method": "GET", "path": "/x", ":repeated": "x", "authorization": None, "apns_topic": None, "body": b""}
-    order = ["MethodNotAllowed", "BadPath", "DuplicateHeaders", "MissingProviderToken", "MissingTopic", "PayloadEmpty"]
+    everything = {
+        "method": "GET",
+        "path": "/x",
+        ":repeated": "x",
+        "authorization": None,
+        "apns_topic": None,
+        "body": b"",
+    }
+    order = [
+        "MethodNotAllowed",
+        "BadPath",
+        "DuplicateHeaders",
+        "MissingProviderToken",
+        "MissingTopic",
+        "PayloadEmpty",
+    ]
     seen = []
     for mistake in list(everything):
         seen.append(reason(apns, call(**everything)))
@@ -96,7 +143,14 @@ def test_the_earlier_check_wins(apns):
 
 def test_what_is_accepted_stands_in_the_record(apns):
     reply = apns.handle(
-        call(apns_id=ID, apns_collapse_id="会" * 21, apns_priority="5", apns_expiration="1700086400", body=padded(4096), connection=7),
+        call(
+            apns_id=ID,
+            apns_collapse_id="会" * 21,
+            apns_priority="5",
+            apns_expiration="1700086400",
+            body=padded(4096),
+            connection=7,
+        ),
         "production",
     )
     assert (reply.status, reply.body, dict(reply.headers)) == (200, b"", {"apns-id": ID})
@@ -125,26 +179,52 @@ def test_apple_names_a_push_without_id_in_upper_case_and_the_sandbox_adds_its_ow
 
 
 def test_calls_may_be_larger(apns):
-    assert reason(apns, call(body=padded(5120), apns_push_type="voip", apns_topic="com.example.chat.voip")) == "accepted"
-    assert reason(apns, call(body=padded(5121), apns_push_type="voip", apns_topic="com.example.chat.voip")) == "PayloadTooLarge"
+    assert (
+        reason(
+            apns, call(body=padded(5120), apns_push_type="voip", apns_topic="com.example.chat.voip")
+        )
+        == "accepted"
+    )
+    assert (
+        reason(
+            apns, call(body=padded(5121), apns_push_type="voip", apns_topic="com.example.chat.voip")
+        )
+        == "PayloadTooLarge"
+    )
 
 
-@pytest.mark.parametrize(("prefix", "wanted"), [("fa11", ["InternalServerError"] * 2), ("5007", ["ServiceUnavailable"])])
+@pytest.mark.parametrize(
+    ("prefix", "wanted"), [("fa11", ["InternalServerError"] * 2), ("5007", ["ServiceUnavailable"])]
+)
 def test_passing_trouble_ends_by_push_not_by_token(apns, prefix, wanted):
     for apns_id in (ID, ID.replace("0b", "0c")):
-        tries = [reason(apns, call(token=prefix + TOKEN, apns_id=apns_id)) for _ in range(len(wanted) + 1)]
+        tries = [
+            reason(apns, call(token=prefix + TOKEN, apns_id=apns_id))
+            for _ in range(len(wanted) + 1)
+        ]
         assert tries == [*wanted, "accepted"]
 
 
 def test_a_token_belongs_to_one_environment(apns):
-    assert [reason(apns, call(token="5a4d" + TOKEN), env) for env in ("sandbox", "production")] == ["accepted", "BadDeviceToken"]
-    assert [reason(apns, call(token="9c0d" + TOKEN), env) for env in ("production", "sandbox")] == ["accepted", "BadDeviceToken"]
+    assert [reason(apns, call(token="5a4d" + TOKEN), env) for env in ("sandbox", "production")] == [
+        "accepted",
+        "BadDeviceToken",
+    ]
+    assert [reason(apns, call(token="9c0d" + TOKEN), env) for env in ("production", "sandbox")] == [
+        "accepted",
+        "BadDeviceToken",
+    ]
 
 
 def test_a_told_token_answers_as_told(apns):
-    apns.control("tokens", {TOKEN.upper(): {"reason": "Unregistered", "timestamp_ms": 1700000123456}})
+    apns.control(
+        "tokens", {TOKEN.upper(): {"reason": "Unregistered", "timestamp_ms": 1700000123456}}
+    )
     reply = apns.handle(call(), "production")
-    assert (reply.status, reply.body) == (410, b'{"reason":"Unregistered","timestamp":1700000123456}')
+    assert (reply.status, reply.body) == (
+        410,
+        b'{"reason":"Unregistered","timestamp":1700000123456}',
+    )
     apns.control("tokens", {TOKEN: {"reason": "ExpiredToken", "timestamp_ms": 1, "status": 410}})
     assert reason(apns, call()) == "ExpiredToken"
     apns.control("tokens", {TOKEN: None})
@@ -162,7 +242,15 @@ def test_a_second_acceptance_of_an_id_is_counted_as_doubled(apns):
 
 
 def told(apns, key=KEY, **more):
-    apns.control("accounts", {"key_id": "KEY1234567", "team_id": "TEAM123456", "public_key_pem": keys.public_pem(key), **more})
+    apns.control(
+        "accounts",
+        {
+            "key_id": "KEY1234567",
+            "team_id": "TEAM123456",
+            "public_key_pem": keys.public_pem(key),
+            **more,
+        },
+    )
 
 
 def test_a_key_it_was_not_told_of_is_taken_at_its_word_and_a_known_one_is_not(apns):
@@ -170,7 +258,10 @@ def test_a_key_it_was_not_told_of_is_taken_at_its_word_and_a_known_one_is_not(ap
     assert reason(apns, call(jwt=stranger)) == "accepted"
     told(apns)
     assert reason(apns, call(jwt=stranger, connection=2)) == "InvalidProviderToken"
-    assert reason(apns, call(jwt=keys.provider_token(KEY, team="OTHERTEAM1"), connection=3)) == "InvalidProviderToken"
+    assert (
+        reason(apns, call(jwt=keys.provider_token(KEY, team="OTHERTEAM1"), connection=3))
+        == "InvalidProviderToken"
+    )
     assert reason(apns, call(connection=4)) == "accepted"
 
 
@@ -178,7 +269,10 @@ def test_a_known_key_has_its_topics_and_its_environment(apns):
     told(apns, topics=["com.example.chat"], env="sandbox")
     assert reason(apns, call()) == "BadEnvironmentKeyInToken"
     assert reason(apns, call(), "sandbox") == "accepted"
-    assert reason(apns, call(apns_push_type="voip", apns_topic="com.example.chat.voip"), "sandbox") == "accepted"
+    assert (
+        reason(apns, call(apns_push_type="voip", apns_topic="com.example.chat.voip"), "sandbox")
+        == "accepted"
+    )
     assert reason(apns, call(apns_topic="com.example.other"), "sandbox") == "TopicDisallowed"
 
 
@@ -189,14 +283,21 @@ def test_a_connection_belongs_to_one_team_and_one_key(apns):
     }
     assert reason(apns, call()) == "accepted"
     assert [reason(apns, call(jwt=jwt)) for jwt in other.values()] == list(other)
-    assert [reason(apns, call(jwt=jwt, connection=n)) for n, jwt in enumerate(other.values(), 2)] == ["accepted"] * 2
+    assert [
+        reason(apns, call(jwt=jwt, connection=n)) for n, jwt in enumerate(other.values(), 2)
+    ] == ["accepted"] * 2
 
 
 def test_a_new_token_within_twenty_minutes_is_one_too_many_and_after_them_it_is_not(apns):
     now = int(time.time())
     minted = [keys.provider_token(KEY, iat=now - age) for age in (2400, 1201, 1199, 0)]
     outcomes = [reason(apns, call(jwt=jwt)) for jwt in minted]
-    assert outcomes == ["accepted", "TooManyProviderTokenUpdates", "accepted", "TooManyProviderTokenUpdates"]
+    assert outcomes == [
+        "accepted",
+        "TooManyProviderTokenUpdates",
+        "accepted",
+        "TooManyProviderTokenUpdates",
+    ]
     assert apns.stats()["distinct_jwts"] == {"KEY1234567": 4}
 
 
@@ -210,16 +311,25 @@ def test_expire_access_refuses_what_was_seen_and_takes_what_is_new(apns):
 
 def test_an_expired_token_wedges_its_connection_where_that_is_wanted(apns):
     expired = keys.provider_token(KEY, iat=int(time.time()) - 4000)
-    assert [reason(apns, call(jwt=expired)), reason(apns, call())] == ["ExpiredProviderToken", "accepted"]
+    assert [reason(apns, call(jwt=expired)), reason(apns, call())] == [
+        "ExpiredProviderToken",
+        "accepted",
+    ]
     apns.control("options", {"wedge_on_expired": True})
-    assert [reason(apns, call(jwt=expired, connection=2)), reason(apns, call(connection=2))] == ["ExpiredProviderToken"] * 2
+    assert [reason(apns, call(jwt=expired, connection=2)), reason(apns, call(connection=2))] == [
+        "ExpiredProviderToken"
+    ] * 2
     assert reason(apns, call(connection=3)) == "accepted"
 
 
 @pytest.mark.parametrize("switch", ["over_rate", "over_quota"])
 def test_over_rate_and_over_quota_are_too_many_requests(apns, switch):
     apns.faults.change({switch: True, "only_first": 2})
-    assert [reason(apns, call()) for _ in range(3)] == ["TooManyRequests", "TooManyRequests", "accepted"]
+    assert [reason(apns, call()) for _ in range(3)] == [
+        "TooManyRequests",
+        "TooManyRequests",
+        "accepted",
+    ]
 
 
 # ---------------------------------------------------------------- certificates
@@ -233,14 +343,29 @@ def test_a_certificate_speaks_for_its_one_topic_unasked(apns):
     cert = shown(keys.push_certificate())
     assert reason(apns, call(apns_topic=None, **cert)) == "accepted"
     assert reason(apns, call(apns_topic="com.example.other", **cert)) == "TopicDisallowed"
-    assert (apns.record.lines()[0]["account"], apns.record.lines()[0]["topic"]) == ("a11ce", "com.example.chat")
+    assert (apns.record.lines()[0]["account"], apns.record.lines()[0]["topic"]) == (
+        "a11ce",
+        "com.example.chat",
+    )
 
 
 def test_a_certificate_of_many_topics_names_each(apns):
-    cert = shown(keys.push_certificate(topics=["com.example.chat", "com.example.chat.voip", "com.example.chat.complication"]))
+    cert = shown(
+        keys.push_certificate(
+            topics=["com.example.chat", "com.example.chat.voip", "com.example.chat.complication"]
+        )
+    )
     assert reason(apns, call(apns_topic=None, **cert)) == "MissingTopic"
-    assert reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert)) == "accepted"
-    assert reason(apns, call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)) == "TopicDisallowed"
+    assert (
+        reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
+        == "accepted"
+    )
+    assert (
+        reason(
+            apns, call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)
+        )
+        == "TopicDisallowed"
+    )
 
 
 def test_a_token_that_everybody_makes_up_lives(apns):
@@ -250,7 +375,10 @@ def test_a_token_that_everybody_makes_up_lives(apns):
 
 def test_a_certificate_may_list_its_topic_for_calls_apart(apns):
     cert = shown(keys.push_certificate(voip_topics=["com.example.chat.voip"]))
-    assert reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert)) == "accepted"
+    assert (
+        reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
+        == "accepted"
+    )
 
 
 def test_a_certificate_that_is_over_is_none(apns):
@@ -259,22 +387,33 @@ def test_a_certificate_that_is_over_is_none(apns):
 
 @pytest.mark.parametrize(
     ("marks", "allowed"),
-    [((), {"production", "sandbox"}), ((keys.DEVELOPMENT,), {"sandbox"}), ((keys.PRODUCTION,), {"production"}),
+    [((), {"production", "sandbox"}), ((keys.DEVELOPMENT,), {"sandbox"}), ((keys.PRODUCTION,), {"production"}),  # noqa: E501
      ((keys.DEVELOPMENT, keys.PRODUCTION), {"production", "sandbox"})],
 )  # fmt: skip
 def test_a_certificate_is_for_the_environments_it_is_marked_for(apns, marks, allowed):
     cert = shown(keys.push_certificate(marks=marks))
     for env in ("production", "sandbox"):
-        assert reason(apns, call(**cert), env) == ("accepted" if env in allowed else "BadCertificateEnvironment")
+        assert reason(apns, call(**cert), env) == (
+            "accepted" if env in allowed else "BadCertificateEnvironment"
+        )
 
 
 def test_a_certificate_makes_the_authorization_header_meaningless(apns):
-    assert reason(apns, call(**{**shown(keys.push_certificate()), "authorization": "bearer nonsense"})) == "accepted"
+    assert (
+        reason(apns, call(**{**shown(keys.push_certificate()), "authorization": "bearer nonsense"}))
+        == "accepted"
+    )
 
 
 def test_location_takes_no_certificate(apns):
     cert = shown(keys.push_certificate(topics=["com.example.chat.location-query"]))
-    assert reason(apns, call(apns_topic="com.example.chat.location-query", apns_push_type="location", **cert)) == "Forbidden"
+    assert (
+        reason(
+            apns,
+            call(apns_topic="com.example.chat.location-query", apns_push_type="location", **cert),
+        )
+        == "Forbidden"
+    )
 
 
 WRONG_CONTROL = {
@@ -282,10 +421,20 @@ WRONG_CONTROL = {
     "an account without key": ("accounts", {"key_id": "A", "team_id": "B"}),
     "an account with a key of another kind": (
         "accounts",
-        {"key_id": "A", "team_id": "B", "public_key_pem": "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"},
+        {
+            "key_id": "A",
+            "team_id": "B",
+            "public_key_pem": "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n",
+        },
     ),
-    "an unknown field": ("accounts", {"key_id": "A", "team_id": "B", "public_key_pem": keys.public_pem(KEY), "topic": "x"}),
-    "an unknown environment": ("accounts", {"key_id": "A", "team_id": "B", "public_key_pem": keys.public_pem(KEY), "env": "x"}),
+    "an unknown field": (
+        "accounts",
+        {"key_id": "A", "team_id": "B", "public_key_pem": keys.public_pem(KEY), "topic": "x"},
+    ),
+    "an unknown environment": (
+        "accounts",
+        {"key_id": "A", "team_id": "B", "public_key_pem": keys.public_pem(KEY), "env": "x"},
+    ),
     "an unknown option": ("options", {"colour": "red"}),
     "a token told nothing": ("tokens", {TOKEN: {}}),
 }

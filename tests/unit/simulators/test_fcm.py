@@ -28,7 +28,9 @@ def fcm(tmp_path):
 
 
 def token_call(jwt: str, grant=GRANT, headers=FORM) -> VendorCall:
-    return VendorCall("POST", "/token", "", headers, urlencode({"grant_type": grant, "assertion": jwt}).encode())
+    return VendorCall(
+        "POST", "/token", "", headers, urlencode({"grant_type": grant, "assertion": jwt}).encode()
+    )
 
 
 def access(fcm, **claims) -> str:
@@ -38,7 +40,9 @@ def access(fcm, **claims) -> str:
 
 def send(fcm, message, bearer=None, path=SEND, **request):
     body = json.dumps({"message": message, **request}, ensure_ascii=False).encode()
-    reply = fcm.handle(VendorCall("POST", path, "", {"authorization": f"Bearer {bearer or access(fcm)}"}, body))
+    reply = fcm.handle(
+        VendorCall("POST", path, "", {"authorization": f"Bearer {bearer or access(fcm)}"}, body)
+    )
     return reply, json.loads(reply.body)
 
 
@@ -66,7 +70,10 @@ ASSERTIONS = {
 @pytest.mark.parametrize(("claims", "wanted"), ASSERTIONS.values(), ids=ASSERTIONS)
 def test_a_wrong_assertion_gets_no_token(fcm, claims, wanted):
     now = int(time.time())  # times are told from now: a session may be long
-    told = {name: now + value if name in ("iat", "exp") and value else value for name, value in claims.items()}
+    told = {
+        name: now + value if name in ("iat", "exp") and value else value
+        for name, value in claims.items()
+    }
     reply = fcm.handle(token_call(keys.assertion(KEY, **told)))
     assert (reply.status, json.loads(reply.body)["error"]) == (400, wanted)
     assert fcm.stats() == {"token_calls": 1, "access_tokens": 0, "access_tokens_alive": 0}
@@ -78,30 +85,49 @@ def test_what_is_no_jwt_gets_no_token(fcm):
 
 def test_the_form_must_be_one_and_of_its_grant(fcm):
     jwt = keys.assertion(KEY)
-    assert json.loads(fcm.handle(token_call(jwt, grant="password")).body)["error"] == "unsupported_grant_type"
+    assert (
+        json.loads(fcm.handle(token_call(jwt, grant="password")).body)["error"]
+        == "unsupported_grant_type"
+    )
     assert json.loads(fcm.handle(token_call(jwt, headers={})).body)["error"] == "invalid_request"
 
 
 def test_a_known_account_must_sign_with_its_own_key(fcm):
     email = "worker@demo.iam.gserviceaccount.com"
     other = rsa.generate_private_key(65537, 2048)
-    fcm.control("accounts", {"client_email": email, "public_key_pem": keys.public_pem(other), "project_id": "demo"})
+    fcm.control(
+        "accounts",
+        {"client_email": email, "public_key_pem": keys.public_pem(other), "project_id": "demo"},
+    )
     reply = fcm.handle(token_call(keys.assertion(KEY)))
-    assert (reply.status, json.loads(reply.body)["error_description"]) == (400, "Invalid JWT Signature.")
+    assert (reply.status, json.loads(reply.body)["error_description"]) == (
+        400,
+        "Invalid JWT Signature.",
+    )
     assert fcm.handle(token_call(keys.assertion(other))).status == 200
 
 
 def test_a_known_account_sends_for_its_own_project_only(fcm):
     email = "worker@demo.iam.gserviceaccount.com"
-    fcm.control("accounts", {"client_email": email, "public_key_pem": keys.public_pem(KEY), "project_id": "demo"})
+    fcm.control(
+        "accounts",
+        {"client_email": email, "public_key_pem": keys.public_pem(KEY), "project_id": "demo"},
+    )
     assert send(fcm, {"token": "a"})[0].status == 200
-    assert send(fcm, {"token": "a"}, path="/v1/projects/else/messages:send")[1]["error"]["status"] == "PERMISSION_DENIED"
+    assert (
+        send(fcm, {"token": "a"}, path="/v1/projects/else/messages:send")[1]["error"]["status"]
+        == "PERMISSION_DENIED"
+    )
 
 
 def test_an_access_token_ends(fcm):
     fcm.control("options", {"access_token_s": 0})
     reply, answer = send(fcm, {"token": "a"})
-    assert (reply.status, answer["error"]["status"], "details" in answer["error"]) == (401, "UNAUTHENTICATED", False)
+    assert (reply.status, answer["error"]["status"], "details" in answer["error"]) == (
+        401,
+        "UNAUTHENTICATED",
+        False,
+    )
 
 
 def test_expire_access_refuses_all_tokens_given_until_then(fcm):
@@ -130,7 +156,7 @@ FULL = json.loads(
   "fcm_options":{"analytics_label":"im_private"}},
  "apns":{"headers":{"apns-priority":"10"},"payload":{"aps":{"badge":7}}},
  "webpush":{"headers":{"TTL":"86400"},"fcm_options":{"link":"https://chat.example.com/"}},
- "fcm_options":{"analytics_label":"im"}}"""
+ "fcm_options":{"analytics_label":"im"}}"""  # noqa: E501
 )
 
 
@@ -139,7 +165,10 @@ def test_the_pages_full_example_is_accepted_and_recorded(fcm):
     assert (reply.status, answer["name"].startswith("projects/demo/messages/0:")) == (200, True)
     (line,) = fcm.record.lines()
     assert line["body"] == FULL
-    shown = {name: line[name] for name in ("vendor", "account", "project", "token", "id", "collapse_id", "topic", "name")}
+    shown = {
+        name: line[name]
+        for name in ("vendor", "account", "project", "token", "id", "collapse_id", "topic", "name")
+    }
     assert shown == {
         "vendor": "fcm",
         "account": "worker@demo.iam.gserviceaccount.com",
@@ -153,7 +182,9 @@ def test_the_pages_full_example_is_accepted_and_recorded(fcm):
 
 
 def test_both_spellings_are_taken_and_the_last_of_two_counts():
-    message, only = check(b'{"validateOnly":true,"message":{"token":"a","android":{"collapse_key":"1","collapseKey":"2"}}}')
+    message, only = check(
+        b'{"validateOnly":true,"message":{"token":"a","android":{"collapse_key":"1","collapseKey":"2"}}}'
+    )
     assert (message["android"], only) == ({"collapse_key": "2"}, True)
 
 
@@ -167,34 +198,67 @@ WRONG = {
     "two targets": ({"token": "a", "topic": "b"}, "message"),
     "token and fid": ({"token": "a", "fid": "b"}, "message"),
     "an unknown field": ({"token": "a", "colour": "red"}, "message"),
-    "an unknown field below": ({"token": "a", "android": {"notification": {"x": 1}}}, "message.android.notification"),
+    "an unknown field below": (
+        {"token": "a", "android": {"notification": {"x": 1}}},
+        "message.android.notification",
+    ),
     "a number in data": ({"token": "a", "data": {"seq": 12}}, "message.data[0].value"),
     "a reserved key": ({"token": "a", "data": {"from": "me"}}, "message.data.from"),
     "a reserved prefix": ({"token": "a", "data": {"google.x": "1"}}, "message.data.google.x"),
-    "a reserved key for android": ({"token": "a", "android": {"data": {"gcm": "1"}}}, "message.android.data.gcm"),
+    "a reserved key for android": (
+        {"token": "a", "android": {"data": {"gcm": "1"}}},
+        "message.android.data.gcm",
+    ),
     "29 days": ({"token": "a", "android": {"ttl": "2419201s"}}, "message.android.ttl"),
     "before now": ({"token": "a", "android": {"ttl": "-1s"}}, "message.android.ttl"),
     "a ttl in numbers": ({"token": "a", "android": {"ttl": 60}}, "message.android.ttl"),
-    "a nanosecond over 28 days": ({"token": "a", "android": {"ttl": "2419200.000000001s"}}, "message.android.ttl"),
-    "a priority nobody has": ({"token": "a", "android": {"priority": "URGENT"}}, "message.android.priority"),
+    "a nanosecond over 28 days": (
+        {"token": "a", "android": {"ttl": "2419200.000000001s"}},
+        "message.android.ttl",
+    ),
+    "a priority nobody has": (
+        {"token": "a", "android": {"priority": "URGENT"}},
+        "message.android.priority",
+    ),
     "android twice": ({"token": "a", "android": {}, "android_v2": {}}, "message.android_v2"),
-    "v2 both ways": ({"token": "a", "android_v2": {"remote_notification": {}, "background_sync": {}}}, "message.android_v2"),
+    "v2 both ways": (
+        {"token": "a", "android_v2": {"remote_notification": {}, "background_sync": {}}},
+        "message.android_v2",
+    ),
     "half a light": (
         {"token": "a", "android": {"notification": {"light_settings": {"color": {}}}}},
         "message.android.notification.light_settings",
     ),
-    "a colour in words": ({"token": "a", "android": {"notification": {"color": "red"}}}, "message.android.notification.color"),
+    "a colour in words": (
+        {"token": "a", "android": {"notification": {"color": "red"}}},
+        "message.android.notification.color",
+    ),
     "a topic with a slash": ({"topic": "/topics/x"}, "message.topic"),
-    "a label with a blank": ({"token": "a", "fcm_options": {"analytics_label": "a b"}}, "message.fcm_options.analytics_label"),
-    "an http link": ({"token": "a", "webpush": {"fcm_options": {"link": "http://x"}}}, "message.webpush.fcm_options.link"),
+    "a label with a blank": (
+        {"token": "a", "fcm_options": {"analytics_label": "a b"}},
+        "message.fcm_options.analytics_label",
+    ),
+    "an http link": (
+        {"token": "a", "webpush": {"fcm_options": {"link": "http://x"}}},
+        "message.webpush.fcm_options.link",
+    ),
 }
 
 
 @pytest.mark.parametrize(("message", "field"), WRONG.values(), ids=WRONG)
 def test_each_wrong_field_is_named(fcm, message, field):
     reply, answer = send(fcm, message)
-    violations = [one["field"] for one in answer["error"]["details"] if "fieldViolations" in one for one in one["fieldViolations"]]
-    assert (reply.status, answer["error"]["status"], violations) == (400, "INVALID_ARGUMENT", [field])
+    violations = [
+        one["field"]
+        for one in answer["error"]["details"]
+        if "fieldViolations" in one
+        for one in one["fieldViolations"]
+    ]
+    assert (reply.status, answer["error"]["status"], violations) == (
+        400,
+        "INVALID_ARGUMENT",
+        [field],
+    )
     assert BAD_REQUEST in [one["@type"] for one in answer["error"]["details"]]
     assert fcm.record.lines() == []
 
@@ -207,12 +271,18 @@ def test_ttl_goes_from_nothing_to_28_days(fcm, ttl):
 @pytest.mark.parametrize(("target", "limit"), [({"token": "a"}, 4096), ({"topic": "news"}, 2048)])
 def test_keys_and_values_count_in_bytes(fcm, target, limit):
     fits = {"data": {"k": "会" * ((limit - 10) // 3 - 1)}, "notification": {"body": "x"}}
-    room = limit - sum(len(k.encode()) + len(v.encode()) for part in fits.values() for k, v in part.items())
+    room = limit - sum(
+        len(k.encode()) + len(v.encode()) for part in fits.values() for k, v in part.items()
+    )
     fits["android"] = {"notification": {"tag": "y" * (room - 3)}}
     assert send(fcm, {**target, **fits})[0].status == 200
     fits["android"]["notification"]["tag"] += "y"
     reply, answer = send(fcm, {**target, **fits})
-    assert (reply.status, code_of(answer), answer["error"]["message"]) == (400, "INVALID_ARGUMENT", "Android message is too big")
+    assert (reply.status, code_of(answer), answer["error"]["message"]) == (
+        400,
+        "INVALID_ARGUMENT",
+        "Android message is too big",
+    )
 
 
 TARGETS = {
@@ -248,7 +318,11 @@ def test_busy_says_when_to_come_back(fcm):
 def test_over_quota_and_over_rate_are_quota_exceeded(fcm, switch):
     fcm.faults.change({switch: True, "retry_after_s": 5, "only_first": 1})
     reply, answer = send(fcm, {"token": "a"})
-    assert (reply.status, code_of(answer), reply.headers["retry-after"]) == (429, "QUOTA_EXCEEDED", "5")
+    assert (reply.status, code_of(answer), reply.headers["retry-after"]) == (
+        429,
+        "QUOTA_EXCEEDED",
+        "5",
+    )
     assert send(fcm, {"token": "a"})[0].status == 200
 
 
@@ -264,12 +338,21 @@ def test_a_project_has_so_many_a_minute_and_refused_ones_count_too(fcm):
 def test_a_device_has_its_own_limit(fcm):
     fcm.control("options", {"device_per_minute": 2})
     bearer = access(fcm)
-    assert [send(fcm, {"token": token}, bearer)[0].status for token in ("a", "a", "a", "b")] == [200, 200, 429, 200]
+    assert [send(fcm, {"token": token}, bearer)[0].status for token in ("a", "a", "a", "b")] == [
+        200,
+        200,
+        429,
+        200,
+    ]
 
 
 def test_a_wrong_project_and_a_wrong_path(fcm):
     reply, answer = send(fcm, {"token": "a"}, path="/v1/projects/wrong-one/messages:send")
-    assert (reply.status, code_of(answer), "details" in answer["error"]) == (403, "PERMISSION_DENIED", False)
+    assert (reply.status, code_of(answer), "details" in answer["error"]) == (
+        403,
+        "PERMISSION_DENIED",
+        False,
+    )
     assert fcm.handle(VendorCall("POST", "/batch", "", {}, b"")).status == 404
     assert fcm.handle(VendorCall("GET", SEND, "", {}, b"")).status == 404
 
@@ -277,7 +360,9 @@ def test_a_wrong_project_and_a_wrong_path(fcm):
 keys_of_messages = st.sampled_from(["token", "data", "android", "ttl", "x"])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys_of_messages, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(keys_of_messages, inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -301,17 +386,33 @@ def test_any_bytes_are_refused_without_a_crash(body):
         check(body)
 
 
-#: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their number, null as absent.
+#: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their
+#: number, null as absent.
 PROTO = {
     "a number as a text": ({"android": {"notification": {"notification_count": "3"}}}, True),
-    "a whole number with a point": ({"android": {"notification": {"notificationCount": 3.0}}}, True),
+    "a whole number with a point": (
+        {"android": {"notification": {"notificationCount": 3.0}}},
+        True,
+    ),
     "an exponent": ({"android": {"notification": {"notification_count": "1e2"}}}, True),
-    "an enum by its number": ({"android": {"priority": 1, "notification": {"visibility": 2, "notification_priority": "4"}}}, True),
+    "an enum by its number": (
+        {
+            "android": {
+                "priority": 1,
+                "notification": {"visibility": 2, "notification_priority": "4"},
+            }
+        },
+        True,
+    ),
     "a colour in texts": (
         {
             "android": {
                 "notification": {
-                    "light_settings": {"color": {"red": "0.5", "alpha": 1}, "light_on_duration": "1s", "light_off_duration": "0.5s"}
+                    "light_settings": {
+                        "color": {"red": "0.5", "alpha": 1},
+                        "light_on_duration": "1s",
+                        "light_off_duration": "0.5s",
+                    }
                 }
             }
         },
@@ -319,7 +420,10 @@ PROTO = {
     ),
     "null is absent": ({"notification": {"image": None}, "webpush": None}, True),
     "a broken number": ({"android": {"notification": {"notification_count": 3.5}}}, False),
-    "more than 32 bits": ({"android": {"notification": {"notification_count": "4294967296"}}}, False),
+    "more than 32 bits": (
+        {"android": {"notification": {"notification_count": "4294967296"}}},
+        False,
+    ),
     "an enum that is none": ({"android": {"priority": 7}}, False),
     "a truth in a text": ({"android": {"direct_boot_ok": "true"}}, False),
     "an empty text": ({"android": {"notification": {"notification_count": ""}}}, False),

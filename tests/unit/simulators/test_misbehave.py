@@ -1,4 +1,6 @@
-"""Shares of the faults, and the two shortcuts of the HTTP/2 server against the originals they stand in for."""
+"""Shares of the faults, and the two shortcuts of the HTTP/2 server against the originals they stand
+in for.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ ENCODER = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
 @pytest.mark.parametrize(
-    ("share", "hits"), [(0.25, [0, 0, 0, 1] * 2), (1.0, [1] * 8), (0.5, [0, 1] * 4), (0.0, [0] * 8), (0.75, [0, 1, 1, 1] * 2)]
+    ("share", "hits"),
+    [
+        (0.25, [0, 0, 0, 1] * 2),
+        (1.0, [1] * 8),
+        (0.5, [0, 1] * 4),
+        (0.0, [0] * 8),
+        (0.75, [0, 1, 1, 1] * 2),
+    ],
 )
 def test_a_share_is_taken_by_a_running_count(share, hits):
     shares = Shares(Faults())
@@ -86,7 +95,9 @@ def test_the_side_door_starts_the_counts_again(tmp_path):
     vendor = Yes(Record(tmp_path / "r.jsonl"))
     shares, told = Shares(vendor.faults), []
     shares.watchers.append(lambda: told.append(vendor.faults.max_streams))
-    reply = side_door(vendor, shares, VendorCall("POST", "/_sim/faults", "", {}, b'{"max_streams":5}'))
+    reply = side_door(
+        vendor, shares, VendorCall("POST", "/_sim/faults", "", {}, b'{"max_streams":5}')
+    )
     assert (reply.status, told) == (200, [5])
     assert side_door(vendor, shares, VendorCall("POST", "/3/device/aa", "", {}, b"")) is None
 
@@ -94,10 +105,30 @@ def test_the_side_door_starts_the_counts_again(tmp_path):
 # ---------------------------------------------------------------- the shortcuts
 
 names = st.sampled_from(
-    [b":method", b":path", b":scheme", b":authority", b":status", b"host", b"te", b"connection", b"Upper", b"a:b", b"x-ok", b" x"]
+    [
+        b":method",
+        b":path",
+        b":scheme",
+        b":authority",
+        b":status",
+        b"host",
+        b"te",
+        b"connection",
+        b"Upper",
+        b"a:b",
+        b"x-ok",
+        b" x",
+    ]
 )
-values = st.sampled_from([b"POST", b"/", b"https", b"localhost", b"trailers", b"close", b" padded", b"a\nb", b"", b"GET"])
-GOOD = [(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"https"), (b":authority", b"localhost")]
+values = st.sampled_from(
+    [b"POST", b"/", b"https", b"localhost", b"trailers", b"close", b" padded", b"a\nb", b"", b"GET"]
+)
+GOOD = [
+    (b":method", b"POST"),
+    (b":path", b"/"),
+    (b":scheme", b"https"),
+    (b":authority", b"localhost"),
+]
 
 
 def verdict(check, headers) -> bool:
@@ -109,7 +140,9 @@ def verdict(check, headers) -> bool:
 
 
 def originally(headers) -> None:
-    flags = HeaderValidationFlags(is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False)
+    flags = HeaderValidationFlags(
+        is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+    )
     list(validate_headers(headers, flags))
 
 

@@ -1,4 +1,6 @@
-"""The small Redis-facing files on fakeredis with Lua: no process, no port. What only a real server shows stays in tests/integration."""
+"""The small Redis-facing files on fakeredis with Lua: no process, no port. What only a real server
+shows stays in tests/integration.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What outages hold back, as the whole fleet knows it: who is in a group, when it is old enough to fold, who waits for whom."""
+"""What outages hold back, as the whole fleet knows it: who is in a group, when it is old enough to
+fold, who waits for whom.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ OLD = NOW_MS - COALESCE_AFTER_MS
 
 
 class Fleet:
-    """Two processes' stores over one server; what they change goes through a MULTI, as in the pipeline."""
+    """Two processes' stores over one server; what they change goes through a MULTI, as in the
+    pipeline.
+    """
 
     def __init__(self, client: redis.Redis, space: str) -> None:
         self.client, self.keys = client, Keys(f"push{space}")
@@ -48,8 +52,12 @@ def fleet(redis_client: redis.Redis, space: str) -> Fleet:
     return Fleet(redis_client, space)
 
 
-@pytest.mark.parametrize(("waited_ms", "ripe"), [(0, False), (COALESCE_AFTER_MS - 1, False), (COALESCE_AFTER_MS, True)])
-def test_a_backlog_folds_once_its_first_push_was_received_long_ago(fleet: Fleet, waited_ms: int, ripe: bool) -> None:
+@pytest.mark.parametrize(
+    ("waited_ms", "ripe"), [(0, False), (COALESCE_AFTER_MS - 1, False), (COALESCE_AFTER_MS, True)]
+)
+def test_a_backlog_folds_once_its_first_push_was_received_long_ago(
+    fleet: Fleet, waited_ms: int, ripe: bool
+) -> None:
     fleet.join(("a", 1, NOW_MS - waited_ms), ("b", 2, NOW_MS))
     assert fleet.ripe("b", NOW_MS) == ripe
 
@@ -82,11 +90,16 @@ def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fl
     assert (seen.upto_ms, seen.waiting) == (2, 2)
 
 
-def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_for_ever(fleet: Fleet) -> None:
+def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_for_ever(
+    fleet: Fleet,
+) -> None:
     fleet.join(("a", 1, NOW_MS), ("b", 2, NOW_MS))
     assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].waits_for_newest
     ripe_ms = NOW_MS + COALESCE_AFTER_MS
-    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)]
+    told = [
+        fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest
+        for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)
+    ]
     assert told == [True, True, False]
     both = fleet.one.look([(ANN, "a", NOW_MS), (ANN, "b", NOW_MS)], ripe_ms)
     assert not any(one.waits_for_newest for one in both), "it is here"

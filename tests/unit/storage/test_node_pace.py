@@ -1,4 +1,6 @@
-"""The bucket of an XMPP node: so many at once, then one by one; equal words once; each node its own."""
+"""The bucket of an XMPP node: so many at once, then one by one; equal words once; each node its
+own.
+"""
 
 from __future__ import annotations
 

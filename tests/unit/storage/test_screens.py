@@ -1,4 +1,6 @@
-"""The last push of a place on a screen: in whatever order its pushes are sent, refused and tried again, the newest stays."""
+"""The last push of a place on a screen: in whatever order its pushes are sent, refused and tried
+again, the newest stays.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ class Glass:
     """A device's screen, and the store that guards the place on it."""
 
     def __init__(self, client: redis.Redis, hold_ms: int = 60_000) -> None:
-        self.client, self.screens = client, ScreenStore(client, Keys("push" + uuid.uuid4().hex), hold_ms)
+        self.client, self.screens = (
+            client,
+            ScreenStore(client, Keys("push" + uuid.uuid4().hex), hold_ms),
+        )
         self.shown: int | None = None
 
     def take(self, ts: int, place: tuple[str, str, str, str] = PLACE) -> int:
@@ -37,12 +42,21 @@ class Glass:
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
-        st.tuples(st.integers(1, 6), st.sampled_from(("take", "take", "accepted", "uncertain", "refused, waits", "refused, ends"))),
+        st.tuples(
+            st.integers(1, 6),
+            st.sampled_from(
+                ("take", "take", "accepted", "uncertain", "refused, waits", "refused, ends")
+            ),
+        ),
         max_size=60,
     )
 )
-def test_no_push_is_ever_shown_over_a_newer_one(redis_client: redis.Redis, steps: list[tuple[int, str]]) -> None:
-    """Steps in any order, of processes that know nothing of each other: a push is taken for sending, or what is on the wire comes back."""
+def test_no_push_is_ever_shown_over_a_newer_one(
+    redis_client: redis.Redis, steps: list[tuple[int, str]]
+) -> None:
+    """Steps in any order, of processes that know nothing of each other: a push is taken for
+    sending, or what is on the wire comes back.
+    """
     glass = Glass(redis_client)
     on_wire: set[int] = set()
     highest = 0

@@ -1,4 +1,6 @@
-"""What the vendors' tests share: notes, request batches, credentials, answers, and texts that break careless code."""
+"""What the vendors' tests share: notes, request batches, credentials, answers, and texts that break
+careless code.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,29 @@ ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 
 def note(**changes: Any) -> Notification:
     """A chat message of Zhang San to one person."""
-    words = {"app_name": "畅聊", "title": "张三", "body": "今晚八点开会", "fallback_body": "您收到一条新消息", "placement": {}}
-    named = {"event_id": "stored:1", "message_id": "m-9f3c", "collapse_id": "m-9f3c", "conversation_id": "c2c_1001"}
+    words = {
+        "app_name": "畅聊",
+        "title": "张三",
+        "body": "今晚八点开会",
+        "fallback_body": "您收到一条新消息",
+        "placement": {},
+    }
+    named = {
+        "event_id": "stored:1",
+        "message_id": "m-9f3c",
+        "collapse_id": "m-9f3c",
+        "conversation_id": "c2c_1001",
+    }
     return notification(**{"expires_at_ms": NOW_MS + 86_400_000, **named, **words, **changes})
 
 
 def target(token: str = "aa11", registered_ms: int = NOW_MS - 86_400_000, **changes: Any) -> Target:
-    usual: dict[str, Any] = {"user": "lisi", "device": "d1", "push_id": PUSH_ID, "platform": "android"}
+    usual: dict[str, Any] = {
+        "user": "lisi",
+        "device": "d1",
+        "push_id": PUSH_ID,
+        "platform": "android",
+    }
     return Target(token=token, registered_ms=registered_ms, **(usual | changes))
 
 
@@ -42,20 +60,38 @@ def batch(
 ) -> RequestBatch:
     ids = [f"{PUSH_ID[:-4]}{n:04x}" if n else PUSH_ID for n in range(len(tokens))]
     items = tuple(
-        PushItem(about or note(), target(token, **({"push_id": push_id} | of_target)), badge, ttl_s, attempt)
+        PushItem(
+            about or note(),
+            target(token, **({"push_id": push_id} | of_target)),
+            badge,
+            ttl_s,
+            attempt,
+        )
         for token, push_id in zip(tokens, ids, strict=True)
     )
     return RequestBatch(items, NOW_MS, callback_url)
 
 
-def credential(vendor: Vendor, options: dict[str, str] | None = None, secrets: dict[str, str] | None = None) -> Credential:
-    usual = {"topic": "com.example.chat", "env": "production", "project_id": "demo-im", "app_id": "100000123", "app_key": "0a1b"}
-    return Credential("demo", vendor, "b1", 1, usual | (options or {}), {"app_secret": "s3cret"} | (secrets or {}))
+def credential(
+    vendor: Vendor, options: dict[str, str] | None = None, secrets: dict[str, str] | None = None
+) -> Credential:
+    usual = {
+        "topic": "com.example.chat",
+        "env": "production",
+        "project_id": "demo-im",
+        "app_id": "100000123",
+        "app_key": "0a1b",
+    }
+    return Credential(
+        "demo", vendor, "b1", 1, usual | (options or {}), {"app_secret": "s3cret"} | (secrets or {})
+    )
 
 
 def answer(status: int, body: Any = b"", **headers: str) -> HttpResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+    return HttpResponse(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, raw
+    )
 
 
 FAMILY = "👨‍👩‍👧‍👦"

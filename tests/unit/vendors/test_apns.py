@@ -1,4 +1,6 @@
-"""APNs: every reason, every vector of its page, what a credential is refused for, and the bodies of each class."""
+"""APNs: every reason, every vector of its page, what a credential is refused for, and the bodies of
+each class.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
 
 SECOND_CONNECTION = {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
-#: Answers without a reason that we know, (status, reason) -> verdict; those with one: test_pages.py.
+#: Answers without a reason that we know, (status, reason) -> verdict; those with one:
+#: test_pages.py.
 WITHOUT_REASON = {
     (413, ""): Verdict.REJECTED,
     (429, ""): Verdict.THROTTLED,
@@ -41,14 +44,24 @@ WITHOUT_REASON = {
     (403, ""): Verdict.UNKNOWN,
     (410, ""): Verdict.UNKNOWN,
 }
-REASONS = {**{(400, reason): verdict for reason, verdict in apns_codes.REASONS.items()}, **WITHOUT_REASON}
+REASONS = {
+    **{(400, reason): verdict for reason, verdict in apns_codes.REASONS.items()},
+    **WITHOUT_REASON,
+}
 
 
-@pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
+@pytest.mark.parametrize(
+    ("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS]
+)
 def test_each_reason_has_its_verdict(said, verdict):
     status, reason = said
     [outcome] = apns_codes.classify(batch(), answer(status, {"reason": reason}, apns_id="ID-1"))
-    assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (verdict, str(status), reason, "ID-1")
+    assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (
+        verdict,
+        str(status),
+        reason,
+        "ID-1",
+    )
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates")
@@ -72,7 +85,9 @@ def test_accepted_keeps_the_id_that_apns_names():
 )
 def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
     push = batch(registered_ms=NOW_MS - 1000)
-    [outcome] = apns_codes.classify(push, answer(410, {"reason": "Unregistered", "timestamp": timestamp}))
+    [outcome] = apns_codes.classify(
+        push, answer(410, {"reason": "Unregistered", "timestamp": timestamp})
+    )
     assert outcome.verdict is verdict
 
 
@@ -80,7 +95,13 @@ def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
     first = {
         reason: apns_codes.classify(batch(), answer(503, {"reason": reason}))[0].first_s
-        for reason in ("ServiceUnavailable", "Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken", "TooManyProviderTokenUpdates")
+        for reason in (
+            "ServiceUnavailable",
+            "Shutdown",
+            "IdleTimeout",
+            "UnrelatedKeyIdInToken",
+            "TooManyProviderTokenUpdates",
+        )
     }
     assert first == {
         "ServiceUnavailable": None,
@@ -91,8 +112,18 @@ def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     }
     assert apns_codes.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
     assert apns_codes.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
-    assert apns_codes.classify(batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
-    assert apns_codes.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
+    assert (
+        apns_codes.classify(
+            batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7")
+        )[0].retry_after_s
+        == 7.0
+    )
+    assert (
+        apns_codes.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[
+            0
+        ].retry_after_s
+        is None
+    )
 
 
 #: What the push was told before -> verdict of UnrelatedKeyIdInToken now.
@@ -106,12 +137,17 @@ ONCE_MORE = {
 @pytest.mark.parametrize(("told", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
 def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(told, verdict):
     before = tuple(Attempt(NOW_MS, "403", reason, "", None) for reason in told)
-    [outcome] = apns_codes.classify(batch(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
+    [outcome] = apns_codes.classify(
+        batch(attempts=before, attempt=1 + len(before)),
+        answer(403, {"reason": "UnrelatedKeyIdInToken"}),
+    )
     assert (outcome.verdict, outcome.attempts_max) == (verdict, None)
 
 
 def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
-    [outcome] = apns_codes.classify(batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
+    [outcome] = apns_codes.classify(
+        batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000)
+    )
     assert (len(outcome.code), len(outcome.vendor_message_id)) == (64, 64)
 
 
@@ -119,7 +155,9 @@ def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
 
 
 def body_of(about, badge=None):
-    return json.loads(apns_request.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
+    return json.loads(
+        apns_request.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body
+    )
 
 
 def headers_of(about):
@@ -134,7 +172,11 @@ def test_a_chat_message_as_it_travels():
         placement={"priority": "10", "interruption_level": "active"},
     )
     request = apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS)
-    assert (request.endpoint, request.path, request.method) == ("APNS_PRODUCTION", "/3/device/aa11", "POST")
+    assert (request.endpoint, request.path, request.method) == (
+        "APNS_PRODUCTION",
+        "/3/device/aa11",
+        "POST",
+    )
     assert request.headers == {
         "apns-topic": "com.example.chat",
         "apns-push-type": "alert",
@@ -165,30 +207,65 @@ CLASSES = {
         "com.example.chat",
     ),
     "call alert": (
-        note(kind=Kind.CALL_INVITE, placement={"priority": "10", "interruption_level": "time-sensitive"}),
+        note(
+            kind=Kind.CALL_INVITE,
+            placement={"priority": "10", "interruption_level": "time-sensitive"},
+        ),
         "alert",
         "10",
         "com.example.chat",
     ),
-    "voip": (note(kind=Kind.CALL_INVITE, push_type=PushType.VOIP, placement={"priority": "5"}), "voip", "10", "com.example.chat.voip"),
-    "silent": (note(push_type=PushType.SILENT, placement={"priority": "10"}), "background", "5", "com.example.chat"),
-    "recall": (note(kind=Kind.RECALL, placement={"priority": "10"}), "alert", "5", "com.example.chat"),
-    "call cancel": (note(kind=Kind.CALL_CANCEL, placement={"priority": "10"}), "alert", "5", "com.example.chat"),
+    "voip": (
+        note(kind=Kind.CALL_INVITE, push_type=PushType.VOIP, placement={"priority": "5"}),
+        "voip",
+        "10",
+        "com.example.chat.voip",
+    ),
+    "silent": (
+        note(push_type=PushType.SILENT, placement={"priority": "10"}),
+        "background",
+        "5",
+        "com.example.chat",
+    ),
+    "recall": (
+        note(kind=Kind.RECALL, placement={"priority": "10"}),
+        "alert",
+        "5",
+        "com.example.chat",
+    ),
+    "call cancel": (
+        note(kind=Kind.CALL_CANCEL, placement={"priority": "10"}),
+        "alert",
+        "5",
+        "com.example.chat",
+    ),
 }
 
 
 @pytest.mark.parametrize(("about", "push_type", "priority", "topic"), CLASSES.values(), ids=CLASSES)
 def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, topic):
     headers = headers_of(about)
-    assert (headers["apns-push-type"], headers["apns-priority"], headers["apns-topic"]) == (push_type, priority, topic)
+    assert (headers["apns-push-type"], headers["apns-priority"], headers["apns-topic"]) == (
+        push_type,
+        priority,
+        topic,
+    )
     assert headers["apns-expiration"] == str((NOW_MS + 86_400_000) // 1000)
     assert headers["apns-collapse-id"] == "m-9f3c"
 
 
 def test_a_call_for_callkit_carries_the_call_and_no_sound():
     call = {"handle": "u_1001", "video": True, "ext": "not this"}
-    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}), badge=3)
-    assert body == {"aps": {"alert": {"title": "张三", "body": "今晚八点开会"}}, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
+    body = body_of(
+        note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}),
+        badge=3,
+    )
+    assert body == {
+        "aps": {"alert": {"title": "张三", "body": "今晚八点开会"}},
+        "handle": "u_1001",
+        "video": True,
+        "ext": '{"call":"1"}',
+    }
 
 
 def test_a_silent_push_shows_and_counts_nothing():
@@ -203,7 +280,10 @@ SOUNDS = {
     "usual": (note(), "default"),
     "a file": (note(sound_ios="ring.caf"), "ring.caf"),
     "none": (note(sound_ios="none"), None),
-    "critical": (note(vendor={"critical": True}), {"critical": 1, "name": "default", "volume": 1.0}),
+    "critical": (
+        note(vendor={"critical": True}),
+        {"critical": 1, "name": "default", "volume": 1.0},
+    ),
     "critical marketing": (note(vendor={"critical": True}, bucket=Bucket.PUBLIC), "default"),
     "recall": (note(kind=Kind.RECALL, vendor_raw={"aps": {"sound": "loud.caf"}}), None),
     "call cancel": (note(kind=Kind.CALL_CANCEL), None),
@@ -219,19 +299,46 @@ def test_sound(about, sound):
 LEVELS = {
     "as placed": (note(placement={"interruption_level": "active"}), "active"),
     "not placed": (note(), None),
-    "sender's wish": (note(placement={"interruption_level": "active"}, vendor={"interruption_level": "time-sensitive"}), "time-sensitive"),
-    "raw wins": (note(vendor={"interruption_level": "active"}, vendor_raw={"aps": {"interruption-level": "passive"}}), "passive"),
-    "nonsense": (note(placement={"interruption_level": "active"}, vendor={"interruption_level": "loud"}), "active"),
+    "sender's wish": (
+        note(
+            placement={"interruption_level": "active"},
+            vendor={"interruption_level": "time-sensitive"},
+        ),
+        "time-sensitive",
+    ),
+    "raw wins": (
+        note(
+            vendor={"interruption_level": "active"},
+            vendor_raw={"aps": {"interruption-level": "passive"}},
+        ),
+        "passive",
+    ),
+    "nonsense": (
+        note(placement={"interruption_level": "active"}, vendor={"interruption_level": "loud"}),
+        "active",
+    ),
     "marketing is not lifted": (
-        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "passive"}, vendor={"interruption_level": "time-sensitive"}),
+        note(
+            bucket=Bucket.PUBLIC,
+            placement={"interruption_level": "passive"},
+            vendor={"interruption_level": "time-sensitive"},
+        ),
         "passive",
     ),
     "nor by raw": (
-        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "passive"}, vendor_raw={"aps": {"interruption-level": "critical"}}),
+        note(
+            bucket=Bucket.PUBLIC,
+            placement={"interruption_level": "passive"},
+            vendor_raw={"aps": {"interruption-level": "critical"}},
+        ),
         "passive",
     ),
     "marketing may be lowered": (
-        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "active"}, vendor={"interruption_level": "passive"}),
+        note(
+            bucket=Bucket.PUBLIC,
+            placement={"interruption_level": "active"},
+            vendor={"interruption_level": "passive"},
+        ),
         "passive",
     ),
 }
@@ -244,7 +351,12 @@ def test_interruption_level(about, level):
 
 def test_overrides_of_the_sender():
     about = note(
-        vendor={"title": "iOS 标题", "category": "IM_MESSAGE", "mutable_content": True, "badge": 42},
+        vendor={
+            "title": "iOS 标题",
+            "category": "IM_MESSAGE",
+            "mutable_content": True,
+            "badge": 42,
+        },
         thread_id="t1",
         image="https://img.example.com/1.png",
     )
@@ -260,7 +372,9 @@ def test_overrides_of_the_sender():
     assert body["image"] == "https://img.example.com/1.png"
 
 
-@pytest.mark.parametrize("about", [note(hidden=True), note(kind=Kind.RECALL)], ids=["hidden", "recall"])
+@pytest.mark.parametrize(
+    "about", [note(hidden=True), note(kind=Kind.RECALL)], ids=["hidden", "recall"]
+)
 def test_neutral_words_are_not_put_back_by_overrides(about):
     given = type(about)(
         **{f: getattr(about, f) for f in about.__struct_fields__}
@@ -271,13 +385,25 @@ def test_neutral_words_are_not_put_back_by_overrides(about):
 
 def test_a_raw_alert_of_text_does_not_replace_the_object():
     assert (
-        body_of(note(vendor_raw={"aps": {"alert": "text", "badge": "many", "content-available": 1}}), badge=1)["aps"]
+        body_of(
+            note(vendor_raw={"aps": {"alert": "text", "badge": "many", "content-available": 1}}),
+            badge=1,
+        )["aps"]
         == body_of(note(), badge=1)["aps"]
     )
 
 
 def test_of_a_raw_alert_only_texts_are_laid_over_ours():
-    raw = {"alert": {"body": 5, "title": None, "loc-key": "IM_TEXT", "loc-args": ["a"], "title-loc-args": [1], "x": {"y": 1}}}
+    raw = {
+        "alert": {
+            "body": 5,
+            "title": None,
+            "loc-key": "IM_TEXT",
+            "loc-args": ["a"],
+            "title-loc-args": [1],
+            "x": {"y": 1},
+        }
+    }
     assert body_of(note(vendor_raw={"aps": raw}))["aps"]["alert"] == {
         "title": "张三",
         "body": "今晚八点开会",
@@ -286,7 +412,9 @@ def test_of_a_raw_alert_only_texts_are_laid_over_ours():
     }
 
 
-@pytest.mark.parametrize(("badge", "shown"), [(None, None), (0, 0), (7, 7), (2**40, 2**31 - 1), (-1, 0)])
+@pytest.mark.parametrize(
+    ("badge", "shown"), [(None, None), (0, 0), (7, 7), (2**40, 2**31 - 1), (-1, 0)]
+)
 def test_badge(badge, shown):
     assert body_of(note(), badge=badge)["aps"].get("badge") == shown
 
@@ -310,9 +438,18 @@ H1136cspYG6+0iY7X1fCE9+E9LKhRANCAAR/zc4ncPbEXUGDy+5v20t7WAczNXvp
 def test_vector_a_provider_token():
     token = apns_access.provider_token(P8, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
     signed, signature = token.rsplit(".", 1)
-    assert signed == "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"
-    assert hashlib.sha256(signed.encode()).hexdigest() == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
-    assert signature == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
+    assert (
+        signed
+        == "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"  # noqa: E501
+    )
+    assert (
+        hashlib.sha256(signed.encode()).hexdigest()
+        == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
+    )
+    assert (
+        signature
+        == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
+    )
     assert len(token) == 184
 
 
@@ -350,14 +487,21 @@ def test_vector_b_as_the_file_builds_it():
         vendor={"category": "IM_MESSAGE", "mutable_content": 1},
         vendor_raw={"aps": {"relevance-score": 0.5}},
     )
-    assert len(apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
+    assert (
+        len(apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
+    )
 
 
 def test_vector_c_the_last_byte_that_fits():
-    rest = len(apns_request.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
+    rest = len(
+        apns_request.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body
+    )
     spare = 4096 - rest - len(b'"badge":2147483647,')
     for letter, size in (("a", 1), ("会", 3)):
-        whole, cut = (body_of(note(title="", body=letter * n))["aps"]["alert"]["body"] for n in (spare // size, spare // size + 1))
+        whole, cut = (
+            body_of(note(title="", body=letter * n))["aps"]["alert"]["body"]
+            for n in (spare // size, spare // size + 1)
+        )
         assert whole == letter * (spare // size)
         assert cut.endswith("…")
 
@@ -372,7 +516,10 @@ def test_vector_d_collapse_ids():
     assert len(text_id("会" * 22)) == 64
     long = "single_user_000000000123456789_user_000000000987654321_message_recall"
     assert text_id(long) == "c316b70ea9e13121847356c7fe99530524533548eccb27d420993939d4c998e0"
-    assert headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"] == hashlib.sha256(b"a\r\nx: y").hexdigest()
+    assert (
+        headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"]
+        == hashlib.sha256(b"a\r\nx: y").hexdigest()
+    )
 
 
 IDS = {
@@ -410,7 +557,10 @@ REFUSED = {
     "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
     "escapes count": (note(ext="\x00" * 700), None),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
-    "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),
+    "a long text is cut instead": (
+        note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256),
+        None,
+    ),
     "silent": (note(ext="x" * 4096, push_type=PushType.SILENT), "payload_too_large"),
 }
 
@@ -426,16 +576,24 @@ def test_what_can_t_fit_is_refused_before_a_request(about, reason):
 
 
 FITS = {
-    "the payload goes before ext": ({"payload": {"a": "x" * 4000}, "ext": "e" * 300}, {"ext": "e" * 300}),
+    "the payload goes before ext": (
+        {"payload": {"a": "x" * 4000}, "ext": "e" * 300},
+        {"ext": "e" * 300},
+    ),
     "ext goes last": ({"payload": {"a": 1}, "ext": "x" * 4200}, {}),
-    "the picture goes first": ({"image": "https://a/" + "x" * 4000, "payload": {"a": 1}, "ext": "e"}, {"a": 1, "ext": "e"}),
+    "the picture goes first": (
+        {"image": "https://a/" + "x" * 4000, "payload": {"a": 1}, "ext": "e"},
+        {"a": 1, "ext": "e"},
+    ),
     "an opaque payload never": ({"payload": {"a": "x" * 4200}, "blob": True}, {"a": "x" * 4200}),
 }
 
 
 @pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
 def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
-    body = json.loads(apns_request.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body)
+    body = json.loads(
+        apns_request.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body
+    )
     assert {name: value for name, value in body.items() if name != "aps"} == beside
     assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
@@ -451,18 +609,30 @@ def test_a_provider_token_taken_for_expired_is_made_anew_only_once_it_is_twenty_
     again = APNS.access.again(p8_credential(), old)
     assert again.value != apns_access.ask(p8_credential(), old).value
     assert again == APNS.access.again(p8_credential(), start + 2_399_999)
-    assert (again.refresh_at_ms, again.expires_at_ms) == (start + 2_400_000, start + 1_200_000 + 3_540_000)
+    assert (again.refresh_at_ms, again.expires_at_ms) == (
+        start + 2_400_000,
+        start + 1_200_000 + 3_540_000,
+    )
 
 
 def test_every_process_makes_the_same_provider_token_for_forty_minutes():
     start = 1_700_000_000 // 2400 * 2400 * 1000
-    first, last, next_one = (apns_access.ask(p8_credential(), start + ms) for ms in (0, 2_399_999, 2_400_000))
+    first, last, next_one = (
+        apns_access.ask(p8_credential(), start + ms) for ms in (0, 2_399_999, 2_400_000)
+    )
     assert first == last
     assert next_one.value != first.value
     assert (first.refresh_at_ms, first.expires_at_ms) == (start + 2_400_000, start + 3_540_000)
-    r, s = (int.from_bytes(base64.urlsafe_b64decode(first.value.rsplit(".", 1)[1] + "==")[i : i + 32]) for i in (0, 32))
+    r, s = (
+        int.from_bytes(base64.urlsafe_b64decode(first.value.rsplit(".", 1)[1] + "==")[i : i + 32])
+        for i in (0, 32)
+    )
     key: Any = serialization.load_pem_private_key(P8.encode(), None).public_key()
-    key.verify(utils.encode_dss_signature(r, s), first.value.rsplit(".", 1)[0].encode(), ec.ECDSA(hashes.SHA256()))
+    key.verify(
+        utils.encode_dss_signature(r, s),
+        first.value.rsplit(".", 1)[0].encode(),
+        ec.ECDSA(hashes.SHA256()),
+    )
 
 
 DEVELOPMENT, PRODUCTION = "1.2.840.113635.100.6.3.1", "1.2.840.113635.100.6.3.2"
@@ -473,7 +643,9 @@ def _tlv(tag: int, raw: bytes) -> bytes:
 
 
 def topic_list(*topics: str) -> bytes:
-    return _tlv(0x30, b"".join(_tlv(0x0C, t.encode()) + _tlv(0x30, _tlv(0x0C, b"app")) for t in topics))
+    return _tlv(
+        0x30, b"".join(_tlv(0x0C, t.encode()) + _tlv(0x30, _tlv(0x0C, b"app")) for t in topics)
+    )
 
 
 def make_p12(
@@ -486,14 +658,28 @@ def make_p12(
     key=None,
 ):
     key = key or ec.generate_private_key(ec.SECP256R1())
-    names = [x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services")] + ([x509.NameAttribute(NameOID.USER_ID, uid)] if uid else [])
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services")] + (
+        [x509.NameAttribute(NameOID.USER_ID, uid)] if uid else []
+    )
     now = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.UTC)
     builder = x509.CertificateBuilder(x509.Name(names), x509.Name(names), key.public_key(), 7)
-    builder = builder.not_valid_before(now + datetime.timedelta(first)).not_valid_after(now + datetime.timedelta(last))
-    for oid, raw in [(mark, b"\x05\x00") for mark in marks] + ([("1.2.840.113635.100.6.3.6", topic_list(*topics))] if topics else []):
-        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False)
-    secrecy = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return pkcs12.serialize_key_and_certificates(b"x", key, builder.sign(key, hashes.SHA256()), None, secrecy)
+    builder = builder.not_valid_before(now + datetime.timedelta(first)).not_valid_after(
+        now + datetime.timedelta(last)
+    )
+    for oid, raw in [(mark, b"\x05\x00") for mark in marks] + (
+        [("1.2.840.113635.100.6.3.6", topic_list(*topics))] if topics else []
+    ):
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False
+        )
+    secrecy = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
+    return pkcs12.serialize_key_and_certificates(
+        b"x", key, builder.sign(key, hashes.SHA256()), None, secrecy
+    )
 
 
 def read_p12(raw, password=b"geheim\n", topic="com.example.chat", env="production", now_ms=NOW_MS):
@@ -512,7 +698,10 @@ def test_a_p12_becomes_certificate_and_key_and_its_password_is_not_kept():
     assert "geheim" not in str(secrets)
     identity = apns_access.identity(credential(Vendor.APNS, options, secrets))
     loaded = x509.load_pem_x509_certificate(identity.certificate_pem)
-    assert serialization.load_pem_private_key(identity.key_pem, None).public_key() == loaded.public_key()
+    assert (
+        serialization.load_pem_private_key(identity.key_pem, None).public_key()
+        == loaded.public_key()
+    )
     assert apns_access.identity(p8_credential()) is None
 
 
@@ -534,15 +723,30 @@ P12_REFUSED = {
     "much too large": (lambda: read_p12(b"0" * 70_000), "65536 bytes"),
     "expired": (lambda: read_p12(make_p12(first=-10, last=-1)), "expired on 2023-11-13"),
     "not yet valid": (lambda: read_p12(make_p12(first=2)), "not valid before 2023-11-16"),
-    "development for production": (lambda: read_p12(make_p12(marks=[DEVELOPMENT])), "--env sandbox"),
-    "production for sandbox": (lambda: read_p12(make_p12(marks=[PRODUCTION]), env="sandbox"), "--env production"),
-    "another app's": (lambda: read_p12(make_p12(), topic="com.example.other"), "com.example.chat, com.example.chat.voip"),
+    "development for production": (
+        lambda: read_p12(make_p12(marks=[DEVELOPMENT])),
+        "--env sandbox",
+    ),
+    "production for sandbox": (
+        lambda: read_p12(make_p12(marks=[PRODUCTION]), env="sandbox"),
+        "--env production",
+    ),
+    "another app's": (
+        lambda: read_p12(make_p12(), topic="com.example.other"),
+        "com.example.chat, com.example.chat.voip",
+    ),
     "a topic with a star": (lambda: read_p12(make_p12(), topic="com.example.*"), "wildcard"),
     "no topic": (lambda: read_p12(make_p12(), topic=""), "--topic is missing"),
     "another environment": (lambda: read_p12(make_p12(), env="staging"), "production or sandbox"),
-    "both kinds": (lambda: read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS), "either"),
+    "both kinds": (
+        lambda: read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS),
+        "either",
+    ),
     "no kind": (lambda: read_credential({"topic": "a.b"}, {}, NOW_MS), "either"),
-    "no password file": (lambda: read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS), "--password-file is missing"),
+    "no password file": (
+        lambda: read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS),
+        "--password-file is missing",
+    ),
 }
 
 
@@ -555,7 +759,9 @@ def test_a_p12_is_refused_with_its_reason(give, reason):
 
 def test_a_certificate_without_its_key_is_refused():
     certificate = x509.load_pem_x509_certificate(read_p12(make_p12())[1]["certificate"].encode())
-    alone = pkcs12.serialize_key_and_certificates(b"x", None, certificate, None, serialization.BestAvailableEncryption(b"geheim"))
+    alone = pkcs12.serialize_key_and_certificates(
+        b"x", None, certificate, None, serialization.BestAvailableEncryption(b"geheim")
+    )
     with pytest.raises(CredentialError, match="its private key"):
         read_p12(alone)
 
@@ -604,16 +810,18 @@ def test_a_p12_that_asks_for_hours_of_work_is_refused_at_once(place):
 
 
 def _with_slow_key(file: asn1.Pfx) -> bytes:
-    """The same file, whose key bag's own count of rounds is huge and whose checksum nobody will reach."""
+    """The same file, whose key bag's own count of rounds is huge and whose checksum nobody will
+    reach.
+    """
     contents = asn1.AuthenticatedSafe.load(file["auth_safe"]["content"].native)
     for content in contents:
         if content["content_type"].native == "data":
             bags = asn1.SafeContents.load(content["content"].native)
             for bag in bags:
                 if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
-                    bag["bag_value"]["encryption_algorithm"]["parameters"]["key_derivation_func"]["parameters"]["iteration_count"] = (
-                        2**31 - 1
-                    )
+                    bag["bag_value"]["encryption_algorithm"]["parameters"]["key_derivation_func"][
+                        "parameters"
+                    ]["iteration_count"] = 2**31 - 1
             content["content"] = bags.dump(force=True)
     file["auth_safe"]["content"] = contents.dump(force=True)
     return file.dump(force=True)
@@ -630,7 +838,11 @@ P8_REFUSED = {
     "another curve": (
         {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
         ec.generate_private_key(ec.SECP384R1())
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         .decode(),
         "P-256",
     ),
@@ -645,9 +857,16 @@ def test_a_p8_is_refused_with_its_reason(options, pem, reason):
 
 def test_a_p8_is_kept_as_pem_for_production_unless_said_else():
     options, secrets = read_credential(
-        {"topic": "com.example.chat", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8.encode() + b"\n"}, NOW_MS
+        {"topic": "com.example.chat", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
+        {"p8": P8.encode() + b"\n"},
+        NOW_MS,
     )
-    assert options == {"topic": "com.example.chat", "env": "production", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+    assert options == {
+        "topic": "com.example.chat",
+        "env": "production",
+        "key_id": "ABC123DEFG",
+        "team_id": "DEF123GHIJ",
+    }
     assert secrets == {"p8": P8}
 
 
@@ -669,7 +888,15 @@ def test_a_credential_is_proved_without_a_push(status, body, verdict):
 
 
 @pytest.mark.parametrize(
-    ("token", "valid"), [("ab" * 32, True), ("AB" * 80, True), ("", False), ("xyz", False), ("ab/../cd", False), ("a" * 513, False)]
+    ("token", "valid"),
+    [
+        ("ab" * 32, True),
+        ("AB" * 80, True),
+        ("", False),
+        ("xyz", False),
+        ("ab/../cd", False),
+        ("a" * 513, False),
+    ],
 )
 def test_tokens_are_hex_of_any_length(token, valid):
     assert apns_request.token_valid(token) is valid

@@ -12,7 +12,10 @@ from common.model import Kind, PushType
 from tests.unit.vendors.cases import note
 from workers.vendors.apns import request as apns_request
 
-TEXTS = st.one_of(st.text(max_size=40), st.sampled_from(["", '"', "\\", "\x07", "\ud800", "会议改到八点", "x" * 600]))
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(["", '"', "\\", "\x07", "\ud800", "会议改到八点", "x" * 600]),
+)
 SHAPES = st.fixed_dictionaries(
     {
         "title": TEXTS,
@@ -22,7 +25,9 @@ SHAPES = st.fixed_dictionaries(
         "conversation_id": TEXTS,
         "sound_ios": st.sampled_from([None, "", "none", "ring.caf", '"']),
         "subtitle": st.sampled_from([None, None, "sub"]),
-        "placement": st.sampled_from([{}, {"interruption_level": "passive"}, {"interruption_level": "?"}, {"priority": "5"}]),
+        "placement": st.sampled_from(
+            [{}, {"interruption_level": "passive"}, {"interruption_level": "?"}, {"priority": "5"}]
+        ),
         "kind": st.sampled_from([Kind.MESSAGE, Kind.MESSAGE, *Kind]),
         "push_type": st.sampled_from([PushType.ALERT, PushType.ALERT, *PushType]),
         "vendor": st.sampled_from([{}, {}, {"category": "c"}, {"badge": 4}]),

@@ -1,4 +1,6 @@
-"""Accounts with Apple: p12 files of every order and maker, topics that are none, keys that other tools wrote."""
+"""Accounts with Apple: p12 files of every order and maker, topics that are none, keys that other
+tools wrote.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,30 @@ def key_of():
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def certificate_of(key, topic=CHAT, topics=None, first=-1, last=365, marks=(DEVELOPMENT, PRODUCTION), name="Apple Push Services", serial=7):
-    names = [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name}: {topic}"), x509.NameAttribute(x509.NameOID.USER_ID, topic)]
+def certificate_of(
+    key,
+    topic=CHAT,
+    topics=None,
+    first=-1,
+    last=365,
+    marks=(DEVELOPMENT, PRODUCTION),
+    name="Apple Push Services",
+    serial=7,
+):
+    names = [
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name}: {topic}"),
+        x509.NameAttribute(x509.NameOID.USER_ID, topic),
+    ]
     builder = x509.CertificateBuilder(x509.Name(names), x509.Name(names), key.public_key(), serial)
     builder = builder.not_valid_before(NOW + first * DAY).not_valid_after(NOW + last * DAY)
     listed = topic_list(*(topics if topics is not None else (topic, f"{topic}.voip")))
-    for oid, raw in [*((mark, b"\x05\x00") for mark in marks), ("1.2.840.113635.100.6.3.6", listed)]:
-        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False)
+    for oid, raw in [
+        *((mark, b"\x05\x00") for mark in marks),
+        ("1.2.840.113635.100.6.3.6", listed),
+    ]:
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False
+        )
     return builder.sign(key, hashes.SHA256())
 
 
@@ -48,7 +67,9 @@ def p12_of(key, certificate, others=None, secrecy=None):
 
 
 def together(*files):
-    """One p12 of several, its checksum made anew: what Java's keytool writes for a store with several entries."""
+    """One p12 of several, its checksum made anew: what Java's keytool writes for a store with
+    several entries.
+    """
     loaded = [asn1.Pfx.load(raw) for raw in files]
     contents = [content for one in loaded for content in one.authenticated_safe]
     first = loaded[0]
@@ -76,14 +97,19 @@ def _mac_key(name, salt, rounds):
 
 
 def given(raw, topic=CHAT, env="production", password=PASSWORD, **options):
-    return read_credential({"topic": topic, "env": env, **options}, {"p12": raw, "password": password}, NOW_MS)
+    return read_credential(
+        {"topic": topic, "env": env, **options}, {"p12": raw, "password": password}, NOW_MS
+    )
 
 
 def taken(raw, **changes):
     """The certificate that was chosen, after a look that its key is the right one."""
     _, secrets = given(raw, **changes)
     chosen = x509.load_pem_x509_certificate(secrets["certificate"].encode())
-    assert serialization.load_pem_private_key(secrets["key"].encode(), None).public_key() == chosen.public_key()
+    assert (
+        serialization.load_pem_private_key(secrets["key"].encode(), None).public_key()
+        == chosen.public_key()
+    )
     return chosen
 
 
@@ -97,7 +123,9 @@ IDENTITIES = {
 
 
 @pytest.mark.parametrize("order", [*permutations(range(3))], ids=str)
-@pytest.mark.parametrize("others", [("another app", "expired"), ("the other environment", "calls only")], ids=" ".join)
+@pytest.mark.parametrize(
+    "others", [("another app", "expired"), ("the other environment", "calls only")], ids=" ".join
+)
 def test_the_identity_that_fits_is_found_in_any_order(order, others):
     files = []
     for name in ("mine", *others):
@@ -153,10 +181,16 @@ def test_a_p12_that_is_encrypted_needs_no_checksum():
 
 def test_a_key_that_nobody_can_read_is_nobodys():
     key, odd = key_of(), key_of()
-    strange = p12_of(odd, certificate_of(odd, topic="com.example.other"), secrecy=serialization.NoEncryption())
-    of_no_kind = strange.replace(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f"))
+    strange = p12_of(
+        odd, certificate_of(odd, topic="com.example.other"), secrecy=serialization.NoEncryption()
+    )
+    of_no_kind = strange.replace(
+        bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f")
+    )
     assert of_no_kind != strange
-    assert taken(together(p12_of(key, certificate_of(key, serial=42)), of_no_kind)).serial_number == 42
+    assert (
+        taken(together(p12_of(key, certificate_of(key, serial=42)), of_no_kind)).serial_number == 42
+    )
 
 
 def test_a_p12_in_pem_armour_is_read_and_other_pem_is_named():
@@ -199,8 +233,15 @@ def test_a_topic_of_calls_or_complications_is_no_bundle_id(suffix):
 
 def test_a_bundle_id_that_really_ends_in_voip_is_taken():
     key, topic = key_of(), f"{CHAT}.voip"
-    assert given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic  # its list has ….voip.voip
-    options = {"topic": topic, "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "bundle_id_exact": "yes"}
+    assert (
+        given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
+    )  # its list has ….voip.voip
+    options = {
+        "topic": topic,
+        "key_id": "ABC123DEFG",
+        "team_id": "DEF123GHIJ",
+        "bundle_id_exact": "yes",
+    }
     kept, _ = read_credential(options, {"p8": P8.encode()}, NOW_MS)
     assert (kept["topic"], kept["bundle_id_exact"]) == (topic, "yes")
 
@@ -214,7 +255,8 @@ def test_a_voip_services_certificate_is_refused_for_alerts(topic, changes):
         given(raw, topic=topic)
 
 
-#: `certtool --generate-privkey --key-type=ecdsa --curve=secp256r1` of GnuTLS 3.7.9, a key made for this test: its number has 33 bytes.
+#: `certtool --generate-privkey --key-type=ecdsa --curve=secp256r1` of GnuTLS 3.7.9, a key made for
+#: this test: its number has 33 bytes.
 GNUTLS = """Public Key Info:
 \tPublic Key Algorithm: EC/ECDSA
 
@@ -237,14 +279,22 @@ def test_a_key_that_gnutls_wrote_is_taken():
 
 def _p8(**how):
     usual = {"encoding": serialization.Encoding.PEM, "format": serialization.PrivateFormat.PKCS8}
-    return key_of().private_bytes(**{**usual, "encryption_algorithm": serialization.NoEncryption(), **how})
+    return key_of().private_bytes(
+        **{**usual, "encryption_algorithm": serialization.NoEncryption(), **how}
+    )
 
 
 WRONG_P8 = {
     "a p12": (lambda: p12_of(key := key_of(), certificate_of(key)), "--p12 with --password-file"),
     "der": (lambda: _p8(encoding=serialization.Encoding.DER), "-inform DER"),
-    "encrypted": (lambda: _p8(encryption_algorithm=serialization.BestAvailableEncryption(b"x")), "is encrypted"),
-    "a certificate": (lambda: certificate_of(key_of()).public_bytes(serialization.Encoding.PEM), "no private key"),
+    "encrypted": (
+        lambda: _p8(encryption_algorithm=serialization.BestAvailableEncryption(b"x")),
+        "is encrypted",
+    ),
+    "a certificate": (
+        lambda: certificate_of(key_of()).public_bytes(serialization.Encoding.PEM),
+        "no private key",
+    ),
     "nothing": (lambda: b" \n", "--p8 is empty"),
     "no text": (lambda: b"\xff\x00\x01", "--p8 is not text"),
 }

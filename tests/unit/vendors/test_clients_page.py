@@ -1,4 +1,6 @@
-"""docs/vendors/clients.md names tests that exist, and every package that runs is pinned in the version that it names."""
+"""docs/vendors/clients.md names tests that exist, and every package that runs is pinned in the
+version that it names.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "vendors" / "clients.md").read_text()
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")][2:]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if line.startswith("| ")
+][2:]
 TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
@@ -26,7 +32,9 @@ def test_each_row_is_held_by_a_test_that_exists(row):
 
 
 def test_what_runs_is_pinned_in_the_version_that_the_page_names():
-    npm = json.loads((ROOT / "tests" / "integration" / "simulators" / "npm" / "package.json").read_text())["dependencies"]
+    npm = json.loads(
+        (ROOT / "tests" / "integration" / "simulators" / "npm" / "package.json").read_text()
+    )["dependencies"]
     lock = (ROOT / "requirements-dev.lock").read_text()
     for row in ROWS:
         if row[4].startswith("run"):

@@ -42,7 +42,12 @@ def fields(*names: str) -> dict:
 
 #: Every row of the page's table: (status, body) -> (verdict, code)
 ANSWERS = {
-    "400 a bad field": (400, error("INVALID_ARGUMENT", fields("message.data[0].value")), Verdict.REJECTED, "INVALID_ARGUMENT"),
+    "400 a bad field": (
+        400,
+        error("INVALID_ARGUMENT", fields("message.data[0].value")),
+        Verdict.REJECTED,
+        "INVALID_ARGUMENT",
+    ),
     "400 a bad field, FCM's own word too": (
         400,
         error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.android.ttl")),
@@ -57,7 +62,12 @@ ANSWERS = {
     ),
     "400 a malformed token, field named": (
         400,
-        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.token"), message=NOT_A_TOKEN),
+        error(
+            "INVALID_ARGUMENT",
+            fcm_error("INVALID_ARGUMENT"),
+            fields("message.token"),
+            message=NOT_A_TOKEN,
+        ),
         Verdict.TOKEN_DEAD,
         "INVALID_ARGUMENT",
     ),
@@ -69,16 +79,38 @@ ANSWERS = {
     ),
     "400 other": (
         400,
-        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message="Android message is too big"),
+        error(
+            "INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message="Android message is too big"
+        ),
         Verdict.REJECTED,
         "INVALID_ARGUMENT",
     ),
     "401 access": (401, error("UNAUTHENTICATED"), Verdict.ACCESS_EXPIRED, "UNAUTHENTICATED"),
-    "401 third party": (401, error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")), Verdict.REJECTED, "THIRD_PARTY_AUTH_ERROR"),
-    "401 third party, old name": (401, error("UNAUTHENTICATED", fcm_error("APNS_AUTH_ERROR")), Verdict.REJECTED, "APNS_AUTH_ERROR"),
+    "401 third party": (
+        401,
+        error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")),
+        Verdict.REJECTED,
+        "THIRD_PARTY_AUTH_ERROR",
+    ),
+    "401 third party, old name": (
+        401,
+        error("UNAUTHENTICATED", fcm_error("APNS_AUTH_ERROR")),
+        Verdict.REJECTED,
+        "APNS_AUTH_ERROR",
+    ),
     "401 HTML": (401, b"<html>", Verdict.ACCESS_EXPIRED, ""),
-    "403 sender": (403, error("PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")), Verdict.TOKEN_FOREIGN, "SENDER_ID_MISMATCH"),
-    "403 no right": (403, error("PERMISSION_DENIED"), Verdict.CREDENTIAL_REFUSED, "PERMISSION_DENIED"),
+    "403 sender": (
+        403,
+        error("PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")),
+        Verdict.TOKEN_FOREIGN,
+        "SENDER_ID_MISMATCH",
+    ),
+    "403 no right": (
+        403,
+        error("PERMISSION_DENIED"),
+        Verdict.CREDENTIAL_REFUSED,
+        "PERMISSION_DENIED",
+    ),
     "404 gone": (
         404,
         error("NOT_FOUND", fcm_error("UNREGISTERED"), message="Requested entity was not found."),
@@ -87,16 +119,36 @@ ANSWERS = {
     ),
     "404 no project": (404, error("NOT_FOUND"), Verdict.CREDENTIAL_REFUSED, "NOT_FOUND"),
     "404 HTML": (404, b"<html>404</html>", Verdict.UNKNOWN, ""),
-    "429 quota": (429, error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED")), Verdict.THROTTLED, "QUOTA_EXCEEDED"),
+    "429 quota": (
+        429,
+        error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED")),
+        Verdict.THROTTLED,
+        "QUOTA_EXCEEDED",
+    ),
     "429 exhausted": (429, error("RESOURCE_EXHAUSTED"), Verdict.THROTTLED, "RESOURCE_EXHAUSTED"),
     "429 HTML": (429, b"<html>", Verdict.THROTTLED, ""),
     "500": (500, error("INTERNAL", fcm_error("INTERNAL")), Verdict.UNAVAILABLE, "INTERNAL"),
     "500 no FcmError": (500, error("INTERNAL"), Verdict.UNAVAILABLE, "INTERNAL"),
     "502": (502, b"<html>", Verdict.UNCERTAIN, ""),
-    "503": (503, error("UNAVAILABLE", fcm_error("UNAVAILABLE")), Verdict.UNAVAILABLE, "UNAVAILABLE"),
+    "503": (
+        503,
+        error("UNAVAILABLE", fcm_error("UNAVAILABLE")),
+        Verdict.UNAVAILABLE,
+        "UNAVAILABLE",
+    ),
     "504": (504, b"", Verdict.UNCERTAIN, ""),
-    "unspecified": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), Verdict.UNAVAILABLE, "UNSPECIFIED_ERROR"),
-    "a code of next year": (403, error("PERMISSION_DENIED", fcm_error("BRAND_NEW")), Verdict.UNKNOWN, "BRAND_NEW"),
+    "unspecified": (
+        500,
+        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
+        Verdict.UNAVAILABLE,
+        "UNSPECIFIED_ERROR",
+    ),
+    "a code of next year": (
+        403,
+        error("PERMISSION_DENIED", fcm_error("BRAND_NEW")),
+        Verdict.UNKNOWN,
+        "BRAND_NEW",
+    ),
     "200 and no name": (200, {"nome": "x"}, Verdict.UNKNOWN, ""),
 }
 
@@ -105,43 +157,92 @@ ANSWERS = {
 def test_each_answer_has_its_verdict(status, body, verdict, code):
     [outcome] = fcm_codes.classify(batch(), answer(status, body))
     assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
-    assert outcome.alarm == (verdict is Verdict.UNKNOWN or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"))
+    assert outcome.alarm == (
+        verdict is Verdict.UNKNOWN
+        or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR")
+    )
     assert outcome.attempts_max is None
 
 
 #: (status, body, what the push was told before, verdict now)
 AT_LAST = {
-    "unspecified twice": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), ["UNSPECIFIED_ERROR"], Verdict.UNAVAILABLE),
-    "unspecified three times": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), ["UNSPECIFIED_ERROR"] * 2, Verdict.REJECTED),
-    "third party again": (401, error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")), ["THIRD_PARTY_AUTH_ERROR"], Verdict.REJECTED),
+    "unspecified twice": (
+        500,
+        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
+        ["UNSPECIFIED_ERROR"],
+        Verdict.UNAVAILABLE,
+    ),
+    "unspecified three times": (
+        500,
+        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
+        ["UNSPECIFIED_ERROR"] * 2,
+        Verdict.REJECTED,
+    ),
+    "third party again": (
+        401,
+        error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")),
+        ["THIRD_PARTY_AUTH_ERROR"],
+        Verdict.REJECTED,
+    ),
 }
 
 
 @pytest.mark.parametrize(("status", "body", "told", "verdict"), AT_LAST.values(), ids=AT_LAST)
 def test_what_trying_again_does_not_cure_is_believed(status, body, told, verdict):
     before = tuple(Attempt(NOW_MS, str(status), code, "", None) for code in told)
-    [outcome] = fcm_codes.classify(batch(attempts=before, attempt=1 + len(before)), answer(status, body))
+    [outcome] = fcm_codes.classify(
+        batch(attempts=before, attempt=1 + len(before)), answer(status, body)
+    )
     assert outcome.verdict is verdict
 
 
 def test_accepted_names_the_message():
     [outcome] = fcm_codes.classify(batch(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
-    assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "projects/demo-im/messages/0:17")
+    assert (outcome.verdict, outcome.vendor_message_id) == (
+        Verdict.ACCEPTED,
+        "projects/demo-im/messages/0:17",
+    )
 
 
 def test_waits_as_google_asks_for_them():
-    assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (60, 10)
+    assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (
+        60,
+        10,
+    )
     body = error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
     assert fcm_codes.classify(batch(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
-    assert fcm_codes.classify(batch(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
+    assert (
+        fcm_codes.classify(batch(), answer(429, body))[0].retry_after_s is None
+    )  # then the 60 s of the table
 
 
 @pytest.mark.parametrize(
     ("body", "token_only"),
     [
-        (error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Device message rate exceeded"), True),
-        (error("RESOURCE_EXHAUSTED", {"@type": QUOTA_FAILURE, "violations": [{"subject": "device:x", "description": ""}]}), True),
-        (error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Project quota exceeded"), False),
+        (
+            error(
+                "RESOURCE_EXHAUSTED",
+                fcm_error("QUOTA_EXCEEDED"),
+                message="Device message rate exceeded",
+            ),
+            True,
+        ),
+        (
+            error(
+                "RESOURCE_EXHAUSTED",
+                {
+                    "@type": QUOTA_FAILURE,
+                    "violations": [{"subject": "device:x", "description": ""}],
+                },
+            ),
+            True,
+        ),
+        (
+            error(
+                "RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Project quota exceeded"
+            ),
+            False,
+        ),
     ],
 )
 def test_a_device_s_rate_is_not_the_project_s(body, token_only):
@@ -165,21 +266,35 @@ def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict
     [outcome] = fcm_codes.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
     assert outcome.verdict is verdict
     assert outcome.token_only is (verdict is Verdict.THROTTLED)
-    assert (outcome.first_s, outcome.retry_after_s) == (5.0 if verdict is Verdict.THROTTLED else None, None)
+    assert (outcome.first_s, outcome.retry_after_s) == (
+        5.0 if verdict is Verdict.THROTTLED else None,
+        None,
+    )
 
 
 def test_words_repeat_neither_values_nor_tokens():
     [bad] = fcm_codes.classify(
         batch(),
-        answer(400, error("INVALID_ARGUMENT", fields("message.data[0].value"), message="Invalid value (TYPE_STRING), secret words")),
+        answer(
+            400,
+            error(
+                "INVALID_ARGUMENT",
+                fields("message.data[0].value"),
+                message="Invalid value (TYPE_STRING), secret words",
+            ),
+        ),
     )
     assert bad.words == "message.data[0].value"
-    [other] = fcm_codes.classify(batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
+    [other] = fcm_codes.classify(
+        batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123"))
+    )
     assert other.words == "no route to <token>"
 
 
 def test_no_answer():
-    assert [o.verdict for o in fcm_codes.classify(batch(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
+    assert [o.verdict for o in fcm_codes.classify(batch(), NoAnswer("reset", sent=True))] == [
+        Verdict.UNCERTAIN
+    ]
 
 
 # ---------------------------------------------------------------- bodies
@@ -188,7 +303,9 @@ PLACED = {"priority": "HIGH", "channel_id": "im_message"}
 
 
 def message_of(about, **of_batch):
-    return json.loads(fcm_request.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body)["message"]
+    return json.loads(
+        fcm_request.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body
+    )["message"]
 
 
 def test_a_chat_message_as_it_travels():
@@ -198,14 +315,25 @@ def test_a_chat_message_as_it_travels():
         placement=PLACED,
         image="https://img.example.com/1.png",
     )
-    request = fcm_request.build(batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
+    request = fcm_request.build(
+        batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS
+    )
     assert (request.endpoint, request.path) == ("FCM", "/v1/projects/demo-im/messages:send")
-    assert request.headers == {"content-type": "application/json", "authorization": "Bearer access-1"}
+    assert request.headers == {
+        "content-type": "application/json",
+        "authorization": "Bearer access-1",
+    }
     assert json.loads(request.body) == {
         "message": {
             "token": "fXa1:APA91b",
             "notification": {"title": "张三", "body": "今晚八点开会"},
-            "data": {"seq": "52017", "mid": "m", "x-from": "x", "x-gcm.n": "true", "ext": '{"cid":"c2c_1001"}'},
+            "data": {
+                "seq": "52017",
+                "mid": "m",
+                "x-from": "x",
+                "x-gcm.n": "true",
+                "ext": '{"cid":"c2c_1001"}',
+            },
             "android": {
                 "ttl": "86400s",
                 "priority": "HIGH",
@@ -237,37 +365,64 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
                 "ext": "e",
             },
         }
-    by_credential = fcm_request.build(batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
+    by_credential = fcm_request.build(
+        batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS
+    )
     assert "notification" not in json.loads(by_credential.body)["message"]
 
 
 def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
     about = note(
-        hidden=True, vendor={"data_only": True}, payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"}
+        hidden=True,
+        vendor={"data_only": True},
+        payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"},
     )
     data = message_of(about, badge=7)["data"]
-    assert (data["title"], data["tag"], data["badge"], data["sound"]) == ("张三", "m-9f3c", "7", "default")
-    assert (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"]) == ("secret", "theirs", "9", "loud", "m")
+    assert (data["title"], data["tag"], data["badge"], data["sound"]) == (
+        "张三",
+        "m-9f3c",
+        "7",
+        "default",
+    )
+    assert (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"]) == (
+        "secret",
+        "theirs",
+        "9",
+        "loud",
+        "m",
+    )
     assert message_of(note(payload={"title": "t"}))["data"] == {"title": "t"}
 
 
 def test_a_picture_is_taken_from_https_only():
-    assert "image" not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
+    assert (
+        "image" not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
+    )
 
 
 def test_a_silent_push_is_normal_data_and_nothing_to_see():
     message = message_of(note(push_type=PushType.SILENT, ext="e", placement=PLACED), badge=7)
-    assert message == {"token": "aa11", "android": {"ttl": "86400s", "priority": "NORMAL"}, "data": {"ext": "e"}}
+    assert message == {
+        "token": "aa11",
+        "android": {"ttl": "86400s", "priority": "NORMAL"},
+        "data": {"ext": "e"},
+    }
 
 
 PRIORITIES = {
     "chat": (note(placement=PLACED), "HIGH"),
     "marketing": (note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}), "NORMAL"),
-    "marketing is not lifted": (note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}, vendor={"priority": "HIGH"}), "NORMAL"),
+    "marketing is not lifted": (
+        note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}, vendor={"priority": "HIGH"}),
+        "NORMAL",
+    ),
     "chat may be lowered": (note(placement=PLACED, vendor={"priority": "normal"}), "NORMAL"),
     "a private wish": (note(placement={"priority": "NORMAL"}, vendor={"priority": "high"}), "HIGH"),
     "recall": (note(kind=Kind.RECALL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
-    "the end of a call wakes nobody": (note(kind=Kind.CALL_CANCEL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
+    "the end of a call wakes nobody": (
+        note(kind=Kind.CALL_CANCEL, placement=PLACED, vendor={"priority": "HIGH"}),
+        "NORMAL",
+    ),
 }
 
 
@@ -277,11 +432,26 @@ def test_priority(about, priority):
 
 
 def test_overrides_and_raw_keys():
-    raw = {"notification": {"android_channel_id": "raw", "color": "#112233", "tag": "theirs", "title": "raw title"}, "token": "x"}
-    android = message_of(note(vendor={"channel_id": "chat_high", "image": "https://i/2"}, placement=PLACED))["android"]["notification"]
+    raw = {
+        "notification": {
+            "android_channel_id": "raw",
+            "color": "#112233",
+            "tag": "theirs",
+            "title": "raw title",
+        },
+        "token": "x",
+    }
+    android = message_of(
+        note(vendor={"channel_id": "chat_high", "image": "https://i/2"}, placement=PLACED)
+    )["android"]["notification"]
     assert (android["channel_id"], android["image"]) == ("chat_high", "https://i/2")
     message = message_of(note(vendor_raw=raw, placement=PLACED))
-    assert message["android"]["notification"] == {"tag": "m-9f3c", "channel_id": "raw", "sound": "default", "color": "#112233"}
+    assert message["android"]["notification"] == {
+        "tag": "m-9f3c",
+        "channel_id": "raw",
+        "sound": "default",
+        "color": "#112233",
+    }
     assert message["notification"]["title"] == "raw title"
     assert message_of(note(vendor_raw=raw, hidden=True))["notification"]["title"] == "张三"
 
@@ -293,11 +463,17 @@ def test_sound(sound, shown):
 
 @pytest.mark.parametrize(("badge", "count"), [(None, None), (0, None), (1, 1), (-3, None)])
 def test_a_count_of_nought_would_count_one_up_so_it_is_left_out(badge, count):
-    assert message_of(note(), badge=badge)["android"]["notification"].get("notification_count") == count
+    assert (
+        message_of(note(), badge=badge)["android"]["notification"].get("notification_count")
+        == count
+    )
 
 
 def test_vector_c_durations():
-    assert [message_of(note(), ttl_s=ttl)["android"]["ttl"] for ttl in (0, 3600, 2_419_200, 2_419_201, -1)] == [
+    assert [
+        message_of(note(), ttl_s=ttl)["android"]["ttl"]
+        for ttl in (0, 3600, 2_419_200, 2_419_201, -1)
+    ] == [
         "0s",
         "3600s",
         "2419200s",
@@ -327,7 +503,10 @@ def test_what_can_t_fit_is_refused_before_a_request(about, reason):
 
 
 FITS = {
-    "the payload goes before ext": ({"payload": {"a": "x" * 4000}, "ext": "e" * 300}, {"ext": "e" * 300}),
+    "the payload goes before ext": (
+        {"payload": {"a": "x" * 4000}, "ext": "e" * 300},
+        {"ext": "e" * 300},
+    ),
     "ext goes last": ({"payload": {"a": "1"}, "ext": "x" * 4200}, {}),
 }
 
@@ -371,17 +550,27 @@ def key() -> rsa.RSAPrivateKey:
 
 
 def pem_of(key) -> str:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def test_vector_a_assertion(key):
     signed, signature = fcm_credential.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
     assert len(signed) == 370
-    assert hashlib.sha256(signed.encode()).hexdigest() == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
+    assert (
+        hashlib.sha256(signed.encode()).hexdigest()
+        == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
+    )
     ours = base64.urlsafe_b64decode(signature + "==")
     key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     theirs: Any = serialization.load_pem_public_key(PUBLIC_KEY.encode())
-    theirs.verify(base64.urlsafe_b64decode(SIGNATURE + "=="), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    theirs.verify(
+        base64.urlsafe_b64decode(SIGNATURE + "=="),
+        signed.encode(),
+        padding.PKCS1v15(),
+        hashes.SHA256(),
+    )
     token = f"{signed}.{SIGNATURE}"
     assert (len(token), hashlib.sha256(token.encode()).hexdigest()) == (
         713,
@@ -413,18 +602,30 @@ def test_vector_b_size():
         "validate_only": False,
     }
     raw = compact(body)
-    assert (len(raw), hashlib.sha256(raw).hexdigest()) == (413, "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629")
-    sizes = [sum(utf8_bytes(k) + utf8_bytes(v) for k, v in body["message"][name].items()) for name in ("data", "notification")]
+    assert (len(raw), hashlib.sha256(raw).hexdigest()) == (
+        413,
+        "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629",
+    )
+    sizes = [
+        sum(utf8_bytes(k) + utf8_bytes(v) for k, v in body["message"][name].items())
+        for name in ("data", "notification")
+    ]
     assert sizes == [31, 37]
 
 
 def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
-    request = fcm_credential.ask(credential(Vendor.FCM, ACCOUNT, {"private_key": pem_of(key)}), NOW_MS)
+    request = fcm_credential.ask(
+        credential(Vendor.FCM, ACCOUNT, {"private_key": pem_of(key)}), NOW_MS
+    )
     assert (request.endpoint, request.path) == ("GOOGLE_OAUTH", "/token")
     form = parse_qs(request.body.decode())
     assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
     claims = json.loads(base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
-    assert (claims["aud"], claims["iat"], claims["exp"]) == ("https://oauth2.googleapis.com/token", NOW_MS // 1000, NOW_MS // 1000 + 3600)
+    assert (claims["aud"], claims["iat"], claims["exp"]) == (
+        "https://oauth2.googleapis.com/token",
+        NOW_MS // 1000,
+        NOW_MS // 1000 + 3600,
+    )
 
 
 ACCESS_ANSWERS = {
@@ -433,11 +634,23 @@ ACCESS_ANSWERS = {
         {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"},
         AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
     ),
-    "text": (200, {"access_token": "ya29.x", "expires_in": "3600"}, AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)),
-    "no life": (200, {"access_token": "ya29.x"}, AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)),
+    "text": (
+        200,
+        {"access_token": "ya29.x", "expires_in": "3600"},
+        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
+    ),
+    "no life": (
+        200,
+        {"access_token": "ya29.x"},
+        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
+    ),
     "no token": (200, {"access_token": ""}, Verdict.UNAVAILABLE),
     "a line feed": (200, {"access_token": "a\r\nx: y"}, Verdict.UNAVAILABLE),
-    "bad key": (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, Verdict.CREDENTIAL_REFUSED),
+    "bad key": (
+        400,
+        {"error": "invalid_grant", "error_description": "Invalid JWT Signature."},
+        Verdict.CREDENTIAL_REFUSED,
+    ),
     "bad scope": (400, {"error": "invalid_scope"}, Verdict.CREDENTIAL_REFUSED),
     "bad client": (401, {"error": "invalid_client"}, Verdict.CREDENTIAL_REFUSED),
     "not allowed": (401, {"error": "unauthorized_client"}, Verdict.CREDENTIAL_REFUSED),
@@ -471,7 +684,9 @@ def account(key, **changes) -> bytes:
         "client_email": "a@b.example.com",
         "token_uri": "https://elsewhere.example.com/",
     }
-    return json.dumps({name: value for name, value in (usual | changes).items() if value is not None}).encode()
+    return json.dumps(
+        {name: value for name, value in (usual | changes).items() if value is not None}
+    ).encode()
 
 
 def test_a_key_file_becomes_options_and_one_secret(key):
@@ -484,12 +699,18 @@ BAD_FILES = {
     "none": (lambda key: None, "--service-account is missing"),
     "not JSON": (lambda key: b"hello", "not a service account's JSON"),
     "too large": (lambda key: b" " * 70_000, "65536 bytes"),
-    "a field is missing": (lambda key: account(key, client_email=None), "missing required field `client_email`"),
+    "a field is missing": (
+        lambda key: account(key, client_email=None),
+        "missing required field `client_email`",
+    ),
     "another type": (lambda key: account(key, type="authorized_user"), "its type is another"),
     "a project that would be a path": (lambda key: account(key, project_id="../x"), "project_id"),
     "an empty key id": (lambda key: account(key, private_key_id=""), "private_key_id"),
     "no key": (lambda key: account(key, private_key="secret-stuff"), "does not parse"),
-    "a key of another kind": (lambda key: account(key, private_key=pem_of(ec.generate_private_key(ec.SECP256R1()))), "wants RSA"),
+    "a key of another kind": (
+        lambda key: account(key, private_key=pem_of(ec.generate_private_key(ec.SECP256R1()))),
+        "wants RSA",
+    ),
 }
 
 
@@ -503,7 +724,11 @@ def test_a_key_file_is_refused_with_its_reason(key, give, reason):
 
 CHECKS = {
     "validated": (200, {"name": "projects/p/messages/fake"}, Verdict.ACCEPTED),
-    "token looked at": (400, error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN), Verdict.ACCEPTED),
+    "token looked at": (
+        400,
+        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN),
+        Verdict.ACCEPTED,
+    ),
     "unregistered": (404, error("NOT_FOUND", fcm_error("UNREGISTERED")), Verdict.ACCEPTED),
     "no right": (403, error("PERMISSION_DENIED"), Verdict.CREDENTIAL_REFUSED),
     "no project": (404, error("NOT_FOUND"), Verdict.CREDENTIAL_REFUSED),

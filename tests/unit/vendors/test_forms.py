@@ -22,10 +22,25 @@ from workers.vendors.forms import PushValues, filled, form_of
 from workers.wire import Request, RequestColumns
 
 FORMED = sorted(vendor for vendor, spec in VENDORS.items() if spec.alike is not None)
-TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["hi", "会议", 'a"b', "a\\b", "%s %d", "x" * 300, "\ud800", "a\u3000b", "Nick7"]))
-IDS = st.one_of(st.text("abc-019_", min_size=1, max_size=70), st.sampled_from(["m 1", "中", 'a"b', "%", "Screen7", "x" * 64]))
+TEXTS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["hi", "会议", 'a"b', "a\\b", "%s %d", "x" * 300, "\ud800", "a\u3000b", "Nick7"]
+    ),
+)
+IDS = st.one_of(
+    st.text("abc-019_", min_size=1, max_size=70),
+    st.sampled_from(["m 1", "中", 'a"b', "%", "Screen7", "x" * 64]),
+)
 ROWS = st.lists(
-    st.tuples(TEXTS, TEXTS.filter(bool), IDS, IDS, st.sampled_from([0, 1, 7, 2**31]), st.sampled_from([0, 60, 604_800, 3 * 10**6])),
+    st.tuples(
+        TEXTS,
+        TEXTS.filter(bool),
+        IDS,
+        IDS,
+        st.sampled_from([0, 1, 7, 2**31]),
+        st.sampled_from([0, 60, 604_800, 3 * 10**6]),
+    ),
     min_size=1,
     max_size=4,
 )
@@ -37,34 +52,74 @@ LIKES = st.fixed_dictionaries(
         "ext": st.sampled_from(["", "{}", "%", "e" * 200]),
         "thread_id": st.sampled_from(["t", "%s"]),
         "sound_ios": st.sampled_from(["none", "ring.caf"]),
-        "placement": st.sampled_from([{"priority": "5"}, {"interruption_level": "active"}, {"priority": "NORMAL", "channel_id": "c"}]),
+        "placement": st.sampled_from(
+            [
+                {"priority": "5"},
+                {"interruption_level": "active"},
+                {"priority": "NORMAL", "channel_id": "c"},
+            ]
+        ),
         "vendor": st.sampled_from([{"category": "c"}, {"channel_id": "c"}, {"badge": 7}]),
         "payload": st.just({"k": "Text7"}),
     },
 )
 
 
-def batch(vendor: Vendor, like: dict[str, Any], rows: list[tuple[str, str, str, str, int, int]]) -> AlikeBatch:
+def batch(
+    vendor: Vendor, like: dict[str, Any], rows: list[tuple[str, str, str, str, int, int]]
+) -> AlikeBatch:
     made = [
-        LikeRow(f"e{n}", message, thread, 5, 6, cases.NOW_MS + 1000 * ttl, nick, text, "s", f"u{n}", "d", f"{n:064x}", 1, None)
+        LikeRow(
+            f"e{n}",
+            message,
+            thread,
+            5,
+            6,
+            cases.NOW_MS + 1000 * ttl,
+            nick,
+            text,
+            "s",
+            f"u{n}",
+            "d",
+            f"{n:064x}",
+            1,
+            None,
+        )
         for n, (nick, text, message, thread, _, ttl) in enumerate(rows)
     ]
     note: Notification = cases.note(**like)
-    return AlikeBatch(app="demo", vendor=vendor, business_id="b1", by_entry=True, platform="ios", like=note, rows=tuple(made))
+    return AlikeBatch(
+        app="demo",
+        vendor=vendor,
+        business_id="b1",
+        by_entry=True,
+        platform="ios",
+        like=note,
+        rows=tuple(made),
+    )
 
 
-def both(vendor: Vendor, one: AlikeBatch, badges: list[int]) -> tuple[RequestColumns | None, list[Request]]:
+def both(
+    vendor: Vendor, one: AlikeBatch, badges: list[int]
+) -> tuple[RequestColumns | None, list[Request]]:
     """From the form, and by the vendor's `build`; odd ones are `build`'s in either."""
     spec, credential = VENDORS[vendor], cases.credential(vendor)
     built = list[Request]()
     for row, badge in zip(one.rows, badges, strict=True):
-        push, ttl_s = push_like(one.like, row, one.platform), (row.expires_at_ms - cases.NOW_MS) // 1000
+        push, ttl_s = (
+            push_like(one.like, row, one.platform),
+            (row.expires_at_ms - cases.NOW_MS) // 1000,
+        )
         item = PushItem(push.note, push.targets[0], badge, ttl_s)
-        built.append(spec.build(RequestBatch((item,), cases.NOW_MS, None), credential, cases.ACCESS))
+        built.append(
+            spec.build(RequestBatch((item,), cases.NOW_MS, None), credential, cases.ACCESS)
+        )
     rows = [(row.event_id, row.user, row.device) for row in one.rows]
     ids = push_ids(one.app, rows, one.like.kind)
     assert ids == [push_id(one.app, *row, one.like.kind) for row in rows]
-    about = PushValues(ids, badges, [(row.expires_at_ms - cases.NOW_MS) // 1000 for row in one.rows])
+    about = PushValues(
+        ids, badges, [(row.expires_at_ms - cases.NOW_MS) // 1000 for row in one.rows]
+    )
     form = form_of(spec, one, credential, cases.ACCESS, None)
     if form is None:
         return None, built
@@ -75,7 +130,9 @@ def both(vendor: Vendor, one: AlikeBatch, badges: list[int]) -> tuple[RequestCol
 @pytest.mark.parametrize("vendor", FORMED)
 @settings(max_examples=80, deadline=None)
 @given(LIKES, ROWS)
-def test_each_request_is_what_build_makes(vendor: Vendor, like: dict[str, Any], rows: list[Any]) -> None:
+def test_each_request_is_what_build_makes(
+    vendor: Vendor, like: dict[str, Any], rows: list[Any]
+) -> None:
     columns, built = both(vendor, batch(vendor, like, rows), [row[4] for row in rows])
     if columns is not None:
         assert list(columns) == built
@@ -91,11 +148,17 @@ def test_plain_chats_have_a_form_and_none_is_odd(vendor: Vendor) -> None:
 
 
 def told(connection: Http2Connection) -> list[tuple[int, int, Any]]:
-    """What a server reads: (kind, stream, headers or octets) of each frame behind the connection's beginning."""
+    """What a server reads: (kind, stream, headers or octets) of each frame behind the connection's
+    beginning.
+    """
     raw, decoder, found = connection.take_out().partition(b"SM\r\n\r\n")[2], Decoder(), []
     at = 0
     while at < len(raw):
-        size, kind, stream = int.from_bytes(raw[at : at + 3]), raw[at + 3], int.from_bytes(raw[at + 5 : at + 9])
+        size, kind, stream = (
+            int.from_bytes(raw[at : at + 3]),
+            raw[at + 3],
+            int.from_bytes(raw[at + 5 : at + 9]),
+        )
         payload, at = raw[at + 9 : at + 9 + size], at + 9 + size
         found.append((kind, stream, sorted(decoder.decode(payload)) if kind == 1 else payload))
     return found
@@ -130,7 +193,18 @@ def test_a_server_reads_from_them_what_it_reads_from_the_requests_one_by_one(
 
 def test_a_row_of_the_ledger_is_the_records() -> None:
     attempt, times = (9, "200", "", "", "id", "accepted"), (1, 2, 3)
-    packed = encode([accepted_row("a", "e", 5, "u", "d", ("apns", "ios"), (False, "chat", "chat"), "p", attempt, times)])
+    packed = encode(
+        [
+            accepted_row(
+                "a", "e", 5, "u", "d", ("apns", "ios"), (False, "chat", "chat"), "p", attempt, times
+            )
+        ]
+    )
     record = msgspec.msgpack.decode(packed, type=list[RowRecord])[0]
     assert encode([record]) == packed
-    assert (record.decision, record.attempts[0].vendor_message_id, record.decided_ms, record.note) == ("accepted", "id", 3, "200")
+    assert (
+        record.decision,
+        record.attempts[0].vendor_message_id,
+        record.decided_ms,
+        record.note,
+    ) == ("accepted", "id", 3, "200")

@@ -1,6 +1,7 @@
 """The request of every vendor for every message class, with the rights and without, byte by byte.
 
-A change of the file is a change of what vendors see: PUSHFLEET_TEST_WRITE_GOLDEN=1 writes it anew, the diff is to be read.
+A change of the file is a change of what vendors see: PUSHFLEET_TEST_WRITE_GOLDEN=1 writes it anew,
+the diff is to be read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from workers.wire import Request
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_payloads.json"
 WRITE = os.environ.get("PUSHFLEET_TEST_WRITE_GOLDEN") == "1"
-OPTIONS = {"package": "com.example.chat", "app_id": "100000123", "app_key": "0a1b2c3d", "project_id": "demo-im", "client_id": "104000001"}
+OPTIONS = {
+    "package": "com.example.chat",
+    "app_id": "100000123",
+    "app_key": "0a1b2c3d",
+    "project_id": "demo-im",
+    "client_id": "104000001",
+}
 
 
 def account(vendor: Vendor, *, rights: bool) -> Credential:
@@ -39,7 +46,9 @@ def account(vendor: Vendor, *, rights: bool) -> Credential:
         plain.secrets,
         rights=VENDORS[vendor].rights if rights else frozenset(),
         channels={name: f"ch-{name}" for name in MessageClass},
-        templates={name: Template(f"T-{name}") for name in MessageClass} if vendor != Vendor.OPPO else {},
+        templates={name: Template(f"T-{name}") for name in MessageClass}
+        if vendor != Vendor.OPPO
+        else {},
     )
 
 
@@ -64,7 +73,11 @@ def request_of(vendor: Vendor, message_class: MessageClass, *, rights: bool) -> 
 def shown(request: Request) -> dict[str, Any]:
     """The request as JSON: its body read, forms as their fields, JSON inside fields read too."""
     plain = msgspec.to_builtins(
-        {name: getattr(request, name) for name in ("method", "endpoint", "path", "headers", "body") if hasattr(request, name)}
+        {
+            name: getattr(request, name)
+            for name in ("method", "endpoint", "path", "headers", "body")
+            if hasattr(request, name)
+        }
     )
     plain["body"] = readable(bytes(request.body))
     return dict(plain)
@@ -74,12 +87,17 @@ def readable(body: bytes) -> Any:
     text = body.decode()
     if text.startswith("{"):
         return json.loads(text)
-    return {name: json.loads(value) if value.startswith(("{", "[")) else value for name, value in parse_qsl(text, keep_blank_values=True)}
+    return {
+        name: json.loads(value) if value.startswith(("{", "[")) else value
+        for name, value in parse_qsl(text, keep_blank_values=True)
+    }
 
 
 def every() -> dict[str, Any]:
     return {
-        f"{vendor} | {message_class} | {'all rights' if rights else 'no rights'}": shown(request_of(vendor, message_class, rights=rights))
+        f"{vendor} | {message_class} | {'all rights' if rights else 'no rights'}": shown(
+            request_of(vendor, message_class, rights=rights)
+        )
         for vendor in Vendor
         for message_class in MessageClass
         for rights in (False, True)
@@ -90,7 +108,10 @@ def every() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def golden() -> Mapping[str, Any]:
     if WRITE:
-        GOLDEN.write_text(json.dumps(every(), ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        GOLDEN.write_text(
+            json.dumps(every(), ensure_ascii=False, indent=1, sort_keys=True) + "\n",
+            encoding="utf-8",
+        )
     return dict(json.loads(GOLDEN.read_text(encoding="utf-8")))
 
 
@@ -105,12 +126,19 @@ def test_each_request_is_as_the_golden_file_says(golden: Mapping[str, Any], vend
 
 
 @pytest.mark.parametrize("vendor", [vendor for vendor in Vendor if VENDORS[vendor].rights])
-def test_a_right_changes_what_a_private_class_sends_and_nothing_else(golden: Mapping[str, Any], vendor: Vendor) -> None:
+def test_a_right_changes_what_a_private_class_sends_and_nothing_else(
+    golden: Mapping[str, Any], vendor: Vendor
+) -> None:
     for message_class in MessageClass:
-        without, with_ = (golden[f"{vendor} | {message_class} | {rights}"] for rights in ("no rights", "all rights"))
+        without, with_ = (
+            golden[f"{vendor} | {message_class} | {rights}"]
+            for rights in ("no rights", "all rights")
+        )
         assert (without != with_) == (message_class in PRIVATE_CLASSES), message_class
 
 
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_two_builds_of_the_same_push_differ(vendor: Vendor) -> None:
-    assert shown(request_of(vendor, MessageClass.CHAT, rights=True)) == shown(request_of(vendor, MessageClass.CHAT, rights=True))
+    assert shown(request_of(vendor, MessageClass.CHAT, rights=True)) == shown(
+        request_of(vendor, MessageClass.CHAT, rights=True)
+    )

@@ -1,4 +1,6 @@
-"""HarmonyOS v3: reasons, revoke, the signed token, the vectors, the payloads by class, right and push type."""
+"""HarmonyOS v3: reasons, revoke, the signed token, the vectors, the payloads by class, right and
+push type.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,15 @@ from tests.unit.vendors.pushkit_builders import (
     note,
     reply,
 )
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, base62, compact, number_id
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    CredentialError,
+    RequestBatch,
+    base62,
+    compact,
+    number_id,
+)
 from workers.vendors.harmony import HARMONY
 from workers.vendors.harmony.credential import signing_input
 from workers.vendors.harmony.request import CATEGORIES
@@ -44,7 +54,13 @@ JSON = (
 
 
 def partial(reasons, code="80100000"):
-    return reply({"code": code, "msg": json.dumps({"illegalTokens": reasons, "success": 1, "failure": 1}), "requestId": "r1"})
+    return reply(
+        {
+            "code": code,
+            "msg": json.dumps({"illegalTokens": reasons, "success": 1, "failure": 1}),
+            "requestId": "r1",
+        }
+    )
 
 
 #: reason -> verdict of the token that it names, in a batch where the other one was accepted.
@@ -73,28 +89,42 @@ def test_each_reason_speaks_of_its_token_only(reason, verdict, blank):
     assert bad.vendor_message_id == "r1"
 
 
-@pytest.mark.parametrize(("reason", "verdict"), [*((r, v) for r, v in REASONS.items() if r != "noRight"), ("noRight", V.TOKEN_FOREIGN)])
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [*((r, v) for r, v in REASONS.items() if r != "noRight"), ("noRight", V.TOKEN_FOREIGN)],
+)
 def test_a_token_alone_is_judged_by_its_reason(reason, verdict):
-    """80300007 means the token is dead only where no reason says otherwise; noRight alone may be a wrong project: the guard decides."""
+    """80300007 means the token is dead only where no reason says otherwise; noRight alone may be a
+    wrong project: the guard decides.
+    """
     [outcome] = HARMONY.classify(batch("T1"), partial({reason: ["T1"]}, "80300007"))
     assert outcome.verdict is verdict
 
 
 def test_a_whole_batch_without_right_is_the_credentials_fault():
     outcomes = HARMONY.classify(
-        batch("T1", "T2"), reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'})
+        batch("T1", "T2"),
+        reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'}),
     )
     assert [o.verdict for o in outcomes] == [V.CREDENTIAL_REFUSED] * 2
 
 
 def test_all_failed_by_several_reasons():
-    outcomes = HARMONY.classify(batch("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007"))
-    assert [(o.verdict, o.again) for o in outcomes] == [(V.TOKEN_DEAD, None), (V.TOKEN_DEAD, None), (V.UNAVAILABLE, Again.SINGLY)]
+    outcomes = HARMONY.classify(
+        batch("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007")
+    )
+    assert [(o.verdict, o.again) for o in outcomes] == [
+        (V.TOKEN_DEAD, None),
+        (V.TOKEN_DEAD, None),
+        (V.UNAVAILABLE, Again.SINGLY),
+    ]
 
 
 def test_all_failed_without_a_reason():
     answer = reply({"code": "80300007", "msg": "junk"})
-    assert [(o.verdict, o.again) for o in HARMONY.classify(batch("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
+    assert [(o.verdict, o.again) for o in HARMONY.classify(batch("a", "b"), answer)] == [
+        (V.UNAVAILABLE, Again.SINGLY)
+    ] * 2
     assert HARMONY.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
@@ -113,7 +143,9 @@ CODES = {
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
 def test_codes_of_the_whole_request(code, expected):
-    assert [brief(o) for o in HARMONY.classify(batch("a", "b"), reply({"code": code}))] == [expected] * 2
+    assert [brief(o) for o in HARMONY.classify(batch("a", "b"), reply({"code": code}))] == [
+        expected
+    ] * 2
 
 
 def test_an_unverified_image_is_left_out_once():
@@ -141,7 +173,12 @@ def test_a_revoke_is_answered_by_codes_of_its_own(code, verdicts):
 
 
 def test_the_code_of_revoke_is_unknown_on_a_send():
-    assert brief(HARMONY.classify(batch("a"), reply({"code": "80300028"}))[0]) == (V.UNKNOWN, None, None, True)
+    assert brief(HARMONY.classify(batch("a"), reply({"code": "80300028"}))[0]) == (
+        V.UNKNOWN,
+        None,
+        None,
+        True,
+    )
 
 
 # ---------------------------------------------------------------- vectors
@@ -159,10 +196,26 @@ def test_vector_2_bytes_of_a_body():
         "foregroundShow": False,
     }
     options = {"ttl": 86400, "biTag": "m-1001", "collapseKey": -1}
-    raw = compact({"payload": {"notification": shown}, "target": {"token": ["T1"]}, "pushOptions": options})
+    raw = compact(
+        {"payload": {"notification": shown}, "target": {"token": ["T1"]}, "pushOptions": options}
+    )
     assert len(raw) == 323
-    assert hashlib.sha256(raw).hexdigest() == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
-    assert len(compact({"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options})) == 319
+    assert (
+        hashlib.sha256(raw).hexdigest()
+        == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
+    )
+    assert (
+        len(
+            compact(
+                {
+                    "payload": {"notification": shown},
+                    "target": {"token": []},
+                    "pushOptions": options,
+                }
+            )
+        )
+        == 319
+    )
 
 
 def test_vector_4_signing_input():
@@ -172,7 +225,10 @@ def test_vector_4_signing_input():
         "aXNzIjoic3ViLTEiLCJleHAiOjE3MDAwMDM2MDAsImlhdCI6MTcwMDAwMDAwMH0"
     )
     assert len(text) == 199
-    assert hashlib.sha256(text.encode()).hexdigest() == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
+    assert (
+        hashlib.sha256(text.encode()).hexdigest()
+        == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
+    )
 
 
 def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
@@ -180,13 +236,21 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
     later = HARMONY.access.ask(CRED, 1_700_000_000_000 + 100_000)
     head, claims, signature = token.value.split(".")
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-    PUBLIC_KEY.verify(base64.urlsafe_b64decode(signature + "=="), f"{head}.{claims}".encode(), pss, hashes.SHA256())
+    PUBLIC_KEY.verify(
+        base64.urlsafe_b64decode(signature + "=="),
+        f"{head}.{claims}".encode(),
+        pss,
+        hashes.SHA256(),
+    )
     read = json.loads(base64.urlsafe_b64decode(claims + "=="))
     assert read["iat"] == 1_700_000_000 // 1800 * 1800
     assert read["exp"] == read["iat"] + 3600
     assert "=" not in token.value
     assert later.value.rsplit(".", 1)[0] == f"{head}.{claims}"
-    assert (token.refresh_at_ms, token.expires_at_ms) == ((read["iat"] + 1800) * 1000, read["exp"] * 1000)
+    assert (token.refresh_at_ms, token.expires_at_ms) == (
+        (read["iat"] + 1800) * 1000,
+        read["exp"] * 1000,
+    )
     assert isinstance(token, AccessToken)
     assert "access" not in repr(token)
     assert token.value not in repr(token)
@@ -235,19 +299,38 @@ def test_only_an_image_that_would_be_sent_is_shown_to_huawei(of_note, of_item, e
 
 def test_the_request_that_has_an_image_looked_at():
     request = IMAGES.ask(URL, CRED, ACCESS)
-    assert (request.method, request.endpoint, request.path) == ("POST", "HARMONY", "/v2/p1/images:verify")
-    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1", "push-type": "0"}
+    assert (request.method, request.endpoint, request.path) == (
+        "POST",
+        "HARMONY",
+        "/v2/p1/images:verify",
+    )
+    assert request.headers == {
+        "content-type": "application/json; charset=UTF-8",
+        "authorization": "Bearer access-1",
+        "push-type": "0",
+    }
     assert request.body == b'{"imageUrl":"https://cdn.example.com/a.png"}'
 
 
-GOOD_IMAGE = {"code": "83010000", "msg": "Verify success", "downloadUrl": GIVEN, "expireTime": str(NOW_MS // 1000 + 600)}
+GOOD_IMAGE = {
+    "code": "83010000",
+    "msg": "Verify success",
+    "downloadUrl": GIVEN,
+    "expireTime": str(NOW_MS // 1000 + 600),
+}
 IMAGE_ANSWERS = {
     "looked at": (GOOD_IMAGE, (GIVEN, NOW_MS + 600_000)),
-    "its end as a number": ({**GOOD_IMAGE, "expireTime": NOW_MS // 1000 + 5}, (GIVEN, NOW_MS + 5_000)),
+    "its end as a number": (
+        {**GOOD_IMAGE, "expireTime": NOW_MS // 1000 + 5},
+        (GIVEN, NOW_MS + 5_000),
+    ),
     "over already": ({**GOOD_IMAGE, "expireTime": str(NOW_MS // 1000)}, None),
     "without an end": ({"code": "83010000", "downloadUrl": GIVEN}, None),
     "without an address": ({**GOOD_IMAGE, "downloadUrl": ""}, None),
-    "no picture there": ({"code": "83010005", "msg": "Download picture failed"}, ("", NOW_MS + 600_000)),
+    "no picture there": (
+        {"code": "83010005", "msg": "Download picture failed"},
+        ("", NOW_MS + 600_000),
+    ),
     "too fast": ({"code": "83010002"}, None),
     "the JWT has ended": ({"code": "80200005"}, None),
     "a list": ([], None),
@@ -260,7 +343,12 @@ def test_what_huawei_says_of_an_image(body, expected):
     assert IMAGES.read(reply(body), NOW_MS) == expected
 
 
-@given(st.binary(max_size=200) | st.builds(lambda *of: json.dumps(dict(zip(GOOD_IMAGE, of, strict=True))).encode(), *[JSON] * 4))
+@given(
+    st.binary(max_size=200)
+    | st.builds(
+        lambda *of: json.dumps(dict(zip(GOOD_IMAGE, of, strict=True))).encode(), *[JSON] * 4
+    )
+)
 def test_any_bytes_are_a_word_on_an_image_or_none(body):
     told = IMAGES.read(reply(body), NOW_MS)
     assert told is None or ((told[0] == "" or told[0].startswith("https://")) and told[1] > NOW_MS)
@@ -268,7 +356,9 @@ def test_any_bytes_are_a_word_on_an_image_or_none(body):
 
 @pytest.mark.parametrize(("image", "shown"), [(None, URL), (GIVEN, GIVEN), ("", None)])
 def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, shown):
-    one = msgspec.structs.replace(batch(note_=note(image=URL, placement={"category": "IM"})), image=image)
+    one = msgspec.structs.replace(
+        batch(note_=note(image=URL, placement={"category": "IM"})), image=image
+    )
     body = json.loads(HARMONY.build(one, CRED, ACCESS).body)
     assert body["payload"]["notification"].get("image") == shown
 
@@ -277,7 +367,9 @@ def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, sh
 
 
 def built(one, *, rights=(), options=None, **over):
-    request = HARMONY.build(batch(note_=one, **over), credential(Vendor.HARMONY, *rights, **(options or {})), ACCESS)
+    request = HARMONY.build(
+        batch(note_=one, **over), credential(Vendor.HARMONY, *rights, **(options or {})), ACCESS
+    )
     return request, json.loads(request.body)
 
 
@@ -291,7 +383,11 @@ def test_golden_body_of_a_chat():
     )
     request, body = built(one, rights=("harmony.im",), options={"receipt_id": "RCP2"}, badge=3)
     assert (request.endpoint, request.path) == ("HARMONY", "/v3/p1/messages:send")
-    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1", "push-type": "0"}
+    assert request.headers == {
+        "content-type": "application/json; charset=UTF-8",
+        "authorization": "Bearer access-1",
+        "push-type": "0",
+    }
     app_message_id = body["payload"]["notification"].pop("appMessageId")
     assert len(app_message_id) == 22
     assert body == {
@@ -315,7 +411,9 @@ def test_golden_body_of_a_chat():
 def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
     def app_message_id(*tokens, **over):
         sent = RequestBatch(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
-        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
+        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"][
+            "appMessageId"
+        ]
 
     told = []
     first, many = app_message_id("a"), app_message_id("a", "b")
@@ -336,11 +434,27 @@ PUSH_TYPES = {
     "a call without the right": (CALL, ("harmony.im",), "0"),
     "its cancel is no call": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "0"),
     "a call placed as marketing": ({**CALL, "bucket": Bucket.PUBLIC}, ("harmony.voip",), "0"),
-    "a call that asks for an alert": ({**CALL, "push_type": PushType.ALERT}, ("harmony.voip",), "0"),
-    "a call by override": ({**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}}, ("harmony.voip",), "10"),
-    "a message is no call": ({"vendor": {"push_type": 10}, "push_type": PushType.VOIP}, ("harmony.voip",), "0"),
+    "a call that asks for an alert": (
+        {**CALL, "push_type": PushType.ALERT},
+        ("harmony.voip",),
+        "0",
+    ),
+    "a call by override": (
+        {**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}},
+        ("harmony.voip",),
+        "10",
+    ),
+    "a message is no call": (
+        {"vendor": {"push_type": 10}, "push_type": PushType.VOIP},
+        ("harmony.voip",),
+        "0",
+    ),
     "live view is not sent": ({"vendor": {"push_type": 7}}, (), "0"),
-    "raw fields do not choose it": ({"vendor_raw": {"push-type": 6, "pushType": 6, "push_type": 6}}, (), "0"),
+    "raw fields do not choose it": (
+        {"vendor_raw": {"push-type": 6, "pushType": 6, "push_type": 6}},
+        (),
+        "0",
+    ),
 }
 
 
@@ -352,7 +466,11 @@ def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
 
 
 def test_golden_body_of_an_in_app_call():
-    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}), rights=("harmony.voip",), ttl_s=45)
+    _, body = built(
+        note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}),
+        rights=("harmony.voip",),
+        ttl_s=45,
+    )
     assert body == {
         "payload": {"extraData": '{"call_id":"c1","ext":"e"}'},
         "target": {"token": ["T1"]},
@@ -372,7 +490,9 @@ def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
         return built_id(batch(*tokens, note_=note(**of_note)))
 
     def built_id(sent):
-        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
+        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"][
+            "appMessageId"
+        ]
 
     group = {"conversation_type": "group", "conversation_id": "g1"}
     assert shown_as("a", "b", **group) == shown_as("b", **group) == shown_as("a", **group)
@@ -388,7 +508,12 @@ def test_the_check_of_a_credential_is_a_push_to_nobody():
         "Bearer access-1",
     )
     assert json.loads(request.body)["target"] == {"token": []}
-    said = {"80300010": V.ACCEPTED, "80200001": V.ACCESS_EXPIRED, "80300002": V.CREDENTIAL_REFUSED, "81000001": V.UNAVAILABLE}
+    said = {
+        "80300010": V.ACCEPTED,
+        "80200001": V.ACCESS_EXPIRED,
+        "80300002": V.CREDENTIAL_REFUSED,
+        "81000001": V.UNAVAILABLE,
+    }
     assert {code: HARMONY.checked(reply({"code": code})) for code in said} == said
 
 
@@ -404,32 +529,81 @@ CLASSES = {
     **{f"{c} as placed": (PRIVATE, c, (), {}, {}, c) for c in sorted(CATEGORIES)},
     "marketing": (PUBLIC, "MARKETING", (), {}, {}, "MARKETING"),
     "public is marketing whatever is placed": (PUBLIC, "IM", ("harmony.im",), {}, {}, "MARKETING"),
-    "no override raises it": (PUBLIC, "MARKETING", ("harmony.im",), {"category": "IM"}, {"notification": {"category": "IM"}}, "MARKETING"),
+    "no override raises it": (
+        PUBLIC,
+        "MARKETING",
+        ("harmony.im",),
+        {"category": "IM"},
+        {"notification": {"category": "IM"}},
+        "MARKETING",
+    ),
     "an override needs its right": (PRIVATE, "IM", (), {"category": "WORK"}, {}, "IM"),
     "and with it holds": (PRIVATE, "IM", ("harmony.work",), {"category": "work"}, {}, "WORK"),
-    "raw wins": (PRIVATE, "IM", ("harmony.work", "harmony.mail"), {"category": "WORK"}, {"category": "MAIL"}, "MAIL"),
+    "raw wins": (
+        PRIVATE,
+        "IM",
+        ("harmony.work", "harmony.mail"),
+        {"category": "WORK"},
+        {"category": "MAIL"},
+        "MAIL",
+    ),
     "missed call": (PRIVATE, "MISS_CALL", ("harmony.miss_call",), {}, {}, "MISS_CALL"),
     "nobody's category": (PRIVATE, "IM", (), {"category": "CUSTOMER_SERVICE"}, {}, "IM"),
 }
 
 
-@pytest.mark.parametrize(("bucket", "placed", "rights", "vendor", "raw", "category"), CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize(
+    ("bucket", "placed", "rights", "vendor", "raw", "category"), CLASSES.values(), ids=CLASSES
+)
 def test_class_and_right_decide_the_category(bucket, placed, rights, vendor, raw, category):
-    _, body = built(note(bucket=bucket, placement={"category": placed}, vendor=vendor, vendor_raw=raw), rights=rights)
+    _, body = built(
+        note(bucket=bucket, placement={"category": placed}, vendor=vendor, vendor_raw=raw),
+        rights=rights,
+    )
     assert body["payload"]["notification"]["category"] == category
 
 
 FIELDS = {
-    "page": ({"vendor": {"click_type": 1, "uri": "im://c/42"}}, {}, ("clickAction",), {"actionType": 1, "uri": "im://c/42"}),
-    "page without uri is home": ({"vendor": {"click_type": 1}}, {}, ("clickAction",), {"actionType": 0}),
+    "page": (
+        {"vendor": {"click_type": 1, "uri": "im://c/42"}},
+        {},
+        ("clickAction",),
+        {"actionType": 1, "uri": "im://c/42"},
+    ),
+    "page without uri is home": (
+        {"vendor": {"click_type": 1}},
+        {},
+        ("clickAction",),
+        {"actionType": 0},
+    ),
     "badge clipped": ({}, {"badge": 500}, ("badge",), {"setNum": 99}),
     "badge override": ({"vendor": {"badge": 5}}, {"badge": 1}, ("badge",), {"setNum": 5}),
     "badge left alone": ({"vendor": {"badge": False}}, {"badge": 1}, ("badge",), None),
     "no badge": ({}, {}, ("badge",), None),
-    "raw badge in place of the number taken": ({"vendor_raw": {"badge": {"addNum": 2}}}, {"badge": 1}, ("badge",), {"addNum": 2}),
-    "raw badge without a number": ({"vendor_raw": {"badge": {"x": 2}}}, {"badge": 1}, ("badge",), {"setNum": 1, "x": 2}),
-    "lines": ({"body": "a\nb\nc\nd", "vendor": {"style": 3}}, {}, ("inboxContent",), ["a", "b", "c\nd"]),
-    "a long line": ({"body": "x" * 1500 + "\ny", "vendor": {"style": 3}}, {}, ("inboxContent",), ["x" * 1023 + "…", "y"]),
+    "raw badge in place of the number taken": (
+        {"vendor_raw": {"badge": {"addNum": 2}}},
+        {"badge": 1},
+        ("badge",),
+        {"addNum": 2},
+    ),
+    "raw badge without a number": (
+        {"vendor_raw": {"badge": {"x": 2}}},
+        {"badge": 1},
+        ("badge",),
+        {"setNum": 1, "x": 2},
+    ),
+    "lines": (
+        {"body": "a\nb\nc\nd", "vendor": {"style": 3}},
+        {},
+        ("inboxContent",),
+        ["a", "b", "c\nd"],
+    ),
+    "a long line": (
+        {"body": "x" * 1500 + "\ny", "vendor": {"style": 3}},
+        {},
+        ("inboxContent",),
+        ["x" * 1023 + "…", "y"],
+    ),
     "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
     "no raw lines for who hides detail": (
         {"hidden": True, "vendor_raw": {"notification": {"inboxContent": ["x"]}}},
@@ -438,9 +612,24 @@ FIELDS = {
         None,
     ),
     "silent has no field": ({"sound_android": "none"}, {}, ("sound",), None),
-    "image once refused": ({"image": "https://a/b.png"}, {"again": "without_image"}, ("image",), None),
-    "raw foregroundShow, flat": ({"vendor_raw": {"foregroundShow": False}}, {}, ("foregroundShow",), False),
-    "raw title is not taken": ({"vendor_raw": {"notification": {"title": "x", "appMessageId": "x"}}}, {}, ("title",), "张三"),
+    "image once refused": (
+        {"image": "https://a/b.png"},
+        {"again": "without_image"},
+        ("image",),
+        None,
+    ),
+    "raw foregroundShow, flat": (
+        {"vendor_raw": {"foregroundShow": False}},
+        {},
+        ("foregroundShow",),
+        False,
+    ),
+    "raw title is not taken": (
+        {"vendor_raw": {"notification": {"title": "x", "appMessageId": "x"}}},
+        {},
+        ("title",),
+        "张三",
+    ),
 }
 
 
@@ -454,7 +643,16 @@ def test_each_field_of_the_note_has_its_place(fields, of_item, path, expected):
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
-    raw = {"pushOptions": {"testMessage": True, "receiptId": "x", "biTag": "x", "ttl": 1, "collapseKey": 7}, "target": {"token": ["X"]}}
+    raw = {
+        "pushOptions": {
+            "testMessage": True,
+            "receiptId": "x",
+            "biTag": "x",
+            "ttl": 1,
+            "collapseKey": 7,
+        },
+        "target": {"token": ["X"]},
+    }
     _, body = built(note(vendor_raw=raw))
     assert body["pushOptions"] == {"ttl": 86400, "biTag": PUSH_ID, "collapseKey": 7}
     assert body["target"] == {"token": ["T1"]}
@@ -462,7 +660,13 @@ def test_raw_fields_touch_neither_target_nor_mode():
 
 # ---------------------------------------------------------------- credential
 
-ACCOUNT = {"project_id": "p1", "key_id": "k1", "sub_account": "sub-1", "private_key": PRIVATE_PEM, "token_uri": "https://elsewhere.example"}
+ACCOUNT = {
+    "project_id": "p1",
+    "key_id": "k1",
+    "sub_account": "sub-1",
+    "private_key": PRIVATE_PEM,
+    "token_uri": "https://elsewhere.example",
+}
 
 
 def account(**over):
@@ -471,13 +675,20 @@ def account(**over):
 
 def test_a_service_account_is_taken_apart():
     options, secrets = HARMONY.read_credential({"receipt_id": "R"}, account(), NOW_MS)
-    assert options == {"receipt_id": "R", "project_id": "p1", "key_id": "k1", "sub_account": "sub-1"}
+    assert options == {
+        "receipt_id": "R",
+        "project_id": "p1",
+        "key_id": "k1",
+        "sub_account": "sub-1",
+    }
     assert secrets == {"private_key": PRIVATE_PEM.strip()}
 
 
 def pem(key, encryption=None):
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption or serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        encryption or serialization.NoEncryption(),
     ).decode()
 
 
@@ -487,7 +698,10 @@ BAD_ACCOUNTS = {
     "not JSON": ({}, {"service_account": b"-----BEGIN"}, "not JSON"),
     "not text": ({}, {"service_account": b"\xff\xfe"}, "is empty"),
     "no object": ({}, {"service_account": b"[1]"}, "no project_id"),
-    **{f"no {name}": ({}, account(**{name: None}), f"no {name}") for name in ("project_id", "key_id", "sub_account", "private_key")},
+    **{
+        f"no {name}": ({}, account(**{name: None}), f"no {name}")
+        for name in ("project_id", "key_id", "sub_account", "private_key")
+    },
     "a blank id": ({}, account(key_id=" "), "no key_id"),
     "a project that would change the path": ({}, account(project_id="a/../b"), "project_id"),
     "a key that does not parse": (
@@ -495,9 +709,17 @@ BAD_ACCOUNTS = {
         account(private_key="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
         "does not parse",
     ),
-    "an encrypted key": ({}, account(private_key=pem(RSA, serialization.BestAvailableEncryption(b"x"))), "does not parse"),
+    "an encrypted key": (
+        {},
+        account(private_key=pem(RSA, serialization.BestAvailableEncryption(b"x"))),
+        "does not parse",
+    ),
     "a short key": ({}, account(private_key=pem(RSA)), "2048 bits"),
-    "an elliptic key": ({}, account(private_key=pem(ec.generate_private_key(ec.SECP256R1()))), "not an RSA key"),
+    "an elliptic key": (
+        {},
+        account(private_key=pem(ec.generate_private_key(ec.SECP256R1()))),
+        "not an RSA key",
+    ),
     "a client id that would change the path": ({"app_id": "1/2"}, account(), "app-id"),
 }
 

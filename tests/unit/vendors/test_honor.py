@@ -8,8 +8,25 @@ import json
 import pytest
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, batch, brief, credential, item, note, reply
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, compact, number_id
+from tests.unit.vendors.pushkit_builders import (
+    ACCESS,
+    NOW_MS,
+    PUSH_ID,
+    batch,
+    brief,
+    credential,
+    item,
+    note,
+    reply,
+)
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    CredentialError,
+    RequestBatch,
+    compact,
+    number_id,
+)
 from workers.vendors.honor import HONOR
 
 V = Verdict
@@ -49,7 +66,9 @@ CODES = {
 @pytest.mark.parametrize("as_number", [True, False])
 @pytest.mark.parametrize(("code", "expected"), CODES.items(), ids=CODES)
 def test_each_code_has_its_meaning_as_number_and_as_text(code, expected, as_number):
-    [outcome] = HONOR.classify(batch("H1"), reply({"code": int(code) if as_number else code, "message": "x"}))
+    [outcome] = HONOR.classify(
+        batch("H1"), reply({"code": int(code) if as_number else code, "message": "x"})
+    )
     assert brief(outcome) == expected
     assert (outcome.code, outcome.words) == (code, "x")
 
@@ -74,39 +93,71 @@ STATUSES = {
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b'{"message":"x"}', b'{"code":null}'])
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HONOR.classify(batch("a", "b"), reply(body, status))] == [expected] * 2
+    assert [brief(o) for o in HONOR.classify(batch("a", "b"), reply(body, status))] == [
+        expected
+    ] * 2
 
 
 def test_an_unknown_code_with_a_4xx_rings_and_is_final():
-    assert brief(HONOR.classify(batch("a"), reply({"code": 77}, 422))[0]) == (V.UNKNOWN, None, None, True)
+    assert brief(HONOR.classify(batch("a"), reply({"code": 77}, 422))[0]) == (
+        V.UNKNOWN,
+        None,
+        None,
+        True,
+    )
 
 
 def test_a_throttle_waits_as_long_as_the_vendor_says():
-    assert HONOR.classify(batch("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s == 9
+    assert (
+        HONOR.classify(batch("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s == 9
+    )
 
 
 V5 = {
     "code": 200,
     "message": "success",
-    "data": {"sendResult": True, "requestId": "r-1", "failTokens": ["H2", "H3"], "expireTokens": ["H3"]},
+    "data": {
+        "sendResult": True,
+        "requestId": "r-1",
+        "failTokens": ["H2", "H3"],
+        "expireTokens": ["H3"],
+    },
 }
 SENT = ["H1", "H2", "H3"]
 #: name -> (body, verdicts for H1, H2, H3)
 LISTS = {
     "V5": (V5, [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD]),
-    "V5 as partial success": ({**V5, "code": "80100000"}, [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD]),
-    "lists are null": ({"code": 200, "data": {"sendResult": True, "failTokens": None, "expireTokens": None}}, [V.ACCEPTED] * 3),
-    "lists are empty": ({"code": 200, "data": {"failTokens": [], "expireTokens": []}}, [V.ACCEPTED] * 3),
+    "V5 as partial success": (
+        {**V5, "code": "80100000"},
+        [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD],
+    ),
+    "lists are null": (
+        {"code": 200, "data": {"sendResult": True, "failTokens": None, "expireTokens": None}},
+        [V.ACCEPTED] * 3,
+    ),
+    "lists are empty": (
+        {"code": 200, "data": {"failTokens": [], "expireTokens": []}},
+        [V.ACCEPTED] * 3,
+    ),
     "no data": ({"code": 0}, [V.ACCEPTED] * 3),
-    "sendResult false and no lists": ({"code": 200, "data": {"sendResult": False}}, [V.UNAVAILABLE] * 3),
+    "sendResult false and no lists": (
+        {"code": 200, "data": {"sendResult": False}},
+        [V.UNAVAILABLE] * 3,
+    ),
     "sendResult false with a list": (
         {"code": 200, "data": {"sendResult": False, "expireTokens": ["H1"]}},
         [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED],
     ),
     "a token nobody sent": ({"code": 200, "data": {"expireTokens": ["zzz"]}}, [V.ACCEPTED] * 3),
-    "expired only": ({"code": 200, "data": {"expireTokens": ["H2"]}}, [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED]),
+    "expired only": (
+        {"code": 200, "data": {"expireTokens": ["H2"]}},
+        [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED],
+    ),
     "partial success without lists": ({"code": 80100000, "data": {}}, [V.UNKNOWN] * 3),
-    "junk lists": ({"code": 200, "data": {"failTokens": "H1", "expireTokens": [1, None, "H2"]}}, [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED]),
+    "junk lists": (
+        {"code": 200, "data": {"failTokens": "H1", "expireTokens": [1, None, "H2"]}},
+        [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED],
+    ),
 }
 
 
@@ -130,17 +181,25 @@ def test_vector_6():
     [ok] = HONOR.classify(batch("H1"), reply({"code": "200", "msg": "ok", "data": None}))
     assert (ok.verdict, ok.words) == (V.ACCEPTED, "ok")
     [first] = HONOR.classify(batch("H1"), reply({"code": 401, "message": "x"}))
-    [second] = HONOR.classify(RequestBatch((item("H1", told=[("401", "401")]),), NOW_MS), reply({"code": 401, "message": "x"}))
+    [second] = HONOR.classify(
+        RequestBatch((item("H1", told=[("401", "401")]),), NOW_MS),
+        reply({"code": 401, "message": "x"}),
+    )
     assert (first.verdict, second.verdict) == (V.ACCESS_EXPIRED, V.CREDENTIAL_REFUSED)
     [unknown] = HONOR.classify(batch("H1"), reply({"code": 12345, "message": "x"}))
     assert (unknown.verdict, unknown.attempts_max, unknown.alarm) == (V.UNAVAILABLE, 3, True)
-    [at_last] = HONOR.classify(RequestBatch((item("H1", told=[("200", "12345")] * 2),), NOW_MS), reply({"code": 12345, "message": "x"}))
+    [at_last] = HONOR.classify(
+        RequestBatch((item("H1", told=[("200", "12345")] * 2),), NOW_MS),
+        reply({"code": 12345, "message": "x"}),
+    )
     assert (at_last.verdict, at_last.alarm) == (V.UNKNOWN, True)
 
 
 def test_all_invalid_is_believed_only_of_a_token_alone():
     answer = reply({"code": 80300007})
-    assert [(o.verdict, o.again) for o in HONOR.classify(batch("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
+    assert [(o.verdict, o.again) for o in HONOR.classify(batch("a", "b"), answer)] == [
+        (V.UNAVAILABLE, Again.SINGLY)
+    ] * 2
     assert HONOR.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
@@ -162,20 +221,29 @@ def test_vector_1_bytes_of_a_body():
     body = {"data": '{"conv":"c2c-42","mid":"m-1001"}', "android": android}
     raw = compact({**body, "token": ["H1"]})
     assert len(raw) == 347
-    assert hashlib.sha256(raw).hexdigest() == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
+    assert (
+        hashlib.sha256(raw).hexdigest()
+        == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
+    )
     assert len(compact({**body, "token": []})) == 343
 
 
 def test_vector_2_token_form():
     request = HONOR.access.ask(CRED, NOW_MS)
     assert (request.endpoint, request.path) == ("HONOR_OAUTH", "/auth/token")
-    assert request.body == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+    assert (
+        request.body
+        == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+    )
 
 
 def test_vector_3_timestamp_is_that_of_the_sending():
     headers = HONOR.build(batch("H1"), CRED, ACCESS).headers
     assert headers["timestamp"] == "1748793600000"
-    assert HONOR.build(RequestBatch((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"] == "1748793600005"
+    assert (
+        HONOR.build(RequestBatch((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"]
+        == "1748793600005"
+    )
 
 
 ACCESS_ANSWERS = {
@@ -183,13 +251,22 @@ ACCESS_ANSWERS = {
         reply({"access_token": "eyJ", "expires_in": 3600, "token_type": "Bearer"}),
         AccessToken("eyJ", NOW_MS + 3_300_000, NOW_MS + 3_600_000),
     ),
-    "24 hours": (reply({"access_token": "eyJ", "expires_in": "86400"}), AccessToken("eyJ", NOW_MS + 86_100_000, NOW_MS + 86_400_000)),
-    "life missing": (reply({"access_token": "eyJ"}), AccessToken("eyJ", NOW_MS + 3_300_000, NOW_MS + 3_600_000)),
+    "24 hours": (
+        reply({"access_token": "eyJ", "expires_in": "86400"}),
+        AccessToken("eyJ", NOW_MS + 86_100_000, NOW_MS + 86_400_000),
+    ),
+    "life missing": (
+        reply({"access_token": "eyJ"}),
+        AccessToken("eyJ", NOW_MS + 3_300_000, NOW_MS + 3_600_000),
+    ),
     "invalid_client": (reply({"error": "invalid_client"}, 401), V.CREDENTIAL_REFUSED),
     "unauthorized_client": (reply({"error": "unauthorized_client"}, 400), V.CREDENTIAL_REFUSED),
     **{str(status): (reply(b"", status), V.CREDENTIAL_REFUSED) for status in (403, 404, 405)},
     **{str(status): (reply(b"", status), V.THROTTLED) for status in (429, 503)},
-    **{str(status): (reply(b"<html>", status), V.UNAVAILABLE) for status in (200, 400, 500, 502, 504)},
+    **{
+        str(status): (reply(b"<html>", status), V.UNAVAILABLE)
+        for status in (200, 400, 500, 502, 504)
+    },
     "empty token": (reply({"access_token": ""}), V.UNAVAILABLE),
 }
 
@@ -204,7 +281,13 @@ def test_the_access_call_is_read(answer, expected):
 
 
 def built(one, *, options=None, **over):
-    return json.loads(HONOR.build(batch(note_=one, **over), credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS).body)
+    return json.loads(
+        HONOR.build(
+            batch(note_=one, **over),
+            credential(Vendor.HONOR, "honor.service", **(options or {})),
+            ACCESS,
+        ).body
+    )
 
 
 def shown(one, **over):
@@ -216,7 +299,12 @@ SERVICE = {"importance": "NORMAL"}
 
 def test_golden_body_of_a_chat():
     one = note(
-        ext="e", payload={"k": 1}, image="https://cdn.example.com/a.png", placement=SERVICE, sound_android="ring.mp3", thread_id="t-1"
+        ext="e",
+        payload={"k": 1},
+        image="https://cdn.example.com/a.png",
+        placement=SERVICE,
+        sound_android="ring.mp3",
+        thread_id="t-1",
     )
     sent = batch("H1", note_=one, badge=2)
     request = HONOR.build(sent, credential(Vendor.HONOR, badge_class="a.Main"), ACCESS)
@@ -269,23 +357,48 @@ CLASSES = {
         {"android": {"notification": {"importance": "NORMAL"}}},
         "LOW",
     ),
-    "nor for a private one placed low": (PRIVATE, {"importance": "LOW"}, {"importance": "NORMAL"}, {}, "LOW"),
+    "nor for a private one placed low": (
+        PRIVATE,
+        {"importance": "LOW"},
+        {"importance": "NORMAL"},
+        {},
+        "LOW",
+    ),
     "a sender may lower": (PRIVATE, SERVICE, {"importance": "low"}, {}, "LOW"),
-    "raw may lower": (PRIVATE, SERVICE, {}, {"android": {"notification": {"importance": "LOW"}}}, "LOW"),
+    "raw may lower": (
+        PRIVATE,
+        SERVICE,
+        {},
+        {"android": {"notification": {"importance": "LOW"}}},
+        "LOW",
+    ),
     "HIGH is never sent": (PRIVATE, SERVICE, {"importance": "HIGH"}, {}, "NORMAL"),
 }
 
 
-@pytest.mark.parametrize(("bucket", "placement", "vendor", "raw", "importance"), CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize(
+    ("bucket", "placement", "vendor", "raw", "importance"), CLASSES.values(), ids=CLASSES
+)
 def test_class_and_right_decide_the_importance(bucket, placement, vendor, raw, importance):
-    assert shown(note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw))["importance"] == importance
+    assert (
+        shown(note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw))["importance"]
+        == importance
+    )
 
 
 FIELDS = {
     "marketing has no image": ({"image": "https://a/b.png"}, {}, "image", None),
-    "nor by its sender's raw options": ({"vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}}, {}, "image", None),
+    "nor by its sender's raw options": (
+        {"vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}},
+        {},
+        "image",
+        None,
+    ),
     "a service message has it by raw": (
-        {"placement": SERVICE, "vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}},
+        {
+            "placement": SERVICE,
+            "vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}},
+        },
         {},
         "image",
         "https://a/b.png",
@@ -294,13 +407,33 @@ FIELDS = {
     "body of 256": ({"body": "文" * 257}, {}, "body", "文" * 255 + "…"),
     "a family is not cut in two": ({"title": "a" * 38 + "👨‍👩‍👧‍👦"}, {}, "title", "a" * 38 + "…"),
     "big text equals the text": ({"vendor": {"style": 1}}, {}, "bigBody", "晚上一起吃饭吗？"),
-    "big text by raw": ({"vendor_raw": {"android": {"notification": {"style": 1}}}}, {}, "bigTitle", "张三"),
+    "big text by raw": (
+        {"vendor_raw": {"android": {"notification": {"style": 1}}}},
+        {},
+        "bigTitle",
+        "张三",
+    ),
     "no badge without the activity": ({}, {"badge": 2}, "badge", None),
-    "badge clipped": ({}, {"badge": 200, "options": {"badge_class": "a.M"}}, "badge", {"setNum": 99, "badgeClass": "a.M"}),
+    "badge clipped": (
+        {},
+        {"badge": 200, "options": {"badge_class": "a.M"}},
+        "badge",
+        {"setNum": 99, "badgeClass": "a.M"},
+    ),
     "sound is unconfirmed: left out": ({"sound_android": "ring"}, {}, "sound", None),
     "group is the conversation": ({}, {}, "group", "c2c-42"),
-    "raw when": ({"vendor_raw": {"android": {"notification": {"when": "2025-06-01T16:00:00Z"}}}}, {}, "when", "2025-06-01T16:00:00Z"),
-    "raw ids are not taken": ({"vendor_raw": {"android": {"notification": {"tag": "x"}}}}, {}, "tag", "m-1001"),
+    "raw when": (
+        {"vendor_raw": {"android": {"notification": {"when": "2025-06-01T16:00:00Z"}}}},
+        {},
+        "when",
+        "2025-06-01T16:00:00Z",
+    ),
+    "raw ids are not taken": (
+        {"vendor_raw": {"android": {"notification": {"tag": "x"}}}},
+        {},
+        "tag",
+        "m-1001",
+    ),
     "no raw buttons for who hides detail": (
         {"hidden": True, "vendor_raw": {"android": {"notification": {"buttons": []}}}},
         {},
@@ -339,19 +472,28 @@ GOOD = {"app_id": "1040000001", "app_key": "220000001"}
 
 
 def test_a_credential_is_read_and_its_secret_trimmed():
-    assert HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS) == (GOOD, {"app_secret": "s"})
+    assert HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS) == (
+        GOOD,
+        {"app_secret": "s"},
+    )
 
 
 BAD_CREDENTIALS = {
     "no app id": ({"app_key": "1"}, {"app_secret": b"s"}, "--app-id"),
     "no client id": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key"),
-    "an app id that would change the path": ({**GOOD, "app_id": "1/2"}, {"app_secret": b"s"}, "--app-id"),
+    "an app id that would change the path": (
+        {**GOOD, "app_id": "1/2"},
+        {"app_secret": b"s"},
+        "--app-id",
+    ),
     "a client id with a blank": ({**GOOD, "app_key": "a b"}, {"app_secret": b"s"}, "--app-key"),
     "no secret": (GOOD, {}, "--app-secret-file"),
 }
 
 
-@pytest.mark.parametrize(("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS)
+@pytest.mark.parametrize(
+    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
+)
 def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
     with pytest.raises(CredentialError, match=names):
         HONOR.read_credential(options, files, NOW_MS)

@@ -8,22 +8,44 @@ import json
 import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, batch, brief, credential, item, note, reply
+from tests.unit.vendors.pushkit_builders import (
+    ACCESS,
+    NOW_MS,
+    PUSH_ID,
+    batch,
+    brief,
+    credential,
+    item,
+    note,
+    reply,
+)
 from workers.vendors import huawei_codes
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, compact, number_id
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    CredentialError,
+    RequestBatch,
+    compact,
+    number_id,
+)
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)
 
-#: code -> (verdict, again, attempts_max, alarm) of a single token's first attempt, where the page's table (test_pages.py) does not
-#: say it all: how often it is tried again, and by family what nobody documents, which a person should look at.
+#: code -> (verdict, again, attempts_max, alarm) of a single token's first attempt, where the page's
+#: table (test_pages.py) does not say it all: how often it is tried again, and by family what nobody
+#: documents, which a person should look at.
 CODES = {
     "80100022": (V.UNAVAILABLE, Again.WITHOUT_IMAGE, 2, False),
-    **dict.fromkeys(("80200001", "80200003", "80200005", "80300036"), (V.ACCESS_EXPIRED, None, 2, False)),
+    **dict.fromkeys(
+        ("80200001", "80200003", "80200005", "80300036"), (V.ACCESS_EXPIRED, None, 2, False)
+    ),
     "80600003": (V.UNAVAILABLE, None, 4, False),
-    **dict.fromkeys(("81000002", "82200001", "80000009", "80600009"), (V.UNAVAILABLE, None, 4, True)),
+    **dict.fromkeys(
+        ("81000002", "82200001", "80000009", "80600009"), (V.UNAVAILABLE, None, 4, True)
+    ),
     "80200009": (V.ACCESS_EXPIRED, None, 2, True),
     # the first is documented for revoke only
     **dict.fromkeys(("80300028", "80100099", "80300099"), (V.UNKNOWN, None, None, True)),
@@ -32,12 +54,17 @@ CODES = {
 
 @pytest.mark.parametrize("code", sorted(huawei_codes.CODES | CODES))
 def test_each_code_has_its_meaning_on_any_http_status(code):
-    answers = [reply({"code": code, "msg": "words", "requestId": "r1"}, status) for status in (200, 400, 401, 500)]
+    answers = [
+        reply({"code": code, "msg": "words", "requestId": "r1"}, status)
+        for status in (200, 400, 401, 500)
+    ]
     outcomes = [HUAWEI.classify(batch("T1"), answer)[0] for answer in answers]
     _, again, attempts_max, alarm = CODES.get(code, (None, None, None, False))
     assert len({brief(outcome) for outcome in outcomes}) == 1
     assert brief(outcomes[0]) == CODES.get(code, (outcomes[0].verdict, again, attempts_max, alarm))
-    assert [(one.status, one.code, one.vendor_message_id) for one in outcomes] == [(s, code, "r1") for s in ("200", "400", "401", "500")]
+    assert [(one.status, one.code, one.vendor_message_id) for one in outcomes] == [
+        (s, code, "r1") for s in ("200", "400", "401", "500")
+    ]
 
 
 #: HTTP status -> meaning where the body has no code.
@@ -56,14 +83,20 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>gateway</html>", b"null", b'{"msg":"x"}', b'{"code":true}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>gateway</html>", b"null", b'{"msg":"x"}', b'{"code":true}']
+)
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HUAWEI.classify(batch("a", "b"), reply(body, status))] == [expected] * 2
+    assert [brief(o) for o in HUAWEI.classify(batch("a", "b"), reply(body, status))] == [
+        expected
+    ] * 2
 
 
 @pytest.mark.parametrize("code", ["80499999", "12345", "E503", 99])
-@pytest.mark.parametrize(("status", "verdict"), [(200, V.UNKNOWN), (500, V.UNAVAILABLE), (503, V.THROTTLED)])
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(200, V.UNKNOWN), (500, V.UNAVAILABLE), (503, V.THROTTLED)]
+)
 def test_an_unknown_code_outside_every_family_rings_and_follows_the_status(code, status, verdict):
     [outcome] = HUAWEI.classify(batch("a"), reply({"code": code}, status))
     assert brief(outcome) == (verdict, None, None, True)
@@ -77,14 +110,19 @@ def test_flow_control_waits_as_long_as_the_vendor_says():
 #: name -> (body, tokens, verdicts, again of each)
 LISTS = {
     "V6 of v1: illegal_tokens": (
-        {"code": "80100000", "msg": '{"success":3,"failure":1,"illegal_tokens":["T4"]}', "requestId": "157000006"},
+        {
+            "code": "80100000",
+            "msg": '{"success":3,"failure":1,"illegal_tokens":["T4"]}',
+            "requestId": "157000006",
+        },
         ["T1", "T2", "T3", "T4"],
         [V.ACCEPTED, V.ACCEPTED, V.ACCEPTED, V.TOKEN_DEAD],
     ),
     "V6 of v3: by reason, blanks in the reason": (
         {
             "code": "80100000",
-            "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,"failure":2}',
+            "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,'
+            '"failure":2}',
             "requestId": "169001701",
         },
         ["T1", "T2", "T3"],
@@ -95,14 +133,26 @@ LISTS = {
         ["T1", "T2"],
         [V.TOKEN_DEAD, V.ACCEPTED],
     ),
-    "a token nobody sent is ignored": ({"code": "80100000", "msg": '{"illegal_tokens":["zzz"]}'}, ["T1", "T2"], [V.ACCEPTED, V.ACCEPTED]),
+    "a token nobody sent is ignored": (
+        {"code": "80100000", "msg": '{"illegal_tokens":["zzz"]}'},
+        ["T1", "T2"],
+        [V.ACCEPTED, V.ACCEPTED],
+    ),
     "an empty list of one spelling, tokens under the other": (
         {"code": "80100000", "msg": '{"illegalTokens":null,"illegal_tokens":["T1"]}'},
         ["T1", "T2"],
         [V.TOKEN_DEAD, V.ACCEPTED],
     ),
-    "nobody failed after all": ({"code": "80100000", "msg": '{"success":2,"failure":0}'}, ["T1", "T2"], [V.ACCEPTED, V.ACCEPTED]),
-    "some failed and none is named": ({"code": "80100000", "msg": '{"success":1,"failure":1}'}, ["T1", "T2"], [V.UNKNOWN, V.UNKNOWN]),
+    "nobody failed after all": (
+        {"code": "80100000", "msg": '{"success":2,"failure":0}'},
+        ["T1", "T2"],
+        [V.ACCEPTED, V.ACCEPTED],
+    ),
+    "some failed and none is named": (
+        {"code": "80100000", "msg": '{"success":1,"failure":1}'},
+        ["T1", "T2"],
+        [V.UNKNOWN, V.UNKNOWN],
+    ),
     "a list that can't be read: nobody knows who failed": (
         {"code": "80100000", "msg": "some failed"},
         ["T1", "T2"],
@@ -133,17 +183,44 @@ def test_all_invalid_is_believed_only_of_a_token_alone():
 #: name -> (what the push was told before, again, code, verdict now)
 SECOND_TIMES = {
     "refused after a fresh token": ([("200", "80200001")], None, "80200001", V.CREDENTIAL_REFUSED),
-    "an old refusal, then another trouble, asks anew": ([("200", "80200001"), ("503", "")], None, "80200001", V.ACCESS_EXPIRED),
+    "an old refusal, then another trouble, asks anew": (
+        [("200", "80200001"), ("503", "")],
+        None,
+        "80200001",
+        V.ACCESS_EXPIRED,
+    ),
     "expired, and the new one too": ([("200", "80200003")], None, "80200003", V.CREDENTIAL_REFUSED),
-    "a code of no row, third retry left": ([("200", "81000002")] * 2, None, "81000002", V.UNAVAILABLE),
-    "a code of no row after three retries": ([("200", "81000002")] * 3, None, "81000002", V.UNKNOWN),
+    "a code of no row, third retry left": (
+        [("200", "81000002")] * 2,
+        None,
+        "81000002",
+        V.UNAVAILABLE,
+    ),
+    "a code of no row after three retries": (
+        [("200", "81000002")] * 3,
+        None,
+        "81000002",
+        V.UNKNOWN,
+    ),
     "OAuth fault, third retry left": ([("200", "80600003")] * 2, None, "80600003", V.UNAVAILABLE),
-    "OAuth fault after three retries": ([("200", "80600003")] * 3, None, "80600003", V.CREDENTIAL_REFUSED),
-    "image refused though there is none any more": ([("200", "80100022")], "without_image", "80100022", V.REJECTED),
+    "OAuth fault after three retries": (
+        [("200", "80600003")] * 3,
+        None,
+        "80600003",
+        V.CREDENTIAL_REFUSED,
+    ),
+    "image refused though there is none any more": (
+        [("200", "80100022")],
+        "without_image",
+        "80100022",
+        V.REJECTED,
+    ),
 }
 
 
-@pytest.mark.parametrize(("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES)
+@pytest.mark.parametrize(
+    ("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES
+)
 def test_a_remedy_is_tried_so_often_and_no_more(told, again, code, verdict):
     sent = RequestBatch((item(told=told, again=again),), NOW_MS)
     [outcome] = HUAWEI.classify(sent, reply({"code": code}))
@@ -156,7 +233,9 @@ def test_an_unauthorised_status_twice_is_the_credentials_fault():
 
 
 def test_the_vendors_words_lose_device_tokens():
-    [outcome] = HUAWEI.classify(batch("SECRETTOKEN"), reply({"code": "80100001", "msg": "bad token SECRETTOKEN"}))
+    [outcome] = HUAWEI.classify(
+        batch("SECRETTOKEN"), reply({"code": "80100001", "msg": "bad token SECRETTOKEN"})
+    )
     assert outcome.words == "bad token <token>"
 
 
@@ -187,7 +266,10 @@ V1 = {
 def test_vector_1_bytes_of_a_body():
     raw = compact(V1)
     assert len(raw) == 320
-    assert hashlib.sha256(raw).hexdigest() == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
+    assert (
+        hashlib.sha256(raw).hexdigest()
+        == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
+    )
     assert len(compact({**V1, "message": {**V1["message"], "token": []}})) == 316
 
 
@@ -198,10 +280,14 @@ def test_a_built_body_has_every_field_of_vector_1():
         vendor_raw={"message": {"android": {"collapse_key": -1}}},
     )
     cred = credential(Vendor.HUAWEI, badge_class="com.example.im.MainActivity")
-    message = json.loads(HUAWEI.build(batch("T1", note_=one, push_id="m-1001", badge=1), cred, ACCESS).body)["message"]
+    message = json.loads(
+        HUAWEI.build(batch("T1", note_=one, push_id="m-1001", badge=1), cred, ACCESS).body
+    )["message"]
     android, wanted = message["android"], V1["message"]["android"]
     shown = android["notification"]
-    assert {key: android[key] for key in wanted if key != "notification"} == {key: wanted[key] for key in wanted if key != "notification"}
+    assert {key: android[key] for key in wanted if key != "notification"} == {
+        key: wanted[key] for key in wanted if key != "notification"
+    }
     assert {key: shown[key] for key in wanted["notification"] if key != "badge"} == {
         k: v for k, v in wanted["notification"].items() if k != "badge"
     }
@@ -210,9 +296,16 @@ def test_a_built_body_has_every_field_of_vector_1():
 
 def test_vector_5_token_form():
     request = HUAWEI.access.ask(CRED, NOW_MS)
-    assert (request.endpoint, request.path, request.method) == ("HUAWEI_OAUTH", "/oauth2/v3/token", "POST")
+    assert (request.endpoint, request.path, request.method) == (
+        "HUAWEI_OAUTH",
+        "/oauth2/v3/token",
+        "POST",
+    )
     assert request.headers == {"content-type": "application/x-www-form-urlencoded"}
-    assert request.body == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+    assert (
+        request.body
+        == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+    )
 
 
 # ---------------------------------------------------------------- access
@@ -222,11 +315,23 @@ ACCESS_ANSWERS = {
         reply(b'{"access_token":"CF3\\/x=","expires_in":3600,"token_type":"Bearer"}'),
         AccessToken("CF3/x=", NOW_MS + 3_300_000, NOW_MS + 3_600_000),
     ),
-    "short life: renewed at half": (reply({"access_token": "t", "expires_in": 60}), AccessToken("t", NOW_MS + 30_000, NOW_MS + 60_000)),
-    "no life given": (reply({"access_token": "t"}), AccessToken("t", NOW_MS + 3_300_000, NOW_MS + 3_600_000)),
-    "id and secret do not match": (reply({"error": 1101, "sub_error": 12304, "error_description": "no"}, 400), V.CREDENTIAL_REFUSED),
+    "short life: renewed at half": (
+        reply({"access_token": "t", "expires_in": 60}),
+        AccessToken("t", NOW_MS + 30_000, NOW_MS + 60_000),
+    ),
+    "no life given": (
+        reply({"access_token": "t"}),
+        AccessToken("t", NOW_MS + 3_300_000, NOW_MS + 3_600_000),
+    ),
+    "id and secret do not match": (
+        reply({"error": 1101, "sub_error": 12304, "error_description": "no"}, 400),
+        V.CREDENTIAL_REFUSED,
+    ),
     "bad client id": (reply({"error": "1101", "sub_error": "20002"}, 200), V.CREDENTIAL_REFUSED),
-    "client id does not exist": (reply({"error": 1101, "sub_error": 20003}, 500), V.CREDENTIAL_REFUSED),
+    "client id does not exist": (
+        reply({"error": 1101, "sub_error": 20003}, 500),
+        V.CREDENTIAL_REFUSED,
+    ),
     "secret empty": (reply({"error": 1101, "sub_error": 20171}, 400), V.CREDENTIAL_REFUSED),
     "403": (reply(b"", 403), V.CREDENTIAL_REFUSED),
     "404": (reply(b"", 404), V.CREDENTIAL_REFUSED),
@@ -246,14 +351,21 @@ def test_the_access_call_is_read(answer, expected):
 
 
 def test_a_refusal_names_main_and_sub_code():
-    assert HUAWEI.access.read(reply({"error": 1101, "sub_error": 12304}, 400), NOW_MS).code == "1101.12304"
+    assert (
+        HUAWEI.access.read(reply({"error": 1101, "sub_error": 12304}, 400), NOW_MS).code
+        == "1101.12304"
+    )
 
 
 # ---------------------------------------------------------------- build
 
 
 def shown(one, *, rights=(), options=None, **over):
-    body = json.loads(HUAWEI.build(batch(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS).body)
+    body = json.loads(
+        HUAWEI.build(
+            batch(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS
+        ).body
+    )
     return body["message"]["android"]
 
 
@@ -269,7 +381,10 @@ def test_golden_body_of_a_chat():
     cred = credential(Vendor.HUAWEI, "huawei.im", badge_class="a.Main", receipt_id="RCP1")
     request = HUAWEI.build(batch("T1", "T2", note_=one, badge=7), cred, ACCESS)
     assert (request.endpoint, request.path) == ("HUAWEI", "/v1/100000001/messages:send")
-    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1"}
+    assert request.headers == {
+        "content-type": "application/json; charset=UTF-8",
+        "authorization": "Bearer access-1",
+    }
     body = json.loads(request.body)
     assert json.loads(body["message"].pop("data")) == {"k": 1, "ext": '{"cid":"42"}'}
     assert len(body["message"]["android"].pop("bi_tag")) == 32
@@ -304,17 +419,47 @@ def test_golden_body_of_a_silent_message():
     one = note(push_type=PushType.SILENT, ext="e", placement={"category": "IM"})
     body = json.loads(HUAWEI.build(batch("T1", note_=one, ttl_s=600), CRED, ACCESS).body)
     android = {"urgency": "NORMAL", "ttl": "600s", "bi_tag": PUSH_ID}
-    assert body == {"validate_only": False, "message": {"data": '{"ext":"e"}', "android": android, "token": ["T1"]}}
+    assert body == {
+        "validate_only": False,
+        "message": {"data": '{"ext":"e"}', "android": android, "token": ["T1"]},
+    }
 
 
 PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
 #: name -> (bucket, placement, rights, vendor, vendor_raw, category, importance)
 CLASSES = {
-    **{f"{c} as placed": (PRIVATE, {"category": c, "importance": "NORMAL"}, (), {}, {}, c, "NORMAL") for c in sorted(CATEGORIES)},
-    "marketing as placed": (PUBLIC, {"category": "MARKETING", "importance": "LOW"}, (), {}, {}, "MARKETING", "LOW"),
+    **{
+        f"{c} as placed": (
+            PRIVATE,
+            {"category": c, "importance": "NORMAL"},
+            (),
+            {},
+            {},
+            c,
+            "NORMAL",
+        )
+        for c in sorted(CATEGORIES)
+    },
+    "marketing as placed": (
+        PUBLIC,
+        {"category": "MARKETING", "importance": "LOW"},
+        (),
+        {},
+        {},
+        "MARKETING",
+        "LOW",
+    ),
     "marketing without a placement": (PUBLIC, {}, (), {}, {}, "MARKETING", "LOW"),
     "nothing placed is marketing": (PRIVATE, {}, (), {}, {}, "MARKETING", "NORMAL"),
-    "public never travels as system, whatever is placed": (PUBLIC, {"category": "IM"}, ("huawei.im",), {}, {}, "MARKETING", "LOW"),
+    "public never travels as system, whatever is placed": (
+        PUBLIC,
+        {"category": "IM"},
+        ("huawei.im",),
+        {},
+        {},
+        "MARKETING",
+        "LOW",
+    ),
     "an override never raises marketing": (
         PUBLIC,
         {"category": "MARKETING", "importance": "LOW"},
@@ -342,7 +487,15 @@ CLASSES = {
         "IM",
         "NORMAL",
     ),
-    "and with its right it holds": (PRIVATE, {"category": "IM"}, ("huawei.im", "huawei.work"), {"category": "work"}, {}, "WORK", "NORMAL"),
+    "and with its right it holds": (
+        PRIVATE,
+        {"category": "IM"},
+        ("huawei.im", "huawei.work"),
+        {"category": "work"},
+        {},
+        "WORK",
+        "NORMAL",
+    ),
     "raw fields win over overrides": (
         PRIVATE,
         {"category": "IM"},
@@ -361,19 +514,47 @@ CLASSES = {
         "MARKETING",
         "LOW",
     ),
-    "HIGH is never sent": (PRIVATE, {"category": "IM", "importance": "NORMAL"}, (), {"importance": "HIGH"}, {}, "IM", "NORMAL"),
-    "a category nobody knows is ignored": (PRIVATE, {"category": "IM"}, (), {"category": "SYSTEM_REMINDER"}, {}, "IM", "NORMAL"),
+    "HIGH is never sent": (
+        PRIVATE,
+        {"category": "IM", "importance": "NORMAL"},
+        (),
+        {"importance": "HIGH"},
+        {},
+        "IM",
+        "NORMAL",
+    ),
+    "a category nobody knows is ignored": (
+        PRIVATE,
+        {"category": "IM"},
+        (),
+        {"category": "SYSTEM_REMINDER"},
+        {},
+        "IM",
+        "NORMAL",
+    ),
 }
 
 
-@pytest.mark.parametrize(("bucket", "placement", "rights", "vendor", "raw", "category", "importance"), CLASSES.values(), ids=CLASSES)
-def test_class_and_right_decide_the_category(bucket, placement, rights, vendor, raw, category, importance):
-    android = shown(note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw), rights=rights)
+@pytest.mark.parametrize(
+    ("bucket", "placement", "rights", "vendor", "raw", "category", "importance"),
+    CLASSES.values(),
+    ids=CLASSES,
+)
+def test_class_and_right_decide_the_category(
+    bucket, placement, rights, vendor, raw, category, importance
+):
+    android = shown(
+        note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw), rights=rights
+    )
     assert (android["category"], android["notification"]["importance"]) == (category, importance)
 
 
 def test_a_call_is_voip_with_the_timeout_as_life():
-    one = note(kind=Kind.CALL_INVITE, placement={"category": "VOIP", "importance": "NORMAL"}, push_type=PushType.VOIP)
+    one = note(
+        kind=Kind.CALL_INVITE,
+        placement={"category": "VOIP", "importance": "NORMAL"},
+        push_type=PushType.VOIP,
+    )
     android = shown(one, ttl_s=45)
     assert (android["category"], android["ttl"]) == ("VOIP", "45s")
 
@@ -386,15 +567,25 @@ def test_what_overwrites_a_recalled_message_has_its_ids_and_no_sound():
     assert (after["category"], after["notification"]["importance"]) == ("IM", "LOW")
 
 
-LAUNCH = "intent:#Intent;action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"
+LAUNCH = "intent:#Intent;action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"  # noqa: E501
 FIELDS = {
     "ttl below a second": ({}, {"ttl_s": 0}, ("ttl",), "1s"),
     "ttl over 15 days": ({}, {"ttl_s": 10**9}, ("ttl",), "1296000s"),
     "no badge without the activity": ({}, {"badge": 3}, ("notification", "badge"), None),
     "no sound": ({"sound_android": "none"}, {}, ("notification", "default_sound"), False),
-    "default sound is left to Huawei": ({"sound_android": "default"}, {}, ("notification", "default_sound"), None),
+    "default sound is left to Huawei": (
+        {"sound_android": "default"},
+        {},
+        ("notification", "default_sound"),
+        None,
+    ),
     "an image must be https": ({"image": "http://a/b.png"}, {}, ("notification", "image"), None),
-    "no image once it was refused": ({"image": "https://a/b.png"}, {"again": "without_image"}, ("notification", "image"), None),
+    "no image once it was refused": (
+        {"image": "https://a/b.png"},
+        {"again": "without_image"},
+        ("notification", "image"),
+        None,
+    ),
     "nor a raw one": (
         {"vendor_raw": {"notification": {"image": "https://a/b.png"}}},
         {"again": "without_image"},
@@ -402,34 +593,79 @@ FIELDS = {
         None,
     ),
     "group is the conversation": ({}, {}, ("notification", "group"), "c2c-42"),
-    "channel override": ({"vendor": {"channel_id": "c9"}, "placement": {"channel_id": "c1"}}, {}, ("notification", "channel_id"), "c9"),
+    "channel override": (
+        {"vendor": {"channel_id": "c9"}, "placement": {"channel_id": "c1"}},
+        {},
+        ("notification", "channel_id"),
+        "c9",
+    ),
     "big text": ({"vendor": {"style": 1}}, {}, ("notification", "big_body"), "晚上一起吃饭吗？"),
-    "title from the app's name": ({"title": "", "app_name": "Chat"}, {}, ("notification", "title"), "Chat"),
+    "title from the app's name": (
+        {"title": "", "app_name": "Chat"},
+        {},
+        ("notification", "title"),
+        "Chat",
+    ),
     "ext as intent": (
         {"vendor": {"ext_as_intent": 1}, "ext": "a b;c"},
         {},
         ("notification", "click_action"),
         {"type": 1, "intent": LAUNCH + "S.ext=a%20b%3Bc;end"},
     ),
-    "raw colour": ({"vendor_raw": {"notification": {"color": "#ff0000"}}}, {}, ("notification", "color"), "#ff0000"),
-    "raw lines": ({"vendor_raw": {"notification": {"inbox_content": ["a"]}}}, {}, ("notification", "style"), 3),
+    "raw colour": (
+        {"vendor_raw": {"notification": {"color": "#ff0000"}}},
+        {},
+        ("notification", "color"),
+        "#ff0000",
+    ),
+    "raw lines": (
+        {"vendor_raw": {"notification": {"inbox_content": ["a"]}}},
+        {},
+        ("notification", "style"),
+        3,
+    ),
     "no raw words for who hides detail": (
         {"hidden": True, "vendor_raw": {"notification": {"ticker": "x"}}},
         {},
         ("notification", "ticker"),
         None,
     ),
-    "raw title is not taken": ({"vendor_raw": {"notification": {"title": "x"}}}, {}, ("notification", "title"), "张三"),
-    "raw ids are not taken": ({"vendor_raw": {"notification": {"notify_id": 1}}}, {}, ("notification", "notify_id"), number_id("m-1001")),
+    "raw title is not taken": (
+        {"vendor_raw": {"notification": {"title": "x"}}},
+        {},
+        ("notification", "title"),
+        "张三",
+    ),
+    "raw ids are not taken": (
+        {"vendor_raw": {"notification": {"notify_id": 1}}},
+        {},
+        ("notification", "notify_id"),
+        number_id("m-1001"),
+    ),
     "raw that is no object does not replace one": (
         {"vendor_raw": {"notification": {"click_action": 5}}},
         {},
         ("notification", "click_action"),
         {"type": 3},
     ),
-    "raw collapse group": ({"vendor_raw": {"message": {"android": {"collapse_key": 5}}}}, {}, ("collapse_key",), 5),
-    "raw receipt id is not taken": ({"vendor_raw": {"message": {"android": {"receipt_id": "x"}}}}, {}, ("receipt_id",), None),
-    "raw test mode is not taken": ({"vendor_raw": {"message": {"android": {"target_user_type": 1}}}}, {}, ("target_user_type",), None),
+    "raw collapse group": (
+        {"vendor_raw": {"message": {"android": {"collapse_key": 5}}}},
+        {},
+        ("collapse_key",),
+        5,
+    ),
+    "raw receipt id is not taken": (
+        {"vendor_raw": {"message": {"android": {"receipt_id": "x"}}}},
+        {},
+        ("receipt_id",),
+        None,
+    ),
+    "raw test mode is not taken": (
+        {"vendor_raw": {"message": {"android": {"target_user_type": 1}}}},
+        {},
+        ("target_user_type",),
+        None,
+    ),
 }
 
 
@@ -450,12 +686,18 @@ def test_raw_fields_touch_neither_target_nor_mode():
     }
     body = json.loads(HUAWEI.build(batch("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
     assert set(body["message"]) == {"data", "android", "token"}
-    assert (body["validate_only"], body["message"]["token"], body["message"]["data"]) == (False, ["T1"], "mine")
+    assert (body["validate_only"], body["message"]["token"], body["message"]["data"]) == (
+        False,
+        ["T1"],
+        "mine",
+    )
 
 
 @pytest.mark.parametrize(("badge", "number"), [(0, 0), (1, 1), (99, 99), (1000, 99), (-1, 0)])
 def test_the_badge_is_clipped(badge, number):
-    android = shown(note(badge_mode=BadgeMode.INCREMENT), options={"badge_class": "a.Main"}, badge=badge)
+    android = shown(
+        note(badge_mode=BadgeMode.INCREMENT), options={"badge_class": "a.Main"}, badge=badge
+    )
     assert android["notification"]["badge"] == {"set_num": number, "class": "a.Main"}
 
 
@@ -463,7 +705,9 @@ def test_the_badge_is_clipped(badge, number):
 
 
 def test_a_credential_is_read_and_its_secret_trimmed():
-    options, secrets = HUAWEI.read_credential({"app_id": "100000001"}, {"app_secret": b" s3cret \n"}, NOW_MS)
+    options, secrets = HUAWEI.read_credential(
+        {"app_id": "100000001"}, {"app_secret": b" s3cret \n"}, NOW_MS
+    )
     assert (options, secrets) == ({"app_id": "100000001"}, {"app_secret": "s3cret"})
 
 
@@ -477,7 +721,9 @@ BAD_CREDENTIALS = {
 }
 
 
-@pytest.mark.parametrize(("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS)
+@pytest.mark.parametrize(
+    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
+)
 def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
     with pytest.raises(CredentialError, match=names):
         HUAWEI.read_credential(options, files, NOW_MS)
@@ -506,7 +752,10 @@ def test_the_check_is_read(code, verdict):
     assert HUAWEI.checked(reply({"code": code})) is verdict
 
 
-@pytest.mark.parametrize(("status", "verdict"), [(404, V.CREDENTIAL_REFUSED), (503, V.THROTTLED), (200, V.UNKNOWN), (400, V.REJECTED)])
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(404, V.CREDENTIAL_REFUSED), (503, V.THROTTLED), (200, V.UNKNOWN), (400, V.REJECTED)],
+)
 def test_a_check_without_a_code_proves_nothing(status, verdict):
     assert HUAWEI.checked(reply(b"<html>", status)) is verdict
 

@@ -26,7 +26,9 @@ NEW_CODE = "424242"
 def test_each_code_of_the_call_is_told_with_its_words(code):
     """Their verdicts: test_pages.py."""
     for said in (code, int(code)):
-        [outcome] = meizu_codes.classify(batch(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
+        [outcome] = meizu_codes.classify(
+            batch(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""})
+        )
         assert (outcome.code, outcome.words) == (code, "words")
         assert outcome.alarm == (code in (NEW_CODE, "300"))
         assert (outcome.verdict is Verdict.UNKNOWN) == (code == NEW_CODE)
@@ -34,12 +36,19 @@ def test_each_code_of_the_call_is_told_with_its_words(code):
 
 def test_another_error_is_our_fault_after_three_tries():
     reply = answer(200, {"code": "500", "message": "words", "value": ""})
-    before = [[Attempt(NOW_MS, "200", code, "", None) for code in ("110010", *["500"] * n)] for n in range(3)]
-    verdicts = [meizu_codes.classify(batch(attempts=tuple(met)), reply)[0].verdict for met in before]
+    before = [
+        [Attempt(NOW_MS, "200", code, "", None) for code in ("110010", *["500"] * n)]
+        for n in range(3)
+    ]
+    verdicts = [
+        meizu_codes.classify(batch(attempts=tuple(met)), reply)[0].verdict for met in before
+    ]
     assert verdicts == [Verdict.UNAVAILABLE, Verdict.UNAVAILABLE, Verdict.REJECTED]
 
 
-@pytest.mark.parametrize(("code", "verdict"), [*meizu_codes.TOKEN_CODES.items(), (NEW_CODE, Verdict.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("code", "verdict"), [*meizu_codes.TOKEN_CODES.items(), (NEW_CODE, Verdict.UNKNOWN)]
+)
 def test_each_code_of_a_token_has_its_verdict_and_the_rest_is_accepted(code, verdict):
     body = {"code": "200", "message": "", "value": {code: ["ID1"]}, "msgId": "c2ee"}
     named, other = meizu_codes.classify(batch(tokens=("ID1", "ID2")), answer(200, body))
@@ -49,15 +58,23 @@ def test_each_code_of_a_token_has_its_verdict_and_the_rest_is_accepted(code, ver
 
 @pytest.mark.parametrize("code", ["110002", "110003"])
 def test_a_dead_token_of_a_whole_call_is_looked_for_one_by_one(code):
-    outcomes = meizu_codes.classify(batch(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
+    outcomes = meizu_codes.classify(
+        batch(tokens=("a", "b")), answer(200, {"code": code, "value": ""})
+    )
     assert [(o.verdict, o.again) for o in outcomes] == [(Verdict.UNAVAILABLE, Again.SINGLY)] * 2
 
 
 VALUES = {
     "nobody named": ({}, [Verdict.ACCEPTED] * 3),
     "an empty text": ("", [Verdict.ACCEPTED] * 3),
-    "two codes": ({"110002": ["a"], "110010": ["b"]}, [Verdict.TOKEN_DEAD, Verdict.SILENCED, Verdict.ACCEPTED]),
-    "one text for a list": ({"110002": "a"}, [Verdict.TOKEN_DEAD, Verdict.ACCEPTED, Verdict.ACCEPTED]),
+    "two codes": (
+        {"110002": ["a"], "110010": ["b"]},
+        [Verdict.TOKEN_DEAD, Verdict.SILENCED, Verdict.ACCEPTED],
+    ),
+    "one text for a list": (
+        {"110002": "a"},
+        [Verdict.TOKEN_DEAD, Verdict.ACCEPTED, Verdict.ACCEPTED],
+    ),
     "strangers": ({"110002": ["zz", None, 5]}, [Verdict.ACCEPTED] * 3),
     "201 for some": ({"201": ["a", "b"]}, [Verdict.REJECTED, Verdict.REJECTED, Verdict.ACCEPTED]),
     "201 for all": ({"201": ["a", "b", "c"]}, [Verdict.CREDENTIAL_REFUSED] * 3),
@@ -66,11 +83,19 @@ VALUES = {
 
 @pytest.mark.parametrize(("value", "verdicts"), VALUES.values(), ids=VALUES)
 def test_partial_answers(value, verdicts):
-    outcomes = meizu_codes.classify(batch(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
+    outcomes = meizu_codes.classify(
+        batch(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"})
+    )
     assert [o.verdict for o in outcomes] == verdicts
 
 
-STATUSES = {200: Verdict.UNKNOWN, 404: Verdict.UNKNOWN, 429: Verdict.THROTTLED, 500: Verdict.UNAVAILABLE, 502: Verdict.UNAVAILABLE}
+STATUSES = {
+    200: Verdict.UNKNOWN,
+    404: Verdict.UNKNOWN,
+    429: Verdict.THROTTLED,
+    500: Verdict.UNAVAILABLE,
+    502: Verdict.UNAVAILABLE,
+}
 
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
@@ -96,13 +121,17 @@ def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status
 # ---------------------------------------------------------------- sign
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-ID_C, ID_D = "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7c", "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7d"
+ID_C, ID_D = (
+    "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7c",
+    "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7d",
+)
 SIGNS = {
     "V1": (
         {
             "appId": "10000",
             "pushIds": "RA50c6348036344485d01776773577c64740465480a6b",
-            "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}',
+            "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,'
+            '"validTime":24}}',
         },
         "<APP_SECRET>",
         "ac076ff25d9900015a681cb5172aa53b",
@@ -117,7 +146,11 @@ SIGNS = {
         "cab3ac43d22dc28970da038e4f5fdbd3",
     ),
     "V3": ({"appId": "110001", "pushId": ID_C}, SECRET, "9e87f455b64b5f458864bfcdfe53a050"),
-    "V4": ({"appId": "110001", "startTime": "20260101", "endTime": "20260102"}, SECRET, "314a80b9092d38bac47f32df5f52ceb1"),
+    "V4": (
+        {"appId": "110001", "startTime": "20260101", "endTime": "20260102"},
+        SECRET,
+        "314a80b9092d38bac47f32df5f52ceb1",
+    ),
 }
 
 
@@ -130,8 +163,13 @@ def test_sign_vectors(form, secret, wanted):
 
 
 def form_of(about=None, **of_batch) -> dict[str, str]:
-    request = meizu_request.build(batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
-    return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
+    request = meizu_request.build(
+        batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None
+    )
+    return {
+        name: values[0]
+        for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()
+    }
 
 
 def message_of(about=None, **of_batch) -> dict:
@@ -145,15 +183,25 @@ def test_a_chat_message_as_it_travels():
         placement={"notice_msg_type": "1"},
         vendor_raw={"parameters": {"room": "1", "ext": "no"}, "appId": "9"},
     )
-    request = meizu_request.build(batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
-    assert (request.endpoint, request.path) == ("MEIZU", "/garcia/api/server/push/varnished/pushByPushId")
+    request = meizu_request.build(
+        batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None
+    )
+    assert (request.endpoint, request.path) == (
+        "MEIZU",
+        "/garcia/api/server/push/varnished/pushByPushId",
+    )
     assert request.headers == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
     form = form_of(about, tokens=("ID1", "ID2"))
     assert (form["appId"], form["pushIds"]) == ("110001", "ID1,ID2")
-    assert form["sign"] == meizu_request.sign({name: form[name] for name in ("appId", "pushIds", "messageJson")}, "s3cret")
+    assert form["sign"] == meizu_request.sign(
+        {name: form[name] for name in ("appId", "pushIds", "messageJson")}, "s3cret"
+    )
     assert json.loads(form["messageJson"]) == {
         "noticeBarInfo": {"noticeMsgType": 1, "title": "张三", "content": "今晚八点开会"},
-        "clickTypeInfo": {"clickType": 0, "parameters": {"seq": 7, "room": "1", "ext": '{"cid":"c2c_1001"}'}},
+        "clickTypeInfo": {
+            "clickType": 0,
+            "parameters": {"seq": 7, "room": "1", "ext": '{"cid":"c2c_1001"}'},
+        },
         "pushTimeInfo": {"offLine": 1, "validTime": 24},
         "advanceInfo": {"notifyKey": meizu_request.notify_key("m-9f3c")},
     }
@@ -164,8 +212,18 @@ TYPES = {
     "a chat with no placement": ({}, 1),
     "marketing": ({"bucket": Bucket.PUBLIC, "placement": {"notice_msg_type": "0"}}, 0),
     "marketing with no placement": ({"bucket": Bucket.PUBLIC}, 0),
-    "marketing is not lifted": ({"bucket": Bucket.PUBLIC, "placement": {"notice_msg_type": "0"}, "vendor": {"notice_msg_type": 1}}, 0),
-    "lowered by its sender": ({"placement": {"notice_msg_type": "1"}, "vendor": {"notice_msg_type": 0}}, 0),
+    "marketing is not lifted": (
+        {
+            "bucket": Bucket.PUBLIC,
+            "placement": {"notice_msg_type": "0"},
+            "vendor": {"notice_msg_type": 1},
+        },
+        0,
+    ),
+    "lowered by its sender": (
+        {"placement": {"notice_msg_type": "1"}, "vendor": {"notice_msg_type": 0}},
+        0,
+    ),
 }
 
 
@@ -189,9 +247,15 @@ def test_seconds_become_hours(ttl_s, info):
     assert message_of(ttl_s=ttl_s)["pushTimeInfo"] == info
 
 
-@pytest.mark.parametrize("about", [note(sound_android="none"), note(kind=Kind.RECALL)], ids=["none", "recall"])
+@pytest.mark.parametrize(
+    "about", [note(sound_android="none"), note(kind=Kind.RECALL)], ids=["none", "recall"]
+)
 def test_silence(about):
-    assert message_of(about)["advanceInfo"]["notificationType"] == {"vibrate": 0, "lights": 1, "sound": 0}
+    assert message_of(about)["advanceInfo"]["notificationType"] == {
+        "vibrate": 0,
+        "lights": 1,
+        "sound": 0,
+    }
     assert "notificationType" not in message_of(note())["advanceInfo"]
 
 
@@ -212,24 +276,39 @@ def test_words_are_cut_at_32_and_100():
 def test_a_repeat_overwrites_and_another_message_does_not(first, second):
     keys = [meizu_request.notify_key(one) for one in (first, second)]
     assert (keys[0] == keys[1]) == (first == second)
-    assert all(len(key) == 8 and key.replace("-", "a").replace("_", "a").isalnum() and key.isascii() for key in keys)
+    assert all(
+        len(key) == 8 and key.replace("-", "a").replace("_", "a").isalnum() and key.isascii()
+        for key in keys
+    )
 
 
 def test_receipts_are_asked_for_only_with_an_address():
     url = "https://push.example.com/r/meizu/3f9c"
     assert "extra" not in message_of()
     assert "extra" not in message_of(callback_url=url + "x" * 100)
-    assert message_of(callback_url=url)["extra"] == {"callback": url, "callback.param": PUSH_ID, "callback.type": "3"}
+    assert message_of(callback_url=url)["extra"] == {
+        "callback": url,
+        "callback.param": PUSH_ID,
+        "callback.type": "3",
+    }
     push = batch(tokens=("a", "b"))
-    assert message_of(tokens=("a", "b"), callback_url=url)["extra"]["callback.param"] == receipt_tag(push)
+    assert message_of(tokens=("a", "b"), callback_url=url)["extra"][
+        "callback.param"
+    ] == receipt_tag(push)
 
 
 def test_a_silent_push_is_refused_before_a_request():
-    assert meizu_request.refuse(batch(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
+    assert (
+        meizu_request.refuse(batch(note(push_type=PushType.SILENT)).items[0])
+        == "silent_not_supported"
+    )
     assert meizu_request.refuse(batch().items[0]) is None
 
 
-@pytest.mark.parametrize(("token", "valid"), [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)])
+@pytest.mark.parametrize(
+    ("token", "valid"),
+    [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)],
+)
 def test_tokens(token, valid):
     assert meizu_request.token_valid(token) is valid
 
@@ -268,8 +347,15 @@ def test_a_credential_is_refused_with_its_reason(options, files, reason):
 
 
 def receipts(value) -> list[tuple]:
-    raw = value if isinstance(value, bytes) else urlencode({"cb": json.dumps(value), "access_token": "x"}).encode()
-    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_any(read_receipts, raw)]
+    raw = (
+        value
+        if isinstance(value, bytes)
+        else urlencode({"cb": json.dumps(value), "access_token": "x"}).encode()
+    )
+    return [
+        (r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict)
+        for r in read_any(read_receipts, raw)
+    ]
 
 
 RECEIPTS = {
@@ -277,7 +363,10 @@ RECEIPTS = {
         {"m-1-1": {"param": "p", "type": 1, "targets": ["a", "b"]}},
         [("a", "p", "m-1", "delivered", 0, None), ("b", "p", "m-1", "delivered", 0, None)],
     ),
-    "clicked, type in the key only": ({"m-2": {"param": "p", "targets": ["a"]}}, [("a", "p", "m", "clicked", 0, None)]),
+    "clicked, type in the key only": (
+        {"m-2": {"param": "p", "targets": ["a"]}},
+        [("a", "p", "m", "clicked", 0, None)],
+    ),
     "new type": ({"m-9": {"targets": ["a"]}}, [("a", "", "m", "other", 0, None)]),
     "one target as text": ({"m-1": {"targets": "a"}}, [("a", "", "m", "delivered", 0, None)]),
     "no targets": ({"m-1": {}, "n-1": 5}, []),

@@ -1,4 +1,6 @@
-"""Where requests have no form: what differs in more than a push's own values is built one by one."""
+"""Where requests have no form: what differs in more than a push's own values is
+built one by one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ VALUES = {"push_id": "0b0f", "title": "Words"}
 ONE = batch(Vendor.FCM, {}, [("Ann", "hi", "m1", "t1", 1, 60)])
 
 
-def request(path: str = "/send", headers: dict[str, str] | None = None, body: bytes = b"{}", **more: str) -> Request:
+def request(
+    path: str = "/send", headers: dict[str, str] | None = None, body: bytes = b"{}", **more: str
+) -> Request:
     return Request("FCM", path, headers or {}, body, **more)
 
 
@@ -37,7 +41,9 @@ def test_what_is_no_form(sent: Request) -> None:
 
 def found(**changes: object) -> object:
     spec = dataclasses.replace(SPEC, **changes)
-    return forms._found(spec, forms._neutral(ONE.like), "ios", cases.credential(Vendor.FCM), cases.ACCESS, None)
+    return forms._found(
+        spec, forms._neutral(ONE.like), "ios", cases.credential(Vendor.FCM), cases.ACCESS, None
+    )
 
 
 def test_a_refused_sample_a_request_without_a_form_and_one_that_knows_the_time_have_none() -> None:
@@ -47,9 +53,25 @@ def test_a_refused_sample_a_request_without_a_form_and_one_that_knows_the_time_h
     assert found(build=lambda sent, *_: request(body=b"%d" % sent.now_ms)) is None
 
 
-def test_a_vendor_that_takes_many_tokens_has_none_and_old_forms_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert forms.form_of(VENDORS[Vendor.MEIZU], ONE, cases.credential(Vendor.MEIZU), cases.ACCESS, None) is None
+def test_a_vendor_that_takes_many_tokens_has_none_and_old_forms_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (
+        forms.form_of(
+            VENDORS[Vendor.MEIZU], ONE, cases.credential(Vendor.MEIZU), cases.ACCESS, None
+        )
+        is None
+    )
     monkeypatch.setattr(forms, "FORMS_MAX", 0)
     for number in range(2):
-        assert forms.form_of(SPEC, ONE, cases.credential(Vendor.FCM, {"number": str(number)}), cases.ACCESS, f"u{number}") is not None
+        assert (
+            forms.form_of(
+                SPEC,
+                ONE,
+                cases.credential(Vendor.FCM, {"number": str(number)}),
+                cases.ACCESS,
+                f"u{number}",
+            )
+            is not None
+        )
         assert len(forms._forms) == 1

@@ -1,4 +1,6 @@
-"""OPPO: every code of the page, its vectors, the wire per class and right, access tokens, and what holds for any note and any bytes."""
+"""OPPO: every code of the page, its vectors, the wire per class and right, access tokens, and what
+holds for any note and any bytes.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,25 @@ from hypothesis import strategies as st
 from common.contracts import Attempt, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification
-from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, PushItem, RequestBatch, compact, number_id
+from tests.unit.vendors.words_cases import (
+    FAMILY,
+    FLAG,
+    bodies,
+    cut_between_graphemes,
+    notes,
+    statuses,
+    texts,
+)
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    Credential,
+    CredentialError,
+    PushItem,
+    RequestBatch,
+    compact,
+    number_id,
+)
 from workers.vendors.oppo import OPPO
 from workers.vendors.oppo.codes import CODES
 from workers.vendors.oppo.credential import sign
@@ -48,7 +67,13 @@ PRIVATE = {
     "template_text": "text",
 }
 PUBLIC = {"category": "MARKETING", "notify_level": "1"}
-SAID = {"app_name": "Example", "title": "Li Hua", "body": "晚上一起吃饭吗？", "sender_name": "Li Hua", "text": "晚上一起吃饭吗？"}
+SAID = {
+    "app_name": "Example",
+    "title": "Li Hua",
+    "body": "晚上一起吃饭吗？",
+    "sender_name": "Li Hua",
+    "text": "晚上一起吃饭吗？",
+}
 NOTE = notification(app="1400000001", **SAID, ext='{"conv":"p2p_7"}', placement=PRIVATE)
 
 
@@ -61,8 +86,27 @@ OPEN = with_(bucket=Bucket.PUBLIC, message_class=MessageClass.MARKETING, placeme
 
 def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None, met=()):
     """met: codes of the tries before; the attempt is one more."""
-    told = tuple(Attempt(NOW, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
-    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
+    told = tuple(
+        Attempt(
+            NOW,
+            "200",
+            str(code),
+            "",
+            None,
+            Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE,
+        )
+        for code in met
+    )
+    target = Target(
+        user="u7",
+        device="d1",
+        token=token,
+        push_id=push_id,
+        platform="android",
+        registered_ms=0,
+        attempts=told,
+        again=again,
+    )
     return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
@@ -71,22 +115,33 @@ def request_batch_of(*items, callback_url=None):
 
 
 def batch_of(count, note=NOTE, notes_differ=False, **more):
-    each = [msgspec.structs.replace(note, event_id=f"e{n}" if notes_differ else "e") for n in range(count)]
-    return request_batch_of(*(item_of(each[n], f"CN_{n:032x}", f"{n:032x}", **more) for n in range(count)))
+    each = [
+        msgspec.structs.replace(note, event_id=f"e{n}" if notes_differ else "e")
+        for n in range(count)
+    ]
+    return request_batch_of(
+        *(item_of(each[n], f"CN_{n:032x}", f"{n:032x}", **more) for n in range(count))
+    )
 
 
 def sent_form(batch, credential=CREDENTIAL):
     request = OPPO.build(batch, credential, ACCESS)
-    return request, dict(parse_qsl(request.body.decode("ascii"), strict_parsing=True, keep_blank_values=True))
+    return request, dict(
+        parse_qsl(request.body.decode("ascii"), strict_parsing=True, keep_blank_values=True)
+    )
 
 
 def wire(note=NOTE, credential=CREDENTIAL, callback_url=None, **more):
-    _, form = sent_form(request_batch_of(item_of(note, **more), callback_url=callback_url), credential)
+    _, form = sent_form(
+        request_batch_of(item_of(note, **more), callback_url=callback_url), credential
+    )
     return json.loads(form["message"])["notification"]
 
 
 def answer_of(value, status=200, headers=None):
-    return HttpResponse(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+    return HttpResponse(
+        status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode()
+    )
 
 
 # ---------------------------------------------------------------- codes
@@ -101,8 +156,8 @@ R, C, X, T, Q, D, A = (
     Verdict.ACCESS_EXPIRED,
 )
 WITHOUT_LEVEL = Again.WITHOUT_NOTIFY_LEVEL
-#: What the page's table (test_pages.py) does not say: code -> at the first attempt, at the second; each (verdict, most attempts, again,
-#: alarm).
+#: What the page's table (test_pages.py) does not say: code -> at the first attempt, at the second;
+#: each (verdict, most attempts, again, alarm).
 ROWS = {
     19: ((R, None, None, False), (C, None, None, False)),
     29: ((A, None, None, False), (A, None, None, True)),
@@ -113,7 +168,11 @@ ROWS = {
     **dict.fromkeys((10001, 15000, 20000), ((X, None, None, True),) * 2),
     **dict.fromkeys((1, 99, 600, 9999, 20001, 30000), ((Verdict.UNKNOWN, None, None, True),) * 2),
 }
-PLAIN = {int(code): ((verdict, None, None, False),) * 2 for code, verdict in CODES.items() if int(code) not in ROWS}
+PLAIN = {
+    int(code): ((verdict, None, None, False),) * 2
+    for code, verdict in CODES.items()
+    if int(code) not in ROWS
+}
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
@@ -124,34 +183,59 @@ def test_each_code_gives_its_verdict(code, expected, attempt, shape):
         items, reply = (item_of(met=[code] * (attempt - 1)),), {"code": code, "message": "why"}
     else:
         items = (item_of(met=[code] * (attempt - 1)), item_of(token=f"CN_{HEX}"))
-        entry = {"messageId": "m", "registrationId": REGID, "errorCode": code, "errorMessage": "why"}
+        entry = {
+            "messageId": "m",
+            "registrationId": REGID,
+            "errorCode": code,
+            "errorMessage": "why",
+        }
         reply = {"code": 0, "data": [{"messageId": "n", "registrationId": f"CN_{HEX}"}, entry]}
     outcome = OPPO.classify(request_batch_of(*items), answer_of(reply))[0]
-    assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[attempt - 1]
-    assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (str(code), "why", "200", False)
+    assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[
+        attempt - 1
+    ]
+    assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (
+        str(code),
+        "why",
+        "200",
+        False,
+    )
 
 
 @pytest.mark.parametrize("code", [35, 41000])
 def test_a_code_that_no_source_explains_is_our_fault_after_two_retries(code):
-    verdicts = [OPPO.classify(request_batch_of(item_of(met=[55, 55] + [code] * n)), answer_of({"code": code}))[0].verdict for n in range(4)]
+    verdicts = [
+        OPPO.classify(
+            request_batch_of(item_of(met=[55, 55] + [code] * n)), answer_of({"code": code})
+        )[0].verdict
+        for n in range(4)
+    ]
     assert verdicts == [R, R, X, X]
 
 
 def test_a_wrong_clock_is_found_on_the_second_word_of_it_not_on_the_second_try():
-    verdicts = [OPPO.classify(request_batch_of(item_of(met=met)), answer_of({"code": 19}))[0].verdict for met in ([], [55, -1], [55, 19])]
+    verdicts = [
+        OPPO.classify(request_batch_of(item_of(met=met)), answer_of({"code": 19}))[0].verdict
+        for met in ([], [55, -1], [55, 19])
+    ]
     assert verdicts == [R, R, C]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"data":{}}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [OPPO.classify(request_batch_of(item_of(met=[55, *[""] * n])), answer_of(body))[0].verdict for n in range(3)]
+    verdicts = [
+        OPPO.classify(request_batch_of(item_of(met=[55, *[""] * n])), answer_of(body))[0].verdict
+        for n in range(3)
+    ]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = item_of(OPEN)
     assert OPPO.classify(request_batch_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_67_without_a_notify_level_is_about_the_category():
-    (outcome,) = OPPO.classify(request_batch_of(item_of(attempt=2, again=WITHOUT_LEVEL)), answer_of({"code": 67}))
+    (outcome,) = OPPO.classify(
+        request_batch_of(item_of(attempt=2, again=WITHOUT_LEVEL)), answer_of({"code": 67})
+    )
     assert (outcome.verdict, outcome.alarm) == (X, True)
     assert "notify_level" not in wire(again=WITHOUT_LEVEL)
     assert wire(again=WITHOUT_LEVEL)["category"] == "IM"
@@ -169,7 +253,10 @@ def test_67_without_a_notify_level_is_about_the_category():
     ],
 )
 def test_41_retires_a_token_only_when_it_names_the_registration_id(words, verdict):
-    assert OPPO.classify(request_batch_of(), answer_of({"code": 41, "message": words}))[0].verdict is verdict
+    assert (
+        OPPO.classify(request_batch_of(), answer_of({"code": 41, "message": words}))[0].verdict
+        is verdict
+    )
 
 
 OUTER = {
@@ -193,15 +280,21 @@ OUTER = {
 
 
 @pytest.mark.parametrize(("code", "words", "differ", "verdict", "again"), OUTER.values(), ids=OUTER)
-def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(code, words, differ, verdict, again):
-    outcomes = OPPO.classify(batch_of(3, notes_differ=differ), answer_of({"code": code, "message": words}))
+def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(
+    code, words, differ, verdict, again
+):
+    outcomes = OPPO.classify(
+        batch_of(3, notes_differ=differ), answer_of({"code": code, "message": words})
+    )
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
 
 
 def test_a_batch_that_is_too_large_goes_one_by_one():
     outcomes = OPPO.classify(batch_of(3), answer_of(b"", 413))
     assert [(o.verdict, o.again) for o in outcomes] == [(R, Again.SINGLY)] * 3
-    assert [(o.verdict, o.again) for o in OPPO.classify(request_batch_of(), answer_of(b"", 413))] == [(R, None)]
+    assert [
+        (o.verdict, o.again) for o in OPPO.classify(request_batch_of(), answer_of(b"", 413))
+    ] == [(R, None)]
 
 
 @pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])
@@ -233,12 +326,18 @@ STATUSES = {
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_has_no_code_is_judged_by_its_status(status, body, verdict, code, count):
     outcomes = OPPO.classify(batch_of(count), answer_of(body, status))
-    assert [(o.verdict, o.code, o.status) for o in outcomes] == [(verdict, code, str(status))] * count
+    assert [(o.verdict, o.code, o.status) for o in outcomes] == [
+        (verdict, code, str(status))
+    ] * count
 
 
 def test_silence_is_uncertain_when_written_else_unavailable():
-    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("timeout", sent=True))] == [Verdict.UNCERTAIN] * 2
-    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("refused", sent=False))] == [R] * 2
+    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("timeout", sent=True))] == [
+        Verdict.UNCERTAIN
+    ] * 2
+    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("refused", sent=False))] == [
+        R
+    ] * 2
 
 
 def test_flow_control_of_the_service_wants_a_longer_back_off():
@@ -246,9 +345,17 @@ def test_flow_control_of_the_service_wants_a_longer_back_off():
     assert OPPO.classify(request_batch_of(), answer_of({"code": -1}))[0].first_s is None
 
 
-@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, None), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
+@pytest.mark.parametrize(
+    ("code", "headers", "wait"),
+    [(-2, {}, None), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)],
+)
 def test_waits_are_the_vendors_or_the_pages(code, headers, wait):
-    assert OPPO.classify(request_batch_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
+    assert (
+        OPPO.classify(request_batch_of(), answer_of({"code": code}, headers=headers))[
+            0
+        ].retry_after_s
+        == wait
+    )
 
 
 SUCCESS = {"code": 0, "message": None, "data": {"messageId": "app-1-1-0123"}}
@@ -263,15 +370,23 @@ def test_success_carries_the_message_id_even_when_encoded_twice(twice):
 
 @pytest.mark.parametrize("data", [None, {}, {"messageId": ["x"]}, "x", 5])
 def test_code_0_is_success_whatever_stands_in_data(data):
-    assert OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": data}))[0].verdict is Verdict.ACCEPTED
+    assert (
+        OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": data}))[0].verdict
+        is Verdict.ACCEPTED
+    )
 
 
 def test_words_hold_no_token():
     batch = batch_of(2)
-    outer = OPPO.classify(batch, answer_of({"code": 10000, "message": f"bad {batch.items[1].target.token}"}))
+    outer = OPPO.classify(
+        batch, answer_of({"code": 10000, "message": f"bad {batch.items[1].target.token}"})
+    )
     assert {o.words for o in outer} == {"bad <token>"}
     entry = {"registrationId": REGID, "errorCode": 10000, "errorMessage": f"{REGID}?"}
-    assert OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": [entry]}))[0].words == "<token>?"
+    assert (
+        OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": [entry]}))[0].words
+        == "<token>?"
+    )
 
 
 def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_once_more_alone():
@@ -296,8 +411,13 @@ def test_vector_9_4_batch_answer():
         b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
         b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
     )
-    outcomes = OPPO.classify(request_batch_of(item_of(), item_of(token="CN_xyz")), HttpResponse(200, {}, body))
-    assert [(o.verdict, o.vendor_message_id) for o in outcomes] == [(Verdict.ACCEPTED, "a"), (D, None)]
+    outcomes = OPPO.classify(
+        request_batch_of(item_of(), item_of(token="CN_xyz")), HttpResponse(200, {}, body)
+    )
+    assert [(o.verdict, o.vendor_message_id) for o in outcomes] == [
+        (Verdict.ACCEPTED, "a"),
+        (D, None),
+    ]
 
 
 def test_a_batch_whose_answer_has_no_list_is_all_missing():
@@ -306,13 +426,21 @@ def test_a_batch_whose_answer_has_no_list_is_all_missing():
 
 def test_the_same_registration_id_travels_once_and_hosts_are_not_mixed():
     abroad = f"realme_IN_{HEX}"
-    items = (item_of(), item_of(push_id="1" * 32), item_of(token=f"CN_{HEX}"), item_of(token=abroad))
+    items = (
+        item_of(),
+        item_of(push_id="1" * 32),
+        item_of(token=f"CN_{HEX}"),
+        item_of(token=abroad),
+    )
     batch = request_batch_of(*items)
     request, form = sent_form(batch)
     assert request.endpoint == "OPPO"
     assert [m["target_value"] for m in json.loads(form["messages"])] == [REGID, f"CN_{HEX}"]
     assert [item.target.push_id for item in sent(batch)] == [PUSH_ID, PUSH_ID]
-    data = [{"messageId": "a", "registrationId": REGID}, {"messageId": "b", "registrationId": f"CN_{HEX}"}]
+    data = [
+        {"messageId": "a", "registrationId": REGID},
+        {"messageId": "b", "registrationId": f"CN_{HEX}"},
+    ]
     outcomes = OPPO.classify(batch, answer_of({"code": 0, "data": data}))
     assert [o.verdict for o in outcomes] == [Verdict.ACCEPTED, R, Verdict.ACCEPTED, R]
     assert outcomes[1].again is None
@@ -345,7 +473,10 @@ def test_vector_9_1_sign(key, timestamp, secret, expected):
 def test_vector_9_1_auth_body():
     request = OPPO.access.ask(CREDENTIAL, 1767225600000)
     assert (request.endpoint, request.method, request.path) == ("OPPO", "POST", "/server/v1/auth")
-    assert request.body.decode() == f"app_key=exampleAppKey0001&sign={SIGNS[0][3]}&timestamp=1767225600000"
+    assert (
+        request.body.decode()
+        == f"app_key=exampleAppKey0001&sign={SIGNS[0][3]}&timestamp=1767225600000"
+    )
 
 
 def test_vector_9_2_unicast_body():
@@ -354,16 +485,22 @@ def test_vector_9_2_unicast_body():
         "target_value": REGID,
         "verify_registration_id": True,
         "notification": {
-            "app_message_id": "m-1001-u7", "style": 1, "title": "Li Hua", "content": "晚上一起吃饭吗？", "click_action_type": 0,
-            "action_parameters": '{"conv":"p2p_7","seq":42}', "off_line": True, "off_line_ttl": 86400, "category": "IM", "notify_level": 2,
+            "app_message_id": "m-1001-u7", "style": 1, "title": "Li Hua", "content": "晚上一起吃饭吗？", "click_action_type": 0,  # noqa: E501
+            "action_parameters": '{"conv":"p2p_7","seq":42}', "off_line": True, "off_line_ttl": 86400, "category": "IM", "notify_level": 2,  # noqa: E501
         },
     }  # fmt: skip
     text = compact(message)
     assert len(text) == 356
-    assert hashlib.sha256(text).hexdigest() == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    assert (
+        hashlib.sha256(text).hexdigest()
+        == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    )
     body = encode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", text.decode())])
     assert len(body) == 622
-    assert hashlib.sha256(body).hexdigest() == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+    assert (
+        hashlib.sha256(body).hexdigest()
+        == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+    )
 
 
 REGIDS = {
@@ -390,7 +527,10 @@ def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
     assert OPPO.token_valid(token) is (endpoint is not None)
     if endpoint:
         assert OPPO.group(item_of(token=token)) == endpoint_of(token) == endpoint
-        assert OPPO.build(request_batch_of(item_of(token=token)), CREDENTIAL, ACCESS).endpoint == endpoint
+        assert (
+            OPPO.build(request_batch_of(item_of(token=token)), CREDENTIAL, ACCESS).endpoint
+            == endpoint
+        )
 
 
 # ---------------------------------------------------------------- the wire
@@ -399,7 +539,9 @@ def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
 def test_a_private_chat_message_is_the_pages_example():
     request, form = sent_form(request_batch_of(callback_url="https://push.example.com/cb/oppo"))
     assert (request.method, request.path) == ("POST", "/server/v1/message/notification/unicast")
-    assert dict(request.headers) == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    assert dict(request.headers) == {
+        "content-type": "application/x-www-form-urlencoded;charset=UTF-8"
+    }
     assert form["auth_token"] == ACCESS.value
     assert json.loads(form["message"]) == {
         "target_type": 2,
@@ -444,37 +586,100 @@ GIVEN = {"id": "T9", "title_params": {"a": "b"}, "content_params": '{"c":"d"}'}
 CLASSES = {
     # note, credential -> category, notify_level, channel, template
     "private": (NOTE, CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
-    "placed strong": (with_(placement={**PRIVATE, "notify_level": "16"}), STRONG, ("IM", 16, "im_message", "TPL0001")),
-    "strong asked for, with the right": (with_(vendor={"notify_level": 16}), STRONG, ("IM", 16, "im_message", "TPL0001")),
-    "strong asked for, without": (with_(vendor={"notify_level": 16}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "placed strong": (
+        with_(placement={**PRIVATE, "notify_level": "16"}),
+        STRONG,
+        ("IM", 16, "im_message", "TPL0001"),
+    ),
+    "strong asked for, with the right": (
+        with_(vendor={"notify_level": 16}),
+        STRONG,
+        ("IM", 16, "im_message", "TPL0001"),
+    ),
+    "strong asked for, without": (
+        with_(vendor={"notify_level": 16}),
+        CREDENTIAL,
+        ("IM", 2, "im_message", "TPL0001"),
+    ),
     "strong is for chat only": (
-        with_(message_class=MessageClass.ORDER, placement={"category": "ORDER", "notify_level": "2"}, vendor={"notify_level": "16"}),
+        with_(
+            message_class=MessageClass.ORDER,
+            placement={"category": "ORDER", "notify_level": "2"},
+            vendor={"notify_level": "16"},
+        ),
         STRONG,
         ("ORDER", 2, None, None),
     ),
-    "a lower level": (with_(vendor={"notify_level": "1"}), CREDENTIAL, ("IM", 1, "im_message", "TPL0001")),
-    "no such level": (with_(vendor={"notify_level": 7}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
-    "another private category": (with_(vendor={"category": "TODO", "channel_id": "c"}), CREDENTIAL, ("TODO", 2, "c", "TPL0001")),
-    "no such category": (with_(vendor={"category": "VIP"}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
-    "lowered by its sender": (with_(vendor={"category": "MARKETING"}), STRONG, ("MARKETING", None, "im_message", None)),
+    "a lower level": (
+        with_(vendor={"notify_level": "1"}),
+        CREDENTIAL,
+        ("IM", 1, "im_message", "TPL0001"),
+    ),
+    "no such level": (
+        with_(vendor={"notify_level": 7}),
+        CREDENTIAL,
+        ("IM", 2, "im_message", "TPL0001"),
+    ),
+    "another private category": (
+        with_(vendor={"category": "TODO", "channel_id": "c"}),
+        CREDENTIAL,
+        ("TODO", 2, "c", "TPL0001"),
+    ),
+    "no such category": (
+        with_(vendor={"category": "VIP"}),
+        CREDENTIAL,
+        ("IM", 2, "im_message", "TPL0001"),
+    ),
+    "lowered by its sender": (
+        with_(vendor={"category": "MARKETING"}),
+        STRONG,
+        ("MARKETING", None, "im_message", None),
+    ),
     "no placement": (with_(placement={}), CREDENTIAL, (None, None, None, None)),
-    "a level needs a category": (with_(placement={"notify_level": "2"}), CREDENTIAL, (None, None, None, None)),
+    "a level needs a category": (
+        with_(placement={"notify_level": "2"}),
+        CREDENTIAL,
+        (None, None, None, None),
+    ),
     "public": (OPEN, CREDENTIAL, ("MARKETING", None, None, None)),
     "public is never raised": (
-        msgspec.structs.replace(OPEN, vendor={"category": "IM", "notify_level": 16, "channel_id": "im_message"}, template=GIVEN),
+        msgspec.structs.replace(
+            OPEN,
+            vendor={"category": "IM", "notify_level": 16, "channel_id": "im_message"},
+            template=GIVEN,
+        ),
         STRONG,
         ("MARKETING", None, None, None),
     ),
-    "public, another public category": (msgspec.structs.replace(OPEN, vendor={"category": "NEWS"}), CREDENTIAL, ("NEWS", None, None, None)),
+    "public, another public category": (
+        msgspec.structs.replace(OPEN, vendor={"category": "NEWS"}),
+        CREDENTIAL,
+        ("NEWS", None, None, None),
+    ),
     "chat placed public": (
-        with_(bucket=Bucket.PUBLIC, placement={"category": "SOCIAL", "notify_level": "2"}, vendor={"notify_level": 16}),
+        with_(
+            bucket=Bucket.PUBLIC,
+            placement={"category": "SOCIAL", "notify_level": "2"},
+            vendor={"notify_level": 16},
+        ),
         STRONG,
         ("SOCIAL", None, None, None),
     ),
     "a sender's template": (with_(template=GIVEN), CREDENTIAL, ("IM", 2, "im_message", "T9")),
-    "a template without an id": (with_(template={"title_params": {"a": "b"}}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "a template without an id": (
+        with_(template={"title_params": {"a": "b"}}),
+        CREDENTIAL,
+        ("IM", 2, "im_message", "TPL0001"),
+    ),
     "raw fields touch no class": (
-        with_(vendor_raw={"category": "ORDER", "notify_level": 1, "channel_id": "x", "private_msg_template_id": "y"}),
+        with_(
+            vendor_raw={
+                "category": "ORDER",
+                "notify_level": 1,
+                "channel_id": "x",
+                "private_msg_template_id": "y",
+            }
+        ),
         CREDENTIAL,
         ("IM", 2, "im_message", "TPL0001"),
     ),
@@ -484,29 +689,58 @@ CLASSES = {
 @pytest.mark.parametrize(("note", "credential", "expected"), CLASSES.values(), ids=CLASSES)
 def test_class_fields_follow_placement_rights_and_overrides(note, credential, expected):
     sent_ = wire(note, credential)
-    assert tuple(sent_.get(key) for key in ("category", "notify_level", "channel_id", "private_msg_template_id")) == expected
+    assert (
+        tuple(
+            sent_.get(key)
+            for key in ("category", "notify_level", "channel_id", "private_msg_template_id")
+        )
+        == expected
+    )
 
 
 def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
     sent_ = wire(with_(template=GIVEN))
-    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ({"a": "b"}, {"c": "d"})
+    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == (
+        {"a": "b"},
+        {"c": "d"},
+    )
     text = replace(CREDENTIAL, options={**CREDENTIAL.options, "template_params": "json_text"})
     sent_ = wire(with_(template=GIVEN), text)
-    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ('{"a":"b"}', '{"c":"d"}')
-    assert "private_title_parameters" not in wire(with_(template={"id": "T9", "title_params": ["a"], "content_params": "{"}))
+    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == (
+        '{"a":"b"}',
+        '{"c":"d"}',
+    )
+    assert "private_title_parameters" not in wire(
+        with_(template={"id": "T9", "title_params": ["a"], "content_params": "{"})
+    )
     blank = with_(template={"id": "T9", "title_params": {"a": " ", "b": 7, "c": ["x"]}})
-    assert wire(blank)["private_title_parameters"] == {"a": "您收到一条新消息", "b": "7", "c": "您收到一条新消息"}
+    assert wire(blank)["private_title_parameters"] == {
+        "a": "您收到一条新消息",
+        "b": "7",
+        "c": "您收到一条新消息",
+    }
 
 
 def test_template_variables_have_the_vendors_names_and_are_never_blank():
-    note = with_(placement={**PRIVATE, "template_sender": "who", "template_text": "what"}, sender_name="", text=" ", title=" ", body="")
+    note = with_(
+        placement={**PRIVATE, "template_sender": "who", "template_text": "what"},
+        sender_name="",
+        text=" ",
+        title=" ",
+        body="",
+    )
     sent_ = wire(note)
     assert sent_["private_title_parameters"] == {"who": "Example"}
     assert sent_["private_content_parameters"] == {"what": "您收到一条新消息"}
 
 
-@pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
-@pytest.mark.parametrize("template", [None, {"id": "T", "title_params": {"a": "secret"}, "content_params": {"b": "secret"}}])
+@pytest.mark.parametrize(
+    "changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"]
+)
+@pytest.mark.parametrize(
+    "template",
+    [None, {"id": "T", "title_params": {"a": "secret"}, "content_params": {"b": "secret"}}],
+)
 def test_hidden_and_recalled_words_travel_nowhere(changes, template):
     note = with_(
         title="新消息", body="您收到一条新消息", sender_name="Li Secret", text="secret words",
@@ -521,7 +755,10 @@ def test_offline_ttl_is_seconds_within_ten_days(ttl_s, sent_s):
 
 
 RAW = {
-    "activity": ({"click_action_type": 4, "click_action_activity": "a.B"}, {"click_action_type": 4, "click_action_activity": "a.B"}),
+    "activity": (
+        {"click_action_type": 4, "click_action_activity": "a.B"},
+        {"click_action_type": 4, "click_action_activity": "a.B"},
+    ),
     "under notification": ({"notification": {"network_type": "1"}}, {"network_type": 1}),
     "click without its address": ({"click_action_type": 2}, {"click_action_type": 0}),
     "no such click": ({"click_action_type": 3}, {"click_action_type": 0}),
@@ -529,15 +766,33 @@ RAW = {
     "shorter on screen": ({"show_ttl": 60}, {"show_ttl": 60}),
     "longer on screen": ({"show_ttl": 10**6}, {"show_ttl": 86400}),
     "mode, receipt, target, id": (
-        {"off_line": False, "call_back_url": "https://x", "target_value": "x", "app_message_id": "x", "style": 3},
-        {"off_line": True, "call_back_url": None, "target_value": None, "app_message_id": PUSH_ID, "style": 1},
+        {
+            "off_line": False,
+            "call_back_url": "https://x",
+            "target_value": "x",
+            "app_message_id": "x",
+            "style": 3,
+        },
+        {
+            "off_line": True,
+            "call_back_url": None,
+            "target_value": None,
+            "app_message_id": PUSH_ID,
+            "style": 1,
+        },
     ),
     "parameters lie below ext": (
         {"action_parameters": {"ext": "x", "a": 1}},
         {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}","a":1}'},
     ),
-    "parameters as text": ({"action_parameters": '{"a":1}'}, {"action_parameters": '{"a":1,"ext":"{\\"conv\\":\\"p2p_7\\"}"}'}),
-    "parameters that are none": ({"action_parameters": "nope"}, {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}'}),
+    "parameters as text": (
+        {"action_parameters": '{"a":1}'},
+        {"action_parameters": '{"a":1,"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
+    ),
+    "parameters that are none": (
+        {"action_parameters": "nope"},
+        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
+    ),
 }
 
 
@@ -554,7 +809,11 @@ def test_long_text_style_shows_more():
 
 
 def test_pushes_of_one_notification_differ_in_target_id_ttl_and_level_only():
-    items = (item_of(), item_of(token=f"CN_{HEX}", push_id="1" * 32, ttl_s=5), item_of(token=HEX, push_id="2" * 32, again=WITHOUT_LEVEL))
+    items = (
+        item_of(),
+        item_of(token=f"CN_{HEX}", push_id="1" * 32, ttl_s=5),
+        item_of(token=HEX, push_id="2" * 32, again=WITHOUT_LEVEL),
+    )
     _, form = sent_form(request_batch_of(*items, callback_url="https://push.example.com/r"))
     sent_ = [m["notification"] for m in json.loads(form["messages"])]
     own = ("app_message_id", "off_line_ttl", "notify_level", "call_back_parameter")
@@ -583,7 +842,9 @@ def test_a_callback_longer_than_200_is_left_out():
 )
 def test_click_data_is_whole_or_not_there(ext, payload, expected):
     sent_ = wire(with_(ext=ext, payload=payload))
-    assert (json.loads(sent_["action_parameters"]) if "action_parameters" in sent_ else None) == expected
+    assert (
+        json.loads(sent_["action_parameters"]) if "action_parameters" in sent_ else None
+    ) == expected
 
 
 # ---------------------------------------------------------------- access token, credential
@@ -593,10 +854,19 @@ DAY, EARLY = 86_400_000, 72_000_000
 
 @pytest.mark.parametrize(
     ("create_time", "created"),
-    [(NOW - 5000, NOW - 5000), (str(NOW - 5000), NOW - 5000), (None, NOW), (NOW + 99_999_999, NOW), (1, NOW), ("x", NOW)],
+    [
+        (NOW - 5000, NOW - 5000),
+        (str(NOW - 5000), NOW - 5000),
+        (None, NOW),
+        (NOW + 99_999_999, NOW),
+        (1, NOW),
+        ("x", NOW),
+    ],
 )
 def test_an_access_token_lives_a_day_from_creation_and_is_renewed_at_20_hours(create_time, created):
-    token = OPPO.access.read(answer_of({"code": 0, "data": {"auth_token": "t0k", "create_time": create_time}}), NOW)
+    token = OPPO.access.read(
+        answer_of({"code": 0, "data": {"auth_token": "t0k", "create_time": create_time}}), NOW
+    )
     assert token == AccessToken("t0k", created + EARLY, created + DAY)
     assert "t0k" not in repr(token)
 
@@ -614,8 +884,16 @@ REFUSALS = {
     "junk": (answer_of(b"<html>"), R, ""),
     "gateway": (answer_of(b"", 502), R, ""),
     "429": (answer_of(b"", 429), T, ""),
-    "our clock is off": (answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 01:00:00 GMT"}), C, "19"),
-    "came late": (answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 00:00:09 GMT"}), R, "19"),
+    "our clock is off": (
+        answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 01:00:00 GMT"}),
+        C,
+        "19",
+    ),
+    "came late": (
+        answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 00:00:09 GMT"}),
+        R,
+        "19",
+    ),
     "no clock to compare with": (answer_of({"code": 19}), C, "19"),
 }
 
@@ -628,7 +906,11 @@ def test_a_refused_access_token_says_whether_a_person_must_act(answer, verdict, 
 
 
 def test_a_credential_needs_a_key_and_a_master_secret():
-    read = OPPO.read_credential({"app_key": "k", "template_params": "json_text"}, {"app_secret": b"\xe2\x80\x83S3cret \r\n"}, 0)
+    read = OPPO.read_credential(
+        {"app_key": "k", "template_params": "json_text"},
+        {"app_secret": b"\xe2\x80\x83S3cret \r\n"},
+        0,
+    )
     assert read == ({"app_key": "k", "template_params": "json_text"}, {"app_secret": "S3cret"})
 
 
@@ -650,8 +932,16 @@ def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
 
 
 def test_the_spec_says_what_the_page_says():
-    assert (OPPO.limits.rate_per_s, OPPO.limits.rate_unit, OPPO.limits.quota_public) == (5000, "token", 100_000)
-    assert (OPPO.limits.quota_private, OPPO.limits.device_cap_private, OPPO.limits.device_cap_public) == (None, None, 2)
+    assert (OPPO.limits.rate_per_s, OPPO.limits.rate_unit, OPPO.limits.quota_public) == (
+        5000,
+        "token",
+        100_000,
+    )
+    assert (
+        OPPO.limits.quota_private,
+        OPPO.limits.device_cap_private,
+        OPPO.limits.device_cap_public,
+    ) == (None, None, 2)
     assert OPPO.rights == {"oppo.private", "oppo.strong"}
     assert set(OPPO.endpoints) == {"OPPO", "OPPO_INTL", "OPPO_FEEDBACK"}
     assert (OPPO.check, OPPO.checked) == (None, None)
@@ -680,7 +970,9 @@ def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
         assert len(sent_.get("sub_title", "")) <= 10
         assert len(sent_.get("call_back_url", "")) <= 200
         assert sent_["click_action_type"] in (0, 1, 2, 4, 5)
-        assert "notify_level" not in sent_ or (sent_["notify_level"] in (1, 2, 16) and sent_["category"])
+        assert "notify_level" not in sent_ or (
+            sent_["notify_level"] in (1, 2, 16) and sent_["category"]
+        )
         if item.note.bucket is Bucket.PUBLIC:
             assert "private_msg_template_id" not in sent_
             assert sent_.get("notify_level", 1) < 16
@@ -693,7 +985,11 @@ def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
 def test_no_text_is_cut_inside_a_grapheme(text):
     sent_ = wire(with_(title=text, body=text, sender_name=text, text=text))
     if text.strip():
-        for shown in (sent_["title"], sent_["content"], *sent_["private_title_parameters"].values()):
+        for shown in (
+            sent_["title"],
+            sent_["content"],
+            *sent_["private_title_parameters"].values(),
+        ):
             assert cut_between_graphemes(shown, text)
 
 
@@ -704,4 +1000,6 @@ def test_any_bytes_give_exactly_one_outcome_a_token(body, status, count, written
     assert len(outcomes) == count
     assert len(OPPO.classify(batch, NoAnswer("reset", sent=written))) == count
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
-    assert isinstance(OPPO.access.read(HttpResponse(status, {"date": "x"}, body), NOW), AccessRefused)
+    assert isinstance(
+        OPPO.access.read(HttpResponse(status, {"date": "x"}, body), NOW), AccessRefused
+    )

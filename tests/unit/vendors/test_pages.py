@@ -1,4 +1,6 @@
-"""docs/vendors/*.md and the code say the same: each code of a page's tables, as a single push's first answer, and each receipt."""
+"""docs/vendors/*.md and the code say the same: each code of a page's tables, as a single push's
+first answer, and each receipt.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ from workers.vendors.xiaomi import receipts as xiaomi_receipts
 
 PAGES = Path(__file__).parents[3] / "docs" / "vendors"
 TOKEN = "aa11"
-#: Heading of a page's tables -> (the vendor, what the code knows, the answer that says one of them).
+#: Heading of a page's tables -> (the vendor, what the code knows, the answer that says one of
+#: them).
 Say = Callable[[str], Any]
 
 
@@ -39,41 +42,100 @@ def fcm_error(code: str) -> dict[str, Any]:
 
 
 def partial(code: str) -> dict[str, Any]:
-    return {"code": "80100000", "requestId": "r", "msg": json.dumps({"illegalTokens": {code: [TOKEN]}})}
+    return {
+        "code": "80100000",
+        "requestId": "r",
+        "msg": json.dumps({"illegalTokens": {code: [TOKEN]}}),
+    }
 
 
 ANSWERS: Mapping[str, tuple[Vendor, Iterable[object], Say]] = {
     "apns: reason": (Vendor.APNS, apns_codes.REASONS, lambda code: (400, {"reason": code})),
     "fcm: errorCode": (Vendor.FCM, fcm_codes.FCM_CODES, lambda code: (400, fcm_error(code))),
-    "fcm: status without errorCode": (Vendor.FCM, fcm_codes.STATUS_CODES, lambda code: (400, {"error": {"status": code}})),
-    "huawei: code": (Vendor.HUAWEI, huawei_codes.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
-    "harmony: code": (Vendor.HARMONY, huawei_codes.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
-    "harmony: reason of 80100000": (Vendor.HARMONY, set(huawei_codes.REASONS) - {""}, lambda code: (200, partial(code))),
-    "honor: code": (Vendor.HONOR, honor_codes.CODES, lambda code: (200, {"code": code, "message": ""})),
-    "xiaomi: code": (Vendor.XIAOMI, xiaomi_codes.CODES, lambda code: (200, {"result": "error", "code": int(code)})),
-    "oppo: code": (Vendor.OPPO, oppo_codes.CODES, lambda code: (200, {"code": int(code), "message": ""})),
-    "vivo: result": (Vendor.VIVO, vivo_codes.CODES, lambda code: (200, {"result": int(code), "desc": ""})),
+    "fcm: status without errorCode": (
+        Vendor.FCM,
+        fcm_codes.STATUS_CODES,
+        lambda code: (400, {"error": {"status": code}}),
+    ),
+    "huawei: code": (
+        Vendor.HUAWEI,
+        huawei_codes.CODES,
+        lambda code: (200, {"code": code, "msg": "", "requestId": "r"}),
+    ),
+    "harmony: code": (
+        Vendor.HARMONY,
+        huawei_codes.CODES,
+        lambda code: (200, {"code": code, "msg": "", "requestId": "r"}),
+    ),
+    "harmony: reason of 80100000": (
+        Vendor.HARMONY,
+        set(huawei_codes.REASONS) - {""},
+        lambda code: (200, partial(code)),
+    ),
+    "honor: code": (
+        Vendor.HONOR,
+        honor_codes.CODES,
+        lambda code: (200, {"code": code, "message": ""}),
+    ),
+    "xiaomi: code": (
+        Vendor.XIAOMI,
+        xiaomi_codes.CODES,
+        lambda code: (200, {"result": "error", "code": int(code)}),
+    ),
+    "oppo: code": (
+        Vendor.OPPO,
+        oppo_codes.CODES,
+        lambda code: (200, {"code": int(code), "message": ""}),
+    ),
+    "vivo: result": (
+        Vendor.VIVO,
+        vivo_codes.CODES,
+        lambda code: (200, {"result": int(code), "desc": ""}),
+    ),
     "vivo: invalidUser.status": (
         Vendor.VIVO,
         vivo_codes.USER_STATUS,
-        lambda code: (200, {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}}),
+        lambda code: (
+            200,
+            {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}},
+        ),
     ),
-    "meizu: code": (Vendor.MEIZU, meizu_codes.REQUEST_CODES, lambda code: (200, {"code": code, "message": "", "value": ""})),
-    "meizu: code inside value": (Vendor.MEIZU, meizu_codes.TOKEN_CODES, lambda code: (200, {"code": "200", "value": {code: [TOKEN]}})),
+    "meizu: code": (
+        Vendor.MEIZU,
+        meizu_codes.REQUEST_CODES,
+        lambda code: (200, {"code": code, "message": "", "value": ""}),
+    ),
+    "meizu: code inside value": (
+        Vendor.MEIZU,
+        meizu_codes.TOKEN_CODES,
+        lambda code: (200, {"code": "200", "value": {code: [TOKEN]}}),
+    ),
 }
 
 
 def statuses(**item: Any) -> bytes:
-    return json.dumps({"statuses": [{"token": TOKEN, "biTag": "p", "requestId": "q", "timestamp": 1, **item}]}).encode()
+    return json.dumps(
+        {"statuses": [{"token": TOKEN, "biTag": "p", "requestId": "q", "timestamp": 1, **item}]}
+    ).encode()
 
 
 RECEIPTS: Mapping[str, tuple[Vendor, Iterable[object], Callable[[str], bytes]]] = {
-    "huawei: receipt status": (Vendor.HUAWEI, huawei_receipts.CODES, lambda code: statuses(status=int(code))),
-    "honor: receipt status": (Vendor.HONOR, honor_receipts.CODES, lambda code: statuses(status=int(code))),
+    "huawei: receipt status": (
+        Vendor.HUAWEI,
+        huawei_receipts.CODES,
+        lambda code: statuses(status=int(code)),
+    ),
+    "honor: receipt status": (
+        Vendor.HONOR,
+        honor_receipts.CODES,
+        lambda code: statuses(status=int(code)),
+    ),
     "xiaomi: receipt type": (
         Vendor.XIAOMI,
         xiaomi_receipts.STATUS,
-        lambda code: json.dumps({"q": {"targets": TOKEN, "type": int(code), "param": "p"}}).encode(),
+        lambda code: json.dumps(
+            {"q": {"targets": TOKEN, "type": int(code), "param": "p"}}
+        ).encode(),
     ),
     "oppo: receipt eventType": (
         Vendor.OPPO,
@@ -83,7 +145,9 @@ RECEIPTS: Mapping[str, tuple[Vendor, Iterable[object], Callable[[str], bytes]]] 
     "vivo: receipt detail": (
         Vendor.VIVO,
         vivo_receipts.DETAILS,
-        lambda code: json.dumps({"q": {"targets": TOKEN, "ackType": "104", "subStatus": code}}).encode(),
+        lambda code: json.dumps(
+            {"q": {"targets": TOKEN, "ackType": "104", "subStatus": code}}
+        ).encode(),
     ),
     "vivo: receipt ackType": (
         Vendor.VIVO,
@@ -110,12 +174,18 @@ def told_of(vendor: Vendor, body: bytes) -> str:
 
 
 def table_of(heading: str) -> dict[str, str]:
-    """Code -> meaning, of the table under this heading of the vendor's page: | meaning | codes |."""
+    """Code -> meaning, of the table under this heading of the vendor's page: |
+    meaning | codes |.
+    """
     vendor = heading.partition(":")[0]
     text = (PAGES / f"{vendor}.md").read_text()
-    found = re.search(rf"^### {re.escape(heading)}\n\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    found = re.search(
+        rf"^### {re.escape(heading)}\n\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE
+    )
     assert found, f"docs/vendors/{vendor}.md has no table under `### {heading}`"
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()[2:]
+    ]
     codes = [(code, meaning.strip("`")) for meaning, codes in rows for code in codes.split()]
     assert len(codes) == len(dict(codes)), f"{heading}: a code stands in two rows"
     return dict(codes)

@@ -1,4 +1,6 @@
-"""What holds for every vendor: any answer is read, any note is built, and nothing is cut inside a character."""
+"""What holds for every vendor: any answer is read, any note is built, and nothing is cut inside a
+character.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, PushType, Verdict
-from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, json_values, kept_whole, note, texts
+from tests.unit.vendors.cases import (
+    ACCESS,
+    NOW_MS,
+    answer,
+    batch,
+    credential,
+    json_values,
+    kept_whole,
+    note,
+    texts,
+)
 from workers.vendors.apns import APNS
 from workers.vendors.base import (
     AccessRefused,
@@ -35,9 +47,15 @@ from workers.wire import NoAnswer
 
 SPECS = {"apns": APNS, "fcm": FCM, "vivo": VIVO, "meizu": MEIZU}
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+quick = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
-STATUSES = st.sampled_from([100, 200, 201, 204, 301, 400, 401, 403, 404, 405, 410, 413, 429, 500, 502, 503, 504, 599])
+STATUSES = st.sampled_from(
+    [100, 200, 201, 204, 301, 400, 401, 403, 404, 405, 410, 413, 429, 500, 502, 503, 504, 599]
+)
 ROOTS = [
     "reason",
     "timestamp",
@@ -57,7 +75,9 @@ ROOTS = [
     "expires_in",
 ]
 near_misses = st.dictionaries(
-    st.sampled_from(ROOTS), json_values | st.sampled_from([0, "0", 200, "200", 10302, "Unregistered"]), max_size=5
+    st.sampled_from(ROOTS),
+    json_values | st.sampled_from([0, "0", 200, "200", 10302, "Unregistered"]),
+    max_size=5,
 )
 JUNK = [
     b"",
@@ -96,10 +116,23 @@ def test_any_bytes_give_exactly_one_outcome_a_token(spec, status, body, retry_af
         assert all(o.retry_after_s is None or 0 <= o.retry_after_s <= 86_400 for o in outcomes)
 
 
-HEADERS = {"7": 7.0, " 1.5 ": 1.5, "0": 0.0, "9999999": 86_400.0, "": None, "NAN": None, "inf": None, "-1": None, "1_0": None, "soon": None}
+HEADERS = {
+    "7": 7.0,
+    " 1.5 ": 1.5,
+    "0": 0.0,
+    "9999999": 86_400.0,
+    "": None,
+    "NAN": None,
+    "inf": None,
+    "-1": None,
+    "1_0": None,
+    "soon": None,
+}
 
 
-@pytest.mark.parametrize(("told", "seconds"), HEADERS.items(), ids=[f"[{name}]" for name in HEADERS])
+@pytest.mark.parametrize(
+    ("told", "seconds"), HEADERS.items(), ids=[f"[{name}]" for name in HEADERS]
+)
 def test_only_a_number_of_seconds_is_a_retry_after(told, seconds):
     assert retry_after_s(answer(503, b"", retry_after=told)) == seconds
 
@@ -134,10 +167,22 @@ def test_a_date_is_utc_whatever_the_zone_of_this_machine(told, zone, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "told", ["Wed, 99 Oct 2026 07:28:30 GMT", "Wed, 21 Oct", "0x10", "12 s", "٣", "1e3", "Wed, 21 Oct 2026 07:28:30 +9999999"]
+    "told",
+    [
+        "Wed, 99 Oct 2026 07:28:30 GMT",
+        "Wed, 21 Oct",
+        "0x10",
+        "12 s",
+        "٣",
+        "1e3",
+        "Wed, 21 Oct 2026 07:28:30 +9999999",
+    ],
 )
 def test_no_junk_is_a_date(told):
-    assert retry_after_s(answer(503, b"", retry_after=told, date="Wed, 21 Oct 2026 07:26:30 GMT")) is None
+    assert (
+        retry_after_s(answer(503, b"", retry_after=told, date="Wed, 21 Oct 2026 07:26:30 GMT"))
+        is None
+    )
 
 
 @every_spec
@@ -155,14 +200,21 @@ def test_no_junk_is_a_date(told):
 )
 def test_what_nobody_documented_retires_no_token_and_pauses_nothing(spec, status, body):
     [outcome] = spec.classify(batch(), answer(status, body))
-    assert outcome.verdict not in (Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED, Verdict.CREDENTIAL_REFUSED)
+    assert outcome.verdict not in (
+        Verdict.TOKEN_DEAD,
+        Verdict.TOKEN_FOREIGN,
+        Verdict.SILENCED,
+        Verdict.CREDENTIAL_REFUSED,
+    )
 
 
 @every_spec
 def test_silence_is_uncertain_where_the_request_was_written_and_unavailable_else(spec):
     for sent, verdict in ((True, Verdict.UNCERTAIN), (False, Verdict.UNAVAILABLE)):
         for size in sizes(spec):
-            outcomes = spec.classify(batch(tokens=tuple(f"a{n}" for n in range(size))), NoAnswer("timeout", sent))
+            outcomes = spec.classify(
+                batch(tokens=tuple(f"a{n}" for n in range(size))), NoAnswer("timeout", sent)
+            )
             assert [o.verdict for o in outcomes] == [verdict] * size
 
 
@@ -201,7 +253,16 @@ notes = st.builds(
     bucket=st.sampled_from(Bucket),
     expires_at_ms=st.integers(-1, 2**53),
     placement=st.dictionaries(
-        st.sampled_from(["priority", "interruption_level", "channel_id", "classification", "category", "notice_msg_type"]),
+        st.sampled_from(
+            [
+                "priority",
+                "interruption_level",
+                "channel_id",
+                "classification",
+                "category",
+                "notice_msg_type",
+            ]
+        ),
         texts,
         max_size=3,
     ),
@@ -247,7 +308,19 @@ notes = st.builds(
         ),
         json_values
         | st.dictionaries(
-            st.sampled_from(["alert", "badge", "sound", "interruption-level", "title", "body", "tag", "channel_id", "ext"]),
+            st.sampled_from(
+                [
+                    "alert",
+                    "badge",
+                    "sound",
+                    "interruption-level",
+                    "title",
+                    "body",
+                    "tag",
+                    "channel_id",
+                    "ext",
+                ]
+            ),
             json_values,
             max_size=3,
         ),
@@ -266,7 +339,12 @@ def decoded(spec: Any, body: bytes) -> dict[str, Any]:
 
 @every_spec
 @quick
-@given(about=notes, badge=st.none() | st.integers(-5, 2**40), ttl_s=st.integers(-5, 2**33), again=st.sampled_from([None, *Again]))
+@given(
+    about=notes,
+    badge=st.none() | st.integers(-5, 2**40),
+    ttl_s=st.integers(-5, 2**33),
+    again=st.sampled_from([None, *Again]),
+)
 def test_any_note_can_be_built_and_comes_out_as_json(spec, about, badge, ttl_s, again):
     for size in sizes(spec):
         push = batch(about, tuple(f"a{n}" for n in range(size)), badge, ttl_s, again=again)
@@ -281,7 +359,9 @@ def test_any_note_can_be_built_and_comes_out_as_json(spec, about, badge, ttl_s, 
 @every_spec
 @quick
 @given(title=texts, body=texts, subtitle=texts, ext=st.text(max_size=100))
-def test_words_stay_within_the_limits_and_are_never_cut_inside_a_character(spec, title, body, subtitle, ext):
+def test_words_stay_within_the_limits_and_are_never_cut_inside_a_character(
+    spec, title, body, subtitle, ext
+):
     about = note(title=title, body=body, subtitle=subtitle, ext=ext)
     request = spec.build(batch(about, badge=99), credential(spec.vendor), ACCESS)
     message = decoded(spec, request.body)
@@ -290,7 +370,11 @@ def test_words_stay_within_the_limits_and_are_never_cut_inside_a_character(spec,
         shown, allowed = message["aps"]["alert"], {"title": [title], "body": [body]}
     elif spec is FCM:
         parts = message["message"]
-        assert sum(_size(parts.get(name, {})) for name in ("data", "notification")) + _size(parts["android"]["notification"]) <= 4096
+        assert (
+            sum(_size(parts.get(name, {})) for name in ("data", "notification"))
+            + _size(parts["android"]["notification"])
+            <= 4096
+        )
         shown, allowed = parts["notification"], {"title": [title, "畅聊"], "body": [body]}
     elif spec is VIVO:
         assert weight(message["title"]) <= 40
@@ -311,7 +395,10 @@ def test_words_stay_within_the_limits_and_are_never_cut_inside_a_character(spec,
 
 
 def _size(part: dict[str, Any]) -> int:
-    return sum(utf8_bytes(key) + (utf8_bytes(value) if isinstance(value, str) else len(json.dumps(value))) for key, value in part.items())
+    return sum(
+        utf8_bytes(key) + (utf8_bytes(value) if isinstance(value, str) else len(json.dumps(value)))
+        for key, value in part.items()
+    )
 
 
 @every_spec
@@ -343,7 +430,9 @@ def test_prepared_once_or_not_the_request_is_the_same(spec):
         push = batch(note(ext='{"a":1}'), badge=badge)
         ready = spec.prepare(push.items[0].note, credential(spec.vendor))
         prepared = type(push)(push.items, push.now_ms, None, ready)
-        assert spec.build(prepared, credential(spec.vendor), ACCESS) == spec.build(push, credential(spec.vendor), ACCESS)
+        assert spec.build(prepared, credential(spec.vendor), ACCESS) == spec.build(
+            push, credential(spec.vendor), ACCESS
+        )
 
 
 @every_spec
@@ -357,19 +446,36 @@ def test_what_is_no_token_is_known_before_a_request(spec, token):
 
 
 def test_a_lone_surrogate_becomes_the_replacement_character_wherever_it_stands():
-    assert compact({"\ud800": ["a\udfff", {"b": ("\ud800",)}, 1, None]}) == '{"\ufffd":["a\ufffd",{"b":["\ufffd"]},1,null]}'.encode()
+    assert (
+        compact({"\ud800": ["a\udfff", {"b": ("\ud800",)}, 1, None]})
+        == '{"\ufffd":["a\ufffd",{"b":["\ufffd"]},1,null]}'.encode()
+    )
     assert utf8_bytes("\ud800") == 3
 
 
 def test_what_must_make_room_keeps_its_beginning():
-    assert shrink({"body": "b" * 50, "title": "t" * 50}, 20, len) == {"body": "b" * 29 + "…", "title": "t" * 50}
-    assert shrink({"body": "b" * 50, "title": "t" * 50}, 60, len) == {"body": "b" * 10 + "…", "title": "t" * 28 + "…"}
+    assert shrink({"body": "b" * 50, "title": "t" * 50}, 20, len) == {
+        "body": "b" * 29 + "…",
+        "title": "t" * 50,
+    }
+    assert shrink({"body": "b" * 50, "title": "t" * 50}, 60, len) == {
+        "body": "b" * 10 + "…",
+        "title": "t" * 28 + "…",
+    }
     assert shrink({"body": "b" * 50}, 500, len) == {"body": "b" * 10 + "…"}
     assert shrink({"body": "short"}, 500, len) == {"body": "short"}
     named = {"body": "Ann:" + "b" * 50, "title": "t" * 50}
-    assert shrink(named, 50, len, "Ann:") == {"body": "Ann:" + "b" * 10 + "…", "title": "t" * 38 + "…"}
-    assert shrink(named, 500, len, "Ann:") == {"body": "b" * 10 + "…", "title": "t" * 10 + "…"}  # the words before the name
-    assert shrink({"body": "e" + "\u0301" * 500}, 400, len) == {"body": "…"}  # one grapheme that fills a screen
+    assert shrink(named, 50, len, "Ann:") == {
+        "body": "Ann:" + "b" * 10 + "…",
+        "title": "t" * 38 + "…",
+    }
+    assert shrink(named, 500, len, "Ann:") == {
+        "body": "b" * 10 + "…",
+        "title": "t" * 10 + "…",
+    }  # the words before the name
+    assert shrink({"body": "e" + "\u0301" * 500}, 400, len) == {
+        "body": "…"
+    }  # one grapheme that fills a screen
     assert cut("abc", 0) == ""
 
 
@@ -378,7 +484,11 @@ def test_a_vendor_s_words_are_short_and_without_tokens():
     assert (len(redact("x" * 5000)), redact(None), redact(5)) == (200, "", "")
 
 
-@pytest.mark.parametrize("files", [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}], ids=["missing", "not text", "empty"])
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}],
+    ids=["missing", "not text", "empty"],
+)
 def test_a_secret_file_that_can_t_be_used_is_named(files):
     with pytest.raises(CredentialError, match="--app-secret-file"):
         secret_text(files, "app_secret")

@@ -1,4 +1,6 @@
-"""What holds for Huawei, HarmonyOS and Honor alike: any answer gives one outcome a token, any text fits, no note breaks build."""
+"""What holds for Huawei, HarmonyOS and Honor alike: any answer gives one outcome a token, any text
+fits, no note breaks build.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ from hypothesis import strategies as st
 
 from common.model import Bucket, Vendor, Verdict
 from tests.examples import examples
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, answers, batch, batches, credential, note, texts, whole_graphemes
+from tests.unit.vendors.pushkit_builders import (
+    ACCESS,
+    NOW_MS,
+    answers,
+    batch,
+    batches,
+    credential,
+    note,
+    texts,
+    whole_graphemes,
+)
 from workers.vendors.base import AccessRefused, AccessToken, VendorSpec
 from workers.vendors.harmony import HARMONY
 from workers.vendors.honor import HONOR
@@ -37,7 +49,11 @@ def shown_in(spec: VendorSpec, body: dict) -> dict | None:
 
 
 def size_without_tokens(spec: VendorSpec, body: dict) -> int:
-    holder = {Vendor.HUAWEI: body.get("message"), Vendor.HARMONY: body.get("target"), Vendor.HONOR: body}[spec.vendor]
+    holder = {
+        Vendor.HUAWEI: body.get("message"),
+        Vendor.HARMONY: body.get("target"),
+        Vendor.HONOR: body,
+    }[spec.vendor]
     holder["token"] = []
     return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
@@ -62,7 +78,11 @@ def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
     request = spec.build(sent, credential(spec.vendor, **FULL[spec.vendor]), ACCESS)
     body = json.loads(request.body)
     tokens = [one.target.token for one in sent.items]
-    assert tokens in (body.get("token"), body.get("message", {}).get("token"), body.get("target", {}).get("token"))
+    assert tokens in (
+        body.get("token"),
+        body.get("message", {}).get("token"),
+        body.get("target", {}).get("token"),
+    )
     assert request.headers["authorization"] == "Bearer access-1"
     if shown_in(spec, body):
         assert size_without_tokens(spec, body) <= 4096
@@ -70,7 +90,9 @@ def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
 
 @every_vendor
 @settings(max_examples=examples(50), deadline=None)
-@given(title=texts.filter(bool), body=texts.filter(bool), style=st.sampled_from([0, 1, 3]), ext=texts)
+@given(
+    title=texts.filter(bool), body=texts.filter(bool), style=st.sampled_from([0, 1, 3]), ext=texts
+)
 def test_any_text_fits_and_is_never_cut_inside_a_grapheme(spec, title, body, style, ext):
     sent = batch(note_=note(title=title, body=body, ext=ext, vendor={"style": style}))
     shown = shown_in(spec, json.loads(spec.build(sent, credential(spec.vendor), ACCESS).body))
@@ -82,7 +104,9 @@ def test_any_text_fits_and_is_never_cut_inside_a_grapheme(spec, title, body, sty
 
 @every_vendor
 def test_long_words_use_the_room_there_is(spec):
-    built = spec.build(batch(note_=note(title="题" * 3000, body="文" * 3000)), credential(spec.vendor), ACCESS)
+    built = spec.build(
+        batch(note_=note(title="题" * 3000, body="文" * 3000)), credential(spec.vendor), ACCESS
+    )
     body = json.loads(built.body)
     if spec is HONOR:  # its own limits are narrower
         shown = shown_in(spec, body)
@@ -93,12 +117,19 @@ def test_long_words_use_the_room_there_is(spec):
 
 @every_vendor
 def test_what_stands_beside_the_words_goes_before_the_words_go(spec):
-    dropped = note(ext="x" * 200, payload={"big": "y" * 5000}, image="https://cdn.example.com/a.png", placement={"importance": "NORMAL"})
+    dropped = note(
+        ext="x" * 200,
+        payload={"big": "y" * 5000},
+        image="https://cdn.example.com/a.png",
+        placement={"importance": "NORMAL"},
+    )
     body = spec.build(batch(note_=dropped), credential(spec.vendor), ACCESS).body.decode()
     assert "x" * 200 in body
     assert "yyy" not in body
     assert "晚上一起吃饭吗？" in body
-    nothing = spec.build(batch(note_=note(ext="x" * 5000)), credential(spec.vendor), ACCESS).body.decode()
+    nothing = spec.build(
+        batch(note_=note(ext="x" * 5000)), credential(spec.vendor), ACCESS
+    ).body.decode()
     assert "xxx" not in nothing
     assert "晚上一起吃饭吗？" in nothing
 
@@ -106,8 +137,12 @@ def test_what_stands_beside_the_words_goes_before_the_words_go(spec):
 @every_vendor
 def test_a_request_that_was_written_and_never_answered_is_uncertain(spec):
     sent = batch("a", "b")
-    assert [o.verdict for o in spec.classify(sent, NoAnswer("timeout", True))] == [Verdict.UNCERTAIN] * 2
-    assert [o.verdict for o in spec.classify(sent, NoAnswer("refused", False))] == [Verdict.UNAVAILABLE] * 2
+    assert [o.verdict for o in spec.classify(sent, NoAnswer("timeout", True))] == [
+        Verdict.UNCERTAIN
+    ] * 2
+    assert [o.verdict for o in spec.classify(sent, NoAnswer("refused", False))] == [
+        Verdict.UNAVAILABLE
+    ] * 2
 
 
 @every_vendor
@@ -123,7 +158,9 @@ def test_any_answer_of_the_access_call_is_a_token_or_a_refusal(spec, answer):
 @every_vendor
 def test_retries_carry_the_same_ids_and_two_messages_never_overwrite_each_other(spec):
     def ids(**over):
-        body = json.loads(spec.build(batch(note_=note(**over)), credential(spec.vendor), ACCESS).body)
+        body = json.loads(
+            spec.build(batch(note_=note(**over)), credential(spec.vendor), ACCESS).body
+        )
         shown = shown_in(spec, body)
         return shown.get("notify_id", shown.get("notifyId")), shown.get("tag")
 
@@ -137,7 +174,11 @@ def test_retries_carry_the_same_ids_and_two_messages_never_overwrite_each_other(
 def test_one_push_has_its_push_id_as_tag_and_a_batch_one_of_the_event(spec):
     def tag(sent):
         text = spec.build(sent, credential(spec.vendor), ACCESS).body.decode()
-        return next(text.split(f'"{name}":"')[1].split('"')[0] for name in ("bi_tag", "biTag") if name in text)
+        return next(
+            text.split(f'"{name}":"')[1].split('"')[0]
+            for name in ("bi_tag", "biTag")
+            if name in text
+        )
 
     assert tag(batch("a")) == "0123456789abcdef0123456789abcdef"
     many = tag(batch("a", "b"))
@@ -170,7 +211,16 @@ def test_limits_are_those_of_the_page(spec):
 
 @every_vendor
 @pytest.mark.parametrize(
-    ("token", "valid"), [("T1", True), ("A" * 1024, True), ("A" * 1025, False), ("", False), ("a b", False), ("令", False), ("a\n", False)]
+    ("token", "valid"),
+    [
+        ("T1", True),
+        ("A" * 1024, True),
+        ("A" * 1025, False),
+        ("", False),
+        ("a b", False),
+        ("令", False),
+        ("a\n", False),
+    ],
 )
 def test_what_cannot_be_a_token_is_known_without_asking(spec, token, valid):
     assert spec.token_valid(token) is valid

@@ -1,4 +1,6 @@
-"""A recall and the end of a call: each vendor's most silent form, whatever their sender asked for. Source: contract §3."""
+"""A recall and the end of a call: each vendor's most silent form, whatever their sender asked for.
+Source: contract §3.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,23 @@ from tests.unit.vendors.cases import ACCESS, batch, credential, note
 from workers.vendors import VENDORS
 
 LOUD = {
-    Vendor.APNS: ({"interruption_level": "critical", "critical": True}, {"aps": {"sound": "ring.caf", "interruption-level": "critical"}}),
-    Vendor.FCM: ({"priority": "HIGH"}, {"notification": {"sound": "ring", "notification_priority": "PRIORITY_MAX", "ticker": "t"}}),
-    Vendor.HUAWEI: ({"importance": "NORMAL"}, {"notification": {"importance": "NORMAL", "default_sound": True, "sound": "/raw/ring"}}),
+    Vendor.APNS: (
+        {"interruption_level": "critical", "critical": True},
+        {"aps": {"sound": "ring.caf", "interruption-level": "critical"}},
+    ),
+    Vendor.FCM: (
+        {"priority": "HIGH"},
+        {"notification": {"sound": "ring", "notification_priority": "PRIORITY_MAX", "ticker": "t"}},
+    ),
+    Vendor.HUAWEI: (
+        {"importance": "NORMAL"},
+        {"notification": {"importance": "NORMAL", "default_sound": True, "sound": "/raw/ring"}},
+    ),
     Vendor.HARMONY: ({}, {"notification": {"sound": "ring.mp3", "soundDuration": 60}}),
-    Vendor.HONOR: ({"importance": "NORMAL"}, {"android": {"notification": {"importance": "NORMAL"}}}),
+    Vendor.HONOR: (
+        {"importance": "NORMAL"},
+        {"android": {"notification": {"importance": "NORMAL"}}},
+    ),
     Vendor.XIAOMI: ({}, {"extra": {"sound_uri": "android.resource://com.example.im/raw/ring"}}),
     Vendor.OPPO: ({"notify_level": 16}, {"notification": {"notify_level": 16}}),
     Vendor.VIVO: ({"notify_type": 4}, {"notifyType": 4}),
@@ -35,7 +49,9 @@ OPTIONS = {"package": "com.example.im", "key_id": "k", "sub_account": "s"}
 
 
 def sent(vendor: Vendor, kind: Kind):
-    """(headers, body) as they travel, of a call that its sender made as loud as the vendor lets him."""
+    """(headers, body) as they travel, of a call that its sender made as loud as the vendor lets
+    him.
+    """
     wishes, raw = LOUD[vendor]
     about = note(
         kind=kind,
@@ -69,15 +85,26 @@ def loudness(vendor: Vendor, kind: Kind):
         return advance.get("suspend"), (advance.get("notificationType") or {}).get("sound")
     body = json.loads(raw)
     if vendor is Vendor.APNS:
-        return headers["apns-priority"], body["aps"].get("sound"), body["aps"].get("interruption-level")
+        return (
+            headers["apns-priority"],
+            body["aps"].get("sound"),
+            body["aps"].get("interruption-level"),
+        )
     if vendor is Vendor.FCM:
         shown = body["message"]["android"]["notification"]
-        return body["message"]["android"]["priority"], shown.get("sound"), shown.get("notification_priority"), shown.get("ticker")
+        return (
+            body["message"]["android"]["priority"],
+            shown.get("sound"),
+            shown.get("notification_priority"),
+            shown.get("ticker"),
+        )
     if vendor is Vendor.HUAWEI:
         shown = body["message"]["android"]["notification"]
         return shown["importance"], shown.get("sound"), shown.get("default_sound")
     if vendor is Vendor.HARMONY:
-        return body["payload"]["notification"].get("sound") if "payload" in body else None  # revoked
+        return (
+            body["payload"]["notification"].get("sound") if "payload" in body else None
+        )  # revoked
     if vendor is Vendor.HONOR:
         return body["android"]["notification"]["importance"]
     return body["notifyType"]

@@ -1,4 +1,6 @@
-"""Secret files as editors and consoles leave them, for every vendor and option alike: cleaned, or refused with the cure."""
+"""Secret files as editors and consoles leave them, for every vendor and option alike: cleaned, or
+refused with the cure.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,12 @@ def key_file(vendor):
     pem = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    account = {"project_id": "demo-im", "private_key": pem.decode(), "key_id": "k1", "sub_account": "s1"}
+    account = {
+        "project_id": "demo-im",
+        "private_key": pem.decode(),
+        "key_id": "k1",
+        "sub_account": "s1",
+    }
     account |= {"client_email": "a@b.iam", "private_key_id": "k1", "type": "service_account"}
     return vendor, json.dumps(account).encode()
 
@@ -85,7 +92,9 @@ def key_file(vendor):
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n", "\u200b".encode()])
 def test_key_files_are_cleaned_alike(vendor, before):
     _, raw = key_file(vendor)
-    options, _ = VENDORS[vendor].read_credential({}, {"service_account": before + raw + b"\n"}, NOW_MS)
+    options, _ = VENDORS[vendor].read_credential(
+        {}, {"service_account": before + raw + b"\n"}, NOW_MS
+    )
     assert options["project_id"] == "demo-im"
 
 

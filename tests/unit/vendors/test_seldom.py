@@ -1,4 +1,6 @@
-"""What a vendor's code does seldom: words of the app's own, a silent badge, odd answers, accounts' files that are nearly right."""
+"""What a vendor's code does seldom: words of the app's own, a silent badge, odd answers, accounts'
+files that are nearly right.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ def sent(vendor: Vendor, about: Any, access: Any = ACCESS) -> dict[str, Any]:
 
 def test_words_that_the_app_holds_are_named_by_their_key() -> None:
     about = note(loc=WORDS)
-    assert sent(Vendor.APNS, about)["aps"]["alert"] == {"title": "张三", "loc-key": "CHAT", "loc-args": ["Ann"]}
+    assert sent(Vendor.APNS, about)["aps"]["alert"] == {
+        "title": "张三",
+        "loc-key": "CHAT",
+        "loc-args": ["Ann"],
+    }
     shown = sent(Vendor.FCM, about)["message"]["android"]["notification"]
     assert (shown["body_loc_key"], shown["body_loc_args"]) == ("CHAT", ["Ann"])
     assert apns_request._alert(note(loc=WORDS, hidden=True))["body"], "a veil has words of its own"
@@ -47,19 +53,27 @@ def test_a_silent_push_carries_the_badges_number_as_data() -> None:
 
 
 def test_without_an_access_token_no_header_claims_one() -> None:
-    for request in (fcm_request.build(batch(), credential(Vendor.FCM), None), fcm_request.check(credential(Vendor.FCM), None)):
+    for request in (
+        fcm_request.build(batch(), credential(Vendor.FCM), None),
+        fcm_request.check(credential(Vendor.FCM), None),
+    ):
         assert "authorization" not in request.headers
 
 
 def test_the_shortest_form_has_the_first_words_only() -> None:
-    short = shortest(note(title="t" * 100, body="words " * 100, payload={"k": 1}, ext="e", subtitle="s"))
+    short = shortest(
+        note(title="t" * 100, body="words " * 100, payload={"k": 1}, ext="e", subtitle="s")
+    )
     assert (len(short.title), short.payload, short.ext, short.subtitle) == (40, None, None, None)
     assert short.body.startswith("words words")
     assert len(short.body) <= 40
 
 
 def test_options_are_spelt_as_the_command_line_has_them() -> None:
-    assert [option_of(name) for name in ("vendor_app_id", "app_secret_file")] == ["--app-id", "--app-secret-file"]
+    assert [option_of(name) for name in ("vendor_app_id", "app_secret_file")] == [
+        "--app-id",
+        "--app-secret-file",
+    ]
 
 
 def test_what_json_cannot_say_is_left_out() -> None:
@@ -94,7 +108,10 @@ def test_a_xiaomi_template_takes_only_so_many_variables() -> None:
 
 
 def test_apples_environment_names_its_endpoint() -> None:
-    told = [apns_credential.endpoints_used(credential(Vendor.APNS, {"env": env})) for env in ("sandbox", "production")]
+    told = [
+        apns_credential.endpoints_used(credential(Vendor.APNS, {"env": env}))
+        for env in ("sandbox", "production")
+    ]
     assert told == [("APNS_SANDBOX",), ("APNS_PRODUCTION",)]
 
 
@@ -102,7 +119,12 @@ P8_OF_A_P12 = b"-----BEGIN PKCS12-----\nAAAA\n-----END PKCS12-----\n"
 
 
 def test_armour_without_base64_and_a_p12_as_p8_are_named() -> None:
-    options = {"topic": "com.example.chat", "env": "production", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+    options = {
+        "topic": "com.example.chat",
+        "env": "production",
+        "key_id": "ABC123DEFG",
+        "team_id": "DEF123GHIJ",
+    }
     with pytest.raises(CredentialError, match="--p8 is a PKCS#12 file"):
         apns_credential.read_credential(options, {"p8": P8_OF_A_P12}, 0)
     with pytest.raises(CredentialError, match="holds no base64"):
@@ -117,8 +139,13 @@ def test_no_answer_is_nothing_to_read() -> None:
 
 def test_the_vendors_own_id_is_that_of_an_accepting_answer() -> None:
     named = {"name": "projects/p/messages/1"}
-    assert [fcm_codes.accepted_id(answer(*said)) for said in ((200, named), (200, {}), (404, named))] == [named["name"], None, None]
-    assert [apns_codes.accepted_id(answer(status, apns_id="A-1")) for status in (200, 410)] == ["A-1", None]
+    assert [
+        fcm_codes.accepted_id(answer(*said)) for said in ((200, named), (200, {}), (404, named))
+    ] == [named["name"], None, None]
+    assert [apns_codes.accepted_id(answer(status, apns_id="A-1")) for status in (200, 410)] == [
+        "A-1",
+        None,
+    ]
     assert apns_codes.accepted_id(answer(200)) is None
 
 

@@ -1,4 +1,6 @@
-"""However long nick and group name are, ten characters of the words stay, at every vendor. Source: im-dialects §5."""
+"""However long nick and group name are, ten characters of the words stay, at every vendor. Source:
+im-dialects §5.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,19 @@ from common.model import Vendor
 from tests.unit.vendors.cases import ACCESS, FAMILY, batch, credential, note
 from workers.vendors import VENDORS
 
-WORDS = ("今晚八点开会大家准时到场别忘了带材料", "Tonight at eight we meet in the large hall", "今晚八点开会大家准时到场" * 300)
-LETTERS = {"Chinese": "名", "Latin": "n", "an emoji": "🚀", "combining": "e\u0301", "a family": FAMILY, "quotes": '"'}
+WORDS = (
+    "今晚八点开会大家准时到场别忘了带材料",
+    "Tonight at eight we meet in the large hall",
+    "今晚八点开会大家准时到场" * 300,
+)
+LETTERS = {
+    "Chinese": "名",
+    "Latin": "n",
+    "an emoji": "🚀",
+    "combining": "e\u0301",
+    "a family": FAMILY,
+    "quotes": '"',
+}
 
 
 @pytest.mark.parametrize("letter", LETTERS.values(), ids=LETTERS)

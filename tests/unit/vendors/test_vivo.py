@@ -1,4 +1,6 @@
-"""vivo: every code, the sign vectors, what a text may look like, single and list bodies, receipts."""
+"""vivo: every code, the sign vectors, what a text may look like, single and list
+bodies, receipts.
+"""
 
 from __future__ import annotations
 
@@ -96,10 +98,20 @@ LISTS = {
                 {"status": 9, "userid": "r7"},
             ],
         },
-        {"r3": Verdict.TOKEN_DEAD, "r4": Verdict.TOKEN_DEAD, "r5": Verdict.TOKEN_DEAD, "r6": Verdict.REJECTED, "r7": Verdict.UNKNOWN},
+        {
+            "r3": Verdict.TOKEN_DEAD,
+            "r4": Verdict.TOKEN_DEAD,
+            "r5": Verdict.TOKEN_DEAD,
+            "r6": Verdict.REJECTED,
+            "r7": Verdict.UNKNOWN,
+        },
         Verdict.ACCEPTED,
     ),
-    "a regId of 20 is bad, nobody says which": ({"result": 10302, "desc": "regId不合法"}, {}, Verdict.UNAVAILABLE),
+    "a regId of 20 is bad, nobody says which": (
+        {"result": 10302, "desc": "regId不合法"},
+        {},
+        Verdict.UNAVAILABLE,
+    ),
     "a regId of 20 is bad, and it is this one": (
         {"result": 10302, "invalidUsers": [{"status": 1, "userid": "r3"}]},
         {"r3": Verdict.TOKEN_DEAD},
@@ -115,30 +127,47 @@ LISTS = {
 @pytest.mark.parametrize(("body", "named", "rest"), LISTS.values(), ids=LISTS)
 def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
     outcomes = vivo_codes.classify(batch(tokens=TOKENS), answer(200, body))
-    assert {t: o.verdict for t, o in zip(TOKENS, outcomes, strict=True)} == {t: named.get(t, rest) for t in TOKENS}
+    assert {t: o.verdict for t, o in zip(TOKENS, outcomes, strict=True)} == {
+        t: named.get(t, rest) for t in TOKENS
+    }
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
-@pytest.mark.parametrize(("code", "bucket"), [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)])
+@pytest.mark.parametrize(
+    ("code", "bucket"),
+    [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)],
+)
 def test_the_code_says_whose_day_is_over(code, bucket):
-    assert {o.bucket for o in vivo_codes.classify(batch(), answer(200, {"result": code}))} == {bucket}
+    assert {o.bucket for o in vivo_codes.classify(batch(), answer(200, {"result": code}))} == {
+        bucket
+    }
 
 
 @pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
 def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
-    assert {o.lists_spent for o in vivo_codes.classify(batch(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
+    assert {
+        o.lists_spent
+        for o in vivo_codes.classify(batch(tokens=TOKENS), answer(200, {"result": code}))
+    } == {spent}
 
 
 def test_a_number_as_userid_is_the_token_of_those_digits():
     [outcome] = vivo_codes.classify(
-        batch(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
+        batch(tokens=("16587320000000012",)),
+        answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}}),
     )
     assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
 
 
-@pytest.mark.parametrize(("hour_utc", "wait_s"), [(15, 8 * 3600), (22, 3600), (23, 60), (0, 60), (14, 60)])
-def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(hour_utc, wait_s):
-    """By day vivo's clock is not ours: what waited all night for our seven o'clock must not wait for tomorrow's."""
+@pytest.mark.parametrize(
+    ("hour_utc", "wait_s"), [(15, 8 * 3600), (22, 3600), (23, 60), (0, 60), (14, 60)]
+)
+def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(
+    hour_utc, wait_s
+):
+    """By day vivo's clock is not ours: what waited all night for our seven o'clock must not wait
+    for tomorrow's.
+    """
     push = batch()
     now_ms = int(datetime(2026, 1, 2, hour_utc, tzinfo=UTC).timestamp() * 1000)
     [outcome] = vivo_codes.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
@@ -156,7 +185,11 @@ PLACED = {"classification": "1", "category": "IM"}
 
 
 def body_of(about=None, **of_batch):
-    return json.loads(vivo_request.build(batch(about or note(placement=PLACED), **of_batch), credential(Vendor.VIVO), ACCESS).body)
+    return json.loads(
+        vivo_request.build(
+            batch(about or note(placement=PLACED), **of_batch), credential(Vendor.VIVO), ACCESS
+        ).body
+    )
 
 
 def test_a_chat_message_as_it_travels():
@@ -189,10 +222,18 @@ def test_a_list_is_saved_and_then_pushed():
     body = json.loads(saved.body)
     assert saved.path == "/message/saveListPayload"
     assert "regId" not in body
-    sent = vivo_request.follow(push, answer(200, {"result": 0, "taskId": 121397329}), credential(Vendor.VIVO), ACCESS)
+    sent = vivo_request.follow(
+        push, answer(200, {"result": 0, "taskId": 121397329}), credential(Vendor.VIVO), ACCESS
+    )
     assert (sent.path, sent.headers["authtoken"]) == ("/message/pushToList", "access-1")
     second = json.loads(sent.body)
-    assert second == {"appId": 100000123, "taskId": "121397329", "regIds": list(TOKENS), "requestId": second["requestId"], "pushMode": 0}
+    assert second == {
+        "appId": 100000123,
+        "taskId": "121397329",
+        "regIds": list(TOKENS),
+        "requestId": second["requestId"],
+        "pushMode": 0,
+    }
     assert len(second["requestId"]) <= 64
     assert second["requestId"] != body["requestId"]
 
@@ -208,12 +249,24 @@ def test_a_list_is_saved_and_then_pushed():
     ],
 )
 def test_a_body_that_was_not_saved_is_not_pushed(said):
-    assert vivo_request.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
-    assert vivo_request.follow(batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
+    assert (
+        vivo_request.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS)
+        is None
+    )
+    assert (
+        vivo_request.follow(
+            batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS
+        )
+        is None
+    )
 
 
 def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
-    ids = [body_of(tokens=tokens, attempt=attempt)["requestId"] for tokens in (("a",), TOKENS, TOKENS[:3]) for attempt in (1, 2)]
+    ids = [
+        body_of(tokens=tokens, attempt=attempt)["requestId"]
+        for tokens in (("a",), TOKENS, TOKENS[:3])
+        for attempt in (1, 2)
+    ]
     assert len(set(ids)) == 6
     assert ids[2] == body_of(tokens=TOKENS)["requestId"]
     assert VIVO.request_tokens_min_list == 20
@@ -221,7 +274,11 @@ def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
 
 CLASSES = {
     "chat": ({"placement": PLACED}, 1, "IM"),
-    "marketing": ({"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "MARKETING"}}, 0, "MARKETING"),
+    "marketing": (
+        {"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "MARKETING"}},
+        0,
+        "MARKETING",
+    ),
     "marketing is not lifted": (
         {
             "bucket": Bucket.PUBLIC,
@@ -240,8 +297,16 @@ CLASSES = {
         0,
         "NEWS",
     ),
-    "a downgraded chat has no category": ({"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "IM"}}, 0, None),
-    "lowered by the sender": ({"placement": PLACED, "vendor": {"classification": 0, "category": "SOCIAL"}}, 0, "SOCIAL"),
+    "a downgraded chat has no category": (
+        {"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "IM"}},
+        0,
+        None,
+    ),
+    "lowered by the sender": (
+        {"placement": PLACED, "vendor": {"classification": 0, "category": "SOCIAL"}},
+        0,
+        "SOCIAL",
+    ),
     "another system category": ({"placement": PLACED, "vendor": {"category": "ORDER"}}, 1, "ORDER"),
     "lower case is unknown": ({"placement": PLACED, "vendor": {"category": "order"}}, 1, "IM"),
 }
@@ -275,14 +340,38 @@ def test_notify_type(about, kind):
 
 RAW = {
     "all that vivo takes": (
-        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
-        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
+        {
+            "notifyType": 2,
+            "networkType": 1,
+            "foregroundShow": True,
+            "sendOnline": True,
+            "addBadge": False,
+            "skipType": 1,
+        },
+        {
+            "notifyType": 2,
+            "networkType": 1,
+            "foregroundShow": True,
+            "sendOnline": True,
+            "addBadge": False,
+            "skipType": 1,
+        },
     ),
-    "an address": ({"skipType": "2", "skipContent": "https://a.example"}, {"skipType": 2, "skipContent": "https://a.example"}),
+    "an address": (
+        {"skipType": "2", "skipContent": "https://a.example"},
+        {"skipType": 2, "skipContent": "https://a.example"},
+    ),
     "an address that is missing": ({"skipType": 2}, {"skipType": 1}),
     "an address that is too long": ({"skipType": 4, "skipContent": "x" * 1025}, {"skipType": 1}),
     "what vivo would refuse": (
-        {"notifyType": 9, "networkType": 7, "foregroundShow": "yes", "skipType": {"a": 1}, "skipContent": 5, "timeToLive": 1},
+        {
+            "notifyType": 9,
+            "networkType": 7,
+            "foregroundShow": "yes",
+            "skipType": {"a": 1},
+            "skipContent": 5,
+            "timeToLive": 1,
+        },
         {"notifyType": 4, "foregroundShow": False, "skipType": 1, "timeToLive": 86_400},
     ),
 }
@@ -310,7 +399,10 @@ def test_receipts_are_asked_for_only_with_an_address():
     assert "extra" not in body_of(tokens=TOKENS, callback_url=url)
     push = batch(tokens=TOKENS, callback_url=url)
     with_id = vivo_request.build(push, credential(Vendor.VIVO, {"callback_id": "100"}), ACCESS)
-    assert json.loads(with_id.body)["extra"] == {"callback.id": "100", "callback.param": receipt_tag(push)}
+    assert json.loads(with_id.body)["extra"] == {
+        "callback.id": "100",
+        "callback.param": receipt_tag(push),
+    }
 
 
 # ---------------------------------------------------------------- words
@@ -347,8 +439,18 @@ WORDS = {
     "good words stay": (note(), "张三", "今晚八点开会", {}),
     "ok": (note(body="ok"), "张三", "您收到一条新消息", {"content": "ok"}),
     "a nick in Latin": (note(title="Alice"), "畅聊", "今晚八点开会", {"title": "Alice"}),
-    "an app in Latin too": (note(title="Alice", app_name="Demo"), "新消息", "今晚八点开会", {"title": "Alice"}),
-    "a fallback that breaks the rule": (note(body="666", fallback_body="Message"), "张三", "您收到一条新消息", {"content": "666"}),
+    "an app in Latin too": (
+        note(title="Alice", app_name="Demo"),
+        "新消息",
+        "今晚八点开会",
+        {"title": "Alice"},
+    ),
+    "a fallback that breaks the rule": (
+        note(body="666", fallback_body="Message"),
+        "张三",
+        "您收到一条新消息",
+        {"content": "666"},
+    ),
     "a fallback in English": (
         note(body="[图片]", fallback_body="You have 1 new message"),
         "张三",
@@ -362,16 +464,25 @@ WORDS = {
 @pytest.mark.parametrize(("about", "title", "content", "kept"), WORDS.values(), ids=WORDS)
 def test_what_breaks_the_rules_is_replaced_and_kept_for_the_app(about, title, content, kept):
     body = body_of(about)
-    assert (body["title"], body["content"], body.get("clientCustomMap", {})) == (title, content, kept)
+    assert (body["title"], body["content"], body.get("clientCustomMap", {})) == (
+        title,
+        content,
+        kept,
+    )
 
 
 def test_an_app_name_of_latin_words_is_no_safe_title():
-    assert body_of(note(title="张三", app_name="Test chat"), again=Again.FALLBACK_TEXT)["title"] == "新消息"
+    assert (
+        body_of(note(title="张三", app_name="Test chat"), again=Again.FALLBACK_TEXT)["title"]
+        == "新消息"
+    )
     assert body_of(note(title="Hi", app_name="Test chat"))["title"] == "新消息"
 
 
 def test_words_that_vivo_refused_are_replaced_by_the_safest():
-    body = body_of(note(body="看起来没问题", fallback_body="You have 1 new message"), again=Again.FALLBACK_TEXT)
+    body = body_of(
+        note(body="看起来没问题", fallback_body="You have 1 new message"), again=Again.FALLBACK_TEXT
+    )
     assert (body["title"], body["content"]) == ("畅聊", "您收到一条新消息")
     assert body["clientCustomMap"] == {"title": "张三", "content": "看起来没问题"}
 
@@ -416,7 +527,10 @@ def test_weights(text, size):
 #: vivo.md §3: what our old count took for short and vivo's server SDK for too long.
 SDK_COUNTS = {
     "quotation marks and dashes": ("他说：“明天……不行——后天吧”，" * 8, 100),
-    "a title of Latin words": ("Meeting notes of the “Falcon” project — third draft, please read", 40),
+    "a title of Latin words": (
+        "Meeting notes of the “Falcon” project — third draft, please read",
+        40,
+    ),
     "half-width katakana": ("ｱ" * 60, 100),
     "right to left with marks": ("שלום — عليكم — " * 9, 100),
     "zero-width joiners": ("👩\u200d👩\u200d👧" * 12, 100),
@@ -427,7 +541,11 @@ SDK_COUNTS = {
 def test_what_is_sent_is_short_by_the_count_of_vivos_own_sdk(text, most):
     fitted = vivo_texts._fit(text, most)
     sdk = sum(
-        2 if ord(c) > 0xFFFF or re.match("[\u2000-\u206f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]", c) else 1 for c in fitted
+        2
+        if ord(c) > 0xFFFF
+        or re.match("[\u2000-\u206f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]", c)
+        else 1
+        for c in fitted
     )
     assert most - 12 < sdk <= most
 
@@ -445,7 +563,9 @@ def test_the_refused_part_alone_is_replaced_and_once(code, words):
     met = (attempt_of(code),)
     body = body_of(note(body="看起来没问题"), again=Again.FALLBACK_TEXT, attempts=met)
     assert (body["title"], body["content"]) == words
-    [outcome] = vivo_codes.classify(batch(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
+    [outcome] = vivo_codes.classify(
+        batch(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code})
+    )
     assert outcome.verdict is Verdict.REJECTED
 
 
@@ -478,7 +598,9 @@ def test_what_can_t_be_sent_is_refused_before_a_request(about, reason):
 
 
 def test_what_does_not_fit_the_map_is_left_out_ext_last():
-    assert body_of(note(payload={"k": "x" * 1000}, ext="e" * 100))["clientCustomMap"] == {"ext": "e" * 100}
+    assert body_of(note(payload={"k": "x" * 1000}, ext="e" * 100))["clientCustomMap"] == {
+        "ext": "e" * 100
+    }
     assert "clientCustomMap" not in body_of(note(ext="x" * 3000))
     assert body_of(note(ext="x" * 3000))["content"] == "今晚八点开会"
 
@@ -513,13 +635,25 @@ SIGNS = [
 @pytest.mark.parametrize(("app_id", "app_key", "now_ms", "secret", "wanted"), SIGNS)
 def test_sign_vectors(app_id, app_key, now_ms, secret, wanted):
     assert vivo_credential.sign(app_id, app_key, now_ms, secret) == wanted
-    request = vivo_credential.ask(credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}), now_ms)
-    assert json.loads(request.body) == {"appId": int(app_id), "appKey": app_key, "timestamp": now_ms, "sign": wanted}
+    request = vivo_credential.ask(
+        credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}),
+        now_ms,
+    )
+    assert json.loads(request.body) == {
+        "appId": int(app_id),
+        "appKey": app_key,
+        "timestamp": now_ms,
+        "sign": wanted,
+    }
     assert request.path == "/message/auth"
 
 
 AUTH = {
-    "given": (200, {"result": 0, "authToken": "t"}, AccessToken("t", NOW_MS + 5_400_000, NOW_MS + 82_800_000)),
+    "given": (
+        200,
+        {"result": 0, "authToken": "t"},
+        AccessToken("t", NOW_MS + 5_400_000, NOW_MS + 82_800_000),
+    ),
     "given no token": (200, {"result": 0}, Verdict.UNAVAILABLE),
     "sign wrong": (200, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
     "no app": (200, {"result": 10205}, Verdict.CREDENTIAL_REFUSED),
@@ -544,9 +678,17 @@ def test_a_wrong_clock_is_named():
 
 BAD = {
     "no id": ({"app_key": "k"}, {"app_secret": b"s"}, "--app-id is missing"),
-    "an id that is no number": ({"app_id": "abc", "app_key": "k"}, {"app_secret": b"s"}, "--app-id must be the number"),
+    "an id that is no number": (
+        {"app_id": "abc", "app_key": "k"},
+        {"app_secret": b"s"},
+        "--app-id must be the number",
+    ),
     "no key": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key is missing"),
-    "a key with blanks": ({"app_id": "1", "app_key": "k k"}, {"app_secret": b"s"}, "--app-key must"),
+    "a key with blanks": (
+        {"app_id": "1", "app_key": "k k"},
+        {"app_secret": b"s"},
+        "--app-key must",
+    ),
     "no secret": ({"app_id": "1", "app_key": "k"}, {}, "--app-secret-file is missing"),
 }
 
@@ -558,7 +700,9 @@ def test_a_credential_is_refused_with_its_reason(options, files, reason):
 
 
 def test_a_credential_is_kept():
-    assert vivo_credential.read_credential({"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS) == (
+    assert vivo_credential.read_credential(
+        {"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS
+    ) == (
         {"app_id": "1", "app_key": "k"},
         {"app_secret": "s"},
     )
@@ -569,19 +713,33 @@ def test_a_credential_is_kept():
 
 def receipts(value) -> list[tuple]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_any(read_receipts, raw)]
+    return [
+        (r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict)
+        for r in read_any(read_receipts, raw)
+    ]
 
 
 RECEIPTS = {
     "arrived": (
-        {"1213": {"param": "p", "targets": "r1", "ackType": "0", "ackTime": 1767225612345, "subStatus": "0"}},
+        {
+            "1213": {
+                "param": "p",
+                "targets": "r1",
+                "ackType": "0",
+                "ackTime": 1767225612345,
+                "subStatus": "0",
+            }
+        },
         [("r1", "p", "1213", "delivered", 1767225612345, None)],
     ),
     "old shape": (
         {"1213": {"param": "p", "targets": "r1,r2"}},
         [("r1", "p", "1213", "delivered", 0, None), ("r2", "p", "1213", "delivered", 0, None)],
     ),
-    "a list": ({"1": {"targets": ["r1", 22]}}, [("r1", "", "1", "delivered", 0, None), ("22", "", "1", "delivered", 0, None)]),
+    "a list": (
+        {"1": {"targets": ["r1", 22]}},
+        [("r1", "", "1", "delivered", 0, None), ("22", "", "1", "delivered", 0, None)],
+    ),
     "new": ({"1": {"targets": "r1", "ackType": "777"}}, [("r1", "", "1", "other", 0, None)]),
     "not a task": ({"1": 5, "2": {"targets": {}}}, []),
     "junk": (b"<html>", []),
@@ -627,7 +785,9 @@ ROWS = [
 @pytest.mark.parametrize("name", ["subStatus", "subAckType"])
 @pytest.mark.parametrize("form", [str, int])
 @pytest.mark.parametrize(("kind", "detail", "word", "verdict"), ROWS)
-def test_the_detail_decides_under_either_name_and_the_kind_where_it_says_nothing(kind, detail, word, verdict, form, name):
+def test_the_detail_decides_under_either_name_and_the_kind_where_it_says_nothing(
+    kind, detail, word, verdict, form, name
+):
     item = {"targets": "r1", "param": "p", "ackTime": "1785000000000"}
     item |= {"ackType": form(kind)} if kind else {}
     item |= {name: form(detail)} if detail else {}
@@ -638,7 +798,12 @@ def test_the_detail_decides_under_either_name_and_the_kind_where_it_says_nothing
 @pytest.mark.parametrize("known_first", [True, False])
 def test_an_empty_detail_under_one_name_hides_none_under_the_other(empty, known_first):
     names = ("subStatus", "subAckType") if known_first else ("subAckType", "subStatus")
-    assert receipts({"1": {"targets": "r1", "ackType": "102", names[0]: "20001", names[1]: empty}})[0][3] == "token_dead"
+    assert (
+        receipts({"1": {"targets": "r1", "ackType": "102", names[0]: "20001", names[1]: empty}})[0][
+            3
+        ]
+        == "token_dead"
+    )
     assert receipts({"1": {"targets": "r1", "ackType": "103", names[0]: empty}})[0][3] == "replaced"
 
 

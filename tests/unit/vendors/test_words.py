@@ -6,25 +6,57 @@ import pytest
 from hypothesis import given
 
 from tests.unit.vendors.words_cases import texts, values
-from workers.vendors.form_texts import code_of, first_words, json_text, number, redact, scalar, whole
+from workers.vendors.form_texts import (
+    code_of,
+    first_words,
+    json_text,
+    number,
+    redact,
+    scalar,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("a", "a"), (" a ", "a"), (7, "7"), ("", None), (" ", None), ("abcd", None), (True, None), (1 << 70, None), (1.0, None), (None, None)],
+    [
+        ("a", "a"),
+        (" a ", "a"),
+        (7, "7"),
+        ("", None),
+        (" ", None),
+        ("abcd", None),
+        (True, None),
+        (1 << 70, None),
+        (1.0, None),
+        (None, None),
+    ],
 )
 def test_an_override_is_a_short_text_or_nothing(value, expected):
     assert scalar(value, 3) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(5, 5), ("5", 5), ("-1", None), ("x", None), (6, None), ("٣", None), (5.0, None), ("5" * 30, None)]
+    ("value", "expected"),
+    [
+        (5, 5),
+        ("5", 5),
+        ("-1", None),
+        ("x", None),
+        (6, None),
+        ("٣", None),
+        (5.0, None),
+        ("5" * 30, None),
+    ],
 )
 def test_a_number_is_whole_and_within_its_borders(value, expected):
     assert number(value, 0, 5) == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0, "0"), ("-1", "-1"), (None, ""), (True, ""), ([], ""), ("x" * 33, ""), (1 << 64, "")])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), ("-1", "-1"), (None, ""), (True, ""), ([], ""), ("x" * 33, ""), (1 << 64, "")],
+)
 def test_a_code_is_a_short_text(value, expected):
     assert code_of(value) == expected
 

@@ -1,4 +1,6 @@
-"""Xiaomi: every code of the page, its vectors, the wire per class and right, and what holds for any note and any bytes."""
+"""Xiaomi: every code of the page, its vectors, the wire per class and right, and what holds for any
+note and any bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,23 @@ from common.contracts import Attempt, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.storage.ledger import tag_of
 from tests.builders import notification
-from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import Credential, CredentialError, PushItem, RequestBatch, base62, number_id
+from tests.unit.vendors.words_cases import (
+    FAMILY,
+    FLAG,
+    bodies,
+    cut_between_graphemes,
+    notes,
+    statuses,
+    texts,
+)
+from workers.vendors.base import (
+    Credential,
+    CredentialError,
+    PushItem,
+    RequestBatch,
+    base62,
+    number_id,
+)
 from workers.vendors.form_texts import whole
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
@@ -36,7 +53,12 @@ CREDENTIAL = Credential(
     secrets={"app_secret": "EXAMPLE_APP_SECRET"},
     rights=frozenset({"xiaomi.private"}),
 )
-PRIVATE = {"channel_id": "123456", "template_id": "T0001", "template_sender": "sender", "template_text": "text"}
+PRIVATE = {
+    "channel_id": "123456",
+    "template_id": "T0001",
+    "template_sender": "sender",
+    "template_text": "text",
+}
 SAID = {
     "app_name": "Example",
     "title": "[好友消息]Li Hua",
@@ -50,20 +72,45 @@ GROUP = msgspec.structs.replace(NOTE, conversation_type="group")
 
 def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None, met=()):
     """met: codes of the tries before; the attempt is one more."""
-    told = tuple(Attempt(0, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
-    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
+    told = tuple(
+        Attempt(
+            0, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE
+        )
+        for code in met
+    )
+    target = Target(
+        user="u7",
+        device="d1",
+        token=token,
+        push_id=push_id,
+        platform="android",
+        registered_ms=0,
+        attempts=told,
+        again=again,
+    )
     return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
 def batch_of(note=NOTE, tokens=1, callback_url=None, **more):
     items = tuple(
-        item_of(note, f"regid{n}==" if tokens > 1 else REGID, f"{n:032x}" if tokens > 1 else PUSH_ID, **more) for n in range(tokens)
+        item_of(
+            note,
+            f"regid{n}==" if tokens > 1 else REGID,
+            f"{n:032x}" if tokens > 1 else PUSH_ID,
+            **more,
+        )
+        for n in range(tokens)
     )
     return RequestBatch(items=items, now_ms=1_767_225_600_000, callback_url=callback_url)
 
 
 def wire(note=NOTE, credential=CREDENTIAL, **more):
-    return dict(parse_qsl(XIAOMI.build(batch_of(note, **more), credential, None).body.decode(), strict_parsing=True))
+    return dict(
+        parse_qsl(
+            XIAOMI.build(batch_of(note, **more), credential, None).body.decode(),
+            strict_parsing=True,
+        )
+    )
 
 
 def with_(**changes):
@@ -71,14 +118,17 @@ def with_(**changes):
 
 
 def answer_of(value, status=200, headers=None):
-    return HttpResponse(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+    return HttpResponse(
+        status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode()
+    )
 
 
 # ---------------------------------------------------------------- codes
 
 R, C, X = Verdict.UNAVAILABLE, Verdict.CREDENTIAL_REFUSED, Verdict.REJECTED
 T, D = Verdict.THROTTLED, Verdict.TOKEN_DEAD
-#: What the page's table (test_pages.py) does not say of a code, as one regid is answered: verdict, most attempts, alarm.
+#: What the page's table (test_pages.py) does not say of a code, as one regid is answered: verdict,
+#: most attempts, alarm.
 ROWS = {
     10037: (R, 2, False),
     65003: (R, 2, False),
@@ -97,22 +147,40 @@ ROWS = {
 @pytest.mark.parametrize("code", sorted({*map(int, CODES), *ROWS}))
 @pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
 def test_each_code_gives_its_verdict(code, as_text):
-    reply = {"result": "error", "code": str(code) if as_text else code, "reason": "why", "description": "d", "trace_id": "x"}
+    reply = {
+        "result": "error",
+        "code": str(code) if as_text else code,
+        "reason": "why",
+        "description": "d",
+        "trace_id": "x",
+    }
     (outcome,) = XIAOMI.classify(batch_of(), answer_of(reply))
-    assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == ROWS.get(code, (CODES.get(str(code)), None, False))
-    assert (outcome.code, outcome.words, outcome.status, outcome.again) == (str(code), "why", "200", None)
+    assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == ROWS.get(
+        code, (CODES.get(str(code)), None, False)
+    )
+    assert (outcome.code, outcome.words, outcome.status, outcome.again) == (
+        str(code),
+        "why",
+        "200",
+        None,
+    )
 
 
 @pytest.mark.parametrize(("code", "last"), [(99999, Verdict.UNKNOWN), (10001, R), (20301, R)])
 def test_a_code_that_nobody_documents_is_unknown_in_the_end(code, last):
     reply = answer_of({"result": "error", "code": code, "reason": "why"})
-    verdicts = [XIAOMI.classify(batch_of(met=[200002, *[code] * n]), reply)[0].verdict for n in range(3)]
+    verdicts = [
+        XIAOMI.classify(batch_of(met=[200002, *[code] * n]), reply)[0].verdict for n in range(3)
+    ]
     assert verdicts == [R, R, last]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b'{"result":"ok"}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [XIAOMI.classify(batch_of(met=[200002, *[""] * n]), answer_of(body))[0].verdict for n in range(3)]
+    verdicts = [
+        XIAOMI.classify(batch_of(met=[200002, *[""] * n]), answer_of(body))[0].verdict
+        for n in range(3)
+    ]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = msgspec.structs.replace(NOTE, message_class=MessageClass.MARKETING)
     assert XIAOMI.classify(batch_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
@@ -131,7 +199,9 @@ def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
     ],
 )
 def test_a_list_is_never_blamed_for_one_regid(code, reason, tokens, verdict, again):
-    outcomes = XIAOMI.classify(batch_of(GROUP, tokens), answer_of({"result": "error", "code": code, "reason": reason}))
+    outcomes = XIAOMI.classify(
+        batch_of(GROUP, tokens), answer_of({"result": "error", "code": code, "reason": reason})
+    )
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * tokens
 
 
@@ -162,7 +232,10 @@ def test_what_has_no_code_is_judged_by_its_status(status, body, verdict):
 
 
 def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
-    own = dict.fromkeys(("channel_name", "channel_description", "ticker", "badge", "notification_small_icon_uri"), "x" * 480)
+    own = dict.fromkeys(
+        ("channel_name", "channel_description", "ticker", "badge", "notification_small_icon_uri"),
+        "x" * 480,
+    )
     form = wire(with_(vendor_raw={"extra": {**own, "sound_uri": "y" * 500}}))
     kept = {name: value for name, value in form.items() if value.startswith("xx")}
     assert set(kept) == {"extra.channel_name", "extra.channel_description"}
@@ -170,15 +243,27 @@ def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
 
 
 def test_silence_is_uncertain_when_written_else_unavailable():
-    assert XIAOMI.classify(batch_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict is Verdict.UNCERTAIN
-    assert XIAOMI.classify(batch_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict is Verdict.UNAVAILABLE
+    assert (
+        XIAOMI.classify(batch_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict
+        is Verdict.UNCERTAIN
+    )
+    assert (
+        XIAOMI.classify(batch_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict
+        is Verdict.UNAVAILABLE
+    )
 
 
 def test_waits_are_the_vendors_and_at_least_a_second_for_qps():
     code = {"code": 200002, "result": "error"}
     assert XIAOMI.classify(batch_of(), answer_of(code))[0].retry_after_s == 1.0
-    assert XIAOMI.classify(batch_of(), answer_of(code, headers={"retry-after": "7"}))[0].retry_after_s == 7.0
-    assert XIAOMI.classify(batch_of(), answer_of(b"", 503, {"retry-after": "9"}))[0].retry_after_s == 9.0
+    assert (
+        XIAOMI.classify(batch_of(), answer_of(code, headers={"retry-after": "7"}))[0].retry_after_s
+        == 7.0
+    )
+    assert (
+        XIAOMI.classify(batch_of(), answer_of(b"", 503, {"retry-after": "9"}))[0].retry_after_s
+        == 9.0
+    )
 
 
 def test_words_are_reason_then_description_then_info_and_hold_no_token():
@@ -189,15 +274,26 @@ def test_words_are_reason_then_description_then_info_and_hold_no_token():
         ({"reason": 7}, ""),
     ):
         assert XIAOMI.classify(batch_of(), answer_of({"code": 10008, **reply}))[0].words == words
-    assert len(XIAOMI.classify(batch_of(), answer_of({"code": 10008, "reason": "x" * 9000}))[0].words) == 200
+    assert (
+        len(XIAOMI.classify(batch_of(), answer_of({"code": 10008, "reason": "x" * 9000}))[0].words)
+        == 200
+    )
 
 
-SUCCESS = {"result": "ok", "trace_id": "X", "code": 0, "info": "i", "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "137"}}
+SUCCESS = {
+    "result": "ok",
+    "trace_id": "X",
+    "code": 0,
+    "info": "i",
+    "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "137"},
+}
 
 
 def test_success_carries_the_message_id_to_every_token():
     outcomes = XIAOMI.classify(batch_of(GROUP, 3), answer_of(SUCCESS))
-    assert [(o.verdict, o.vendor_message_id, o.words) for o in outcomes] == [(Verdict.ACCEPTED, "sdm1", "")] * 3
+    assert [(o.verdict, o.vendor_message_id, o.words) for o in outcomes] == [
+        (Verdict.ACCEPTED, "sdm1", "")
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -217,10 +313,22 @@ def test_partial_quota_is_parsed(text, found):
 
 
 def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
-    over = {**SUCCESS, "data": {"id": "s", "day_quota": "20000", "day_acked": "19990", "channel_exceed_quota": "no_channel:2 a:3"}}
+    over = {
+        **SUCCESS,
+        "data": {
+            "id": "s",
+            "day_quota": "20000",
+            "day_acked": "19990",
+            "channel_exceed_quota": "no_channel:2 a:3",
+        },
+    }
     some = XIAOMI.classify(batch_of(GROUP, 9), answer_of(over))
-    assert {(o.verdict, o.words, o.alarm) for o in some} == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
-    assert {o.verdict for o in XIAOMI.classify(batch_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
+    assert {(o.verdict, o.words, o.alarm) for o in some} == {
+        (Verdict.ACCEPTED, "5 of 9 over the day's quota", True)
+    }
+    assert {o.verdict for o in XIAOMI.classify(batch_of(GROUP, 5), answer_of(over))} == {
+        Verdict.QUOTA_SPENT
+    }
     assert XIAOMI.quota_reported(answer_of(over)) == (20000, 20000)  # closes the day
 
 
@@ -264,17 +372,35 @@ VECTOR = [
 def test_vector_9_1_form_body():
     body = encode(VECTOR)
     assert len(body) == 544
-    assert hashlib.sha256(body).hexdigest() == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+    assert (
+        hashlib.sha256(body).hexdigest()
+        == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+    )
 
 
 def test_vector_9_1_is_what_build_sends_but_for_our_own_ids():
-    """Same fields in the same order: payload, notify_id and the echoed tag are ours, a jobkey is added."""
-    note = with_(ext=None, payload={"conv": "p2p_7", "seq": 42}, bucket=Bucket.PUBLIC, placement={"channel_id": "123456"})
-    request = XIAOMI.build(batch_of(note, callback_url="https://push.example.com/cb/xiaomi"), CREDENTIAL, None)
+    """Same fields in the same order: payload, notify_id and the echoed tag are ours, a jobkey is
+    added.
+    """
+    note = with_(
+        ext=None,
+        payload={"conv": "p2p_7", "seq": 42},
+        bucket=Bucket.PUBLIC,
+        placement={"channel_id": "123456"},
+    )
+    request = XIAOMI.build(
+        batch_of(note, callback_url="https://push.example.com/cb/xiaomi"), CREDENTIAL, None
+    )
     ours = {"notify_id": str(number_id("m1")), "extra.callback.param": PUSH_ID}
-    expected = [(key, ours.get(key, value)) for key, value in VECTOR] + [("extra.jobkey", base62(PUSH_ID, 20))]
+    expected = [(key, ours.get(key, value)) for key, value in VECTOR] + [
+        ("extra.jobkey", base62(PUSH_ID, 20))
+    ]
     assert request.body == encode(expected)
-    assert (request.endpoint, request.method, request.path) == ("XIAOMI", "POST", "/v3/message/regid")
+    assert (request.endpoint, request.method, request.path) == (
+        "XIAOMI",
+        "POST",
+        "/v3/message/regid",
+    )
     assert dict(request.headers) == {
         "authorization": "key=EXAMPLE_APP_SECRET",
         "content-type": "application/x-www-form-urlencoded;charset=UTF-8",
@@ -286,15 +412,23 @@ def test_vector_9_2_multi_body_is_the_same_form_encoding():
         return {
             "target": target,
             "message": {
-                "title": f"t{n}", "description": f"d{n}", "notify_type": -1, "notify_id": n, "pass_through": 0,
-                "restricted_package_name": "com.example.im", "time_to_live": 86400000, "payload": f"p{n}",
+                "title": f"t{n}", "description": f"d{n}", "notify_type": -1, "notify_id": n, "pass_through": 0,  # noqa: E501
+                "restricted_package_name": "com.example.im", "time_to_live": 86400000, "payload": f"p{n}",  # noqa: E501
                 "extra": {"channel_id": "123456", "notify_effect": "1"},
             },
         }  # fmt: skip
 
-    body = encode([("messages", msgspec.json.encode([one("regidA==", 1), one("regidB==", 2)]).decode()), ("time_to_send", "0")])
+    body = encode(
+        [
+            ("messages", msgspec.json.encode([one("regidA==", 1), one("regidB==", 2)]).decode()),
+            ("time_to_send", "0"),
+        ]
+    )
     assert len(body) == 811
-    assert hashlib.sha256(body).hexdigest() == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+    assert (
+        hashlib.sha256(body).hexdigest()
+        == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+    )
 
 
 VALUES = {
@@ -337,8 +471,15 @@ def test_template_values_lose_whole_graphemes(value, cleaned):
 
 def test_vector_9_4_payload_is_encoded_once():
     payload = '{"conv":"p2p_7","seq":42}'
-    assert encode([("payload", payload)]) == b"payload=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
-    assert b"%25" not in XIAOMI.build(batch_of(with_(ext=None, payload={"conv": "p2p_7", "seq": 42})), CREDENTIAL, None).body
+    assert (
+        encode([("payload", payload)]) == b"payload=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
+    )
+    assert (
+        b"%25"
+        not in XIAOMI.build(
+            batch_of(with_(ext=None, payload={"conv": "p2p_7", "seq": 42})), CREDENTIAL, None
+        ).body
+    )
 
 
 # ---------------------------------------------------------------- the wire
@@ -346,7 +487,10 @@ def test_vector_9_4_payload_is_encoded_once():
 
 def test_a_private_chat_message_has_channel_and_template():
     form = wire(callback_url="https://push.example.com/cb/xiaomi")
-    assert json.loads(form.pop("extra.template_param")) == {"sender": "Li Hua", "text": "晚上一起吃饭吗？"}
+    assert json.loads(form.pop("extra.template_param")) == {
+        "sender": "Li Hua",
+        "text": "晚上一起吃饭吗？",
+    }
     assert form == {
         "registration_id": REGID,
         "restricted_package_name": "com.example.im",
@@ -370,19 +514,43 @@ def test_a_private_chat_message_has_channel_and_template():
 
 CLASS_FIELDS = {
     "private": ({}, {"channel_id": "123456", "template_id": "T0001"}),
-    "public with a channel": ({"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}}, {"channel_id": "9"}),
+    "public with a channel": (
+        {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}},
+        {"channel_id": "9"},
+    ),
     "public without": ({"bucket": Bucket.PUBLIC, "placement": {}}, {}),
-    "an override moves a private push": ({"vendor": {"channel_id": "77", "template_id": "T7"}}, {"channel_id": "77", "template_id": "T7"}),
+    "an override moves a private push": (
+        {"vendor": {"channel_id": "77", "template_id": "T7"}},
+        {"channel_id": "77", "template_id": "T7"},
+    ),
     "an override never raises a public one": (
-        {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}, "vendor": {"channel_id": "123456", "template_id": "T0001"}},
+        {
+            "bucket": Bucket.PUBLIC,
+            "placement": {"channel_id": "9"},
+            "vendor": {"channel_id": "123456", "template_id": "T0001"},
+        },
         {"channel_id": "9"},
     ),
     "nor does a sender's template": (
-        {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}, "template": {"id": "T0001", "title_params": {"a": "b"}}},
+        {
+            "bucket": Bucket.PUBLIC,
+            "placement": {"channel_id": "9"},
+            "template": {"id": "T0001", "title_params": {"a": "b"}},
+        },
         {"channel_id": "9"},
     ),
     "raw fields touch neither": (
-        {"vendor_raw": {"extra": {"channel_id": "66", "template_id": "T6", "template_param": "{}", "callback": "https://x"}, "title": "x"}},
+        {
+            "vendor_raw": {
+                "extra": {
+                    "channel_id": "66",
+                    "template_id": "T6",
+                    "template_param": "{}",
+                    "callback": "https://x",
+                },
+                "title": "x",
+            }
+        },
         {"channel_id": "123456", "template_id": "T0001"},
     ),
 }
@@ -391,17 +559,34 @@ CLASS_FIELDS = {
 @pytest.mark.parametrize(("changes", "expected"), CLASS_FIELDS.values(), ids=CLASS_FIELDS)
 def test_class_fields_follow_the_placement(changes, expected):
     form = wire(with_(**changes))
-    assert {key: form[f"extra.{key}"] for key in ("channel_id", "template_id") if f"extra.{key}" in form} == expected
+    assert {
+        key: form[f"extra.{key}"] for key in ("channel_id", "template_id") if f"extra.{key}" in form
+    } == expected
     assert ("extra.template_param" in form) is ("template_id" in expected)
     assert "extra.callback" not in form
 
 
 def test_template_variables_have_the_vendors_names_and_fall_back_when_nothing_remains():
     placement = {**PRIVATE, "template_sender": "who", "template_text": "what"}
-    note = with_(placement=placement, sender_name=FAMILY, text="★", fallback_body="", app_name="Example")
-    assert json.loads(wire(note)["extra.template_param"]) == {"who": "Example", "what": "您收到一条新消息"}
-    note = with_(placement=placement, sender_name="★", text="★", fallback_body="[表情]", app_name="", lang="en")
-    assert json.loads(wire(note)["extra.template_param"]) == {"who": "You have a new message", "what": "[表情]"}
+    note = with_(
+        placement=placement, sender_name=FAMILY, text="★", fallback_body="", app_name="Example"
+    )
+    assert json.loads(wire(note)["extra.template_param"]) == {
+        "who": "Example",
+        "what": "您收到一条新消息",
+    }
+    note = with_(
+        placement=placement,
+        sender_name="★",
+        text="★",
+        fallback_body="[表情]",
+        app_name="",
+        lang="en",
+    )
+    assert json.loads(wire(note)["extra.template_param"]) == {
+        "who": "You have a new message",
+        "what": "[表情]",
+    }
 
 
 def test_a_senders_template_fills_its_own_variables():
@@ -414,21 +599,38 @@ def test_a_senders_template_fills_its_own_variables():
         )
     ):
         assert form["extra.template_id"] == "T9"
-        assert json.loads(form["extra.template_param"]) == {"a": "A", "d": "Example", "b": "7", "c": "您收到一条新消息"}
-    assert json.loads(wire(with_(template={"id": "T9", "title_params": "{half"}))["extra.template_param"]) == {}
+        assert json.loads(form["extra.template_param"]) == {
+            "a": "A",
+            "d": "Example",
+            "b": "7",
+            "c": "您收到一条新消息",
+        }
+    assert (
+        json.loads(
+            wire(with_(template={"id": "T9", "title_params": "{half"}))["extra.template_param"]
+        )
+        == {}
+    )
 
 
-@pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
+@pytest.mark.parametrize(
+    "changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"]
+)
 def test_hidden_and_recalled_words_travel_nowhere(changes):
     note = with_(
-        title="您收到一条新消息", body="您收到一条新消息", sender_name="Li Secret", text="secret words",
-        template={"id": "T9", "title_params": {"a": "secret"}}, vendor_raw={"extra": {"ticker": "secret"}}, **changes,
+        title="您收到一条新消息", body="您收到一条新消息", sender_name="Li Secret", text="secret words",  # noqa: E501
+        template={"id": "T9", "title_params": {"a": "secret"}}, vendor_raw={"extra": {"ticker": "secret"}}, **changes,  # noqa: E501
     )  # fmt: skip
     assert "ecret" not in "".join(value for key, value in wire(note).items() if key != "payload")
     assert "ecret" not in "".join(wire(msgspec.structs.replace(note, template=None)).values())
 
 
-TTLS = {(Bucket.PRIVATE, 60): 60_000, (Bucket.PRIVATE, 10**9): 864_000_000, (Bucket.PUBLIC, 10**9): 86_400_000, (Bucket.PUBLIC, 0): 1000}
+TTLS = {
+    (Bucket.PRIVATE, 60): 60_000,
+    (Bucket.PRIVATE, 10**9): 864_000_000,
+    (Bucket.PUBLIC, 10**9): 86_400_000,
+    (Bucket.PUBLIC, 0): 1000,
+}
 
 
 @pytest.mark.parametrize(("given_", "ms"), TTLS.items(), ids=str)
@@ -436,7 +638,12 @@ def test_time_to_live_is_milliseconds_within_the_class(given_, ms):
     assert wire(with_(bucket=given_[0]), ttl_s=given_[1])["time_to_live"] == str(ms)
 
 
-NOISE = [({}, "-1"), ({"sound_android": "none"}, "6"), ({"kind": Kind.RECALL}, "4"), ({"push_type": PushType.SILENT}, "4")]
+NOISE = [
+    ({}, "-1"),
+    ({"sound_android": "none"}, "6"),
+    ({"kind": Kind.RECALL}, "4"),
+    ({"push_type": PushType.SILENT}, "4"),
+]
 
 
 @pytest.mark.parametrize(("changes", "kind"), NOISE, ids=str)
@@ -461,7 +668,10 @@ def test_sound_is_a_resource_of_the_app(sound, uri):
 
 
 RAW = {
-    "white keys": ({"extra": {"channel_name": "Chats", "notify_foreground": 0}}, {"channel_name": "Chats", "notify_foreground": "0"}),
+    "white keys": (
+        {"extra": {"channel_name": "Chats", "notify_foreground": 0}},
+        {"channel_name": "Chats", "notify_foreground": "0"},
+    ),
     "activity with its address": (
         {"extra": {"notify_effect": "2", "intent_uri": "intent:#Intent;end"}},
         {"notify_effect": "2", "intent_uri": "intent:#Intent;end"},
@@ -470,7 +680,10 @@ RAW = {
     "no such effect": ({"extra": {"notify_effect": "9"}}, {"notify_effect": "1"}),
     "too long": ({"extra": {"channel_name": "x" * 513}}, {"channel_name": None}),
     "not a text": ({"extra": {"channel_name": ["x"]}}, {"channel_name": None}),
-    "jobkey and mode": ({"extra": {"jobkey": "x", "only_send_once": "1", "callback.type": 3}}, {"only_send_once": None}),
+    "jobkey and mode": (
+        {"extra": {"jobkey": "x", "only_send_once": "1", "callback.type": 3}},
+        {"only_send_once": None},
+    ),
     "not an object": ({"extra": "x"}, {"notify_effect": "1"}),
 }
 
@@ -483,7 +696,10 @@ def test_raw_extra_is_white_listed_and_valid(raw, expected):
 
 
 def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
-    credential = replace(CREDENTIAL, options={**CREDENTIAL.options, "intent_uri": "intent:#Intent;end", "region": "global"})
+    credential = replace(
+        CREDENTIAL,
+        options={**CREDENTIAL.options, "intent_uri": "intent:#Intent;end", "region": "global"},
+    )
     form = wire(with_(vendor={"style": 1, "channel_name": "Chats"}), credential)
     assert (form["extra.notification_style_type"], form["extra.channel_name"]) == ("1", "Chats")
     assert (form["extra.notify_effect"], form["extra.intent_uri"]) == ("2", "intent:#Intent;end")
@@ -492,14 +708,20 @@ def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
 
 def test_a_list_is_one_request_with_each_regid_once():
     items = [item_of(GROUP, token) for token in ("a", "b", "a")]
-    form = dict(parse_qsl(XIAOMI.build(RequestBatch(tuple(items), 0), CREDENTIAL, None).body.decode()))
+    form = dict(
+        parse_qsl(XIAOMI.build(RequestBatch(tuple(items), 0), CREDENTIAL, None).body.decode())
+    )
     assert form["registration_id"] == "a,b"
     assert XIAOMI.request_tokens_max == 1000
 
 
 def test_the_jobkey_of_a_message_is_the_same_however_a_repeat_is_batched():
     first = wire(GROUP, tokens=3)["extra.jobkey"]
-    assert first == wire(GROUP, tokens=2, attempt=2)["extra.jobkey"] == wire(GROUP, tokens=1, attempt=3)["extra.jobkey"]
+    assert (
+        first
+        == wire(GROUP, tokens=2, attempt=2)["extra.jobkey"]
+        == wire(GROUP, tokens=1, attempt=3)["extra.jobkey"]
+    )
     others = [
         wire(msgspec.structs.replace(GROUP, **change), tokens=3)["extra.jobkey"]
         for change in ({"event_id": "e2"}, {"kind": Kind.RECALL}, {"app": "1400000002"})
@@ -510,7 +732,9 @@ def test_the_jobkey_of_a_message_is_the_same_however_a_repeat_is_batched():
 
 def test_c2c_pushes_never_share_a_request_and_group_pushes_may():
     assert XIAOMI.group(item_of(push_id="1" * 32)) != XIAOMI.group(item_of(push_id="2" * 32))
-    assert XIAOMI.group(item_of(GROUP, push_id="1" * 32)) == XIAOMI.group(item_of(GROUP, push_id="2" * 32))
+    assert XIAOMI.group(item_of(GROUP, push_id="1" * 32)) == XIAOMI.group(
+        item_of(GROUP, push_id="2" * 32)
+    )
 
 
 def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
@@ -531,7 +755,16 @@ def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
         ("\ud800", None, {"ext": "\ufffd"}),
         ("x", {"a": "\ud800"}, {"a": "\ufffd", "ext": "x"}),
     ],
-    ids=["both", "ext wins", "payload too long", "ext too long", "no ext", "nothing", "surrogate", "surrogate in payload"],
+    ids=[
+        "both",
+        "ext wins",
+        "payload too long",
+        "ext too long",
+        "no ext",
+        "nothing",
+        "surrogate",
+        "surrogate in payload",
+    ],
 )
 def test_click_data_is_whole_or_not_there(ext, payload, expected):
     form = wire(with_(ext=ext, payload=payload))
@@ -549,7 +782,9 @@ def test_limits_of_title_and_description_hold(cls):
 
 
 def test_a_credential_needs_a_package_and_a_secret():
-    options, secrets = XIAOMI.read_credential({"package": "com.example.im"}, {"app_secret": b" S3cret\n"}, 0)
+    options, secrets = XIAOMI.read_credential(
+        {"package": "com.example.im"}, {"app_secret": b" S3cret\n"}, 0
+    )
     assert (options, secrets) == ({"package": "com.example.im"}, {"app_secret": "S3cret"})
 
 
@@ -571,7 +806,8 @@ def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
 
 
 @pytest.mark.parametrize(
-    ("token", "valid"), [(REGID, True), ("a,b", False), ("", False), ("a b", False), ("x" * 513, False), ("吃", False)]
+    ("token", "valid"),
+    [(REGID, True), ("a,b", False), ("", False), ("a b", False), ("x" * 513, False), ("吃", False)],
 )
 def test_what_cannot_be_a_regid_is_refused(token, valid):
     assert XIAOMI.token_valid(token) is valid
@@ -600,8 +836,16 @@ def test_the_check_spends_no_push_and_tells_whether_the_secret_was_taken(answer,
 
 
 def test_the_spec_says_what_the_page_says():
-    assert (XIAOMI.limits.rate_per_s, XIAOMI.limits.rate_unit, XIAOMI.limits.quota_public) == (500, "request", 20_000)
-    assert (XIAOMI.limits.quota_private, XIAOMI.limits.device_cap_private, XIAOMI.limits.device_cap_public) == (None, None, 5)
+    assert (XIAOMI.limits.rate_per_s, XIAOMI.limits.rate_unit, XIAOMI.limits.quota_public) == (
+        500,
+        "request",
+        20_000,
+    )
+    assert (
+        XIAOMI.limits.quota_private,
+        XIAOMI.limits.device_cap_private,
+        XIAOMI.limits.device_cap_public,
+    ) == (None, None, 5)
     assert XIAOMI.rights == {"xiaomi.private"}
     assert not XIAOMI.mixed
     assert set(XIAOMI.endpoints) == {"XIAOMI", "XIAOMI_GLOBAL"}
@@ -614,7 +858,10 @@ def test_the_spec_says_what_the_page_says():
 def test_any_note_makes_a_request_within_every_limit(note, tokens, url):
     batch = batch_of(note, tokens, callback_url=url)
     pairs = parse_qsl(
-        XIAOMI.build(batch, CREDENTIAL, None).body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+        XIAOMI.build(batch, CREDENTIAL, None).body.decode("ascii"),
+        keep_blank_values=True,
+        strict_parsing=True,
+        errors="strict",
     )
     form = dict(pairs)
     assert len(form) == len(pairs)
@@ -629,7 +876,10 @@ def test_any_note_makes_a_request_within_every_limit(note, tokens, url):
     assert 0 < int(form["notify_id"]) < 2**31
     assert len(form.get("extra.callback", "").encode()) <= 128
     values = json.loads(form.get("extra.template_param", "{}")).values()
-    assert all(0 < len(v) <= 128 and v.strip() and not {unicodedata.category(c) for c in v} & {"So", "Cn"} for v in values)
+    assert all(
+        0 < len(v) <= 128 and v.strip() and not {unicodedata.category(c) for c in v} & {"So", "Cn"}
+        for v in values
+    )
     if note.bucket is Bucket.PUBLIC:
         assert "extra.template_id" not in form
         assert form.get("extra.channel_id", "") == whole(note.placement.get("channel_id", ""))
@@ -662,12 +912,17 @@ def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
 
 
 def taken(**data):
-    body = {"result": "ok", "code": 0, "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data}}
+    body = {
+        "result": "ok",
+        "code": 0,
+        "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data},
+    }
     return [one.verdict for one in XIAOMI.classify(batch_of(GROUP, tokens=3), answer_of(body))]
 
 
 OK, DEAD, SPENT = Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.QUOTA_SPENT
-#: xiaomi.md §4A and §9.7, in every form an answer that is a success as a whole may name refused items.
+#: xiaomi.md §4A and §9.7, in every form an answer that is a success as a whole may name refused
+#: items.
 BAD_REGIDS = {
     "one": ({"bad_regids": "regid1=="}, [OK, DEAD, OK]),
     "some, with blanks": ({"bad_regids": " regid0==, regid2==,"}, [DEAD, OK, DEAD]),
@@ -681,8 +936,14 @@ BAD_REGIDS = {
     "null": ({"bad_regids": None}, [OK, OK, OK]),
     "an object": ({"bad_regids": {"regid1==": 1}}, [OK, OK, OK]),
     "a part of a name": ({"bad_regids": "regid1"}, [OK, OK, OK]),
-    "the others over the day's quota": ({"bad_regids": "regid1==", "channel_exceed_quota": "a:2"}, [SPENT, DEAD, SPENT]),
-    "one of the others over it": ({"bad_regids": "regid1==", "channel_exceed_quota": "a:1"}, [OK, DEAD, OK]),
+    "the others over the day's quota": (
+        {"bad_regids": "regid1==", "channel_exceed_quota": "a:2"},
+        [SPENT, DEAD, SPENT],
+    ),
+    "one of the others over it": (
+        {"bad_regids": "regid1==", "channel_exceed_quota": "a:1"},
+        [OK, DEAD, OK],
+    ),
 }
 
 
@@ -693,4 +954,6 @@ def test_a_refused_regid_is_dead_and_the_others_are_accepted(data, verdicts):
 
 def test_what_is_refused_as_a_whole_names_nobody():
     body = {"result": "error", "code": 10002, "data": {"bad_regids": "regid1=="}}
-    assert {one.verdict for one in XIAOMI.classify(batch_of(GROUP, tokens=3), answer_of(body))} == {Verdict.UNAVAILABLE}
+    assert {one.verdict for one in XIAOMI.classify(batch_of(GROUP, tokens=3), answer_of(body))} == {
+        Verdict.UNAVAILABLE
+    }

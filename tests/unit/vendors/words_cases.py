@@ -32,25 +32,54 @@ HARD = (
     "a",
 )
 
-texts = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(HARD), max_size=120).map("".join), st.text(st.characters(), max_size=200))
-scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), texts, st.binary(max_size=8))
+texts = st.one_of(
+    st.text(max_size=40),
+    st.lists(st.sampled_from(HARD), max_size=120).map("".join),
+    st.text(st.characters(), max_size=200),
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    texts,
+    st.binary(max_size=8),
+)
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3))
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
 )
 
 #: Every key an override may try to touch, allowed or not.
 _KEYS = (
-    "channel_id channel_name template_id style category notify_level extra notify_effect intent_uri web_uri notify_foreground ticker "
-    "notification sub_title click_action_type click_action_activity click_action_url action_parameters show_ttl target_value "
-    "registration_id restricted_package_name app_message_id call_back_url callback callback.type private_msg_template_id pass_through "
+    "channel_id channel_name template_id style category notify_level extra notify_effect "
+    "intent_uri web_uri notify_foreground ticker "
+    "notification sub_title click_action_type click_action_activity click_action_url "
+    "action_parameters show_ttl target_value "
+    "registration_id restricted_package_name app_message_id call_back_url callback "
+    "callback.type private_msg_template_id pass_through "
     "off_line jobkey template_param id title_params content_params auth_token"
 )
 KEYS = tuple(_KEYS.split())
 overrides = st.dictionaries(
-    st.sampled_from(KEYS), st.one_of(values, st.dictionaries(st.sampled_from(KEYS), values, max_size=6)), max_size=8
+    st.sampled_from(KEYS),
+    st.one_of(values, st.dictionaries(st.sampled_from(KEYS), values, max_size=6)),
+    max_size=8,
 )
 placements = st.dictionaries(
-    st.sampled_from(("channel_id", "template_id", "template_sender", "template_text", "category", "notify_level")), texts
+    st.sampled_from(
+        (
+            "channel_id",
+            "template_id",
+            "template_sender",
+            "template_text",
+            "category",
+            "notify_level",
+        )
+    ),
+    texts,
 )
 
 notes = st.builds(
@@ -101,7 +130,9 @@ bodies = st.one_of(
             b"[" * 5000,
         )
     ),
-    st.builds(lambda code: b'{"code":%d,"reason":"x","data":{"id":"m"}}' % code, st.integers(-5, 300_000)),
+    st.builds(
+        lambda code: b'{"code":%d,"reason":"x","data":{"id":"m"}}' % code, st.integers(-5, 300_000)
+    ),
 )
 statuses = st.sampled_from((200, 204, 301, 400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 599))
 
@@ -109,7 +140,9 @@ _GRAPHEME = regex.compile(r"\X")
 
 
 def cut_between_graphemes(shown: str, source: str) -> bool:
-    """Whether `shown` is `source`, or a run of its whole graphemes followed by an ellipsis (white space at ends aside)."""
+    """Whether `shown` is `source`, or a run of its whole graphemes followed by an ellipsis (white
+    space at ends aside).
+    """
     source = regex.sub("[\ud800-\udfff]", "\ufffd", source).strip()
     if shown == source:
         return True

@@ -1,4 +1,6 @@
-"""The transport's guard: a transport that is already closed answers with what every caller handles."""
+"""The transport's guard: a transport that is already closed answers with what
+every caller handles.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from workers.broker import Channel, SentinelChannel
 
 
 @pytest.mark.parametrize("channel", [Channel, SentinelChannel])
-@pytest.mark.parametrize("transport", [None, SimpleNamespace(client=None)], ids=["no transport", "transport without client"])
+@pytest.mark.parametrize(
+    "transport",
+    [None, SimpleNamespace(client=None)],
+    ids=["no transport", "transport without client"],
+)
 def test_a_channel_of_a_closed_transport_raises_a_connection_error(channel, transport):
     closed = channel.__new__(channel)
     closed.connection = transport

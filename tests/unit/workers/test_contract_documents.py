@@ -21,13 +21,23 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_documents_are_those_of_the_code() -> None:
-    assert (DOCS / "events.schema.json").read_text() == as_text(json_schema()), "pushfleet contract json-schema > docs/events.schema.json"
-    assert (DOCS / "asyncapi.json").read_text() == as_text(asyncapi()), "pushfleet contract asyncapi > docs/asyncapi.json"
-    assert (DOCS / "openapi.json").read_text() == as_text(openapi()), "pushfleet contract openapi > docs/openapi.json"
-    assert (DOCS.parent / "deploy/egress.json").read_text() == as_text(egress()), "pushfleet contract egress > deploy/egress.json"
+    assert (DOCS / "events.schema.json").read_text() == as_text(json_schema()), (
+        "pushfleet contract json-schema > docs/events.schema.json"
+    )
+    assert (DOCS / "asyncapi.json").read_text() == as_text(asyncapi()), (
+        "pushfleet contract asyncapi > docs/asyncapi.json"
+    )
+    assert (DOCS / "openapi.json").read_text() == as_text(openapi()), (
+        "pushfleet contract openapi > docs/openapi.json"
+    )
+    assert (DOCS.parent / "deploy/egress.json").read_text() == as_text(egress()), (
+        "pushfleet contract egress > deploy/egress.json"
+    )
 
 
-@pytest.mark.parametrize("document", [json_schema(), asyncapi(), openapi()], ids=["json-schema", "asyncapi", "openapi"])
+@pytest.mark.parametrize(
+    "document", [json_schema(), asyncapi(), openapi()], ids=["json-schema", "asyncapi", "openapi"]
+)
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))):
         found: Any = document
@@ -47,12 +57,22 @@ def test_every_type_has_its_schema() -> None:
 
 def test_the_events_of_our_pages_are_events() -> None:
     pages = [DOCS / "first-hour.md", DOCS.parent / "README.md"]
-    found = [one for page in pages for one in re.findall(r'^(\{"v":1.*?\}\}?\}?)$\nEND', page.read_text(), re.MULTILINE | re.DOTALL)]
+    found = [
+        one
+        for page in pages
+        for one in re.findall(
+            r'^(\{"v":1.*?\}\}?\}?)$\nEND', page.read_text(), re.MULTILINE | re.DOTALL
+        )
+    ]
     assert len(found) >= 4
     schema = json_schema()["$defs"]
     for text in found:
         event = json.loads(text)
-        (read,) = [read_entry("s", "1795413844000-0", {b"e": text.encode()}, (event["app"],), 1795413844000)]
+        (read,) = [
+            read_entry(
+                "s", "1795413844000-0", {b"e": text.encode()}, (event["app"],), 1795413844000
+            )
+        ]
         assert not isinstance(read, Refused), read
         shape = schema[events.TYPES[event["type"]].__name__]
         assert set(event["data"]) <= set(shape["properties"])
@@ -64,10 +84,18 @@ def test_the_openapi_document_is_one() -> None:
 
 
 def test_every_route_of_every_process_is_a_door_and_none_is_left_over() -> None:
-    """Pages for people are none; a receipt's address is whatever stands before its last four parts."""
+    """Pages for people are none; a receipt's address is whatever stands before its
+    last four parts.
+    """
     console = Api(cast(Any, None), cast(Any, None)).routes()
     gateway = make_gateway(*(cast(Any, None),) * 4).routes
-    found = {(path_of(route), method.lower()) for route in [*console, *gateway] for method in route.methods or () if method != "HEAD"}  # type: ignore[attr-defined]
+    routes: list[Any] = [*console, *gateway]
+    found = {
+        (path_of(route), method.lower())
+        for route in routes
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
     told = {(door.path, door.method) for door in DOORS if door.process != "receipts"}
     assert found == told - {("/metrics/targets", "get")}
 

@@ -1,4 +1,6 @@
-"""What the doors make of odd but possible requests: an event that intake takes, whatever the fields hold. Pure."""
+"""What the doors make of odd but possible requests: an event that intake takes, whatever the fields
+hold. Pure.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,11 @@ DEEP = nested(40)
 
 
 @pytest.mark.parametrize(
-    "data", [{"default_payload": {"deep": DEEP, "kept": nested(15)}}, {"default_payload": {"aps": {"deep": DEEP}, "kept": 1}}]
+    "data",
+    [
+        {"default_payload": {"deep": DEEP, "kept": nested(15)}},
+        {"default_payload": {"aps": {"deep": DEEP}, "kept": 1}},
+    ],
 )
 def test_what_an_app_nests_too_deep_costs_no_message(data: dict[str, Any]) -> None:
     event = matrix.event_of(notification(), {"pushkey": "ab" * 32, "data": data}, FOUND, "en", NOW)
@@ -75,9 +81,24 @@ def test_what_an_app_nests_too_deep_costs_no_message(data: dict[str, Any]) -> No
 
 
 def test_other_doors_leave_out_what_is_too_deep() -> None:
-    assert taken(mattermost.event_of({"device_id": "t", "sub_type": DEEP, "message": "hi"}, FOUND, NOW)).push.display.body == "hi"
+    assert (
+        taken(
+            mattermost.event_of({"device_id": "t", "sub_type": DEEP, "message": "hi"}, FOUND, NOW)
+        ).push.display.body
+        == "hi"
+    )
     sent = gorush.read_request(
-        [{"platform": 1, "tokens": ["t"], "message": "hi", "data": {"d": DEEP, "k": 1}, "alert": DEEP}], [ACCOUNT], NOW
+        [
+            {
+                "platform": 1,
+                "tokens": ["t"],
+                "message": "hi",
+                "data": {"d": DEEP, "k": 1},
+                "alert": DEEP,
+            }
+        ],
+        [ACCOUNT],
+        NOW,
     )
     (push,) = sent.pushes
     assert taken(push.event).push.data.payload == {"k": 1}
@@ -85,12 +106,16 @@ def test_other_doors_leave_out_what_is_too_deep() -> None:
 
 @pytest.mark.parametrize("token", ["", "a\0b", "x" * 2_049, "\u6c49" * 683, 7, None])
 def test_gorush_tells_of_each_token_that_is_none(token: Any) -> None:
-    read = gorush.read_request([{"platform": 1, "tokens": [token, "good"], "message": "hi"}], [ACCOUNT], NOW)
+    read = gorush.read_request(
+        [{"platform": 1, "tokens": [token, "good"], "message": "hi"}], [ACCOUNT], NOW
+    )
     assert [push.token for push in read.pushes] == ["good"]
     assert [line["error"] for line in read.failed] == ["the token is empty, too long or no text"]
     assert read.count == 2
 
 
 def test_gorush_tells_of_tokens_that_are_too_many() -> None:
-    read = gorush.read_request([{"platform": 1, "tokens": [f"t{n}" for n in range(1_003)]}], [ACCOUNT], NOW)
+    read = gorush.read_request(
+        [{"platform": 1, "tokens": [f"t{n}" for n in range(1_003)]}], [ACCOUNT], NOW
+    )
     assert (len(read.pushes), len(read.failed), read.count) == (1_000, 3, 1_003)

@@ -1,4 +1,6 @@
-"""Decisions of presence as ledger records: one a person, or one a page of people whom no device came near."""
+"""Decisions of presence as ledger records: one a person, or one a page of people whom no device
+came near.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +27,45 @@ def message(event_id: str = "e1") -> Message:
     )
 
 
-def rows(count: int, event_id: str = "e1", decision: Decision = Decision.ONLINE) -> list[Deviceless]:
+def rows(
+    count: int, event_id: str = "e1", decision: Decision = Decision.ONLINE
+) -> list[Deviceless]:
     """In two parts, as two chunks of people."""
     names = [f"u{number}" for number in range(count)]
     return [Deviceless(message(event_id), decision, part) for part in (names[:5], names[5:])]
 
 
 def users(record: object) -> list[str]:
-    return unpack_users(record.users) if isinstance(record, PageRecord) else [record.user] if isinstance(record, RowRecord) else []
+    return (
+        unpack_users(record.users)
+        if isinstance(record, PageRecord)
+        else [record.user]
+        if isinstance(record, RowRecord)
+        else []
+    )
 
 
 def test_few_people_have_a_record_each_and_many_share_them() -> None:
-    assert [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)] == [RowRecord] * (PAGE_MIN - 1)
+    assert [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)] == [RowRecord] * (
+        PAGE_MIN - 1
+    )
     pages = presence_records([], rows(2 * PAGE_MAX + 3), 5)
     assert [one.count for one in pages if isinstance(one, PageRecord)] == [PAGE_MAX, PAGE_MAX, 3]
-    assert [user for one in pages for user in users(one)] == [f"u{number}" for number in range(2 * PAGE_MAX + 3)]
+    assert [user for one in pages for user in users(one)] == [
+        f"u{number}" for number in range(2 * PAGE_MAX + 3)
+    ]
 
 
 def test_events_and_decisions_are_never_mixed_on_a_page() -> None:
     mixed = [*rows(9), *rows(9, "e2"), *rows(9, decision=Decision.SENDER)]
-    found = {(one.event_id, one.decision): users(one) for one in presence_records([], mixed, 5) if isinstance(one, PageRecord)}
+    found = {
+        (one.event_id, one.decision): users(one)
+        for one in presence_records([], mixed, 5)
+        if isinstance(one, PageRecord)
+    }
     everybody = [f"u{number}" for number in range(9)]
-    assert found == {("e1", "online"): everybody, ("e2", "online"): everybody, ("e1", "sender"): everybody}
+    assert found == {
+        ("e1", "online"): everybody,
+        ("e2", "online"): everybody,
+        ("e1", "sender"): everybody,
+    }

@@ -1,4 +1,6 @@
-"""A process loads what it uses: each library that it does without is memory in every process of a fleet."""
+"""A process loads what it uses: each library that it does without is memory in every process of a
+fleet.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,12 @@ import sys
 
 import pytest
 
-COMMAND = "import sys, json, importlib; [importlib.import_module(one) for one in sys.argv[1:]]; print(json.dumps(sorted(sys.modules)))"
-#: Files of operators are read by the command line, texts are cut where they are too long, HTTP/1.1 is sent when there is a push.
+COMMAND = (
+    "import sys, json, importlib; [importlib.import_module(one) for one in sys.argv[1:]]; "
+    "print(json.dumps(sorted(sys.modules)))"
+)
+#: Files of operators are read by the command line, texts are cut where they are too long, HTTP/1.1
+#: is sent when there is a push.
 NOBODY = {"asn1crypto", "regex", "pycurl", "prompt_toolkit", "aioapns", "uvloop"}
 WEB = {"starlette", "uvicorn", "jinja2"}
 CELERY = {"celery", "kombu", "billiard", "amqp"}
@@ -20,11 +26,21 @@ STAGES = ["workers.cli.worker", "workers.pipeline"]
     ("modules", "without"),
     [
         (["workers.cli.worker", "workers.upkeep"], NOBODY | WEB | CELERY | {"hpack"}),
-        (["workers.cli.worker", "workers.receipts.http", "workers.gateway.http", "workers.console.app"], (NOBODY | CELERY | {"hpack"})),
+        (
+            [
+                "workers.cli.worker",
+                "workers.receipts.http",
+                "workers.gateway.http",
+                "workers.console.app",
+            ],
+            (NOBODY | CELERY | {"hpack"}),
+        ),
         ([*STAGES, "celery.apps.worker", "workers.transport.engine"], NOBODY | WEB),
     ],
     ids=["upkeep", "doors", "stages"],
 )
 def test_what_a_process_does_without(modules: list[str], without: set[str]) -> None:
-    told = subprocess.run([sys.executable, "-c", COMMAND, *modules], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", COMMAND, *modules], capture_output=True, text=True, check=True
+    )
     assert not without & {name.partition(".")[0] for name in json.loads(told.stdout)}

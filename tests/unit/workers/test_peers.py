@@ -10,14 +10,29 @@ CALLERS = {
     "no proxy": ((), "127.0.0.1", "203.0.113.9", "127.0.0.1"),
     "a proxy that nobody trusts": ((), "10.0.0.2", "203.0.113.9", "10.0.0.2"),
     "a proxy of ours": (("10.0.0.2",), "10.0.0.2", "203.0.113.9", "203.0.113.9"),
-    "a caller's own words before it": (("10.0.0.0/8",), "10.0.0.2", "1.1.1.1, 203.0.113.9", "203.0.113.9"),
-    "two proxies of ours": (("10.0.0.0/8",), "10.0.0.2", "1.1.1.1, 203.0.113.9, 10.0.0.7", "203.0.113.9"),
+    "a caller's own words before it": (
+        ("10.0.0.0/8",),
+        "10.0.0.2",
+        "1.1.1.1, 203.0.113.9",
+        "203.0.113.9",
+    ),
+    "two proxies of ours": (
+        ("10.0.0.0/8",),
+        "10.0.0.2",
+        "1.1.1.1, 203.0.113.9, 10.0.0.7",
+        "203.0.113.9",
+    ),
     "all are ours": (("10.0.0.0/8",), "10.0.0.2", "10.0.0.7", "10.0.0.2"),
     "junk": (("10.0.0.2",), "10.0.0.2", "203.0.113.9, unknown", "10.0.0.2"),
     "no header": (("10.0.0.2",), "10.0.0.2", "", "10.0.0.2"),
     "IPv6": (("fd00::/8",), "fd00::2", "2001:db8::9", "2001:db8::/64"),
     "IPv6 with brackets and port": (("::1",), "::1", "[2001:db8::9]:443", "2001:db8::/64"),
-    "another address of the same caller": (("::1",), "::1", "2001:db8:0:0:dead:beef:1:2", "2001:db8::/64"),
+    "another address of the same caller": (
+        ("::1",),
+        "::1",
+        "2001:db8:0:0:dead:beef:1:2",
+        "2001:db8::/64",
+    ),
     "the next network": (("::1",), "::1", "2001:db8:0:1::9", "2001:db8:0:1::/64"),
     "IPv6 without a proxy": ((), "2001:db8::9", "", "2001:db8::/64"),
     "a proxy that writes the port": (("10.0.0.2",), "10.0.0.2", "203.0.113.9:51234", "203.0.113.9"),
@@ -36,10 +51,20 @@ def test_the_caller_is_whom_our_proxies_name(case):
 
 
 def test_host_and_scheme_are_the_proxys_only_where_it_is_ours():
-    headers = {"host": "127.0.0.1:8080", "x-forwarded-host": "push.example.com", "x-forwarded-proto": "https"}
+    headers = {
+        "host": "127.0.0.1:8080",
+        "x-forwarded-host": "push.example.com",
+        "x-forwarded-proto": "https",
+    }
     ours, nobody = Peers(["127.0.0.1"]), Peers(())
-    assert (ours.host("127.0.0.1", headers), nobody.host("127.0.0.1", headers)) == ("push.example.com", "127.0.0.1:8080")
-    assert (ours.over_tls("127.0.0.1", headers, "http"), nobody.over_tls("127.0.0.1", headers, "http")) == (True, False)
+    assert (ours.host("127.0.0.1", headers), nobody.host("127.0.0.1", headers)) == (
+        "push.example.com",
+        "127.0.0.1:8080",
+    )
+    assert (
+        ours.over_tls("127.0.0.1", headers, "http"),
+        nobody.over_tls("127.0.0.1", headers, "http"),
+    ) == (True, False)
 
 
 def test_a_proxy_shows_itself():

@@ -14,7 +14,11 @@ from workers.reports.findings import bad
 from workers.reports.problems import PROBLEMS, filled
 
 ROOT = Path(__file__).parents[3]
-RULES = {one["alert"]: one for group in yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"] for one in group["rules"]}
+RULES = {
+    one["alert"]: one
+    for group in yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"]
+    for one in group["rules"]
+}
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -34,7 +38,14 @@ def test_a_problem_says_the_same_in_both_languages(name):
 
 
 def test_a_value_may_differ_by_language():
-    one = bad("lanes", "lane_paused", lane="vivo v of a", key="a vivo v", waiting=BothWords(", 3 wait", "，3 条在等待"), since_ms=5)
+    one = bad(
+        "lanes",
+        "lane_paused",
+        lane="vivo v of a",
+        key="a vivo v",
+        waiting=BothWords(", 3 wait", "，3 条在等待"),
+        since_ms=5,
+    )
     assert (one.found, one.words("zh"), one.help("zh")) == (
         "vivo v of a is paused by an operator, 3 wait",
         "vivo v of a已由管理员暂停，3 条在等待",
@@ -58,7 +69,11 @@ SHARED = ("lane_paused", "credential_expired", "lane_guard", "processes_missing"
 
 @pytest.mark.parametrize("name", SHARED)
 def test_an_alert_rings_in_the_words_of_its_problem(name):
-    words = filled(PROBLEMS[name].found, "en", {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])})
+    words = filled(
+        PROBLEMS[name].found,
+        "en",
+        {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])},
+    )
     assert RULES[PROBLEMS[name].alert]["annotations"]["summary"].startswith(words)
 
 

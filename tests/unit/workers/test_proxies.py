@@ -1,4 +1,6 @@
-"""A vendor's proxy is on the route of each of its lanes: pushes, access tokens and checks all go by the route."""
+"""A vendor's proxy is on the route of each of its lanes: pushes, access tokens and checks all go by
+the route.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,22 @@ from workers.delivery.access import FleetAccess
 from workers.runtime import lane_of
 from workers.wire import NoAnswer, Request, Route
 
-OPTIONS = {"app_id": "1", "app_key": "k", "package": "p", "topic": "t", "project_id": "p", "client_email": "e", "key_id": "k"}
+OPTIONS = {
+    "app_id": "1",
+    "app_key": "k",
+    "package": "p",
+    "topic": "t",
+    "project_id": "p",
+    "client_email": "e",
+    "key_id": "k",
+}
 
 
 def lane(vendor: Vendor, settings: Settings) -> Any:
     secrets = {"app_secret": "s"}
-    stored = StoredCredential("demo", vendor, "b1", 1, OPTIONS, secrets, frozenset(), {}, {}, {}, False, 1, None)
+    stored = StoredCredential(
+        "demo", vendor, "b1", 1, OPTIONS, secrets, frozenset(), {}, {}, {}, False, 1, None
+    )
     return lane_of(stored, settings)
 
 
@@ -38,7 +50,9 @@ class Street:
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def send_many(self, route: Route, requests: Sequence[Request], _deadline_s: float) -> list[NoAnswer]:
+    def send_many(
+        self, route: Route, requests: Sequence[Request], _deadline_s: float
+    ) -> list[NoAnswer]:
         self.routes.append(route)
         return [NoAnswer("refused", False)] * len(requests)
 

@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_settings_page_is_made_of_the_code():
-    assert (ROOT / "docs/settings.md").read_text() == page(), "make it anew: pushfleet settings --markdown > docs/settings.md"
+    assert (ROOT / "docs/settings.md").read_text() == page(), (
+        "make it anew: pushfleet settings --markdown > docs/settings.md"
+    )
 
 
 def test_values_are_shown_with_their_origin_and_without_passwords(tmp_path):
@@ -26,8 +28,17 @@ def test_values_are_shown_with_their_origin_and_without_passwords(tmp_path):
     rows = {row["name"]: row for row in shown(environ, {"PUSHFLEET_LEDGER_DAYS"})}
     assert "hunter2" not in str(rows)
     assert "AAAA" not in str(rows)
-    assert (rows["PUSHFLEET_REDIS_URL"]["value"], rows["PUSHFLEET_REDIS_URL"]["from"]) == ("redis://***@h:6379/1", "environment")
+    assert (rows["PUSHFLEET_REDIS_URL"]["value"], rows["PUSHFLEET_REDIS_URL"]["from"]) == (
+        "redis://***@h:6379/1",
+        "environment",
+    )
     assert rows["PUSHFLEET_DATABASE_URL"]["from"] == "file"
-    assert (rows["PUSHFLEET_LEDGER_DAYS"]["value"], rows["PUSHFLEET_LEDGER_DAYS"]["from"]) == ("9", ".env")
-    assert (rows["PUSHFLEET_LOG_LEVEL"]["value"], rows["PUSHFLEET_LOG_LEVEL"]["from"]) == ("info", "default")
+    assert (rows["PUSHFLEET_LEDGER_DAYS"]["value"], rows["PUSHFLEET_LEDGER_DAYS"]["from"]) == (
+        "9",
+        ".env",
+    )
+    assert (rows["PUSHFLEET_LOG_LEVEL"]["value"], rows["PUSHFLEET_LOG_LEVEL"]["from"]) == (
+        "info",
+        "default",
+    )
     assert all(row["takes"] and row["means"] for row in rows.values())

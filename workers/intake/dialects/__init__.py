@@ -1,4 +1,5 @@
-"""Dialects: callback bodies of IM clouds -> native events (contract §8). `d` of the stream entry decides; nothing is guessed.
+"""Dialects: callback bodies of IM clouds -> native events (contract §8). `d` of the stream entry
+decides; nothing is guessed.
 
 Pure: the standard library, msgspec and common's values; no clock, no I/O.
 """
@@ -15,16 +16,23 @@ __all__ = ["DIALECTS", "DialectError", "Ignored", "Translate", "Translated", "te
 
 
 class Translate(Protocol):
-    """One cloud's adapter. app: the tenant as intake settled it. query: raw URL query of the callback. entry_ms: the entry's time.
+    """One cloud's adapter. app: the tenant as intake settled it. query: raw URL query of the
+    callback. entry_ms: the entry's time.
 
     Raises DialectError, and nothing else, whatever the body.
     """
 
-    def __call__(self, body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated: ...
+    def __call__(
+        self, body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int
+    ) -> Translated: ...
 
 
 #: The values of `d` that need translating; `native` needs none.
-DIALECTS: Final[Mapping[str, Translate]] = {"tencent": tencent.translate, "zego": zego.translate, "nim": nim.translate}
+DIALECTS: Final[Mapping[str, Translate]] = {
+    "tencent": tencent.translate,
+    "zego": zego.translate,
+    "nim": nim.translate,
+}
 
 _TENANTS: Final[Mapping[str, Callable[[dict[str, Any], str | None], list[str]]]] = {
     "native": native.tenants,
@@ -35,10 +43,14 @@ _TENANTS: Final[Mapping[str, Callable[[dict[str, Any], str | None], list[str]]]]
 
 
 def tenant_named(dialect: str, body: dict[str, Any], query: str | None) -> list[str]:
-    """The apps that query and body name, without repeats: none, one, or several that contradict each other (`app_conflict`).
+    """The apps that query and body name, without repeats: none, one, or several that contradict
+    each other (`app_conflict`).
 
-    The entry's own field `app` is the caller's to add. Raises DialectError for an unknown dialect or a name that is no text.
+    The entry's own field `app` is the caller's to add. Raises DialectError for an unknown dialect
+    or a name that is no text.
     """
     if dialect not in _TENANTS:
-        raise DialectError("unknown_dialect", "the entry's field d is none of native, tencent, zego, nim")
+        raise DialectError(
+            "unknown_dialect", "the entry's field d is none of native, tencent, zego, nim"
+        )
     return _TENANTS[dialect](body, query)

@@ -1,6 +1,8 @@
-"""What the dialect adapters share: their result, their error, and readers that name the field that is wrong.
+"""What the dialect adapters share: their result, their error, and readers that name the field that
+is wrong.
 
-Pure and total: whatever the body is, an adapter returns or raises DialectError. No error text holds a value of the body.
+Pure and total: whatever the body is, an adapter returns or raises DialectError. No error text holds
+a value of the body.
 Source of the rules: im-callbacks §5, im-dialects §1.
 """
 
@@ -45,7 +47,9 @@ class Ignored(StrEnum):
 
 
 class DialectError(ValueError):
-    """A body that can't be read; becomes a dead letter. reason: snake_case, closed set; words: no content of the body."""
+    """A body that can't be read; becomes a dead letter. reason: snake_case, closed set; words: no
+    content of the body.
+    """
 
     def __init__(self, reason: str, words: str) -> None:
         super().__init__(f"{reason}: {words}")
@@ -57,8 +61,10 @@ class DialectError(ValueError):
 class Translated:
     """What one callback body came to.
 
-    events: native envelopes `{"v": 1, "id", "type", "app", "ts", "data"}`. ignored: why there are none, on purpose.
-    unknown_fields: fields that nobody knows, or whose value is outside what the cloud documents; left out, counted.
+    events: native envelopes `{"v": 1, "id", "type", "app", "ts", "data"}`. ignored: why there are
+    none, on purpose.
+    unknown_fields: fields that nobody knows, or whose value is outside what the cloud documents;
+    left out, counted.
     """
 
     events: tuple[dict[str, Any], ...]
@@ -73,7 +79,8 @@ Found = Sequence[dict[str, Any]] | Ignored
 class Fields:
     """One JSON object of a callback, read field by field; remembers what nobody asked for.
 
-    Readers give None for what is absent: no such key, null, and the empty text (im-callbacks §5). They raise
+    Readers give None for what is absent: no such key, null, and the empty text (im-callbacks §5).
+    They raise
     DialectError `wrong_type`, `out_of_range` or `missing_field` with the field's name.
     """
 
@@ -90,8 +97,14 @@ class Fields:
 
     @property
     def unknown(self) -> int:
-        """Number of fields never asked for, and of values that could not be used, here and in the objects inside."""
-        return sum(key not in self._asked for key in self._value) + self._odd + sum(inner.unknown for inner in self._inner)
+        """Number of fields never asked for, and of values that could not be used, here and in the
+        objects inside.
+        """
+        return (
+            sum(key not in self._asked for key in self._value)
+            + self._odd
+            + sum(inner.unknown for inner in self._inner)
+        )
 
     def skip(self, *keys: str) -> None:
         """Known, and of no use to a push (`raw` in the tables)."""
@@ -190,7 +203,9 @@ class Fields:
         return list(dict.fromkeys(self._checked_text(key, item) for item in value if item != ""))
 
     def unpacked(self, key: str, chars_max: int | None = None) -> dict[str, Any] | None:
-        """An object, or the object that a JSON text holds. What is neither, too long or unfit to travel is left out and counted."""
+        """An object, or the object that a JSON text holds. What is neither, too long or unfit to
+        travel is left out and counted.
+        """
         value = self.raw(key)
         if value is None or value == "":
             return None
@@ -216,13 +231,17 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One callback apart from its body. entry_ms: the stream entry's own time, for bodies that have none."""
+    """One callback apart from its body. entry_ms: the stream entry's own time, for bodies that have
+    none.
+    """
 
     app: str
     entry_ms: int
     query: Mapping[str, str] = field(default_factory=dict)
 
-    def event(self, event_type: str, event_id: str, ts: int | None, data: dict[str, Any]) -> dict[str, Any]:
+    def event(
+        self, event_type: str, event_id: str, ts: int | None, data: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "v": 1,
             "id": short_id(event_id),
@@ -236,7 +255,9 @@ class Call:
 Handler = Callable[[Fields, Call], Found]
 
 
-def run(handler: Handler, body: Fields, app: str | None, query: str | None, entry_ms: int) -> Translated:
+def run(
+    handler: Handler, body: Fields, app: str | None, query: str | None, entry_ms: int
+) -> Translated:
     """The handler's findings as a result. An app of None is DialectError `no_app`."""
     if not app:
         raise DialectError("no_app", "the body does not say whose it is, and nobody else did")
@@ -257,7 +278,9 @@ def short_id(value: str) -> str:
 
 
 def joined(*parts: object) -> str:
-    """Parts of an id with ':' between; a ':' inside any but the last is escaped, so that no two ids read the same."""
+    """Parts of an id with ':' between; a ':' inside any but the last is escaped, so that no two ids
+    read the same.
+    """
     *first, last = (str(part) for part in parts)
     return ":".join([*(part.replace("%", "%25").replace(":", "%3A") for part in first), last])
 
@@ -269,7 +292,14 @@ def read_query(query: str | None) -> dict[str, str]:
 
 def named_in_query(query: str | None, name: str) -> list[str]:
     """All different values that a query gives a name, names compared without case."""
-    return list(dict.fromkeys(value for key, values in _parameters(query).items() if key.lower() == name.lower() for value in values))
+    return list(
+        dict.fromkeys(
+            value
+            for key, values in _parameters(query).items()
+            if key.lower() == name.lower()
+            for value in values
+        )
+    )
 
 
 def _parameters(query: str | None) -> dict[str, list[str]]:
@@ -277,7 +307,9 @@ def _parameters(query: str | None) -> dict[str, list[str]]:
 
 
 def millis(body: Fields, *, ms: Sequence[str] = (), s: Sequence[str] = ()) -> int | None:
-    """The first time found, as epoch ms: fields in milliseconds, then fields in seconds. 0 counts as absent."""
+    """The first time found, as epoch ms: fields in milliseconds, then fields in seconds. 0 counts
+    as absent.
+    """
     body.skip(*ms, *s)
     for unit, keys in ((1, ms), (1000, s)):
         for key in keys:
@@ -306,7 +338,10 @@ def fit(value: Any, depth: int = JSON_DEPTH_MAX) -> bool:
     if depth == 0:
         return not isinstance(value, dict | list)
     if isinstance(value, dict):
-        return all(isinstance(key, str) and is_unicode(key) and fit(item, depth - 1) for key, item in value.items())
+        return all(
+            isinstance(key, str) and is_unicode(key) and fit(item, depth - 1)
+            for key, item in value.items()
+        )
     return all(fit(item, depth - 1) for item in value) if isinstance(value, list) else True
 
 
@@ -319,7 +354,9 @@ def is_unicode(text: str) -> bool:
 
 
 def cut(text: str, most: int) -> str:
-    """The first `most` characters, fewer where that would tear a combined character (emoji, flag, accent) apart."""
+    """The first `most` characters, fewer where that would tear a combined character (emoji, flag,
+    accent) apart.
+    """
     if len(text) <= most:
         return text
     end = most

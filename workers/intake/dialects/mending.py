@@ -1,6 +1,7 @@
 """Half a surrogate pair and U+0000 in an event: U+FFFD in a text, refused in an id. Pure.
 
-Cores cut previews by UTF-16 units, and JSON writes what is left of an emoji as half an escape, which no UTF-8 can hold.
+Cores cut previews by UTF-16 units, and JSON writes what is left of an emoji as half an escape,
+which no UTF-8 can hold.
 PostgreSQL keeps no U+0000.
 """
 
@@ -13,24 +14,57 @@ from typing import Any, Final
 REPLACEMENT: Final = "\ufffd"
 #: An escape in a JSON text: a whole pair, half a pair, U+0000, or any other.
 _ESCAPE: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}|u0000)|.)", re.DOTALL
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}|u0000)|.)",
+    re.DOTALL,
 )
-#: Characters that Unicode sets aside for no text at all: what marks a mended place until it is known whether it is in a text.
+#: Characters that Unicode sets aside for no text at all: what marks a mended place until it is
+#: known whether it is in a text.
 _MARKS: Final = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
-#: Parts of an event that speaks to people, where no bad character is mended: ids and closed words. None: all of it; a dict: what it names.
-#: Whatever is not named is a text, the sender's own data, or unknown to us and passed over.
+#: Parts of an event that speaks to people, where no bad character is mended: ids and closed words.
+#: None: all of it; a dict: what it names. Whatever is not named is a text, the sender's own data,
+#: or unknown to us and passed over.
 _IDS: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("message_id", "call_id", "recipients", "exclude", "mentions", "invitees", "users", "target", "reply_key")),
+    **dict.fromkeys(
+        (
+            "message_id",
+            "call_id",
+            "recipients",
+            "exclude",
+            "mentions",
+            "invitees",
+            "users",
+            "target",
+            "reply_key",
+        )
+    ),
     "sender": {"id": None, "device_id": None},
     "inviter": {"id": None},
     "conversation": {"id": None, "type": None},
-    "push": {"force": {"ids": None}, **dict.fromkeys(("gate", "kind", "class", "push_type", "collapse_key", "thread_id", "strategy_id"))},
+    "push": {
+        "force": {"ids": None},
+        **dict.fromkeys(
+            ("gate", "kind", "class", "push_type", "collapse_key", "thread_id", "strategy_id")
+        ),
+    },
 }
-#: Events that carry words. In all others every part that we know is an id or a setting, but for a conversation's name.
+#: Events that carry words. In all others every part that we know is an id or a setting, but for a
+#: conversation's name.
 _SPEAKING: Final = frozenset({"message.stored", "call.invited", "call.ended", "push.direct"})
 _STATES: Final[Mapping[str, Any]] = {
     **dict.fromkeys(
-        ("user", "device_id", "platform", "vendor", "business_id", "token", "voip_token", "push_id", "lang", "tz", "app_version")
+        (
+            "user",
+            "device_id",
+            "platform",
+            "vendor",
+            "business_id",
+            "token",
+            "voip_token",
+            "push_id",
+            "lang",
+            "tz",
+            "app_version",
+        )
     ),
     **dict.fromkeys(("message_id", "up_to_message_id", "dnd", "blocked", "content_key")),
     "conversation": {"id": None, "type": None},
@@ -48,14 +82,22 @@ def is_odd(raw: bytes) -> bool:
 
 
 def marked(raw: bytes) -> tuple[bytes, str]:
-    """The JSON text with a mark in place of each bad character, and that mark, which nothing else in it is."""
-    mark = next(one for one in _MARKS if one.encode() not in raw and f"\\u{ord(one):04x}".encode() not in raw.lower())
+    """The JSON text with a mark in place of each bad character, and that mark, which nothing else
+    in it is.
+    """
+    mark = next(
+        one
+        for one in _MARKS
+        if one.encode() not in raw and f"\\u{ord(one):04x}".encode() not in raw.lower()
+    )
     shown = f"\\u{ord(mark):04x}".encode()
     return _ESCAPE.sub(lambda match: shown if match[1] else match[0], raw), mark
 
 
 def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
-    """A native event without marks, and how many stood in its texts. NotTextError: one stands in an id."""
+    """A native event without marks, and how many stood in its texts. NotTextError: one stands in an
+    id.
+    """
     count = 0
 
     def walk(value: Any, ids: Any) -> Any:
@@ -68,7 +110,10 @@ def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
         if isinstance(value, list):
             return [walk(one, ids) for one in value]
         if isinstance(value, dict):
-            return {walk(key, ids): walk(one, ids.get(key, _TEXT) if ids else ids) for key, one in value.items()}
+            return {
+                walk(key, ids): walk(one, ids.get(key, _TEXT) if ids else ids)
+                for key, one in value.items()
+            }
         return value
 
     data = _IDS if event.get("type") in _SPEAKING else _STATES
@@ -81,8 +126,12 @@ _TEXT: Final[Mapping[str, Any]] = {}
 
 
 def readable(text: str) -> str:
-    """A JSON text inside a text, so that it can be decoded: U+0000 for half a pair. The event made of it is mended like any other."""
+    """A JSON text inside a text, so that it can be decoded: U+0000 for half a pair. The event made
+    of it is mended like any other.
+    """
     if "\\u" not in text:
         return text
     raw = text.encode("utf-8", "surrogatepass")
-    return _ESCAPE.sub(lambda match: b"\\u0000" if match[1] else match[0], raw).decode("utf-8", "surrogatepass")
+    return _ESCAPE.sub(lambda match: b"\\u0000" if match[1] else match[0], raw).decode(
+        "utf-8", "surrogatepass"
+    )

@@ -1,6 +1,8 @@
-"""NetEase Yunxin NIM: message copies (消息抄送), bare or with the sender's push block, as native events.
+"""NetEase Yunxin NIM: message copies (消息抄送), bare or with the sender's push block, as native
+events.
 
-Sources: im-callbacks §3 (event types), im-dialects §4 (push fields). Nearly every value of a copy is text, numbers too.
+Sources: im-callbacks §3 (event types), im-dialects §4 (push fields). Nearly every value of a copy
+is text, numbers too.
 """
 
 from __future__ import annotations
@@ -9,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workers.intake.dialects import base
-from workers.intake.dialects.base import Call, DialectError, Fields, Found, Handler, Ignored, Row, Translated, put
+from workers.intake.dialects.base import (
+    Call,
+    DialectError,
+    Fields,
+    Found,
+    Handler,
+    Ignored,
+    Row,
+    Translated,
+    put,
+)
 
 CONTENT_CHARS_MAX: Final = 500
 WEB_FORCE_CHARS_MAX: Final = 150
@@ -36,13 +48,14 @@ RAW_FIELDS: Final = {
 }
 #: Xiaomi's extras lie at the root, without a wrapper.
 XIAOMI_EXTRA: Final = ("channel_id", "channel_name", "notify_foreground")
-#: Names that a sender may never set: target, credential, task and request ids, push mode, validate-only. Callback keys by prefix.
+#: Names that a sender may never set: target, credential, task and request ids, push mode,
+#: validate-only. Callback keys by prefix.
 FORBIDDEN: Final = frozenset(
     {
-        "token", "tokens", "to", "topic", "topics", "condition", "target", "targets", "targettype", "targetvalue", "targetusertype",
-        "regid", "regids", "registrationid", "registrationids", "verifyregistrationid", "alias", "aliases", "useraccount", "audience",
-        "pushid", "pushids", "restrictedpackagename", "appid", "appkey", "appsecret", "secret", "mastersecret", "authtoken",
-        "accesstoken", "authorization", "credential", "credentials", "taskid", "requestid", "pushmode", "validateonly", "dryrun",
+        "token", "tokens", "to", "topic", "topics", "condition", "target", "targets", "targettype", "targetvalue", "targetusertype",  # noqa: E501
+        "regid", "regids", "registrationid", "registrationids", "verifyregistrationid", "alias", "aliases", "useraccount", "audience",  # noqa: E501
+        "pushid", "pushids", "restrictedpackagename", "appid", "appkey", "appsecret", "secret", "mastersecret", "authtoken",  # noqa: E501
+        "accesstoken", "authorization", "credential", "credentials", "taskid", "requestid", "pushmode", "validateonly", "dryrun",  # noqa: E501
         "testmessage",
     }
 )  # fmt: skip
@@ -55,7 +68,9 @@ def _name(key: str) -> str:
 
 
 def allowed(raw: dict[str, Any]) -> dict[str, Any]:
-    """A vendor's object without the keys a sender may never set, at whatever depth but inside the app's own data."""
+    """A vendor's object without the keys a sender may never set, at whatever depth but inside the
+    app's own data.
+    """
     kept: dict[str, Any] = {}
     for key, value in raw.items():
         name = _name(key)
@@ -66,7 +81,9 @@ def allowed(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _payload(block: Fields, key: str, push: dict[str, Any]) -> None:
-    """pushTitle, vendor fields, Xiaomi's extras; every other key is custom data for the app. What is no JSON object is left out."""
+    """pushTitle, vendor fields, Xiaomi's extras; every other key is custom data for the app. What
+    is no JSON object is left out.
+    """
     value = block.unpacked(key, PAYLOAD_CHARS_MAX)
     if value is None:
         return
@@ -97,7 +114,7 @@ def _meizu(payload: Fields, push: dict[str, Any]) -> None:
             put(push, "vendor_raw.meizu.parameters", parameters)
 
 
-# ---------------------------------------------------------------- the push block (im-dialects §4.1-§4.3)
+# ---------------------------------------------------------------- the push block (im-dialects §4.1-
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +133,8 @@ class Names:
     force_chars_max: int = CONTENT_CHARS_MAX
 
 
-#: Key of the block and its names, the first found wins; a block in v1's form parameters comes before all of these.
+#: Key of the block and its names, the first found wins; a block in v1's form parameters comes
+#: before all of these.
 BLOCKS: Final = {
     "push_config": Names(
         "push_enabled",
@@ -154,7 +172,14 @@ BLOCKS: Final = {
     ),
 }
 #: Form parameters of v1: sendMsg, and sendAttachMsg where it calls them differently.
-V1: Final = ("option", "pushcontent", "payload", "forcepushlist", "forcepushall", "forcepushcontent")
+V1: Final = (
+    "option",
+    "pushcontent",
+    "payload",
+    "forcepushlist",
+    "forcepushall",
+    "forcepushcontent",
+)
 V1_ATTACH: Final = ("isForcePush", "forcePushList", "forcePushAll", "forcePushContent")
 #: v1's option but for route and its like, which are not push.
 OPTION: Final[tuple[Row, ...]] = (
@@ -165,7 +190,9 @@ OPTION: Final[tuple[Row, ...]] = (
 
 
 def push_block(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
-    """Carry the push block into push; whether it wants the nick in front, None where it does not say."""
+    """Carry the push block into push; whether it wants the nick in front, None where it does not
+    say.
+    """
     body.skip(*BLOCKS)
     if any(body.given(key) and body.raw(key) not in (None, "") for key in (*V1, *V1_ATTACH)):
         return _v1(body, team, push)
@@ -209,7 +236,9 @@ def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> boo
         _keep_badge(push)
     everybody = bool(names.force_all and block.flag(names.force_all))
     people = _people(block, names.force_ids, FORCE_IDS_MAX)
-    if not names.force_all and (people is None or EVERYBODY in people):  # the clients' rule: no list is everybody
+    if not names.force_all and (
+        people is None or EVERYBODY in people
+    ):  # the clients' rule: no list is everybody
         everybody, people = True, None
     text = base.shown(names.force_chars_max)(block, names.force_text)
     if team and block.flag(names.force):
@@ -217,7 +246,9 @@ def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> boo
     return block.flag(names.nick)
 
 
-def _force(push: dict[str, Any], everybody: bool, people: list[str] | None, text: str | None) -> None:
+def _force(
+    push: dict[str, Any], everybody: bool, people: list[str] | None, text: str | None
+) -> None:
     found = {"on": True, "all": everybody, "ids": people, "body": text}
     put(push, "force", {key: value for key, value in found.items() if value is not None})
 
@@ -228,7 +259,9 @@ def _keep_badge(push: dict[str, Any]) -> None:
 
 
 def _people(block: Fields, key: str, most: int | None = None) -> list[str] | None:
-    """An array of user ids, or JSON text of one, or `#%@all@%#`. Beyond `most` they are left out and counted."""
+    """An array of user ids, or JSON text of one, or `#%@all@%#`. Beyond `most` they are left out
+    and counted.
+    """
     value = block.raw(key)
     if isinstance(value, str):
         listed = [EVERYBODY] if value == EVERYBODY else base.read_json(value) if value else None
@@ -245,16 +278,40 @@ def _people(block: Fields, key: str, most: int | None = None) -> list[str] | Non
 
 
 def _around(body: Fields, push: dict[str, Any]) -> None:
-    """Fields beside the block, as the core may add them: of v1's form, and v2's message_config and p2p_option."""
-    body.skip("bid", "env", "msgSenderNoSense", "sender_no_sense", "route_config", "antispam_config")
+    """Fields beside the block, as the core may add them: of v1's form, and v2's message_config and
+    p2p_option.
+    """
+    body.skip(
+        "bid", "env", "msgSenderNoSense", "sender_no_sense", "route_config", "antispam_config"
+    )
     if body.flag("msgReceiverNoSense") or body.flag("receiver_no_sense"):
-        push.setdefault("gate", {})["enabled"] = False  # the receiver shall not see it, whatever the block says
-    base.apply((("checkFriend", "gate.require_friend", base.flag), ("sound", "sound.ios", _sound)), body, push)
-    base.apply((("check_friend", "gate.require_friend", base.flag),), body.fields("p2p_option"), push)
+        push.setdefault("gate", {})["enabled"] = (
+            False  # the receiver shall not see it, whatever the block says
+        )
+    base.apply(
+        (("checkFriend", "gate.require_friend", base.flag), ("sound", "sound.ios", _sound)),
+        body,
+        push,
+    )
+    base.apply(
+        (("check_friend", "gate.require_friend", base.flag),), body.fields("p2p_option"), push
+    )
     config = body.fields("message_config")
-    base.apply((("unread_enabled", "badge.counts_unread", base.flag), ("offline_enabled", "gate.store_offline", base.flag)), config, push)
+    base.apply(
+        (
+            ("unread_enabled", "badge.counts_unread", base.flag),
+            ("offline_enabled", "gate.store_offline", base.flag),
+        ),
+        config,
+        push,
+    )
     if config is not None:
-        config.skip("history_enabled", "roaming_enabled", "conversation_update_enabled", "online_sync_enabled")
+        config.skip(
+            "history_enabled",
+            "roaming_enabled",
+            "conversation_update_enabled",
+            "online_sync_enabled",
+        )
     stored = body.integer("save")
     if stored == 1:
         put(push, "gate.online_only", True)
@@ -280,7 +337,14 @@ CONVERSATIONS: Final = {
     "CUSTOM_SUPER_TEAM": ("group", True),
 }
 #: msgType -> element type; what is not here is custom.
-ELEMENTS: Final = {"TEXT": "text", "PICTURE": "image", "AUDIO": "sound", "VIDEO": "video", "LOCATION": "location", "FILE": "file"}
+ELEMENTS: Final = {
+    "TEXT": "text",
+    "PICTURE": "image",
+    "AUDIO": "sound",
+    "VIDEO": "video",
+    "LOCATION": "location",
+    "FILE": "file",
+}
 #: Built-in texts. Source: text message documented, the others policy (im-dialects §4.5).
 BUILT_IN: Final = {
     "PICTURE": "发来了一张图片",
@@ -306,7 +370,11 @@ def message(body: Fields, call: Call) -> Found:
     if body.flag("antispam") or body.flag("blacklist"):
         return Ignored.BLOCKED_BY_CLOUD
     kind, notification = view
-    msg_type, sender, to = body.need("msgType").upper(), body.need("fromAccount", Fields.ident), body.need("to", Fields.ident)
+    msg_type, sender, to = (
+        body.need("msgType").upper(),
+        body.need("fromAccount", Fields.ident),
+        body.need("to", Fields.ident),
+    )
     push = push_fields(body, kind == "group", notification, msg_type)
     if _is_system(msg_type) and "body" not in push["display"]:
         return Ignored.SYSTEM_NOTIFICATION
@@ -320,11 +388,17 @@ def message(body: Fields, call: Call) -> Found:
         "push": push,
     }
     _skip_the_rest(body)
-    return [call.event("message.stored", f"stored:{message_id}", base.millis(body, ms=["msgTimestamp"]), data)]
+    return [
+        call.event(
+            "message.stored", f"stored:{message_id}", base.millis(body, ms=["msgTimestamp"]), data
+        )
+    ]
 
 
 def push_fields(body: Fields, team: bool, notification: bool, msg_type: str) -> dict[str, Any]:
-    """`push` of a message: the block, then customApnsText, then the built-in text of its type (never of a notification)."""
+    """`push` of a message: the block, then customApnsText, then the built-in text of its type
+    (never of a notification).
+    """
     push: dict[str, Any] = {}
     nick = push_block(body, team, push)
     if notification:
@@ -337,7 +411,9 @@ def push_fields(body: Fields, team: bool, notification: bool, msg_type: str) -> 
         put(push, "display.body", own or BUILT_IN.get(msg_type, BUILT_IN_OTHER))
     _around(body, push)
     put(push, "gate.enabled", True)
-    put(push, "display.nick_prefix", "on" if (not notification if nick is None else nick) else "off")
+    put(
+        push, "display.nick_prefix", "on" if (not notification if nick is None else nick) else "off"
+    )
     return push
 
 
@@ -352,8 +428,12 @@ def _element(body: Fields, msg_type: str) -> dict[str, Any]:
     return {"type": kind} if words is None else {"type": kind, "text": words}
 
 
-def _receivers(body: Fields, kind: str, sender: str, to: str, push: dict[str, Any]) -> dict[str, Any]:
-    """`recipients` or `exclude`: the other side, those named by target_option, the team's members (tMembers), or nothing."""
+def _receivers(
+    body: Fields, kind: str, sender: str, to: str, push: dict[str, Any]
+) -> dict[str, Any]:
+    """`recipients` or `exclude`: the other side, those named by target_option, the team's members
+    (tMembers), or nothing.
+    """
     members, target = _members(body), body.fields("target_option")
     if kind == "c2c":
         return {"recipients": [to]}
@@ -378,7 +458,17 @@ def _members(body: Fields) -> list[str] | None:
 
 
 def _skip_the_rest(body: Fields) -> None:
-    body.skip("eventType", "attach", "ext", "body", "fromClientType", "msgidClient", "resendFlag", "customSafeFlag", "customApnsText")
+    body.skip(
+        "eventType",
+        "attach",
+        "ext",
+        "body",
+        "fromClientType",
+        "msgidClient",
+        "resendFlag",
+        "customSafeFlag",
+        "customApnsText",
+    )
     body.skip("yidunRes", "aiParams", "ip", "port", "appKey", "appkey", "fromExt")
 
 
@@ -390,16 +480,38 @@ def _recalled(kind: str) -> Handler:
         message_id = body.need("msgId", Fields.ident)
         peer, team = body.need("from", Fields.ident), body.need("to", Fields.ident)
         body.skip("eventType", "clientId", "fromClientType", "sendTime", "selfMsg", "attach")
-        data = {"message_id": message_id, "conversation": {"type": kind, "id": peer if kind == "c2c" else team}}
-        return [call.event("message.recalled", f"recalled:{message_id}", base.millis(body, ms=["deleteTime"]), data)]
+        data = {
+            "message_id": message_id,
+            "conversation": {"type": kind, "id": peer if kind == "c2c" else team},
+        }
+        return [
+            call.event(
+                "message.recalled",
+                f"recalled:{message_id}",
+                base.millis(body, ms=["deleteTime"]),
+                data,
+            )
+        ]
 
     return handler
 
 
 #: clientType, in any case. REST is no device.
-PLATFORMS: Final = {"AOS": "android", "IOS": "ios", "PC": "windows", "WEB": "web", "MAC": "mac", "HARMONY": "harmony"}
-#: logOutReason -> event type and its word in the id; 2 (disconnected) and no reason leave the tokens alone.
-LEFT: Final = {1: ("session.logout", "logout"), 3: ("session.kicked", "kicked"), 4: ("session.kicked", "kicked")}
+PLATFORMS: Final = {
+    "AOS": "android",
+    "IOS": "ios",
+    "PC": "windows",
+    "WEB": "web",
+    "MAC": "mac",
+    "HARMONY": "harmony",
+}
+#: logOutReason -> event type and its word in the id; 2 (disconnected) and no reason leave the
+#: tokens alone.
+LEFT: Final = {
+    1: ("session.logout", "logout"),
+    3: ("session.kicked", "kicked"),
+    4: ("session.kicked", "kicked"),
+}
 
 
 def login(body: Fields, call: Call) -> Found:
@@ -409,16 +521,23 @@ def login(body: Fields, call: Call) -> Found:
 
 
 def logout(body: Fields, call: Call) -> Found:
-    """eventType 3. No device id is documented, so all the user's devices on the platform are meant."""
+    """eventType 3. No device id is documented, so all the user's devices on the
+    platform are meant.
+    """
     reason = body.integer("logOutReason")
     if reason not in LEFT:
         return Ignored.NOT_A_LOGOUT
     event_type, what = LEFT[reason]
-    user, platform = body.need("accid", Fields.ident), PLATFORMS.get((body.text("clientType") or "").upper())
+    user, platform = (
+        body.need("accid", Fields.ident),
+        PLATFORMS.get((body.text("clientType") or "").upper()),
+    )
     if platform is None:
         return Ignored.NO_PLATFORM
     ts = base.millis(body, ms=["timestamp"])
-    body.skip("eventType", "code", "clientIp", "sdkVersion", "sdkHumanVersion", "deviceId", "customTag")
+    body.skip(
+        "eventType", "code", "clientIp", "sdkVersion", "sdkHumanVersion", "deviceId", "customTag"
+    )
     event_id = base.joined("state", user, ts or call.entry_ms, what, platform)
     return [call.event(event_type, event_id, ts, {"user": user, "platform": platform})]
 
@@ -441,7 +560,9 @@ def tenants(body: dict[str, Any], query: str | None) -> list[str]:
     return []
 
 
-def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
+def translate(
+    body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int
+) -> Translated:
     """Events of one copy."""
     source = Fields(body)
     number = source.integer("eventType")

@@ -1,7 +1,9 @@
 """The clouds' callback signatures, as pure checks for cores that are Python and verify before XADD.
 
-Comparisons take the same time whatever differs. None of the three covers more than its docstring says.
-Sources: Tencent Chat webhook console (formula as public receivers quote it), ZEGO "Authenticate the callback",
+Comparisons take the same time whatever differs. None of the three covers more than its docstring
+says.
+Sources: Tencent Chat webhook console (formula as public receivers quote it), ZEGO "Authenticate the
+callback",
 NetEase 第三方回调; the vectors of im-callbacks §1.1, §2.1, §3.1 are recomputed in the tests.
 """
 
@@ -15,7 +17,9 @@ TENCENT_SKEW_S: Final = 60
 
 
 def tencent_sign(token: str, request_time: str) -> str:
-    """`Sign` of the URL: lower hex sha256 of Token + RequestTime (Unix s, as text). Does not cover the body."""
+    """`Sign` of the URL: lower hex sha256 of Token + RequestTime (Unix s, as text). Does not cover
+    the body.
+    """
     return hashlib.sha256((token + request_time).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -23,11 +27,16 @@ def tencent_signed(token: str, request_time: str, sign: str, now_s: float) -> bo
     """Whether Sign fits and RequestTime is at most 60 s off our clock."""
     if not (request_time.isascii() and request_time.isdigit() and len(request_time) <= 12):
         return False
-    return _same(tencent_sign(token, request_time), sign) and abs(int(request_time) - now_s) <= TENCENT_SKEW_S
+    return (
+        _same(tencent_sign(token, request_time), sign)
+        and abs(int(request_time) - now_s) <= TENCENT_SKEW_S
+    )
 
 
 def zego_signature(callback_secret: str, timestamp: str, nonce: str) -> str:
-    """`signature` of the body: lower hex sha1 of the three texts sorted and joined. Covers no other field."""
+    """`signature` of the body: lower hex sha1 of the three texts sorted and joined. Covers no other
+    field.
+    """
     return _sha1("".join(sorted([callback_secret, timestamp, nonce])))
 
 
@@ -46,7 +55,9 @@ def nim_checksum(app_secret: str, md5: str, cur_time: str) -> str:
 
 
 def nim_signed(app_secret: str, raw: bytes, md5: str, cur_time: str, checksum: str) -> bool:
-    """Whether the body is the one MD5 speaks of, and MD5 and CurTime are those CheckSum speaks of."""
+    """Whether the body is the one MD5 speaks of, and MD5 and CurTime are those
+    CheckSum speaks of.
+    """
     return _same(nim_md5(raw), md5) and _same(nim_checksum(app_secret, md5, cur_time), checksum)
 
 

@@ -1,7 +1,8 @@
 """Tencent Cloud Chat: webhook bodies, bare or with the sender's push block, as native events.
 
-Sources: im-callbacks §1 (commands), im-dialects §2 (push fields). The push block may come as the REST OfflinePushInfo, as
-V2TIMOfflinePushInfo (native SDKs) or in the JS spelling; the spellings share no field name with two meanings.
+Sources: im-callbacks §1 (commands), im-dialects §2 (push fields). The push block may come as the
+REST OfflinePushInfo, as V2TIMOfflinePushInfo (native SDKs) or in the JS spelling; the spellings
+share no field name with two meanings.
 """
 
 from __future__ import annotations
@@ -9,11 +10,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 from workers.intake.dialects import base
-from workers.intake.dialects.base import Call, DialectError, Fields, Found, Handler, Ignored, Row, Translated, put
+from workers.intake.dialects.base import (
+    Call,
+    DialectError,
+    Fields,
+    Found,
+    Handler,
+    Ignored,
+    Row,
+    Translated,
+    put,
+)
 
 RECEIVERS_MAX: Final = 500  # To_Account of a batch
 
-# ---------------------------------------------------------------- the push block (im-dialects §2.1, §2.3)
+# ---------------------------------------------------------------- the push block (im-dialects §2.1,
 
 #: OfflinePushInfo, REST.
 REST: Final[tuple[Row, ...]] = (
@@ -52,7 +63,11 @@ REST_APNS: Final[tuple[Row, ...]] = (
     ("SubTitle", "display.subtitle", base.text),
     ("Image", "image.ios", base.https),
     ("MutableContent", "vendor.apns.mutable_content", base.flag),
-    ("InterruptionLevel", "vendor.apns.interruption_level", base.one_of("active", "passive", "time-sensitive", "critical")),
+    (
+        "InterruptionLevel",
+        "vendor.apns.interruption_level",
+        base.one_of("active", "passive", "time-sensitive", "critical"),
+    ),
 )
 #: V2TIMOfflinePushInfo, V2TIMPushInfo and the JS SDK's offlinePushInfo.
 SDK: Final[tuple[Row, ...]] = (
@@ -65,13 +80,18 @@ SDK: Final[tuple[Row, ...]] = (
     ("clickPayload", "data.ext", base.text),
     ("iOSSound", "sound.ios", base.sound),
     ("ignoreIOSBadge", "vendor.apns.badge", base.badge_kept),
-    ("iOSInterruptionLevel", "vendor.apns.interruption_level", base.one_of("active", "passive", "time-sensitive", "critical")),
+    (
+        "iOSInterruptionLevel",
+        "vendor.apns.interruption_level",
+        base.one_of("active", "passive", "time-sensitive", "critical"),
+    ),
     ("iOSImage", "image.ios", base.https),
     ("HarmonyImage", "image.harmony", base.https),
     ("HarmonyCategory", "vendor.harmony.category", base.text),
     ("ignoreHarmonyBadge", "vendor.harmony.badge", base.negated),
 )
-#: The same with `Android` before each name (`android` in Dart and JS), or inside `androidInfo` (JS) without it.
+#: The same with `Android` before each name (`android` in Dart and JS), or inside `androidInfo` (JS)
+#: without it.
 SDK_ANDROID: Final[tuple[Row, ...]] = (
     ("Sound", "sound.android", base.sound),
     ("OPPOChannelID", "vendor.oppo.channel_id", base.text),
@@ -103,7 +123,8 @@ VENDOR_PARAMS: Final[tuple[Row, ...]] = (
     ("oppoTitleParam", "template.oppo.title_params", base.as_text),
     ("oppoContentParam", "template.oppo.content_params", base.as_text),
 )
-#: Keys under which a core may keep the block, the first found wins. A null V2TIMPushInfo means: no push.
+#: Keys under which a core may keep the block, the first found wins. A null V2TIMPushInfo means: no
+#: push.
 BLOCKS: Final = ("OfflinePushInfo", "offlinePushInfo", "V2TIMOfflinePushInfo", "V2TIMPushInfo")
 #: Vendors whose shade can show a long text (PushStyle 1).
 STYLED: Final = ("huawei", "honor", "oppo")
@@ -136,8 +157,9 @@ def _vendor_params(block: Fields, key: str, push: dict[str, Any]) -> None:
 
 
 def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None:
-    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden (disableVoipPush true); else alert, or
-    silent for iOS."""
+    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden
+    (disableVoipPush true); else alert, or silent for iOS.
+    """
     refused = block.flag("disableVoipPush")
     if refused is None and apns is not None:
         refused = apns.flag("disableVoipPush")
@@ -152,7 +174,9 @@ def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None
 
 
 def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
-    """`push` of a stored message. Without a block the custom element's Ext and Sound are used, and the push is on."""
+    """`push` of a stored message. Without a block the custom element's Ext and Sound are used, and
+    the push is on.
+    """
     push: dict[str, Any] = {}
     body.skip(*BLOCKS)
     key = next((name for name in BLOCKS if body.raw(name) is not None), None)
@@ -171,12 +195,18 @@ def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
 
 def _from_custom_element(elements: list[Fields], push: dict[str, Any]) -> None:
     for element in elements:
-        content = element.fields("MsgContent") if element.text("MsgType") == "TIMCustomElem" else None
-        base.apply((("Ext", "data.ext", base.text), ("Sound", "sound.ios", base.sound)), content, push)
+        content = (
+            element.fields("MsgContent") if element.text("MsgType") == "TIMCustomElem" else None
+        )
+        base.apply(
+            (("Ext", "data.ext", base.text), ("Sound", "sound.ios", base.sound)), content, push
+        )
 
 
 def _rest_request(body: Fields, push: dict[str, Any]) -> None:
-    """Fields of the REST request that the core may add: MsgLifeTime, OnlineOnlyFlag, SendMsgControl."""
+    """Fields of the REST request that the core may add: MsgLifeTime, OnlineOnlyFlag,
+    SendMsgControl.
+    """
     life_s = body.integer("MsgLifeTime")
     if life_s is not None and life_s < 0:
         raise DialectError("out_of_range", "MsgLifeTime is negative")
@@ -220,14 +250,25 @@ def _element(source: Fields, body: Fields) -> dict[str, Any]:
 
 def _message(body: Fields, message_id: str, conversation: dict[str, Any]) -> dict[str, Any]:
     """`data` of message.stored but for whom it is for."""
-    body.skip("MsgSeq", "MsgRandom", "MsgId", "ErrorInfo", "UnreadMsgNum", "CloudCustomData", "Operator_Account", "Random", "SdkAppid")
+    body.skip(
+        "MsgSeq",
+        "MsgRandom",
+        "MsgId",
+        "ErrorInfo",
+        "UnreadMsgNum",
+        "CloudCustomData",
+        "Operator_Account",
+        "Random",
+        "SdkAppid",
+    )
     if body.array("MsgBody") is None:
         raise DialectError("missing_field", "MsgBody is missing")
     sources = body.objects("MsgBody")
     return {
         "message_id": message_id,
         "conversation": conversation,
-        "sender": {"id": body.need("From_Account")} | ({"nick": nick} if (nick := body.text("NickName")) else {}),
+        "sender": {"id": body.need("From_Account")}
+        | ({"nick": nick} if (nick := body.text("NickName")) else {}),
         "elements": [_element(source, body) for source in sources],
         "push": push_fields(body, sources),
     }
@@ -238,16 +279,30 @@ def c2c_message(body: Fields, call: Call) -> Found:
     if body.integer("SendMsgResult"):
         return Ignored.SEND_FAILED
     sender, key = body.need("From_Account"), body.need("MsgKey")
-    receivers = body.texts("To_Account") if isinstance(body.raw("To_Account"), list) else [body.need("To_Account")]
+    receivers = (
+        body.texts("To_Account")
+        if isinstance(body.raw("To_Account"), list)
+        else [body.need("To_Account")]
+    )
     if not receivers or len(receivers) > RECEIVERS_MAX:
         raise DialectError("out_of_range", f"To_Account names nobody or more than {RECEIVERS_MAX}")
     data = _message(body, key, {"type": "c2c", "id": sender})
     ts = base.millis(body, ms=["EventTime"], s=["MsgTime"])
-    return [call.event("message.stored", base.joined("stored", sender, to, key), ts, {**data, "recipients": [to]}) for to in receivers]
+    return [
+        call.event(
+            "message.stored",
+            base.joined("stored", sender, to, key),
+            ts,
+            {**data, "recipients": [to]},
+        )
+        for to in receivers
+    ]
 
 
 def group_message(body: Fields, call: Call) -> Found:
-    """Group.CallbackAfterSendMsg. To_Account is the core's own addition: the receivers of a directed message."""
+    """Group.CallbackAfterSendMsg. To_Account is the core's own addition: the receivers of a
+    directed message.
+    """
     if body.text("Type") in ROOMS:
         return Ignored.ROOM
     group = _group(body)
@@ -287,7 +342,14 @@ def c2c_recall(body: Fields, call: Call) -> Found:
     sender, to, key = body.need("From_Account"), body.need("To_Account"), body.need("MsgKey")
     body.skip("UnreadMsgNum", "MsgId", "SdkAppid")
     data = {"message_id": key, "conversation": {"type": "c2c", "id": sender}}
-    return [call.event("message.recalled", base.joined("recalled", sender, to, key), base.millis(body, ms=["EventTime"]), data)]
+    return [
+        call.event(
+            "message.recalled",
+            base.joined("recalled", sender, to, key),
+            base.millis(body, ms=["EventTime"]),
+            data,
+        )
+    ]
 
 
 def group_recall(body: Fields, call: Call) -> Found:
@@ -296,32 +358,59 @@ def group_recall(body: Fields, call: Call) -> Found:
     if body.text("Type") in ROOMS:
         return Ignored.ROOM
     group, ts = _group(body), base.millis(body, ms=["EventTime"])
-    ids = dict.fromkeys(f"{group}:{item.need_integer('MsgSeq')}" for item in body.objects("MsgSeqList"))
+    ids = dict.fromkeys(
+        f"{group}:{item.need_integer('MsgSeq')}" for item in body.objects("MsgSeqList")
+    )
     conversation = {"type": "group", "id": group}
-    events = [call.event("message.recalled", f"recalled:{one}", ts, {"message_id": one, "conversation": conversation}) for one in ids]
+    events = [
+        call.event(
+            "message.recalled",
+            f"recalled:{one}",
+            ts,
+            {"message_id": one, "conversation": conversation},
+        )
+        for one in ids
+    ]
     return events or Ignored.NOBODY
 
 
 def c2c_read(body: Fields, call: Call) -> Found:
-    """C2C.CallbackAfterMsgReport. UnreadMsgNum counts one-to-one chats only, so it is no badge base (G3)."""
-    user, peer, second = body.need("Report_Account"), body.need("Peer_Account"), body.need_integer("LastReadTime")
+    """C2C.CallbackAfterMsgReport. UnreadMsgNum counts one-to-one chats only, so it is no badge base
+    (G3).
+    """
+    user, peer, second = (
+        body.need("Report_Account"),
+        body.need("Peer_Account"),
+        body.need_integer("LastReadTime"),
+    )
     body.skip("UnreadMsgNum", "SdkAppid")
     if second <= 0:
         raise DialectError("out_of_range", "LastReadTime is no time")
     ts = base.millis(body, ms=["EventTime"], s=["LastReadTime"])
-    data = {"user": user, "conversation": {"type": "c2c", "id": peer}, "up_to_ms": second * 1000 + 999}
+    data = {
+        "user": user,
+        "conversation": {"type": "c2c", "id": peer},
+        "up_to_ms": second * 1000 + 999,
+    }
     return [call.event("message.read", base.joined("read", user, peer, second), ts, data)]
 
 
 def c2c_receipt(body: Fields, call: Call) -> Found:
     """C2C.CallbackAfterMsgReadReceipt: one event for each message read."""
-    user, peer, ts = body.need("Operator_Account"), body.need("Peer_Account"), base.millis(body, ms=["EventTime"])
+    user, peer, ts = (
+        body.need("Operator_Account"),
+        body.need("Peer_Account"),
+        base.millis(body, ms=["EventTime"]),
+    )
     body.skip("SdkAppid")
     keys = dict.fromkeys(item.need("MsgKey") for item in body.objects("C2CMsgInfo"))
     conversation = {"type": "c2c", "id": peer}
     return [
         call.event(
-            "message.read", base.joined("read", user, peer, key), ts, {"user": user, "conversation": conversation, "message_id": key}
+            "message.read",
+            base.joined("read", user, peer, key),
+            ts,
+            {"user": user, "conversation": conversation, "message_id": key},
         )
         for key in keys
     ] or Ignored.NOBODY
@@ -360,8 +449,8 @@ def state_change(body: Fields, call: Call) -> Found:
     platform = PLATFORMS.get(call.query.get("OptPlatform", "").lower())
     if platform is None:
         return Ignored.NO_PLATFORM
-    # A logout that is taken for a repeat would leave the token bound: where an old body has no EventTime the entry's time goes in,
-    # and two platforms may leave in one millisecond.
+    # A logout that is taken for a repeat would leave the token bound: where an old body has no
+    # EventTime the entry's time goes in, and two platforms may leave in one millisecond.
     event_id = base.joined("state", user, ts or call.entry_ms, "logout", platform)
     return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
 
@@ -372,7 +461,12 @@ def _kicked(body: Fields, call: Call, user: str, ts: int | None) -> Found:
     if not known:
         return Ignored.NO_PLATFORM if kicked else Ignored.LOGIN
     return [
-        call.event("session.kicked", base.joined("state", user, ts or call.entry_ms, "kicked", one), ts, {"user": user, "platform": one})
+        call.event(
+            "session.kicked",
+            base.joined("state", user, ts or call.entry_ms, "kicked", one),
+            ts,
+            {"user": user, "platform": one},
+        )
         for one in known
     ]
 
@@ -387,29 +481,58 @@ COMMANDS: Final[dict[str, Handler]] = {
     "State.StateChange": state_change,
 }
 #: Known, and nothing for us in them (im-callbacks §1.4).
-SILENT: Final = frozenset({"Group.CallbackAfterReadReceipt", "C2C.CallbackAfterModifyMsg", "Group.CallbackSendMsgException"})
+SILENT: Final = frozenset(
+    {
+        "Group.CallbackAfterReadReceipt",
+        "C2C.CallbackAfterModifyMsg",
+        "Group.CallbackSendMsgException",
+    }
+)
 
 
 def tenants(body: dict[str, Any], query: str | None) -> list[str]:
     """SdkAppid of the URL; the core may also have put it into the body."""
     written = Fields(body).ident("SdkAppid")
-    return list(dict.fromkeys([*base.named_in_query(query, "SdkAppid"), *([] if written is None else [written])]))
+    return list(
+        dict.fromkeys(
+            [*base.named_in_query(query, "SdkAppid"), *([] if written is None else [written])]
+        )
+    )
 
 
-def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
-    """Events of one webhook body. query: the callback's raw URL query, for OptPlatform and, in want of it in the body, the command."""
+def translate(
+    body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int
+) -> Translated:
+    """Events of one webhook body. query: the callback's raw URL query, for OptPlatform and, in want
+    of it in the body, the command.
+    """
     source = Fields(body)
-    command = source.text("CallbackCommand") or base.read_query(query).get("CallbackCommand") or _command_of_events(body)
+    command = (
+        source.text("CallbackCommand")
+        or base.read_query(query).get("CallbackCommand")
+        or _command_of_events(body)
+    )
     if command is None:
         raise DialectError("no_command", "CallbackCommand is in neither body nor query")
     handler = COMMANDS.get(command)
     if handler is None:
-        return Translated((), Ignored.NO_EVENT if command in SILENT or command.startswith("Push.") else Ignored.UNKNOWN_COMMAND)
+        return Translated(
+            (),
+            Ignored.NO_EVENT
+            if command in SILENT or command.startswith("Push.")
+            else Ignored.UNKNOWN_COMMAND,
+        )
     return base.run(handler, source, app, query, entry_ms)
 
 
 def _command_of_events(body: dict[str, Any]) -> str | None:
-    """Reports about pushes (Push.AllMemberPush and its results) name their command in each of `Events`, and nowhere else."""
+    """Reports about pushes (Push.AllMemberPush and its results) name their command in each of
+    `Events`, and nowhere else.
+    """
     events = body.get("Events")
-    named = (one.get("CallbackCommand") for one in events if isinstance(one, dict)) if isinstance(events, list) else ()
+    named = (
+        (one.get("CallbackCommand") for one in events if isinstance(one, dict))
+        if isinstance(events, list)
+        else ()
+    )
     return next((name for name in named if isinstance(name, str) and name), None)

@@ -1,6 +1,7 @@
 """ZEGO ZIM: callback bodies, bare or with the sender's push block, as native events.
 
-Sources: im-callbacks §2 (events), im-dialects §3 (push fields). No push block, no push: ZEGO's own rule.
+Sources: im-callbacks §2 (events), im-dialects §3 (push fields). No push block, no push: ZEGO's own
+rule.
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from workers.intake.dialects import base
-from workers.intake.dialects.base import Call, DialectError, Fields, Found, Handler, Ignored, Row, Translated, put
+from workers.intake.dialects.base import (
+    Call,
+    DialectError,
+    Fields,
+    Found,
+    Handler,
+    Ignored,
+    Row,
+    Translated,
+    put,
+)
 
 STRATEGY_CHARS_MAX: Final = 32
 CALL_TIMEOUT_S: Final = 90  # ZEGO's default
 CALL_TIMEOUT_S_MAX: Final = 600
 
-# ---------------------------------------------------------------- the push block (im-dialects §3.1, §3.2)
+# ---------------------------------------------------------------- the push block (im-dialects §3.1,
 
 #: ZIMPushConfig, the clients' spelling. extendedData is payload's name before 2.5.0.
 CLIENT: Final[tuple[Row, ...]] = (
@@ -80,7 +91,9 @@ def _server_block(block: Fields, push: dict[str, Any]) -> None:
 
 
 def _badge(block: Fields, switch: str, step: str, push: dict[str, Any]) -> None:
-    """Off or absent: the badge is left alone. An increment over 99 counts as 99 (ZEGO), a negative one as 0."""
+    """Off or absent: the badge is left alone. An increment over 99 counts as 99 (ZEGO), a negative
+    one as 0.
+    """
     on, increment = block.flag(switch), block.integer(step)
     put(push, "badge.mode", "increment" if on else "none")
     if on:
@@ -88,7 +101,9 @@ def _badge(block: Fields, switch: str, step: str, push: dict[str, Any]) -> None:
 
 
 def push_fields(body: Fields) -> dict[str, Any]:
-    """`push` of a message or a call. What the sender wrote is shown as it is: no prefix, no built-in texts."""
+    """`push` of a message or a call. What the sender wrote is shown as it is: no prefix, no
+    built-in texts.
+    """
     push: dict[str, Any] = {}
     client, server = body.fields("pushConfig"), body.fields("OfflinePush")
     if client is not None:
@@ -101,7 +116,9 @@ def push_fields(body: Fields) -> dict[str, Any]:
 
 
 def _send_options(body: Fields, push: dict[str, Any]) -> None:
-    """Fields of the server's request that the core may add: NoUnread and the audience of a push to all users."""
+    """Fields of the server's request that the core may add: NoUnread and the audience of a push to
+    all users.
+    """
     options = body.fields("SendMsgOptions")
     if options is not None and options.flag("NoUnread"):
         put(push, "badge.counts_unread", False)
@@ -118,7 +135,15 @@ def _send_options(body: Fields, push: dict[str, Any]) -> None:
 
 TEXT, MULTIPLE, COMBINED = 1, 10, 100
 #: msg_type -> element type; what is not here is custom.
-ELEMENTS: Final = {TEXT: "text", 11: "image", 12: "file", 13: "sound", 14: "video", COMBINED: "merger", 200: "custom"}
+ELEMENTS: Final = {
+    TEXT: "text",
+    11: "image",
+    12: "file",
+    13: "sound",
+    14: "video",
+    COMBINED: "merger",
+    200: "custom",
+}
 PEER, GROUP = 0, 2
 ROOMS: Final = frozenset({1, 3})  # room, channel
 #: Command and barrage: not stored, and documented as never sent.
@@ -126,7 +151,9 @@ SILENT_TYPES: Final = frozenset({2, 20})
 
 
 def _decoded(content: Any) -> Any:
-    """JSON as it is, or percent-encoded ('+' is a plus); clients' bodies are the second, servers' either."""
+    """JSON as it is, or percent-encoded ('+' is a plus); clients' bodies are the second, servers'
+    either.
+    """
     if not isinstance(content, str):
         return content
     value = base.read_json(content)
@@ -145,7 +172,9 @@ def _element(msg_type: int, content: Any) -> dict[str, Any]:
 
 
 def _elements(body: Fields) -> list[dict[str, Any]]:
-    """The elements of msg_body; a multiple one that can't be read is one custom element without text."""
+    """The elements of msg_body; a multiple one that can't be read is one custom element without
+    text.
+    """
     msg_type = body.need_integer("msg_type")
     content = body.raw("msg_body")
     if content is not None and not isinstance(content, str | dict):
@@ -158,19 +187,26 @@ def _elements(body: Fields) -> list[dict[str, Any]]:
         body.odd()
         return [{"type": "custom"}]
     sources = [Fields(part, "msg_body.multi_msg") for part in parts]
-    return [_element(source.need_integer("msg_type"), source.raw("callback_content")) for source in sources]
+    return [
+        _element(source.need_integer("msg_type"), source.raw("callback_content"))
+        for source in sources
+    ]
 
 
 def _message(body: Fields, sender: str) -> dict[str, Any]:
     """`data` of message.stored but for its id, its conversation and its people."""
-    body.skip("appid", "nonce", "signature", "timestamp", "sub_msg_type", "source", "msg_seq", "payload")
+    body.skip(
+        "appid", "nonce", "signature", "timestamp", "sub_msg_type", "source", "msg_seq", "payload"
+    )
     push = push_fields(body)
     _send_options(body, push)
     return {"sender": {"id": sender}, "elements": _elements(body), "push": push}
 
 
 def message(body: Fields, call: Call) -> Found:
-    """send_msg. A server's batch to peers (user_list) gives one event for each receiver that has a message id."""
+    """send_msg. A server's batch to peers (user_list) gives one event for each receiver that has a
+    message id.
+    """
     conversation = body.need_integer("conv_type")
     if conversation in ROOMS:
         return Ignored.ROOM
@@ -183,14 +219,26 @@ def message(body: Fields, call: Call) -> Found:
     sender, ts = body.need("from_user_id"), base.millis(body, ms=["msg_time"])
     data = _message(body, sender)
     if conversation == GROUP:
-        return [_stored(call, ts, body.need("msg_id", Fields.ident), {"type": "group", "id": body.need("conv_id")}, _directed(body, data))]
+        return [
+            _stored(
+                call,
+                ts,
+                body.need("msg_id", Fields.ident),
+                {"type": "group", "id": body.need("conv_id")},
+                _directed(body, data),
+            )
+        ]
     receivers = _receivers(body)
     view = {"type": "c2c", "id": sender}
-    return [_stored(call, ts, one, view, {**data, "recipients": [to]}) for to, one in receivers] or Ignored.SEND_FAILED
+    return [
+        _stored(call, ts, one, view, {**data, "recipients": [to]}) for to, one in receivers
+    ] or Ignored.SEND_FAILED
 
 
 def _receivers(body: Fields) -> list[tuple[str, str]]:
-    """(receiver, message id) of a peer message; those of a batch whose message failed have no id and are left out."""
+    """(receiver, message id) of a peer message; those of a batch whose message failed have no id
+    and are left out.
+    """
     batch = body.objects("user_list")
     if batch:
         body.skip("conv_id", "msg_id")
@@ -200,7 +248,9 @@ def _receivers(body: Fields) -> list[tuple[str, str]]:
 
 
 def _directed(body: Fields, data: dict[str, Any]) -> dict[str, Any]:
-    """Who of a group it is for: TargetOption, or `recipients` as the core adds it. A directed message is not counted as unread."""
+    """Who of a group it is for: TargetOption, or `recipients` as the core adds it. A directed
+    message is not counted as unread.
+    """
     people = body.texts("recipients")
     target = body.fields("TargetOption")
     listed = None if target is None else target.texts("ReceiverUserIds")
@@ -211,14 +261,23 @@ def _directed(body: Fields, data: dict[str, Any]) -> dict[str, Any]:
     return data if people is None else {**data, "recipients": people}
 
 
-def _stored(call: Call, ts: int | None, message_id: str, conversation: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    return call.event("message.stored", f"stored:{message_id}", ts, {"message_id": message_id, "conversation": conversation, **data})
+def _stored(
+    call: Call, ts: int | None, message_id: str, conversation: dict[str, Any], data: dict[str, Any]
+) -> dict[str, Any]:
+    return call.event(
+        "message.stored",
+        f"stored:{message_id}",
+        ts,
+        {"message_id": message_id, "conversation": conversation, **data},
+    )
 
 
 # ---------------------------------------------------------------- calls
 
 
-def _invited(body: Fields, call: Call, inviter: str, timeout_s: int, event_id: str, ts: int | None) -> Found:
+def _invited(
+    body: Fields, call: Call, inviter: str, timeout_s: int, event_id: str, ts: int | None
+) -> Found:
     people = body.texts("user_ids")
     if people is None:
         raise DialectError("missing_field", "user_ids is missing")
@@ -227,7 +286,13 @@ def _invited(body: Fields, call: Call, inviter: str, timeout_s: int, event_id: s
     push = push_fields(body)
     push |= {"class": "call", "ttl_s": timeout_s}
     body.skip("appid", "nonce", "signature", "timestamp", "payload", "mode")
-    data = {"call_id": _call_id(body), "inviter": {"id": inviter}, "invitees": people, "timeout_s": timeout_s, "push": push}
+    data = {
+        "call_id": _call_id(body),
+        "inviter": {"id": inviter},
+        "invitees": people,
+        "timeout_s": timeout_s,
+        "push": push,
+    }
     return [call.event("call.invited", event_id, ts, data)]
 
 
@@ -247,7 +312,9 @@ def call_invite(body: Fields, call: Call) -> Found:
     """Into a running call; invite_time is milliseconds, and there is no timeout."""
     ts = base.millis(body, ms=["invite_time"], s=["timestamp"])
     time = "" if ts is None else f":{ts}"
-    return _invited(body, call, body.need("inviter"), CALL_TIMEOUT_S, f"call:{_call_id(body)}:invite{time}", ts)
+    return _invited(
+        body, call, body.need("inviter"), CALL_TIMEOUT_S, f"call:{_call_id(body)}:invite{time}", ts
+    )
 
 
 def _ended(body: Fields, call: Call, reason: str, event_id: str, users: list[str] | None) -> Found:
@@ -269,7 +336,9 @@ def call_timeout(body: Fields, call: Call) -> Found:
     users = body.texts("user_ids")
     if not users:
         return Ignored.NOBODY
-    event_id = base.joined("call", _call_id(body), "timeout", body.need_integer("timestamp"), ",".join(sorted(users)))
+    event_id = base.joined(
+        "call", _call_id(body), "timeout", body.need_integer("timestamp"), ",".join(sorted(users))
+    )
     return _ended(body, call, "timeout", event_id, users)
 
 
@@ -300,7 +369,9 @@ LOGIN, LOGOUT = 0, 1
 
 
 def user_action(body: Fields, call: Call) -> Found:
-    """Login, logout, offline. session_id is one connection: part of the event's id, never a device."""
+    """Login, logout, offline. session_id is one connection: part of the event's
+    id, never a device.
+    """
     action, user = body.need_integer("action"), body.need("user_id")
     if action != LOGOUT:
         return Ignored.LOGIN if action == LOGIN else Ignored.NOT_A_LOGOUT
@@ -309,8 +380,22 @@ def user_action(body: Fields, call: Call) -> Found:
         return Ignored.NO_PLATFORM
     ts = base.millis(body, s=["logout_time", "timestamp"])
     session = body.ident("session_id")
-    body.skip("appid", "nonce", "signature", "timestamp", "user_name", "login_time", "relogin", "logout_reason", "offline_time")
-    event_id = base.joined("state", session, "logout") if session else base.joined("state", user, ts or call.entry_ms, "logout", platform)
+    body.skip(
+        "appid",
+        "nonce",
+        "signature",
+        "timestamp",
+        "user_name",
+        "login_time",
+        "relogin",
+        "logout_reason",
+        "offline_time",
+    )
+    event_id = (
+        base.joined("state", session, "logout")
+        if session
+        else base.joined("state", user, ts or call.entry_ms, "logout", platform)
+    )
     return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
 
 
@@ -335,7 +420,9 @@ def tenants(body: dict[str, Any], query: str | None) -> list[str]:
     return [] if named is None else [named]
 
 
-def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
+def translate(
+    body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int
+) -> Translated:
     """Events of one callback body (the decoded JSON)."""
     source = Fields(body)
     name = source.text("event")

@@ -1,4 +1,6 @@
-"""Apple APNs: one HTTP/2 request a token; provider token (p8) or client certificate (p12). Sources: docs/vendors/apns.md."""
+"""Apple APNs: one HTTP/2 request a token; provider token (p8) or client certificate (p12). Sources:
+docs/vendors/apns.md.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,21 @@ from common.model import Vendor
 from workers.vendors.apns.access import ask, ask_again, identity, never_asked
 from workers.vendors.apns.classes import place
 from workers.vendors.apns.codes import RETRY, accepted_id, checked, classify
-from workers.vendors.apns.credential import ACCOUNT, demo, demo_token, endpoints_used, read_credential
-from workers.vendors.apns.request import SHORT_CHARACTERS_MAX, build, check, prepare, refuse, token_valid
+from workers.vendors.apns.credential import (
+    ACCOUNT,
+    demo,
+    demo_token,
+    endpoints_used,
+    read_credential,
+)
+from workers.vendors.apns.request import (
+    SHORT_CHARACTERS_MAX,
+    build,
+    check,
+    prepare,
+    refuse,
+    token_valid,
+)
 from workers.vendors.base import (
     TOO_LONG,
     AccessSpec,
@@ -20,7 +35,10 @@ from workers.vendors.base import (
 
 APNS: Final = VendorSpec(
     vendor=Vendor.APNS,
-    endpoints={"APNS_PRODUCTION": "https://api.push.apple.com", "APNS_SANDBOX": "https://api.sandbox.push.apple.com"},
+    endpoints={
+        "APNS_PRODUCTION": "https://api.push.apple.com",
+        "APNS_SANDBOX": "https://api.sandbox.push.apple.com",
+    },
     http2=True,
     request_tokens_max=1,
     build=build,
@@ -33,7 +51,9 @@ APNS: Final = VendorSpec(
     endpoints_used=endpoints_used,
     demo_token=demo_token,
     place=place,
-    limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
+    limits=Limits(
+        rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"
+    ),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,
     badge_alone=True,

@@ -25,12 +25,16 @@ FOR_EVER_MS: Final = 253_402_300_799_000  # the year 9999
 
 
 def ask(credential: Credential, now_ms: int) -> AccessToken:
-    """The provider token of this moment's 40 minutes, the same in every process; empty where a certificate speaks."""
+    """The provider token of this moment's 40 minutes, the same in every process; empty where a
+    certificate speaks.
+    """
     return _signed(credential, now_ms, PROVIDER_TOKEN_S)
 
 
 def ask_again(credential: Credential, now_ms: int) -> AccessToken:
-    """In the second half of the 40 minutes one that is 20 minutes younger, also the same in every process; else the same again."""
+    """In the second half of the 40 minutes one that is 20 minutes younger, also the same in every
+    process; else the same again.
+    """
     return _signed(credential, now_ms, PROVIDER_TOKEN_S_MIN)
 
 
@@ -39,13 +43,20 @@ def _signed(credential: Credential, now_ms: int, step_s: int) -> AccessToken:
     if "p8" not in credential.secrets:
         return AccessToken("", FOR_EVER_MS, FOR_EVER_MS)
     issued_s, ends_s = now_s // step_s * step_s, (now_s // PROVIDER_TOKEN_S + 1) * PROVIDER_TOKEN_S
-    value = provider_token(credential.secrets["p8"], options["key_id"], options["team_id"], issued_s)
+    value = provider_token(
+        credential.secrets["p8"], options["key_id"], options["team_id"], issued_s
+    )
     return AccessToken(value, ends_s * 1000, (issued_s + PROVIDER_TOKEN_LIFE_S) * 1000)
 
 
 def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
-    """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one. Source: apns.md §2.1."""
-    signed = ".".join(_base64url(compact(part)) for part in ({"alg": "ES256", "kid": key_id}, {"iss": team_id, "iat": issued_s}))
+    """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one.
+    Source: apns.md §2.1.
+    """
+    signed = ".".join(
+        _base64url(compact(part))
+        for part in ({"alg": "ES256", "kid": key_id}, {"iss": team_id, "iat": issued_s})
+    )
     der = p8_key(p8).sign(signed.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     r, s = utils.decode_dss_signature(der)
     return f"{signed}.{_base64url(r.to_bytes(32) + s.to_bytes(32))}"
@@ -64,4 +75,6 @@ def identity(credential: Credential) -> ClientIdentity | None:
     """The client certificate of a p12 credential, None with a p8 key."""
     if "certificate" not in credential.secrets:
         return None
-    return ClientIdentity(credential.secrets["certificate"].encode(), credential.secrets["key"].encode())
+    return ClientIdentity(
+        credential.secrets["certificate"].encode(), credential.secrets["key"].encode()
+    )

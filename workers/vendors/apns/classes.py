@@ -1,4 +1,6 @@
-"""APNs's class policy: how a message of a class travels. Source: docs/vendors/apns.md, message classes."""
+"""APNs's class policy: how a message of a class travels. Source: docs/vendors/apns.md, message
+classes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import C, private, public, wish_text
 
 
-def place(wanted: MessageClass, push_type: PushType, _credential: Credential, over: Mapping[str, Any]) -> Placement:
+def place(
+    wanted: MessageClass, push_type: PushType, _credential: Credential, over: Mapping[str, Any]
+) -> Placement:
     if push_type == PushType.SILENT:
         fields = {"priority": "5"}
     elif wanted == C.CALL:

@@ -22,7 +22,8 @@ from workers.vendors.base import (
 )
 from workers.wire import HttpResponse, NoAnswer
 
-#: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification responses from APNs, read 2026-11-22.
+#: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification
+#: responses from APNs, read 2026-11-22.
 REASONS: Final[Mapping[str, Verdict]] = {
     "BadCollapseId": Verdict.REJECTED,
     "BadDeviceToken": Verdict.TOKEN_FOREIGN,  # malformed, or of the other environment
@@ -69,14 +70,25 @@ REASONS: Final[Mapping[str, Verdict]] = {
     "TopicMismatch": Verdict.CREDENTIAL_REFUSED,
 }
 #: Reasons whose next attempt must not use this connection.
-NEW_CONNECTION: Final = frozenset({"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
+NEW_CONNECTION: Final = frozenset(
+    {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
+)
 RETRY_FIRST_S: Final = 900.0  # Apple: 5xx may be tried again after 15 minutes
 QUICK_S: Final = 1.0  # nothing was taken and nobody asked for the quarter of an hour
-#: First delays of single reasons: a new connection is all it takes, or the provider token may change every 20 minutes.
-FIRST_S: Final = {"UnrelatedKeyIdInToken": QUICK_S, "IdleTimeout": QUICK_S, "Shutdown": QUICK_S, "TooManyProviderTokenUpdates": 1200.0}
+#: First delays of single reasons: a new connection is all it takes, or the provider token may
+#: change every 20 minutes.
+FIRST_S: Final = {
+    "UnrelatedKeyIdInToken": QUICK_S,
+    "IdleTimeout": QUICK_S,
+    "Shutdown": QUICK_S,
+    "TooManyProviderTokenUpdates": 1200.0,
+}
 #: Longer than any reason of Apple's, and all that is kept of one.
 REASON_MAX: Final = 64
-RETRY: Final = Retry(first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S}, attempts_max=DEFAULT_RETRY.attempts_max)
+RETRY: Final = Retry(
+    first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S},
+    attempts_max=DEFAULT_RETRY.attempts_max,
+)
 
 
 class ApnsReply(msgspec.Struct):
@@ -90,7 +102,10 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
         quick = None if answer.sent else QUICK_S
-        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(batch, answer)]
+        return [
+            Outcome(o.verdict, o.status, words=o.words, first_s=quick)
+            for o in no_answer(batch, answer)
+        ]
     vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
         return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)
@@ -99,11 +114,17 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def accepted_id(answer: HttpResponse) -> str | None:
-    """The apns-id of an answer that `classify` finds to accept the push; None where it has none, or is another answer."""
-    return (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
+    """The apns-id of an answer that `classify` finds to accept the push; None where it has none, or
+    is another answer.
+    """
+    return (
+        (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
+    )
 
 
-def _refused(item: PushItem, answer: HttpResponse, reply: ApnsReply, vendor_id: str | None) -> Outcome:
+def _refused(
+    item: PushItem, answer: HttpResponse, reply: ApnsReply, vendor_id: str | None
+) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
     if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
@@ -125,7 +146,9 @@ def _refused(item: PushItem, answer: HttpResponse, reply: ApnsReply, vendor_id: 
 
 
 def _by_status(status: int) -> Verdict:
-    """What is left to go by when the body names no known reason (a proxy's page, a code of next year)."""
+    """What is left to go by when the body names no known reason (a proxy's page, a code of next
+    year).
+    """
     if status == 413:
         return Verdict.REJECTED
     if status == 429:
@@ -134,7 +157,9 @@ def _by_status(status: int) -> Verdict:
 
 
 def _registered_since(target: Target, timestamp: Any) -> bool:
-    """Whether the device gave us this token again after APNs saw it dead. Without a time the word of APNs stands."""
+    """Whether the device gave us this token again after APNs saw it dead. Without a time the word
+    of APNs stands.
+    """
     known = isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and timestamp > 0
     return known and target.registered_ms > timestamp
 
@@ -142,5 +167,9 @@ def _registered_since(target: Target, timestamp: Any) -> bool:
 def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when APNs got as far as looking at the token."""
     reply = read(answer, ApnsReply) or ApnsReply()
-    verdict = Verdict.ACCEPTED if answer.status == 200 else REASONS.get(reply.reason) or _by_status(answer.status)
+    verdict = (
+        Verdict.ACCEPTED
+        if answer.status == 200
+        else REASONS.get(reply.reason) or _by_status(answer.status)
+    )
     return Verdict.ACCEPTED if verdict in (Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD) else verdict

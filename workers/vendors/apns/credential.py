@@ -1,4 +1,6 @@
-"""What `credential add apns` is given: a p8 key, or a p12 with the one certificate among all in it that fits. Pure. Source: apns.md §2."""
+"""What `credential add apns` is given: a p8 key, or a p12 with the one certificate among all in it
+that fits. Pure. Source: apns.md §2.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,42 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
-from workers.vendors.base import AccountField, Credential, CredentialError, DemoAccount, DemoKeys, require, secret_file_text, secret_text
+from workers.vendors.base import (
+    AccountField,
+    Credential,
+    CredentialError,
+    DemoAccount,
+    DemoKeys,
+    require,
+    secret_file_text,
+    secret_text,
+)
 
 P12_BYTES_MAX: Final = 65_536  # a real one has 3 to 7 KiB
 KDF_ITERATIONS_MAX: Final = 1_000_000  # Keychain writes 2,048; 2**31 would hold a core for an hour
 _MARK_DEVELOPMENT: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.1")
 _MARK_PRODUCTION: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.2")
-_TOPIC_LISTS: Final = (x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"), x509.ObjectIdentifier("1.2.840.113635.100.6.3.4"))
-_PARSE_ERRORS: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+_TOPIC_LISTS: Final = (
+    x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"),
+    x509.ObjectIdentifier("1.2.840.113635.100.6.3.4"),
+)
+_PARSE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 _BUNDLE: Final = re.compile(r"[!-~]{1,155}")
 _ID: Final = re.compile(r"[0-9A-Za-z]{10}")
-#: What Apple's topics add to a bundle id (Apple, Sending notification requests to APNs, read 2026-11-28).
-_SUFFIX: Final = re.compile(r"\.(voip|voip-ptt|complication|pushkit\.fileprovider|location-query|push-type\.[a-z0-9-]+)$", re.IGNORECASE)
+#: What Apple's topics add to a bundle id (Apple, Sending notification requests to APNs, read
+#: 2026-11-28).
+_SUFFIX: Final = re.compile(
+    r"\.(voip|voip-ptt|complication|pushkit\.fileprovider|location-query|push-type\.[a-z0-9-]+)$",
+    re.IGNORECASE,
+)
 _VOIP_NAME: Final = "VoIP Services"
 #: Option of a credential: the bundle id itself ends like one of those.
 EXACT: Final = "bundle_id_exact"
@@ -35,10 +61,14 @@ EXACT: Final = "bundle_id_exact"
 Identity = tuple[Any, x509.Certificate]  # a private key, the certificate of its public key
 
 
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """files: p12 and password, or p8. Gives options {topic, env, key_id, team_id | expires_ms, topics} and the secrets as PEM.
+def read_credential(
+    options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """files: p12 and password, or p8. Gives options {topic, env, key_id, team_id | expires_ms,
+    topics} and the secrets as PEM.
 
-    The password is used once and not kept. CredentialError says what is wrong and what would cure it.
+    The password is used once and not kept. CredentialError says what is wrong and what would cure
+    it.
     """
     require(options, "topic")
     topic, env = options["topic"], options.get("env") or "production"
@@ -49,7 +79,9 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
     if env not in ("production", "sandbox"):
         raise CredentialError("--env must be production or sandbox")
     if ("p12" in files) == ("p8" in files):
-        raise CredentialError("give either --p12 with --password-file, or --p8 with --key-id and --team-id")
+        raise CredentialError(
+            "give either --p12 with --password-file, or --p8 with --key-id and --team-id"
+        )
     read_one = _read_p12 if "p12" in files else _read_p8
     exact = {EXACT: "yes"} if options.get(EXACT) == "yes" else {}
     more, secrets = read_one({**options, "env": env}, files, now_ms)
@@ -57,11 +89,14 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
 
 
 def _check_suffix(options: Mapping[str, str]) -> None:
-    """A topic of calls or complications in place of the bundle id: alerts would go there, and calls to `….voip.voip`."""
+    """A topic of calls or complications in place of the bundle id: alerts would go there, and calls
+    to `….voip.voip`.
+    """
     topic = options["topic"]
     if (found := _SUFFIX.search(topic)) and options.get(EXACT) != "yes":
         raise CredentialError(
-            f"--topic must be the bundle id, {topic[: found.start()]}: the fleet adds {found.group()} itself where a push needs it "
+            f"--topic must be the bundle id, {topic[: found.start()]}: the fleet adds "
+            f"{found.group()} itself where a push needs it "
             f"(a bundle id that really ends so: --option {EXACT}=yes)"
         )
 
@@ -69,11 +104,16 @@ def _check_suffix(options: Mapping[str, str]) -> None:
 # ---------------------------------------------------------------- p8
 
 
-def _read_p8(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+def _read_p8(
+    options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
     require(options, "key_id", "team_id")
     for name in ("key_id", "team_id"):
         if not _ID.fullmatch(options[name]):
-            raise CredentialError(f"--{name.replace('_', '-')} must have 10 letters and digits, as the developer account shows it")
+            raise CredentialError(
+                f"--{name.replace('_', '-')} must have 10 letters and digits, as the "
+                "developer account shows it"
+            )
     _check_suffix(options)
     text = _p8_text(files["p8"])
     p8_key(text)
@@ -84,16 +124,22 @@ def _p8_text(raw: bytes) -> str:
     """The PEM; what else Apple or a tool may have written is named."""
     if raw[:1] == b"\x30":
         kind = (
-            "a PKCS#12 file: give it as --p12 with --password-file" if _is_p12(raw) else "in DER: openssl pkey -inform DER -in F -out F.p8"
+            "a PKCS#12 file: give it as --p12 with --password-file"
+            if _is_p12(raw)
+            else "in DER: openssl pkey -inform DER -in F -out F.p8"
         )
         raise CredentialError(f"--p8 is {kind}")
     text = secret_file_text(raw, "--p8")
     if "BEGIN PKCS12" in text:
         raise CredentialError("--p8 is a PKCS#12 file: give it as --p12 with --password-file")
     if "BEGIN ENCRYPTED PRIVATE KEY" in text or "Proc-Type: 4,ENCRYPTED" in text:
-        raise CredentialError("--p8 is encrypted: openssl pkey -in F -out F.p8 writes it without a password")
+        raise CredentialError(
+            "--p8 is encrypted: openssl pkey -in F -out F.p8 writes it without a password"
+        )
     if "BEGIN" in text and "PRIVATE KEY" not in text:
-        raise CredentialError("--p8 holds no private key: take the .p8 file that the developer account gave")
+        raise CredentialError(
+            "--p8 holds no private key: take the .p8 file that the developer account gave"
+        )
     return text
 
 
@@ -119,24 +165,34 @@ def p8_key(text: str) -> ec.EllipticCurvePrivateKey:
 
 
 def _loose_key(text: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key that GnuTLS wrote: its number has a leading zero byte, which the strict reader does not take (RFC 5915 §3)."""
+    """A P-256 key that GnuTLS wrote: its number has a leading zero byte, which the strict reader
+    does not take (RFC 5915 §3).
+    """
     try:
         kind, _, der = _asn1().pem.unarmor(text[max(text.index("-----BEGIN"), 0) :].encode())
         inner = (
-            _asn1().keys.PrivateKeyInfo.load(der)["private_key"].parsed if kind == "PRIVATE KEY" else _asn1().keys.ECPrivateKey.load(der)
+            _asn1().keys.PrivateKeyInfo.load(der)["private_key"].parsed
+            if kind == "PRIVATE KEY"
+            else _asn1().keys.ECPrivateKey.load(der)
         )
         return ec.derive_private_key(inner["private_key"].native, ec.SECP256R1())
     except _PARSE_ERRORS:
-        raise CredentialError("--p8 is not a private key in PEM (-----BEGIN PRIVATE KEY-----) as Apple's .p8 file is") from None
+        raise CredentialError(
+            "--p8 is not a private key in PEM (-----BEGIN PRIVATE KEY-----) as Apple's .p8 file is"
+        ) from None
 
 
 # ---------------------------------------------------------------- p12
 
 
-def _read_p12(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+def _read_p12(
+    options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
     password = secret_text(files, "password")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old files are BER, serial numbers negative: nothing that a person can do about
+        warnings.simplefilter(
+            "ignore"
+        )  # old files are BER, serial numbers negative: nothing that a person can do about
         raw = _p12_bytes(files["p12"])
         _guard_p12(raw)
         key, certificate = _fitting(_identities(raw, password.encode()), options, now_ms)
@@ -144,9 +200,14 @@ def _read_p12(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: in
     encoding = serialization.Encoding.PEM
     secrets = {
         "certificate": certificate.public_bytes(encoding).decode(),
-        "key": key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
+        "key": key.private_bytes(
+            encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
     }
-    return {"expires_ms": str(_ms(certificate.not_valid_after_utc)), "topics": ",".join(topics)}, secrets
+    return {
+        "expires_ms": str(_ms(certificate.not_valid_after_utc)),
+        "topics": ",".join(topics),
+    }, secrets
 
 
 def _p12_bytes(raw: bytes) -> bytes:
@@ -156,49 +217,68 @@ def _p12_bytes(raw: bytes) -> bytes:
     found = re.search(rb"-----BEGIN PKCS12-----(.*?)-----END PKCS12-----", raw, re.DOTALL)
     if found is None:
         raise CredentialError(
-            "--p12 is not a PKCS#12 file but PEM: openssl pkcs12 -export -in F -out F.p12 makes one of certificate and key"
+            "--p12 is not a PKCS#12 file but PEM: openssl pkcs12 -export -in F -out F.p12 "
+            "makes one of certificate and key"
         )
     try:
         return base64.b64decode(b"".join(found[1].split()), validate=True)
     except binascii.Error:
-        raise CredentialError("--p12 is not a PKCS#12 file: its PEM armour holds no base64") from None
+        raise CredentialError(
+            "--p12 is not a PKCS#12 file: its PEM armour holds no base64"
+        ) from None
 
 
 def _identities(raw: bytes, password: bytes) -> list[Identity]:
-    """Every certificate of the file whose private key is in it, too, in whatever order tools write them."""
+    """Every certificate of the file whose private key is in it, too, in whatever order tools write
+    them.
+    """
     try:
         key, certificate, others = load_key_and_certificates(raw, password)
     except (*_PARSE_ERRORS, UnsupportedAlgorithm):
-        raise CredentialError("--p12 does not open with this password: wrong password, or not a PKCS#12 file") from None
+        raise CredentialError(
+            "--p12 does not open with this password: wrong password, or not a PKCS#12 file"
+        ) from None
     certificates = [one for one in (certificate, *others) if one is not None]
     found = {_public(one): one for one in (key, *_keys(raw, password)) if one is not None}
     pairs = [(found[name], one) for one in certificates if (name := _public(one)) in found]
     if not pairs:
-        raise CredentialError("--p12 must hold a certificate and its private key; export both together")
+        raise CredentialError(
+            "--p12 must hold a certificate and its private key; export both together"
+        )
     return pairs
 
 
 def _public(owner: Any) -> bytes:
     """Of a certificate or a private key. Unreadable: nobody's."""
     try:
-        return bytes(owner.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+        return bytes(
+            owner.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
     except (*_PARSE_ERRORS, UnsupportedAlgorithm):
         return b"?"
 
 
 def _keys(raw: bytes, password: bytes) -> Iterator[Any]:
-    """Every private key that stands in a bag of its own; the library's reader gives the first one only."""
+    """Every private key that stands in a bag of its own; the library's reader gives the first one
+    only.
+    """
     for bag in _bags(_asn1().pkcs12.Pfx.load(raw)):
         shrouded = bag["bag_id"].native == "pkcs8_shrouded_key_bag"
         if shrouded or bag["bag_id"].native == "key_bag":
             try:
-                yield serialization.load_der_private_key(bag["bag_value"].untag().dump(), password if shrouded else None)
+                yield serialization.load_der_private_key(
+                    bag["bag_value"].untag().dump(), password if shrouded else None
+                )
             except (*_PARSE_ERRORS, UnsupportedAlgorithm):
                 continue
 
 
 def _fitting(pairs: Sequence[Identity], options: Mapping[str, str], now_ms: int) -> Identity:
-    """The pair that fits dates, environment and topic, the one that lives longest; CredentialError of the nearest that does not."""
+    """The pair that fits dates, environment and topic, the one that lives longest; CredentialError
+    of the nearest that does not.
+    """
     fit: list[Identity] = []
     refused: list[tuple[bool, CredentialError]] = []
     for pair in pairs:
@@ -226,25 +306,40 @@ def _is_p12(raw: bytes) -> bool:
 
 
 def _guard_p12(raw: bytes) -> None:
-    """Iteration counts are read before anything is authenticated: a few bytes can ask for an hour of work, so look first."""
+    """Iteration counts are read before anything is authenticated: a few bytes can ask for an hour
+    of work, so look first.
+    """
     if len(raw) > P12_BYTES_MAX:
-        raise CredentialError(f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export")
+        raise CredentialError(
+            f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export"
+        )
     try:
         pfx = _asn1().pkcs12.Pfx.load(raw)
         counts = [*_iterations(pfx)]
-        locked = pfx["mac_data"].native is not None or any(_is_locked(content) for content in pfx.authenticated_safe)
+        locked = pfx["mac_data"].native is not None or any(
+            _is_locked(content) for content in pfx.authenticated_safe
+        )
     except _PARSE_ERRORS:
         raise CredentialError("--p12 is not a PKCS#12 file") from None
     if max(counts, default=0) > KDF_ITERATIONS_MAX:
-        raise CredentialError(f"--p12 asks for more than {KDF_ITERATIONS_MAX} rounds of key derivation: export it again")
+        raise CredentialError(
+            f"--p12 asks for more than {KDF_ITERATIONS_MAX} rounds of key derivation: export "
+            "it again"
+        )
     if not locked:
-        raise CredentialError("--p12 has no password at all (neither checksum nor encryption): export it again, with one")
+        raise CredentialError(
+            "--p12 has no password at all (neither checksum nor encryption): export it again,"
+            " with one"
+        )
 
 
 def _is_locked(content: Any) -> bool:
     if content["content_type"].native != "data":
         return True
-    return any(bag["bag_id"].native == "pkcs8_shrouded_key_bag" for bag in _asn1().pkcs12.SafeContents.load(content["content"].native))
+    return any(
+        bag["bag_id"].native == "pkcs8_shrouded_key_bag"
+        for bag in _asn1().pkcs12.SafeContents.load(content["content"].native)
+    )
 
 
 def _bags(pfx: Any) -> Iterator[Any]:
@@ -255,11 +350,17 @@ def _bags(pfx: Any) -> Iterator[Any]:
 
 
 def _iterations(pfx: Any) -> Iterator[int]:
-    """Every number in the parameters of the file's ciphers and of its checksum that can be seen without the password."""
+    """Every number in the parameters of the file's ciphers and of its checksum that can be seen
+    without the password.
+    """
     yield from _numbers(pfx["mac_data"].native)
     for content in pfx.authenticated_safe:
         if content["content_type"].native == "encrypted_data":
-            yield from _numbers(content["content"]["encrypted_content_info"]["content_encryption_algorithm"]["parameters"].native)
+            yield from _numbers(
+                content["content"]["encrypted_content_info"]["content_encryption_algorithm"][
+                    "parameters"
+                ].native
+            )
     for bag in _bags(pfx):
         if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
             yield from _numbers(bag["bag_value"]["encryption_algorithm"]["parameters"].native)
@@ -279,9 +380,14 @@ def _numbers(value: Any) -> Iterator[int]:
 def _check_dates(certificate: x509.Certificate, now_ms: int) -> None:
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now_ms > _ms(last):
-        raise CredentialError(f"the certificate expired on {last:%Y-%m-%d}: make a new one in the developer account")
+        raise CredentialError(
+            f"the certificate expired on {last:%Y-%m-%d}: make a new one in the developer account"
+        )
     if now_ms < _ms(first):
-        raise CredentialError(f"the certificate is not valid before {first:%Y-%m-%d %H:%M} UTC: wait, or check this machine's clock")
+        raise CredentialError(
+            f"the certificate is not valid before {first:%Y-%m-%d %H:%M} UTC: wait, or check "
+            "this machine's clock"
+        )
 
 
 def _ms(moment: datetime) -> int:
@@ -289,44 +395,75 @@ def _ms(moment: datetime) -> int:
 
 
 def _check_environment(certificate: x509.Certificate, env: str) -> None:
-    """A certificate that bears one environment's mark only is refused for the other. Bearing neither, it says nothing."""
-    marks = {extension.oid for extension in certificate.extensions} & {_MARK_DEVELOPMENT, _MARK_PRODUCTION}
+    """A certificate that bears one environment's mark only is refused for the other. Bearing
+    neither, it says nothing.
+    """
+    marks = {extension.oid for extension in certificate.extensions} & {
+        _MARK_DEVELOPMENT,
+        _MARK_PRODUCTION,
+    }
     if env == "production" and marks == {_MARK_DEVELOPMENT}:
-        raise CredentialError("the certificate is for development only: use --env sandbox, or a Sandbox & Production certificate")
+        raise CredentialError(
+            "the certificate is for development only: use --env sandbox, or a Sandbox & "
+            "Production certificate"
+        )
     if env == "sandbox" and marks == {_MARK_PRODUCTION}:
-        raise CredentialError("the certificate is for production only: use --env production, or a Sandbox & Production certificate")
+        raise CredentialError(
+            "the certificate is for production only: use --env production, or a Sandbox & "
+            "Production certificate"
+        )
 
 
 def _check_topic(certificate: x509.Certificate, options: Mapping[str, str]) -> None:
-    """The bundle id must be among the topics that the certificate names, if it names any, and not be its topic for calls only."""
+    """The bundle id must be among the topics that the certificate names, if it names any, and not
+    be its topic for calls only.
+    """
     topic, topics = options["topic"], _topics(certificate)
     if _is_voip_only(certificate, topics):
         raise CredentialError(
-            "this is a VoIP Services certificate, for calls only: export the app's Apple Push Services certificate, it serves calls, too"
+            "this is a VoIP Services certificate, for calls only: export the app's Apple "
+            "Push Services certificate, it serves calls, too"
         )
     if topics and topic not in topics:
-        raise CredentialError(f"the certificate is not for this topic, but for {', '.join(topics[:5])}")
-    if f"{topic}.voip" not in topics:  # a bundle id that itself ends in .voip has its own topic for calls
+        raise CredentialError(
+            f"the certificate is not for this topic, but for {', '.join(topics[:5])}"
+        )
+    if (
+        f"{topic}.voip" not in topics
+    ):  # a bundle id that itself ends in .voip has its own topic for calls
         _check_suffix(options)
 
 
 def _is_voip_only(certificate: x509.Certificate, topics: Sequence[str]) -> bool:
-    names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-    only_voip = bool(topics) and all(one.endswith(".voip") and one.removesuffix(".voip") not in topics for one in topics)
-    return any(name.startswith(_VOIP_NAME) for name in names) or (only_voip and not any(".voip.voip" in one for one in topics))
+    names = [
+        str(one.value)
+        for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    ]
+    only_voip = bool(topics) and all(
+        one.endswith(".voip") and one.removesuffix(".voip") not in topics for one in topics
+    )
+    return any(name.startswith(_VOIP_NAME) for name in names) or (
+        only_voip and not any(".voip.voip" in one for one in topics)
+    )
 
 
 def _topics(certificate: x509.Certificate) -> list[str]:
     """The topics that the certificate names, in its order; [] where it names none."""
-    topics = [str(a.value) for a in certificate.subject.get_attributes_for_oid(x509.NameOID.USER_ID)]
+    topics = [
+        str(a.value) for a in certificate.subject.get_attributes_for_oid(x509.NameOID.USER_ID)
+    ]
     for extension in certificate.extensions:
-        if extension.oid in _TOPIC_LISTS and isinstance(extension.value, x509.UnrecognizedExtension):
+        if extension.oid in _TOPIC_LISTS and isinstance(
+            extension.value, x509.UnrecognizedExtension
+        ):
             topics += topic_list(extension.value.value)
     return list(dict.fromkeys(topics))
 
 
 def topic_list(der: bytes) -> list[str]:
-    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what can't be read."""
+    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what
+    can't be read.
+    """
     try:
         return [child for child in _asn1().core.load(der).native.values() if isinstance(child, str)]
     except _PARSE_ERRORS:
@@ -346,12 +483,20 @@ ACCOUNT: Final[Mapping[str, AccountField]] = {
 
 
 def demo(keys: DemoKeys) -> DemoAccount:
-    fields = {"p8": keys.p256, "key_id": "DEMOKEY001", "team_id": "DEMOTEAM01", "topic": "com.example.chat", "env": "production"}
+    fields = {
+        "p8": keys.p256,
+        "key_id": "DEMOKEY001",
+        "team_id": "DEMOTEAM01",
+        "topic": "com.example.chat",
+        "env": "production",
+    }
     return DemoAccount(fields)
 
 
 def demo_token(mood: str, digits: str) -> str:
-    return {"": "a1", "dead": "dead", "fail": "5007"}[mood] + digits[4:] + ("00" if mood == "" else "")
+    return (
+        {"": "a1", "dead": "dead", "fail": "5007"}[mood] + digits[4:] + ("00" if mood == "" else "")
+    )
 
 
 def endpoints_used(credential: Credential) -> Sequence[str]:

@@ -36,7 +36,8 @@ _BADGE_BYTES: Final = len(b'"badge":%d,' % BADGE_MAX)
 _LEVELS: Final = {"passive": 0, "active": 1, "time-sensitive": 2, "critical": 3}
 _TOPIC_SUFFIX: Final = {PushType.ALERT: "", PushType.SILENT: "", PushType.VOIP: ".voip"}
 _WIRE_TYPE: Final = {PushType.ALERT: "alert", PushType.SILENT: "background", PushType.VOIP: "voip"}
-#: Keys of `aps` that a sender may lay over ours (NIM's apsField). No content-available: the push type must match the payload.
+#: Keys of `aps` that a sender may lay over ours (NIM's apsField). No content-available: the push
+#: type must match the payload.
 RAW_APS: Final = frozenset(
     {
         "alert",
@@ -54,7 +55,8 @@ RAW_APS: Final = frozenset(
 
 
 class ApnsPrepared(Value, frozen=True):
-    """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
+    """What is the same for all tokens of a notification. The badge goes between head and tail;
+    badge: whether it may.
 
     too_large: even with the words cut short.
     """
@@ -90,12 +92,23 @@ def _bearer(token: str) -> str:
 
 
 def refuse(item: PushItem) -> str | None:
-    """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
+    """`payload_too_large` where not even ten characters of text fit without data; looks at the
+    notification only.
+    """
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:
-        if not note.vendor and note.image is None and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512:
+        if (
+            not note.vendor
+            and note.image is None
+            and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512
+        ):
             return None
-        uncut = (note.ext, note.thread_id or note.conversation_id, note.image, note.vendor.get("category"))
+        uncut = (
+            note.ext,
+            note.thread_id or note.conversation_id,
+            note.image,
+            note.vendor.get("category"),
+        )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
             return None  # six bytes a character at the most: it fits
     return "payload_too_large" if _body(note)[2] else None
@@ -130,7 +143,8 @@ def _priority(note: Notification) -> str:
     return "5" if note.placement.get("priority") == "5" else "10"
 
 
-#: An alert whose words have at most this many characters fits whatever they are: six bytes each at the most.
+#: An alert whose words have at most this many characters fits whatever they are: six bytes each at
+#: the most.
 SHORT_CHARACTERS_MAX: Final = 500
 
 
@@ -159,8 +173,15 @@ _encode_usual: Final = msgspec.json.Encoder().encode
 
 
 def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
-    """What `_body` gives for a short alert without wishes of its sender, made without a dict; None for any other."""
-    if note.kind is not Kind.MESSAGE or note.push_type is not PushType.ALERT or note.vendor or note.vendor_raw:
+    """What `_body` gives for a short alert without wishes of its sender, made without a dict; None
+    for any other.
+    """
+    if (
+        note.kind is not Kind.MESSAGE
+        or note.push_type is not PushType.ALERT
+        or note.vendor
+        or note.vendor_raw
+    ):
         return None
     if note.payload or note.image or note.subtitle or note.loc is not None:
         return None
@@ -170,7 +191,9 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
         return None
     unset, level = msgspec.UNSET, note.placement.get("interruption_level")
     sound = "default" if ring is None else unset if ring in ("none", "") else ring
-    aps = _UsualAps(_UsualAlert(title or unset, body), sound, thread, level if level in _LEVELS else unset)
+    aps = _UsualAps(
+        _UsualAlert(title or unset, body), sound, thread, level if level in _LEVELS else unset
+    )
     try:
         raw = _encode_usual(_Usual(aps, unset if ext is None else ext))
     except UnicodeEncodeError:  # half a character
@@ -179,7 +202,9 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(before the badge, after it, whether it is too large even so), without as much beside the words as it takes to fit."""
+    """(before the badge, after it, whether it is too large even so), without as much beside the
+    words as it takes to fit.
+    """
     body = b"", b"", True
     for lean in leaner(note):
         body = _whole_body(lean)
@@ -195,19 +220,27 @@ def _whole_body(note: Notification) -> tuple[bytes, bytes, bool]:
     raw = compact({"aps": aps, **rest})
     excess = len(raw) - room
     if excess > 0 and "alert" in aps:
-        words = {name: aps["alert"][name] for name in ("body", "subtitle", "title") if isinstance(aps["alert"].get(name), str)}
+        words = {
+            name: aps["alert"][name]
+            for name in ("body", "subtitle", "title")
+            if isinstance(aps["alert"].get(name), str)
+        }
         aps["alert"] |= shrink(words, excess, _json_bytes, note.prefix)
         raw = compact({"aps": aps, **rest})
     return raw[:8], raw[8:], len(raw) > room  # {"aps":{ is eight bytes
 
 
 def _json_bytes(text: str) -> int:
-    """Bytes of `text` inside a JSON string: a quotation mark counts two, a control character six."""
+    """Bytes of `text` inside a JSON string: a quotation mark counts two, a control
+    character six.
+    """
     return len(compact(text)) - 2
 
 
 def _beside(note: Notification) -> dict[str, Any]:
-    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext, aps and the call are never overwritten."""
+    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext, aps and
+    the call are never overwritten.
+    """
     image = {"image": note.image} if note.image and note.push_type is PushType.ALERT else {}
     call = note.voip or {} if note.push_type is PushType.VOIP else {}
     rest: dict[str, Any] = {**image, **(note.payload or {}), **call}
@@ -221,7 +254,9 @@ def _aps(note: Notification) -> dict[str, Any]:
     if note.kind is Kind.BADGE:
         return {"badge": note.badge_value}
     if note.push_type is PushType.SILENT:
-        return {"content-available": 1} | ({} if note.badge_value is None else {"badge": note.badge_value})
+        return {"content-available": 1} | (
+            {} if note.badge_value is None else {"badge": note.badge_value}
+        )
     if note.push_type is PushType.VOIP:
         return {"alert": _alert(note)}
     aps: dict[str, Any] = {"alert": _alert(note)}
@@ -237,7 +272,10 @@ def _aps(note: Notification) -> dict[str, Any]:
     if _count(vendor.get("badge")) is not None:
         aps["badge"] = _count(vendor["badge"])
     level = _level(
-        note, note.placement.get("interruption_level"), vendor.get("interruption_level"), "critical" if vendor.get("critical") else None
+        note,
+        note.placement.get("interruption_level"),
+        vendor.get("interruption_level"),
+        "critical" if vendor.get("critical") else None,
     )
     if level is not None:
         aps["interruption-level"] = level
@@ -245,7 +283,9 @@ def _aps(note: Notification) -> dict[str, Any]:
 
 
 def _alert(note: Notification) -> dict[str, Any]:
-    """Always an object. A sender's title for iOS counts only where the words are the message's own."""
+    """Always an object. A sender's title for iOS counts only where the words are
+    the message's own.
+    """
     own = note.vendor.get("title")
     title = own if isinstance(own, str) and own and _own_words(note) else note.title
     alert = {"title": title} if title else {}
@@ -273,7 +313,9 @@ def _sound(note: Notification) -> str | dict[str, Any] | None:
 
 
 def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
-    """The last known wish; a public message is never lifted over `active` or what its class was given. Quiet: no banner, no lit screen."""
+    """The last known wish; a public message is never lifted over `active` or what its class was
+    given. Quiet: no banner, no lit screen.
+    """
     if quiet(note):
         return "passive"
     level = placed if placed in _LEVELS else None
@@ -285,7 +327,9 @@ def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
 
 
 def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dict[str, Any]:
-    """`aps` under the sender's own keys, as far as these are on the white list and of the shape that Apple wants."""
+    """`aps` under the sender's own keys, as far as these are on the white list and of the shape
+    that Apple wants.
+    """
     raw = note.vendor_raw.get("aps")
     if not isinstance(raw, Mapping):
         return aps
@@ -306,12 +350,18 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
 
 def _is_words(value: Any) -> bool:
     """All that an alert consists of: texts, and lists of texts for the slots of localised ones."""
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(one, str) for one in value)
+    )
 
 
 def _count(value: Any) -> int | None:
     """A badge number, None for what is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BADGE_MAX else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BADGE_MAX
+        else None
+    )
 
 
 def _takes_badge(note: Notification) -> bool:
@@ -319,7 +369,11 @@ def _takes_badge(note: Notification) -> bool:
     if not note.vendor and not note.vendor_raw:
         return note.push_type is PushType.ALERT and note.kind is not Kind.BADGE
     raw = note.vendor_raw.get("aps")
-    given = _count(note.vendor.get("badge")) if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None else raw["badge"]
+    given = (
+        _count(note.vendor.get("badge"))
+        if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None
+        else raw["badge"]
+    )
     return note.push_type is PushType.ALERT and given is None and note.kind is not Kind.BADGE
 
 
@@ -332,10 +386,17 @@ def token_valid(token: str) -> bool:
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
-    """A push to nobody: a device token of zeros is refused with BadDeviceToken, but only after the credential was taken."""
+    """A push to nobody: a device token of zeros is refused with BadDeviceToken, but only after the
+    credential was taken.
+    """
     body = compact({"aps": {"content-available": 1}})
     options = credential.options
-    headers = {"apns-topic": options.get("topic", ""), "apns-push-type": "background", "apns-priority": "5", "apns-expiration": "0"}
+    headers = {
+        "apns-topic": options.get("topic", ""),
+        "apns-push-type": "background",
+        "apns-priority": "5",
+        "apns-expiration": "0",
+    }
     if access is not None and access.value:
         headers["authorization"] = f"bearer {access.value}"
     endpoint = "APNS_SANDBOX" if options.get("env") == "sandbox" else "APNS_PRODUCTION"

@@ -1,4 +1,6 @@
-"""Google FCM, HTTP v1: one HTTP/2 request a token; OAuth by a service account's key. Sources: docs/vendors/fcm.md."""
+"""Google FCM, HTTP v1: one HTTP/2 request a token; OAuth by a service account's key. Sources:
+docs/vendors/fcm.md.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,21 @@ from workers.vendors.base import (
 from workers.vendors.fcm.classes import place
 from workers.vendors.fcm.codes import RETRY, accepted_id, checked, classify
 from workers.vendors.fcm.credential import ACCOUNT, ask, demo, read_access, read_credential
-from workers.vendors.fcm.request import WORDS_CHARACTERS_MAX, build, check, prepare, refuse, token_valid
+from workers.vendors.fcm.request import (
+    WORDS_CHARACTERS_MAX,
+    build,
+    check,
+    prepare,
+    refuse,
+    token_valid,
+)
 
 FCM: Final = VendorSpec(
     vendor=Vendor.FCM,
-    endpoints={"FCM": "https://fcm.googleapis.com", "GOOGLE_OAUTH": "https://oauth2.googleapis.com"},
+    endpoints={
+        "FCM": "https://fcm.googleapis.com",
+        "GOOGLE_OAUTH": "https://oauth2.googleapis.com",
+    },
     http2=True,
     request_tokens_max=1,
     build=build,
@@ -28,7 +40,13 @@ FCM: Final = VendorSpec(
     demo=demo,
     demo_share=12,
     place=place,
-    limits=Limits(rate_per_s=10_000.0, burst=10_000.0, rate_unit="token", timezone="America/Los_Angeles", ramp_s=60),
+    limits=Limits(
+        rate_per_s=10_000.0,
+        burst=10_000.0,
+        rate_unit="token",
+        timezone="America/Los_Angeles",
+        ramp_s=60,
+    ),
     retry=RETRY,
     badge_in_body=True,
     badge_alone=True,

@@ -24,7 +24,8 @@ from workers.vendors.base import (
 )
 from workers.wire import HttpResponse, NoAnswer
 
-#: errorCode of a FcmError. Source: FCM error codes, read 2026-11-22. INVALID_ARGUMENT: see `_bad_argument`.
+#: errorCode of a FcmError. Source: FCM error codes, read 2026-11-22. INVALID_ARGUMENT: see
+#: `_bad_argument`.
 FCM_CODES: Final[Mapping[str, Verdict]] = {
     "INVALID_ARGUMENT": Verdict.REJECTED,
     "UNREGISTERED": Verdict.TOKEN_DEAD,
@@ -32,7 +33,8 @@ FCM_CODES: Final[Mapping[str, Verdict]] = {
     "QUOTA_EXCEEDED": Verdict.THROTTLED,
     "INTERNAL": Verdict.UNAVAILABLE,
     "UNAVAILABLE": Verdict.UNAVAILABLE,
-    # the APNs or web-push key that Firebase holds is bad; Android's pushes go on, so the lane does too
+    # the APNs or web-push key that Firebase holds is bad; Android's pushes go on, so the lane does
+    # too
     "THIRD_PARTY_AUTH_ERROR": Verdict.REJECTED,
     "APNS_AUTH_ERROR": Verdict.REJECTED,
     "UNSPECIFIED_ERROR": Verdict.UNAVAILABLE,
@@ -51,11 +53,17 @@ STATUS_CODES: Final[Mapping[str, Verdict]] = {
 }
 ALARMS: Final = frozenset({"THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"})
 UNSPECIFIED_TRIES: Final = 3  # then it is taken for our request's fault
-#: A token registered less than this ago may not have reached all of Google: asked once more before it is given up.
+#: A token registered less than this ago may not have reached all of Google: asked once more before
+#: it is given up.
 FRESH_TOKEN_S: Final = 120
 FRESH_TOKEN_RETRY_S: Final = 5.0
 RETRY: Final = Retry(
-    first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: 10.0, Verdict.UNCERTAIN: 10.0, Verdict.THROTTLED: 60.0},
+    first_s={
+        **DEFAULT_RETRY.first_s,
+        Verdict.UNAVAILABLE: 10.0,
+        Verdict.UNCERTAIN: 10.0,
+        Verdict.THROTTLED: 60.0,
+    },
     attempts_max=DEFAULT_RETRY.attempts_max,
 )
 
@@ -66,7 +74,9 @@ class Accepted(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class FcmRefusal:
-    """What an error body says. code: errorCode of its FcmError, "" without one. fields: those that a BadRequest names."""
+    """What an error body says. code: errorCode of its FcmError, "" without one. fields: those that
+    a BadRequest names.
+    """
 
     status: str = ""
     message: str = field(default="", repr=False)
@@ -82,14 +92,18 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     if answer.status == 200:
         accepted = read(answer, Accepted)
         if accepted is not None and accepted.name:
-            return same(batch, Outcome(Verdict.ACCEPTED, "200", vendor_message_id=accepted.name[:256]))
+            return same(
+                batch, Outcome(Verdict.ACCEPTED, "200", vendor_message_id=accepted.name[:256])
+            )
         return same(batch, Outcome(Verdict.UNKNOWN, "200", alarm=True))
     refusal = _refusal(answer)
     return [_refused(batch, item, answer, refusal) for item in batch.items]
 
 
 def accepted_id(answer: HttpResponse) -> str | None:
-    """The message's name in an answer that `classify` finds to accept the push; None for any other answer."""
+    """The message's name in an answer that `classify` finds to accept the push; None for any other
+    answer.
+    """
     accepted = read(answer, Accepted) if answer.status == 200 else None
     return (accepted.name[:256] or None) if accepted is not None else None
 
@@ -99,14 +113,23 @@ def _refusal(answer: HttpResponse) -> FcmRefusal:
     error = body.get("error")
     if not isinstance(error, dict):
         return FcmRefusal()
-    details = [d for d in error.get("details") or () if isinstance(d, dict)] if isinstance(error.get("details"), list) else []
-    fcm, bad, quota = (_detail(details, kind) for kind in ("FcmError", "BadRequest", "QuotaFailure"))
+    details = (
+        [d for d in error.get("details") or () if isinstance(d, dict)]
+        if isinstance(error.get("details"), list)
+        else []
+    )
+    fcm, bad, quota = (
+        _detail(details, kind) for kind in ("FcmError", "BadRequest", "QuotaFailure")
+    )
     return FcmRefusal(
         status=text(error.get("status")),
         message=text(error.get("message")),
         code=text(fcm.get("errorCode")),
         fields=tuple(text(v.get("field")) for v in _objects(bad.get("fieldViolations"))),
-        quota_text=" ".join(f"{text(v.get('subject'))} {text(v.get('description'))}" for v in _objects(quota.get("violations"))),
+        quota_text=" ".join(
+            f"{text(v.get('subject'))} {text(v.get('description'))}"
+            for v in _objects(quota.get("violations"))
+        ),
     )
 
 
@@ -122,33 +145,48 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(batch: RequestBatch, item: PushItem, answer: HttpResponse, refusal: FcmRefusal) -> Outcome:
+def _refused(
+    batch: RequestBatch, item: PushItem, answer: HttpResponse, refusal: FcmRefusal
+) -> Outcome:
     code = refusal.code or refusal.status
-    verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
+    verdict = (
+        FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
+    )
     if refusal.code and refusal.code not in FCM_CODES:
-        verdict = _by_status(answer.status)  # a code of next year: its status must not retire or pause anything
+        verdict = _by_status(
+            answer.status
+        )  # a code of next year: its status must not retire or pause anything
     if code == "INVALID_ARGUMENT":
         verdict = _bad_argument(refusal)
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
-    words = ", ".join(refusal.fields)[:200] or redact(refusal.message, batch)  # a BadRequest's message repeats the bad value
+    words = ", ".join(refusal.fields)[:200] or redact(
+        refusal.message, batch
+    )  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
         str(answer.status),
         code[:64],
         words,
         retry_after_s=retry_after_s(answer),
-        token_only=verdict is Verdict.THROTTLED and "device" in f"{refusal.message} {refusal.quota_text}".lower(),
+        token_only=verdict is Verdict.THROTTLED
+        and "device" in f"{refusal.message} {refusal.quota_text}".lower(),
         alarm=verdict is Verdict.UNKNOWN or code in ALARMS,
     )
     return _unregistered(batch, item, outcome) if refusal.code == "UNREGISTERED" else outcome
 
 
 def _bad_argument(refusal: FcmRefusal) -> Verdict:
-    """400 is a dead token only where FCM itself speaks of the token and of no other field; even then other tokens' answers guard it."""
+    """400 is a dead token only where FCM itself speaks of the token and of no other field; even
+    then other tokens' answers guard it.
+    """
     elsewhere = [name for name in refusal.fields if name not in ("message.token", "message.fid")]
-    about_token = "registration token" in refusal.message.lower() or "message.token" in refusal.fields
-    return Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
+    about_token = (
+        "registration token" in refusal.message.lower() or "message.token" in refusal.fields
+    )
+    return (
+        Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
+    )
 
 
 def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outcome:
@@ -159,7 +197,14 @@ def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outc
         return Outcome(Verdict.REJECTED, outcome.status, outcome.code, words)
     if age_ms < FRESH_TOKEN_S * 1000 and in_a_row(item, outcome.code) == 1:
         words = "registered moments ago: asked once more"
-        return Outcome(Verdict.THROTTLED, outcome.status, outcome.code, words, first_s=FRESH_TOKEN_RETRY_S, token_only=True)
+        return Outcome(
+            Verdict.THROTTLED,
+            outcome.status,
+            outcome.code,
+            words,
+            first_s=FRESH_TOKEN_RETRY_S,
+            token_only=True,
+        )
     return outcome
 
 
@@ -179,5 +224,7 @@ def checked(answer: HttpResponse) -> Verdict:
     refusal = _refusal(answer)
     if answer.status == 200 or "INVALID_ARGUMENT" in (refusal.code, refusal.status):
         return Verdict.ACCEPTED
-    verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
+    verdict = (
+        FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
+    )
     return Verdict.ACCEPTED if verdict in (Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN) else verdict

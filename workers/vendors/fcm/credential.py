@@ -51,13 +51,24 @@ def ask(credential: Credential, now_ms: int) -> Request:
     """The service account's signed assertion for an access token. Source: fcm.md §2."""
     token = assertion(credential.options, credential.secrets["private_key"], now_ms // 1000)
     form = urlencode({"grant_type": GRANT_TYPE, "assertion": token})
-    return Request("GOOGLE_OAUTH", "/token", {"content-type": "application/x-www-form-urlencoded"}, form.encode())
+    return Request(
+        "GOOGLE_OAUTH",
+        "/token",
+        {"content-type": "application/x-www-form-urlencoded"},
+        form.encode(),
+    )
 
 
 def assertion(options: Mapping[str, str], private_key: str, now_s: int) -> str:
     """A JWT, RS256; `aud` is Google's address wherever the request really goes."""
     header = {"alg": "RS256", "typ": "JWT", "kid": options["key_id"]}
-    claims = {"iss": options["client_email"], "scope": SCOPE, "aud": AUDIENCE, "iat": now_s, "exp": now_s + ASSERTION_S}
+    claims = {
+        "iss": options["client_email"],
+        "scope": SCOPE,
+        "aud": AUDIENCE,
+        "iat": now_s,
+        "exp": now_s + ASSERTION_S,
+    }
     signed = f"{_base64url(compact(header))}.{_base64url(compact(claims))}"
     signature = _rsa_key(private_key).sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{signed}.{_base64url(signature)}"
@@ -70,19 +81,31 @@ def _base64url(raw: bytes) -> str:
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """The access token, to be renewed at 85 % of its life; else why there is none."""
     granted = read(answer, Granted) if answer.status == 200 else None
-    if granted is not None and granted.access_token and granted.access_token.isascii() and granted.access_token.isprintable():
-        given = granted.expires_in if granted.expires_in == granted.expires_in else 0.0  # NaN is not itself
+    if (
+        granted is not None
+        and granted.access_token
+        and granted.access_token.isascii()
+        and granted.access_token.isprintable()
+    ):
+        given = (
+            granted.expires_in if granted.expires_in == granted.expires_in else 0.0
+        )  # NaN is not itself
         life_ms = int(min(max(given, ACCESS_S_MIN), ACCESS_S_MAX) * 1000)
         return AccessToken(granted.access_token, now_ms + life_ms * 85 // 100, now_ms + life_ms)
     body = read(answer, dict[str, Any]) or {}
     code = text(body.get("error"))[:64]
     return AccessRefused(
-        _no_access(answer.status, code), code or str(answer.status), redact(body.get("error_description")), retry_after_s(answer)
+        _no_access(answer.status, code),
+        code or str(answer.status),
+        redact(body.get("error_description")),
+        retry_after_s(answer),
     )
 
 
 def _no_access(status: int, code: str) -> Verdict:
-    """google-auth tries again what may pass; what Google itself words otherwise is about the key or the clock."""
+    """google-auth tries again what may pass; what Google itself words otherwise is about the key or
+    the clock.
+    """
     if status == 429:
         return Verdict.THROTTLED
     if status in _PASSING_STATUS or code in _PASSING_ERRORS or not code:
@@ -95,7 +118,9 @@ _PROJECT: Final = re.compile(r"[A-Za-z0-9:._-]{1,128}")
 
 
 class ServiceAccount(msgspec.Struct):
-    """The fields we use of a service account's key file. Its token_uri is not among them: the endpoint is Google's or the operator's."""
+    """The fields we use of a service account's key file. Its token_uri is not among them: the
+    endpoint is Google's or the operator's.
+    """
 
     client_email: str
     private_key: str
@@ -104,28 +129,46 @@ class ServiceAccount(msgspec.Struct):
     type: str = "service_account"
 
 
-def read_credential(_options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """files: service_account. Gives options {project_id, client_email, key_id} and the private key."""
+def read_credential(
+    _options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """files: service_account. Gives options {project_id, client_email, key_id} and
+    the private key.
+    """
     if "service_account" not in files:
-        raise CredentialError("--service-account is missing: the JSON key file of a service account of the Firebase project")
+        raise CredentialError(
+            "--service-account is missing: the JSON key file of a service account of the "
+            "Firebase project"
+        )
     if len(files["service_account"]) > KEY_FILE_BYTES_MAX:
-        raise CredentialError(f"--service-account has more than {KEY_FILE_BYTES_MAX} bytes: not a key file")
+        raise CredentialError(
+            f"--service-account has more than {KEY_FILE_BYTES_MAX} bytes: not a key file"
+        )
     try:
-        account = msgspec.json.decode(secret_file_text(files["service_account"], "--service-account"), type=ServiceAccount)
+        account = msgspec.json.decode(
+            secret_file_text(files["service_account"], "--service-account"), type=ServiceAccount
+        )
     except (msgspec.DecodeError, RecursionError) as error:
         missing = re.search(r"missing required field `\w+`", str(error))
         raise CredentialError(
-            f"--service-account is not a service account's JSON key file{': ' + missing.group() if missing else ''}"
+            "--service-account is not a service account's JSON key "
+            f"file{': ' + missing.group() if missing else ''}"
         ) from None
     if account.type != "service_account":
-        raise CredentialError("--service-account must be the key file of a service account (its type is another)")
+        raise CredentialError(
+            "--service-account must be the key file of a service account (its type is another)"
+        )
     for name in ("client_email", "private_key_id"):
         if not re.fullmatch(r"[!-~]{1,256}", getattr(account, name)):
             raise CredentialError(f"--service-account: {name} is empty or not ASCII")
     if not _PROJECT.fullmatch(account.project_id):
         raise CredentialError("--service-account: project_id is not a Firebase project's id")
     _rsa_key(account.private_key)
-    options = {"project_id": account.project_id, "client_email": account.client_email, "key_id": account.private_key_id}
+    options = {
+        "project_id": account.project_id,
+        "client_email": account.client_email,
+        "key_id": account.private_key_id,
+    }
     return options, {"private_key": account.private_key}
 
 
@@ -133,7 +176,9 @@ def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode("utf-8", "replace"), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise CredentialError("--service-account: private_key does not parse as a private key in PEM") from None
+        raise CredentialError(
+            "--service-account: private_key does not parse as a private key in PEM"
+        ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise CredentialError("--service-account: private_key is of another kind: Google wants RSA")
     return key

@@ -25,13 +25,16 @@ from workers.vendors.base import (
 from workers.vendors.fcm.codes import text
 from workers.wire import Request
 
-PAYLOAD_BYTES_MAX: Final = 4096  # keys and values of data, notification and android.notification, in UTF-8
+PAYLOAD_BYTES_MAX: Final = (
+    4096  # keys and values of data, notification and android.notification, in UTF-8
+)
 #: Words of so many characters fit beside what else a message holds: four bytes each at the most.
 WORDS_CHARACTERS_MAX: Final = 500
 TTL_S_MAX: Final = 2_419_200  # 28 days
 COUNT_MAX: Final = 2**31 - 1
 TOKEN_CHARACTERS_MAX: Final = 4096
-#: Keys of android.notification that a sender may lay over ours. Not `tag` (our identity on the screen), not the count.
+#: Keys of android.notification that a sender may lay over ours. Not `tag` (our identity on the
+#: screen), not the count.
 RAW_NOTIFICATION: Final = frozenset(
     {
         "icon",
@@ -56,11 +59,22 @@ RAW_NOTIFICATION: Final = frozenset(
 )
 #: Those of them that make a noise, light up or come to the front.
 NOISE: Final = frozenset(
-    {"sound", "default_sound", "default_vibrate_timings", "vibrate_timings", "default_light_settings", "light_settings"}
+    {
+        "sound",
+        "default_sound",
+        "default_vibrate_timings",
+        "vibrate_timings",
+        "default_light_settings",
+        "light_settings",
+    }
     | {"notification_priority", "sticky", "ticker"}
 )
 #: A quiet push: up to Android 7; later the app's channel decides.
-QUIET_LOOK: Final[Mapping[str, Any]] = {"notification_priority": "PRIORITY_LOW", "default_sound": False, "default_vibrate_timings": False}
+QUIET_LOOK: Final[Mapping[str, Any]] = {
+    "notification_priority": "PRIORITY_LOW",
+    "default_sound": False,
+    "default_vibrate_timings": False,
+}
 #: Keys of a data message that the app draws.
 DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
@@ -69,7 +83,9 @@ _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
 @dataclass(frozen=True, slots=True)
 class FcmPrepared:
-    """What is the same for all tokens of a notification: path, and the body before and after the badge. too_large: even cut."""
+    """What is the same for all tokens of a notification: path, and the body before and after the
+    badge. too_large: even cut.
+    """
 
     path: str
     head: bytes = field(repr=False)
@@ -81,14 +97,22 @@ class FcmPrepared:
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     """POST …/messages:send for the batch's one item."""
     item = batch.items[0]
-    ready = batch.prepared if isinstance(batch.prepared, FcmPrepared) else prepare(item.note, credential)
+    ready = (
+        batch.prepared
+        if isinstance(batch.prepared, FcmPrepared)
+        else prepare(item.note, credential)
+    )
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    shown = item.badge is not None and item.badge > 0 and ready.badge  # FCM: 0 means one more, not none
+    shown = (
+        item.badge is not None and item.badge > 0 and ready.badge
+    )  # FCM: 0 means one more, not none
     badge = ready.badge % min(item.badge or 0, COUNT_MAX) if shown else b""
     ttl = _HEAD % min(max(item.ttl_s, 0), TTL_S_MAX)
-    body = b"".join((ttl, ready.head, badge, ready.tail, b',"token":', compact(item.target.token), b"}}"))
+    body = b"".join(
+        (ttl, ready.head, badge, ready.tail, b',"token":', compact(item.target.token), b"}}")
+    )
     return Request("FCM", ready.path, headers, body)
 
 
@@ -96,27 +120,49 @@ def prepare(note: Notification, credential: Credential) -> FcmPrepared:
     """Path and body but for token, lifetime, access token and badge number."""
     data_only = _data_only(note, credential)
     head, tail, too_large = _fitting(_data_message if data_only else _shown_message, note)
-    badge = b"" if note.push_type is PushType.SILENT else b'"badge":"%d",' if data_only else b'"notification_count":%d,'
-    return FcmPrepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
+    badge = (
+        b""
+        if note.push_type is PushType.SILENT
+        else b'"badge":"%d",'
+        if data_only
+        else b'"notification_count":%d,'
+    )
+    return FcmPrepared(
+        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
+        head,
+        tail,
+        badge,
+        too_large,
+    )
 
 
 def refuse(item: PushItem) -> str | None:
-    """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
+    """`payload_too_large` where not even ten characters of text fit without data; looks at the
+    notification only.
+    """
     note = item.note
     if note.payload is None and not note.vendor_raw:
         uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
             return None
-    return "payload_too_large" if _fitting(_data_message, note)[2] or _fitting(_shown_message, note)[2] else None
+    return (
+        "payload_too_large"
+        if _fitting(_data_message, note)[2] or _fitting(_shown_message, note)[2]
+        else None
+    )
 
 
 def _data_only(note: Notification, credential: Credential) -> bool:
-    """Whether the app draws the notification itself: message over credential; a silent push always is."""
+    """Whether the app draws the notification itself: message over credential; a silent push always
+    is.
+    """
     wanted = note.vendor.get("data_only", credential.options.get("data_only"))
     return note.push_type is PushType.SILENT or wanted in (True, 1, "1", "true")
 
 
-def _fitting(render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification) -> tuple[bytes, bytes, bool]:
+def _fitting(
+    render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification
+) -> tuple[bytes, bytes, bool]:
     """What `render` gives, without as much beside the words as it takes to fit."""
     message = b"", b"", True
     for lean in leaner(note):
@@ -127,9 +173,13 @@ def _fitting(render: Callable[[Notification], tuple[bytes, bytes, bool]], note: 
 
 
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(up to the count, after it, whether it is too large even so) of a message that Android draws."""
+    """(up to the count, after it, whether it is too large even so) of a message
+    that Android draws.
+    """
     look, data, words = _look(note), _data(note), _words(note)
-    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix)
+    words, too_large = _fitted(
+        words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix
+    )
     android = compact({"notification": look, "priority": _priority(note)})
     rest = {"data": data, "notification": words} if data else {"notification": words}
     split = len(b'{"notification":{')
@@ -149,17 +199,32 @@ def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     return head, compact({**words, **data})[1:], too_large
 
 
-def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str) -> tuple[dict[str, str], bool]:
-    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within the limit; whether it does not even so."""
-    room = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside) - sum(map(utf8_bytes, words))
+def _fitted(
+    words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str
+) -> tuple[dict[str, str], bool]:
+    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within
+    the limit; whether it does not even so.
+    """
+    room = (
+        PAYLOAD_BYTES_MAX
+        - spare
+        - sum(_weight(part) for part in beside)
+        - sum(map(utf8_bytes, words))
+    )
     texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
-    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)}
+    cut_words = {
+        **words,
+        **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix),
+    }
     return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
 
 
 def _weight(part: Mapping[str, Any]) -> int:
     """UTF-8 bytes of keys and values, which is how FCM counts."""
-    return sum(utf8_bytes(key) + (utf8_bytes(value) if isinstance(value, str) else len(compact(value))) for key, value in part.items())
+    return sum(
+        utf8_bytes(key) + (utf8_bytes(value) if isinstance(value, str) else len(compact(value)))
+        for key, value in part.items()
+    )
 
 
 def _words(note: Notification) -> dict[str, str]:
@@ -191,23 +256,34 @@ def _look(note: Notification) -> dict[str, Any]:
 
 def _drawing(note: Notification) -> dict[str, str]:
     """The same for a message that the app draws."""
-    return {key: value if isinstance(value, str) else compact(value).decode() for key, value in _look(note).items()}
+    return {
+        key: value if isinstance(value, str) else compact(value).decode()
+        for key, value in _look(note).items()
+    }
 
 
 def _raw_notification(note: Notification) -> dict[str, Any]:
-    """The sender's own notification keys (NIM: fcmField, fcmFieldV1), legacy names turned into today's."""
+    """The sender's own notification keys (NIM: fcmField, fcmFieldV1), legacy names turned into
+    today's.
+    """
     raw: dict[str, Any] = {}
     for name in ("notification", "fcm_v1"):
         part = note.vendor_raw.get(name)
-        raw |= {key: value for key, value in part.items() if value is not None} if isinstance(part, dict) else {}
+        raw |= (
+            {key: value for key, value in part.items() if value is not None}
+            if isinstance(part, dict)
+            else {}
+        )
     if "android_channel_id" in raw:
         raw.setdefault("channel_id", raw["android_channel_id"])
     return raw
 
 
 def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, str]:
-    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it, and
-    so does one of `ours`: what the app is to draw (hidden words stay hidden, a repeat replaces itself) is not the payload's to say."""
+    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself
+    gets an x- before it, and so does one of `ours`: what the app is to draw (hidden words stay
+    hidden, a repeat replaces itself) is not the payload's to say.
+    """
     data = {}
     for key, value in (note.payload or {}).items():
         name = f"x-{key}" if key in ours or _RESERVED.fullmatch(key) else key
@@ -218,7 +294,9 @@ def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, s
 
 
 def _priority(note: Notification) -> str:
-    """HIGH wakes the device. A public message is never lifted; a recall and the end of a call wake nobody."""
+    """HIGH wakes the device. A public message is never lifted; a recall and the end of a call wake
+    nobody.
+    """
     placed = "NORMAL" if note.placement.get("priority") == "NORMAL" or quiet(note) else "HIGH"
     wish = text(note.vendor.get("priority")).upper()
     if wish == "NORMAL" or (wish == "HIGH" and note.bucket is Bucket.PRIVATE and not quiet(note)):
@@ -236,8 +314,16 @@ def token_valid(token: str) -> bool:
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """Full validation of a push to a token that can't exist, with nothing delivered."""
-    body = {"message": {"token": "pushfleet-credential-check", "notification": {"body": "check"}}, "validate_only": True}
+    body = {
+        "message": {"token": "pushfleet-credential-check", "notification": {"body": "check"}},
+        "validate_only": True,
+    }
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    return Request("FCM", f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", headers, compact(body))
+    return Request(
+        "FCM",
+        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
+        headers,
+        compact(body),
+    )

@@ -1,4 +1,6 @@
-"""HarmonyOS Push Kit, v3: HarmonyOS 5 and later. Older Huawei devices: huawei/. Limits, classes, codes: docs/vendors/harmony.md."""
+"""HarmonyOS Push Kit, v3: HarmonyOS 5 and later. Older Huawei devices: huawei/. Limits, classes,
+codes: docs/vendors/harmony.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from workers.vendors.base import (
     VendorSpec,
 )
 from workers.vendors.harmony.codes import classify
-from workers.vendors.harmony.credential import ACCOUNT, demo, read_credential, read_token, sign_access, sign_again
+from workers.vendors.harmony.credential import (
+    ACCOUNT,
+    demo,
+    read_credential,
+    read_token,
+    sign_access,
+    sign_again,
+)
 from workers.vendors.harmony.images import ask_image, image_wanted, read_image
 from workers.vendors.harmony.request import CATEGORIES, build, check
 from workers.vendors.huawei_classes import place
@@ -37,7 +46,8 @@ HARMONY: Final = VendorSpec(
     platform="harmony",
     place=place,
     receipts=HUAWEI_RECEIPTS,
-    #: 6000 devices a second is the floor of the published formula; no number of all messages a device, 2 of marketing.
+    #: 6000 devices a second is the floor of the published formula; no number of all messages a
+    #: device, 2 of marketing.
     #: Sources: docs/vendors/harmony.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_public=2),
     badge_in_body=True,

@@ -13,7 +13,8 @@ from workers.vendors.base import (
 )
 from workers.wire import HttpResponse, NoAnswer
 
-#: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several mean a wrong client id.
+#: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several
+#: mean a wrong client id.
 REVOKE_CODE: Final = "80300028"
 
 

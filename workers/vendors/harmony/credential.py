@@ -1,4 +1,6 @@
-"""An account with HarmonyOS: what `credential add` checks, and the access token it is exchanged for."""
+"""An account with HarmonyOS: what `credential add` checks, and the access token it is exchanged
+for.
+"""
 
 from __future__ import annotations
 
@@ -32,27 +34,38 @@ from workers.wire import HttpResponse
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
 AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 JWT_LIFE_S: Final = 3600
-#: iat is floored to this, so that all processes sign the same claims without talking and a token has 30 min left when renewed.
+#: iat is floored to this, so that all processes sign the same claims without talking and a token
+#: has 30 min left when renewed.
 JWT_STEP_S: Final = 1800
 CLOCK_SPARE_S: Final = 60
 KEY_BITS_MIN: Final = 2048
 _PATH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """--service-account: the key file's ids become options, its private key the secret. --app-id (client id), optional, lets us revoke."""
+def read_credential(
+    options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """--service-account: the key file's ids become options, its private key the secret. --app-id
+    (client id), optional, lets us revoke.
+    """
     del now_ms
     if "service_account" not in files:
         raise CredentialError("--service-account is missing")
     try:
-        account = msgspec.json.decode(secret_file_text(files["service_account"], "--service-account"))
+        account = msgspec.json.decode(
+            secret_file_text(files["service_account"], "--service-account")
+        )
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise CredentialError("the file of --service-account is not JSON: take it from the console unchanged") from None
+        raise CredentialError(
+            "the file of --service-account is not JSON: take it from the console unchanged"
+        ) from None
     fields = {}
     for name in ("project_id", "key_id", "sub_account", "private_key"):
         value = account.get(name) if isinstance(account, dict) else None
         if not isinstance(value, str) or not value.strip():
-            raise CredentialError(f"the service account has no {name}: take the file from the console unchanged")
+            raise CredentialError(
+                f"the service account has no {name}: take the file from the console unchanged"
+            )
         fields[name] = value.strip()
     if not _PATH_ID.fullmatch(fields["project_id"]):
         raise CredentialError("project_id of the service account is not an id")
@@ -67,9 +80,13 @@ def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
     try:
         key = load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise CredentialError("private_key of the service account does not parse as an unencrypted PEM key") from None
+        raise CredentialError(
+            "private_key of the service account does not parse as an unencrypted PEM key"
+        ) from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < KEY_BITS_MIN:
-        raise CredentialError(f"private_key of the service account is not an RSA key of at least {KEY_BITS_MIN} bits")
+        raise CredentialError(
+            f"private_key of the service account is not an RSA key of at least {KEY_BITS_MIN} bits"
+        )
     return key
 
 
@@ -97,18 +114,27 @@ def sign_again(credential: Credential, now_ms: int) -> AccessToken:
 def _signed(credential: Credential, iat_s: int) -> AccessToken:
     text = signing_input(credential.options["key_id"], credential.options["sub_account"], iat_s)
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-    signature = _rsa_key(credential.secrets["private_key"]).sign(text.encode(), pss, hashes.SHA256())
-    return AccessToken(f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000)
+    signature = _rsa_key(credential.secrets["private_key"]).sign(
+        text.encode(), pss, hashes.SHA256()
+    )
+    return AccessToken(
+        f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000
+    )
 
 
 def read_token(answer: HttpResponse, now_ms: int) -> AccessRefused:
     """Nobody answers: nothing was asked."""
     del now_ms
-    return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")
+    return AccessRefused(
+        Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here"
+    )
 
 
 #: Options of `credential add`.
-ACCOUNT: Final[Mapping[str, AccountField]] = {"service_account": AccountField("file", "key file"), "vendor_app_id": APP_ID}
+ACCOUNT: Final[Mapping[str, AccountField]] = {
+    "service_account": AccountField("file", "key file"),
+    "vendor_app_id": APP_ID,
+}
 
 
 def demo(keys: DemoKeys) -> DemoAccount:
@@ -120,4 +146,7 @@ def demo(keys: DemoKeys) -> DemoAccount:
         "auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize",
         "token_uri": AUDIENCE,
     }
-    return DemoAccount({"service_account": compact(account).decode()}, tuple(f"harmony.{name}" for name in DEMO_RIGHTS))
+    return DemoAccount(
+        {"service_account": compact(account).decode()},
+        tuple(f"harmony.{name}" for name in DEMO_RIGHTS),
+    )

@@ -23,7 +23,8 @@ from workers.wire import HttpResponse, Request
 
 IMAGE_CHECKED: Final = "83010000"
 IMAGE_TOO_FAST: Final = "83010002"
-#: An image that Huawei would not have (no picture behind the address, content) is shown to it again after so long.
+#: An image that Huawei would not have (no picture behind the address, content) is shown to it again
+#: after so long.
 IMAGE_REFUSED_MS: Final = 600_000
 #: Huawei's key in the address that it gave: such a one needs no second look.
 VERIFY_KEY: Final = re.compile(r"[?&]verifyKey=")
@@ -51,12 +52,19 @@ def ask_image(image: str, credential: Credential, access: AccessToken | None) ->
 
 
 def read_image(answer: HttpResponse, now_ms: int) -> tuple[str, int] | None:
-    """The address that Huawei gave and when it ends; ("", …) for an image it refused; None for no word on the image."""
+    """The address that Huawei gave and when it ends; ("", …) for an image it refused; None for no
+    word on the image.
+    """
     reply = read(answer, ImageReply)
     if reply is None or not reply.code.startswith("8301") or reply.code == IMAGE_TOO_FAST:
         return None
     if reply.code != IMAGE_CHECKED:
         return "", now_ms + IMAGE_REFUSED_MS
     ends = str(reply.expireTime)
-    good = reply.downloadUrl.startswith("https://") and ends.isascii() and ends.isdigit() and len(ends) <= 11
+    good = (
+        reply.downloadUrl.startswith("https://")
+        and ends.isascii()
+        and ends.isdigit()
+        and len(ends) <= 11
+    )
     return (reply.downloadUrl, int(ends) * 1000) if good and int(ends) * 1000 > now_ms else None

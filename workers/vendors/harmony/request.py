@@ -43,8 +43,11 @@ from workers.wire import Request
 CATEGORIES: Final = SERVICE
 MARKETING: Final = "MARKETING"
 NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
-#: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are ours.
-RAW_NOTIFICATION: Final = frozenset({"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"})
+#: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are
+#: ours.
+RAW_NOTIFICATION: Final = frozenset(
+    {"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"}
+)
 NOISE: Final = frozenset({"sound", "soundDuration", "foregroundShow"})
 RAW_WORDS: Final = frozenset({"inboxContent"})
 RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
@@ -57,17 +60,28 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     tokens = [item.target.token for item in batch.items]
     if note.kind is Kind.RECALL and (client_id := credential.options.get("app_id")):
         revoke = compact({"notifyId": number_id(note.collapse_id), "token": tokens})
-        return Request("HARMONY", f"/v1/{client_id}/messages:revoke", headers(access, NOTIFICATION), revoke)
+        return Request(
+            "HARMONY", f"/v1/{client_id}/messages:revoke", headers(access, NOTIFICATION), revoke
+        )
     push_type = push_type_of(note, credential.rights)
     if push_type == NOTIFICATION:
         repeats = 2 if _inbox(note) else 1
         body = fitted(
-            lambda title, text, keep: _alert(batch, credential, title, text, keep), title_of(note), body_of(note), repeats, note.prefix
+            lambda title, text, keep: _alert(batch, credential, title, text, keep),
+            title_of(note),
+            body_of(note),
+            repeats,
+            note.prefix,
         )
     else:
         body = _background(batch, credential, push_type)
     body["target"]["token"] = tokens
-    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, push_type), compact(body))
+    return Request(
+        "HARMONY",
+        f"/v3/{credential.options['project_id']}/messages:send",
+        headers(access, push_type),
+        compact(body),
+    )
 
 
 def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
@@ -75,9 +89,13 @@ def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
 
 
 def push_type_of(note: Notification, rights: frozenset[str]) -> int:
-    """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds the right for it."""
+    """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds
+    the right for it.
+    """
     wanted = plain(note.vendor.get("push_type"))
-    call = note.kind is Kind.CALL_INVITE and (note.push_type is PushType.VOIP or wanted == str(CALL))
+    call = note.kind is Kind.CALL_INVITE and (
+        note.push_type is PushType.VOIP or wanted == str(CALL)
+    )
     if call and note.bucket is Bucket.PRIVATE and "harmony.voip" in rights:
         return CALL
     silent = note.push_type is PushType.SILENT or wanted == str(BACKGROUND)
@@ -85,18 +103,27 @@ def push_type_of(note: Notification, rights: frozenset[str]) -> int:
 
 
 def _background(batch: RequestBatch, credential: Credential, push_type: int) -> dict[str, Any]:
-    """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a refusal."""
+    """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a
+    refusal.
+    """
     note = batch.items[0].note
     call = note.voip or {} if push_type == CALL else {}
     data = {**call, **click_data(note), **call}  # the payload says nothing of the call
     return {
         "payload": {"extraData": json_text(data)},
         "target": {"token": []},
-        "pushOptions": _options(batch, credential, note.vendor_raw if push_type == BACKGROUND else {}, frozenset({"backgroundMode"})),
+        "pushOptions": _options(
+            batch,
+            credential,
+            note.vendor_raw if push_type == BACKGROUND else {},
+            frozenset({"backgroundMode"}),
+        ),
     }
 
 
-def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _alert(
+    batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note = batch.items[0].note
     raw = note.vendor_raw if keep is Keep.ALL else {}
     fields = part(raw, "notification") or raw
@@ -109,14 +136,18 @@ def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, k
     return {"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options}
 
 
-def _options(batch: RequestBatch, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+def _options(
+    batch: RequestBatch, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]
+) -> dict[str, Any]:
     options: dict[str, Any] = {"ttl": ttl_of(batch), "biTag": receipt_tag(batch)}
     if receipt_id := text_option(credential.options, "receipt_id", 64):
         options["receiptId"] = receipt_id
     return laid(options, part(raw, "pushOptions"), RAW_OPTIONS & allowed)
 
 
-def _notification(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _notification(
+    batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note = batch.items[0].note
     shown: dict[str, Any] = {
         "category": category_of(note, credential.rights),
@@ -138,8 +169,10 @@ def _notification(batch: RequestBatch, credential: Credential, title: str, text:
 
 
 def _shown_once(batch: RequestBatch) -> str:
-    """The phone shows an id once in 24 h, so a repeat is not seen. In a group the event's own: who was one of many in the
-    first attempt may be alone in the next. In a chat of two the push id, or the event's for several phones."""
+    """The phone shows an id once in 24 h, so a repeat is not seen. In a group the event's own: who
+    was one of many in the first attempt may be alone in the next. In a chat of two the push id, or
+    the event's for several phones.
+    """
     note = batch.items[0].note
     return base62(receipt_tag(batch) if note.conversation_type == "c2c" else note_tag(note), 22)
 
@@ -154,7 +187,9 @@ def _click(note: Notification, keep: Keep) -> dict[str, Any]:
 
 
 def _badge(batch: RequestBatch) -> int | None:
-    """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone; else the number taken for this push."""
+    """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone;
+    else the number taken for this push.
+    """
     wanted = batch.items[0].note.vendor.get("badge")
     if wanted is False or wanted == "none":
         return None
@@ -168,12 +203,16 @@ def _inbox(note: Notification) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    """At most three lines; what is over stays in the last, as far as it fits: a longer line is refused with the whole push."""
+    """At most three lines; what is over stays in the last, as far as it fits: a longer line is
+    refused with the whole push.
+    """
     return [cut(line, INBOX_LINE_MAX) for line in text.split("\n", INBOX_LINES_MAX - 1)]
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:
-    """The placed category, or an override that does not raise it: marketing stays marketing, and a category needs its right."""
+    """The placed category, or an override that does not raise it: marketing stays marketing, and a
+    category needs its right.
+    """
     if note.bucket is Bucket.PUBLIC:
         return MARKETING
     raw = part(note.vendor_raw, "notification") or note.vendor_raw
@@ -183,7 +222,19 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
-    """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it counts them (80300010)."""
-    shown = {"category": MARKETING, "title": "check", "body": "check", "clickAction": {"actionType": 0}}
+    """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it
+    counts them (80300010).
+    """
+    shown = {
+        "category": MARKETING,
+        "title": "check",
+        "body": "check",
+        "clickAction": {"actionType": 0},
+    }
     body = compact({"payload": {"notification": shown}, "target": {"token": []}})
-    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, NOTIFICATION), body)
+    return Request(
+        "HARMONY",
+        f"/v3/{credential.options['project_id']}/messages:send",
+        headers(access, NOTIFICATION),
+        body,
+    )

@@ -1,4 +1,6 @@
-"""Honor Push: phones with Magic UI 4.0 and later. Much of the API is unconfirmed: docs/vendors/honor.md says what we do about it."""
+"""Honor Push: phones with Magic UI 4.0 and later. Much of the API is unconfirmed:
+docs/vendors/honor.md says what we do about it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from workers.vendors.huawei_family import (
     token_valid,
 )
 
-ENDPOINTS: Final = {"HONOR": "https://push-api.cloud.honor.com", "HONOR_OAUTH": "https://iam.developer.honor.com"}
+ENDPOINTS: Final = {
+    "HONOR": "https://push-api.cloud.honor.com",
+    "HONOR_OAUTH": "https://iam.developer.honor.com",
+}
 HONOR: Final = VendorSpec(
     vendor=Vendor.HONOR,
     endpoints=ENDPOINTS,
@@ -34,7 +39,8 @@ HONOR: Final = VendorSpec(
     demo_share=8,
     place=place,
     receipts=RECEIPTS,
-    #: 80 % of the published 3000 a second, counted in devices; 2 marketing messages a device and day.
+    #: 80 % of the published 3000 a second, counted in devices; 2 marketing messages a device and
+    #: day.
     #: Sources: docs/vendors/honor.md, 2026-05.
     limits=Limits(rate_per_s=2400, burst=2400, rate_unit="token", device_cap_public=2),
     badge_in_body=True,

@@ -1,4 +1,6 @@
-"""Honor's class policy: how a message of a class travels. Source: docs/vendors/honor.md, message classes."""
+"""Honor's class policy: how a message of a class travels. Source: docs/vendors/honor.md, message
+classes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import private, public
 
 
-def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
+def place(
+    wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]
+) -> Placement:
     lowered = str(over.get("importance") or "").upper() == "LOW"
     if wanted in PRIVATE_CLASSES and "honor.service" in credential.rights and not lowered:
         return private(wanted, {"importance": "NORMAL"})

@@ -43,7 +43,8 @@ ALL_INVALID: Final = "80300007"
 TWICE: Final = Meaning(Verdict.UNAVAILABLE, retries=2)
 TWICE_ALARM: Final = Meaning(Verdict.UNAVAILABLE, retries=2, then=Verdict.UNKNOWN, alarm=True)
 UNREADABLE: Final = Meaning(Verdict.UNCERTAIN, alarm=True)  # it may have been accepted
-#: Codes in the body, or HTTP statuses where it has none. Source: docs/vendors/honor.md §codes, rows A, P and H; Honor's own list is unread.
+#: Codes in the body, or HTTP statuses where it has none. Source: docs/vendors/honor.md §codes, rows
+#: A, P and H; Honor's own list is unread.
 CODES: Final[Mapping[str, Meaning]] = {
     "400": REJECTED,
     "401": RENEW_ONCE,
@@ -76,14 +77,18 @@ class _HonorReply(msgspec.Struct):
 
 
 def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
-    """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which counts only where there is none."""
+    """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which
+    counts only where there is none.
+    """
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, _HonorReply) or _HonorReply()
     code = plain(reply.code)
     detail = reply.data if isinstance(reply.data, dict) else {}
     words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, batch)
-    details = ReplyDetails(answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer))
+    details = ReplyDetails(
+        answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer)
+    )
     if code in SUCCESS or code == PARTIAL:
         return _listed(batch, details, detail)
     meaning = meaning_of(code, answer.status)
@@ -93,7 +98,9 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def meaning_of(code: str, status: int) -> Meaning:
-    """The code's, or the status's where there is no code; unknown ones ring and never retire a token."""
+    """The code's, or the status's where there is no code; unknown ones ring and never retire a
+    token.
+    """
     if known := CODES.get(code or str(status)):
         return known
     if 400 <= status < 500 or (len(code) == 3 and code.startswith("4")):
@@ -101,9 +108,14 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNREADABLE if not code and status < 400 else TWICE_ALARM
 
 
-def _listed(batch: RequestBatch, details: ReplyDetails, detail: Mapping[str, Any]) -> Sequence[Outcome]:
+def _listed(
+    batch: RequestBatch, details: ReplyDetails, detail: Mapping[str, Any]
+) -> Sequence[Outcome]:
     """expireTokens are dead, other failTokens may try again, the rest was accepted."""
-    expired, failed = frozenset(texts(detail.get("expireTokens"))), frozenset(texts(detail.get("failTokens")))
+    expired, failed = (
+        frozenset(texts(detail.get("expireTokens"))),
+        frozenset(texts(detail.get("failTokens"))),
+    )
     unnamed = ACCEPTED
     if not expired and not failed:
         if details.code == PARTIAL:

@@ -1,4 +1,6 @@
-"""Honor's receipts: reading and acknowledgement. Pure. Honor documents no signature: docs/vendors/honor.md, receipts."""
+"""Honor's receipts: reading and acknowledgement. Pure. Honor documents no signature:
+docs/vendors/honor.md, receipts.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, milliseconds, read_statuses, readable, text, word_of
+from workers.vendors.receipt_bodies import (
+    Receipt,
+    ReceiptsSpec,
+    milliseconds,
+    read_statuses,
+    readable,
+    text,
+    word_of,
+)
 
 ACK: Final = b'{"code":"0","message":"success"}'
-#: Source: honor.md §8 (MASA.MC, 2026-07-20; 40000002 also doopush). Every other code is `code <n>`, and never retires a token.
+#: Source: honor.md §8 (MASA.MC, 2026-07-20; 40000002 also doopush). Every other code is `code <n>`,
+#: and never retires a token.
 CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
     "40000001": ("delivered", None),
     "40000002": ("delivered", None),
@@ -30,7 +41,8 @@ CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
     """All receipts of one callback that name a token. Raises ReceiptsError.
 
-    Nothing proves that they come from Honor: take one only if (request_id, token, tag) match a stored send.
+    Nothing proves that they come from Honor: take one only if (request_id, token, tag) match a
+    stored send.
     """
     del headers
     receipts, statuses = [], read_statuses(body)
@@ -40,8 +52,12 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
             word, verdict = word_of(code, CODES)
             request_id = text(status.get("requestId")) or None
             at_ms = milliseconds(status.get("timestamp"))
-            receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict))
+            receipts.append(
+                Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict)
+            )
     return readable(receipts, statuses)
 
 
-RECEIPTS: Final = ReceiptsSpec(read_receipts, ACK, frozenset(word for word, _ in CODES.values()), strict=True)
+RECEIPTS: Final = ReceiptsSpec(
+    read_receipts, ACK, frozenset(word for word, _ in CODES.values()), strict=True
+)

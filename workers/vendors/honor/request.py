@@ -50,25 +50,43 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     if note.push_type is PushType.SILENT:
         body = _data_message(batch)
     else:
-        title, text = cut(title_of(note), TITLE_MAX), cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX)
+        title, text = (
+            cut(title_of(note), TITLE_MAX),
+            cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX),
+        )
         repeats = 2 if _big_text(note) else 1
-        body = fitted(lambda head, tail, keep: _alert(batch, credential, head, tail, keep), title, text, repeats)
+        body = fitted(
+            lambda head, tail, keep: _alert(batch, credential, head, tail, keep),
+            title,
+            text,
+            repeats,
+        )
     body["token"] = [item.target.token for item in batch.items]
     headers = {**bearer(access), "timestamp": str(batch.now_ms)}
-    return Request("HONOR", f"/api/v1/{credential.options['app_id']}/sendMessage", headers, compact(body))
+    return Request(
+        "HONOR", f"/api/v1/{credential.options['app_id']}/sendMessage", headers, compact(body)
+    )
 
 
 def _data_message(batch: RequestBatch) -> dict[str, Any]:
-    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a data text is worse than a refusal."""
+    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a
+    data text is worse than a refusal.
+    """
     data = json_text(click_data(batch.items[0].note))
-    return {**_with_data({"data": data}, batch.items[0].note), "android": _android(batch), "token": []}
+    return {
+        **_with_data({"data": data}, batch.items[0].note),
+        "android": _android(batch),
+        "token": [],
+    }
 
 
 def _android(batch: RequestBatch) -> dict[str, Any]:
     return {"ttl": f"{ttl_of(batch)}s", "biTag": receipt_tag(batch)}
 
 
-def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _alert(
+    batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note = batch.items[0].note
     raw = part(part(note.vendor_raw, "android"), "notification") if keep is Keep.ALL else {}
     allowed = raw_fields(batch, RAW_NOTIFICATION, RAW_WORDS)
@@ -87,7 +105,9 @@ def _with_data(data: dict[str, Any], note: Notification) -> dict[str, Any]:
     return {"data": raw} if isinstance(raw, str) else data
 
 
-def _notification(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _notification(
+    batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note = batch.items[0].note
     importance = importance_of(note)
     shown: dict[str, Any] = {
@@ -104,7 +124,9 @@ def _notification(batch: RequestBatch, credential: Credential, title: str, text:
     if (image := image_of(batch)) and importance == SERVICE and keep is Keep.ALL:
         shown["image"] = image
     # Without the launcher activity's name Honor refuses the badge, so no name means no badge.
-    if (badge := badge_of(batch)) is not None and (activity := text_option(credential.options, "badge_class")):
+    if (badge := badge_of(batch)) is not None and (
+        activity := text_option(credential.options, "badge_class")
+    ):
         shown["badge"] = {"setNum": badge, "badgeClass": activity}
     return shown
 
@@ -115,7 +137,8 @@ def _big_text(note: Notification) -> bool:
 
 
 def importance_of(note: Notification) -> str:
-    """NORMAL (service) only where the class policy placed it so; `vendor` and `vendor_raw` may lower it, never raise it.
+    """NORMAL (service) only where the class policy placed it so; `vendor` and `vendor_raw` may
+    lower it, never raise it.
 
     A quiet push takes the silent level, which is the marketing class: Honor has no other.
     """

@@ -1,4 +1,6 @@
-"""Huawei Push Kit, v1: Android, EMUI and HarmonyOS up to 4. Later ones: harmony/. Limits, classes, codes: docs/vendors/huawei.md."""
+"""Huawei Push Kit, v1: Android, EMUI and HarmonyOS up to 4. Later ones: harmony/. Limits, classes,
+codes: docs/vendors/huawei.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from workers.vendors.huawei_family import (
 )
 from workers.vendors.huawei_receipts import HUAWEI_RECEIPTS
 
-ENDPOINTS: Final = {"HUAWEI": "https://push-api.cloud.huawei.com", "HUAWEI_OAUTH": "https://oauth-login.cloud.huawei.com"}
+ENDPOINTS: Final = {
+    "HUAWEI": "https://push-api.cloud.huawei.com",
+    "HUAWEI_OAUTH": "https://oauth-login.cloud.huawei.com",
+}
 HUAWEI: Final = VendorSpec(
     vendor=Vendor.HUAWEI,
     endpoints=ENDPOINTS,
@@ -33,8 +38,11 @@ HUAWEI: Final = VendorSpec(
     demo_share=14,
     place=place,
     receipts=HUAWEI_RECEIPTS,
-    #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
-    limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
+    #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day.
+    #: Sources: docs/vendors/huawei.md, 2026-05.
+    limits=Limits(
+        rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2
+    ),
     badge_in_body=True,
     badge_alone=True,
     badge_option="badge_class",

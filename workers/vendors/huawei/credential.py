@@ -1,4 +1,6 @@
-"""An account with Huawei: what `credential add` checks, and the access token it is exchanged for."""
+"""An account with Huawei: what `credential add` checks, and the access token it is
+exchanged for.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,30 @@ ACCESS_REFUSED: Final = frozenset({"1101.12304", "1101.20002", "1101.20003", "11
 _CLIENT_ID = re.compile(r"[0-9]{1,64}")
 
 
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """--app-id (the OAuth 2.0 client id) and --app-secret-file; nothing in them has a date, so `now_ms` is not looked at."""
+def read_credential(
+    options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """--app-id (the OAuth 2.0 client id) and --app-secret-file; nothing in them has a date, so
+    `now_ms` is not looked at.
+    """
     del now_ms
     require(options, "app_id")
     if not _CLIENT_ID.fullmatch(options["app_id"]):
-        raise CredentialError("--app-id is not a Huawei client id: 1 to 64 digits (AppGallery Connect, project settings)")
+        raise CredentialError(
+            "--app-id is not a Huawei client id: 1 to 64 digits (AppGallery Connect, project "
+            "settings)"
+        )
     return dict(options), {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 def ask_access(credential: Credential, now_ms: int) -> Request:
     del now_ms
-    return token_request("HUAWEI_OAUTH", "/oauth2/v3/token", credential.options["app_id"], credential.secrets["app_secret"])
+    return token_request(
+        "HUAWEI_OAUTH",
+        "/oauth2/v3/token",
+        credential.options["app_id"],
+        credential.secrets["app_secret"],
+    )
 
 
 def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
@@ -50,7 +64,10 @@ def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused
 
 
 #: Options of `credential add`.
-ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_secret_file": APP_SECRET}
+ACCOUNT: Final[Mapping[str, AccountField]] = {
+    "vendor_app_id": APP_ID,
+    "app_secret_file": APP_SECRET,
+}
 
 
 def demo(keys: DemoKeys) -> DemoAccount:

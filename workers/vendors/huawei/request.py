@@ -63,7 +63,16 @@ RAW_NOTIFICATION: Final = frozenset(
     }
 )
 #: Those of them that make a noise or light up.
-NOISE: Final = frozenset({"default_sound", "sound", "use_default_light", "light_settings", "use_default_vibrate", "vibrate_config"})
+NOISE: Final = frozenset(
+    {
+        "default_sound",
+        "sound",
+        "use_default_light",
+        "light_settings",
+        "use_default_vibrate",
+        "vibrate_config",
+    }
+)
 QUIET_SOUND: Final = {"default_sound": False, "use_default_vibrate": False}
 #: These are words too: not where the person chose to see none.
 RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
@@ -78,25 +87,35 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     else:
         style = 2 if _big_text(note) else 1
         body = fitted(
-            lambda title, text, keep: _alert(batch, credential, title, text, keep), title_of(note), body_of(note), style, note.prefix
+            lambda title, text, keep: _alert(batch, credential, title, text, keep),
+            title_of(note),
+            body_of(note),
+            style,
+            note.prefix,
         )
     body["message"]["token"] = [item.target.token for item in batch.items]
     return _send(credential, access, body)
 
 
 def _send(credential: Credential, access: AccessToken | None, body: dict[str, Any]) -> Request:
-    return Request("HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), compact(body))
+    return Request(
+        "HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), compact(body)
+    )
 
 
 def _data_message(batch: RequestBatch) -> dict[str, Any]:
-    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a data text is worse than a refusal."""
+    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a
+    data text is worse than a refusal.
+    """
     note = batch.items[0].note
     android = {"urgency": "NORMAL", "ttl": f"{ttl_of(batch)}s", "bi_tag": receipt_tag(batch)}
     message = {"data": json_text(click_data(note)), "android": android, "token": []}
     return {"validate_only": False, "message": _with_data(message, note)}
 
 
-def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _alert(
+    batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note, options = batch.items[0].note, credential.options
     raw = note.vendor_raw if keep is Keep.ALL else {}
     android: dict[str, Any] = {
@@ -109,13 +128,18 @@ def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, k
     android = laid(android, part(part(raw, "message"), "android"), RAW_ANDROID)
     shown = _notification(batch, options, title, text, keep)
     fields = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
-    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(batch, fields, RAW_WORDS))
+    android["notification"] = laid(
+        shown, part(raw, "notification"), raw_fields(batch, fields, RAW_WORDS)
+    )
     if "inbox_content" in android["notification"]:
         android["notification"]["style"] = 3
     message: dict[str, Any] = {"android": android, "token": []}
     if data := click_data(note, keep):
         message = {"data": json_text(data), **message}
-    return {"validate_only": False, "message": _with_data(message, note) if keep is Keep.ALL else message}
+    return {
+        "validate_only": False,
+        "message": _with_data(message, note) if keep is Keep.ALL else message,
+    }
 
 
 def _with_data(message: dict[str, Any], note: Notification) -> dict[str, Any]:
@@ -124,7 +148,9 @@ def _with_data(message: dict[str, Any], note: Notification) -> dict[str, Any]:
     return {**message, "data": data} if isinstance(data, str) else message
 
 
-def _notification(batch: RequestBatch, options: Mapping[str, str], title: str, text: str, keep: Keep) -> dict[str, Any]:
+def _notification(
+    batch: RequestBatch, options: Mapping[str, str], title: str, text: str, keep: Keep
+) -> dict[str, Any]:
     note = batch.items[0].note
     shown: dict[str, Any] = {
         "title": title,
@@ -136,7 +162,9 @@ def _notification(batch: RequestBatch, options: Mapping[str, str], title: str, t
         "group": group_of(note),
         **(QUIET_SOUND if quiet(note) else _sound(note.sound_android)),
     }
-    if channel := text_option(_overrides(note), "channel_id") or text_option(note.placement, "channel_id"):
+    if channel := text_option(_overrides(note), "channel_id") or text_option(
+        note.placement, "channel_id"
+    ):
         shown["channel_id"] = channel
     if _big_text(note):
         shown |= {"style": 1, "big_title": title, "big_body": text}
@@ -149,18 +177,25 @@ def _notification(batch: RequestBatch, options: Mapping[str, str], title: str, t
 
 
 def _click(note: Notification, options: Mapping[str, str], keep: Keep) -> dict[str, Any]:
-    """Open the app; with ext_as_intent open it by an intent that carries the ext (Tencent's ExtAsHuaweiIntentParam)."""
+    """Open the app; with ext_as_intent open it by an intent that carries the ext (Tencent's
+    ExtAsHuaweiIntentParam).
+    """
     wanted = note.vendor.get("ext_as_intent") in (1, "1", True)
     if not wanted or note.ext is None or keep < Keep.EXT:
         return {"type": 3}
     package = text_option(options, "package")
-    target = "action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"
+    target = "action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"  # noqa: E501
     target += f"package={quote(package, safe='')};" if package else ""
-    return {"type": 1, "intent": f"intent:#Intent;{target}S.ext={quote(note.ext, safe='', errors='replace')};end"}
+    return {
+        "type": 1,
+        "intent": f"intent:#Intent;{target}S.ext={quote(note.ext, safe='', errors='replace')};end",
+    }
 
 
 def _sound(name: str | None) -> dict[str, Any]:
-    """`none`: no sound of ours; a file name: `/raw/<name without suffix>`, as Android names resources."""
+    """`none`: no sound of ours; a file name: `/raw/<name without suffix>`, as Android names
+    resources.
+    """
     if name in (None, "", "default"):
         return {}
     if name == "none":
@@ -175,12 +210,22 @@ def _big_text(note: Notification) -> bool:
 
 def _overrides(note: Notification) -> dict[str, Any]:
     """`vendor.huawei` with what vendor_raw says of the same fields on top."""
-    raw = {**part(part(note.vendor_raw, "message"), "android"), **part(note.vendor_raw, "notification")}
-    return {**note.vendor, **{key: raw[key] for key in ("category", "importance", "channel_id", "style") if key in raw}}
+    raw = {
+        **part(part(note.vendor_raw, "message"), "android"),
+        **part(note.vendor_raw, "notification"),
+    }
+    return {
+        **note.vendor,
+        **{
+            key: raw[key] for key in ("category", "importance", "channel_id", "style") if key in raw
+        },
+    }
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:
-    """The placed category, or an override that does not raise it: marketing stays marketing, and a category needs its right."""
+    """The placed category, or an override that does not raise it: marketing stays marketing, and a
+    category needs its right.
+    """
     placed = note.placement.get("category", MARKETING)
     if note.bucket is Bucket.PUBLIC:
         return MARKETING
@@ -190,9 +235,15 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 
 
 def importance_of(note: Notification) -> str:
-    """NORMAL or LOW (silent). Marketing is never raised above its placement; a quiet push makes no sound."""
+    """NORMAL or LOW (silent). Marketing is never raised above its placement; a quiet push makes no
+    sound.
+    """
     public = note.bucket is Bucket.PUBLIC
-    placed = "NORMAL" if note.placement.get("importance", "LOW" if public else "NORMAL") == "NORMAL" else "LOW"
+    placed = (
+        "NORMAL"
+        if note.placement.get("importance", "LOW" if public else "NORMAL") == "NORMAL"
+        else "LOW"
+    )
     wanted = plain(_overrides(note).get("importance")).upper()
     if quiet(note) or wanted == "LOW":
         return "LOW"

@@ -1,4 +1,6 @@
-"""Meizu (Flyme) push: a signed form for up to 100 tokens; the answer names those that failed. Sources: docs/vendors/meizu.md."""
+"""Meizu (Flyme) push: a signed form for up to 100 tokens; the answer names those that failed.
+Sources: docs/vendors/meizu.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Meizu's class policy: how a message of a class travels. Source: docs/vendors/meizu.md, message classes."""
+"""Meizu's class policy: how a message of a class travels. Source: docs/vendors/meizu.md, message
+classes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import private, public
 
 
-def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
+def place(
+    wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]
+) -> Placement:
     lowered = str(over.get("notice_msg_type", "1")) == "0"
     if wanted in PRIVATE_CLASSES and "meizu.private" in credential.rights and not lowered:
         return private(wanted, {"notice_msg_type": "1"})

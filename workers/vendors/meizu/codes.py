@@ -23,7 +23,8 @@ from workers.wire import HttpResponse, NoAnswer
 
 #: `code`: of the whole call. Source: Meizu, PUSH HTTP API, release of 2025-04-09, read 2026-11-22.
 REQUEST_CODES: Final[Mapping[str, Verdict]] = {
-    "300": Verdict.REJECTED,  # "call again at redirect": the words and tokens go nowhere but to the configured host
+    # "call again at redirect": the words and tokens go nowhere but to the configured host
+    "300": Verdict.REJECTED,
     "500": Verdict.UNAVAILABLE,
     "1001": Verdict.UNAVAILABLE,
     "1003": Verdict.UNAVAILABLE,
@@ -44,14 +45,16 @@ REQUEST_CODES: Final[Mapping[str, Verdict]] = {
     "110053": Verdict.REJECTED,
     "-1": Verdict.UNAVAILABLE,
 }
-#: Codes inside `value`, each with the pushIds it names. Here 110010 means another thing: the person switched us off.
+#: Codes inside `value`, each with the pushIds it names. Here 110010 means another thing: the person
+#: switched us off.
 TOKEN_CODES: Final[Mapping[str, Verdict]] = {
     "201": Verdict.REJECTED,
     "501": Verdict.UNAVAILABLE,
     "513": Verdict.UNAVAILABLE,
     "518": Verdict.THROTTLED,
     "519": Verdict.UNAVAILABLE,
-    "520": Verdict.FOLDED,  # more than five in a minute on this device: the minute ends, so the day stays open
+    # more than five in a minute on this device: the minute ends, so the day stays open
+    "520": Verdict.FOLDED,
     "110002": Verdict.TOKEN_DEAD,
     "110003": Verdict.TOKEN_DEAD,
     "110005": Verdict.TOKEN_DEAD,
@@ -75,29 +78,43 @@ class MeizuReply(msgspec.Struct):
 
 
 def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
-    """One outcome a token: who is not named in `value` of a good call was accepted. Source: meizu.md §5."""
+    """One outcome a token: who is not named in `value` of a good call was accepted. Source:
+    meizu.md §5.
+    """
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, MeizuReply) or MeizuReply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
     words, wait = redact(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
-        code = ""  # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its status is no word on a push
+        # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its
+        # status is no word on a push
+        code = ""
     if code == "200":
-        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None), reply.value)
+        return _partial(
+            batch,
+            Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None),
+            reply.value,
+        )
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)
     if code == OTHER_ERROR:  # also said of wrong arguments, so at last it is taken for one
         last = replace(outcome, verdict=Verdict.REJECTED)
-        return [last if tries_with(item, code) >= OTHER_ERROR_TRIES else outcome for item in batch.items]
+        return [
+            last if tries_with(item, code) >= OTHER_ERROR_TRIES else outcome for item in batch.items
+        ]
     if code in ONE_BY_ONE and len(batch.items) > 1:
-        outcome = replace(outcome, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
+        outcome = replace(
+            outcome, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0
+        )
     return same(batch, outcome)
 
 
 def _partial(batch: RequestBatch, accepted: Outcome, value: Any) -> Sequence[Outcome]:
-    """The outcomes of a call that was taken: by the code that names a token, `accepted` for the rest."""
+    """The outcomes of a call that was taken: by the code that names a token, `accepted` for the
+    rest.
+    """
     named: dict[str, str] = {}
     for code, tokens in value.items() if isinstance(value, dict) else ():
         for token in tokens if isinstance(tokens, list) else [tokens]:
@@ -121,6 +138,10 @@ def _by_status(status: int) -> Verdict:
 
 def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when Meizu got as far as looking at the pushId."""
-    code = str((read(answer, MeizuReply) or MeizuReply()).code).strip() if answer.status < 500 else ""
-    verdict = Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)
+    code = (
+        str((read(answer, MeizuReply) or MeizuReply()).code).strip() if answer.status < 500 else ""
+    )
+    verdict = (
+        Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)
+    )
     return Verdict.ACCEPTED if verdict is Verdict.TOKEN_DEAD else verdict

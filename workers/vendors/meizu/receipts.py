@@ -1,4 +1,6 @@
-"""Meizu's receipts: `cb`, in a form or in JSON, keyed by `<msgId>-<type>`. Pure. Source: docs/vendors/meizu.md, receipts."""
+"""Meizu's receipts: `cb`, in a form or in JSON, keyed by `<msgId>-<type>`. Pure. Source:
+docs/vendors/meizu.md, receipts.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,14 @@ STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token, of a form (Meizu's page) or of JSON (what it sends). Meizu tells no time: at_ms is 0. Raises ReceiptsError."""
+    """One receipt a token, of a form (Meizu's page) or of JSON (what it sends). Meizu tells no
+    time: at_ms is 0. Raises ReceiptsError.
+    """
     messages = value_of(body, "cb")
     entries = messages.items() if isinstance(messages, dict) else ()
-    receipts = [one for key, item in entries if isinstance(item, dict) for one in _of_message(key, item)]
+    receipts = [
+        one for key, item in entries if isinstance(item, dict) for one in _of_message(key, item)
+    ]
     return readable(receipts, messages)[:RECEIPTS_MAX]
 
 
@@ -33,4 +39,6 @@ def _text(value: Any) -> str:
 
 
 #: Its page asks for no body: this is what a working public receiver answers.
-RECEIPTS: Final = ReceiptsSpec(read_receipts, b"{}", frozenset(STATUS.values()), callback_option="callback")
+RECEIPTS: Final = ReceiptsSpec(
+    read_receipts, b"{}", frozenset(STATUS.values()), callback_option="callback"
+)

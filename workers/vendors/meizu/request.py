@@ -36,7 +36,9 @@ SAFE_CONTENT: Final = "您收到一条新消息"
 
 
 def build(batch: RequestBatch, credential: Credential, _access: AccessToken | None) -> Request:
-    """The form of pushByPushId for all tokens of the request batch; signed, so there is no access token."""
+    """The form of pushByPushId for all tokens of the request batch; signed, so there is no access
+    token.
+    """
     form = {
         "appId": credential.options.get("app_id", ""),
         "pushIds": ",".join(whole(item.target.token) for item in batch.items),
@@ -47,11 +49,18 @@ def build(batch: RequestBatch, credential: Credential, _access: AccessToken | No
 
 def _request(form: Mapping[str, str], credential: Credential) -> Request:
     signed = {**form, "sign": sign(form, credential.secrets.get("app_secret", ""))}
-    return Request("MEIZU", PATH, {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}, urlencode(signed).encode())
+    return Request(
+        "MEIZU",
+        PATH,
+        {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"},
+        urlencode(signed).encode(),
+    )
 
 
 def sign(form: Mapping[str, str], app_secret: str) -> str:
-    """MD5, as Meizu's page has it, over name=value in order of name, raw and without separators, then the secret."""
+    """MD5, as Meizu's page has it, over name=value in order of name, raw and without separators,
+    then the secret.
+    """
     base = "".join(f"{name}={form[name]}" for name in sorted(form)) + app_secret
     return hashlib.md5(base.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
@@ -86,13 +95,22 @@ def _message(batch: RequestBatch) -> dict[str, Any]:
         "pushTimeInfo": {"offLine": 1, "validTime": hours} if ttl_s > 0 else {"offLine": 0},
         "advanceInfo": advance,
     }
-    if batch.callback_url and len(batch.callback_url.encode("utf-8", "replace")) <= CALLBACK_BYTES_MAX:
-        message["extra"] = {"callback": batch.callback_url, "callback.param": receipt_tag(batch), "callback.type": "3"}
+    if (
+        batch.callback_url
+        and len(batch.callback_url.encode("utf-8", "replace")) <= CALLBACK_BYTES_MAX
+    ):
+        message["extra"] = {
+            "callback": batch.callback_url,
+            "callback.param": receipt_tag(batch),
+            "callback.type": "3",
+        }
     return message
 
 
 def _notice_type(note: Notification) -> int:
-    """1 private, 0 public. A message in the public bucket is never lifted, a private one may be lowered by its sender."""
+    """1 private, 0 public. A message in the public bucket is never lifted, a private one may be
+    lowered by its sender.
+    """
     if note.bucket is Bucket.PUBLIC or note.placement.get("notice_msg_type", "1") != "1":
         return 0
     return 0 if str(note.vendor.get("notice_msg_type", 1)) == "0" else 1
@@ -109,11 +127,15 @@ def _parameters(note: Notification) -> dict[str, Any]:
 
 def _first(most: int, *candidates: str) -> str:
     """The first text that is not blank, cut to `most` characters as Java counts them."""
-    return next(fitted for text in candidates if (fitted := cut(whole(text).strip(), most, utf16_units)))
+    return next(
+        fitted for text in candidates if (fitted := cut(whole(text).strip(), most, utf16_units))
+    )
 
 
 def utf16_units(text: str) -> int:
-    """Length in UTF-16 units: never fewer than characters, so it fits whichever of them Meizu counts."""
+    """Length in UTF-16 units: never fewer than characters, so it fits whichever of them Meizu
+    counts.
+    """
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -132,7 +154,16 @@ def token_valid(token: str) -> bool:
 
 
 def check(credential: Credential, _access: AccessToken | None) -> Request:
-    """A push to a pushId that can't exist: refused as illegal, but only after the signature was taken."""
-    message = {"noticeBarInfo": {"noticeMsgType": 1, "title": SAFE_TITLE, "content": SAFE_CONTENT}, "pushTimeInfo": {"offLine": 0}}
-    form = {"appId": credential.options.get("app_id", ""), "pushIds": "0", "messageJson": compact(message).decode()}
+    """A push to a pushId that can't exist: refused as illegal, but only after the signature was
+    taken.
+    """
+    message = {
+        "noticeBarInfo": {"noticeMsgType": 1, "title": SAFE_TITLE, "content": SAFE_CONTENT},
+        "pushTimeInfo": {"offLine": 0},
+    }
+    form = {
+        "appId": credential.options.get("app_id", ""),
+        "pushIds": "0",
+        "messageJson": compact(message).decode(),
+    }
     return _request(form, credential)

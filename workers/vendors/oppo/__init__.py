@@ -1,4 +1,6 @@
-"""OPPO Push (OPPO, OnePlus, realme): limits, codes, build, classify, access token. Pure. Sources: docs/vendors/oppo.md."""
+"""OPPO Push (OPPO, OnePlus, realme): limits, codes, build, classify, access token. Pure. Sources:
+docs/vendors/oppo.md.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from workers.vendors.base import (
 )
 from workers.vendors.oppo.classes import place
 from workers.vendors.oppo.codes import classify
-from workers.vendors.oppo.credential import ACCOUNT, ask_access, demo, demo_token, read_access, read_credential
+from workers.vendors.oppo.credential import (
+    ACCOUNT,
+    ask_access,
+    demo,
+    demo_token,
+    read_access,
+    read_credential,
+)
 from workers.vendors.oppo.receipts import RECEIPTS
 from workers.vendors.oppo.registration_ids import group, token_valid
 from workers.vendors.oppo.request import build
@@ -39,8 +48,11 @@ OPPO = VendorSpec(
     place=place,
     raw_wishes=("notification", ("channel_id", "category", "notify_level")),
     receipts=RECEIPTS,
-    # Under 10 million users 5,000 targets/s; under 50,000 users 100,000 public a day, 2 a device (news apps 5); private unlimited.
-    limits=Limits(rate_per_s=5000, burst=5000, rate_unit="token", quota_public=100_000, device_cap_public=2),
+    # Under 10 million users 5,000 targets/s; under 50,000 users 100,000 public a day, 2 a device
+    # (news apps 5); private unlimited.
+    limits=Limits(
+        rate_per_s=5000, burst=5000, rate_unit="token", quota_public=100_000, device_cap_public=2
+    ),
     mixed=True,
     access=AccessSpec(ask=ask_access, read=read_access),
     token_valid=token_valid,

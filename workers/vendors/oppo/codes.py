@@ -1,4 +1,6 @@
-"""OPPO's codes: what each means for a token. Source: pages 11235 and 11238, SDK ReturnCode (docs/vendors/oppo.md)."""
+"""OPPO's codes: what each means for a token. Source: pages 11235 and 11238, SDK ReturnCode
+(docs/vendors/oppo.md).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ from workers.wire import HttpResponse, NoAnswer
 NAME_MAX: Final = 128  # channel ids, template ids; ours
 _CREDENTIAL = "14 15 16 17 18 26 27 28 30"
 _REQUEST = "12 20 21 22 23 24 25 31 40 41 51 54 59"
-#: 19, 32, 41, 67 and 10000 depend on more than the code: see `_verdict`. 34 is told of pictures, which we never upload;
+#: 19, 32, 41, 67 and 10000 depend on more than the code: see `_verdict`. 34 is told of pictures,
+#: which we never upload;
 #: as the SDK mixes it with 33, on a push it can only mean the day's messages.
 CODES: Final[Mapping[str, Verdict]] = {
     **dict.fromkeys(_CREDENTIAL.split(), Verdict.CREDENTIAL_REFUSED),
@@ -53,7 +56,8 @@ WAITS: Final = {"55": 1.0}
 #: First delay of a code that asks for a longer back-off: the service's flow control.
 FIRST_S: Final = {"-2": 5.0}
 TOO_LARGE: Final = 413  # HTTP, of the body
-#: Codes about one message of a batch. In a batch of different messages one of them must not spoil the others.
+#: Codes about one message of a batch. In a batch of different messages one of them must not spoil
+#: the others.
 ABOUT_A_MESSAGE: Final = frozenset({"32", "40", "41", "51", "54", "59", "67"})
 _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
 
@@ -70,17 +74,28 @@ def _loads(raw: bytes) -> Any:
 
 
 def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
-    """An outer code other than 0 speaks for all items; else the entries are joined to the items by registration id."""
+    """An outer code other than 0 speaks for all items; else the entries are joined to the items by
+    registration id.
+    """
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     travelling = frozenset(travelling_indexes(batch))
     judge = _judge(batch, answer)
-    return [judge(item) if index in travelling else _left_out(answer) for index, item in enumerate(batch.items)]
+    return [
+        judge(item) if index in travelling else _left_out(answer)
+        for index, item in enumerate(batch.items)
+    ]
 
 
 def _left_out(answer: HttpResponse) -> Outcome:
-    """Not in the request (its registration id was there already, or it has another host): goes in a next one."""
-    return Outcome(Verdict.UNAVAILABLE, str(answer.status), words="not in this request: a registration id goes once in each")
+    """Not in the request (its registration id was there already, or it has another host): goes in a
+    next one.
+    """
+    return Outcome(
+        Verdict.UNAVAILABLE,
+        str(answer.status),
+        words="not in this request: a registration id goes once in each",
+    )
 
 
 def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Outcome]:
@@ -94,14 +109,24 @@ def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Ou
     if code != "0":
         tokens = [item.target.token for item in batch.items]
         words = redact(reply.get("message"), *tokens)
-        return lambda item: _outer(batch, item, answer, code, words) if several else _refused(item, answer, code, words)
+        return lambda item: (
+            _outer(batch, item, answer, code, words)
+            if several
+            else _refused(item, answer, code, words)
+        )
     if isinstance(data, list):
-        entries = {regid: entry for entry in data if isinstance(entry, dict) and isinstance(regid := entry.get("registrationId"), str)}
+        entries = {
+            regid: entry
+            for entry in data
+            if isinstance(entry, dict) and isinstance(regid := entry.get("registrationId"), str)
+        }
         return lambda item: _entry(item, answer, entries.get(item.target.token))
     if several:
         return lambda item: _entry(item, answer, None)
     message_id = _message_id(data) if isinstance(data, dict) else None
-    return lambda _item: Outcome(Verdict.ACCEPTED, str(answer.status), "0", vendor_message_id=message_id)
+    return lambda _item: Outcome(
+        Verdict.ACCEPTED, str(answer.status), "0", vendor_message_id=message_id
+    )
 
 
 def reply_of(answer: HttpResponse) -> Mapping[str, Any]:
@@ -113,14 +138,18 @@ def reply_of(answer: HttpResponse) -> Mapping[str, Any]:
 
 
 def usable(answer: HttpResponse, code: str) -> bool:
-    """A code counts on a 2xx; a known one also on a 4xx. Everything else is the network between us."""
+    """A code counts on a 2xx; a known one also on a 4xx. Everything else is the
+    network between us.
+    """
     if 200 <= answer.status < 300:
         return bool(code)
     return 400 <= answer.status < 500 and (code in CODES or code in ("19", "32", "67"))
 
 
 def _by_status(answer: HttpResponse, code: str) -> Outcome:
-    """No usable code. A 2xx that can't be read may well have been done: uncertain, with the same app_message_id again."""
+    """No usable code. A 2xx that can't be read may well have been done: uncertain, with the same
+    app_message_id again.
+    """
     status, wait = str(answer.status), retry_after_s(answer)
     if 200 <= answer.status < 300:
         return Outcome(Verdict.UNCERTAIN, status, code)
@@ -129,27 +158,49 @@ def _by_status(answer: HttpResponse, code: str) -> Outcome:
 
 
 def _entry(item: PushItem, answer: HttpResponse, entry: Mapping[str, Any] | None) -> Outcome:
-    """One entry of a batch's answer; a missing one is asked for once more, alone, with the same app_message_id."""
+    """One entry of a batch's answer; a missing one is asked for once more, alone, with the same
+    app_message_id.
+    """
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
     if entry and code not in ("", "0"):
         return _refused(item, answer, code, redact(entry.get("errorMessage"), item.target.token))
     if entry and (message_id := _message_id(entry)):
         return Outcome(Verdict.ACCEPTED, status, "0", vendor_message_id=message_id)
-    return Outcome(Verdict.UNAVAILABLE, status, "0", "no entry for this registration id", attempts_max=2, again=Again.SINGLY)
+    return Outcome(
+        Verdict.UNAVAILABLE,
+        status,
+        "0",
+        "no entry for this registration id",
+        attempts_max=2,
+        again=Again.SINGLY,
+    )
 
 
 def _message_id(data: Mapping[str, Any]) -> str | None:
     return scalar(data.get("messageId"), NAME_MAX)
 
 
-def _outer(batch: RequestBatch, item: PushItem, answer: HttpResponse, code: str, words: str) -> Outcome:
-    """A whole batch refused. What may be one item's fault alone is found out by sending them one by one."""
+def _outer(
+    batch: RequestBatch, item: PushItem, answer: HttpResponse, code: str, words: str
+) -> Outcome:
+    """A whole batch refused. What may be one item's fault alone is found out by sending them one by
+    one.
+    """
     outcome = _refused(item, answer, code, words)
     first = batch.items[0].note
     mixed = any(other.note != first for other in batch.items)
-    if outcome.verdict is Verdict.TOKEN_DEAD or (mixed and (code in ABOUT_A_MESSAGE or _business(code))):
-        return Outcome(Verdict.UNAVAILABLE, outcome.status, code, words, again=Again.SINGLY, alarm=outcome.alarm)
+    if outcome.verdict is Verdict.TOKEN_DEAD or (
+        mixed and (code in ABOUT_A_MESSAGE or _business(code))
+    ):
+        return Outcome(
+            Verdict.UNAVAILABLE,
+            outcome.status,
+            code,
+            words,
+            again=Again.SINGLY,
+            alarm=outcome.alarm,
+        )
     return outcome
 
 
@@ -170,25 +221,57 @@ def _refused(item: PushItem, answer: HttpResponse, code: str, words: str) -> Out
     if code == "41" and _NAMES_REGID.search(words):
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
-        wait, alarm = retry_after_s(answer) or WAITS.get(code), code == "54" or (code == "29" and repeat)
-        spent = Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None  # the private class has no daily limit
-        return Outcome(CODES[code], status, code, words, retry_after_s=wait, first_s=FIRST_S.get(code), alarm=alarm, bucket=spent)
+        wait, alarm = (
+            retry_after_s(answer) or WAITS.get(code),
+            code == "54" or (code == "29" and repeat),
+        )
+        spent = (
+            Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None
+        )  # the private class has no daily limit
+        return Outcome(
+            CODES[code],
+            status,
+            code,
+            words,
+            retry_after_s=wait,
+            first_s=FIRST_S.get(code),
+            alarm=alarm,
+            bucket=spent,
+        )
     return _undocumented(item, status, code, words)
 
 
 def _class_refused(item: PushItem, status: str, words: str) -> Outcome:
-    """67: the category, or its notify_level, is not ours to use. Once more without the level, then it is the category."""
+    """67: the category, or its notify_level, is not ours to use. Once more without the level, then
+    it is the category.
+    """
     if without_level(item):
         return Outcome(Verdict.REJECTED, status, "67", words, alarm=True)
     again = Again.WITHOUT_NOTIFY_LEVEL
-    return Outcome(Verdict.UNAVAILABLE, status, "67", words, attempts_max=item.attempt + 1, again=again, alarm=True)
+    return Outcome(
+        Verdict.UNAVAILABLE,
+        status,
+        "67",
+        words,
+        attempts_max=item.attempt + 1,
+        again=again,
+        alarm=True,
+    )
 
 
 def _undocumented(item: PushItem, status: str, code: str, words: str) -> Outcome:
-    """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
+    """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never
+    a dead token.
+    """
     if code in UNCONFIRMED:
-        verdict = Verdict.REJECTED if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
+        verdict = (
+            Verdict.REJECTED
+            if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS
+            else Verdict.UNAVAILABLE
+        )
         return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)
-    return Outcome(Verdict.REJECTED if _business(code) else Verdict.UNKNOWN, status, code, words, alarm=True)
+    return Outcome(
+        Verdict.REJECTED if _business(code) else Verdict.UNKNOWN, status, code, words, alarm=True
+    )

@@ -44,7 +44,12 @@ def sign(app_key: str, timestamp_ms: int, master_secret: str) -> str:
 def ask_access(credential: Credential, now_ms: int) -> Request:
     key = credential.options.get("app_key", "")
     signature = sign(key, now_ms, credential.secrets.get("app_secret", ""))
-    return Request("OPPO", "/server/v1/auth", FORM, encode((("app_key", key), ("sign", signature), ("timestamp", str(now_ms)))))
+    return Request(
+        "OPPO",
+        "/server/v1/auth",
+        FORM,
+        encode((("app_key", key), ("sign", signature), ("timestamp", str(now_ms)))),
+    )
 
 
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
@@ -59,19 +64,27 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
 
 
 def _access_refused(answer: HttpResponse, code: str, words: str, now_ms: int) -> AccessRefused:
-    """Our own clock being off (19) is for a person to mend; a request that only came late may be made anew."""
+    """Our own clock being off (19) is for a person to mend; a request that only came late may be
+    made anew.
+    """
     if not usable(answer, code) or code == "0":
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
         return AccessRefused(verdict, code, words, retry_after_s(answer))
     verdict = CODES.get(code, Verdict.UNAVAILABLE)
     if code == "19":
         right = _clock_right(answer, now_ms)
-        verdict, words = (Verdict.UNAVAILABLE, words) if right else (Verdict.CREDENTIAL_REFUSED, f"{words} (check this machine's clock)")
+        verdict, words = (
+            (Verdict.UNAVAILABLE, words)
+            if right
+            else (Verdict.CREDENTIAL_REFUSED, f"{words} (check this machine's clock)")
+        )
     elif verdict in (Verdict.REJECTED, Verdict.TOKEN_DEAD, Verdict.ACCESS_EXPIRED):
         verdict = Verdict.CREDENTIAL_REFUSED
     elif verdict is Verdict.QUOTA_SPENT:
         verdict = Verdict.THROTTLED
-    return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code) or FIRST_S.get(code))
+    return AccessRefused(
+        verdict, code, words, retry_after_s(answer) or WAITS.get(code) or FIRST_S.get(code)
+    )
 
 
 def _clock_right(answer: HttpResponse, now_ms: int) -> bool:
@@ -79,7 +92,9 @@ def _clock_right(answer: HttpResponse, now_ms: int) -> bool:
     return theirs is not None and abs(theirs.timestamp() * 1000 - now_ms) < CLOCK_MAY_DIFFER_MS
 
 
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+def read_credential(
+    options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
     """app_key, app_secret (the master secret); optional template_params `object` or `json_text`."""
     require(options, "app_key")
     if not re.fullmatch(r"[!-~]{1,128}", options["app_key"]):
@@ -88,16 +103,26 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
         raise CredentialError("--template-params takes object or json_text")
     secret = secret_text(files, "app_secret", ascii_only=True)
     if not re.fullmatch(r"[!-~]{1,256}", secret):
-        raise CredentialError("the file of --app-secret-file holds more than the master secret: one line of printable ASCII is wanted")
-    return {name: options[name] for name in ("app_key", "template_params") if options.get(name)}, {"app_secret": secret}
+        raise CredentialError(
+            "the file of --app-secret-file holds more than the master secret: one line of "
+            "printable ASCII is wanted"
+        )
+    return {name: options[name] for name in ("app_key", "template_params") if options.get(name)}, {
+        "app_secret": secret
+    }
 
 
 #: Options of `credential add`.
-ACCOUNT: Final[Mapping[str, AccountField]] = {"app_key": AccountField("text"), "app_secret_file": APP_SECRET}
+ACCOUNT: Final[Mapping[str, AccountField]] = {
+    "app_key": AccountField("text"),
+    "app_secret_file": APP_SECRET,
+}
 
 
 def demo(keys: DemoKeys) -> DemoAccount:
-    return DemoAccount({"app_key": "demoAppKey0001", "app_secret_file": keys.secret}, ("oppo.private",))
+    return DemoAccount(
+        {"app_key": "demoAppKey0001", "app_secret_file": keys.secret}, ("oppo.private",)
+    )
 
 
 def demo_token(mood: str, digits: str) -> str:

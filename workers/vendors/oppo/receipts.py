@@ -21,13 +21,27 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
     """One receipt per element and registration id. Raises ReceiptsError."""
     value = value_of(body, "data")
     elements = value if isinstance(value, list) else [value]
-    return readable([receipt for element in elements if isinstance(element, dict) for receipt in _receipts(element)], value)
+    return readable(
+        [
+            receipt
+            for element in elements
+            if isinstance(element, dict)
+            for receipt in _receipts(element)
+        ],
+        value,
+    )
 
 
 def _receipts(element: Mapping[str, Any]) -> list[Receipt]:
     status, verdict = EVENTS.get(_text(element.get("eventType")), ("other", None))
-    tag, request_id, at_ms = _text(element.get("param")), _text(element.get("messageId")) or None, _at_ms(element.get("eventTime"))
-    names = (part.strip() for part in _text(element.get("registrationIds")).split(","))  # "r1, r2": spaces are possible
+    tag, request_id, at_ms = (
+        _text(element.get("param")),
+        _text(element.get("messageId")) or None,
+        _at_ms(element.get("eventTime")),
+    )
+    names = (
+        part.strip() for part in _text(element.get("registrationIds")).split(",")
+    )  # "r1, r2": spaces are possible
     return [Receipt(name, tag, request_id, status, at_ms, verdict) for name in names if name]
 
 
@@ -39,7 +53,11 @@ def _at_ms(value: Any) -> int:
     """Milliseconds, as a number or as text; 0 for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+        else 0
+    )
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

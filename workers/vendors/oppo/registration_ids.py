@@ -14,12 +14,16 @@ _REGID = re.compile(r"((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}|
 
 
 def token_valid(token: str) -> bool:
-    """The SDK's own two expressions (2.3.1, 1.0.4; the 24 hex digits are old ids); what does not fit is answered with 10000."""
+    """The SDK's own two expressions (2.3.1, 1.0.4; the 24 hex digits are old ids); what does not
+    fit is answered with 10000.
+    """
     return bool(_REGID.fullmatch(token))
 
 
 def endpoint_of(token: str) -> str:
-    """OPPO for a domestic registration id, OPPO_INTL for any other: the part before the hex digits names the region."""
+    """OPPO for a domestic registration id, OPPO_INTL for any other: the part before the hex digits
+    names the region.
+    """
     parts = token.split("_")
     return "OPPO" if len(parts) == 1 or (len(parts) <= 3 and parts[-2] == "CN") else "OPPO_INTL"
 
@@ -30,7 +34,9 @@ def group(item: PushItem) -> str:
 
 
 def sent(batch: RequestBatch) -> Sequence[PushItem]:
-    """The items that travel: those of the first one's host, each registration id once (answers are joined by it)."""
+    """The items that travel: those of the first one's host, each registration id once (answers are
+    joined by it).
+    """
     return tuple(batch.items[index] for index in travelling_indexes(batch))
 
 

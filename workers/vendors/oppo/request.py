@@ -40,17 +40,24 @@ CONTENT_MAX: Final = {1: 50, 2: 128}  # by style: standard, long text
 PARAMETERS_CHARS_MAX: Final = 4000  # action_parameters
 TEMPLATE_VALUE_MAX: Final = 50  # no limit is published: that of the content they become a part of
 OFFLINE_TTL_S_MAX: Final = 864_000  # 10 days
-SHOW_TTL_S: Final = {Bucket.PRIVATE: 86_400, Bucket.PUBLIC: 43_200}  # the most a class may stay on the screen
+SHOW_TTL_S: Final = {
+    Bucket.PRIVATE: 86_400,
+    Bucket.PUBLIC: 43_200,
+}  # the most a class may stay on the screen
 CALLBACK_URL_MAX: Final = 200
 ACTIVITY_MAX, URL_MAX = 500, 2000
 #: Classes of 2024-11-20. An unknown category is never sent.
-PRIVATE_CATEGORIES: Final = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
+PRIVATE_CATEGORIES: Final = frozenset(
+    {"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"}
+)
 PUBLIC_CATEGORIES: Final = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
-#: Shade, shade and lock screen, and the strong alert, which needs a right of its own and is for chat messages only.
+#: Shade, shade and lock screen, and the strong alert, which needs a right of its own and is for
+#: chat messages only.
 SHADE, LOCK_SCREEN, STRONG = 1, 2, 16
 STRONG_CLASSES: Final = frozenset({MessageClass.CHAT, MessageClass.CALL})
-#: Keys of `notification` that a sender may set verbatim. None names a target, a template, a receipt or a mode; channel, category and
-#: level are overrides by the time they come here (workers/routing/classes.py: with_raw).
+#: Keys of `notification` that a sender may set verbatim. None names a target, a template, a receipt
+#: or a mode; channel, category and level are overrides by the time they come here
+#: (workers/routing/classes.py: with_raw).
 RAW_NUMBERS: Final = {
     "click_action_type": (0, 5),
     "show_time_type": (0, 1),
@@ -58,14 +65,28 @@ RAW_NUMBERS: Final = {
     "show_end_time": (0, 1 << 53),
     "network_type": (0, 1),
 }
-RAW_TEXTS: Final = {"sub_title": SUB_TITLE_MAX, "click_action_activity": ACTIVITY_MAX, "click_action_url": URL_MAX}
-CLICK_NEEDS: Final = {0: None, 1: "click_action_activity", 2: "click_action_url", 4: "click_action_activity", 5: "click_action_url"}
+RAW_TEXTS: Final = {
+    "sub_title": SUB_TITLE_MAX,
+    "click_action_activity": ACTIVITY_MAX,
+    "click_action_url": URL_MAX,
+}
+CLICK_NEEDS: Final = {
+    0: None,
+    1: "click_action_activity",
+    2: "click_action_url",
+    4: "click_action_activity",
+    5: "click_action_url",
+}
 
 
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
-    """One target by unicast, several by unicast_batch, each with its own message and its own `app_message_id`."""
+    """One target by unicast, several by unicast_batch, each with its own message and its own
+    `app_message_id`.
+    """
     items = sent(batch)
-    shared: dict[tuple[int, bool], dict[str, Any]] = {}  # what a notification's items have in common, rendered once
+    shared: dict[
+        tuple[int, bool], dict[str, Any]
+    ] = {}  # what a notification's items have in common, rendered once
     for item in items:
         key = (id(item.note), without_level(item))
         if key not in shared:
@@ -87,11 +108,21 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
 
 
 def _message(item: PushItem, shared: Mapping[str, Any], batch: RequestBatch) -> dict[str, Any]:
-    """One (target, message) pair. verify_registration_id: a device that got another id since then drops it."""
-    own = {"app_message_id": item.target.push_id, "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX)}
+    """One (target, message) pair. verify_registration_id: a device that got another id since then
+    drops it.
+    """
+    own = {
+        "app_message_id": item.target.push_id,
+        "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX),
+    }
     notification = {**own, **shared, **_callback(item, batch)}
     token = whole(item.target.token)
-    return {"target_type": 2, "target_value": token, "verify_registration_id": True, "notification": notification}
+    return {
+        "target_type": 2,
+        "target_value": token,
+        "verify_registration_id": True,
+        "notification": notification,
+    }
 
 
 def _notification(item: PushItem, credential: Credential) -> dict[str, Any]:
@@ -115,14 +146,22 @@ def _notification(item: PushItem, credential: Credential) -> dict[str, Any]:
 
 
 def _category(note: Notification) -> str:
-    """The placed category, or the sender's: within the bucket or below it, never from public to private."""
+    """The placed category, or the sender's: within the bucket or below it, never from public to
+    private.
+    """
     over = scalar(note.vendor.get("category"), NAME_MAX) or ""
-    allowed = PUBLIC_CATEGORIES if note.bucket is Bucket.PUBLIC else PRIVATE_CATEGORIES | PUBLIC_CATEGORIES
+    allowed = (
+        PUBLIC_CATEGORIES
+        if note.bucket is Bucket.PUBLIC
+        else PRIVATE_CATEGORIES | PUBLIC_CATEGORIES
+    )
     return over if over in allowed else note.placement.get("category", "")
 
 
 def _private(note: Notification, category: str) -> bool:
-    """Whether the push travels as communication & service. Without a category the channel decides (the old scheme)."""
+    """Whether the push travels as communication & service. Without a category the channel decides
+    (the old scheme).
+    """
     return note.bucket is Bucket.PRIVATE and category not in PUBLIC_CATEGORIES
 
 
@@ -143,7 +182,8 @@ def _class_fields(item: PushItem, category: str, credential: Credential) -> dict
 
 
 def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int | None:
-    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1: without a level the phone rings.
+    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1: without a level the
+    phone rings.
 
     None for a public push, where the vendor has refused it (67) or nothing was placed.
     """
@@ -161,19 +201,26 @@ def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int 
 
 
 def _template(note: Notification, credential: Credential) -> dict[str, Any]:
-    """The sender's private template, else the credential's with sender and text as its variables."""
+    """The sender's private template, else the credential's with sender and text as
+    its variables.
+    """
     given = note.template or {}
     chosen = scalar(given.get("id"), NAME_MAX)
     identity = chosen or note.placement.get("template_id")
     if not identity:
         return {}
     if chosen:
-        title, content = (_given(note, given.get(part)) for part in ("title_params", "content_params"))
+        title, content = (
+            _given(note, given.get(part)) for part in ("title_params", "content_params")
+        )
     else:
         title, content = _own(note)
     wire = json_text if credential.options.get("template_params") == "json_text" else dict
     fields: dict[str, Any] = {"private_msg_template_id": whole(identity)}
-    for name, values in (("private_title_parameters", title), ("private_content_parameters", content)):
+    for name, values in (
+        ("private_title_parameters", title),
+        ("private_content_parameters", content),
+    ):
         if values:
             fields[name] = wire(values)
     return fields
@@ -190,10 +237,16 @@ def _own(note: Notification) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _given(note: Notification, values: Any) -> dict[str, str]:
-    """A sender's template values (an object, or its JSON text), each as text that is not blank, of ours where theirs is none or may not
-    be seen: a variable that is missing would cost the person the message."""
+    """A sender's template values (an object, or its JSON text), each as text that is not blank, of
+    ours where theirs is none or may not be seen: a variable that is missing would cost the person
+    the message.
+    """
     return {
-        whole(key): first_words(TEMPLATE_VALUE_MAX, None if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX), generic(note))
+        whole(key): first_words(
+            TEMPLATE_VALUE_MAX,
+            None if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX),
+            generic(note),
+        )
         for key, value in mapping(values).items()
         if isinstance(key, str)
     }
@@ -220,7 +273,9 @@ def _raw(note: Notification) -> dict[str, Any]:
     if veiled(note):
         fields.pop("sub_title", None)
     click = fields.get("click_action_type")
-    if click is not None and (click not in CLICK_NEEDS or (CLICK_NEEDS[click] and CLICK_NEEDS[click] not in fields)):
+    if click is not None and (
+        click not in CLICK_NEEDS or (CLICK_NEEDS[click] and CLICK_NEEDS[click] not in fields)
+    ):
         del fields["click_action_type"]
     return fields
 
@@ -232,4 +287,8 @@ def _raw_parameters(note: Notification) -> Mapping[str, Any]:
 
 def _callback(item: PushItem, batch: RequestBatch) -> dict[str, str]:
     url = whole(batch.callback_url or "")
-    return {"call_back_url": url, "call_back_parameter": item.target.push_id} if 0 < len(url) <= CALLBACK_URL_MAX else {}
+    return (
+        {"call_back_url": url, "call_back_parameter": item.target.push_id}
+        if 0 < len(url) <= CALLBACK_URL_MAX
+        else {}
+    )

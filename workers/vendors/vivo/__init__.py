@@ -1,4 +1,6 @@
-"""vivo Push: single and list push with an access token; rules about what a text may look like. Sources: docs/vendors/vivo.md."""
+"""vivo Push: single and list push with an access token; rules about what a text may look like.
+Sources: docs/vendors/vivo.md.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from workers.vendors.vivo.receipts import RECEIPTS
 from workers.vendors.vivo.request import build, follow, refuse, token_valid
 
 LIST_TOKENS_MAX: Final = 1000
-LIST_TOKENS_MIN: Final = 20  # vivo takes 2; a list costs two requests and one of the day's list bodies
+LIST_TOKENS_MIN: Final = (
+    20  # vivo takes 2; a list costs two requests and one of the day's list bodies
+)
 VIVO: Final = VendorSpec(
     vendor=Vendor.VIVO,
     endpoints={"VIVO": "https://api-push.vivo.com.cn"},
@@ -33,7 +37,14 @@ VIVO: Final = VendorSpec(
     place=place,
     raw_wishes=("", ("classification", "category")),
     receipts=RECEIPTS,
-    limits=Limits(rate_per_s=500.0, burst=500.0, rate_unit="token", quota_public=20_000, device_cap_public=2, public_hours=PUBLIC_HOURS),
+    limits=Limits(
+        rate_per_s=500.0,
+        burst=500.0,
+        rate_unit="token",
+        quota_public=20_000,
+        device_cap_public=2,
+        public_hours=PUBLIC_HOURS,
+    ),
     access=AccessSpec(ask=ask, read=read_access),
     token_valid=token_valid,
     follow=follow,

@@ -1,4 +1,6 @@
-"""vivo's class policy: how a message of a class travels. Source: docs/vendors/vivo.md, message classes."""
+"""vivo's class policy: how a message of a class travels. Source: docs/vendors/vivo.md, message
+classes.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,23 @@ from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import CATEGORIES, PRIVATE_CATEGORIES, C, private, public
 
 
-def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
+def place(
+    wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]
+) -> Placement:
     wish = str(over.get("category") or "").upper()
     lowered = str(over.get("classification", "1")) == "0"
     if wanted in PRIVATE_CLASSES and "vivo.system" in credential.rights and not lowered:
-        return private(wanted, {"classification": "1", "category": wish if wish in PRIVATE_CATEGORIES else CATEGORIES[wanted]})
+        return private(
+            wanted,
+            {
+                "classification": "1",
+                "category": wish if wish in PRIVATE_CATEGORIES else CATEGORIES[wanted],
+            },
+        )
     sent = C.MARKETING if wanted in PRIVATE_CLASSES else wanted
     known = wish in CATEGORIES.values() and wish not in PRIVATE_CATEGORIES
-    return public(wanted, {"classification": "0", "category": wish if known else CATEGORIES[sent]}, asked=lowered)
+    return public(
+        wanted,
+        {"classification": "0", "category": wish if known else CATEGORIES[sent]},
+        asked=lowered,
+    )

@@ -22,7 +22,8 @@ from workers.vendors.base import (
 )
 from workers.wire import HttpResponse, NoAnswer
 
-#: `result` of any call. Source: vivo.md §5 (doc 362, v2.9.2 and a public list), read 2026-11-22. Those not here: UNKNOWN.
+#: `result` of any call. Source: vivo.md §5 (doc 362, v2.9.2 and a public list), read 2026-11-22.
+#: Those not here: UNKNOWN.
 CODES: Final[Mapping[int, Verdict]] = {
     10000: Verdict.ACCESS_EXPIRED,
     10040: Verdict.UNAVAILABLE,
@@ -71,7 +72,8 @@ CODES: Final[Mapping[int, Verdict]] = {
     10304: Verdict.REJECTED,
     10305: Verdict.REJECTED,
     10306: Verdict.REJECTED,
-    10311: Verdict.SILENCED,  # permission off or long away; it counts again once the device registers
+    # permission off or long away; it counts again once the device registers
+    10311: Verdict.SILENCED,
     10352: Verdict.REJECTED,
     10353: Verdict.REJECTED,
     10800: Verdict.REJECTED,
@@ -80,7 +82,8 @@ CODES: Final[Mapping[int, Verdict]] = {
 TITLE, CONTENT = "title", "content"
 #: The part of the words that a refusal is about; the next attempt replaces that part alone, once.
 PARTS: Final[Mapping[int, str]] = {10056: TITLE, 10085: TITLE, 10058: CONTENT, 10104: CONTENT}
-#: Refusals that the next attempt can cure by being different; the second time the table's verdict stands.
+#: Refusals that the next attempt can cure by being different; the second time the table's verdict
+#: stands.
 CURES: Final[Mapping[int, Again]] = {
     **dict.fromkeys(PARTS, Again.FALLBACK_TEXT),
     10151: Again.SAVE_AGAIN,
@@ -91,8 +94,14 @@ CURES: Final[Mapping[int, Again]] = {
 LISTS_CODE: Final = 10252
 ONE_BY_ONE: Final = frozenset({10302, 10311, LISTS_CODE})
 #: invalidUser.status. 4: no test device, while in test mode.
-USER_STATUS: Final[Mapping[int, Verdict]] = {1: Verdict.TOKEN_DEAD, 2: Verdict.TOKEN_DEAD, 3: Verdict.TOKEN_DEAD, 4: Verdict.REJECTED}
-#: Whose day is over. vivo's classification of its own may send a system message down, and count it there.
+USER_STATUS: Final[Mapping[int, Verdict]] = {
+    1: Verdict.TOKEN_DEAD,
+    2: Verdict.TOKEN_DEAD,
+    3: Verdict.TOKEN_DEAD,
+    4: Verdict.REJECTED,
+}
+#: Whose day is over. vivo's classification of its own may send a system message down, and count it
+#: there.
 SPENT: Final[Mapping[int, Bucket]] = {10070: Bucket.PUBLIC, 10073: Bucket.PRIVATE}
 TOO_FAST_S: Final = 1.0
 CLOCK_CODE: Final = 10207
@@ -103,35 +112,67 @@ _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
 def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
-    """One outcome a token, of /message/send, or of the last answer of a list push. Source: vivo.md §5."""
+    """One outcome a token, of /message/send, or of the last answer of a list push. Source: vivo.md
+    §5.
+    """
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, dict[str, Any]) or {}
     code = number(reply.get("result"))
-    status, words, wait = str(answer.status), redact(reply.get("desc"), batch), retry_after_s(answer)
+    status, words, wait = (
+        str(answer.status),
+        redact(reply.get("desc"), batch),
+        retry_after_s(answer),
+    )
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
-        code = None  # a result travels on a 200; what a broken server or a proxy says beside its status is no word on a push
+        # a result travels on a 200; what a broken server or a proxy says beside its status is no
+        # word on a push
+        code = None
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
         text = "" if code is None else str(code)
-        return same(batch, Outcome(verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN))
+        return same(
+            batch,
+            Outcome(
+                verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN
+            ),
+        )
     if code == 0 and not _taken(batch, reply):
         return same(batch, Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True))
     task_id = redact(reply.get("taskId") or reply.get("requestId")) or (
         str(reply["taskId"]) if number(reply.get("taskId")) is not None else None
     )
     invalid = _invalid_users(reply) if code in (0, 10302) else {}
-    usual = Outcome(Verdict.ACCEPTED if code == 0 else CODES[code], status, str(code), words, task_id, retry_after_s=wait)
-    return [_of_token(batch, item, code, usual, invalid.get(item.target.token)) for item in batch.items]
+    usual = Outcome(
+        Verdict.ACCEPTED if code == 0 else CODES[code],
+        status,
+        str(code),
+        words,
+        task_id,
+        retry_after_s=wait,
+    )
+    return [
+        _of_token(batch, item, code, usual, invalid.get(item.target.token)) for item in batch.items
+    ]
 
 
-def _of_token(batch: RequestBatch, item: PushItem, code: int, usual: Outcome, user_status: int | None) -> Outcome:
+def _of_token(
+    batch: RequestBatch, item: PushItem, code: int, usual: Outcome, user_status: int | None
+) -> Outcome:
     if user_status is not None:
         verdict = USER_STATUS.get(user_status, Verdict.UNKNOWN)
-        return replace(usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN)
+        return replace(
+            usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN
+        )
     if code in ONE_BY_ONE and len(batch.items) > 1:
         spent = code == LISTS_CODE
-        return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0, lists_spent=spent)
+        return replace(
+            usual,
+            verdict=Verdict.UNAVAILABLE,
+            again=Again.SINGLY,
+            retry_after_s=0.0,
+            lists_spent=spent,
+        )
     cure = CURES.get(code)
     spent = PARTS[code] in replaced_parts(item) if code in PARTS else item.target.again == cure
     if cure is not None and not spent:
@@ -144,7 +185,9 @@ def _of_token(batch: RequestBatch, item: PushItem, code: int, usual: Outcome, us
 
 
 def replaced_parts(item: PushItem) -> frozenset[str]:
-    """The parts of the words that the vendor refused before. All, where no attempt that is kept names one."""
+    """The parts of the words that the vendor refused before. All, where no attempt that is kept
+    names one.
+    """
     codes = (number(attempt.code) for attempt in item.target.attempts)
     named = frozenset(PARTS[code] for code in codes if code is not None and code in PARTS)
     unnamed = item.target.again == Again.FALLBACK_TEXT and not named
@@ -152,16 +195,28 @@ def replaced_parts(item: PushItem) -> frozenset[str]:
 
 
 def _taken(batch: RequestBatch, reply: Mapping[str, Any]) -> bool:
-    """Whether `result: 0` is a push's answer: that of a saved body without its taskId has none of these, and nothing was pushed."""
-    return len(batch.items) == 1 or any(reply.get(name) is not None for name in ("requestId", "taskId", "invalidUsers"))
+    """Whether `result: 0` is a push's answer: that of a saved body without its taskId has none of
+    these, and nothing was pushed.
+    """
+    return len(batch.items) == 1 or any(
+        reply.get(name) is not None for name in ("requestId", "taskId", "invalidUsers")
+    )
 
 
 def _invalid_users(reply: Mapping[str, Any]) -> dict[str, int]:
     """Token -> status, of invalidUser and invalidUsers."""
     many = reply.get("invalidUsers")
     named = [reply.get("invalidUser"), *(many if isinstance(many, list) else [])]
-    users = [user for user in named if isinstance(user, dict) and isinstance(user.get("userid"), str | int)]
-    return {str(user["userid"]): status for user in users if (status := number(user.get("status"))) is not None}
+    users = [
+        user
+        for user in named
+        if isinstance(user, dict) and isinstance(user.get("userid"), str | int)
+    ]
+    return {
+        str(user["userid"]): status
+        for user in users
+        if (status := number(user.get("status"))) is not None
+    }
 
 
 def number(value: Any) -> int | None:
@@ -180,7 +235,9 @@ def _by_status(status: int) -> Verdict:
 
 
 def _until_morning_s(now_ms: int) -> float:
-    """Seconds from now_ms to the next 07:00 in Beijing; a minute where it is day by our clock: then vivo's is a little behind or ahead."""
+    """Seconds from now_ms to the next 07:00 in Beijing; a minute where it is day by our clock: then
+    vivo's is a little behind or ahead.
+    """
     now = datetime.fromtimestamp(now_ms / 1000, UTC) + _BEIJING
     if PUBLIC_HOURS[0] <= now.hour < PUBLIC_HOURS[1]:
         return CLOCKS_DIFFER_S

@@ -39,14 +39,19 @@ def ask(credential: Credential, now_ms: int) -> Request:
         "appId": app_id(credential),
         "appKey": options["app_key"],
         "timestamp": now_ms,
-        "sign": sign(options["app_id"], options["app_key"], now_ms, credential.secrets["app_secret"]),
+        "sign": sign(
+            options["app_id"], options["app_key"], now_ms, credential.secrets["app_secret"]
+        ),
     }
     return request("/message/auth", body, None)
 
 
 def sign(app_id: str, app_key: str, now_ms: int, app_secret: str) -> str:
     """MD5, as vivo's page has it, of id, key, time and secret in this order."""
-    return hashlib.md5(f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    return hashlib.md5(
+        f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace"),
+        usedforsecurity=False,
+    ).hexdigest()
 
 
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
@@ -58,27 +63,43 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
     verdict = CODES.get(code) if code is not None and answer.status < 500 else None
     if verdict not in (Verdict.CREDENTIAL_REFUSED, Verdict.THROTTLED):
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
-    words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else redact(reply.get("desc"))
+    words = (
+        "this machine's clock is off by more than 10 minutes"
+        if code == CLOCK_CODE
+        else redact(reply.get("desc"))
+    )
     wait = retry_after_s(answer)
     wait = TOO_FAST_S if wait is None and verdict is Verdict.THROTTLED else wait
     return AccessRefused(verdict, str(answer.status) if code is None else str(code), words, wait)
 
 
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+def read_credential(
+    options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int
+) -> tuple[dict[str, str], dict[str, str]]:
     """options: app_id (digits), app_key; files: app_secret."""
     require(options, "app_id", "app_key")
     if number(options["app_id"]) is None:
         raise CredentialError("--app-id must be the number that vivo's console shows as AppID")
     if not TOKEN.fullmatch(options["app_key"]):
         raise CredentialError("--app-key must be printable ASCII without blanks")
-    kept = {name: options[name] for name in ("app_id", "app_key", "callback_id") if options.get(name)}
+    kept = {
+        name: options[name] for name in ("app_id", "app_key", "callback_id") if options.get(name)
+    }
     return kept, {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 #: Options of `credential add`.
-ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_key": AccountField("text"), "app_secret_file": APP_SECRET}
+ACCOUNT: Final[Mapping[str, AccountField]] = {
+    "vendor_app_id": APP_ID,
+    "app_key": AccountField("text"),
+    "app_secret_file": APP_SECRET,
+}
 
 
 def demo(keys: DemoKeys) -> DemoAccount:
-    fields = {"vendor_app_id": "100000123", "app_key": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "app_secret_file": keys.secret}
+    fields = {
+        "vendor_app_id": "100000123",
+        "app_key": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        "app_secret_file": keys.secret,
+    }
     return DemoAccount(fields, ("vivo.system",))

@@ -42,10 +42,17 @@ DETAIL_NAMES: Final = ("subStatus", "subAckType")
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises ReceiptsError."""
+    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises
+    ReceiptsError.
+    """
     tasks = value_of(body, "data")
     entries = tasks.items() if isinstance(tasks, dict) else ()
-    receipts = [one for task_id, item in entries if isinstance(item, dict) for one in _of_task(task_id, item)]
+    receipts = [
+        one
+        for task_id, item in entries
+        if isinstance(item, dict)
+        for one in _of_task(task_id, item)
+    ]
     return readable(receipts, tasks)[:RECEIPTS_MAX]
 
 
@@ -58,7 +65,9 @@ def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
 
 
 def _meaning(entry: Mapping[str, Any]) -> tuple[str, Verdict | None]:
-    """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md §8)."""
+    """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md
+    §8).
+    """
     kind = _text(entry.get("ackType")).strip() or "0"
     details = (_text(entry.get(name)).strip() for name in DETAIL_NAMES)
     for code in (*details, kind):
@@ -78,4 +87,6 @@ def _text(value: Any) -> str:
 
 
 #: Its page asks for no body: this is what a working public receiver answers.
-RECEIPTS: Final = ReceiptsSpec(read_receipts, b"0", frozenset(word for word, _ in (*DETAILS.values(), *KINDS.values())))
+RECEIPTS: Final = ReceiptsSpec(
+    read_receipts, b"0", frozenset(word for word, _ in (*DETAILS.values(), *KINDS.values()))
+)

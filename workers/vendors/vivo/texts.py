@@ -30,7 +30,8 @@ SAFE_TITLE: Final = "新消息"
 
 
 def weight(text: str) -> int:
-    """The count of vivo's server SDK 3.3 (vivo.md §3): two for CJK, U+2000-206F and U+FF00-FFEF, one for others.
+    """The count of vivo's server SDK 3.3 (vivo.md §3): two for CJK, U+2000-206F and U+FF00-FFEF,
+    one for others.
 
     Two also beyond the BMP, where Java sees two characters, and for every other wide character.
     """
@@ -47,9 +48,11 @@ def _is_heavy(char: str) -> bool:
 
 
 def formal(text: str) -> bool:
-    """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no 测试, braces or brackets (10085, 10104).
+    """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no
+    测试, braces or brackets (10085, 10104).
 
-    White space apart: whether words of Latin letters with spaces between them pass is not documented.
+    White space apart: whether words of Latin letters with spaces between them pass is not
+    documented.
     """
     if any(mark in text for mark in ("测试", "{", "}", "[", "]")):
         return False
@@ -61,7 +64,9 @@ def formal(text: str) -> bool:
 
 
 def words(note: Notification, refused: frozenset[str]) -> tuple[str, str, dict[str, str]]:
-    """(title, content, the originals of what was replaced). refused: the parts that vivo has refused before."""
+    """(title, content, the originals of what was replaced). refused: the parts that vivo has
+    refused before.
+    """
     titles = (note.app_name,) if TITLE in refused else (note.title, note.app_name)
     body = body_within(note, CONTENT_WEIGHT_MAX, weight)
     contents = () if CONTENT in refused else (body, note.fallback_body)
@@ -93,18 +98,25 @@ def _custom(note: Notification) -> dict[str, str]:
 
 
 def all_custom(note: Notification) -> dict[str, str]:
-    """ext and the payload's keys as texts; a payload of more keys than the map takes travels as one, `payload`."""
+    """ext and the payload's keys as texts; a payload of more keys than the map takes travels as
+    one, `payload`.
+    """
     payload = note.payload or {}
     if len(payload) >= CUSTOM_PAIRS_MAX:
         payload = {"payload": payload}
-    custom = {whole(key): whole(value) if isinstance(value, str) else compact(value).decode() for key, value in payload.items()}
+    custom = {
+        whole(key): whole(value) if isinstance(value, str) else compact(value).decode()
+        for key, value in payload.items()
+    }
     if note.ext is not None:
         custom["ext"] = whole(note.ext)
     return custom
 
 
 def custom_with(note: Notification, replaced: Mapping[str, str]) -> dict[str, str]:
-    """The map with the words that vivo's rules replaced on the screen, as far as there is room; the app's own keys win."""
+    """The map with the words that vivo's rules replaced on the screen, as far as there is room; the
+    app's own keys win.
+    """
     custom = _custom(note)
     for name, text in replaced.items():
         room = CUSTOM_CHARACTERS_MAX - characters(custom) - len(name)
@@ -119,7 +131,9 @@ def characters(custom: Mapping[str, str]) -> int:
 
 
 def receipt(batch: RequestBatch, credential: Credential) -> dict[str, str]:
-    """Where receipts go and what they echo: the console's receipt id where the operator gave one, else the address (single push only)."""
+    """Where receipts go and what they echo: the console's receipt id where the operator gave one,
+    else the address (single push only).
+    """
     if not batch.callback_url:
         return {}
     receipt_id = credential.options.get("callback_id")

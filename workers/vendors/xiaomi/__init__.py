@@ -1,4 +1,6 @@
-"""Xiaomi Mi Push: limits, codes, build, classify. Pure. Sources and the day they were read: docs/vendors/xiaomi.md."""
+"""Xiaomi Mi Push: limits, codes, build, classify. Pure. Sources and the day they were read:
+docs/vendors/xiaomi.md.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ from workers.vendors.xiaomi.request import build, check, group, token_valid
 TOKENS_MAX: Final = 1000  # regids of one request, comma list
 XIAOMI = VendorSpec(
     vendor=Vendor.XIAOMI,
-    endpoints={"XIAOMI": "https://api.xmpush.xiaomi.com", "XIAOMI_GLOBAL": "https://api.xmpush.global.xiaomi.com"},
+    endpoints={
+        "XIAOMI": "https://api.xmpush.xiaomi.com",
+        "XIAOMI_GLOBAL": "https://api.xmpush.global.xiaomi.com",
+    },
     http2=False,
     request_tokens_max=TOKENS_MAX,
     build=build,
@@ -36,9 +41,14 @@ XIAOMI = VendorSpec(
     place=place,
     raw_wishes=("extra", ("channel_id",)),
     receipts=RECEIPTS,
-    # pId=1656 of 2026-02-04: a new app has 500 requests/s; public 2 x 10,000 a day and 5 a device; private unlimited.
-    limits=Limits(rate_per_s=500, burst=500, rate_unit="request", quota_public=20_000, device_cap_public=5),
-    retry=replace(DEFAULT_RETRY, delay_max_s=1024.0),  # the SDK's own back-off: 1 s, doubling below 1024 s
+    # pId=1656 of 2026-02-04: a new app has 500 requests/s; public 2 x 10,000 a day and 5 a device;
+    # private unlimited.
+    limits=Limits(
+        rate_per_s=500, burst=500, rate_unit="request", quota_public=20_000, device_cap_public=5
+    ),
+    retry=replace(
+        DEFAULT_RETRY, delay_max_s=1024.0
+    ),  # the SDK's own back-off: 1 s, doubling below 1024 s
     token_valid=token_valid,
     check=check,
     checked=checked,

@@ -1,4 +1,6 @@
-"""Xiaomi's codes: what each means for a token. Source: dev.mi.com pId=1560 of 2024-10-18, SDK ErrorCode."""
+"""Xiaomi's codes: what each means for a token. Source: dev.mi.com pId=1560 of 2024-10-18, SDK
+ErrorCode.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,19 @@ from workers.wire import HttpResponse, NoAnswer
 
 _RETRY = "-1 1 10001 10002 10003 10009 10010 10011 10037 20301 20607 22102 26003 65003 65029"
 _CREDENTIAL = (
-    "10004 10005 10006 10013 10014 10026 10031 10033 10036 21301 21302 21303 22000 22001 22002 22003 22004 22006 22007 22008 22021 "
+    "10004 10005 10006 10013 10014 10026 10031 10033 10036 21301 21302 21303 22000 22001 "
+    "22002 22003 22004 22006 22007 22008 22021 "
     "22022 66108"
 )
 _REQUEST = (
-    "100 10007 10008 10012 10016 10017 10018 10020 10021 10025 10038 20209 20215 20216 20315 21305 22005 22020 22100 22103 26006 27001 "
-    "65006 65007 65008 65009 65010 65011 65012 65013 65014 65015 65016 65017 65028 65030 65035 65036 65037 65038 65040 65041"
+    "100 10007 10008 10012 10016 10017 10018 10020 10021 10025 10038 20209 20215 20216 20315 "
+    "21305 22005 22020 22100 22103 26006 27001 "
+    "65006 65007 65008 65009 65010 65011 65012 65013 65014 65015 65016 65017 65028 65030 "
+    "65035 65036 65037 65038 65040 65041"
 )
 _THROTTLE = "10022 10023 10024 10027 10028 10030 10032 10039 22101 26004 26005 200002"
-#: What each code means for a push. 10035 ("no more invalid aliases") says nothing about one, so it is not here.
+#: What each code means for a push. 10035 ("no more invalid aliases") says nothing about one, so it
+#: is not here.
 #: 10038 is about statistics only: it must not stop a lane that sends well.
 CODES: Final[Mapping[str, Verdict]] = {
     **dict.fromkeys(_RETRY.split(), Verdict.UNAVAILABLE),
@@ -49,7 +55,8 @@ CODES: Final[Mapping[str, Verdict]] = {
 }
 #: Fewer tries than usual: 10037 and 65003 once more, 20301 three in all.
 ATTEMPTS: Final = {"10037": 2, "65003": 2, "20301": 3}
-#: Somebody must act in the console (26006 review, 27001 channel) or look why a code of another API came here.
+#: Somebody must act in the console (26006 review, 27001 channel) or look why a code of another API
+#: came here.
 ALARMS: Final = frozenset({"26006", "27001", "10035", "10038"})
 #: Seconds to wait at least (the page: "retry after >= 1 s").
 WAITS: Final = {"200002": 1.0}
@@ -79,11 +86,20 @@ def _code(reply: Mapping[str, Any]) -> str:
 
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """reason first, then description, then info: the first that says something."""
-    reason = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
+    reason = next(
+        (
+            text
+            for key in ("reason", "description", "info")
+            if isinstance(text := reply.get(key), str) and text.strip()
+        ),
+        "",
+    )
     return redact(reason, *(item.target.token for item in batch.items))
 
 
-def _refused(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any], code: str) -> Outcome:
+def _refused(
+    batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any], code: str
+) -> Outcome:
     words, status = _words(batch, reply), str(answer.status)
     verdict = CODES.get(code)
     if code == "20301" and NO_TARGETS in words.lower():
@@ -93,7 +109,15 @@ def _refused(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any]
     if verdict is not None:
         wait = retry_after_s(answer) or WAITS.get(code)
         most = ATTEMPTS.get(code) if verdict is Verdict.UNAVAILABLE else None
-        return Outcome(verdict, status, code, words, retry_after_s=wait, attempts_max=most, alarm=code in ALARMS)
+        return Outcome(
+            verdict,
+            status,
+            code,
+            words,
+            retry_after_s=wait,
+            attempts_max=most,
+            alarm=code in ALARMS,
+        )
     if code == "10035":
         return Outcome(Verdict.UNKNOWN, status, code, words, alarm=True)
     if re.fullmatch(r"66[0-9]{3}", code):
@@ -105,11 +129,16 @@ def _given_up(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
     last = replace(outcome, verdict=Verdict.UNKNOWN)
     undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
-    return [last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome for item in batch.items]
+    return [
+        last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome
+        for item in batch.items
+    ]
 
 
 def _by_status(answer: HttpResponse, code: str) -> Outcome:
-    """No usable code. A 2xx that can't be read may well have been done: uncertain, never sent twice for marketing."""
+    """No usable code. A 2xx that can't be read may well have been done: uncertain, never sent twice
+    for marketing.
+    """
     status, wait = str(answer.status), retry_after_s(answer)
     if 200 <= answer.status < 300:
         return Outcome(Verdict.UNCERTAIN, status, code)
@@ -122,20 +151,35 @@ def _by_status(answer: HttpResponse, code: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, code, retry_after_s=wait)
 
 
-def _taken(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any]) -> Sequence[Outcome]:
-    """Code 0: the regids that `data.bad_regids` names are dead, the others share one outcome. Source: xiaomi.md §4A, §9.7."""
+def _taken(
+    batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any]
+) -> Sequence[Outcome]:
+    """Code 0: the regids that `data.bad_regids` names are dead, the others share one outcome.
+    Source: xiaomi.md §4A, §9.7.
+    """
     if reply.get("result", "ok") != "ok":
-        return same(batch, Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True))
+        return same(
+            batch,
+            Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True),
+        )
     data = _data(reply)
     bad = refused_regids(data)
     good = [item for item in batch.items if item.target.token not in bad]
-    dead = Outcome(Verdict.TOKEN_DEAD, str(answer.status), "0", BAD_REGIDS, vendor_message_id=code_of(data.get("id")) or None)
+    dead = Outcome(
+        Verdict.TOKEN_DEAD,
+        str(answer.status),
+        "0",
+        BAD_REGIDS,
+        vendor_message_id=code_of(data.get("id")) or None,
+    )
     accepted = _accepted(len(good), str(answer.status), data)
     return [dead if item.target.token in bad else accepted for item in batch.items]
 
 
 def _accepted(good: int, status: str, data: Mapping[str, Any]) -> Outcome:
-    """Of the `good` regids that were not refused. Items over the day's quota are counted in `channel_exceed_quota`, unnamed."""
+    """Of the `good` regids that were not refused. Items over the day's quota are counted in
+    `channel_exceed_quota`, unnamed.
+    """
     dropped = sum(channels_exceeded(data.get("channel_exceed_quota")).values())
     message_id = code_of(data.get("id")) or None
     if not dropped:
@@ -150,12 +194,16 @@ BAD_REGIDS: Final = "bad_regids"
 
 
 def refused_regids(data: Mapping[str, Any]) -> frozenset[str]:
-    """The regids of `bad_regids` (also spelt `bad_regIds`): one comma list, or a list of texts; empty for anything else."""
+    """The regids of `bad_regids` (also spelt `bad_regIds`): one comma list, or a list of texts;
+    empty for anything else.
+    """
     found: set[str] = set()
     for name in (BAD_REGIDS, "bad_regIds"):
         value = data.get(name)
         parts = value if isinstance(value, list) else [value]
-        found.update(one.strip() for part in parts if isinstance(part, str) for one in part.split(","))
+        found.update(
+            one.strip() for part in parts if isinstance(part, str) for one in part.split(",")
+        )
     return frozenset(found - {""})
 
 
@@ -165,7 +213,9 @@ def _data(reply: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def channels_exceeded(text: Any) -> dict[str, int]:
-    """`"no_channel:2 a:3"` -> {"no_channel": 2, "a": 3}: items dropped per channel. What can't be read is left out."""
+    """`"no_channel:2 a:3"` -> {"no_channel": 2, "a": 3}: items dropped per channel. What can't be
+    read is left out.
+    """
     found: dict[str, int] = {}
     for part in text.split() if isinstance(text, str) else ():
         channel, _, count = part.rpartition(":")
@@ -175,16 +225,24 @@ def channels_exceeded(text: Any) -> dict[str, int]:
 
 
 def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
-    """(delivered today, today's total) as the answer tells them; used = limit once a channel is over, which closes it until midnight."""
+    """(delivered today, today's total) as the answer tells them; used = limit once a channel is
+    over, which closes it until midnight.
+    """
     data = _data(read(answer, dict[str, Any]) or {})
     limit, used = number(data.get("day_quota"), 0, 10**12), number(data.get("day_acked"), 0, 10**12)
     if limit is None or used is None:
         return None
-    return (max(used, limit), limit) if channels_exceeded(data.get("channel_exceed_quota")) else (used, limit)
+    return (
+        (max(used, limit), limit)
+        if channels_exceeded(data.get("channel_exceed_quota"))
+        else (used, limit)
+    )
 
 
 def checked(answer: HttpResponse) -> Verdict:
-    """ACCEPTED when the secret was taken, though statistics may be forbidden (10038) or asked too often (10027, 10039)."""
+    """ACCEPTED when the secret was taken, though statistics may be forbidden (10038) or asked too
+    often (10027, 10039).
+    """
     code = _code(read(answer, dict[str, Any]) or {})
     if code in ("0", "10027", "10038", "10039") and answer.status < 500:
         return Verdict.ACCEPTED

@@ -1,4 +1,6 @@
-"""Xiaomi's receipts: a form with one field, `data`, JSON by message id. Pure; any bytes whatever. Source: docs/vendors/xiaomi.md."""
+"""Xiaomi's receipts: a form with one field, `data`, JSON by message id. Pure; any bytes whatever.
+Source: docs/vendors/xiaomi.md.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,20 @@ REGID = 1  # errorCode of type 16: a regid; 2 and 3 are an alias's and an accoun
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
-    """One receipt per message and target, of the field `data` (a peer saw its JSON percent-encoded once more). Raises ReceiptsError."""
+    """One receipt per message and target, of the field `data` (a peer saw its JSON percent-encoded
+    once more). Raises ReceiptsError.
+    """
     value = value_of(body, "data")
     items = value.items() if isinstance(value, dict) else ()
-    return readable([receipt for message_id, item in items if isinstance(item, dict) for receipt in _receipts(message_id, item)], value)
+    return readable(
+        [
+            receipt
+            for message_id, item in items
+            if isinstance(item, dict)
+            for receipt in _receipts(message_id, item)
+        ],
+        value,
+    )
 
 
 def _loads(text: str) -> Any:
@@ -40,19 +52,29 @@ def _loads(text: str) -> Any:
 def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
     kind, at_ms = _number(item.get("type")), _number(item.get("timestamp", item.get("timeStamp")))
     targets = item.get("targets")
-    names = [name for part in targets.split(",") if (name := part.strip())] if isinstance(targets, str) else []
+    names = (
+        [name for part in targets.split(",") if (name := part.strip())]
+        if isinstance(targets, str)
+        else []
+    )
     moved, regions = _mapping(item.get("replaceTarget")), _mapping(item.get("targetRegion"))
     tag = param if isinstance(param := item.get("param"), str) else ""
     made = []
     for name in names:
-        replacement = new if isinstance(new := moved.get(name), str) and new and new != name else None
+        replacement = (
+            new if isinstance(new := moved.get(name), str) and new and new != name else None
+        )
         verdict = None if replacement else _verdict(kind, item, name in regions)
-        made.append(Receipt(name, tag, message_id, STATUS.get(kind, "other"), at_ms, verdict, replacement))
+        made.append(
+            Receipt(name, tag, message_id, STATUS.get(kind, "other"), at_ms, verdict, replacement)
+        )
     return made
 
 
 def _verdict(kind: int, item: Mapping[str, Any], elsewhere: bool) -> Verdict | None:
-    """elsewhere: the vendor says the target lives in another region: alive, but not ours to reach."""
+    """elsewhere: the vendor says the target lives in another region: alive, but
+    not ours to reach.
+    """
     if kind == INVALID:
         if _number(item.get("errorCode", REGID)) != REGID:
             return None
@@ -77,8 +99,14 @@ def _number(value: Any) -> int:
     """A whole number, also as text; 0 for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+        else 0
+    )
 
 
 #: Its page asks for no body: this is what a working public receiver answers.
-RECEIPTS: Final = ReceiptsSpec(read_receipts, b'{"errno":0,"errmsg":"success"}', frozenset(STATUS.values()))
+RECEIPTS: Final = ReceiptsSpec(
+    read_receipts, b'{"errno":0,"errmsg":"success"}', frozenset(STATUS.values())
+)

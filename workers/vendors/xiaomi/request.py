@@ -47,23 +47,33 @@ GIVEN_CHARS_MAX: Final = 10_000  # of a sender-given value before it is cleaned 
 CALLBACK_BYTES_MAX: Final = 128
 JOBKEY_CHARS: Final = 20
 EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours
-OWN_EXTRA_CHARS_MAX: Final = 1024  # keys and values of extras that are none of the page's, together (code 65015)
-#: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to work.
+OWN_EXTRA_CHARS_MAX: Final = (
+    1024  # keys and values of extras that are none of the page's, together (code 65015)
+)
+#: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to
+#: work.
 CALLBACK_TYPE: Final = 17
 SOUND, VIBRATE, LIGHT, ALL = 1, 2, 4, -1
-#: Keys of `extra` that a sender may set verbatim. None of them names a target, a template, a receipt or a mode; the channel is an
-#: override by the time it comes here (workers/routing/classes.py: with_raw).
+#: Keys of `extra` that a sender may set verbatim. None of them names a target, a template, a
+#: receipt or a mode; the channel is an override by the time it comes here
+#: (workers/routing/classes.py: with_raw).
 _RAW = (
-    "channel_name channel_description notify_foreground notify_effect intent_uri web_uri sound_uri badge "
-    "notification_style_type notification_large_icon_uri notification_small_icon_uri ticker notification_bigPic_uri"
+    "channel_name channel_description notify_foreground notify_effect intent_uri web_uri "
+    "sound_uri badge "
+    "notification_style_type notification_large_icon_uri notification_small_icon_uri ticker "
+    "notification_bigPic_uri"
 )
 RAW_EXTRA: Final = frozenset(_RAW.split())
-#: Those that the page does not give a meaning: to the vendor they are the app's own, of which it takes only so much.
-OWN_EXTRA: Final = frozenset({"channel_name", "channel_description", "badge", "ticker", "notification_small_icon_uri"})
+#: Those that the page does not give a meaning: to the vendor they are the app's own, of which it
+#: takes only so much.
+OWN_EXTRA: Final = frozenset(
+    {"channel_name", "channel_description", "badge", "ticker", "notification_small_icon_uri"}
+)
 #: Those that show something of the message: not when details are hidden.
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
-#: What makes an emoji of a plain character (variation selector, keycap, skin tones): goes, the character stays.
+#: What makes an emoji of a plain character (variation selector, keycap, skin tones): goes, the
+#: character stays.
 _EMOJI_MARKS: Final = re.compile("[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]")
 _REFUSED_KINDS: Final = frozenset({"So", "Cn", "Cs"})  # Cs can't be sent at all
 
@@ -86,7 +96,9 @@ def build(batch: RequestBatch, credential: Credential, _access: AccessToken | No
     }
     look = _within({**_look(note, credential), **_raw(note)})
     extra = {**_class_extra(note, private), **look, **_callback(batch), "jobkey": jobkey(batch)}
-    form = [(key, value) for key, value in fields.items() if value] + [(f"extra.{key}", value) for key, value in extra.items()]
+    form = [(key, value) for key, value in fields.items() if value] + [
+        (f"extra.{key}", value) for key, value in extra.items()
+    ]
     headers = {
         "authorization": f"key={credential.secrets.get('app_secret', '')}",
         "content-type": "application/x-www-form-urlencoded;charset=UTF-8",
@@ -100,10 +112,11 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
 
 
 def jobkey(batch: RequestBatch) -> str:
-    """Batch key; the client shows only the first message of one, so that a repeat after silence is invisible.
+    """Batch key; the client shows only the first message of one, so that a repeat after silence is
+    invisible.
 
-    A message of one person's has the push id's (`group` keeps it alone in its request); one that goes to many has the
-    message's own, which stays the same however the next attempt is batched.
+    A message of one person's has the push id's (`group` keeps it alone in its request); one that
+    goes to many has the message's own, which stays the same however the next attempt is batched.
     """
     item = batch.items[0]
     alone = len(batch.items) == 1 and item.note.conversation_type == "c2c"
@@ -111,12 +124,16 @@ def jobkey(batch: RequestBatch) -> str:
 
 
 def group(item: PushItem) -> str:
-    """A c2c push travels alone, under its own push id; the pushes of a group message share requests."""
+    """A c2c push travels alone, under its own push id; the pushes of a group message share
+    requests.
+    """
     return item.target.push_id if item.note.conversation_type == "c2c" else ""
 
 
 def _class_extra(note: Notification, private: bool) -> dict[str, str]:
-    """Channel and template. Overrides move within the private class only: a public push never gets a private channel."""
+    """Channel and template. Overrides move within the private class only: a public push never gets
+    a private channel.
+    """
     over = note.vendor if private else {}
     given = note.template if private and note.template else {}
     placed = note.placement
@@ -131,24 +148,43 @@ def _class_extra(note: Notification, private: bool) -> dict[str, str]:
 
 
 def _own_values(note: Notification) -> dict[str, str]:
-    """The template's two variables. When details are hidden, nothing but the words of title and body may fill them."""
+    """The template's two variables. When details are hidden, nothing but the words of title and
+    body may fill them.
+    """
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
     if veiled(note):
         name, text = note.title, note.body
-    sender = template_value(name) or template_value(note.app_name) or template_value(generic(note)) or GENERIC["en"]
-    words = template_value(text) or template_value(note.fallback_body) or template_value(generic(note)) or GENERIC["en"]
-    pairs = ((placed.get("template_sender", "sender"), sender), (placed.get("template_text", "text"), words))
+    sender = (
+        template_value(name)
+        or template_value(note.app_name)
+        or template_value(generic(note))
+        or GENERIC["en"]
+    )
+    words = (
+        template_value(text)
+        or template_value(note.fallback_body)
+        or template_value(generic(note))
+        or GENERIC["en"]
+    )
+    pairs = (
+        (placed.get("template_sender", "sender"), sender),
+        (placed.get("template_text", "text"), words),
+    )
     return {whole(variable): value for variable, value in pairs if variable}
 
 
 def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str]:
-    """A sender-given template's values (objects, or their JSON text), each made valid: where nothing remains, words of ours.
+    """A sender-given template's values (objects, or their JSON text), each made valid: where
+    nothing remains, words of ours.
 
     A variable that is missing would cost the person the message (10017).
     """
     values: dict[str, str] = {}
     words = template_value(generic(note)) or GENERIC["en"]
-    for part, spare in (("title_params", template_value(note.app_name) or words), ("content_params", words)):
+    for part, spare in (
+        ("title_params", template_value(note.app_name) or words),
+        ("content_params", words),
+    ):
         for key, value in mapping(given.get(part)).items():
             shown = words if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
             if isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
@@ -157,16 +193,28 @@ def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str
 
 
 def value_valid(value: str) -> bool:
-    """Whether the vendor takes this as a template value: 1..128 characters, not blank, no symbol (So), nothing unassigned (Cn)."""
-    return 0 < len(value) <= VALUE_MAX and bool(value.strip()) and not any(unicodedata.category(c) in _REFUSED_KINDS for c in value)
+    """Whether the vendor takes this as a template value: 1..128 characters, not blank, no symbol
+    (So), nothing unassigned (Cn).
+    """
+    return (
+        0 < len(value) <= VALUE_MAX
+        and bool(value.strip())
+        and not any(unicodedata.category(c) in _REFUSED_KINDS for c in value)
+    )
 
 
 def template_value(text: str) -> str:
-    """`text` as the vendor takes it, "" when nothing remains. A grapheme with one refused character goes whole: no half emoji."""
+    """`text` as the vendor takes it, "" when nothing remains. A grapheme with one refused character
+    goes whole: no half emoji.
+    """
     text = _EMOJI_MARKS.sub("", text)
     if not value_valid(text):
         shown = (match.group() for match in graphemes().finditer(text))
-        text = "".join(part for part in shown if not any(unicodedata.category(c) in _REFUSED_KINDS for c in part)).strip()
+        text = "".join(
+            part
+            for part in shown
+            if not any(unicodedata.category(c) in _REFUSED_KINDS for c in part)
+        ).strip()
         text = cut(text, VALUE_MAX)
     return text if value_valid(text) else ""
 
@@ -179,13 +227,19 @@ def _notify_type(note: Notification) -> int:
 
 
 def _look(note: Notification, credential: Credential) -> dict[str, str]:
-    """Click, sound and style. notify_effect is always there: without it a notification is withdrawn (2024-09-30)."""
+    """Click, sound and style. notify_effect is always there: without it a notification is withdrawn
+    (2024-09-30).
+    """
     extra = {"notify_effect": "1", "notify_foreground": "1"}
     if intent := credential.options.get("intent_uri"):
         extra |= {"notify_effect": "2", "intent_uri": intent}
     sound = re.sub(r"\..*$", "", note.sound_android or "")
     package = credential.options.get("package", "")
-    if sound not in ("", "none", "default") and not quiet(note) and re.fullmatch(r"[A-Za-z0-9_]{1,64}", sound):
+    if (
+        sound not in ("", "none", "default")
+        and not quiet(note)
+        and re.fullmatch(r"[A-Za-z0-9_]{1,64}", sound)
+    ):
         extra["sound_uri"] = f"android.resource://{package}/raw/{sound}"
     if scalar(note.vendor.get("style"), 4) == BIG_TEXT:
         extra["notification_style_type"] = BIG_TEXT
@@ -195,22 +249,32 @@ def _look(note: Notification, credential: Credential) -> dict[str, str]:
 
 
 def _raw(note: Notification) -> dict[str, str]:
-    """The sender's own `extra`, white-listed keys with short values; a click that lacks its address is left out."""
+    """The sender's own `extra`, white-listed keys with short values; a click that lacks its address
+    is left out.
+    """
     raw = note.vendor_raw.get("extra")
     wanted = raw.items() if isinstance(raw, Mapping) else ()
     allowed = RAW_EXTRA - RAW_TELLING if veiled(note) else RAW_EXTRA
     if quiet(note):
         allowed -= {"sound_uri"}
-    extra = {key: text for key, value in wanted if key in allowed and (text := scalar(value, EXTRA_CHARS_MAX))}
+    extra = {
+        key: text
+        for key, value in wanted
+        if key in allowed and (text := scalar(value, EXTRA_CHARS_MAX))
+    }
     needs = {"1": None, "2": "intent_uri", "3": "web_uri"}
     effect = extra.get("notify_effect")
-    if effect is not None and (effect not in needs or (needs[effect] and needs[effect] not in extra)):
+    if effect is not None and (
+        effect not in needs or (needs[effect] and needs[effect] not in extra)
+    ):
         del extra["notify_effect"]
     return extra
 
 
 def _within(extra: Mapping[str, str]) -> dict[str, str]:
-    """`extra` without what would be too much of the app's own: the whole message would be refused for it."""
+    """`extra` without what would be too much of the app's own: the whole message would be refused
+    for it.
+    """
     kept, room = {}, OWN_EXTRA_CHARS_MAX
     for key, value in extra.items():
         size = len(key) + len(value) if key in OWN_EXTRA else 0
@@ -221,11 +285,17 @@ def _within(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _callback(batch: RequestBatch) -> dict[str, str]:
-    """Where receipts go and what they echo: the push id of a single push, the batch's tag of a list."""
+    """Where receipts go and what they echo: the push id of a single push, the batch's tag of a
+    list.
+    """
     url = batch.callback_url
     if not url or len(whole(url).encode()) > CALLBACK_BYTES_MAX:
         return {}
-    return {"callback": url, "callback.param": receipt_tag(batch), "callback.type": str(CALLBACK_TYPE)}
+    return {
+        "callback": url,
+        "callback.param": receipt_tag(batch),
+        "callback.type": str(CALLBACK_TYPE),
+    }
 
 
 def _endpoint(credential: Credential) -> str:
@@ -233,7 +303,9 @@ def _endpoint(credential: Credential) -> str:
 
 
 def token_valid(token: str) -> bool:
-    """Printable ASCII, 1..512, no comma (which would make two of it). The page gives no stricter form."""
+    """Printable ASCII, 1..512, no comma (which would make two of it). The page gives no stricter
+    form.
+    """
     return bool(re.fullmatch(r"[!-+\--~]{1,512}", token))
 
 

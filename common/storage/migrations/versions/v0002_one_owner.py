@@ -1,4 +1,6 @@
-"""One spelling for APNs tokens, one owner for each token and each VoIP token: the latest registration keeps it."""
+"""One spelling for APNs tokens, one owner for each token and each VoIP token: the latest
+registration keeps it.
+"""
 
 from alembic import op
 
@@ -20,7 +22,7 @@ UPDATE devices d SET state = 'moved', reason = 'another user or device registere
   FROM token_owners o WHERE o.app = d.app AND o.vendor = d.vendor AND o.token = d.token AND d.vendor = 'apns'
   AND d.registered_ms <= o.at_ms AND (d."user" <> o."user" OR d.device_id <> o.device_id)
   AND d.state IN ('active', 'retired', 'silenced') AND d.device_id <> ''
-"""
+"""  # noqa: E501
 
 _VOIP = """
 CREATE INDEX IF NOT EXISTS devices_by_voip_token ON devices (app, vendor, voip_token) WHERE voip_token IS NOT NULL;
@@ -31,7 +33,7 @@ INSERT INTO token_owners (app, vendor, token, "user", device_id, at_ms)
 UPDATE devices d SET voip_token = NULL FROM token_owners o
   WHERE o.app = d.app AND o.vendor = d.vendor || '\\:voip' AND o.token = d.voip_token AND d.registered_ms <= o.at_ms
   AND (d."user" <> o."user" OR d.device_id <> o.device_id) AND d.device_id <> ''
-"""
+"""  # noqa: E501
 
 
 def upgrade() -> None:

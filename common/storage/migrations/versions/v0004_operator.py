@@ -13,4 +13,9 @@ def upgrade() -> None:
     for table in (api_tokens, audit, tallies):
         table.create(op.get_bind(), checkfirst=True)
     op.execute(text("CREATE INDEX IF NOT EXISTS notes_by_time ON notes USING brin (at_ms)"))
-    op.execute(text("CREATE INDEX IF NOT EXISTS notes_steps ON notes (day, app, event_id) WHERE kind = 'step'"))
+    op.execute(
+        text(
+            "CREATE INDEX IF NOT EXISTS notes_steps ON notes (day, app, event_id) WHERE kind "
+            "= 'step'"
+        )
+    )

@@ -8,7 +8,9 @@ from tests.integration.simulators.clients.web import Web
 
 
 def token_form(client_id, secret):
-    return urllib.parse.urlencode([("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", secret)])
+    return urllib.parse.urlencode(
+        [("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", secret)]
+    )
 
 
 def stamp(now_s):
@@ -20,7 +22,9 @@ def compact(value):
 
 
 def split(tokens, answer):
-    """(accepted, retry, drop) of section 4; None for the lists of a request that failed as a whole."""
+    """(accepted, retry, drop) of section 4; None for the lists of a request that
+    failed as a whole.
+    """
     if str(answer["code"]) != "200":
         return None
     data = answer.get("data") or {}
@@ -39,9 +43,14 @@ class HonorClient:
         return status, json.loads(body)
 
     def send(self, body, bearer, when=None, app_id=None):
-        headers = {"Content-Type": "application/json; charset=UTF-8", "timestamp": stamp(time.time()) if when is None else when}
+        headers = {
+            "Content-Type": "application/json; charset=UTF-8",
+            "timestamp": stamp(time.time()) if when is None else when,
+        }
         if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
         raw = body if isinstance(body, bytes) else compact(body)
-        status, answer = self._web.call("POST", f"/api/v1/{app_id or self._app_id}/sendMessage", raw, headers)
+        status, answer = self._web.call(
+            "POST", f"/api/v1/{app_id or self._app_id}/sendMessage", raw, headers
+        )
         return status, json.loads(answer)

@@ -1,4 +1,6 @@
-"""A Huawei client written from the vendor's page alone: OAuth, PS256 by hand, v1, v2, v3, partial answers, the receipts' signature."""
+"""A Huawei client written from the vendor's page alone: OAuth, PS256 by hand, v1, v2, v3, partial
+answers, the receipts' signature.
+"""
 
 import base64
 import hashlib
@@ -14,7 +16,9 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def token_form(client_id, secret):
-    return urllib.parse.urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret})
+    return urllib.parse.urlencode(
+        {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    )
 
 
 def compact(value):
@@ -34,12 +38,20 @@ def _b64url(data):
 
 def signing_input(key_id, issuer, issued_s, expires_s):
     header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
-    claims = {"aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token", "iss": issuer, "exp": expires_s, "iat": issued_s}
+    claims = {
+        "aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
+        "iss": issuer,
+        "exp": expires_s,
+        "iat": issued_s,
+    }
     return f"{_b64url(compact(header))}.{_b64url(compact(claims))}"
 
 
 def _mgf1(seed, length):
-    blocks = (hashlib.sha256(seed + counter.to_bytes(4, "big")).digest() for counter in range(-(-length // 32)))
+    blocks = (
+        hashlib.sha256(seed + counter.to_bytes(4, "big")).digest()
+        for counter in range(-(-length // 32))
+    )
     return b"".join(blocks)[:length]
 
 
@@ -63,7 +75,9 @@ def make_jwt(n, d, key_id="k1", issuer="sub-1", issued_s=None, life_s=3600):
 
 
 def refused_tokens(answer):
-    """{reason: [token]} of a 80100000 or 80300007; v1's reason is `illegal`. Tolerant as section 4 asks."""
+    """{reason: [token]} of a 80100000 or 80300007; v1's reason is `illegal`. Tolerant as section 4
+    asks.
+    """
     try:
         told = json.loads(answer["msg"])
     except ValueError:
@@ -78,7 +92,11 @@ def callback_good(header, key, user):
     parts = dict(part.strip().split("=", 1) for part in header.split(";"))
     message = (parts["timestamp"] + parts["nonce"] + user).encode()
     forms = (base64.b64decode(key), key.encode())
-    return any(base64.b64encode(hmac.new(form, message, hashlib.sha256).digest()).decode() == parts["value"] for form in forms)
+    return any(
+        base64.b64encode(hmac.new(form, message, hashlib.sha256).digest()).decode()
+        == parts["value"]
+        for form in forms
+    )
 
 
 class HuaweiClient:
@@ -87,15 +105,23 @@ class HuaweiClient:
 
     def token(self, client_id, secret):
         """(status, JSON or None)."""
-        status, body = self._web.call("POST", "/oauth2/v3/token", token_form(client_id, secret).encode(), FORM)
+        status, body = self._web.call(
+            "POST", "/oauth2/v3/token", token_form(client_id, secret).encode(), FORM
+        )
         return status, json.loads(body) if body else None
 
     def access(self, client_id="100000001", secret="s3cret"):
         return self.token(client_id, secret)[1]["access_token"]
 
     def _json(self, path, body, bearer, **headers):
-        told = {"Content-Type": "application/json", **({"Authorization": f"Bearer {bearer}"} if bearer else {}), **headers}
-        status, answer = self._web.call("POST", path, body if isinstance(body, bytes) else compact(body), told)
+        told = {
+            "Content-Type": "application/json",
+            **({"Authorization": f"Bearer {bearer}"} if bearer else {}),
+            **headers,
+        }
+        status, answer = self._web.call(
+            "POST", path, body if isinstance(body, bytes) else compact(body), told
+        )
         return status, json.loads(answer) if answer else None
 
     def v1(self, body, bearer, client_id="100000001"):
@@ -105,10 +131,17 @@ class HuaweiClient:
         return self._json(f"/v2/{project}/messages:send", body, bearer)
 
     def v3(self, body, jwt, project="700001", push_type="0"):
-        return self._json(f"/v3/{project}/messages:send", body, jwt, **({"push-type": push_type} if push_type else {}))
+        return self._json(
+            f"/v3/{project}/messages:send",
+            body,
+            jwt,
+            **({"push-type": push_type} if push_type else {}),
+        )
 
     def revoke(self, body, jwt, client_id="100000001"):
         return self._json(f"/v1/{client_id}/messages:revoke", body, jwt)
 
     def verify_image(self, image, jwt, project="700001", push_type="0"):
-        return self._json(f"/v2/{project}/images:verify", {"imageUrl": image}, jwt, **{"push-type": push_type})
+        return self._json(
+            f"/v2/{project}/images:verify", {"imageUrl": image}, jwt, **{"push-type": push_type}
+        )

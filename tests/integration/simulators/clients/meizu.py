@@ -33,7 +33,9 @@ def verdicts(tokens, answer):
 def receipts(body):
     """[(msgId, type, param, targets)] of a receipt post; the key is split at its last dash."""
     told = json.loads(dict(urllib.parse.parse_qsl(body))["cb"])
-    return [(*key.rpartition("-")[::2], item["param"], item["targets"]) for key, item in told.items()]
+    return [
+        (*key.rpartition("-")[::2], item["param"], item["targets"]) for key, item in told.items()
+    ]
 
 
 class MeizuClient:
@@ -54,4 +56,6 @@ class MeizuClient:
 
     def push(self, message, *tokens, **more):
         text = message if isinstance(message, str) else compact(message)
-        return self.call("varnished/pushByPushId", {"pushIds": ",".join(tokens), "messageJson": text, **more})
+        return self.call(
+            "varnished/pushByPushId", {"pushIds": ",".join(tokens), "messageJson": text, **more}
+        )

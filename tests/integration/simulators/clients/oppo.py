@@ -16,7 +16,13 @@ def sign(app_key, timestamp, master_secret):
 
 
 def auth_body(app_key, timestamp, master_secret):
-    return urllib.parse.urlencode({"app_key": app_key, "sign": sign(app_key, timestamp, master_secret), "timestamp": timestamp})
+    return urllib.parse.urlencode(
+        {
+            "app_key": app_key,
+            "sign": sign(app_key, timestamp, master_secret),
+            "timestamp": timestamp,
+        }
+    )
 
 
 def compact(value):
@@ -39,7 +45,12 @@ def sort_batch(tokens, answer):
 
 
 def dead_by_receipt(items):
-    return [one.strip() for item in items if item["eventType"] == "regid_invalid" for one in item["registrationIds"].split(",")]
+    return [
+        one.strip()
+        for item in items
+        if item["eventType"] == "regid_invalid"
+        for one in item["registrationIds"].split(",")
+    ]
 
 
 class OppoClient:
@@ -56,13 +67,20 @@ class OppoClient:
 
     def auth(self, key="exampleAppKey0001", secret="exampleMasterSecret0001", skew_ms=0):
         stamp = str(int(time.time() * 1000) + skew_ms)
-        return self.call("auth", {"app_key": key, "sign": sign(key, stamp, secret), "timestamp": stamp})
+        return self.call(
+            "auth", {"app_key": key, "sign": sign(key, stamp, secret), "timestamp": stamp}
+        )
 
     def access(self, *args):
         return self.auth(*args)["data"]["auth_token"]
 
     def unicast(self, token, message):
-        return self.call("message/notification/unicast", {"auth_token": token, "message": compact(message)})
+        return self.call(
+            "message/notification/unicast", {"auth_token": token, "message": compact(message)}
+        )
 
     def batch(self, token, messages):
-        return self.call("message/notification/unicast_batch", {"auth_token": token, "messages": compact(messages)})
+        return self.call(
+            "message/notification/unicast_batch",
+            {"auth_token": token, "messages": compact(messages)},
+        )

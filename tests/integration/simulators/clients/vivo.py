@@ -17,18 +17,36 @@ def sign(app_id, app_key, timestamp, secret):
 
 def failed_users(answer):
     """{regId: status} of an answer, single or list."""
-    users = answer.get("invalidUsers") or ([answer["invalidUser"]] if answer.get("invalidUser") else [])
+    users = answer.get("invalidUsers") or (
+        [answer["invalidUser"]] if answer.get("invalidUser") else []
+    )
     return {str(user["userid"]): user["status"] for user in users}
 
 
 class VivoClient:
-    def __init__(self, base, ca, app_id=100000123, app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9", secret="11111111-2222"):
-        self._web, self._app_id, self._app_key, self._secret = Web(base, ca), app_id, app_key, secret
+    def __init__(
+        self,
+        base,
+        ca,
+        app_id=100000123,
+        app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        secret="11111111-2222",
+    ):
+        self._web, self._app_id, self._app_key, self._secret = (
+            Web(base, ca),
+            app_id,
+            app_key,
+            secret,
+        )
 
     def call(self, path, body, token=None, method="POST"):
         """The JSON answer, or the HTTP status when it is not 200."""
         headers = {"Content-Type": "application/json", **({"authToken": token} if token else {})}
-        raw = body if isinstance(body, bytes | None) else json.dumps(body, ensure_ascii=False).encode()
+        raw = (
+            body
+            if isinstance(body, bytes | None)
+            else json.dumps(body, ensure_ascii=False).encode()
+        )
         status, answer = self._web.call(method, path, raw, headers)
         return json.loads(answer) if status == 200 else status
 
@@ -44,8 +62,19 @@ class VivoClient:
         return self.call("/message/send", body, token)
 
     def save(self, body, token):
-        return self.call("/message/saveListPayload", {key: value for key, value in body.items() if key != "regId"}, token)
+        return self.call(
+            "/message/saveListPayload",
+            {key: value for key, value in body.items() if key != "regId"},
+            token,
+        )
 
     def push_list(self, task, tokens, token, **more):
-        body = {"appId": self._app_id, "taskId": task, "regIds": tokens, "requestId": "r-list", "pushMode": 0, **more}
+        body = {
+            "appId": self._app_id,
+            "taskId": task,
+            "regIds": tokens,
+            "requestId": "r-list",
+            "pushMode": 0,
+            **more,
+        }
         return self.call("/message/pushToList", body, token)

@@ -15,7 +15,9 @@ class Web:
         """(status, body). URLError or OSError when there is no answer."""
         request = urllib.request.Request(self._base + path, body, headers or {}, method=method)
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=self._timeout_s) as answer:
+            with urllib.request.urlopen(
+                request, context=self._context, timeout=self._timeout_s
+            ) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -21,7 +21,9 @@ def exceeded(told):
 
 
 def receipts(body):
-    """The items of one receipt post: {message id: item}. JSON first; only if that fails, percent-decode once more."""
+    """The items of one receipt post: {message id: item}. JSON first; only if that fails,
+    percent-decode once more.
+    """
     data = dict(urllib.parse.parse_qsl(body))["data"]
     try:
         return json.loads(data)
@@ -31,16 +33,30 @@ def receipts(body):
 
 def invalid_targets(body):
     """The regids a receipt post declares invalid."""
-    return [one for item in receipts(body).values() if item["type"] == 16 for one in item["targets"].split(",")]
+    return [
+        one
+        for item in receipts(body).values()
+        if item["type"] == 16
+        for one in item["targets"].split(",")
+    ]
 
 
 class XiaomiClient:
     def __init__(self, base, ca, secret="EXAMPLE_APP_SECRET"):
         self._web, self._secret = Web(base, ca), secret
 
-    def _call(self, method, path, body=None, secret=None, kind="application/x-www-form-urlencoded;charset=UTF-8"):
+    def _call(
+        self,
+        method,
+        path,
+        body=None,
+        secret=None,
+        kind="application/x-www-form-urlencoded;charset=UTF-8",
+    ):
         headers = {"Authorization": f"key={secret or self._secret}", "Content-Type": kind}
-        status, answer = self._web.call(method, path, body.encode() if isinstance(body, str) else body, headers)
+        status, answer = self._web.call(
+            method, path, body.encode() if isinstance(body, str) else body, headers
+        )
         return json.loads(answer) if status == 200 else status
 
     def send(self, form, path="/v3/message/regid", **more):

@@ -1,4 +1,6 @@
-"""Smallest bodies of each cloud's commands, and ways to look into what came of them. All values are ours."""
+"""Smallest bodies of each cloud's commands, and ways to look into what came of them. All values are
+ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whatever the body is: an adapter returns events that the canonical schema can read, or raises DialectError. Nothing else."""
+"""Whatever the body is: an adapter returns events that the canonical schema can read, or raises
+DialectError. Nothing else.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,15 @@ DATA = {
 }
 
 
-REASONS = {"wrong_type", "missing_field", "out_of_range", "not_unicode", "no_command", "no_app", "unknown_dialect"}
+REASONS = {
+    "wrong_type",
+    "missing_field",
+    "out_of_range",
+    "not_unicode",
+    "no_command",
+    "no_app",
+    "unknown_dialect",
+}
 
 
 def check(found: Translated) -> None:
@@ -104,18 +114,34 @@ def tried(dialect: str, body: Any, query: str | None) -> None:
             pytest.fail(f"{error.reason} is not in the closed set")
 
 
-numbers = st.one_of(st.integers(), st.integers(-2, 3), st.floats(allow_nan=False, allow_infinity=False))
+numbers = st.one_of(
+    st.integers(), st.integers(-2, 3), st.floats(allow_nan=False, allow_infinity=False)
+)
 leaves = st.one_of(
-    st.none(), st.booleans(), numbers, st.text(max_size=6), st.sampled_from(["", "0", "1", "true", "{}", "[]", '{"a":1}', "\ud83c"])
+    st.none(),
+    st.booleans(),
+    numbers,
+    st.text(max_size=6),
+    st.sampled_from(["", "0", "1", "true", "{}", "[]", '{"a":1}', "\ud83c"]),
 )
 junk = st.recursive(
-    leaves, lambda inside: st.one_of(st.lists(inside, max_size=3), st.dictionaries(st.text(max_size=6), inside, max_size=3)), max_leaves=6
+    leaves,
+    lambda inside: st.one_of(
+        st.lists(inside, max_size=3), st.dictionaries(st.text(max_size=6), inside, max_size=3)
+    ),
+    max_leaves=6,
 )
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place of a JSON value, the root left out."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     found: list[tuple[Any, ...]] = []
     for key, item in inside:
         found += [(*way, key), *places(item, (*way, key))]
@@ -172,7 +198,9 @@ def push_blocks(draw: st.DrawFn) -> tuple[str, Any]:
         )
     )
     body: dict[str, Any] = make()
-    for extra, _path, _value in draw(st.lists(st.sampled_from(list(tables.values())), min_size=1, max_size=4)):
+    for extra, _path, _value in draw(
+        st.lists(st.sampled_from(list(tables.values())), min_size=1, max_size=4)
+    ):
         body |= json.loads(json.dumps(extra))
     if draw(st.booleans()):
         *way, last = draw(st.sampled_from(places(body)))
@@ -255,7 +283,11 @@ def test_the_adapters_import_the_standard_library_msgspec_and_commons_values_onl
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 own = name.startswith("workers.intake.dialects")
-                assert own or name in ("common.model", "common.contracts") or name.split(".")[0] in ALLOWED - {"common"}, (file.name, name)
+                assert (
+                    own
+                    or name in ("common.model", "common.contracts")
+                    or name.split(".")[0] in ALLOWED - {"common"}
+                ), (file.name, name)
 
 
 def test_an_unknown_dialect_names_nobody():

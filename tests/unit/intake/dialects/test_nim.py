@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.intake.dialects.bodies import ABSENT, ENTRY_MS, at, data_of, nim, nim_team, push_of, run
+from tests.unit.intake.dialects.bodies import (
+    ABSENT,
+    ENTRY_MS,
+    at,
+    data_of,
+    nim,
+    nim_team,
+    push_of,
+    run,
+)
 from workers.intake.dialects import DialectError, tenant_named
 from workers.intake.dialects.nim import allowed
 
@@ -45,24 +54,40 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "option.badge true": (option(badge=True), "badge", {"counts_unread": True}),
     "option.needPushNick": (option(needPushNick=False), "display.nick_prefix", "off"),
     "option.persistent": (option(persistent=False), "gate.store_offline", False),
-    "option.roam and its like": (option(roam=True, history=True, sendersync=True, route=True, sessionUpdate=True), "gate.enabled", True),
+    "option.roam and its like": (
+        option(roam=True, history=True, sendersync=True, route=True, sessionUpdate=True),
+        "gate.enabled",
+        True,
+    ),
     "pushcontent": ({"pushcontent": "P"}, "display.body", "P"),
     "pushcontent of 501 characters": ({"pushcontent": "字" * 501}, "display.body", "字" * 500),
     "pushcontent empty": ({"pushcontent": ""}, "display.body", "发来了一条消息"),
     "ext": ({"ext": "{}"}, "data", ABSENT),
-    "forcepushlist": ({"forcepushlist": '["bob"]'}, "force", {"on": True, "all": False, "ids": ["bob"]}),
+    "forcepushlist": (
+        {"forcepushlist": '["bob"]'},
+        "force",
+        {"on": True, "all": False, "ids": ["bob"]},
+    ),
     "forcepushlist as array": ({"forcepushlist": ["bob"]}, "force.ids", ["bob"]),
     "forcepushlist empty": ({"forcepushlist": "[]"}, "force", ABSENT),
     "forcepushall": ({"forcepushall": "true"}, "force", ALL),
     "forcepushall false": ({"forcepushall": "false"}, "force", ABSENT),
     "forcepushcontent": ({"forcepushall": True, "forcepushcontent": "F"}, "force.body", "F"),
     "forcepushcontent for nobody": ({"forcepushcontent": "F"}, "force", ABSENT),
-    "isForcePush": ({"isForcePush": True, "forcePushAll": True, "forcePushContent": "F"}, "force", {**ALL, "body": "F"}),
+    "isForcePush": (
+        {"isForcePush": True, "forcePushAll": True, "forcePushContent": "F"},
+        "force",
+        {**ALL, "body": "F"},
+    ),
     "isForcePush false": ({"isForcePush": False, "forcePushAll": True}, "force", ABSENT),
     "forcePushList": ({"isForcePush": True, "forcePushList": '["bob"]'}, "force.ids", ["bob"]),
     "bid": ({"bid": "x"}, "gate.enabled", True),
     "checkFriend": ({"checkFriend": "true"}, "gate.require_friend", True),
-    "msgReceiverNoSense": ({"msgReceiverNoSense": 1, "option": {"push": True}}, "gate.enabled", False),
+    "msgReceiverNoSense": (
+        {"msgReceiverNoSense": 1, "option": {"push": True}},
+        "gate.enabled",
+        False,
+    ),
     "msgSenderNoSense": ({"msgSenderNoSense": 1}, "gate.enabled", True),
     "env": ({"env": "x"}, "gate.enabled", True),
     "sound": ({"sound": "ring.caf"}, "sound.ios", "ring.caf"),
@@ -73,8 +98,16 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "push_content": (v2(push_content="P"), "display.body", "P"),
     "push_payload": (v2(push_payload='{"k":1}'), "data.payload", {"k": 1}),
     "push_badge_enabled": (v2(push_badge_enabled=False), "badge.mode", "keep"),
-    "push_forcepush_enable": (v2(push_forcepush_enable=True, push_forcepush_all=True), "force", ALL),
-    "push_forcepush_enable false": (v2(push_forcepush_enable=False, push_forcepush_all=True), "force", ABSENT),
+    "push_forcepush_enable": (
+        v2(push_forcepush_enable=True, push_forcepush_all=True),
+        "force",
+        ALL,
+    ),
+    "push_forcepush_enable false": (
+        v2(push_forcepush_enable=False, push_forcepush_all=True),
+        "force",
+        ABSENT,
+    ),
     "push_forcepush_ids": (
         v2(push_forcepush_enable=True, push_forcepush_ids=["bob"]),
         "force",
@@ -85,17 +118,37 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "force.body",
         "F",
     ),
-    "message_config.unread_enabled": ({"message_config": {"unread_enabled": False}}, "badge.counts_unread", False),
-    "message_config.offline_enabled": ({"message_config": {"offline_enabled": False}}, "gate.store_offline", False),
-    "p2p_option.check_friend": ({"p2p_option": {"check_friend": True}}, "gate.require_friend", True),
+    "message_config.unread_enabled": (
+        {"message_config": {"unread_enabled": False}},
+        "badge.counts_unread",
+        False,
+    ),
+    "message_config.offline_enabled": (
+        {"message_config": {"offline_enabled": False}},
+        "gate.store_offline",
+        False,
+    ),
+    "p2p_option.check_friend": (
+        {"p2p_option": {"check_friend": True}},
+        "gate.require_friend",
+        True,
+    ),
     "receiver_no_sense": ({"receiver_no_sense": True}, "gate.enabled", False),
     "pushEnabled": (client(pushEnabled=False), "gate.enabled", False),
     "pushNickEnabled": (client(pushNickEnabled=False), "display.nick_prefix", "off"),
     "pushContent": (client(pushContent="P"), "display.body", "P"),
     "pushPayload": (client(pushPayload={"pushTitle": "T"}), "display.title", "T"),
     "forcePush, no list": (client(forcePush=True), "force", ALL),
-    "forcePush, empty list": (client(forcePush=True, forcePushAccountIds=[]), "force", {"on": True, "all": False, "ids": []}),
-    "forcePushAccountIds": (client(forcePush=True, forcePushAccountIds=["bob"]), "force.ids", ["bob"]),
+    "forcePush, empty list": (
+        client(forcePush=True, forcePushAccountIds=[]),
+        "force",
+        {"on": True, "all": False, "ids": []},
+    ),
+    "forcePushAccountIds": (
+        client(forcePush=True, forcePushAccountIds=["bob"]),
+        "force.ids",
+        ["bob"],
+    ),
     "forcePushContent": (client(forcePush=True, forcePushContent="F"), "force.body", "F"),
     "no forcePush": (client(forcePushAccountIds=["bob"]), "force", ABSENT),
     "needPush": (web(needPush=False), "gate.enabled", False),
@@ -103,28 +156,68 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "needPushBadge": (web(needPushBadge=False), "badge.mode", "keep"),
     "needPushNick": (web(needPushNick=False), "display.nick_prefix", "off"),
     "needForcePush, no list": (web(needForcePush=True), "force", ALL),
-    "needForcePush, everybody": (web(needForcePush=True, forcePushIDsList="#%@all@%#"), "force", ALL),
+    "needForcePush, everybody": (
+        web(needForcePush=True, forcePushIDsList="#%@all@%#"),
+        "force",
+        ALL,
+    ),
     "forcePushIDsList": (web(needForcePush=True, forcePushIDsList='["bob"]'), "force.ids", ["bob"]),
-    "forcePushContent of 151 characters": (web(needForcePush=True, forcePushContent="x" * 151), "force.body", "x" * 150),
+    "forcePushContent of 151 characters": (
+        web(needForcePush=True, forcePushContent="x" * 151),
+        "force.body",
+        "x" * 150,
+    ),
     "v1 goes before v2": ({"pushcontent": "A", **v2(push_content="B")}, "display.body", "A"),
     "pushTitle": (payload(pushTitle="T"), "display.title", "T"),
     "apsField": (payload(apsField={"sound": "s"}), "vendor_raw.apns", {"aps": {"sound": "s"}}),
-    "hwField": (payload(hwField={"category": "IM"}), "vendor_raw.huawei", {"notification": {"category": "IM"}}),
-    "hwPassThroughField": (payload(hwPassThroughField={"data": "d"}), "vendor_raw.huawei", {"message": {"data": "d"}}),
-    "honorField": (payload(honorField={"ttl": "60s"}), "vendor_raw.honor", {"android": {"ttl": "60s"}}),
-    "honorPassThroughField": (payload(honorPassThroughField={"data": "d"}), "vendor_raw.honor", {"message": {"data": "d"}}),
-    "vivoField": (payload(vivoField={"classification": 1}), "vendor_raw.vivo", {"classification": 1}),
+    "hwField": (
+        payload(hwField={"category": "IM"}),
+        "vendor_raw.huawei",
+        {"notification": {"category": "IM"}},
+    ),
+    "hwPassThroughField": (
+        payload(hwPassThroughField={"data": "d"}),
+        "vendor_raw.huawei",
+        {"message": {"data": "d"}},
+    ),
+    "honorField": (
+        payload(honorField={"ttl": "60s"}),
+        "vendor_raw.honor",
+        {"android": {"ttl": "60s"}},
+    ),
+    "honorPassThroughField": (
+        payload(honorPassThroughField={"data": "d"}),
+        "vendor_raw.honor",
+        {"message": {"data": "d"}},
+    ),
+    "vivoField": (
+        payload(vivoField={"classification": 1}),
+        "vendor_raw.vivo",
+        {"classification": 1},
+    ),
     "oppoField": (payload(oppoField={"channel_id": "im"}), "vendor_raw.oppo", {"channel_id": "im"}),
     "fcmField": (payload(fcmField={"tag": "t"}), "vendor_raw.fcm", {"notification": {"tag": "t"}}),
     "fcmFieldV1": (payload(fcmFieldV1={"image": "i"}), "vendor_raw.fcm_v1", {"image": "i"}),
-    "harmonyField": (payload(harmonyField={"category": "IM"}), "vendor_raw.harmony", {"category": "IM"}),
+    "harmonyField": (
+        payload(harmonyField={"category": "IM"}),
+        "vendor_raw.harmony",
+        {"category": "IM"},
+    ),
     "channel_id and its like": (
         payload(channel_id="1", channel_name="n", notify_foreground=0),
         "vendor_raw.xiaomi.extra",
         {"channel_id": "1", "channel_name": "n", "notify_foreground": "0"},
     ),
-    "Meizu's parameters": (payload(clickTypeInfo={"parameters": {"k": "v"}}), "vendor_raw.meizu", {"parameters": {"k": "v"}}),
-    "any other root key": (payload(sessionId="s", deep={"a": [1]}), "data.payload", {"sessionId": "s", "deep": {"a": [1]}}),
+    "Meizu's parameters": (
+        payload(clickTypeInfo={"parameters": {"k": "v"}}),
+        "vendor_raw.meizu",
+        {"parameters": {"k": "v"}},
+    ),
+    "any other root key": (
+        payload(sessionId="s", deep={"a": [1]}),
+        "data.payload",
+        {"sessionId": "s", "deep": {"a": [1]}},
+    ),
     "payload as an object": ({"payload": {"k": 1}}, "data.payload", {"k": 1}),
 }
 
@@ -163,7 +256,10 @@ def test_what_can_not_be_used_is_counted_and_the_push_is_kept(extra):
 
 
 def test_the_first_hundred_forced_ids_are_kept():
-    push = push_of("nim", nim_team(**v2(push_forcepush_enable=True, push_forcepush_ids=[str(n) for n in range(150)])))
+    push = push_of(
+        "nim",
+        nim_team(**v2(push_forcepush_enable=True, push_forcepush_ids=[str(n) for n in range(150)])),
+    )
     assert push["force"]["ids"] == [str(n) for n in range(100)]
 
 
@@ -241,7 +337,12 @@ def test_a_system_message_is_pushed_only_with_words_of_its_own(msg_type):
     assert run("nim", nim_team(msgType=msg_type)).ignored == "system_notification"
     data = data_of("nim", nim_team(msgType=msg_type, pushcontent="P"))
     assert (data["elements"], data["push"]["display"]["body"]) == ([{"type": "custom"}], "P")
-    assert data_of("nim", notification(msgType=msg_type, customApnsText="A"))["push"]["display"]["body"] == "A"
+    assert (
+        data_of("nim", notification(msgType=msg_type, customApnsText="A"))["push"]["display"][
+            "body"
+        ]
+        == "A"
+    )
 
 
 def notification(**extra: Any) -> dict[str, Any]:
@@ -256,7 +357,11 @@ NOTIFICATIONS = {
     "v1 wants the nick": ({"option": {"needPushNick": True}}, "display.nick_prefix", "on"),
     "v1 says nothing of it": ({"option": {"push": True}}, "display.nick_prefix", "off"),
     "v2 says nothing of it": (v2(push_content="P"), "display.nick_prefix", "on"),
-    "pushcontent before customApnsText": ({"pushcontent": "P", "customApnsText": "A"}, "display.body", "P"),
+    "pushcontent before customApnsText": (
+        {"pushcontent": "P", "customApnsText": "A"},
+        "display.body",
+        "P",
+    ),
 }
 
 
@@ -283,15 +388,26 @@ def test_the_members_of_a_small_team(members, recipients):
 
 
 def test_a_message_for_some_of_a_team():
-    some = data_of("nim", nim_team(tMembers="[ann, bob, cid]", target_option={"receiver_account_ids": ["cid"], "inclusive": True}))
+    some = data_of(
+        "nim",
+        nim_team(
+            tMembers="[ann, bob, cid]",
+            target_option={"receiver_account_ids": ["cid"], "inclusive": True},
+        ),
+    )
     assert some["recipients"] == ["cid"]
-    others = data_of("nim", nim_team(target_option={"receiver_account_ids": ["cid"], "inclusive": False}))
+    others = data_of(
+        "nim", nim_team(target_option={"receiver_account_ids": ["cid"], "inclusive": False})
+    )
     assert (others["exclude"], "recipients" in others) == (["cid"], False)
 
 
 @pytest.mark.parametrize("conv_type", ["TEAM", "SUPER_TEAM", "CUSTOM_TEAM", "team"])
 def test_teams_are_groups(conv_type):
-    assert data_of("nim", nim(convType=conv_type, to="t1"))["conversation"] == {"type": "group", "id": "t1"}
+    assert data_of("nim", nim(convType=conv_type, to="t1"))["conversation"] == {
+        "type": "group",
+        "id": "t1",
+    }
 
 
 NO_EVENT = {
@@ -299,9 +415,18 @@ NO_EVENT = {
     "of a blocked sender": (nim(blacklist=True), "blocked_by_cloud"),
     "a conversation of tomorrow": (nim(convType="SPHERE"), "unknown_conversation"),
     "a login": ({"eventType": "2", "accid": "bob"}, "login"),
-    "a disconnect": ({"eventType": "3", "accid": "bob", "clientType": "AOS", "logOutReason": 2}, "not_a_logout"),
-    "a logout without a reason": ({"eventType": 3, "accid": "bob", "clientType": "AOS"}, "not_a_logout"),
-    "a logout of a REST client": ({"eventType": 3, "accid": "bob", "clientType": "REST", "logOutReason": 1}, "no_platform"),
+    "a disconnect": (
+        {"eventType": "3", "accid": "bob", "clientType": "AOS", "logOutReason": 2},
+        "not_a_logout",
+    ),
+    "a logout without a reason": (
+        {"eventType": 3, "accid": "bob", "clientType": "AOS"},
+        "not_a_logout",
+    ),
+    "a logout of a REST client": (
+        {"eventType": 3, "accid": "bob", "clientType": "REST", "logOutReason": 1},
+        "no_platform",
+    ),
     "a chat room": ({"eventType": "4"}, "no_event"),
     "the end of a call": ({"eventType": "5", "channelId": "1", "status": "SUCCESS"}, "no_event"),
     "a number of tomorrow": ({"eventType": "99"}, "unknown_command"),
@@ -314,19 +439,35 @@ def test_what_gives_no_event_says_why(body, reason):
     assert (found.events, found.ignored) == ((), reason)
 
 
-LEFT = {1: ("session.logout", "logout"), 3: ("session.kicked", "kicked"), "4": ("session.kicked", "kicked")}
+LEFT = {
+    1: ("session.logout", "logout"),
+    3: ("session.kicked", "kicked"),
+    "4": ("session.kicked", "kicked"),
+}
 
 
 @pytest.mark.parametrize(("reason", "expected"), LEFT.items(), ids=str)
-@pytest.mark.parametrize(("name", "platform"), [("AOS", "android"), ("iOS", "ios"), ("PC", "windows"), ("HARMONY", "harmony")])
+@pytest.mark.parametrize(
+    ("name", "platform"),
+    [("AOS", "android"), ("iOS", "ios"), ("PC", "windows"), ("HARMONY", "harmony")],
+)
 def test_a_logout_unbinds_its_platform(reason, expected, name, platform):
-    body = {"eventType": "3", "accid": "bob", "clientType": name, "logOutReason": reason, "timestamp": "1763787668452", "sdkVersion": "155"}
+    body = {
+        "eventType": "3",
+        "accid": "bob",
+        "clientType": name,
+        "logOutReason": reason,
+        "timestamp": "1763787668452",
+        "sdkVersion": "155",
+    }
     (event,) = run("nim", body).events
     assert (event["type"], event["data"]) == (expected[0], {"user": "bob", "platform": platform})
     assert event["id"] == f"state:bob:1763787668452:{expected[1]}:{platform}"
 
 
-@pytest.mark.parametrize(("number", "kind", "peer"), [("7", "c2c", "ann"), (8, "group", "t1"), ("25", "group", "t1")])
+@pytest.mark.parametrize(
+    ("number", "kind", "peer"), [("7", "c2c", "ann"), (8, "group", "t1"), ("25", "group", "t1")]
+)
 def test_recalls(number, kind, peer):
     (event,) = run("nim", {"eventType": number, "msgId": 500, "from": "ann", "to": "t1"}).events
     assert event["data"] == {"message_id": "500", "conversation": {"type": kind, "id": peer}}

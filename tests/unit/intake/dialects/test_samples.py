@@ -1,4 +1,6 @@
-"""The clouds' sample callbacks and what must come of each: 43 pairs, compared after filling the canonical defaults on both sides."""
+"""The clouds' sample callbacks and what must come of each: 43 pairs, compared after filling the
+canonical defaults on both sides.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def body_of(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def translated(sample: dict[str, Any]):
-    return DIALECTS[sample["d"]](body_of(sample), app=sample["app"], query=sample.get("query"), entry_ms=ENTRY_MS)
+    return DIALECTS[sample["d"]](
+        body_of(sample), app=sample["app"], query=sample.get("query"), entry_ms=ENTRY_MS
+    )
 
 
 def with_defaults(events: Any) -> list[Any]:
@@ -45,7 +49,9 @@ def without_ids(events: list[Any]) -> list[Any]:
 
 @each_sample
 def test_each_sample_becomes_the_events_that_it_is_documented_to_become(sample):
-    expected = json.loads((HERE / sample["file"].replace(".json", ".expected.json")).read_text("utf-8"))
+    expected = json.loads(
+        (HERE / sample["file"].replace(".json", ".expected.json")).read_text("utf-8")
+    )
     found = translated(sample)
     assert without_ids(with_defaults(found.events)) == without_ids(with_defaults(expected))
     assert len(found.events) == sample["events"]
@@ -68,18 +74,32 @@ def test_a_sample_carries_a_valid_signature(sample):
     raw, body = (HERE / sample["file"]).read_bytes(), body_of(sample)
     if sample["d"] == "tencent":
         query = {name: values[0] for name, values in parse_qs(sample["query"]).items()}
-        assert tencent_signed("demo-token", query["RequestTime"], query["Sign"], int(query["RequestTime"]) + 1)
+        assert tencent_signed(
+            "demo-token", query["RequestTime"], query["Sign"], int(query["RequestTime"]) + 1
+        )
     elif sample["d"] == "zego":
-        assert zego_signed("demo-callback-secret", str(body["timestamp"]), body["nonce"], body["signature"])
+        assert zego_signed(
+            "demo-callback-secret", str(body["timestamp"]), body["nonce"], body["signature"]
+        )
     else:
         headers = sample["headers"]
-        assert nim_signed("demo-app-secret", raw, headers["MD5"], headers["CurTime"], headers["CheckSum"])
+        assert nim_signed(
+            "demo-app-secret", raw, headers["MD5"], headers["CurTime"], headers["CheckSum"]
+        )
 
 
 def test_every_sample_of_the_three_clouds_is_there():
-    files = {str(path.relative_to(HERE)) for path in HERE.glob("*/*.json") if not path.name.endswith(".expected.json")}
+    files = {
+        str(path.relative_to(HERE))
+        for path in HERE.glob("*/*.json")
+        if not path.name.endswith(".expected.json")
+    }
     assert files == {sample["file"] for sample in SAMPLES}
-    assert {d: sum(sample["d"] == d for sample in SAMPLES) for d in DIALECTS} == {"tencent": 15, "zego": 14, "nim": 14}
+    assert {d: sum(sample["d"] == d for sample in SAMPLES) for d in DIALECTS} == {
+        "tencent": 15,
+        "zego": 14,
+        "nim": 14,
+    }
     assert all((HERE / file.replace(".json", ".expected.json")).exists() for file in files)
 
 

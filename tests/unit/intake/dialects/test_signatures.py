@@ -9,10 +9,19 @@ from workers.intake.dialects import signatures
 TENCENT = "fdad8b08513d7f9b31a32b72f25789deba9a871f25debbd55d98e156961c6f1c"
 ZEGO = {
     "official": ("secret", "1470820198", "123412", "5bd59fd62953a8059fb7eaba95720f66d19e4517"),
-    "ours": ("demo-callback-secret", "1763787600", "350171", "b829456a31e69aa25ed23d818596952b2f0df28c"),
+    "ours": (
+        "demo-callback-secret",
+        "1763787600",
+        "350171",
+        "b829456a31e69aa25ed23d818596952b2f0df28c",
+    ),
 }
 NIM_BODY = '{"eventType":"1","convType":"PERSON","body":"你好"}'.encode()
-NIM_MD5, NIM_TIME, NIM_SUM = "f07643acc15445f8976c8a7c8dbf4f10", "1440570500855", "44bf1fea30f282818a1fab728fc48a8c1fcedd48"
+NIM_MD5, NIM_TIME, NIM_SUM = (
+    "f07643acc15445f8976c8a7c8dbf4f10",
+    "1440570500855",
+    "44bf1fea30f282818a1fab728fc48a8c1fcedd48",
+)
 
 
 def test_tencents_vector():
@@ -30,7 +39,9 @@ CLOCKS = {
 
 @pytest.mark.parametrize(("off_s", "good"), CLOCKS.values(), ids=CLOCKS)
 def test_tencents_time_may_be_a_minute_off(off_s, good):
-    assert signatures.tencent_signed("demo-token", "1763787650", TENCENT, 1763787650 + off_s) is good
+    assert (
+        signatures.tencent_signed("demo-token", "1763787650", TENCENT, 1763787650 + off_s) is good
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,5 +77,7 @@ def test_nims_vector():
 
 def test_nims_checksum_covers_the_body_its_md5_and_the_time():
     good = ("demo-app-secret", NIM_BODY, NIM_MD5, NIM_TIME, NIM_SUM)
-    for n, wrong in enumerate(("other", NIM_BODY + b" ", NIM_MD5[::-1], NIM_TIME + "0", NIM_SUM[::-1])):
+    for n, wrong in enumerate(
+        ("other", NIM_BODY + b" ", NIM_MD5[::-1], NIM_TIME + "0", NIM_SUM[::-1])
+    ):
         assert not signatures.nim_signed(*(*good[:n], wrong, *good[n + 1 :]))

@@ -1,4 +1,6 @@
-"""Tencent Chat: each row of im-dialects §2 and of im-callbacks §1, its canonical place and value."""
+"""Tencent Chat: each row of im-dialects §2 and of im-callbacks §1, its canonical
+place and value.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.intake.dialects.bodies import ABSENT, ENTRY_MS, at, c2c, data_of, group, push_of, run
+from tests.unit.intake.dialects.bodies import (
+    ABSENT,
+    ENTRY_MS,
+    at,
+    c2c,
+    data_of,
+    group,
+    push_of,
+    run,
+)
 from workers.intake.dialects import DialectError, tenant_named, tencent
 
 PICTURE = "https://img.example.com/a.png"
@@ -41,27 +52,63 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "AndroidInfo.PushStyle of OPPO": (android(PushStyle=1), "vendor.oppo.style", 1),
     "AndroidInfo.PushStyle 0": (android(PushStyle=0), "vendor", ABSENT),
     "AndroidInfo.HuaWeiChannelID": (android(HuaWeiChannelID="c"), "vendor.huawei.channel_id", "c"),
-    "AndroidInfo.HuaWeiImportance": (android(HuaWeiImportance="LOW"), "vendor.huawei.importance", "LOW"),
-    "AndroidInfo.HuaWeiCategory": (android(HuaWeiCategory="VOIP"), "vendor.huawei.category", "VOIP"),
+    "AndroidInfo.HuaWeiImportance": (
+        android(HuaWeiImportance="LOW"),
+        "vendor.huawei.importance",
+        "LOW",
+    ),
+    "AndroidInfo.HuaWeiCategory": (
+        android(HuaWeiCategory="VOIP"),
+        "vendor.huawei.category",
+        "VOIP",
+    ),
     "AndroidInfo.HuaWeiImage": (android(HuaWeiImage=PICTURE), "image.huawei", PICTURE),
-    "AndroidInfo.ExtAsHuaweiIntentParam": (android(ExtAsHuaweiIntentParam=1), "vendor.huawei.ext_as_intent", True),
-    "AndroidInfo.HonorImportance": (android(HonorImportance="NORMAL"), "vendor.honor.importance", "NORMAL"),
+    "AndroidInfo.ExtAsHuaweiIntentParam": (
+        android(ExtAsHuaweiIntentParam=1),
+        "vendor.huawei.ext_as_intent",
+        True,
+    ),
+    "AndroidInfo.HonorImportance": (
+        android(HonorImportance="NORMAL"),
+        "vendor.honor.importance",
+        "NORMAL",
+    ),
     "AndroidInfo.HonorImage": (android(HonorImage=PICTURE), "image.honor", PICTURE),
-    "AndroidInfo.XiaoMiChannelID": (android(XiaoMiChannelID="104501"), "vendor.xiaomi.channel_id", "104501"),
+    "AndroidInfo.XiaoMiChannelID": (
+        android(XiaoMiChannelID="104501"),
+        "vendor.xiaomi.channel_id",
+        "104501",
+    ),
     "AndroidInfo.OPPOChannelID": (android(OPPOChannelID="im"), "vendor.oppo.channel_id", "im"),
     "AndroidInfo.OPPOCategory": (android(OPPOCategory="IM"), "vendor.oppo.category", "IM"),
     "AndroidInfo.OPPONotifyLevel": (android(OPPONotifyLevel=16), "vendor.oppo.notify_level", 16),
-    "AndroidInfo.OPPOPrivateMsgTemplateId": (android(OPPOPrivateMsgTemplateId="t"), "template.oppo.id", "t"),
-    "AndroidInfo.OPPOPrivateTitleParameters": (android(OPPOPrivateTitleParameters='{"a":"b"}'), "template.oppo.title_params", '{"a":"b"}'),
+    "AndroidInfo.OPPOPrivateMsgTemplateId": (
+        android(OPPOPrivateMsgTemplateId="t"),
+        "template.oppo.id",
+        "t",
+    ),
+    "AndroidInfo.OPPOPrivateTitleParameters": (
+        android(OPPOPrivateTitleParameters='{"a":"b"}'),
+        "template.oppo.title_params",
+        '{"a":"b"}',
+    ),
     "AndroidInfo.OPPOPrivateContentParameters": (
         android(OPPOPrivateContentParameters={"a": "b"}),
         "template.oppo.content_params",
         '{"a":"b"}',
     ),
-    "AndroidInfo.VIVOClassification": (android(VIVOClassification=0), "vendor.vivo.classification", 0),
+    "AndroidInfo.VIVOClassification": (
+        android(VIVOClassification=0),
+        "vendor.vivo.classification",
+        0,
+    ),
     "AndroidInfo.VIVOCategory": (android(VIVOCategory="IM"), "vendor.vivo.category", "IM"),
     "AndroidInfo.VIVOAddBadge": (android(VIVOAddBadge=1), "vendor.vivo.add_badge", True),
-    "AndroidInfo.MeiZuNoticeMsgType": (android(MeiZuNoticeMsgType=1), "vendor.meizu.notice_msg_type", 1),
+    "AndroidInfo.MeiZuNoticeMsgType": (
+        android(MeiZuNoticeMsgType=1),
+        "vendor.meizu.notice_msg_type",
+        1,
+    ),
     "AndroidInfo.GoogleChannelID": (android(GoogleChannelID="g"), "vendor.fcm.channel_id", "g"),
     "AndroidInfo.GoogleImage": (android(GoogleImage=PICTURE), "image.fcm", PICTURE),
     "ApnsInfo.Sound": (apns(Sound="ring.caf"), "sound.ios", "ring.caf"),
@@ -73,21 +120,53 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "ApnsInfo.SubTitle": (apns(SubTitle="s"), "display.subtitle", "s"),
     "ApnsInfo.Image": (apns(Image=PICTURE), "image.ios", PICTURE),
     "ApnsInfo.MutableContent": (apns(MutableContent=1), "vendor.apns.mutable_content", True),
-    "ApnsInfo.InterruptionLevel": (apns(InterruptionLevel="time-sensitive"), "vendor.apns.interruption_level", "time-sensitive"),
+    "ApnsInfo.InterruptionLevel": (
+        apns(InterruptionLevel="time-sensitive"),
+        "vendor.apns.interruption_level",
+        "time-sensitive",
+    ),
     "MsgLifeTime": ({"MsgLifeTime": 600}, "ttl_s", 600),
     "MsgLifeTime over a week": ({"MsgLifeTime": 10**7}, "ttl_s", 604_800),
     "MsgLifeTime 0": ({"MsgLifeTime": 0}, "gate.online_only", True),
     "OnlineOnlyFlag": ({"OnlineOnlyFlag": 1}, "gate.online_only", True),
     "SendMsgControl NoUnread": ({"SendMsgControl": ["NoUnread"]}, "badge.counts_unread", False),
-    "SendMsgControl without WithMuteNotifications": ({"SendMsgControl": ["NoLastMsg"]}, "gate.respect_dnd", False),
-    "SendMsgControl WithMuteNotifications": ({"SendMsgControl": ["NoMsgCheck", "WithMuteNotifications"]}, "gate.respect_dnd", True),
+    "SendMsgControl without WithMuteNotifications": (
+        {"SendMsgControl": ["NoLastMsg"]},
+        "gate.respect_dnd",
+        False,
+    ),
+    "SendMsgControl WithMuteNotifications": (
+        {"SendMsgControl": ["NoMsgCheck", "WithMuteNotifications"]},
+        "gate.respect_dnd",
+        True,
+    ),
     "no SendMsgControl": ({}, "gate.respect_dnd", ABSENT),
     "CloudCustomData": ({"CloudCustomData": "{}"}, "data", ABSENT),
-    "vendorParams.fcmPriority": ({"vendorParams": {"fcmPriority": "high"}}, "vendor.fcm.priority", "high"),
-    "vendorParams.vivoNotifyType": (info(vendorParams={"vivoNotifyType": 2}), "vendor.vivo.notify_type", 2),
-    "vendorParams.oppoTemplateId": (info(vendorParams={"oppoTemplateId": "t"}), "template.oppo.id", "t"),
-    "vendorParams.oppoTitleParam": (info(vendorParams={"oppoTitleParam": {"k": "v"}}), "template.oppo.title_params", '{"k":"v"}'),
-    "vendorParams.oppoContentParam": (info(vendorParams='{"oppoContentParam":"{}"}'), "template.oppo.content_params", "{}"),
+    "vendorParams.fcmPriority": (
+        {"vendorParams": {"fcmPriority": "high"}},
+        "vendor.fcm.priority",
+        "high",
+    ),
+    "vendorParams.vivoNotifyType": (
+        info(vendorParams={"vivoNotifyType": 2}),
+        "vendor.vivo.notify_type",
+        2,
+    ),
+    "vendorParams.oppoTemplateId": (
+        info(vendorParams={"oppoTemplateId": "t"}),
+        "template.oppo.id",
+        "t",
+    ),
+    "vendorParams.oppoTitleParam": (
+        info(vendorParams={"oppoTitleParam": {"k": "v"}}),
+        "template.oppo.title_params",
+        '{"k":"v"}',
+    ),
+    "vendorParams.oppoContentParam": (
+        info(vendorParams='{"oppoContentParam":"{}"}'),
+        "template.oppo.content_params",
+        "{}",
+    ),
     "disablePush": (info(disablePush=True), "gate.enabled", False),
     "title": (info(title="T"), "display.title", "T"),
     "desc": (info(desc="D"), "display.body", "D"),
@@ -96,13 +175,33 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "ignoreIOSBadge": (info(ignoreIOSBadge=True), "vendor.apns.badge", "keep"),
     "iOSPushType 1": (info(iOSPushType=1), "push_type", "voip"),
     "iOSPushType 0": (info(iOSPushType=0), "push_type", ABSENT),
-    "disableVoipPush beats iOSPushType": (info(iOSPushType=1, disableVoipPush=True), "push_type", ABSENT),
+    "disableVoipPush beats iOSPushType": (
+        info(iOSPushType=1, disableVoipPush=True),
+        "push_type",
+        ABSENT,
+    ),
     "JS disableVoipPush": (js(disableVoipPush=True), "push_type", ABSENT),
     "JS disableVoipPush false": (js(disableVoipPush=False), "push_type", "voip"),
-    "JS apnsInfo.disableVoipPush false": (js(apnsInfo={"disableVoipPush": False}), "push_type", "voip"),
-    "JS disableVoipPush before apnsInfo's": (js(disableVoipPush=True, apnsInfo={"disableVoipPush": False}), "push_type", ABSENT),
-    "iOSInterruptionLevel": (info(iOSInterruptionLevel="passive"), "vendor.apns.interruption_level", "passive"),
-    "enableIOSBackgroundNotification": (info(enableIOSBackgroundNotification=True), "vendor.apns.push_type", "silent"),
+    "JS apnsInfo.disableVoipPush false": (
+        js(apnsInfo={"disableVoipPush": False}),
+        "push_type",
+        "voip",
+    ),
+    "JS disableVoipPush before apnsInfo's": (
+        js(disableVoipPush=True, apnsInfo={"disableVoipPush": False}),
+        "push_type",
+        ABSENT,
+    ),
+    "iOSInterruptionLevel": (
+        info(iOSInterruptionLevel="passive"),
+        "vendor.apns.interruption_level",
+        "passive",
+    ),
+    "enableIOSBackgroundNotification": (
+        info(enableIOSBackgroundNotification=True),
+        "vendor.apns.push_type",
+        "silent",
+    ),
     "iOSImage": (info(iOSImage=PICTURE), "image.ios", PICTURE),
     "AndroidSound": (info(AndroidSound="phone_ringing"), "sound.android", "phone_ringing"),
     "AndroidOPPOChannelID": (info(AndroidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
@@ -111,11 +210,19 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "AndroidFCMChannelID": (info(AndroidFCMChannelID="c"), "vendor.fcm.channel_id", "c"),
     "AndroidFCMImage": (info(AndroidFCMImage=PICTURE), "image.fcm", PICTURE),
     "AndroidXiaoMiChannelID": (info(AndroidXiaoMiChannelID="c"), "vendor.xiaomi.channel_id", "c"),
-    "AndroidVIVOClassification": (info(AndroidVIVOClassification=1), "vendor.vivo.classification", 1),
+    "AndroidVIVOClassification": (
+        info(AndroidVIVOClassification=1),
+        "vendor.vivo.classification",
+        1,
+    ),
     "AndroidVIVOCategory": (info(AndroidVIVOCategory="IM"), "vendor.vivo.category", "IM"),
     "AndroidHuaWeiCategory": (info(AndroidHuaWeiCategory="IM"), "vendor.huawei.category", "IM"),
     "AndroidHuaWeiImage": (info(AndroidHuaWeiImage=PICTURE), "image.huawei", PICTURE),
-    "AndroidHonorImportance": (info(AndroidHonorImportance="LOW"), "vendor.honor.importance", "LOW"),
+    "AndroidHonorImportance": (
+        info(AndroidHonorImportance="LOW"),
+        "vendor.honor.importance",
+        "LOW",
+    ),
     "AndroidHonorImage": (info(AndroidHonorImage=PICTURE), "image.honor", PICTURE),
     "AndroidMeizuNotifyType": (info(AndroidMeizuNotifyType=0), "vendor.meizu.notice_msg_type", 0),
     "HarmonyImage": (info(HarmonyImage=PICTURE), "image.harmony", PICTURE),
@@ -124,20 +231,40 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "JS disablePush": (js(disablePush=True), "gate.enabled", False),
     "JS title": (js(title="T"), "display.title", "T"),
     "JS description": (js(description="D"), "display.body", "D"),
-    "JS extension with an entity": (js(extension='{"entity":{"nick":"n"}}'), "data.ext", '{"entity":{"nick":"n"}}'),
+    "JS extension with an entity": (
+        js(extension='{"entity":{"nick":"n"}}'),
+        "data.ext",
+        '{"entity":{"nick":"n"}}',
+    ),
     "JS apnsInfo.sound": (js(apnsInfo={"sound": "push.no_sound"}), "sound.ios", "none"),
-    "JS apnsInfo.ignoreIOSBadge": (js(apnsInfo={"ignoreIOSBadge": True}), "vendor.apns.badge", "keep"),
+    "JS apnsInfo.ignoreIOSBadge": (
+        js(apnsInfo={"ignoreIOSBadge": True}),
+        "vendor.apns.badge",
+        "keep",
+    ),
     "JS androidInfo.sound": (js(androidInfo={"sound": "ring"}), "sound.android", "ring"),
-    "JS androidInfo.OPPOChannelID": (js(androidInfo={"OPPOChannelID": "c"}), "vendor.oppo.channel_id", "c"),
+    "JS androidInfo.OPPOChannelID": (
+        js(androidInfo={"OPPOChannelID": "c"}),
+        "vendor.oppo.channel_id",
+        "c",
+    ),
     "uni-app androidOPPOChannelID": (js(androidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
     "V2TIMPushInfo.title": ({"V2TIMPushInfo": {"title": "T"}}, "display.title", "T"),
     "V2TIMPushInfo.desc": ({"V2TIMPushInfo": {"desc": "D"}}, "display.body", "D"),
     "V2TIMPushInfo.clickPayload": ({"V2TIMPushInfo": {"clickPayload": "E"}}, "data.ext", "E"),
-    "V2TIMPushInfo.notification": ({"V2TIMPushInfo": {"notification": '{"fcmPriority":"normal"}'}}, "vendor.fcm.priority", "normal"),
+    "V2TIMPushInfo.notification": (
+        {"V2TIMPushInfo": {"notification": '{"fcmPriority":"normal"}'}},
+        "vendor.fcm.priority",
+        "normal",
+    ),
     "V2TIMPushInfo null": ({"V2TIMPushInfo": None}, "gate.enabled", False),
     "OfflinePushInfo null": ({"OfflinePushInfo": None}, "gate.enabled", True),
     "no block": ({}, "gate.enabled", True),
-    "the first block wins": ({"OfflinePushInfo": {"Title": "A"}, "offlinePushInfo": {"title": "B"}}, "display.title", "A"),
+    "the first block wins": (
+        {"OfflinePushInfo": {"Title": "A"}, "offlinePushInfo": {"title": "B"}},
+        "display.title",
+        "A",
+    ),
 }
 
 
@@ -159,7 +286,9 @@ COUNTED = {
     "a picture that is not https": apns(Image="www.image.com"),
     "a notification that is no JSON": {"V2TIMPushInfo": {"notification": "{"}},
     "a field of tomorrow": {"NewField": {"a": [1]}},
-    "an element of tomorrow": {"MsgBody": [{"MsgType": "TIMHologramElem", "MsgContent": {"Text": "x"}}]},
+    "an element of tomorrow": {
+        "MsgBody": [{"MsgType": "TIMHologramElem", "MsgContent": {"Text": "x"}}]
+    },
 }
 
 
@@ -173,16 +302,34 @@ def test_what_is_not_documented_is_counted_and_left_out(extra):
 
 #: MsgBody -> elements.
 ELEMENTS = {
-    "text": ({"MsgType": "TIMTextElem", "MsgContent": {"Text": "晚上见 🍜"}}, {"type": "text", "text": "晚上见 🍜"}),
-    "face": ({"MsgType": "TIMFaceElem", "MsgContent": {"Index": 6, "Data": "[x]"}}, {"type": "face"}),
-    "location": ({"MsgType": "TIMLocationElem", "MsgContent": {"Desc": "home", "Latitude": 1.5}}, {"type": "location"}),
+    "text": (
+        {"MsgType": "TIMTextElem", "MsgContent": {"Text": "晚上见 🍜"}},
+        {"type": "text", "text": "晚上见 🍜"},
+    ),
+    "face": (
+        {"MsgType": "TIMFaceElem", "MsgContent": {"Index": 6, "Data": "[x]"}},
+        {"type": "face"},
+    ),
+    "location": (
+        {"MsgType": "TIMLocationElem", "MsgContent": {"Desc": "home", "Latitude": 1.5}},
+        {"type": "location"},
+    ),
     "sound": ({"MsgType": "TIMSoundElem", "MsgContent": {"Second": 3}}, {"type": "sound"}),
     "image": ({"MsgType": "TIMImageElem", "MsgContent": {"UUID": "u"}}, {"type": "image"}),
     "file": ({"MsgType": "TIMFileElem", "MsgContent": {"FileName": "f"}}, {"type": "file"}),
     "video": ({"MsgType": "TIMVideoFileElem", "MsgContent": {"VideoSecond": 3}}, {"type": "video"}),
-    "relay": ({"MsgType": "TIMRelayElem", "MsgContent": {"Title": "chat", "MsgNum": 2}}, {"type": "merger"}),
-    "custom": ({"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret", "Desc": "gift"}}, {"type": "custom", "text": "gift"}),
-    "custom without Desc": ({"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret"}}, {"type": "custom"}),
+    "relay": (
+        {"MsgType": "TIMRelayElem", "MsgContent": {"Title": "chat", "MsgNum": 2}},
+        {"type": "merger"},
+    ),
+    "custom": (
+        {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret", "Desc": "gift"}},
+        {"type": "custom", "text": "gift"},
+    ),
+    "custom without Desc": (
+        {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret"}},
+        {"type": "custom"},
+    ),
 }
 
 
@@ -195,10 +342,14 @@ def test_each_element_becomes_ours(source, element):
 
 def test_several_elements_keep_their_order():
     sources = [source for source, _ in ELEMENTS.values()]
-    assert data_of("tencent", c2c(MsgBody=sources))["elements"] == [element for _, element in ELEMENTS.values()]
+    assert data_of("tencent", c2c(MsgBody=sources))["elements"] == [
+        element for _, element in ELEMENTS.values()
+    ]
 
 
-CUSTOM = [{"MsgType": "TIMCustomElem", "MsgContent": {"Desc": "gift", "Ext": "X", "Sound": "coin.aiff"}}]
+CUSTOM = [
+    {"MsgType": "TIMCustomElem", "MsgContent": {"Desc": "gift", "Ext": "X", "Sound": "coin.aiff"}}
+]
 
 
 def test_ext_and_sound_of_a_custom_element_count_only_without_a_push_block():
@@ -253,14 +404,19 @@ def test_a_topic_of_a_community_is_its_own_conversation():
         ({}, {"id": "alice"}),
     ],
 )
-def test_a_group_callback_may_carry_the_senders_nick(extra: dict[str, Any], sender: dict[str, str]) -> None:
+def test_a_group_callback_may_carry_the_senders_nick(
+    extra: dict[str, Any], sender: dict[str, str]
+) -> None:
     """Not in the documented body; real ones have it (`NickName`)."""
     told = data_of("tencent", group(From_Account="alice", **extra))
     assert {name: value for name, value in told["sender"].items() if value} == sender
 
 
 def test_a_directed_group_message_reaches_only_those_named():
-    assert data_of("tencent", group(To_Account=["bob", "cid", "bob"]))["recipients"] == ["bob", "cid"]
+    assert data_of("tencent", group(To_Account=["bob", "cid", "bob"]))["recipients"] == [
+        "bob",
+        "cid",
+    ]
     assert data_of("tencent", group(To_Account="bob"))["recipients"] == ["bob"]
     assert "recipients" not in data_of("tencent", group())
 
@@ -275,8 +431,17 @@ def test_a_batch_gives_each_receiver_an_event_of_its_own():
 
 MENTIONS = {
     "nobody": ([], ABSENT),
-    "two people": ([{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 0, "GroupAt_Account": "cid"}], ["bob", "cid"]),
-    "everybody and one": ([{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}], ["@all"]),
+    "two people": (
+        [
+            {"GroupAtAllFlag": 0, "GroupAt_Account": "bob"},
+            {"GroupAtAllFlag": 0, "GroupAt_Account": "cid"},
+        ],
+        ["bob", "cid"],
+    ),
+    "everybody and one": (
+        [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}],
+        ["@all"],
+    ),
 }
 
 
@@ -299,41 +464,79 @@ def test_the_time_of_a_message(extra, ts):
 
 
 def test_a_recall_of_an_older_app_has_the_entrys_time():
-    body = {"CallbackCommand": "C2C.CallbackAfterMsgWithDraw", "From_Account": "ann", "To_Account": "bob", "MsgKey": "k", "UnreadMsgNum": 1}
+    body = {
+        "CallbackCommand": "C2C.CallbackAfterMsgWithDraw",
+        "From_Account": "ann",
+        "To_Account": "bob",
+        "MsgKey": "k",
+        "UnreadMsgNum": 1,
+    }
     (event,) = run("tencent", body).events
     assert (event["ts"], event["id"]) == (ENTRY_MS, "recalled:ann:bob:k")
 
 
 def test_a_read_receipt_gives_one_event_for_each_message():
-    items = [{"From_Account": "ann", "To_Account": "bob", "MsgKey": key, "MsgId": "m"} for key in ("k1", "k2", "k1")]
-    body = {"CallbackCommand": "C2C.CallbackAfterMsgReadReceipt", "Operator_Account": "bob", "Peer_Account": "ann", "C2CMsgInfo": items}
+    items = [
+        {"From_Account": "ann", "To_Account": "bob", "MsgKey": key, "MsgId": "m"}
+        for key in ("k1", "k2", "k1")
+    ]
+    body = {
+        "CallbackCommand": "C2C.CallbackAfterMsgReadReceipt",
+        "Operator_Account": "bob",
+        "Peer_Account": "ann",
+        "C2CMsgInfo": items,
+    }
     events = run("tencent", body | {"EventTime": 1763787600412}).events
     assert [event["id"] for event in events] == ["read:bob:ann:k1", "read:bob:ann:k2"]
-    assert events[0]["data"] == {"user": "bob", "conversation": {"type": "c2c", "id": "ann"}, "message_id": "k1"}
+    assert events[0]["data"] == {
+        "user": "bob",
+        "conversation": {"type": "c2c", "id": "ann"},
+        "message_id": "k1",
+    }
 
 
 def state(action: str, **extra: Any) -> dict[str, Any]:
     info = {"Action": action, "To_Account": "bob", "Reason": "x"}
-    return {"CallbackCommand": "State.StateChange", "EventTime": 1763787720497, "Info": info} | extra
+    return {
+        "CallbackCommand": "State.StateChange",
+        "EventTime": 1763787720497,
+        "Info": info,
+    } | extra
 
 
-PLATFORMS = {"iOS": "ios", "iPad": "ipad", "Android": "android", "Windows": "windows", "Mac": "mac", "Web": "web", "Linux": "linux"}
+PLATFORMS = {
+    "iOS": "ios",
+    "iPad": "ipad",
+    "Android": "android",
+    "Windows": "windows",
+    "Mac": "mac",
+    "Web": "web",
+    "Linux": "linux",
+}
 
 
 @pytest.mark.parametrize(("name", "platform"), PLATFORMS.items(), ids=PLATFORMS)
 def test_a_logout_unbinds_the_platform_of_the_url(name, platform):
     (event,) = run("tencent", state("Logout"), f"SdkAppid=1&OptPlatform={name}").events
-    assert (event["type"], event["data"]) == ("session.logout", {"user": "bob", "platform": platform})
+    assert (event["type"], event["data"]) == (
+        "session.logout",
+        {"user": "bob", "platform": platform},
+    )
 
 
-@pytest.mark.parametrize("query", [None, "", "OptPlatform=RESTAPI", "OptPlatform=Unknown", "OptPlatform=%ff", "&&&==%%%"])
+@pytest.mark.parametrize(
+    "query", [None, "", "OptPlatform=RESTAPI", "OptPlatform=Unknown", "OptPlatform=%ff", "&&&==%%%"]
+)
 def test_a_logout_without_a_platform_unbinds_nothing(query):
     assert run("tencent", state("Logout"), query).ignored == "no_platform"
 
 
 STATES = {
     "a plain login": (state("Login"), "login"),
-    "a login that kicked something unknown": (state("Login", KickedDevice=[{"Platform": "Fridge"}]), "no_platform"),
+    "a login that kicked something unknown": (
+        state("Login", KickedDevice=[{"Platform": "Fridge"}]),
+        "no_platform",
+    ),
     "a lost connection": (state("Disconnect"), "not_a_logout"),
     "a status": (state("CustomStatusChange"), "not_a_logout"),
     "an action of tomorrow": (state("Sleep"), "unknown_command"),
@@ -342,8 +545,14 @@ STATES = {
     "an exception": ({"CallbackCommand": "Group.CallbackSendMsgException"}, "no_event"),
     "a push result": ({"CallbackCommand": "Push.AllMemberPush"}, "no_event"),
     "a command of tomorrow": ({"CallbackCommand": "Guild.CallbackAfterParty"}, "unknown_command"),
-    "a recall in a room": ({"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "Type": "AVChatRoom"}, "room"),
-    "a recall of nothing": ({"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "MsgSeqList": []}, "nobody"),
+    "a recall in a room": (
+        {"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "Type": "AVChatRoom"},
+        "room",
+    ),
+    "a recall of nothing": (
+        {"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "MsgSeqList": []},
+        "nobody",
+    ),
 }
 
 
@@ -354,12 +563,19 @@ def test_what_gives_no_event_says_why(body, reason):
 
 
 def test_two_platforms_that_leave_in_one_millisecond_are_two_events():
-    ids = {run("tencent", state("Logout"), f"OptPlatform={name}").events[0]["id"] for name in PLATFORMS}
+    ids = {
+        run("tencent", state("Logout"), f"OptPlatform={name}").events[0]["id"] for name in PLATFORMS
+    }
     assert len(ids) == len(PLATFORMS)
 
 
 def test_a_read_report_has_its_own_time_where_the_body_names_one():
-    body = {"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a", "LastReadTime": 1763787641}
+    body = {
+        "CallbackCommand": "C2C.CallbackAfterMsgReport",
+        "Report_Account": "b",
+        "Peer_Account": "a",
+        "LastReadTime": 1763787641,
+    }
     for more, ts in (({}, 1763787641000), ({"EventTime": "1763787700123"}, 1763787700123)):
         (event,) = run("tencent", body | more).events
         assert (event["ts"], event["data"]["up_to_ms"]) == (ts, 1763787641999)
@@ -369,7 +585,10 @@ def test_two_logouts_without_a_time_are_no_repeat_of_each_other():
     from workers.intake.dialects import DIALECTS
 
     body = state("Logout", EventTime=None)
-    ids = {DIALECTS["tencent"](body, app="1", query="OptPlatform=iOS", entry_ms=ms).events[0]["id"] for ms in (1, 2)}
+    ids = {
+        DIALECTS["tencent"](body, app="1", query="OptPlatform=iOS", entry_ms=ms).events[0]["id"]
+        for ms in (1, 2)
+    }
     assert len(ids) == 2
 
 
@@ -381,7 +600,10 @@ REFUSED = {
     "no body": (c2c(MsgBody=None), "missing_field"),
     "a body that is text": (c2c(MsgBody="hi"), "wrong_type"),
     "an element that is text": (c2c(MsgBody=["hi"]), "wrong_type"),
-    "a text that is a number": (c2c(MsgBody=[{"MsgType": "TIMTextElem", "MsgContent": {"Text": 5}}]), "wrong_type"),
+    "a text that is a number": (
+        c2c(MsgBody=[{"MsgType": "TIMTextElem", "MsgContent": {"Text": 5}}]),
+        "wrong_type",
+    ),
     "a time that is words": (c2c(EventTime="noon"), "wrong_type"),
     "a time before all times": (c2c(EventTime=-5), "out_of_range"),
     "a time beyond all times": (c2c(MsgTime=10**17), "out_of_range"),
@@ -394,9 +616,21 @@ REFUSED = {
     "a batch of nobody": (c2c(To_Account=[]), "out_of_range"),
     "a batch of too many": (c2c(To_Account=[str(n) for n in range(501)]), "out_of_range"),
     "a sequence that is missing": (group(MsgSeq=None), "missing_field"),
-    "a read without time": ({"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a"}, "missing_field"),
+    "a read without time": (
+        {
+            "CallbackCommand": "C2C.CallbackAfterMsgReport",
+            "Report_Account": "b",
+            "Peer_Account": "a",
+        },
+        "missing_field",
+    ),
     "a read at no time": (
-        {"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a", "LastReadTime": 0},
+        {
+            "CallbackCommand": "C2C.CallbackAfterMsgReport",
+            "Report_Account": "b",
+            "Peer_Account": "a",
+            "LastReadTime": 0,
+        },
         "out_of_range",
     ),
     "a state without Info": ({"CallbackCommand": "State.StateChange"}, "missing_field"),
@@ -419,7 +653,16 @@ def test_a_body_of_nobody_is_refused():
 
 
 def test_the_command_may_stand_in_the_url_only():
-    assert len(run("tencent", c2c(CallbackCommand=None), "SdkAppid=1&CallbackCommand=C2C.CallbackAfterSendMsg").events) == 1
+    assert (
+        len(
+            run(
+                "tencent",
+                c2c(CallbackCommand=None),
+                "SdkAppid=1&CallbackCommand=C2C.CallbackAfterSendMsg",
+            ).events
+        )
+        == 1
+    )
 
 
 TENANTS = {
@@ -439,7 +682,13 @@ def test_the_tenant_is_found_in_the_url(body, query, named):
 
 NO_COMMAND_BUT_IN_EVENTS = {
     "all members": {"Events": [{"CallbackCommand": "Push.AllMemberPush", "TaskId": "t"}]},
-    "a result": {"EventType": 1, "Events": [{"CallbackCommand": "Push.OfflinePushResult"}, {"CallbackCommand": "Push.OfflinePushResult"}]},
+    "a result": {
+        "EventType": 1,
+        "Events": [
+            {"CallbackCommand": "Push.OfflinePushResult"},
+            {"CallbackCommand": "Push.OfflinePushResult"},
+        ],
+    },
     "one of them without": {"Events": [None, {}, {"CallbackCommand": "Push.ClickResult"}]},
 }
 
@@ -450,7 +699,10 @@ def test_a_report_about_pushes_names_its_command_in_its_events_only(body: dict[s
     assert (found.events, found.ignored) == ((), "no_event")
 
 
-@pytest.mark.parametrize("body", [{"Events": []}, {"Events": [1]}, {"Events": "x"}, {"Events": [{"CallbackCommand": ""}]}, {}])
+@pytest.mark.parametrize(
+    "body",
+    [{"Events": []}, {"Events": [1]}, {"Events": "x"}, {"Events": [{"CallbackCommand": ""}]}, {}],
+)
 def test_a_body_without_any_command_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(DialectError, match="neither body nor query"):
         tencent.translate(body, app="1400000001", query=None, entry_ms=1)

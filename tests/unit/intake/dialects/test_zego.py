@@ -8,7 +8,16 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.intake.dialects.bodies import ABSENT, APP, at, data_of, push_of, run, zego, zego_call
+from tests.unit.intake.dialects.bodies import (
+    ABSENT,
+    APP,
+    at,
+    data_of,
+    push_of,
+    run,
+    zego,
+    zego_call,
+)
 from workers.intake.dialects import DialectError, tenant_named
 
 PICTURE = "https://img.example.com/a.png"
@@ -37,10 +46,26 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "Content": (server(Content="C"), "display.body", "C"),
     "Payload": (server(Payload="P"), "data.ext", "P"),
     "PushStrategyId": (server(PushStrategyId="s"), "strategy_id", "s"),
-    "PushImageInfo.Apns.Image": (server(PushImageInfo={"Apns": {"Image": PICTURE}}), "image.ios", PICTURE),
-    "PushImageInfo.Android.HuaWei.Image": (pictures(HuaWei={"Image": PICTURE}), "image.huawei", PICTURE),
-    "PushImageInfo.Android.HuaWei.Icon": (pictures(HuaWei={"Icon": PICTURE}), "image.huawei", PICTURE),
-    "PushImageInfo.Android.FCM.Image": (pictures(FCM={"Image": PICTURE, "Icon": "https://x"}), "image.fcm", PICTURE),
+    "PushImageInfo.Apns.Image": (
+        server(PushImageInfo={"Apns": {"Image": PICTURE}}),
+        "image.ios",
+        PICTURE,
+    ),
+    "PushImageInfo.Android.HuaWei.Image": (
+        pictures(HuaWei={"Image": PICTURE}),
+        "image.huawei",
+        PICTURE,
+    ),
+    "PushImageInfo.Android.HuaWei.Icon": (
+        pictures(HuaWei={"Icon": PICTURE}),
+        "image.huawei",
+        PICTURE,
+    ),
+    "PushImageInfo.Android.FCM.Image": (
+        pictures(FCM={"Image": PICTURE, "Icon": "https://x"}),
+        "image.fcm",
+        PICTURE,
+    ),
     "PushImageInfo.Android.FCM.Icon": (pictures(FCM={"Icon": PICTURE}), "image.fcm", PICTURE),
     "EnableBadge": (server(EnableBadge=True, BadgeIncrement=2), "badge.mode", "increment"),
     "EnableBadge false": (server(EnableBadge=False, BadgeIncrement=2), "badge", {"mode": "none"}),
@@ -48,7 +73,11 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "BadgeIncrement absent": (server(EnableBadge=1), "badge.increment", 0),
     "BadgeIncrement 100": (server(EnableBadge=1, BadgeIncrement=100), "badge.increment", 99),
     "BadgeIncrement -1": (server(EnableBadge=1, BadgeIncrement=-1), "badge.increment", 0),
-    "PrivateMessageTemplate.TemplateId": (server(PrivateMessageTemplate={"TemplateId": "t"}), "template.oppo.id", "t"),
+    "PrivateMessageTemplate.TemplateId": (
+        server(PrivateMessageTemplate={"TemplateId": "t"}),
+        "template.oppo.id",
+        "t",
+    ),
     "PrivateMessageTemplate.TitleParameters": (
         server(PrivateMessageTemplate={"TitleParameters": "{}"}),
         "template.oppo.title_params",
@@ -71,13 +100,33 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "extendedData": (client(extendedData="old"), "data.ext", "old"),
     "resourcesID": (client(resourcesID="r" * 32), "strategy_id", "r" * 32),
     "threadID": (client(threadID="th"), "thread_id", "th"),
-    "enableBadge": (client(enableBadge=True, badgeIncrement=1), "badge", {"mode": "increment", "increment": 1}),
+    "enableBadge": (
+        client(enableBadge=True, badgeIncrement=1),
+        "badge",
+        {"mode": "increment", "increment": 1},
+    ),
     "no enableBadge": (client(badgeIncrement=1), "badge", {"mode": "none"}),
     "voIPConfig": (client(voIPConfig={}), "push_type", "voip"),
-    "voIPConfig.iOSVoIPHandleType": (client(voIPConfig={"iOSVoIPHandleType": 2}), "vendor.apns.voip.handle_type", 2),
-    "voIPConfig.iOSVoIPHandleValue": (client(voIPConfig={"iOSVoIPHandleValue": "v"}), "vendor.apns.voip.handle", "v"),
-    "voIPConfig.iOSVoIPHasVideo": (client(voIPConfig={"iOSVoIPHasVideo": True}), "vendor.apns.voip.video", True),
-    "privateMessageTemplate.templateID": (client(privateMessageTemplate={"templateID": "t"}), "template.oppo.id", "t"),
+    "voIPConfig.iOSVoIPHandleType": (
+        client(voIPConfig={"iOSVoIPHandleType": 2}),
+        "vendor.apns.voip.handle_type",
+        2,
+    ),
+    "voIPConfig.iOSVoIPHandleValue": (
+        client(voIPConfig={"iOSVoIPHandleValue": "v"}),
+        "vendor.apns.voip.handle",
+        "v",
+    ),
+    "voIPConfig.iOSVoIPHasVideo": (
+        client(voIPConfig={"iOSVoIPHasVideo": True}),
+        "vendor.apns.voip.video",
+        True,
+    ),
+    "privateMessageTemplate.templateID": (
+        client(privateMessageTemplate={"templateID": "t"}),
+        "template.oppo.id",
+        "t",
+    ),
     "privateMessageTemplate.titleParameters": (
         client(privateMessageTemplate={"titleParameters": "{}"}),
         "template.oppo.title_params",
@@ -88,8 +137,16 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "template.oppo.content_params",
         "{}",
     ),
-    "the client's block goes before the server's": (client(title="A") | server(Title="B"), "display.title", "A"),
-    "payload of the message is not the push's": ({"payload": "quote", "pushConfig": {}}, "data", ABSENT),
+    "the client's block goes before the server's": (
+        client(title="A") | server(Title="B"),
+        "display.title",
+        "A",
+    ),
+    "payload of the message is not the push's": (
+        {"payload": "quote", "pushConfig": {}},
+        "data",
+        ABSENT,
+    ),
     "no prefix": (client(content="C"), "display.nick_prefix", "off"),
 }
 
@@ -117,7 +174,14 @@ def test_what_is_not_documented_is_counted_and_left_out(extra):
 
 # ---------------------------------------------------------------- messages
 
-MEDIA = json.dumps({"md5": "0c4b", "file_name": "a+b 🐱.png", "download_url": "https://cdn.example.com/c.png?x=1&y=2"}, ensure_ascii=False)
+MEDIA = json.dumps(
+    {
+        "md5": "0c4b",
+        "file_name": "a+b 🐱.png",
+        "download_url": "https://cdn.example.com/c.png?x=1&y=2",
+    },
+    ensure_ascii=False,
+)
 MULTI = {
     "multi_msg": [
         {"msg_type": 1, "callback_content": "a+b"},
@@ -126,7 +190,12 @@ MULTI = {
         {"msg_type": 100, "callback_content": {"Title": "chat"}},
     ]
 }
-MULTI_ELEMENTS = [{"type": "text", "text": "a+b"}, {"type": "image"}, {"type": "custom"}, {"type": "merger", "text": "chat"}]
+MULTI_ELEMENTS = [
+    {"type": "text", "text": "a+b"},
+    {"type": "image"},
+    {"type": "custom"},
+    {"type": "merger", "text": "chat"},
+]
 ELEMENTS = {
     "text": (1, "hi 🍜", [{"type": "text", "text": "hi 🍜"}]),
     "text that looks encoded": (1, "100%25", [{"type": "text", "text": "100%25"}]),
@@ -135,7 +204,11 @@ ELEMENTS = {
     "file, plain JSON": (12, MEDIA, [{"type": "file"}]),
     "audio": (13, quote(MEDIA), [{"type": "sound"}]),
     "video, unreadable": (14, "%%%", [{"type": "video"}]),
-    "combined, encoded": (100, quote('{"Title":"a+b","Summary":"s"}'), [{"type": "merger", "text": "a+b"}]),
+    "combined, encoded": (
+        100,
+        quote('{"Title":"a+b","Summary":"s"}'),
+        [{"type": "merger", "text": "a+b"}],
+    ),
     "combined, plain": (100, '{"Title":"t"}', [{"type": "merger", "text": "t"}]),
     "combined, unreadable": (100, "{", [{"type": "merger"}]),
     "custom": (200, '{"vote":1}', [{"type": "custom"}]),
@@ -159,14 +232,20 @@ NO_EVENT = {
     "sent silently": (zego(send_result=660500009), "send_failed"),
     "a command message": (zego(msg_type=2), "no_event"),
     "a barrage": (zego(msg_type=20), "no_event"),
-    "a batch that failed for everybody": (zego(conv_id="", msg_id="", user_list=[{"UserId": "bob", "MsgId": ""}]), "send_failed"),
+    "a batch that failed for everybody": (
+        zego(conv_id="", msg_id="", user_list=[{"UserId": "bob", "MsgId": ""}]),
+        "send_failed",
+    ),
     "a bot's message": (zego(event="bot_msg"), "no_event"),
     "an event of tomorrow": (zego(event="call_end"), "unknown_command"),
     "an invitation of nobody": (zego_call("call_invite", inviter="ann", user_ids=[]), "nobody"),
     "a timeout of nobody": (zego_call("call_timeout", user_ids=[]), "nobody"),
     "a login": (zego_call("user_action", user_id="bob", action=0, os="WEB"), "login"),
     "an offline": (zego_call("user_action", user_id="bob", action=2, os="WEB"), "not_a_logout"),
-    "a logout on a fridge": (zego_call("user_action", user_id="bob", action=1, os="FRIDGE"), "no_platform"),
+    "a logout on a fridge": (
+        zego_call("user_action", user_id="bob", action=1, os="FRIDGE"),
+        "no_platform",
+    ),
     "a logout on nothing": (zego_call("user_action", user_id="bob", action=1), "no_platform"),
 }
 
@@ -179,10 +258,14 @@ def test_what_gives_no_event_says_why(body, reason):
 
 def test_a_group_message_for_some_reaches_only_them():
     group = {"conv_type": 2, "conv_id": "g"}
-    some = data_of("zego", zego(**group, TargetOption={"Inclusive": True, "ReceiverUserIds": ["bob"]}))
+    some = data_of(
+        "zego", zego(**group, TargetOption={"Inclusive": True, "ReceiverUserIds": ["bob"]})
+    )
     assert some["recipients"] == ["bob"]
     assert some["push"]["badge"] == {"counts_unread": False}
-    others = data_of("zego", zego(**group, TargetOption={"Inclusive": False, "ReceiverUserIds": ["bob"]}))
+    others = data_of(
+        "zego", zego(**group, TargetOption={"Inclusive": False, "ReceiverUserIds": ["bob"]})
+    )
     assert (others["exclude"], "recipients" in others) == (["bob"], False)
     assert data_of("zego", zego(**group, recipients=["cid"]))["recipients"] == ["cid"]
     assert "recipients" not in data_of("zego", zego(**group))
@@ -192,23 +275,49 @@ def test_a_group_message_for_some_reaches_only_them():
 
 
 def test_an_invitation_into_a_running_call_has_the_clouds_own_timeout():
-    body = zego_call("call_invite", inviter="ann", user_ids=["bob", "bob"], invite_time=1763787690123, pushConfig={"content": "call"})
+    body = zego_call(
+        "call_invite",
+        inviter="ann",
+        user_ids=["bob", "bob"],
+        invite_time=1763787690123,
+        pushConfig={"content": "call"},
+    )
     (event,) = run("zego", body).events
     assert (event["id"], event["ts"]) == ("call:77:invite:1763787690123", 1763787690123)
-    assert (event["data"]["invitees"], event["data"]["timeout_s"], event["data"]["push"]["ttl_s"]) == (["bob"], 90, 90)
+    assert (
+        event["data"]["invitees"],
+        event["data"]["timeout_s"],
+        event["data"]["push"]["ttl_s"],
+    ) == (["bob"], 90, 90)
 
 
-@pytest.mark.parametrize(("asked", "timeout_s"), [(60, 60), (0, 1), (-5, 1), (601, 600), (None, 90), ("30", 30)])
+@pytest.mark.parametrize(
+    ("asked", "timeout_s"), [(60, 60), (0, 1), (-5, 1), (601, 600), (None, 90), ("30", 30)]
+)
 def test_a_calls_timeout_is_bounded(asked, timeout_s):
-    body = zego_call("call_create", caller="ann", user_ids=["bob"], create_time=1763787690, timeout=asked)
+    body = zego_call(
+        "call_create", caller="ann", user_ids=["bob"], create_time=1763787690, timeout=asked
+    )
     data = data_of("zego", body)
-    assert (data["timeout_s"], data["push"]["ttl_s"], data["push"]["class"]) == (timeout_s, timeout_s, "call")
+    assert (data["timeout_s"], data["push"]["ttl_s"], data["push"]["class"]) == (
+        timeout_s,
+        timeout_s,
+        "call",
+    )
     assert data["push"]["gate"] == {"enabled": False}
 
 
 ENDED = {
-    "call_cancel by the caller": (zego_call("call_cancel", user_ids=["bob"], reason="caller_cancel"), "cancelled", None),
-    "call_cancel by time": (zego_call("call_cancel", user_ids=["bob"], reason="timeout_cancel"), "timeout", None),
+    "call_cancel by the caller": (
+        zego_call("call_cancel", user_ids=["bob"], reason="caller_cancel"),
+        "cancelled",
+        None,
+    ),
+    "call_cancel by time": (
+        zego_call("call_cancel", user_ids=["bob"], reason="timeout_cancel"),
+        "timeout",
+        None,
+    ),
     "call_timeout": (zego_call("call_timeout", user_ids=["bob"]), "timeout", ["bob"]),
     "call_accept": (zego_call("call_accept", user_id="bob", extend_data=""), "accepted", ["bob"]),
     "call_reject": (zego_call("call_reject", user_id="bob", extend_data=""), "rejected", ["bob"]),
@@ -220,13 +329,21 @@ def test_what_ends_an_invitation_says_for_whom(body, reason, users):
     found = run("zego", body)
     (event,) = found.events
     assert event["type"] == "call.ended"
-    assert event["data"] == {"call_id": "77", "reason": reason} | ({} if users is None else {"users": users})
+    assert event["data"] == {"call_id": "77", "reason": reason} | (
+        {} if users is None else {"users": users}
+    )
     assert found.unknown_fields == 0
 
 
 def test_answers_of_two_people_in_one_second_are_two_events():
-    ids = {run("zego", zego_call("call_reject", user_id=user)).events[0]["id"] for user in ("bob", "cid")}
-    ids |= {run("zego", zego_call("call_timeout", user_ids=users)).events[0]["id"] for users in (["bob"], ["cid", "dan"], ["dan", "cid"])}
+    ids = {
+        run("zego", zego_call("call_reject", user_id=user)).events[0]["id"]
+        for user in ("bob", "cid")
+    }
+    ids |= {
+        run("zego", zego_call("call_timeout", user_ids=users)).events[0]["id"]
+        for users in (["bob"], ["cid", "dan"], ["dan", "cid"])
+    }
     assert len(ids) == 4
 
 
@@ -244,14 +361,19 @@ PLATFORMS = {
 
 @pytest.mark.parametrize(("name", "platform"), PLATFORMS.items(), ids=PLATFORMS)
 def test_a_logout_unbinds_its_platform(name, platform):
-    body = zego_call("user_action", user_id="bob", action=1, os=name, session_id="s", logout_time=1763787760)
+    body = zego_call(
+        "user_action", user_id="bob", action=1, os=name, session_id="s", logout_time=1763787760
+    )
     (event,) = run("zego", body).events
     assert event["data"] == {"user": "bob", "platform": platform}
     assert (event["id"], event["ts"]) == ("state:s:logout", 1763787760000)
 
 
 def test_retries_with_another_nonce_and_signature_have_the_same_id():
-    bodies = [zego(nonce=nonce, signature=nonce * 2, timestamp=1763787600 + n) for n, nonce in enumerate("abc")]
+    bodies = [
+        zego(nonce=nonce, signature=nonce * 2, timestamp=1763787600 + n)
+        for n, nonce in enumerate("abc")
+    ]
     assert len({run("zego", body).events[0]["id"] for body in bodies}) == 1
 
 
@@ -265,7 +387,10 @@ REFUSED = {
     "a block that is text": (zego(pushConfig="{}"), "wrong_type"),
     "a title that is a number": (zego(pushConfig={"title": 5}), "wrong_type"),
     "an Enable of 2": (zego(OfflinePush={"Enable": 2}), "wrong_type"),
-    "invitees that are text": (zego_call("call_create", caller="ann", user_ids="bob"), "wrong_type"),
+    "invitees that are text": (
+        zego_call("call_create", caller="ann", user_ids="bob"),
+        "wrong_type",
+    ),
     "no invitees": (zego_call("call_create", caller="ann"), "missing_field"),
     "a call without id": (zego_call("call_cancel", call_id=None), "missing_field"),
     "a float": (zego(msg_time=1.5), "wrong_type"),

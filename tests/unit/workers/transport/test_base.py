@@ -46,7 +46,8 @@ def test_unsound_addresses_are_errors(base):
 
 
 @pytest.mark.parametrize(
-    ("host", "is_loopback"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("x", False)]
+    ("host", "is_loopback"),
+    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("x", False)],
 )
 def test_loopback_is_told_without_a_look_up(host, is_loopback):
     assert loopback(host) is is_loopback
@@ -81,11 +82,23 @@ def test_no_fault_repeats_what_it_found(name, value):
 
 HEADS = {
     "HTTP/2": ([b"HTTP/2 200 \r\n", b"apns-id: a\r\n", b"\r\n"], 200, {"apns-id": "a"}),
-    "HTTP/1.1": ([b"HTTP/1.1 404 Not Found\r\n", b"Retry-After:7\r\n", b"\r\n"], 404, {"retry-after": "7"}),
-    "interim first": ([b"HTTP/2 103 \r\n", b"link: x\r\n", b"\r\n", b"HTTP/2 429 \r\n", b"a: b\r\n", b"\r\n"], 429, {"a": "b"}),
+    "HTTP/1.1": (
+        [b"HTTP/1.1 404 Not Found\r\n", b"Retry-After:7\r\n", b"\r\n"],
+        404,
+        {"retry-after": "7"},
+    ),
+    "interim first": (
+        [b"HTTP/2 103 \r\n", b"link: x\r\n", b"\r\n", b"HTTP/2 429 \r\n", b"a: b\r\n", b"\r\n"],
+        429,
+        {"a": "b"},
+    ),
     "trailers left out": ([b"HTTP/2 200 \r\n", b"\r\n", b"late: x\r\n", b"\r\n"], 200, {}),
     "repeats joined": ([b"HTTP/2 200 \r\n", b"A: 1\r\n", b"a: 2\r\n", b"\r\n"], 200, {"a": "1, 2"}),
-    "a colon in a value": ([b"HTTP/2 200 \r\n", b"location: https://x:1/\r\n", b"\r\n"], 200, {"location": "https://x:1/"}),
+    "a colon in a value": (
+        [b"HTTP/2 200 \r\n", b"location: https://x:1/\r\n", b"\r\n"],
+        200,
+        {"location": "https://x:1/"},
+    ),
     "bytes that are no text": ([b"HTTP/2 200 \r\n", b"a: \xff\r\n", b"\r\n"], 200, {"a": "\xff"}),
     "nothing": ([], 0, {}),
     "no end": ([b"HTTP/2 200 \r\n", b"a: b\r\n"], 0, {}),
@@ -98,7 +111,12 @@ def test_the_last_head_is_read(lines, status, headers):
     assert read_head(lines) == (status, headers)
 
 
-@given(st.lists(st.binary() | st.sampled_from([b"HTTP/2 200 \r\n", b"HTTP/1.1 ", b"a: b\r\n", b"\r\n", b"\n", b"HTTP/"])))
+@given(
+    st.lists(
+        st.binary()
+        | st.sampled_from([b"HTTP/2 200 \r\n", b"HTTP/1.1 ", b"a: b\r\n", b"\r\n", b"\n", b"HTTP/"])
+    )
+)
 def test_any_lines_give_a_head(lines):
     status, headers = read_head(lines)
     assert 0 <= status <= 999
@@ -117,7 +135,10 @@ def test_what_is_missing_when_a_batch_ends_is_a_timeout_that_knows_whether_it_wa
     batch.put(1, HttpResponse(200, {}, b""))
     begun = time.monotonic()
     answers = batch.wait(lambda index: index == 2)
-    assert [(a.reason, a.sent) for a in answers if isinstance(a, NoAnswer)] == [("timeout", False), ("timeout", True)]
+    assert [(a.reason, a.sent) for a in answers if isinstance(a, NoAnswer)] == [
+        ("timeout", False),
+        ("timeout", True),
+    ]
     assert time.monotonic() - begun < 0.5
 
 

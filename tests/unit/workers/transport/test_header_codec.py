@@ -1,4 +1,6 @@
-"""HPACK: what we write a foreign decoder reads, what a foreign encoder writes we read, and nothing a peer sends grows without bound."""
+"""HPACK: what we write a foreign decoder reads, what a foreign encoder writes we read, and nothing
+a peer sends grows without bound.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,12 @@ def push(number: int, token: str = "t" * 180, **headers: str) -> Request:
 
 
 def plain(request: Request) -> list[tuple[str, str]]:
-    pseudo = [(":method", request.method), (":scheme", "https"), (":authority", "h:443"), (":path", request.path)]
+    pseudo = [
+        (":method", request.method),
+        (":scheme", "https"),
+        (":authority", "h:443"),
+        (":path", request.path),
+    ]
     return [*pseudo, *request.headers.items()]
 
 
@@ -49,13 +56,20 @@ def test_what_repeats_costs_an_octet() -> None:
         assert read(decoder, block) == plain(push(number))
         sizes.append(len(block))
     assert sizes[0] > 350
-    assert max(sizes[2:]) < 140  # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
+    assert (
+        max(sizes[2:]) < 140
+    )  # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
 
 
 def test_a_path_that_repeats_is_put_into_the_table_too() -> None:
     """FCM: all requests of a project go to one path."""
     encoder, decoder = HeaderEncoder("h:443"), Decoder()
-    request = Request("A", "/v1/projects/demo/messages:send", {"authorization": "Bearer x", "content-type": "application/json"}, b"{}")
+    request = Request(
+        "A",
+        "/v1/projects/demo/messages:send",
+        {"authorization": "Bearer x", "content-type": "application/json"},
+        b"{}",
+    )
     blocks = [encoder.block(request) for _ in range(3)]
     assert all(read(decoder, block) == plain(request) for block in blocks)
     assert len(blocks[2]) == 6
@@ -63,9 +77,19 @@ def test_a_path_that_repeats_is_put_into_the_table_too() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 400), st.sampled_from([None, 0, 60, 500, 4096, 70_000])), min_size=1, max_size=60)
+    st.lists(
+        st.tuples(
+            st.integers(0, 6),
+            st.integers(0, 400),
+            st.sampled_from([None, 0, 60, 500, 4096, 70_000]),
+        ),
+        min_size=1,
+        max_size=60,
+    )
 )
-def test_a_foreign_decoder_reads_it_whatever_rotates_and_whatever_table_it_allows(steps: list[tuple[int, int, int | None]]) -> None:
+def test_a_foreign_decoder_reads_it_whatever_rotates_and_whatever_table_it_allows(
+    steps: list[tuple[int, int, int | None]],
+) -> None:
     encoder, decoder = HeaderEncoder("h:443"), Decoder()
     for number, (token, length, table) in enumerate(steps):
         if table is not None:
@@ -85,10 +109,14 @@ def test_the_provider_token_may_change_for_ever() -> None:
             request = push(number, token=f"{turn}-" + "t" * 180)
             assert read(decoder, encoder.block(request)) == plain(request)
         sizes.append(len(encoder.block(push(9, token=f"{turn}-" + "t" * 180))))
-    assert sum(size < 140 for size in sizes) > 80, "a new one is put into the table, and the table is emptied now and then"
+    assert sum(size < 140 for size in sizes) > 80, (
+        "a new one is put into the table, and the table is emptied now and then"
+    )
 
 
-@pytest.mark.parametrize("headers", [{"apns-id": "a\nb"}, {"apns-topic": "é"}, {"x": " y"}, {"x:": "y"}])
+@pytest.mark.parametrize(
+    "headers", [{"apns-id": "a\nb"}, {"apns-topic": "é"}, {"x": " y"}, {"x:": "y"}]
+)
 def test_what_can_not_be_written_changes_nothing(headers: dict[str, str]) -> None:
     encoder, decoder = HeaderEncoder("h:443"), Decoder()
     for _ in range(2):
@@ -104,15 +132,26 @@ heads = st.lists(st.tuples(names, values), max_size=6)
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.lists(st.tuples(names, values), max_size=6), st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=30)
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(names, values), max_size=6),
+            st.booleans(),
+            st.sampled_from([None, 0, 100, 4096]),
+        ),
+        max_size=30,
+    )
 )
-def test_we_read_what_a_foreign_encoder_writes(blocks: list[tuple[list[tuple[str, str]], bool, int | None]]) -> None:
+def test_we_read_what_a_foreign_encoder_writes(
+    blocks: list[tuple[list[tuple[str, str]], bool, int | None]],
+) -> None:
     encoder, decoder = Encoder(), HeaderDecoder()
     for headers, huffman, table in blocks:
         if table is not None:
             encoder.header_table_size = table
         sent = [(":status", "200"), *headers]
-        block = encoder.encode([(name.encode(), value.encode("latin-1")) for name, value in sent], huffman=huffman)
+        block = encoder.encode(
+            [(name.encode(), value.encode("latin-1")) for name, value in sent], huffman=huffman
+        )
         assert decoder.decode(block) == sent
 
 
@@ -147,7 +186,9 @@ def test_each_thing_that_the_rfc_forbids_is_an_error(block: bytes) -> None:
 
 
 def test_a_few_octets_can_not_become_a_great_many() -> None:
-    """An entry of 4,000 octets, named again by one octet each time: what comes out is bounded, not only what goes in."""
+    """An entry of 4,000 octets, named again by one octet each time: what comes out is bounded, not
+    only what goes in.
+    """
     decoder = HeaderDecoder()
     decoder.decode(b"\x40\x01x" + integer(4_000, 7, 0) + b"y" * 4_000)
     decoder.decode(b"\xbe" * (LIST_BYTES_MAX // 4_040))

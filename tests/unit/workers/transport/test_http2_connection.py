@@ -1,4 +1,6 @@
-"""One connection without a network: what is written when, what a peer may not do, and what is told as sent."""
+"""One connection without a network: what is written when, what a peer may not do, and what is told
+as sent.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,17 @@ NOW = 100.0
 
 
 def push(number: int, body: bytes = b"{}") -> Request:
-    return Request("A", f"/3/device/{number:064x}", {"apns-topic": "t", "apns-id": f"{number:032x}"}, body)
+    return Request(
+        "A", f"/3/device/{number:064x}", {"apns-topic": "t", "apns-id": f"{number:032x}"}, body
+    )
 
 
 class Peer:
     """A connection with requests on it, and a server that says what a test wants."""
 
-    def __init__(self, count: int = 3, body: bytes = b"{}", settled: bool = True, streams_max: int = 100) -> None:
+    def __init__(
+        self, count: int = 3, body: bytes = b"{}", settled: bool = True, streams_max: int = 100
+    ) -> None:
         self.h2 = Http2Connection("h:443", streams_max)
         self.encoder = Encoder()
         self.requests = [push(number, body) for number in range(1, count + 1)]
@@ -60,11 +66,20 @@ class Peer:
         self.h2.receive(b"".join(frames), NOW)
 
     def head(self, *pairs: tuple[str, str], stream: int = 1, flags: int = 5) -> bytes:
-        return frame(1, flags, stream, self.encoder.encode([(name.encode(), value.encode()) for name, value in pairs]))
+        return frame(
+            1,
+            flags,
+            stream,
+            self.encoder.encode([(name.encode(), value.encode()) for name, value in pairs]),
+        )
 
     def told(self) -> list[Any]:
         return [
-            (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status if isinstance(a, HttpResponse) else None
+            (a.reason, a.sent)
+            if isinstance(a, NoAnswer)
+            else a.status
+            if isinstance(a, HttpResponse)
+            else None
             for a in self.sending.answers
         ]
 
@@ -181,7 +196,9 @@ def test_goaway_twice_names_fewer_the_second_time() -> None:
 def test_padding_priority_continuation_interim_and_trailers() -> None:
     peer = Peer(count=1)
     early = peer.encoder.encode([(b":status", b"103"), (b"link", b"x")])
-    block = peer.encoder.encode([(b":status", b"400"), (b"apns-id", b"a"), (b"x", b"1"), (b"x", b"2")])
+    block = peer.encoder.encode(
+        [(b":status", b"400"), (b"apns-id", b"a"), (b"x", b"1"), (b"x", b"2")]
+    )
     peer.say(
         frame(1, 4, 1, early),
         frame(1, 8 | 32, 1, b"\x03" + b"\x00\x00\x00\x00\x10" + block[:2] + b"\0\0\0"),
@@ -194,7 +211,11 @@ def test_padding_priority_continuation_interim_and_trailers() -> None:
     )
     (answer,) = peer.sending.answers
     assert isinstance(answer, HttpResponse)
-    assert (answer.status, answer.headers, answer.body) == (400, {"apns-id": "a", "x": "1, 2"}, b"body")
+    assert (answer.status, answer.headers, answer.body) == (
+        400,
+        {"apns-id": "a", "x": "1, 2"},
+        b"body",
+    )
 
 
 def test_an_answer_before_the_body_is_sent_ends_the_upload() -> None:
@@ -223,7 +244,9 @@ def test_a_malformed_answer_costs_its_stream_only(pairs: list[tuple[str, str]]) 
 @pytest.mark.parametrize("code", [0, 2, 7, 8])
 def test_a_reset_in_the_middle_of_an_answer_is_never_begun_again(code: int) -> None:
     peer = Peer(count=1)
-    peer.say(peer.head(OK, flags=4), frame(0, 0, 1, b"half"), frame(3, 0, 1, struct.pack(">I", code)))
+    peer.say(
+        peer.head(OK, flags=4), frame(0, 0, 1, b"half"), frame(3, 0, 1, struct.pack(">I", code))
+    )
     assert peer.told() == [("reset", True)]
     assert not peer.h2.returned
 
@@ -239,9 +262,15 @@ def test_bodies_of_one_call_are_bounded_together(monkeypatch: pytest.MonkeyPatch
     peer = Peer(count=8)
     for number in range(8):
         stream = 1 + 2 * number
-        peer.say(peer.head(OK, stream=stream, flags=4), *[frame(0, 0, stream, b"z" * 10_000)] * 3, frame(0, 1, stream, b""))
+        peer.say(
+            peer.head(OK, stream=stream, flags=4),
+            *[frame(0, 0, stream, b"z" * 10_000)] * 3,
+            frame(0, 1, stream, b""),
+        )
     assert peer.told() == [200] * 8
-    sizes = [len(answer.body) for answer in peer.sending.answers if isinstance(answer, HttpResponse)]
+    sizes = [
+        len(answer.body) for answer in peer.sending.answers if isinstance(answer, HttpResponse)
+    ]
     assert sizes[0] == 30_000
     assert sum(sizes) < 40_000 + 30_000 + 8 * http2.SPARSE_BYTES
 
@@ -278,7 +307,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("frames", FAULTS.values(), ids=FAULTS)
-def test_what_the_rfc_forbids_ends_the_connection_and_what_was_written_is_uncertain(frames: list[bytes]) -> None:
+def test_what_the_rfc_forbids_ends_the_connection_and_what_was_written_is_uncertain(
+    frames: list[bytes],
+) -> None:
     peer = Peer(count=2)
     peer.written()
     with pytest.raises(ConnectionFault):
@@ -309,7 +340,9 @@ def test_a_flood_ends_soon_and_nothing_piles_up(one: bytes) -> None:
     assert len(peer.h2.take_out()) <= CONTROL_BYTES_MAX
     peer = Peer(count=2)
     peer.say(peer.head(OK))
-    for _ in range(50):  # a flood for some is upkeep for others: an answer now and then, and it goes on
+    for _ in range(
+        50
+    ):  # a flood for some is upkeep for others: an answer now and then, and it goes on
         peer.say(*[one] * 100)
         peer.written()
     peer.say(peer.head(OK, stream=3))
@@ -351,13 +384,18 @@ frames = st.builds(
     kinds,
     st.integers(0, 255),
     st.sampled_from([0, 1, 2, 3, 5, 7, 99, 2**31 + 1]),
-    st.binary(max_size=40) | st.sampled_from([b"\x88", b"\x88\xbe", b"\0\0\0\0", b"\0\0\0\7", b"\0\3\0\0\0\1", b"pingping"]),
+    st.binary(max_size=40)
+    | st.sampled_from(
+        [b"\x88", b"\x88\xbe", b"\0\0\0\0", b"\0\0\0\7", b"\0\3\0\0\0\1", b"pingping"]
+    ),
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(frames | st.binary(max_size=60), max_size=25), st.integers(1, 50))
-def test_any_octets_in_any_pieces_end_in_answers_or_a_fault_and_each_request_ends_once(pieces: list[bytes], size: int) -> None:
+def test_any_octets_in_any_pieces_end_in_answers_or_a_fault_and_each_request_ends_once(
+    pieces: list[bytes], size: int
+) -> None:
     peer = Peer(count=3, body=b"x" * 30_000)
     peer.written()
     stream = b"".join(pieces)
