@@ -465,7 +465,7 @@ def prometheus(world: World, port: int, console: str) -> None:
     )
 
 
-def main() -> int:
+def main() -> int:  # noqa: PLR0915 - one story
     if shutil.which("prometheus") is None:
         print("no prometheus here: apt-get install prometheus")
         return 2

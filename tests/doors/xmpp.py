@@ -227,7 +227,7 @@ def in_a_room(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
     return {"room": pushes(world, token, 1)[-1]["body"]["aps"]}
 
 
-def scenario_ejabberd(world: Doors) -> dict[str, Any]:
+def scenario_ejabberd(world: Doors) -> dict[str, Any]:  # noqa: PLR0915 - one story
     from workers.cli.up import free_ports
 
     first = free_ports(2)

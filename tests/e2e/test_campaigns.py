@@ -244,7 +244,7 @@ def steady(crowd: Crowd, what: str, people: dict[str, list[str]]) -> None:
         time.sleep(max(began + (turn + 1) * STEADY_S - time.monotonic(), 0))
 
 
-def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterwards(
+def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterwards(  # noqa: PLR0915 - one story
     house: House, crowd: Crowd, ill: Callable[..., None]
 ) -> None:
     well = {vendor: crowd.people(vendor, CHATS) for vendor in ("apns", "fcm", "xiaomi")}

@@ -272,7 +272,7 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
 
 
-def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(
+def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(  # noqa: PLR0915 - one story
     runtime: Runtime, another: Runtime, app: str
 ) -> None:
     """Neither sees what the other has not committed: one push would have two rows."""

@@ -40,10 +40,10 @@ from common.storage.streams import StreamStore
 from common.storage.vault import Vault
 from workers import serving
 from workers.gateway import clouds, gorush, matrix, mattermost
-from workers.gateway.aliases import named, only
+from workers.gateway.aliases import DoorAccount, named, only
 from workers.gateway.answers import DecisionReader
 from workers.gateway.clouds import CloudCallback, CloudRefusal
-from workers.gateway.directory import ConfigSource, Directories
+from workers.gateway.directory import ConfigSource, Directories, Directory
 from workers.gateway.events import as_text, encoded, is_token
 from workers.gateway.feed import StreamFeed, StreamUnavailable
 
@@ -278,11 +278,7 @@ class _Gateway:
         if not isinstance(notification, dict) or not isinstance(devices, list):
             raise GatewayRefusal(400, "the body has no notification.devices")
         directory, now = self._directories.now, now_ms()
-        key = request.query_params.get("k")
-        app = directory.app_of_key(key) if key is not None else None
-        if key is not None and app is None:
-            raise GatewayRefusal(401, "no tenant has this key: pushfleet app gateway-key")
-        accounts = directory.by_app.get(app, []) if app is not None else directory.accounts
+        app, accounts = _homeserver(directory, request.query_params.get("k"))
         if len(devices) > DEVICES_MAX:
             raise GatewayRefusal(400, f"at most {DEVICES_MAX} devices")
         pushkeys: dict[str, str] = {}
@@ -467,6 +463,16 @@ def _gorush_logs(
             error = f"{reply['decision']} {reply.get('note') or ''}".strip()
             logs.append(gorush.failed(push.platform, push.token, words, error))
     return logs
+
+
+def _homeserver(directory: Directory, key: str | None) -> tuple[str | None, Sequence[DoorAccount]]:
+    """The tenant of this key and its accounts; without a key all. GatewayRefusal: nobody's key."""
+    if key is None:
+        return None, directory.accounts
+    app = directory.app_of_key(key)
+    if app is None:
+        raise GatewayRefusal(401, "no tenant has this key: pushfleet app gateway-key")
+    return app, directory.by_app.get(app, [])
 
 
 def _digest(body: bytes) -> bytes:

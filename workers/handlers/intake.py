@@ -134,14 +134,9 @@ class IntakeHandler:
         withdrawals = doors.state.apply(
             first, lambda event, why: ignored.update({event.entry: why})
         )
-        records += [_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)]
-        records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, _PUSHED)]
+        records += self._records_beside(states, refused, repeated, now)
         doors.withdraw(withdrawals)
-        waiting = sum(
-            urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages
-        )
-        self.can_wait = waiting / max(len(fresh), 1)
+        self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry in entries)
         onward = Commit()
         if usual and shortcut is not None:
@@ -161,6 +156,20 @@ class IntakeHandler:
             else (),
             after=[lambda: found.count(ignored)],
         )
+
+    def _records_beside(
+        self,
+        states: Sequence[Event],
+        refused: Sequence[Refused],
+        repeated: Sequence[Event],
+        now: int,
+    ) -> list[Record]:
+        """Of what is no message on its way: what was taken back, refused, or came again."""
+        return [
+            *(_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)),
+            *(_dead(one, self._doors.vault, now) for one in refused),
+            *(_repeated(event, now) for event in repeated if isinstance(event.data, _PUSHED)),
+        ]
 
     def _onward(
         self,
@@ -486,6 +495,10 @@ def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
             where = data.conversation
             found[place] = (event.app, f"{where.type}:{where.id}", data.message_id, event.ts_ms)
     return found
+
+
+def _that_can_wait(messages: Sequence[Message]) -> int:
+    return sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
 
 
 def _taken_back(event: Event) -> EventRecord:

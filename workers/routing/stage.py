@@ -249,24 +249,14 @@ def _one(
         )
         no = no or (Decision.EXPIRED if stale else None)
         for device in who.devices:
-            decision = no
             credential = (
                 None
                 if no
                 else world.tenancy.credential(message.app, device.vendor, device.business_id)
             )
-            if no is None and credential is None:
-                decision = Decision.NO_CREDENTIAL
-            if decision is not None or credential is None:
-                routed.rows.append(
-                    Row(
-                        message,
-                        who.user,
-                        device,
-                        decision or Decision.NO_CREDENTIAL,
-                        one.presence_ms,
-                    )
-                )
+            if credential is None:
+                why = no or Decision.NO_CREDENTIAL
+                routed.rows.append(Row(message, who.user, device, why, one.presence_ms))
                 continue
             draft = _draft(
                 one,

@@ -445,24 +445,28 @@ class CurlPool:
         if job is None:  # cannot be: a slot that runs has its job
             return
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
-            self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
-            status, headers = read_head(slot.lines)
-            answer: HttpResponse | NoAnswer = HttpResponse(
-                status, headers, b"".join(slot.chunks), now - job.batch.begun
-            )
-            if not status:  # libcurl takes half a head for a whole one when the connection ends
-                answer = NoAnswer(
-                    "reset", True, "the answer has no complete head", now - job.batch.begun
-                )
-            self._release(slot, keep=code == 0 and job.method == "POST")
-            self._give(job, answer)
-            return
-        if slot.blind and not job.started:
+            self._answered(slot, job, code, now)
+        elif slot.blind and not job.started:
             slot.blind, self.listening = False, True
             self._release(slot, keep=False)
             self.queue.appendleft(job)
             self.loop.active.add(self)
-            return
+        else:
+            self._failed(slot, job, code, now)
+
+    def _answered(self, slot: Slot, job: Job, code: int, now: float) -> None:
+        self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
+        status, headers = read_head(slot.lines)
+        seconds = now - job.batch.begun
+        answer: HttpResponse | NoAnswer = HttpResponse(
+            status, headers, b"".join(slot.chunks), seconds
+        )
+        if not status:  # libcurl takes half a head for a whole one when the connection ends
+            answer = NoAnswer("reset", True, "the answer has no complete head", seconds)
+        self._release(slot, keep=code == 0 and job.method == "POST")
+        self._give(job, answer)
+
+    def _failed(self, slot: Slot, job: Job, code: int, now: float) -> None:
         unprocessed = self._unprocessed(slot, job, code)
         silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
         no_answer = failure(code, job.started, unprocessed, now - job.batch.begun)

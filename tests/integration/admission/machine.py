@@ -63,7 +63,7 @@ LIMITS = st.builds(
 )
 
 
-def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBasedStateMachine]:
+def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBasedStateMachine]:  # noqa: C901 - the rules of one machine
     """The walk on this server with these scripts."""
 
     class Walk(RuleBasedStateMachine):

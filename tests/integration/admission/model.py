@@ -84,7 +84,7 @@ class Model:
             rate = min(limit, self.slow + 0.1 * limit * math.floor((now - self.slow_at) / 10))
         return max(rate, min(1, limit))
 
-    def admit(self, now: float, asks: Sequence[AdmissionRequest]) -> list[AdmissionResult]:
+    def admit(self, now: float, asks: Sequence[AdmissionRequest]) -> list[AdmissionResult]:  # noqa: PLR0915 - one story
         rate = self.rate(now)
         if now < self.hold_at:
             self.hold = kept(now + (self.hold - self.hold_at))

@@ -324,7 +324,7 @@ class Truth:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(
+def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(  # noqa: PLR0915 - one story
     town: Town, seed: int
 ) -> None:
     chance, truth, told = random.Random(seed), Truth(), 0

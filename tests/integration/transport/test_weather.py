@@ -58,7 +58,7 @@ class Weather:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_what_is_told_is_what_became_of_it(serve, either, seed):
+def test_what_is_told_is_what_became_of_it(serve, either, seed):  # noqa: PLR0915 - one story
     weather = Weather(seed)
     server = serve(H2Server, weather, settings={3: 50})
     proxy = ThreadedProxy(("127.0.0.1", server.port))

@@ -64,7 +64,7 @@ def sent_form(browser: Browser, path: str, fields: dict[str, str], **files: byte
     return browser.go(answer.headers["location"]) if answer.status == 303 else answer
 
 
-def test_an_admin_adds_checks_and_rotates_an_account(runtime, console, people):  # noqa: F811
+def test_an_admin_adds_checks_and_rotates_an_account(runtime, console, people):  # noqa: F811, PLR0915
     ada, otto = Browser(console), Browser(console)
     ada.log_in("ada")
     otto.log_in("otto")
@@ -251,7 +251,7 @@ AXE = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa
 
 
 @pytest.mark.timeout(300)
-def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811
+def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811, PLR0915
     """One fleet and one browser for all pages: wide and light in English, narrow and dark in
     Chinese.
     """
