@@ -601,7 +601,8 @@ def test_a_part_of_a_wish_that_is_null_is_none() -> None:
         {"fcm": {"priority": "high"}},
         {"vivo": {"a": None}},
     )
-    assert wished.display.loc is not None and wished.display.loc.args == ()
+    assert wished.display.loc is not None
+    assert wished.display.loc.args == ()
 
 
 @pytest.mark.parametrize("start", ["24:00", "9:00", "09:00\n", " 09:00", "٠٩:٠٠"])
