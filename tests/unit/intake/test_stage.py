@@ -605,6 +605,16 @@ def test_a_part_of_a_wish_that_is_null_is_none() -> None:
     assert wished.display.loc.args == ()
 
 
+def test_the_end_of_a_long_query_is_read() -> None:
+    body = {
+        "CallbackCommand": "State.StateChange",
+        "EventTime": NOW,
+        "Info": {"Action": "Logout", "To_Account": "bob", "Reason": "Unregister"},
+    }
+    query = f"SdkAppid={APP}&trace={'x' * 2000}&OptPlatform=iOS"
+    assert event(json.dumps(body).encode(), d="tencent", q=query).data.platform == "ios"
+
+
 @pytest.mark.parametrize("start", ["24:00", "9:00", "09:00\n", " 09:00", "٠٩:٠٠"])
 def test_a_clock_that_is_none_is_refused(start: str) -> None:
     dnd = {"user": "bob", "dnd": {"start": start, "end": "08:00"}}
