@@ -1,7 +1,7 @@
 """The shortest way of a round: batches of usual pushes as they were packed, with no object a push
 but its request's parts.
 
-It asks and says what stage.py does. What turns out different goes on in the general way, with the
+It asks and says what deliver.py does. What turns out different goes on in the general way, with the
 numbers and answers that it has by then.
 """
 
@@ -14,8 +14,7 @@ from common.contracts import AlikeBatch, LikeRow, push_like
 from common.model import BadgeMode, Kind, PushType
 from common.push_ids import push_ids
 from workers.delivery import late, usual
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -24,9 +23,10 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import Hold, PendingPush
-from workers.vendors.base import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.vendors.forms import PushValues, filled, form_of
+from workers.vendors.types import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
 

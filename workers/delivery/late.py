@@ -126,7 +126,7 @@ def _onward(
 
 
 def _readdress(work: PendingPush, device: Device) -> None:
-    """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the
+    """A call whose device lost its VoIP token goes as an alert (workers/routing/fan_out.py does the
     same).
     """
     token = device.token

@@ -1,7 +1,7 @@
 """The short way of a round of usual pushes: messages that are sent for the first time, each in a
 request of its own.
 
-It asks and says what stage.py does, in fewer steps a push. What turns out different goes on from
+It asks and says what deliver.py does, in fewer steps a push. What turns out different goes on from
 there as any other round does, with the numbers, the leave and the answers that it has by then.
 """
 
@@ -15,8 +15,7 @@ from typing import Final
 from common.model import BadgeMode, Kind, PushType, Verdict
 from workers.delivery import late
 from workers.delivery.coalescing import OLD_S
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -26,8 +25,9 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
+from workers.vendors.types import AccessRefused, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 #: For tests, which show that both ways agree: all goes the general way where the environment says
