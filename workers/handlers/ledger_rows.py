@@ -215,9 +215,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
 
 
 def _screen(message: Message) -> str:
-    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but
-    the message's id.
-    """
+    """What a recall or cancel must share with this message, as JSON; "" for the message id only."""
     push = message.push
     if push is PLAIN:
         return ""
@@ -226,7 +224,7 @@ def _screen(message: Message) -> str:
         "strategy_id": push.strategy_id,
     }
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
-    # of a push that is silent at Apple only, nobody saw anything there
+    # A push that is silent at Apple only was not shown there.
     shared["apns"] = (
         str(PushType.SILENT)
         if (push.vendor or {}).get(Vendor.APNS, {}).get("push_type") == PushType.SILENT

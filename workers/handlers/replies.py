@@ -1,4 +1,4 @@
-"""Decisions for those who wait for them: what `push.direct` asked to be told."""
+"""Decisions for the callers of `push.direct` that wait for them."""
 
 from __future__ import annotations
 

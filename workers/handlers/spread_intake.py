@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Times the usual read: a call behind more would wait for too long.
 READS_MAX: Final = 8
-#: Lines of one entry that is written anew for one shard, and about how many bytes.
+#: Lines of one entry rewritten for one shard, and its approximate bytes.
 LINES: Final = decoding.LINES_MAX
 BYTES: Final = decoding.ENTRY_BYTES_MAX
 
@@ -67,8 +67,9 @@ def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
 
 
 class Sorter:
-    """Entries of the core's streams by shard. What a packed entry holds for several shards is
-    written anew, an entry a shard.
+    """Divides the core's entries by shard.
+
+    A packed entry of several shards is rewritten per shard.
     """
 
     def __init__(self, source: StreamStore, count: int, ports: IntakePorts) -> None:
@@ -78,7 +79,7 @@ class Sorter:
         self._ports = ports
         self._part_entries = script(source.redis, "part")
         self._apps: Sequence[str] | None = None  # asked anew in this read
-        #: What the entries of the last call hold, by stream and id.
+        #: The content of the last call's entries, by stream and id.
         self.reads: dict[tuple[str, bytes], list[decoding.Passed | decoding.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
@@ -98,8 +99,9 @@ class Sorter:
         return found
 
     def _apply_states(self, entries: Sequence[Entry], mixed: Collection[tuple[str, bytes]]) -> None:
-        """What these say of devices and settings takes effect now: their new entries lie behind all
-        others. There it is applied once more, which changes nothing, as the newest `ts` wins.
+        """Applies state events of mixed entries now: their new entries are behind all others.
+
+        They are applied again there, which changes nothing, as the newest `ts` wins.
         """
         states, all_events = list[Event](), list[Event]()
         for name in ((entry.stream, entry.id) for entry in entries):
@@ -168,8 +170,9 @@ class Sorter:
         return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
-        """In one step the lines of these entries become entries of one shard each, also on a server
-        that takes nothing more. What is done twice is known by the events' ids.
+        """Replaces these entries by one per shard in one step, also on a server without memory.
+
+        A repeated step is recognised by the events' ids.
         """
         by_shard: dict[int, list[bytes]] = {}
         for entry, shards in mixed:
@@ -246,7 +249,7 @@ class SpreadConsumer(StreamConsumer):
 
 
 class _Mean:
-    """What the loop asks of its handler, of the shards' handlers together."""
+    """The loop's view of the shards' handlers: their means."""
 
     def __init__(self, each: Sequence[IntakeHandler]) -> None:
         self._each = each
@@ -283,9 +286,7 @@ class SpreadIntakeLoop(IntakeLoop):
         self._bound()
 
     def _bound(self) -> None:
-        """What follows from a read is divided by the shards: so much more is read, or each commit
-        would hold little.
-        """
+        """Multiplies the read size, as each read is divided by the shards: commits stay full."""
         self._counts |= dict.fromkeys(
             self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )

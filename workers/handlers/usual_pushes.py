@@ -130,8 +130,9 @@ class UsualPushes:
         self._kept: dict[Pattern, Notification] = {}
 
     def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
-        """What follows from these (`apart`), and those that need the general way. single: as in
-        Message.
+        """The commit of these (`apart`), and the events that need the general path.
+
+        single: as in Message.
         """
         now = now_ms()
         groups, left = self._grouped(events)
@@ -201,9 +202,7 @@ class UsualPushes:
         return found | fresh
 
     def _made(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
-        """By pattern the notification of its first event, made the general way, where that ends in
-        a chat's push.
-        """
+        """Each pattern's notification, from its first event if that becomes a chat's push."""
         world = self._routing.world
         offline: list[OfflineRecipients] = []
         by_event: dict[tuple[str, str], Pattern] = {}

@@ -20,8 +20,8 @@ NAME_BYTES_MAX = 1000
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
 PLATFORM_MAX = 16
-#: Of a language's name only the start tells the language; a phone's own may go on with calendars
-#: and numerals.
+#: The start of a locale name identifies the language; a phone's may continue with calendars and
+#: numerals.
 LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
@@ -102,9 +102,7 @@ class Addressee(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Where the decision is told, and after how long at the latest that there is none yet; 0: only
-    the decision.
-    """
+    """The reply key, and the longest wait for a decision; 0: only the decision is sent."""
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
@@ -208,9 +206,7 @@ decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def decode_data(kind: str, data: msgspec.Raw) -> Any:
-    """`data` of an event of a known type. Raises msgspec.ValidationError, which
-    says what is wrong.
-    """
+    """`data` of an event of a known type. Raises msgspec.ValidationError with the reason."""
     try:
         return DECODERS[kind].decode(data)
     except msgspec.ValidationError:
@@ -234,9 +230,7 @@ def _given(push: dict[str, Any]) -> dict[str, Any]:
 
 
 def too_long(data: Any) -> str | None:
-    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None:
-    all of it fits.
-    """
+    """The name of a field that exceeds PostgreSQL's key size in UTF-8; None: all fit."""
     if isinstance(data, Direct):
         return (
             "target.token"
