@@ -1,8 +1,8 @@
 """The shortest path of a round: batches of usual pushes as they were packed.
 
 It creates no object per push but the parts of its request. Its conditions and outcomes are those of
-deliver.py. A push that differs continues on the general path, with the numbers and answers it has by
-then.
+deliver.py. A push that differs continues on the general path, with the numbers and answers it has
+by then.
 """
 
 from __future__ import annotations
