@@ -14,7 +14,7 @@ import pytest
 
 from common.contracts import TTL_MAX_S
 from workers.intake import events
-from workers.intake.stage import ENTRY_BYTES_MAX, Event, Passed, Refused, read_entry, take
+from workers.intake.decoding import ENTRY_BYTES_MAX, Event, Passed, Refused, read_entry, take
 
 APP, NOW = "1400000001", 1_767_225_600_000
 C2C = {
