@@ -19,7 +19,7 @@ from common.model import Vendor
 from common.storage import keys, ledger, sql
 from common.storage.people import KnownDevices, Person
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE

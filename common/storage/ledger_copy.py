@@ -76,7 +76,7 @@ def day_name(ts_ms: int) -> str:
 def tag_of(app: str, event_id: str, kind: str) -> str:
     """The tag that receipts of a request with several pushes echo.
 
-    Source: the vendor files (workers/vendors/base.py: receipt_tag).
+    Source: the vendor files (workers/vendors/ids.py: receipt_tag).
     """
     return hashlib.blake2b(
         "\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16

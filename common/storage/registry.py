@@ -1,7 +1,8 @@
-"""it has the new token.
+"""The registry's changes by events (SQL): owners of tokens, and devices that were left.
 
-0: it had another already, or the new one is somebody else's: then the device has moved to that
-owner. Also the device's new binding, None when nothing changed.
+Many events need a few statements. The result depends on the events' times only, not on their order:
+no event deletes a row, so that an older event that arrives late finds the newer state. Keys are
+locked in their order, so that replicas wait for each other and never deadlock.
 """
 
 from __future__ import annotations
@@ -268,7 +269,11 @@ def owners(
 def replace(
     connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int
 ) -> tuple[int, Binding | None]:
-    """Gives a device its vendor's new token, unless it registered since `sent_ms`."""
+    """Gives a device its vendor's new token, unless it registered since `sent_ms`.
+
+    1: it has the new token. 0: it had another already, or the new one is somebody else's: then the
+    device has moved to that owner. Also the device's new binding, None when nothing changed.
+    """
     app, user, device_id = device
     mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
     found = connection.execute(_HELD, mine).first()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from common.model import Verdict
 from workers.delivery.lane import Lane
-from workers.vendors.base import AccessRefused, AccessToken
+from workers.vendors.types import AccessRefused, AccessToken
 from workers.wire import HttpResponse, Transport
 
 #: A token that expires sooner is not used any more.

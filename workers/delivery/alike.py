@@ -1,8 +1,8 @@
 """The shortest path of a round: batches of usual pushes as they were packed.
 
 It creates no object per push but the parts of its request. Its conditions and outcomes are those of
-stage.py. A push that differs continues on the general path, with the numbers and answers it has by
-then.
+deliver.py. A push that differs continues on the general path, with the numbers and answers it has
+by then.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from common.contracts import AlikeBatch, LikeRow, push_like
 from common.model import BadgeMode, Kind, PushType
 from common.push_ids import push_ids
 from workers.delivery import late, usual
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -24,9 +23,10 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import Hold, PendingPush
-from workers.vendors.base import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.vendors.forms import PushValues, filled, form_of
+from workers.vendors.types import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
 

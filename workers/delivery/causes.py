@@ -8,7 +8,7 @@ from typing import Final
 
 from common.model import Verdict
 from workers.delivery.outcomes import DOWN
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 OPERATOR: Final = "operator"
 #: cause -> (what people read, whether it may lie in one's own network, the same in Chinese).

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
+from workers.vendors.types import AccessToken, ImageSpec, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.

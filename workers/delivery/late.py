@@ -125,7 +125,7 @@ def _onward(
 def _readdress(work: PendingPush, device: Device) -> None:
     """Sets the device's current token; a call without a VoIP token goes as an alert.
 
-    workers/routing/stage.py does the same.
+    workers/routing/fan_out.py does the same.
     """
     token = device.token
     if work.note.push_type is PushType.VOIP and device.vendor is Vendor.APNS:

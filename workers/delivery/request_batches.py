@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.model import Again
-from workers.vendors.base import Credential, PushItem, RequestBatch, VendorSpec
+from workers.vendors.types import Credential, PushItem, RequestBatch, VendorSpec
 
 
 def pack(

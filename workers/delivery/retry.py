@@ -9,7 +9,7 @@ from typing import Final
 from common.model import Decision, MessageClass, Verdict
 from common.values import Value
 from workers.delivery.outcomes import VERDICTS
-from workers.vendors.base import Outcome, Retry
+from workers.vendors.types import Outcome, Retry
 
 #: An uncertain push is sent again, with the same ids, only where a repeat that is perhaps seen does
 #: less harm than silence.

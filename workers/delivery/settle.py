@@ -14,13 +14,13 @@ from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
 from workers.delivery.coalescing import Group
+from workers.delivery.deliver import Delivered
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
-from workers.delivery.stage import Delivered
 from workers.delivery.work import Hold, PendingPush
 from workers.vendors.attempts import tries_of
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 #: Attempts kept with a push and in its row; older ones are only counted.
 ATTEMPTS_KEPT: Final = 20

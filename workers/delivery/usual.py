@@ -1,6 +1,6 @@
 """The short path of a round of usual pushes: first attempts, each in a request of its own.
 
-Its conditions and outcomes are those of stage.py, in fewer steps per push. A push that differs
+Its conditions and outcomes are those of deliver.py, in fewer steps per push. A push that differs
 continues as in any other round, with the numbers, the permit and the answers it has by then.
 """
 
@@ -14,8 +14,7 @@ from typing import Final
 from common.model import BadgeMode, Kind, PushType, Verdict
 from workers.delivery import late
 from workers.delivery.coalescing import OLD_S
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -25,8 +24,9 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
+from workers.vendors.types import AccessRefused, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 #: For tests, which compare both paths: this environment variable sends everything the general way.

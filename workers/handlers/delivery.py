@@ -24,7 +24,7 @@ from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
 from common.storage.streams import DELIVERIES_MAX
 from workers.app import DELIVERY, queue_of
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted

@@ -20,7 +20,7 @@ from common.storage.streams import Entry, StreamStore
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.intake import packed_messages
 from workers.handlers.presence import packed_offline, presence_stream
-from workers.presence import stage as presence
+from workers.presence import offline_recipients as presence
 from workers.queues.consumer import Commit, Letter
 
 #: Entries of one read by urgency; while calls and chats come the others go in small portions.

@@ -30,10 +30,10 @@ from workers.handlers.ledger_rows import event_record
 from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
-from workers.intake import stage
+from workers.intake import decoding
+from workers.intake.decoding import Event, Refused
 from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
-from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import (
     STORE_UNAVAILABLE,
@@ -43,7 +43,7 @@ from workers.queues.consumer import (
     Stores,
     StreamConsumer,
 )
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
@@ -72,7 +72,7 @@ PACK_BYTES = 512 * 1024
 MEMBERS_GUESSED = 200
 #: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside
 #: it.
-ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
+ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class IntakeHandler:
         self.can_wait = 0.0
         self.per_entry = 1.0
         #: The decoded content of the next entries, where already read: by stream and id.
-        self.known: Mapping[tuple[str, bytes], list[stage.Passed | Refused]] = {}
+        self.known: Mapping[tuple[str, bytes], list[decoding.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
@@ -193,13 +193,13 @@ class IntakeHandler:
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
             return [entry.fields]
-        return [{b"e": line} for line in stage.lines_of(entry.fields[b"b"])]
+        return [{b"e": line} for line in decoding.lines_of(entry.fields[b"b"])]
 
     def letter(self, entry: Entry) -> Letter:
-        names = {**stage.names_of(entry.fields), "stream": entry.stream}
+        names = {**decoding.names_of(entry.fields), "stream": entry.stream}
         if b"e" in entry.fields:
-            return Letter(entry.fields[b"e"][: stage.ENTRY_BYTES_MAX], names)
-        return Letter(entry.fields.get(b"b", b"")[: stage.ENTRY_BYTES_MAX], {**names, "as": "b"})
+            return Letter(entry.fields[b"e"][: decoding.ENTRY_BYTES_MAX], names)
+        return Letter(entry.fields.get(b"b", b"")[: decoding.ENTRY_BYTES_MAX], {**names, "as": "b"})
 
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         """Gives back the event ids that the entry took: published again, its event is no repeat."""
@@ -207,7 +207,7 @@ class IntakeHandler:
             reads = _read(entry, self._doors.apps(), now_ms())
         except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
             return Commit()
-        passed = [read for read in reads if isinstance(read, stage.Passed)]
+        passed = [read for read in reads if isinstance(read, decoding.Passed)]
         taken = [(event.app, event.id, event.entry) for read in passed for event in read.events]
         return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
 
@@ -256,7 +256,7 @@ class Sorted:
     repeated: list[Event] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     read: int = 0
-    odd: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
+    odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -378,15 +378,15 @@ def _by_streams(
     )
 
 
-def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
-    return stage.read_entries(
+def _read(entry: Entry, apps: Sequence[str], now: int) -> list[decoding.Passed | Refused]:
+    return decoding.read_entries(
         entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size
     )
 
 
-def names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
+def names_a_stranger(reads: Sequence[decoding.Passed | Refused]) -> bool:
     """True when an event names a tenant that is not registered, as far as this process knows."""
-    return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
+    return any(type(read) is Refused and read.reason == decoding.UNKNOWN_APP for read in reads)
 
 
 def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
@@ -399,7 +399,7 @@ class IntakeLoop:
 
     def __init__(self, streams: Sequence[str], doors: IntakePorts) -> None:
         self._streams = list(streams)
-        limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
+        limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
         stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
@@ -472,7 +472,7 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     messages: list[Message] = []
     records: list[Record] = []
     for event in batch:
-        taken = stage.take(event, now)
+        taken = decoding.take(event, now)
         message = taken.message
         for wish in taken.ignored:
             _ignored(wish)

@@ -15,7 +15,7 @@ from common.contracts import Device, Notification
 from common.model import Vendor
 from common.storage.lane_queues import LaneEntry, Taken
 from common.storage.redis import best_effort
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
 from workers.delivery.pacing import Pacer

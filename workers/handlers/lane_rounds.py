@@ -31,8 +31,8 @@ from common.storage.redis import best_effort
 from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import alike, usual
+from workers.delivery import deliver as delivery
 from workers.delivery import settle as settling
-from workers.delivery import stage as delivery
 from workers.delivery.coalescing import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import GUARDED
@@ -44,7 +44,7 @@ from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, delivery_row, pending_
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
 from workers.late_binding import given_back, on_screens, uncounted
-from workers.routing.stage import parts
+from workers.routing.fan_out import parts
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)

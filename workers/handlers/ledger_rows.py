@@ -12,8 +12,8 @@ from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
 from workers.delivery.work import PendingPush
-from workers.presence import stage as presence
-from workers.routing import stage as routing
+from workers.presence import offline_recipients as presence
+from workers.routing import fan_out as routing
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
 FOLLOW_UP_KINDS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})

@@ -25,9 +25,9 @@ from common.storage.streams import Entry
 from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
-from workers.presence import stage as presence
+from workers.presence import offline_recipients as presence
 from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread

@@ -21,7 +21,7 @@ from workers.app import DELIVERY
 from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, routing_row
 from workers.handlers.replies import routing_replies
 from workers.queues.consumer import Commit, Letter
-from workers.routing import stage as routing
+from workers.routing import fan_out as routing
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread

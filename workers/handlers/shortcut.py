@@ -12,7 +12,7 @@ from common.storage.people import UnknownPeopleError
 from workers.handlers.presence import FewWorkers, PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.usual_pushes import UsualPushes
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.queues.consumer import Commit
 
 #: A message to more people goes by the streams, page by page.

@@ -25,8 +25,8 @@ from workers.handlers.intake import (
     wakes_of,
 )
 from workers.handlers.overtaking import Overtaking
-from workers.intake import direct, events, stage
-from workers.intake.stage import Event
+from workers.intake import decoding, direct, events
+from workers.intake.decoding import Event
 from workers.intake.state import OF_PEOPLE
 from workers.queues.consumer import STORE_UNAVAILABLE, Handler, Policy, Stores, StreamConsumer
 
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 #: Times the usual read: a call behind more would wait for too long.
 READS_MAX: Final = 8
 #: Lines of one entry rewritten for one shard, and its approximate bytes.
-LINES: Final = stage.LINES_MAX
-BYTES: Final = stage.ENTRY_BYTES_MAX
+LINES: Final = decoding.LINES_MAX
+BYTES: Final = decoding.ENTRY_BYTES_MAX
 
 
 def shard_of_event(event: Event, count: int) -> int:
@@ -80,7 +80,7 @@ class Sorter:
         self._part_entries = script(source.redis, "part")
         self._apps: Sequence[str] | None = None  # asked anew in this read
         #: The content of the last call's entries, by stream and id.
-        self.reads: dict[tuple[str, bytes], list[stage.Passed | stage.Refused]] = {}
+        self.reads: dict[tuple[str, bytes], list[decoding.Passed | decoding.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
         self.reads, self._apps = {}, None
@@ -108,7 +108,7 @@ class Sorter:
             events_ = [
                 event
                 for read in self.reads.get(name, ())
-                if isinstance(read, stage.Passed)
+                if isinstance(read, decoding.Passed)
                 for event in read.events
             ]
             all_events += events_
@@ -151,18 +151,18 @@ class Sorter:
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return (
             shards
-            if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"]))
+            if packed and len(reads) == len(decoding.lines_of(entry.fields[b"b"]))
             else shards[:1]
         )
 
     @staticmethod
-    def _read(entry: Entry, apps: Sequence[str]) -> list[stage.Passed | stage.Refused]:
-        return stage.read_entries(
+    def _read(entry: Entry, apps: Sequence[str]) -> list[decoding.Passed | decoding.Refused]:
+        return decoding.read_entries(
             entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
         )
 
-    def _shard(self, read: stage.Passed | stage.Refused, entry: Entry, place: int) -> int:
-        if isinstance(read, stage.Passed) and read.events:
+    def _shard(self, read: decoding.Passed | decoding.Refused, entry: Entry, place: int) -> int:
+        if isinstance(read, decoding.Passed) and read.events:
             return shard_of_event(read.events[0], self._count)
         return self._any(entry, place)
 
@@ -176,7 +176,7 @@ class Sorter:
         """
         by_shard: dict[int, list[bytes]] = {}
         for entry, shards in mixed:
-            for shard, line in zip(shards, stage.lines_of(entry.fields[b"b"]), strict=True):
+            for shard, line in zip(shards, decoding.lines_of(entry.fields[b"b"]), strict=True):
                 by_shard.setdefault(shard, []).append(line)
         packs = [b"\n".join(pack) for lines in by_shard.values() for pack in _packs(lines)]
         leaving = [entry.id for entry, _ in mixed]

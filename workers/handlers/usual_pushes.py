@@ -30,12 +30,12 @@ from common.storage.lane_queues import NewBatch
 from common.storage.people import Person
 from workers.app import DELIVERY
 from workers.handlers.routing import RoutingHandler
-from workers.intake import stage
+from workers.intake import decoding
+from workers.intake.decoding import Event
 from workers.intake.events import Stored
-from workers.intake.stage import Event
 from workers.queues.consumer import Commit
 from workers.routing.alike import Pattern, like_row, pattern_of
-from workers.routing.stage import BATCH_MAX, route
+from workers.routing.fan_out import BATCH_MAX, route
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
@@ -207,7 +207,7 @@ class UsualPushes:
         offline: list[OfflineRecipients] = []
         by_event: dict[tuple[str, str], Pattern] = {}
         for event, user, device in firsts:
-            message = stage.take(event, now).message
+            message = decoding.take(event, now).message
             one = OfflineRecipients(
                 message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now
             )

@@ -28,7 +28,7 @@ from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vend
 from workers.intake.events import Addressee, Direct
 
 if TYPE_CHECKING:
-    from workers.intake.stage import Event
+    from workers.intake.decoding import Event
 
 #: A call rings no longer than this where its sender names no ttl.
 CALL_TTL_S: Final = 60

@@ -17,10 +17,10 @@ from common.model import Decision
 from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
-from workers.intake import direct, stage
+from workers.intake import decoding, direct
+from workers.intake.decoding import Event
 from workers.intake.direct import DirectRow
 from workers.intake.events import LANG_MAX, PLATFORM_MAX
-from workers.intake.stage import Event
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class TokenPushes:
             return found
         todo: list[tuple[Event, Message]] = []
         for event in batch:
-            taken = stage.take(event, now)
+            taken = decoding.take(event, now)
             found.taken.append((taken.message, taken.decision))
             if taken.decision is None:
                 todo.append((event, taken.message))

@@ -23,7 +23,7 @@ from common.storage.bindings import Binding
 from common.storage.marks import EventMarks
 from common.storage.registry import Leaving, Registration
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 
 Ignored = Callable[[Event, str], None]
 

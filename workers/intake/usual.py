@@ -1,8 +1,8 @@
 """The usual event, a message without wishes of its sender, decoded and checked in one reading.
 Pure.
 
-What it returns is what the general way (stage.py) returns; whatever it can't be sure of goes that
-way.
+What it returns is what the general way (decoding.py) returns; whatever it can't be sure of goes
+that way.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _colons(strings: Sequence[str | None]) -> int:
 
 
 def _fits(data: events.Stored) -> bool:
-    """The checks of stage.py (`_check`) that need no closer look."""
+    """The checks of decoding.py (`_check`) that need no closer look."""
     if not 0 < len(data.conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
         return False
     people = data.recipients

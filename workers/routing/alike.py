@@ -1,7 +1,7 @@
 """The usual push: a chat of two without wishes of its sender, to somebody with one device who set
 nothing. Pure.
 
-The first one of a lane and language is made the general way (stage.py); the others differ from it
+The first one of a lane and language is made the general way (fan_out.py); the others differ from it
 in the fields of `LikeRow` only.
 """
 

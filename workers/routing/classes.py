@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from common.model import Bucket, MessageClass, PushType, Vendor
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import wish_text
+from workers.vendors.types import Credential, Placement
 
 _NO_WISH: Final[Mapping[str, Any]] = {}
 

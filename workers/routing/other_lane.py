@@ -13,7 +13,7 @@ import msgspec
 from common.contracts import Device, Notification
 from common.model import Kind, PushType, Vendor
 from workers.routing import classes
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 
 
 def for_lane(

@@ -38,7 +38,7 @@ from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 
 #: Targets of one entry on a delivery stream.
 BATCH_MAX = 200

@@ -33,15 +33,15 @@ from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.request_batches import pack
 from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import (
+from workers.vendors.json_text import compact
+from workers.vendors.text import shortest
+from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     Outcome,
     PushItem,
     RequestBatch,
     VendorSpec,
-    compact,
-    shortest,
 )
 from workers.wire import HttpResponse, NoAnswer, Request, Transport
 
