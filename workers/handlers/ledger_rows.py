@@ -226,6 +226,8 @@ def _screen(message: Message) -> str:
         "strategy_id": push.strategy_id,
     }
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    if message.kind == Kind.BADGE:  # an alert to Apple, but nobody sees anything
+        shared["push_type"] = PushType.SILENT
     # of a push that is silent at Apple only, nobody saw anything there
     shared["apns"] = (
         str(PushType.SILENT)

@@ -35,8 +35,8 @@ Times = dict[tuple[str, str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was shown of a message (or call) must go. users: only these people's, None: everybody's.
-    conversation: the message's;
+    """What was shown of a message (or call) must go; of a clear all of its conversation. users:
+    only these people's, None: everybody's. conversation: the message's;
     reason: why a call ended, in the core's words.
     """
 
