@@ -675,7 +675,7 @@ def _client_id(value: str) -> str:
 
 
 def _one_line(path: Path) -> str:
-    text = path.read_text(encoding="utf-8").strip()
+    text = path.read_text(encoding="utf-8-sig").strip()
     return _checked(text, bool(text) and "\n" not in text and len(text) <= 1024)
 
 
@@ -705,7 +705,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
     {} without a file.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError):

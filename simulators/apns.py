@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from simulators.apns_auth import AppleAccount, Identity, ProviderTokens, RefusedError
-from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.misbehave import Shares
+from simulators.simulator import Faults, Record, VendorCall, VendorReply
 
 ENVIRONMENTS = {"APNS_PRODUCTION": "production", "APNS_SANDBOX": "sandbox"}
 PAYLOAD_BYTES_MAX = {"voip": 5120}

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from simulators.base import Simulator
 from simulators.misbehave import Shares, shares_of
+from simulators.simulator import Simulator
 
 _IDS = itertools.count(1)
 RECORD_BYTES = 16384  # a TLS record's most

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.fcm_message import Invalid, check
 from simulators.google_oauth import OAuth
 from simulators.misbehave import Shares
+from simulators.simulator import Faults, Record, VendorCall, VendorReply
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from simulators import jwt as jwts
-from simulators.base import VendorCall, VendorReply
+from simulators.simulator import VendorCall, VendorReply
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 AUDIENCE = "https://oauth2.googleapis.com/token"

@@ -23,7 +23,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import (
     boolean,
     https,
@@ -36,6 +35,7 @@ from simulators.rules import (
     text,
     wrong,
 )
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 3600

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from simulators.base import VendorCall, VendorReply
 from simulators.misbehave import DRIP_S, Fate, answer, side_door
+from simulators.simulator import VendorCall, VendorReply
 
 if TYPE_CHECKING:
     from simulators.door import Connection

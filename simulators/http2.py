@@ -30,11 +30,11 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 
-from simulators.base import Simulator, VendorCall, VendorReply
 from simulators.door import LINGER_S, Connection, Manners, Serving, tls_context
 from simulators.hpack_speed import check_request, install
 from simulators.http1 import BODY_BYTES_MAX, Http1, named, note_header
 from simulators.misbehave import DRIP_S, Fate, answer, side_door
+from simulators.simulator import Simulator, VendorCall, VendorReply
 
 install()
 

@@ -41,9 +41,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.huawei_rules import SERVICE, check_size, check_v1, check_v3, invalid, tokens_of
 from simulators.rules import https, integer, parsed, wrong
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 AUDIENCE = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"

@@ -24,7 +24,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import (
     either,
     integer,
@@ -37,6 +36,7 @@ from simulators.rules import (
     url,
     wrong,
 )
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
 
 PUSH_IDS_MAX = 100

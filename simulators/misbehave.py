@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from simulators.base import Faults, Simulator, VendorCall, VendorReply, control
+from simulators.simulator import Faults, Simulator, VendorCall, VendorReply, control
 
 PADDING = b" " * (1 << 20)  # white space, so that a patient JSON reader still reads the answer
 GARBAGE = (

@@ -30,7 +30,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import (
     INT32_MAX,
     boolean,
@@ -44,6 +43,7 @@ from simulators.rules import (
     url,
     wrong,
 )
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 86_400

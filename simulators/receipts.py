@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 
-from simulators.base import Record
+from simulators.simulator import Record
 
 QUEUE_MAX = 10_000
 POST_S_MAX = 5.0

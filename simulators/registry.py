@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulators.base import Record, Simulator
 from simulators.door import Manners
+from simulators.simulator import Record, Simulator
 
 
 @dataclass(frozen=True, slots=True)

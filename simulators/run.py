@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulators.base import Record, ensure_ca, issue
 from simulators.http2 import serve_port, serve_side_door
 from simulators.registry import SIMULATORS, doors
+from simulators.simulator import Record, ensure_ca, issue
 
 
 @dataclass(slots=True)

@@ -32,8 +32,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.receipts import Receipts
+from simulators.simulator import Faults, Record, VendorCall, VendorReply
 
 #: No vendor of the six keeps summer time; China has had none since 1991.
 SHANGHAI = datetime.timezone(datetime.timedelta(hours=8))

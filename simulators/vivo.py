@@ -29,8 +29,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import INT32_MAX, Rule, boolean, integer, listing, one_of, parsed, shape, text
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 86_400

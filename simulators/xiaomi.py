@@ -28,8 +28,8 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import INT32_MAX, parsed, url
+from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
 
 TARGETS_MAX = 1000

@@ -27,12 +27,12 @@ from common.storage.admission import (
 from common.storage.lane_queues import LaneTerms
 from common.storage.ledger import Ledger
 from common.storage.redis import best_effort
+from workers.delivery.deliver import GRANTED, Permit
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
-from workers.delivery.stage import GRANTED, Permit
 from workers.delivery.work import PendingPush
 from workers.routing.classes import place
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 
 log = logging.getLogger(__name__)
 

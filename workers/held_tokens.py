@@ -13,7 +13,7 @@ from common.clock import now_ms
 from common.model import Verdict
 from common.storage.bindings import digest_of
 from common.storage.guard import NEW_MS, Held, cohort_of
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.settle import Retire
 from workers.delivery.work import PendingPush

@@ -26,16 +26,16 @@ from common.storage.claims import Claims, ReturnedClaim
 from common.storage.row_numbers import RowAsks
 from common.tokens import canonical
 from workers.delivery.alike import AlikeRound
+from workers.delivery.deliver import badge_step
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
 from workers.delivery.outcomes import SEEN
 from workers.delivery.settle import FinalOutcome, Settled
-from workers.delivery.stage import badge_step
 from workers.delivery.work import PendingPush
 from workers.presence.absence import DESKTOPS
 from workers.routing.consent import refusal
+from workers.routing.fan_out import Tenancy
 from workers.routing.other_lane import for_lane
-from workers.routing.stage import Tenancy
 
 _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
 

@@ -19,7 +19,7 @@ from common.model import Vendor
 from common.storage import keys, ledger, sql
 from common.storage.people import KnownDevices, Person
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
@@ -40,10 +40,9 @@ if TYPE_CHECKING:
 READ = (8, 8, 4, 4, 4)
 #: While calls and chats come, the others go in small portions between two looks for more of them.
 READ_BESIDE = (8, 8, 2, 1, 1)
-#: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the
-#: stream of presence.
+#: Seconds that intake waits for SQL to look up devices; the rest goes by the presence stream.
 PEOPLE_S: Final = 2.0
-#: A word that comes while nobody waits for it is found after so long, seconds.
+#: Seconds after which a wake-up that came while no thread waited for it is found.
 LOOK_S: Final = 0.5
 #: Threads of one stage in a process that serves many shards; with more of them some wait for their
 #: turn.
@@ -119,9 +118,10 @@ class ShardDrains:
         return max(one.progress_at for one in self._drains)
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """Until the slices of all are over; the first error that one of them raises is raised then.
-        A call that comes meanwhile is told to all of them and returns: a shard that is done works
-        again, whatever another one is still at.
+        """Runs until the slices of all shards have ended, then raises the first error.
+
+        A call during a run is passed on to all shards and returns: an idle shard starts again while
+        another one still runs.
         """
         self._called.set()
         self._news.set()
@@ -135,7 +135,7 @@ class ShardDrains:
             raise errors[0]
 
     def _slices(self, stopping: Callable[[], bool]) -> list[BaseException]:
-        """What they raised; after the first error nobody begins anew, so that it is told soon."""
+        """Runs slices and returns their errors. After the first error no new slice starts."""
         at_work, errors = set[Future[None]](), list[BaseException]()
         while at_work or (self._called.is_set() and not errors):
             self._news.clear()
@@ -157,7 +157,7 @@ Drain: TypeAlias = StreamConsumer | LaneSender | ShardDrains
 
 
 def forwarding_of(runtime: Runtime) -> StreamConsumer:
-    """What leaves a shard for other ones."""
+    """The consumer that forwards a shard's entries to other shards."""
     shards = runtime.shards
     forwarder = Forwarder(
         runtime.streams,
@@ -181,7 +181,7 @@ def presence_of(
 
 
 def spread_of(runtime: Runtime) -> Spread | None:
-    """What divides people by shards; None where there is one."""
+    """The division of people by shard; None with a single shard."""
     return Spread(runtime.settings.shards, runtime.number) if runtime.settings.shards > 1 else None
 
 
@@ -217,8 +217,9 @@ def _policy(stage: str) -> Policy:
 
 
 def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Stores:
-    """What the consumer of a stage needs of the world. Delivery takes nothing while the ledger's
-    stream is full.
+    """The stores of a stage's consumer.
+
+    Delivery reads nothing while the ledger's stream is full.
     """
     streams = runtime.streams
     return Stores(

@@ -13,7 +13,7 @@ from common.storage import keys
 from common.storage.dead_letters import DeadLetter
 from common.storage.shards import shard_of
 from workers.app import DELIVERY
-from workers.intake import stage as intake
+from workers.intake import decoding as intake
 from workers.runtime import Runtime
 
 #: What the letter's bytes are not: the entry as it was published.

@@ -69,17 +69,17 @@ from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.coalescing import View
+from workers.delivery.deliver import BreakerOpen, BreakerProbe, ClaimAnswer
+from workers.delivery.deliver import DeliveryPorts as DeliveryWorld
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
-from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, ClaimedRows, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
-from workers.routing.stage import RoutingPorts as RoutingWorld
+from workers.routing.fan_out import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Template
+from workers.vendors.types import Credential, Template
 from workers.wire import HttpResponse, NoAnswer, Route, Transport
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Catalog:
             )
         return Snapshot(version, tenants, lanes, runtime.strategies.all())
 
-    # what routing asks (workers/routing/stage.py: Tenancy)
+    # what routing asks (workers/routing/fan_out.py: Tenancy)
 
     def tenant(self, app: str) -> Tenant:
         return self.now.tenants.get(app) or Tenant(app, "", "zh", "Asia/Shanghai")

@@ -32,7 +32,7 @@ from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
 from workers.intake.state import Withdrawal
 from workers.lane_timer import LaneTimer
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 from workers.routing.texts import READ, Ending, ending_of
 from workers.runtime import Runtime
 

@@ -76,7 +76,7 @@ def day_name(ts_ms: int) -> str:
 @lru_cache(maxsize=1024)
 def tag_of(app: str, event_id: str, kind: str) -> str:
     """What the receipts of a request with several pushes echo: as the vendor files make it
-    (workers/vendors/base.py: receipt_tag).
+    (workers/vendors/ids.py: receipt_tag).
     """
     return hashlib.blake2b(
         "\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16

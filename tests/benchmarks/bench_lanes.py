@@ -42,7 +42,7 @@ from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.tenants import Tenant
-from simulators.base import issue
+from simulators.simulator import issue
 from tests.benchmarks.stand import MOCK, built_mock, serving_mock
 from workers.app import DELIVERY
 from workers.cli.demo import account

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pycurl
 
-from simulators.base import ensure_ca, issue
+from simulators.simulator import ensure_ca, issue
 from tests.integration.transport.servers import H2Server, server_context
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport

@@ -31,7 +31,7 @@ from sqlalchemy import text
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from simulators.base import ensure_ca, issue
+from simulators.simulator import ensure_ca, issue
 from tests.benchmarks.counters import Counters, counters, processes
 from workers.cli.demo import account
 from workers.cli.fleet import migrate_settings

@@ -265,7 +265,7 @@ MINT = """
 import sys
 from common.model import Vendor
 from workers.vendors.apns import APNS
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 p8, kid, *moments = sys.argv[1:]
 credential = Credential("a", Vendor.APNS, "b", 1, {"key_id": kid, "team_id": "TEAM123456", "topic": "c.d"}, {"p8": open(p8).read()})
 for moment in moments:

@@ -21,9 +21,9 @@ from tests.e2e.conftest import Core
 from tests.e2e.doors import open_gateway
 from tests.unit.intake.dialects.test_samples import ENTRY_MS, with_defaults, without_ids
 from workers.gateway.secrets import CALLBACK_SECRETS, with_secret
+from workers.intake.decoding import Passed, read_entry
 from workers.intake.dialects import DIALECTS
 from workers.intake.dialects.signatures import nim_checksum, nim_md5, tencent_sign, zego_signature
-from workers.intake.stage import Passed, read_entry
 
 pytestmark = [pytest.mark.e2e]
 DATA = Path(__file__).parents[1] / "data" / "callbacks"

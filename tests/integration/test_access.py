@@ -29,9 +29,9 @@ from tests.unit.vendors.pushkit_builders import PRIVATE_PEM
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.transport.curl import CurlTransport
-from workers.vendors.base import AccessToken, Credential
 from workers.vendors.harmony import HARMONY
 from workers.vendors.huawei import HUAWEI
+from workers.vendors.types import AccessToken, Credential
 from workers.wire import Route
 
 PROCESSES = 16

@@ -32,9 +32,9 @@ from common.storage.tenants import Tenant
 from tests.records import row_record
 from workers.handlers.intake import PACK_BYTES, IntakeLoop, IntakePorts
 from workers.intake import events
+from workers.intake.decoding import Event
 from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
-from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.reporter import Reporter

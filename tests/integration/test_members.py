@@ -20,7 +20,7 @@ from common.storage.presence import Presence
 from common.storage.redis import connect
 from tests.conftest import OwnValkey
 from workers.handlers.presence import PresenceHandler
-from workers.presence.stage import PAGES, chunks
+from workers.presence.offline_recipients import PAGES, chunks
 
 SIZE = 6_000
 

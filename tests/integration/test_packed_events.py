@@ -25,7 +25,7 @@ from common.storage.streams import Entry
 from common.storage.tenants import Tenant
 from workers.cli.worker import doors_of
 from workers.handlers.intake import READ_COUNT, IntakeLoop, entries_of
-from workers.intake.stage import LINES_MAX, Passed, Refused, read_entries
+from workers.intake.decoding import LINES_MAX, Passed, Refused, read_entries
 from workers.replay import _to_stream
 from workers.runtime import Runtime
 

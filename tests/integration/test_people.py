@@ -41,7 +41,7 @@ from common.storage.streams import Entry
 from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
 from workers.queues.consumer import Commit

@@ -32,7 +32,7 @@ from common.storage.preferences import Preferences
 from common.storage.tenants import Tenant, Tenants
 from workers.cli import run
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.intake.state import StateKeeper
 
 Told = tuple[str, int, dict[str, Any]]

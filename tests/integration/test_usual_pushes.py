@@ -30,8 +30,8 @@ from workers.handlers.intake import IntakeHandler, IntakePorts
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
 from workers.intake import events
+from workers.intake.decoding import Event
 from workers.intake.directed import TokenPushes
-from workers.intake.stage import Event
 from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
 from workers.runtime import Runtime

@@ -26,7 +26,7 @@ from common.storage.migrations import migrate
 from tests.records import event_record, row_record
 from workers import withdraw
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.runtime import Runtime
 

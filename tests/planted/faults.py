@@ -70,7 +70,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the address of the moment of routing is used",
-        "workers/delivery/stage.py",
+        "workers/delivery/deliver.py",
         "    return _sorted(late.addressed(works, lane, world.addresses), done) if works else []\n",
         "    return list(works)\n",
         ("tests/integration/delivery/test_late_binding.py",),

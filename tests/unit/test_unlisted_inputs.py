@@ -13,13 +13,15 @@ import pytest
 from common.model import MessageClass, PushType, Vendor, Verdict
 from common.tokens import canonical
 from tests.unit.vendors.cases import answer, batch, credential
-from workers.intake.stage import Passed, Refused, read_entry
+from workers.intake.decoding import Passed, Refused, read_entry
 from workers.routing.classes import place
 from workers.vendors import VENDORS
-from workers.vendors.base import CredentialError, header_id, secret_text
+from workers.vendors.account_secrets import secret_text
 from workers.vendors.honor import receipts as honor
+from workers.vendors.ids import header_id
 from workers.vendors.meizu import receipts as meizu
 from workers.vendors.oppo import receipts as oppo
+from workers.vendors.types import CredentialError
 from workers.vendors.vivo import receipts as vivo
 from workers.vendors.xiaomi import receipts as xiaomi
 

@@ -30,13 +30,8 @@ from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
-from workers.vendors.base import (
-    SECRET_BYTES_MAX,
-    AccessRefused,
-    CredentialError,
-    option_of,
-    secret_text,
-)
+from workers.vendors.account_secrets import SECRET_BYTES_MAX, option_of, secret_text
+from workers.vendors.types import AccessRefused, CredentialError
 from workers.wire import NoAnswer
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.model import Vendor
 from workers.vendors import VENDORS
-from workers.vendors.base import DemoKeys, option_of
+from workers.vendors.account_secrets import option_of
+from workers.vendors.types import DemoKeys
 
 APP = "1400000001"
 PEOPLE = 3_000

@@ -19,9 +19,9 @@ from common.storage.shards import shard_of
 from workers.cli.base import CliError, NotThereError, at, opened
 from workers.cli.why import in_order, story
 from workers.handlers.ledger_rows import event_record
-from workers.intake import stage
+from workers.intake import decoding
 from workers.intake.dialects import DIALECTS
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 from workers.runtime import Runtime
 
 #: Events of one round trip.
@@ -286,10 +286,12 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
             exit_code=1,
         )
     now = now_ms()
-    read = stage.read_entry("test-push", f"{now}-0", {b"e": msgspec.json.encode(event)}, [app], now)
-    if isinstance(read, stage.Refused):
+    read = decoding.read_entry(
+        "test-push", f"{now}-0", {b"e": msgspec.json.encode(event)}, [app], now
+    )
+    if isinstance(read, decoding.Refused):
         raise CliError(f"refused: {read.reason}")
-    taken = stage.take(read.events[0], now)
+    taken = decoding.take(read.events[0], now)
     adds = [(keys.LEDGER, encode([event_record(taken.message, taken.decision)]))]
     if taken.decision is None:
         offline = OfflineRecipients(

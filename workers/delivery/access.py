@@ -1,5 +1,6 @@
-"""Access tokens: fetched once, shared, refreshed by one caller at a time. Whoever finds the lock
-taken uses the old one while it lives.
+"""Access tokens: fetched once, shared, refreshed by one caller at a time.
+
+A caller that finds the lock taken uses the old token while it is valid.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from common.model import Verdict
 from workers.delivery.lane import Lane
-from workers.vendors.base import AccessRefused, AccessToken
+from workers.vendors.types import AccessRefused, AccessToken
 from workers.wire import HttpResponse, Transport
 
 #: A token that expires sooner is not used any more.
@@ -18,10 +19,10 @@ MARGIN_MS = 5_000
 #: Longest wait for another process's refresh beyond that request's own deadline, and the step of
 #: looking.
 GRACE_S, STEP_S = 2.0, 0.05
-#: What can be an access token (RFC 6750 §2.1 allows less).
+#: The characters and length of an access token (RFC 6750 §2.1 allows fewer characters).
 _VALUE = re.compile(r"[!-~]{1,4096}")
-#: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md;
-#: the others name no figure as large.
+#: Seconds between two refreshes forced by the vendor's "expired". Source: docs/vendors/vivo.md; no
+#: other vendor documents a larger figure.
 FORCE_EVERY_S = 30
 
 
@@ -76,10 +77,10 @@ class FleetAccess:
         return self._fetch_or_wait(lane, key, now_ms)
 
     def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
-        """The vendor would not take it: whoever comes next fetches another, once for the fleet and
-        not more often than allowed.
+        """Marks a token as refused: the next caller fetches another, once per fleet.
 
-        It is not fetched here: the answers of the round that heard it have to be written first.
+        The store accepts one refusal per FORCE_EVERY_S. Nothing is fetched here: the answers of the
+        round that reported it must be written first.
         """
         key = (lane.id, lane.credential.version)
         again = lane.spec.access.again if lane.spec.access is not None else None
@@ -138,7 +139,7 @@ class FleetAccess:
         if isinstance(answer, HttpResponse):
             reply = spec.read(answer, now_ms)
             if isinstance(reply, AccessToken) and not _VALUE.fullmatch(reply.value):
-                # it would stand in a header: the pushes are not at fault, so they wait
+                # The value would become a header: the pushes are not at fault, so they wait.
                 return AccessRefused(
                     Verdict.UNAVAILABLE,
                     "malformed",

@@ -1,8 +1,8 @@
-"""The shortest way of a round: batches of usual pushes as they were packed, with no object a push
-but its request's parts.
+"""The shortest path of a round: batches of usual pushes as they were packed.
 
-It asks and says what stage.py does. What turns out different goes on in the general way, with the
-numbers and answers that it has by then.
+It creates no object per push but the parts of its request. Its conditions and outcomes are those of
+deliver.py. A push that differs continues on the general path, with the numbers and answers it has
+by then.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from common.contracts import AlikeBatch, LikeRow, push_like
 from common.model import BadgeMode, Kind, PushType
 from common.push_ids import push_ids
 from workers.delivery import late, usual
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -24,9 +23,10 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import Hold, PendingPush
-from workers.vendors.base import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.vendors.forms import PushValues, filled, form_of
+from workers.vendors.types import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
 
@@ -78,8 +78,9 @@ def is_usual(one: AlikeRound, lane: Lane, now_ms: int) -> bool:
 
 
 def tried(one: AlikeRound, lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> Delivered | None:
-    """What the vendor said of the round: `accepted`, and the outcomes of the others. None: nothing
-    was sent, `generally` sends it.
+    """The round's result: `accepted`, and the outcomes of the other pushes.
+
+    None: nothing was sent; `generally` sends it.
     """
     began_ms, count = world.now_ms(), len(one.rows)
     if turn.state is not None or world.rows is None or not is_usual(one, lane, began_ms):
@@ -151,7 +152,7 @@ def _works(
 def _granted(
     works: Sequence[PendingPush], url: str | None, now_ms: int
 ) -> list[tuple[RequestBatch, list[PendingPush]]]:
-    """What the requests of these were made of."""
+    """The request batches of these pushes, as the general path holds them."""
     return [
         (
             RequestBatch(

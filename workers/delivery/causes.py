@@ -1,6 +1,4 @@
-"""Why a lane stops, in one word of a closed set (a metric's label) and in words
-for people. Pure.
-"""
+"""The cause of a stopped lane: a label of a closed set for metrics, and a text for people. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Final
 
 from common.model import Verdict
 from workers.delivery.outcomes import DOWN
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 OPERATOR: Final = "operator"
 #: cause -> (what people read, whether it may lie in one's own network, the same in Chinese).
@@ -28,7 +26,7 @@ WORDS: Final[dict[str, tuple[str, bool, str]]] = {
     OPERATOR: ("paused by an operator", False, "由管理员暂停"),
     "unknown": ("unknown cause", False, "原因不明"),
 }
-#: What the transports say of a request without an answer; the first that fits is the cause.
+#: Transport errors of a request without an answer; the first pattern that matches names the cause.
 _PATTERNS: Final = (
     (
         "tls_untrusted",
@@ -45,7 +43,7 @@ _PATTERNS: Final = (
 
 
 def cause_of(outcomes: Sequence[Outcome]) -> str:
-    """The cause of the first outcome that tells one; "" when none is a failure of the lane."""
+    """The cause of the first outcome that has one; "" when none is a failure of the lane."""
     if any(outcome.verdict == Verdict.CREDENTIAL_REFUSED for outcome in outcomes):
         return "credential"
     return next((cause for cause in map(_cause, outcomes) if cause), "")
@@ -71,7 +69,7 @@ def _by_words(words: str) -> str:
 
 
 def in_words(why: str, cause: str, lang: str = "en") -> str:
-    """One cause for people; of a lane whose cause nobody has stored, its decision's name."""
+    """The text of a cause; the decision's name when the lane has no stored cause."""
     if not cause:
         return why
     words, _, chinese = WORDS.get(cause, WORDS["unknown"])
@@ -79,9 +77,7 @@ def in_words(why: str, cause: str, lang: str = "en") -> str:
 
 
 def whose_fault(causes: Iterable[str], lanes: int, lang: str = "en") -> str:
-    """Where to look when several lanes stop for reasons that lie in the network; causes: of those
-    that are stopped. Else "".
-    """
+    """A hint when several lanes stop for network reasons, else "". causes: of the stopped lanes."""
     found = [cause for cause in causes if cause in WORDS and WORDS[cause][1]]
     if len(found) < 2 or 2 * len(found) < lanes:
         return ""

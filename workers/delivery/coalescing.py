@@ -1,8 +1,7 @@
-"""A backlog after an outage -> one push per conversation and device: the newest, which says for how
-many it speaks. Pure.
+"""Coalesces an outage's backlog into one push per conversation and device: the newest. Pure.
 
-A wait of a moment is no outage: what it held goes out singly, in order (common/storage/backlog.py:
-FOLD_AFTER_MS).
+The push shows the count. A short wait is no outage: its pushes go out singly, in order
+(common/storage/backlog.py: FOLD_AFTER_MS).
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ OLD_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). due: it
-    waits for so long that it folds.
+    """One held push's group, fleet-wide (common/storage/backlog.py: Seen).
+
+    due: it has waited long enough to be coalesced.
     """
 
     upto_ms: int
@@ -77,7 +77,7 @@ def may_coalesce(work: PendingPush) -> bool:
 
 
 def joins(work: PendingPush, held_by: str | None) -> bool:
-    """Whether a push that has to wait now becomes part of an outage's backlog."""
+    """True when a push that has to wait now joins an outage's backlog."""
     return may_coalesce(work) and held_by in OUTAGES
 
 
@@ -113,7 +113,7 @@ def _turns(
     done: Coalesced,
     waits: bool,
 ) -> dict[int, PendingPush]:
-    """Who of the group goes now, by the id of the one in whose place."""
+    """The pushes of the group that go now, keyed by the id of the push whose place they take."""
     view = next(
         (views[work.target.push_id] for work in group if work.target.push_id in views), None
     )
@@ -165,9 +165,7 @@ def _old(work: PendingPush, now_ms: int) -> bool:
 
 
 def with_summary(note: Notification, summary: str) -> Notification:
-    """The newest message's words with ours before them (`summary`: "5 new messages"); what hides
-    its details goes on hiding them.
-    """
+    """The newest message's text, prefixed by `summary` ("5 new messages"); redaction is kept."""
     if note.hidden:
         return msgspec.structs.replace(note, body=summary, text=summary)
     prefix = f"{summary}: {note.prefix}"

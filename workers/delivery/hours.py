@@ -8,7 +8,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from common.model import Bucket
-from workers.vendors.base import Limits
+from workers.vendors.types import Limits
 
 #: A zone's offset changes at a full quarter of an hour.
 QUARTER_MS: Final = 900_000

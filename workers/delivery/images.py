@@ -1,5 +1,6 @@
-"""Images that a vendor wants to see before they are sent (HarmonyOS): shown to it once for the
-whole fleet, then sent as it says.
+"""Images that a vendor reviews before they are sent (HarmonyOS): submitted once per fleet.
+
+The push then carries the address that the vendor returned.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
+from workers.vendors.types import AccessToken, ImageSpec, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.
 AT_ONCE_MAX = 10
-#: ... so long at most: with the send itself it must stay within the lease of a claim.
+#: ... for this many seconds at most: with the send itself it must stay within a claim's lease.
 WAIT_S = 1.5
 KNOWN_MS_MAX = 86_400_000
 
 
 class Images(Protocol):
-    """What the vendor said of images, for the whole fleet."""
+    """The vendor's answers about images, shared by the fleet."""
 
     def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
         """Image -> the address to be sent in its place, "" where the vendor won't have it; those it
@@ -33,12 +34,12 @@ class Images(Protocol):
     def keep(self, lane: Lane, image: str, given: str, life_ms: int) -> None: ...
 
     def room(self, lane: Lane, wanted: int, per_minute: int) -> int:
-        """How many of so many images may be shown now; they count from now on."""
+        """The number of `wanted` images that may be submitted now; they count from now on."""
         ...
 
 
 class ImagePorts(Protocol):
-    """What of delivery's world this file needs."""
+    """The ports that this file needs."""
 
     @property
     def images(self) -> Images: ...
@@ -54,8 +55,9 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
 def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:
-    """The batches, each with the address that the vendor gave for its image. Where there is no word
-    on an image it stays as it was.
+    """The batches, each with the address that the vendor returned for its image.
+
+    An image without an answer stays as it was.
     """
     spec = lane.spec.images
     if spec is None:
@@ -87,7 +89,7 @@ def _asked(
     access: AccessToken | None,
     world: ImagePorts,
 ) -> dict[str, str]:
-    """What the vendor says of each now; those it says nothing of are missing."""
+    """Image -> address, from the vendor's answers now; images without an answer are missing."""
     if not unknown:
         return {}
     requests = [spec.ask(image, lane.credential, access) for image in unknown]

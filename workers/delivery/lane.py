@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.model import Vendor
-from workers.vendors.base import Credential, Limits, VendorSpec
+from workers.vendors.types import Credential, Limits, VendorSpec
 from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 

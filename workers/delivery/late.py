@@ -1,5 +1,6 @@
-"""What is decided at the moment of sending: to which token, whether the person still wants it, and
-in whose place on the screen. Pure.
+"""Decisions at the moment of sending: the token, the person's consent, the place on the screen.
+
+Pure.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ class Addresses(Protocol):
         ...
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
-        """The push's words as the device's own lane takes them; None where there is no such
-        account.
-        """
+        """The push's notification for the device's own lane; None without such an account."""
         ...
 
 
@@ -112,9 +111,7 @@ def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) ->
 def _onward(
     work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: SortedLate
 ) -> None:
-    """To the lane that the device registered with meanwhile: what waits goes where it is now
-    (contract §3).
-    """
+    """Moves a waiting push to the lane that its device has registered with since (contract §3)."""
     note = addresses.on_lane_of(work, lane, device)
     if note is None:
         done.decided.append((work, _final(work, Decision.NO_CREDENTIAL), NO_ACCOUNT))
@@ -126,8 +123,9 @@ def _onward(
 
 
 def _readdress(work: PendingPush, device: Device) -> None:
-    """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the
-    same).
+    """Sets the device's current token; a call without a VoIP token goes as an alert.
+
+    workers/routing/fan_out.py does the same.
     """
     token = device.token
     if work.note.push_type is PushType.VOIP and device.vendor is Vendor.APNS:
@@ -148,9 +146,9 @@ def _final(work: PendingPush, decision: Decision) -> Decision:
 
 
 def to_ask(work: PendingPush, now_ms: int) -> bool:
-    """Whether its person has to be judged once more. What takes back another push goes wherever
-    that
-    went; a push to a mere token has no person.
+    """True when the push's person has to be checked again.
+
+    A recall follows the push that it takes back; a push to a bare token has no person.
     """
     note = work.note
     judged_ms = note.presence_ms or note.routed_ms or note.received_ms
@@ -187,13 +185,14 @@ def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> So
     return done
 
 
-#: What a push with a collapse id is told that a newer one has overtaken.
+#: The note of a push that a newer one with its collapse id has overtaken.
 OVERTAKEN: Final = "a newer push with its collapse id went out"
 
 
 def replaces(work: PendingPush) -> bool:
-    """Whether it shares its place on the screen with pushes of other messages or events; a
-    message's own id is its alone.
+    """True when the push shares its place on the screen with pushes of other messages or events.
+
+    A message's own id is not shared.
     """
     note = work.note
     return note.collapse_id != note.message_id or note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL)

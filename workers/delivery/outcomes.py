@@ -1,5 +1,6 @@
-"""What each verdict means for a push, its lane and its token: one table. Pure. Everything else that
-asks is made of it.
+"""The effects of each verdict on a push, its lane and its token, in one table. Pure.
+
+All other questions about verdicts are derived from it.
 """
 
 from __future__ import annotations

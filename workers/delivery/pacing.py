@@ -7,25 +7,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-#: A part of a paced round waits until it may be so much of the burst, so that a second is not sent
-#: push by push.
+#: Share of the burst that a part of a paced round waits for, so that it is not sent push by push.
 PART = 0.5
-#: A lease's last token may be late by so much of a token's time: else the moment until the first
-#: would cost one a lease.
+#: Share of a token's time by which a lease's last token may be late; without it, the moment until
+#: the first token would cost one token per lease.
 SLACK = 0.25
 
 
 class Pace(Protocol):
-    """What a round asks before it sends. Costs are in what the lane's rate counts."""
+    """The rate port of a round. Costs are in the units that the lane's rate counts."""
 
     @property
     def burst(self) -> int:
-        """What may go at once at most."""
+        """The most that may go at once."""
         ...
 
     def part(self, costs: Sequence[int]) -> tuple[int, float] | None:
-        """How many of the next requests go together, and in how many seconds. None: no token is
-        left for the first.
+        """The number of next requests that go together, and the wait in seconds.
+
+        None: no token is left for the first.
         """
         ...
 
@@ -60,7 +60,7 @@ class Pacer:
 
     @property
     def tokens(self) -> int:
-        """What is left of the lease now."""
+        """The tokens that the lease has left now."""
         return max(0, int((self._end - max(self._tat, self._clock())) * self._rate + SLACK))
 
     @property
@@ -90,7 +90,7 @@ class Pacer:
 
 
 def _fitting(costs: Sequence[int], most: float) -> tuple[int, int]:
-    """How many of the first costs stay within `most`, one at least, and their sum."""
+    """The number of first costs that stay within `most`, one at least, and their sum."""
     if (whole := sum(costs)) <= most:
         return len(costs), whole
     count = cost = 0
@@ -138,7 +138,7 @@ class LeasedPace:
 
 
 class Unpaced:
-    """Where nothing limits: everything goes at once."""
+    """The pace of an unlimited lane: everything goes at once."""
 
     burst = 1 << 30
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.model import Again
-from workers.vendors.base import Credential, PushItem, RequestBatch, VendorSpec
+from workers.vendors.types import Credential, PushItem, RequestBatch, VendorSpec
 
 
 def pack(
@@ -18,12 +18,11 @@ def pack(
     singly: bool = False,
     tokens_max: int | None = None,
 ) -> list[RequestBatch]:
-    """The items in as few requests as the vendor allows: same words together, never more than its
-    bound, never a token twice.
+    """Groups items into as few requests as the vendor allows; no token appears twice in a request.
 
-    Where the body carries the badge, different badges go apart; what a vendor judged as a batch
-    before goes alone. singly: all do. tokens_max: what the lane's rate lets go at once, where it
-    counts tokens.
+    Items of a request share their notification and stay within the vendor's bound. Different badges
+    go apart where the body carries the badge; an item with Again.SINGLY goes alone.
+    singly: every item goes alone. tokens_max: the burst of the lane's rate, where it counts tokens.
     """
     prepared: dict[int, object] = {}
     batches = []
@@ -64,9 +63,7 @@ def _key(item: PushItem, spec: VendorSpec, badges: bool) -> object:
 
 
 def _bounded(items: Sequence[PushItem], spec: VendorSpec, most: int) -> Iterator[list[PushItem]]:
-    """Groups of at most the vendor's bound in which no token stands twice; too small ones fall
-    apart into singles.
-    """
+    """Groups within the vendor's bound, no token repeated; too small groups go singly."""
     for part in _without_repeats(items, most):
         if 1 < len(part) < spec.request_tokens_min_list:
             yield from ([item] for item in part)

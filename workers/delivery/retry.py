@@ -9,7 +9,7 @@ from typing import Final
 from common.model import Decision, MessageClass, Verdict
 from common.values import Value
 from workers.delivery.outcomes import VERDICTS
-from workers.vendors.base import Outcome, Retry
+from workers.vendors.types import Outcome, Retry
 
 #: An uncertain push is sent again, with the same ids, only where a repeat that is perhaps seen does
 #: less harm than silence.
@@ -45,8 +45,9 @@ def next_step(
     first_cap_s: float | None,
     chance: float,
 ) -> Step:
-    """What follows on the `attempt`-th answer of this verdict (1: the first). left_s: until the
-    push expires. chance: 0..1, the jitter.
+    """The next step after the `attempt`-th answer of this verdict (1: the first).
+
+    left_s: until the push expires. chance: the jitter, 0..1.
     """
     verdict = outcome.verdict
     if verdict == Verdict.CREDENTIAL_REFUSED:

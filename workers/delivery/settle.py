@@ -14,15 +14,15 @@ from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
 from workers.delivery.coalescing import Group
+from workers.delivery.deliver import Delivered
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
-from workers.delivery.stage import Delivered
 from workers.delivery.work import Hold, PendingPush
 from workers.vendors.attempts import tries_of
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
-#: Attempts that travel with a push and stand in its row; older ones are counted only.
+#: Attempts kept with a push and in its row; older ones are only counted.
 ATTEMPTS_KEPT: Final = 20
 WORDS_MAX: Final = 200
 
@@ -53,7 +53,7 @@ class Retire(Value, frozen=True):
     foreign: bool = False
 
 
-#: Why a push goes on at another lane.
+#: The reason of a push that continues on another lane.
 MOVED: Final = "moved"
 
 
@@ -68,8 +68,9 @@ class Settled:
 def settle(
     done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]
 ) -> Settled:
-    """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and
-    waits (dropped ones in none).
+    """The settlement of a round: each push is in exactly one of ended and waits.
+
+    This includes coalesced pushes. Dropped pushes are in neither.
     """
     settled = Settled(ended=decided(done))
     for work, decision, _ in done.decided:
@@ -103,7 +104,7 @@ def settle(
 
 
 def decided(done: Delivered) -> list[FinalOutcome]:
-    """What was decided without a request."""
+    """The pushes that were decided without a request."""
     return [
         FinalOutcome(work, _final(work, decision), work.target.attempts, note)
         for work, decision, note in done.decided
@@ -111,8 +112,9 @@ def decided(done: Delivered) -> list[FinalOutcome]:
 
 
 def _follow(settled: Settled) -> None:
-    """Those who are led by another share its fate: it went out for them, or they wait with it. What
-    befell its own words only (rejected, too old) leaves them to go again without it.
+    """Coalesced pushes share the fate of their newest: sent with it, or waiting with it.
+
+    A failure of the newest one's own text (rejected, too old) lets them go again without it.
     """
     for one in [one for one in settled.ended if one.work.coalesced]:
         for work in one.work.coalesced:
@@ -186,9 +188,7 @@ def _tell(
 
 
 def _final(work: PendingPush, decision: Decision) -> Decision:
-    """A request that was written and never answered is `uncertain`, whatever stopped the lane later
-    (contract §7).
-    """
+    """An unanswered attempt stays `uncertain`, whatever stopped the lane later (contract §7)."""
     return Decision.UNCERTAIN if work.doubtful and decision in LANE_FAULTS else decision
 
 
@@ -205,8 +205,8 @@ def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
     ]
 
 
-#: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused
-#: words good again.
+#: Remedies of one attempt only. The others stay with the push: a 500 in between does not make a
+#: rejected text valid.
 _ONCE: Final = frozenset({Again.NEW_CONNECTION, Again.SAVE_AGAIN})
 
 
@@ -253,9 +253,7 @@ def _retire(work: PendingPush, outcome: Outcome, settled: Settled) -> None:
 
 
 def kept(work: PendingPush, target: Target) -> Target:
-    """What is kept of a push that goes again: that it may be on the screen, and then its number,
-    which stays counted.
-    """
+    """The target of a push that goes again: it keeps UNCERTAIN, and with it its counted number."""
     if not work.by_entry:
         return target
     doubtful = work.doubtful or target.held_by == Decision.UNCERTAIN
@@ -267,7 +265,7 @@ def kept(work: PendingPush, target: Target) -> Target:
 
 
 def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]]:
-    """Waiting pushes packed again, same words together, each for its lane."""
+    """Waiting pushes grouped again by notification, each for its lane."""
     own = (lane.vendor, lane.credential.business_id)
     by_urgency: dict[
         tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[PendingPush, list[Target]]]
@@ -294,7 +292,7 @@ def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]
     ]
 
 
-#: Kinds whose pushes stand in one entry only; recalls and cancels are routed several times over
+#: Kinds whose pushes are in one entry only; recalls and cancels are routed several times
 #: (workers/withdraw.py).
 ONCE: Final = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 

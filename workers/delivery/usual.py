@@ -1,8 +1,7 @@
-"""The short way of a round of usual pushes: messages that are sent for the first time, each in a
-request of its own.
+"""The short path of a round of usual pushes: first attempts, each in a request of its own.
 
-It asks and says what stage.py does, in fewer steps a push. What turns out different goes on from
-there as any other round does, with the numbers, the leave and the answers that it has by then.
+Its conditions and outcomes are those of deliver.py, in fewer steps per push. A push that differs
+continues as in any other round, with the numbers, the permit and the answers it has by then.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from typing import Final
 from common.model import BadgeMode, Kind, PushType, Verdict
 from workers.delivery import late
 from workers.delivery.coalescing import OLD_S
-from workers.delivery.lane import Lane
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     ClaimAnswer,
     Delivered,
     DeliveryPorts,
@@ -26,21 +24,21 @@ from workers.delivery.stage import (
     concluded,
     deliver,
 )
+from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
+from workers.vendors.types import AccessRefused, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
-#: For tests, which show that both ways agree: all goes the general way where the environment says
-#: so.
+#: For tests, which compare both paths: this environment variable sends everything the general way.
 GENERAL_ONLY: Final = "GENERAL_WAY_ONLY"
 #: A push that lives no longer is no usual one: its time may run out on the way.
 LIVES_MS: Final = 5_000
-#: One that is older is asked for anew, or may have been held by an outage.
+#: An older push is checked again, or an outage may have held it.
 FRESH_MS: Final = min(late.ASK_AGAIN_MS, OLD_S * 1_000)
 
 
 def fits(lane: Lane) -> bool:
-    """Whether nothing but its rate is asked of this lane, and a request carries one push."""
+    """True when the lane is limited by nothing but its rate, and a request carries one push."""
     spec, limits = lane.spec, lane.limits
     counted = (
         limits.quota_private,
@@ -60,7 +58,7 @@ def fits(lane: Lane) -> bool:
 
 
 def is_usual(work: PendingPush, now_ms: int) -> bool:
-    """Whether the general way would ask of this push nothing that this one does not."""
+    """True when the general path would check nothing more of this push."""
     note, target = work.note, work.target
     return (
         note.kind is Kind.MESSAGE
@@ -170,9 +168,7 @@ def _batches(
 def _accepted(
     batches: Sequence[RequestBatch], answers: Sequence[HttpResponse | NoAnswer], lane: Lane
 ) -> list[Outcome] | None:
-    """The outcome of each; None where one is anything but accepted, without a word
-    about the lane.
-    """
+    """The outcome of each; None where one is not accepted, or reports something about the lane."""
     classify, found = lane.spec.classify, list[Outcome]()
     for batch, answer in zip(batches, answers, strict=True):
         outcomes = classify(batch, answer)

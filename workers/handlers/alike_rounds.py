@@ -21,9 +21,9 @@ from workers.held_tokens import by_cohort
 
 
 def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> AlikeRound | None:
-    """The round where it may take this way: whole entries that nobody had before, of a lane of
-    which only the rate is asked.
+    """The round as an AlikeRound, or None: it takes the general path.
 
+    It needs whole entries on their first delivery, and a lane that is limited by its rate only.
     most: pushes that may be on the wire.
     """
     first = all(

@@ -24,7 +24,7 @@ from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
 from common.storage.streams import DELIVERIES_MAX
 from workers.app import DELIVERY, queue_of
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted
@@ -35,8 +35,7 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-#: A slice of work goes on while there is some, so long; then it wakes its worker again and makes
-#: room.
+#: Seconds of one slice of work; then it wakes its worker again and makes room.
 SLICE_S: Final = 5.0
 #: Lanes that are sent to at the same time, and those of them that let their last round wait in
 #: vain: these must not keep the others from being sent to; and what share of the pushes on the wire
@@ -46,11 +45,10 @@ LANES_AT_ONCE: Final = 32
 #: be for each: as many as lanes had of late, within these bounds.
 LANES_TOGETHER: Final = 250
 PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
-#: Where many lanes are at work together and there is room for few more, it is waited for more room,
-#: so long after a take at most:
-#: else the rounds would fall apart into many small ones.
+#: Longest wait after a take, seconds, for more room when many lanes are active and little room is
+#: left; otherwise the rounds would split into many small ones.
 GATHER_S: Final = 0.01
-#: How much the lanes of one take count for that.
+#: Weight of one take's lanes in that average.
 LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 #: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with
@@ -59,26 +57,26 @@ OTHERS_SHARE: Final = 0.6
 #: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not
 #: leave nothing to the others.
 LANE_SHARE: Final = 0.8
-#: So long the less urgent of a lane wait at most until its more urgent rounds have ended, and how
-#: often they look.
+#: Longest wait, seconds, of a lane's less urgent rounds for its more urgent ones, and the interval
+#: of the check.
 TURN_S: Final = 0.3
 TURN_MS: Final = 20
-#: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
+#: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
-#: So long after its last round a slice hears of more without the broker: a wake-up through that
-#: costs both ends milliseconds.
+#: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
+#: through the broker costs both ends milliseconds.
 LINGER_S: Final = 0.25
-#: While rounds are at work it looks for more by itself, at first after so long, then half as often
-#: each time, at last so often.
+#: Interval of the look for work while rounds run: the first one, doubled each time up to the
+#: second.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
-#: How often the depth of the ledger's stream is asked for.
+#: Seconds between two looks at the depth of the ledger's stream.
 LEDGER_LOOK_S: Final = 0.05
-#: A lane that could not be served now is looked at again after so long.
+#: Delay of the next look at a lane that could not be served.
 AGAIN_MS: Final = 500
-#: A shut lane is looked at so often: what came since is told so, and a lane that an operator has
-#: opened sends within 2 s.
+#: Interval of the look at a stopped lane: new entries are marked as held, and a lane that an
+#: operator has resumed sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
-#: Entries that are told in one look that their lane is shut.
+#: Entries marked in one look as held by a stopped lane.
 NOTE_MAX: Final = 50
 #: Entries are kept for their sender so often, three times within their lease.
 RENEW_S: Final = 4.0
@@ -91,9 +89,11 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 @dataclass(slots=True)
 class RunningRound:
-    """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate,
-    so that the next may begin before its last answer came, and still comes behind it. together:
-    with rounds of other lanes. lost: names of entries that another sender has taken over.
+    """One running round. most: pushes it may have on the wire.
+
+    paced: it sends at its lane's rate; the next round may begin before its last answer, and still
+    follows it. together: with rounds of other lanes. lost: names of entries that another sender has
+    claimed.
     """
 
     taken: Taken
@@ -108,10 +108,11 @@ class RunningRound:
 
 @dataclass(slots=True)
 class _Rest:
-    """What a slice does while there is nothing to begin with. lingers_until: so long it hears of
-    more by itself, as its last round has just begun. hears: who brings work tells it. listens: who
-    brings work from now on wakes a worker, through the broker: only before this one sleeps, not
-    once an entry.
+    """The state of a slice that has nothing to start.
+
+    lingers_until: until then it learns of new work by itself, as its last round has just begun.
+    hears: producers notify this slice directly. listens: producers wake a worker through the broker
+    from now on: only before this one sleeps, not once per entry.
     """
 
     lingers_until: float = 0.0
@@ -183,8 +184,9 @@ class LaneSender:
     # ------------------------------------------------------------ the slice
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """One slice of work; one at a time in a process. A wake-up that comes meanwhile is heard at
-        once.
+        """Runs one slice of work, one at a time per process.
+
+        A wake-up meanwhile takes effect at once.
         """
         self._called.set()
         self._woken.set()
@@ -216,7 +218,7 @@ class LaneSender:
                 self._listen_no_more()
 
     def _listen_no_more(self) -> None:
-        """A wake-up in place of the words that this worker was to hear and does not any more."""
+        """Stops listening to direct notifications and sends a wake-up in their place."""
         if self._listens:
             self._listens = False
             self.runtime.wakes.clear_wake_up(
@@ -225,7 +227,7 @@ class LaneSender:
             self.runtime.send_wake_up(DELIVERY, self.vendor)
 
     def _work(self, end: float) -> bool:
-        """Whether there is more to do when the slice is over."""
+        """Runs until the slice ends; True when more work is left."""
         rest = _Rest()
         while not self._stopping() and time.monotonic() < end:
             self._woken.clear()
@@ -298,7 +300,7 @@ class LaneSender:
         return True
 
     def _busy(self) -> bool:
-        """Whether a round is at work that will end soon; one of a silent lane is not waited for."""
+        """True when a running round will end soon; rounds of slow lanes do not count."""
         return any(not one.silent for one in self.rounds_at_work())
 
     def _wait_for_rounds(self, seconds: float) -> None:
@@ -435,8 +437,8 @@ class LaneSender:
         app, vendor, business_id = lane_id.split(":", 2)
         key = (app, Vendor(vendor), business_id)
         catalog = self.runtime.catalog
-        # routing may know of a new account a second before this process does: that one was removed
-        # is told after a fresh look only
+        # Routing may see a new account a second before this process does: a removal is reported
+        # only after a fresh look.
         return catalog.lane(*key) or catalog.fresh().lanes.get(key)
 
     def _probe_s(self) -> float:
@@ -466,7 +468,7 @@ class LaneSender:
         return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
 
     def _pushes_room(self, urgencies: Sequence[Urgency]) -> list[int]:
-        """How many pushes each of these lanes may have on the wire."""
+        """The pushes that each of these lanes may have on the wire."""
         running = self.rounds_at_work()
         left = self.in_flight_max - sum(one.most for one in running)
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
@@ -478,8 +480,9 @@ class LaneSender:
         ]
 
     def _rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
-        """What calls and chats do not need of their rooms goes to those of them whose entries are
-        larger: an entry is not cut for a few pushes.
+        """Gives the unused room of calls and chats to those of them whose entries are larger.
+
+        An entry is not split for a few pushes.
         """
         sizes = [sum(entry.pushes for entry in taken.entries) for taken, _ in takes]
         spare = sum(
@@ -495,7 +498,7 @@ class LaneSender:
         return rooms
 
     def _put_back(self, takes: Sequence[Taken], lanes: Mapping[str, Lane | None]) -> None:
-        """Says when each lane may send next, at once: other processes may go on with it."""
+        """Publishes at once when each lane may send next: other processes may continue with it."""
         due = [(taken, self._due_ms(taken, lanes.get(taken.lane))) for taken in takes]
         self.runtime.lane_queues.wake_at(
             [(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None]
@@ -518,8 +521,9 @@ class LaneSender:
         return max(taken.due_ms, taken.now_ms) if taken.left else None
 
     def _noted(self, lane: Lane, taken: Taken) -> bool:
-        """Tells what waits behind a shut lane so; whether there may be more. A server without free
-        memory has other worries.
+        """Marks what waits behind a stopped lane as held; True when there may be more.
+
+        A server without free memory is only logged.
         """
         try:
             return self._rounds.note_outage(
@@ -532,8 +536,10 @@ class LaneSender:
     # ------------------------------------------------------------ rounds
 
     def _begun(self, taken: Taken, lane: Lane | None, most: int) -> RunningRound | None:
-        """The round, as one at work; None where it is put off: a lane that let its last round wait
-        in vain is tried beside the others, with little on the wire, few of them at a time.
+        """The round as a running one; None: it is put off.
+
+        A lane whose last round waited in vain for answers runs in the slow share: few pushes on the
+        wire, few such lanes at a time.
         """
         silent = taken.lane in self._silent
         if silent:
@@ -673,8 +679,9 @@ class LaneSender:
             self._forget([taken.word])
 
     def _fit(self, running: RunningRound, lane: Lane | None) -> None:
-        """What killed its senders before is worked on alone; what did so too often is taken apart,
-        or buried.
+        """Handles entries that outlived their senders: suspects go alone.
+
+        An entry delivered too often is split or dead-lettered.
         """
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
@@ -721,7 +728,7 @@ class LaneSender:
 
     @staticmethod
     def _rest_due(taken: Taken, done: delivery.Delivered) -> tuple[str, Urgency, int]:
-        """What came back to the queue waits for its lane's next turn."""
+        """The lane's next due time for what returned to the queue."""
         return (
             taken.lane,
             taken.urgency,
@@ -729,9 +736,7 @@ class LaneSender:
         )
 
     def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
-        """Something in these entries breaks the round: each alone, then each push alone, until the
-        culprit stands alone.
-        """
+        """Isolates an entry that breaks the round: each entry alone, then each push alone."""
         if len(running.entries) == 1:
             self._broken(running, running.entries[0], error)
             return
@@ -793,8 +798,9 @@ class LaneSender:
                 self._kept(one)
 
     def _kept(self, one: RunningRound) -> None:
-        """Says that the round's entries have their sender; what another has by now is let go: it
-        has not left, or is uncertain there.
+        """Renews the lease of the round's entries and drops those that another sender has claimed.
+
+        A dropped entry's pushes have not left yet, or are uncertain there.
         """
         entries = list(one.entries)
         try:

@@ -20,14 +20,14 @@ from common.storage.streams import Entry, StreamStore
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.intake import packed_messages
 from workers.handlers.presence import packed_offline, presence_stream
-from workers.presence import stage as presence
+from workers.presence import offline_recipients as presence
 from workers.queues.consumer import Commit, Letter
 
 #: Entries of one read by urgency; while calls and chats come the others go in small portions.
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
 READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
 
-#: A message to those whom a page of a group has named begins anew with them.
+#: A message to the members of one page of a group starts again with them as its recipients.
 _BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
 
 #: (shard, stream there, the entry's bytes).
@@ -37,15 +37,16 @@ _read: Callable[[bytes], ForwardedEntry] = msgspec.msgpack.Decoder(ForwardedEntr
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What of a read stays in this shard, and what goes to others. count: of shards; own: this
-    one's number.
+    """The division of a read: what stays in this shard, what goes to others.
+
+    count: of shards; own: this one's number.
     """
 
     count: int
     own: int
 
     def has(self, app: str, user: str) -> bool:
-        """Whether the person's shard is this one."""
+        """True when the person belongs to this shard."""
         return shard_of(self.count, app, user) == self.own
 
     def messages(self, messages: Sequence[Message]) -> tuple[list[Message], Commit]:
@@ -85,9 +86,10 @@ class Spread:
     def pages(
         self, messages: Sequence[Message], members: MemberPages
     ) -> tuple[list[Message], Commit]:
-        """Messages to groups as messages to those of the next page's members who are own people;
-        the others' go out, and the group's next page to this shard's stream. Of a list of people
-        each part goes to its people's shard.
+        """Group messages as messages to the members of the next page who belong to this shard.
+
+        The other members' messages are forwarded, and the group's next page goes to this shard's
+        stream. A list of recipients is divided by shard.
         """
         mine: list[Message] = []
         out, onward = list[Message](), list[Message]()

@@ -30,10 +30,10 @@ from workers.handlers.ledger_rows import event_record
 from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
-from workers.intake import stage
+from workers.intake import decoding
+from workers.intake.decoding import Event, Refused
 from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
-from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import (
     STORE_UNAVAILABLE,
@@ -43,7 +43,7 @@ from workers.queues.consumer import (
     Stores,
     StreamConsumer,
 )
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
@@ -67,17 +67,17 @@ TAKEOVER_EVERY_S = 5.0
 #: on the ledger's).
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
-#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry
-#: would be a hundred thousand people, more than a process looks at before it is taken for dead.
+#: Assumed size of a group whose members are not named: hundreds of groups in one entry would be a
+#: hundred thousand people, more than a process reads before its lease ends.
 MEMBERS_GUESSED = 200
 #: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside
 #: it.
-ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
+ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class IntakePorts:
-    """What the consumer asks of the world."""
+    """The ports of intake's consumer."""
 
     core: Redis
     streams: StreamStore
@@ -97,18 +97,17 @@ class IntakePorts:
 
 
 class IntakeHandler:
-    """Entries of the core -> messages on their way, state changes, dead letters.
+    """Turns entries of the core into messages, state changes and dead letters.
 
-    can_wait: share of the last read's events for which nobody waits. per_entry: its events an
-    entry.
+    can_wait: share of the last read's events that are not urgent. per_entry: mean events per entry.
     """
 
     def __init__(self, doors: IntakePorts) -> None:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
-        #: What the next entries hold, where somebody has read them: by stream and id.
-        self.known: Mapping[tuple[str, bytes], list[stage.Passed | Refused]] = {}
+        #: The decoded content of the next entries, where already read: by stream and id.
+        self.known: Mapping[tuple[str, bytes], list[decoding.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
@@ -178,7 +177,8 @@ class IntakeHandler:
         offline: Sequence[OfflineRecipients],
         single: bool,
     ) -> Commit:
-        """What is for people of this shard goes on here, the rest to theirs.
+        """Continues here with the people of this shard, and forwards the rest.
+
         single: as in Message.
         """
         spread = self._doors.spread
@@ -193,13 +193,13 @@ class IntakeHandler:
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
             return [entry.fields]
-        return [{b"e": line} for line in stage.lines_of(entry.fields[b"b"])]
+        return [{b"e": line} for line in decoding.lines_of(entry.fields[b"b"])]
 
     def letter(self, entry: Entry) -> Letter:
-        names = {**stage.names_of(entry.fields), "stream": entry.stream}
+        names = {**decoding.names_of(entry.fields), "stream": entry.stream}
         if b"e" in entry.fields:
-            return Letter(entry.fields[b"e"][: stage.ENTRY_BYTES_MAX], names)
-        return Letter(entry.fields.get(b"b", b"")[: stage.ENTRY_BYTES_MAX], {**names, "as": "b"})
+            return Letter(entry.fields[b"e"][: decoding.ENTRY_BYTES_MAX], names)
+        return Letter(entry.fields.get(b"b", b"")[: decoding.ENTRY_BYTES_MAX], {**names, "as": "b"})
 
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         """Gives back the event ids that the entry took: published again, its event is no repeat."""
@@ -207,7 +207,7 @@ class IntakeHandler:
             reads = _read(entry, self._doors.apps(), now_ms())
         except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
             return Commit()
-        passed = [read for read in reads if isinstance(read, stage.Passed)]
+        passed = [read for read in reads if isinstance(read, decoding.Passed)]
         taken = [(event.app, event.id, event.entry) for read in passed for event in read.events]
         return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
 
@@ -247,15 +247,16 @@ class IntakeHandler:
 
 @dataclass(slots=True)
 class Sorted:
-    """A read's new events in stream order, repeated ones, what can't be read, how much could be,
-    and where something was passed over.
+    """A read's events: new ones in stream order, repeated ones, refused ones.
+
+    It also has the number of readable events, and where an event was passed over.
     """
 
     fresh: list[Event] = field(default_factory=list)
     repeated: list[Event] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     read: int = 0
-    odd: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
+    odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -288,7 +289,7 @@ class Sorted:
                     metrics.EVENTS.labels(kind, result).inc(part)
 
 
-#: What is pushed to somebody, and what takes that back.
+#: Events that push something, and events that take a push back.
 _MESSAGES = (Stored, Invited)
 _PUSHED = (Stored, Invited, Direct)
 _TAKING_BACK = (Recalled, Ended)
@@ -377,15 +378,15 @@ def _by_streams(
     )
 
 
-def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
-    return stage.read_entries(
+def _read(entry: Entry, apps: Sequence[str], now: int) -> list[decoding.Passed | Refused]:
+    return decoding.read_entries(
         entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size
     )
 
 
-def names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
-    """Whether a tenant is named that nobody registered, as far as is known here."""
-    return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
+def names_a_stranger(reads: Sequence[decoding.Passed | Refused]) -> bool:
+    """True when an event names a tenant that is not registered, as far as this process knows."""
+    return any(type(read) is Refused and read.reason == decoding.UNKNOWN_APP for read in reads)
 
 
 def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
@@ -394,11 +395,11 @@ def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
 
 
 class IntakeLoop:
-    """Intake's process: reads the core's streams until it is told to stop."""
+    """Intake's process: reads the core's streams until it is stopped."""
 
     def __init__(self, streams: Sequence[str], doors: IntakePorts) -> None:
         self._streams = list(streams)
-        limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
+        limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
         stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
@@ -419,8 +420,9 @@ class IntakeLoop:
         return self.consumer.progress_at
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Until told to stop. A store that is away is waited for; nothing is acknowledged
-        meanwhile.
+        """Runs until `stopping`.
+
+        It waits for an unavailable store and acknowledges nothing before.
         """
         self.consumer.run(stopping, self._turn, lambda: self._wait(BLOCK_MS))
 
@@ -450,16 +452,14 @@ class IntakeLoop:
         return len(entries)
 
     def _bound(self) -> None:
-        """The next read is of about READ_EVENTS events, if its entries are as full as those of the
-        last one.
-        """
+        """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
         self._counts |= dict.fromkeys(
             self._streams, entries_of(READ_EVENTS, self._handler.per_entry)
         )
 
 
 def entries_of(events: int, per_entry: float) -> int:
-    """Entries that hold about so many events, of which each of the last ones held so many."""
+    """The number of entries that hold about `events` events, at `per_entry` events an entry."""
     return min(max(int(events / max(per_entry, 1.0)), 1), READ_COUNT)
 
 
@@ -472,7 +472,7 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     messages: list[Message] = []
     records: list[Record] = []
     for event in batch:
-        taken = stage.take(event, now)
+        taken = decoding.take(event, now)
         message = taken.message
         for wish in taken.ignored:
             _ignored(wish)
@@ -485,8 +485,9 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
 
 
 def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
-    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is
-    pushed: people read up to them all the same. By their places.
+    """Times of stored messages by place: (app, conversation, message id, ts).
+
+    Messages without a push are included: people read up to them too.
     """
     found: dict[int, MessageTime] = {}
     for place, event in enumerate(events):
@@ -502,9 +503,7 @@ def _that_can_wait(messages: Sequence[Message]) -> int:
 
 
 def _taken_back(event: Event) -> EventRecord:
-    """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the
-    rows of its message.
-    """
+    """The row of a recall or a call's end, for `why --event`; its effect is in other rows."""
     data = event.data
     conversation = (
         f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
@@ -540,7 +539,7 @@ def _repeated(event: Event, now: int) -> NoteRecord:
 
 
 def _outlived(ts_ms: int, received_ms: int) -> bool:
-    """So old that no push of it can live: it was decided here."""
+    """True when the message is so old that no push of it can live: it is decided here."""
     return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 

@@ -15,7 +15,7 @@ from common.contracts import Device, Notification
 from common.model import Vendor
 from common.storage.lane_queues import LaneEntry, Taken
 from common.storage.redis import best_effort
-from workers.delivery import stage as delivery
+from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
 from workers.delivery.pacing import Pacer
@@ -28,7 +28,7 @@ from workers.transport.engine import Flight, Http2Transport
 
 log = logging.getLogger(__name__)
 
-#: What has answered by then is written, whatever the other lanes do; and again after as long.
+#: Interval at which answers are written, without waiting for the other lanes.
 WRITE_EVERY_S: Final = 0.05
 
 
@@ -75,12 +75,12 @@ class JointRounds:
         self._round_s = rounds.round_s
 
     def serves(self, vendor: Vendor) -> bool:
-        """Whether this vendor's lanes may go together: one request a push, over our own HTTP/2."""
+        """True when this vendor's lanes may share a round: one request per push, our own HTTP/2."""
         return isinstance(self._rounds.world(vendor).transport, Http2Transport)
 
     @staticmethod
     def may_join(lane: Lane, taken: Taken) -> bool:
-        """Whether nothing of this lane's round is asked but what is asked for all lanes at once."""
+        """True when the lane's round needs only the checks that are made for all lanes at once."""
         spec, limits = lane.spec, lane.limits
         counted = (
             limits.quota_private,
@@ -138,9 +138,7 @@ class JointRounds:
     def _world(
         self, vendor: Vendor, works: Sequence[PendingPush], watched: Collection[str]
     ) -> tuple[delivery.DeliveryPorts, list[tuple[str, int, int]]]:
-        """The vendor's world with the claims and bindings of these works at hand, and where good
-        rounds are noted.
-        """
+        """The vendor's ports with the pushes' claims and bindings loaded; and the good rounds."""
         world, good = self._rounds.world(vendor), list[tuple[str, int, int]]()
         addresses = world.addresses
         claims = _LeasedClaims(works, world)
@@ -259,7 +257,7 @@ class JointRounds:
             self._end(ended)
 
     def _end(self, parts: Sequence[_Part]) -> None:
-        """Written, then told to be over."""
+        """Writes the parts, then marks them as ended."""
         if not parts:
             return
         rounds = list[tuple[OpenRound, RoundEnd]]()
@@ -301,7 +299,7 @@ class _LeasedClaims:
 
 
 class _LookedUp:
-    """The port of addresses over one look at all bindings; who asks a second time looks anew."""
+    """The port of addresses over one lookup of all bindings; a second call looks again."""
 
     def __init__(self, addresses: BoundAddresses, works: Sequence[PendingPush]) -> None:
         self._addresses = addresses
@@ -320,9 +318,7 @@ class _LookedUp:
 
 
 class _NotedBreaker:
-    """The port of the breaker: rounds without a failure are told together at the end, where the
-    breaker counts.
-    """
+    """The port of the breaker: rounds without a failure are reported together at the end."""
 
     def __init__(
         self, breaker: delivery.Breaker, good: list[tuple[str, int, int]], watched: Collection[str]

@@ -1,6 +1,4 @@
-"""Entries of one lane -> requests or decisions, and what becomes of each push,
-written in one step.
-"""
+"""Entries of one lane -> requests or decisions, all results written in one step."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ from common.storage.redis import best_effort
 from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import alike, usual
+from workers.delivery import deliver as delivery
 from workers.delivery import settle as settling
-from workers.delivery import stage as delivery
 from workers.delivery.coalescing import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import GUARDED
@@ -46,20 +44,20 @@ from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, delivery_row, pending_
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
 from workers.late_binding import given_back, on_screens, uncounted
-from workers.routing.stage import parts
+from workers.routing.fan_out import parts
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-#: So long the guard of tokens waits for the counts of good rounds.
+#: Seconds after which counts of good rounds reach the token guard.
 FLUSH_S = 1.0
 #: A round of calls or chats that lost tokens as it was late leases more, so often.
 LEASES_MORE = 3
-#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be
-#: sent again: so long it is waited for, and so long by a process that is to end.
+#: Seconds of waiting for Redis to write the vendor's answers, in a running process and in one that
+#: is stopping, and the interval; unwritten answers would mean that all is sent again.
 WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
-#: So long probes of a stopped lane may wait for the newest of their conversations; then one goes as
-#: it is.
+#: Seconds that probes of a stopped lane wait for the newest push of their conversation; then one
+#: goes as it is.
 PROBE_PATIENCE_S = 3.0
 
 
@@ -77,7 +75,7 @@ class OpenEntry:
     changed: bool = False
 
     def rest(self) -> NewBatch:
-        """What is left, packed again, same words together."""
+        """The remaining pushes, grouped again by notification."""
         notes: dict[int, tuple[PendingPush, list[Target]]] = {}
         for place, target in sorted(self.left.items()):
             work = self.works[place]
@@ -173,11 +171,10 @@ class LaneRounds:
         most: int,
         lost: Collection[str] = (),
     ) -> delivery.Delivered:
-        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased.
-        The rest stays in its entry.
+        """Sends one round: at most `most` pushes, as many as the lane's rate has leased.
 
-        lost: names of those that another sender takes over meanwhile: what has not left yet is that
-        one's.
+        The rest stays in its entry. lost: names of entries that another sender claims meanwhile;
+        their unsent pushes are that sender's.
         """
         packed = alike_rounds.read(taken, entries, lane, most)
         if packed is not None:
@@ -239,8 +236,9 @@ class LaneRounds:
 
     @staticmethod
     def _may_be_usual(one: OpenRound) -> bool:
-        """Whether the round may take the short way: whole entries that nobody had before, on a lane
-        of which only the rate is asked.
+        """True when the round may take the short path.
+
+        It needs whole entries on their first delivery, and a lane that is limited by its rate only.
         """
         first = all(entry.entry.deliveries == 1 for entry in one.open_)
         return (
@@ -328,9 +326,7 @@ class LaneRounds:
         self._flush_due()
 
     def _waits_for_newest(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
-        """Whether the push that tries the lane may wait for the newest of its conversation: that
-        one may lie far behind in the queue.
-        """
+        """True while a probe may wait for its conversation's newest push, perhaps far behind."""
         if state is None:
             return True
         return (
@@ -366,7 +362,7 @@ class LaneRounds:
         return OpenRound(taken, lane, [], [], None, pace, leases)
 
     def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
-        """What follows from the round, to be written."""
+        """The round's results, to be written."""
         lane, open_ = one.lane, one.open_
         self._recollect(open_)
         works = [work for entry in open_ for work in entry.works]
@@ -393,7 +389,7 @@ class LaneRounds:
 
     @staticmethod
     def _unused(one: OpenRound) -> tuple[float, ...]:
-        """What is left of the round's tokens, as LaneCommit has it."""
+        """The unused part of the round's tokens, as in LaneCommit."""
         pacer = one.pace.pacer
         return (
             (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s)
@@ -448,8 +444,9 @@ class LaneRounds:
         self._flush_due()
 
     def _good_round(self, lane: Lane, number: int, more: Counter[str]) -> None:
-        """A round without a refused token: the guard is told with others. more: accepted pushes by
-        cohort.
+        """Counts a round without a refused token for the guard, reported later.
+
+        more: accepted pushes by cohort.
         """
         with self._good_lock:
             total, accepted = self._good.get(lane.id, (0, Counter()))
@@ -460,9 +457,7 @@ class LaneRounds:
             self.flush()
 
     def flush(self) -> None:
-        """Tells the guard of tokens what rounds of many lanes have accepted; at the latest when
-        there is no more work.
-        """
+        """Reports the accepted pushes of many lanes to the token guard, at the latest when idle."""
         self._flush_at = time.monotonic() + FLUSH_S
         with self._good_lock:
             good, self._good = self._good, {}
@@ -501,9 +496,7 @@ class LaneRounds:
                     one.changed = one.changed or changed or targets[id(work)] is not work.target
 
     def _recollect(self, open_: Sequence[OpenEntry]) -> None:
-        """What an earlier sender has taken for pushes that were not asked for in this round is
-        known, too.
-        """
+        """Loads what an earlier sender took for pushes that were not attempted in this round."""
         again = [one for one in open_ if any(work.repeated and work.by_entry for work in one.works)]
         for one, record in zip(
             again, self._runtime.claims.taken([one.entry.id for one in again]), strict=True
@@ -521,8 +514,9 @@ class LaneRounds:
         self._end(taken, open_, vendor, business_id, ended, now)
 
     def review(self, taken: Taken, words: str = "") -> int:
-        """Without sending, ends what was withdrawn or ran out of time; with words also all else, as
-        `throttled`. Number of decisions.
+        """Decides withdrawn and expired pushes without sending; returns the number of decisions.
+
+        words: not empty: all other pushes are decided `throttled`, with this note.
         """
         _, vendor, business_id = taken.lane.split(":", 2)
         open_, now = opened(taken, taken.entries, sends=False), now_ms()
@@ -616,9 +610,7 @@ class LaneRounds:
         return True
 
     def undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
-        """The pushes of an entry that leaves undecided, with what its senders have taken for them,
-        and its bytes with that.
-        """
+        """An undecided entry's pushes and bytes, with the numbers that its senders took."""
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])
         if not works or not record:
@@ -630,14 +622,13 @@ class LaneRounds:
         one = OpenEntry(entry, Urgency.CHAT, works[0][1], [work for work, _ in works], targets)
         return works, one.rest().blob
 
-    # ------------------------------------------------------------ what a shut lane is told
+    # ------------------------------------------------------------ pushes held by a stopped lane
 
     def note_outage(self, lane: Lane, taken: Taken, why: str, count_max: int) -> bool:
-        """Tells pushes that wait behind a shut lane so, where they stand; whether there may be more
-        of them.
+        """Marks pushes behind a stopped lane as held, in place; True when there may be more.
 
-        Each is looked at once an outage: its row says that it waits, and it is known who else of
-        its conversation does.
+        Each is read once per outage: its row records the wait, and its conversation's group is
+        counted.
         """
         queues = self._runtime.lane_queues
         found = queues.walk(taken.lane, taken.urgency, taken.noted, count_max)
@@ -893,8 +884,9 @@ class LaneRounds:
 
 @dataclass(frozen=True, slots=True)
 class RoundEnd:
-    """What a write is made of. lane None: nothing was sent. packed: a round of which some were
-    accepted, beside what is settled.
+    """The parts of a write. lane None: nothing was sent.
+
+    packed: a round with accepted pushes that are not in `settled`.
     """
 
     vendor: Vendor
@@ -962,8 +954,9 @@ def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[N
 
 
 def _news(wait: settling.Deferral) -> bool:
-    """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting
-    for the rate again is no news.
+    """True when a wait changes the row: a first wait, an answer, another lane.
+
+    Waiting for the rate again does not.
     """
     moved = wait.work.lane is not None
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried

@@ -12,8 +12,8 @@ from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
 from workers.delivery.work import PendingPush
-from workers.presence import stage as presence
-from workers.routing import stage as routing
+from workers.presence import offline_recipients as presence
+from workers.routing import fan_out as routing
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
 FOLLOW_UP_KINDS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
@@ -215,9 +215,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
 
 
 def _screen(message: Message) -> str:
-    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but
-    the message's id.
-    """
+    """What a recall or cancel must share with this message, as JSON; "" for the message id only."""
     push = message.push
     if push is PLAIN:
         return ""
@@ -228,7 +226,7 @@ def _screen(message: Message) -> str:
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
     if message.kind == Kind.BADGE:  # an alert to Apple, but nobody sees anything
         shared["push_type"] = PushType.SILENT
-    # of a push that is silent at Apple only, nobody saw anything there
+    # A push that is silent at Apple only was not shown there.
     shared["apns"] = (
         str(PushType.SILENT)
         if (push.vendor or {}).get(Vendor.APNS, {}).get("push_type") == PushType.SILENT

@@ -1,4 +1,4 @@
-"""What people wait for, taken before its turn while a campaign stands in the core's stream."""
+"""Urgent entries taken before their turn while a campaign fills the core's stream."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from common.model import PRIVATE_CLASSES, MessageClass
 from common.storage.streams import CoreStreams, Entry
 
-#: A look at entries that nobody has read goes on for so long, then what stands at the front has its
-#: turn.
+#: Seconds of one look at unread entries; then the front of the stream has its turn.
 LOOK_S = 0.08
 #: Entries of one call (about 2 ms of the server), and of those that are taken before their turn at
 #: once.

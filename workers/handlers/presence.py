@@ -25,16 +25,16 @@ from common.storage.streams import Entry
 from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
-from workers.presence import stage as presence
+from workers.presence import offline_recipients as presence
 from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter
-from workers.routing.stage import urgency_of
+from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
 
 log = logging.getLogger(__name__)
 
-#: How many workers a stage has is asked so often.
+#: Seconds between two counts of a stage's workers.
 ASK_S = 5.0
 #: People of one entry for routing: enough to be cheap, few enough to share among replicas.
 PACK = 200
@@ -62,7 +62,7 @@ class RoutedAtOnce:
 
 
 class FewWorkers:
-    """Whether there is one replica at most; asked again every ASK_S."""
+    """True for at most one replica; counted again every ASK_S."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
@@ -112,8 +112,9 @@ class PresenceHandler:
                 return _by_stream(offline, commit)
 
     def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
-        """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads
-        this stream reads on.
+        """The recipients who are away, and the commit. The next pages need no wake-up.
+
+        The reader of this stream reads on.
         """
         if self.spread is not None:
             messages, out = self.spread.pages(messages, self.members)
@@ -140,9 +141,10 @@ class PresenceHandler:
         )
 
     def _once(self, seen: presence.Seen) -> Mapping[Event, set[str]]:
-        """Drops who is away of those whom an earlier page of their event has named, in this call
-        too: in a fleet of several shards two parts may come in one read. Who is left, by event:
-        this commit names them.
+        """Drops recipients named by an earlier page of their event; returns the rest by event.
+
+        It compares within this call too: with several shards two parts may come in one read. The
+        commit records the names.
         """
         paged = {(message.app, message.event_id) for message in seen.onward}
         people: dict[Event, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Decisions for those who wait for them: what `push.direct` asked to be told."""
+"""Decisions for the callers of `push.direct` that wait for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from common.contracts import Message, Notification
 from common.model import Decision
 from workers.delivery import settle as settling
-from workers.routing import stage as routing
+from workers.routing import fan_out as routing
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)

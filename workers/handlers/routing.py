@@ -21,7 +21,7 @@ from workers.app import DELIVERY
 from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, routing_row
 from workers.handlers.replies import routing_replies
 from workers.queues.consumer import Commit, Letter
-from workers.routing import stage as routing
+from workers.routing import fan_out as routing
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
@@ -62,8 +62,9 @@ class RoutingHandler:
         return _both(self.route, single, [one for one in offline if not one.message.single])
 
     def route(self, offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        """What follows for these people. single: as in Message; else a reader of the release before
-        may do the same once more.
+        """Routes these people; returns the commit.
+
+        single: as in Message; without it, a reader of the previous release may do the same again.
         """
         now = now_ms()
         routed = routing.route(offline, self.world, now, by_entry=single)

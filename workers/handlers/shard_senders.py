@@ -14,7 +14,7 @@ from common.storage.scripts import script
 from workers.handlers.delivery import LaneSender, RunningRound
 from workers.runtime import Runtime
 
-#: Ready sets that one look reads: nobody else is served meanwhile.
+#: Ready sets in one read, which blocks all others.
 LOOK_KEYS_MAX: Final = 1_024
 
 

@@ -12,7 +12,7 @@ from common.storage.people import UnknownPeopleError
 from workers.handlers.presence import FewWorkers, PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.usual_pushes import UsualPushes
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.queues.consumer import Commit
 
 #: A message to more people goes by the streams, page by page.
@@ -48,10 +48,10 @@ class Shortcut:
     def commit(
         self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool
     ) -> tuple[Commit, Sequence[Message]]:
-        """What follows from the messages, and for people (or tokens) who are away anyway; the
-        messages
-        to people of whom SQL does not tell soon enough, which must go by the streams. single: as in
-        Message.
+        """The commit of the messages and of recipients (or tokens) that are away anyway.
+
+        It also returns the messages to people whom SQL did not look up in time; they go by the
+        streams. single: as in Message.
         """
         with self._sharing():
             return self._commit(messages, offline, single)

@@ -25,8 +25,8 @@ from workers.handlers.intake import (
     wakes_of,
 )
 from workers.handlers.overtaking import Overtaking
-from workers.intake import direct, events, stage
-from workers.intake.stage import Event
+from workers.intake import decoding, direct, events
+from workers.intake.decoding import Event
 from workers.intake.state import OF_PEOPLE
 from workers.queues.consumer import STORE_UNAVAILABLE, Handler, Policy, Stores, StreamConsumer
 
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Times the usual read: a call behind more would wait for too long.
 READS_MAX: Final = 8
-#: Lines of one entry that is written anew for one shard, and about how many bytes.
-LINES: Final = stage.LINES_MAX
-BYTES: Final = stage.ENTRY_BYTES_MAX
+#: Lines of one entry rewritten for one shard, and its approximate bytes.
+LINES: Final = decoding.LINES_MAX
+BYTES: Final = decoding.ENTRY_BYTES_MAX
 
 
 def shard_of_event(event: Event, count: int) -> int:
@@ -67,8 +67,9 @@ def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
 
 
 class Sorter:
-    """Entries of the core's streams by shard. What a packed entry holds for several shards is
-    written anew, an entry a shard.
+    """Divides the core's entries by shard.
+
+    A packed entry of several shards is rewritten per shard.
     """
 
     def __init__(self, source: StreamStore, count: int, ports: IntakePorts) -> None:
@@ -78,8 +79,8 @@ class Sorter:
         self._ports = ports
         self._part_entries = script(source.redis, "part")
         self._apps: Sequence[str] | None = None  # asked anew in this read
-        #: What the entries of the last call hold, by stream and id.
-        self.reads: dict[tuple[str, bytes], list[stage.Passed | stage.Refused]] = {}
+        #: The content of the last call's entries, by stream and id.
+        self.reads: dict[tuple[str, bytes], list[decoding.Passed | decoding.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
         self.reads, self._apps = {}, None
@@ -98,15 +99,16 @@ class Sorter:
         return found
 
     def _apply_states(self, entries: Sequence[Entry], mixed: Collection[tuple[str, bytes]]) -> None:
-        """What these say of devices and settings takes effect now: their new entries lie behind all
-        others. There it is applied once more, which changes nothing, as the newest `ts` wins.
+        """Applies state events of mixed entries now: their new entries are behind all others.
+
+        They are applied again there, which changes nothing, as the newest `ts` wins.
         """
         states, all_events = list[Event](), list[Event]()
         for name in ((entry.stream, entry.id) for entry in entries):
             events_ = [
                 event
                 for read in self.reads.get(name, ())
-                if isinstance(read, stage.Passed)
+                if isinstance(read, decoding.Passed)
                 for event in read.events
             ]
             all_events += events_
@@ -149,18 +151,18 @@ class Sorter:
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return (
             shards
-            if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"]))
+            if packed and len(reads) == len(decoding.lines_of(entry.fields[b"b"]))
             else shards[:1]
         )
 
     @staticmethod
-    def _read(entry: Entry, apps: Sequence[str]) -> list[stage.Passed | stage.Refused]:
-        return stage.read_entries(
+    def _read(entry: Entry, apps: Sequence[str]) -> list[decoding.Passed | decoding.Refused]:
+        return decoding.read_entries(
             entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
         )
 
-    def _shard(self, read: stage.Passed | stage.Refused, entry: Entry, place: int) -> int:
-        if isinstance(read, stage.Passed) and read.events:
+    def _shard(self, read: decoding.Passed | decoding.Refused, entry: Entry, place: int) -> int:
+        if isinstance(read, decoding.Passed) and read.events:
             return shard_of_event(read.events[0], self._count)
         return self._any(entry, place)
 
@@ -168,12 +170,13 @@ class Sorter:
         return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
-        """In one step the lines of these entries become entries of one shard each, also on a server
-        that takes nothing more. What is done twice is known by the events' ids.
+        """Replaces these entries by one per shard in one step, also on a server without memory.
+
+        A repeated step is recognised by the events' ids.
         """
         by_shard: dict[int, list[bytes]] = {}
         for entry, shards in mixed:
-            for shard, line in zip(shards, stage.lines_of(entry.fields[b"b"]), strict=True):
+            for shard, line in zip(shards, decoding.lines_of(entry.fields[b"b"]), strict=True):
                 by_shard.setdefault(shard, []).append(line)
         packs = [b"\n".join(pack) for lines in by_shard.values() for pack in _packs(lines)]
         leaving = [entry.id for entry, _ in mixed]
@@ -246,7 +249,7 @@ class SpreadConsumer(StreamConsumer):
 
 
 class _Mean:
-    """What the loop asks of its handler, of the shards' handlers together."""
+    """The loop's view of the shards' handlers: their means."""
 
     def __init__(self, each: Sequence[IntakeHandler]) -> None:
         self._each = each
@@ -283,9 +286,7 @@ class SpreadIntakeLoop(IntakeLoop):
         self._bound()
 
     def _bound(self) -> None:
-        """What follows from a read is divided by the shards: so much more is read, or each commit
-        would hold little.
-        """
+        """Multiplies the read size, as each read is divided by the shards: commits stay full."""
         self._counts |= dict.fromkeys(
             self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )

@@ -30,12 +30,12 @@ from common.storage.lane_queues import NewBatch
 from common.storage.people import Person
 from workers.app import DELIVERY
 from workers.handlers.routing import RoutingHandler
-from workers.intake import stage
+from workers.intake import decoding
+from workers.intake.decoding import Event
 from workers.intake.events import Stored
-from workers.intake.stage import Event
 from workers.queues.consumer import Commit
 from workers.routing.alike import Pattern, like_row, pattern_of
-from workers.routing.stage import BATCH_MAX, route
+from workers.routing.fan_out import BATCH_MAX, route
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
@@ -130,8 +130,9 @@ class UsualPushes:
         self._kept: dict[Pattern, Notification] = {}
 
     def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
-        """What follows from these (`apart`), and those that need the general way. single: as in
-        Message.
+        """The commit of these (`apart`), and the events that need the general path.
+
+        single: as in Message.
         """
         now = now_ms()
         groups, left = self._grouped(events)
@@ -201,14 +202,12 @@ class UsualPushes:
         return found | fresh
 
     def _made(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
-        """By pattern the notification of its first event, made the general way, where that ends in
-        a chat's push.
-        """
+        """Each pattern's notification, from its first event if that becomes a chat's push."""
         world = self._routing.world
         offline: list[OfflineRecipients] = []
         by_event: dict[tuple[str, str], Pattern] = {}
         for event, user, device in firsts:
-            message = stage.take(event, now).message
+            message = decoding.take(event, now).message
             one = OfflineRecipients(
                 message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now
             )

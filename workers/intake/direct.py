@@ -1,7 +1,7 @@
-"""`push.direct`: a push to one token, asked for by whoever knows tokens and no people. Pure.
+"""`push.direct`: a push to one token, for callers that know tokens and no people. Pure.
 
-It goes past presence: nobody's sessions, members, mutes or friends are asked. The token itself
-stands for the person.
+It bypasses presence: sessions, members, mutes and friends are not checked. The token stands for the
+person.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vend
 from workers.intake.events import Addressee, Direct
 
 if TYPE_CHECKING:
-    from workers.intake.stage import Event
+    from workers.intake.decoding import Event
 
 #: A call rings no longer than this where its sender names no ttl.
 CALL_TTL_S: Final = 60
@@ -42,8 +42,9 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class KnownTargets:
-    """What the registry has of a token. state: active, retired, silenced; registered_ms: 0 where
-    nobody ever said.
+    """The registry's record of a token. state: active, retired, silenced.
+
+    registered_ms: 0 when never reported.
     """
 
     state: str
@@ -141,16 +142,14 @@ def _wishes(data: Direct) -> PushFields:
 
 
 def _about(data: Direct) -> str:
-    """What a later badge or clear replaces: the token's number, or the conversation's banners."""
+    """The subject that a later badge or clear replaces: the token's number or the conversation."""
     if data.kind == "badge" or data.conversation is None:
         return user_of(data.target)
     return data.conversation.id
 
 
 def _badge(wished: Badge) -> Badge:
-    """Only an absolute number: nobody reports this token's base, so that nothing can be added to
-    it.
-    """
+    """Only an absolute number: this token's base is not reported, so nothing can be added to it."""
     if wished.value is None:
         return Badge(mode=BadgeMode.NONE if wished.mode == BadgeMode.NONE else BadgeMode.KEEP)
     return Badge(mode=BadgeMode.SET, value=wished.value)
@@ -187,7 +186,7 @@ def address(
 def reply_of(
     message: Message, decision: Decision, note: str, device: Device | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """(key, what is told) of a push that intake decided."""
+    """(key, reply) of a push that intake decided."""
     reply: dict[str, Any] = {
         "event_id": message.event_id,
         "message_id": message.message_id,

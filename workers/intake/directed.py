@@ -17,20 +17,20 @@ from common.model import Decision, Kind
 from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
-from workers.intake import direct, stage
+from workers.intake import decoding, direct
+from workers.intake.decoding import Event
 from workers.intake.direct import DirectRow
 from workers.intake.events import LANG_MAX, PLATFORM_MAX
-from workers.intake.stage import Event
 from workers.intake.state import Withdrawal
 
 
 @dataclass(slots=True)
 class Directed:
-    """What the pushes to tokens of one read gave.
+    """The result of one read's pushes to tokens. offline: continues to routing.
 
-    offline: what goes on to routing. taken: each event with its decision, None where it goes on.
-    rows: tokens that get nothing. decisions, waits: decisions to be passed on, and until when
-    others must be. withdrawals: what is to be taken back of conversations that were cleared.
+    taken: each event with its decision, None where it continues. rows: tokens without a push.
+    decisions, waits: decisions to be sent, and until when others are due.
+    withdrawals: of what is shown of cleared conversations.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -50,15 +50,16 @@ class TokenPushes:
         self._replies = replies
 
     def take(self, batch: Sequence[Event], now: int) -> Directed:
-        """What follows from them; nothing is told yet. Marks of clears are set here: to set them
-        again changes nothing.
+        """The result of these events; no reply is sent yet.
+
+        Marks of clears are set here, idempotently.
         """
         found = Directed()
         if not batch:
             return found
         todo: list[tuple[Event, Message]] = []
         for event in batch:
-            taken = stage.take(event, now)
+            taken = decoding.take(event, now)
             found.taken.append((taken.message, taken.decision))
             if taken.decision is None:
                 todo.append((event, taken.message))
@@ -86,9 +87,7 @@ class TokenPushes:
         return found
 
     def again(self, batch: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
-        """What those are told who asked the same before: nothing new but whether the token is given
-        up since.
-        """
+        """Replies to repeated requests: only whether the token has been retired since."""
         asked = [event for event in batch if event.data.reply is not None]
         known = self._tokens.states(
             [(event.app, direct.user_of(event.data.target)) for event in asked]

@@ -20,8 +20,8 @@ NAME_BYTES_MAX = 1000
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
 PLATFORM_MAX = 16
-#: Of a language's name only the start tells the language; a phone's own may go on with calendars
-#: and numerals.
+#: The start of a locale name identifies the language; a phone's may continue with calendars and
+#: numerals.
 LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
@@ -30,7 +30,8 @@ EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
 Millis = Annotated[int, Meta(ge=0)]
 #: A badge, an unread total: no phone shows more.
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+#: `$` alone lets an end of line pass, `\d` the digits of other scripts.
+Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -102,9 +103,7 @@ class Addressee(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Where the decision is told, and after how long at the latest that there is none yet; 0: only
-    the decision.
-    """
+    """The reply key, and the longest wait for a decision; 0: only the decision is sent."""
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
@@ -208,9 +207,7 @@ decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def decode_data(kind: str, data: msgspec.Raw) -> Any:
-    """`data` of an event of a known type. Raises msgspec.ValidationError, which
-    says what is wrong.
-    """
+    """`data` of an event of a known type. Raises msgspec.ValidationError with the reason."""
     try:
         return DECODERS[kind].decode(data)
     except msgspec.ValidationError:
@@ -222,21 +219,28 @@ def decode_data(kind: str, data: msgspec.Raw) -> Any:
 
 def _given(push: dict[str, Any]) -> dict[str, Any]:
     """Wishes that are none are left out, here and one level deeper; what lies deeper is the
-    sender's or the vendor's own.
+    sender's or the vendor's own, but for `display.loc`.
     """
-    objects = ("gate", "force", "display", "data", "badge", "sound")
-    inner = {
-        key: {name: one for name, one in push[key].items() if one is not None}
-        for key in objects
-        if isinstance(push.get(key), dict)
-    }
-    return {key: value for key, value in (push | inner).items() if value is not None}
+    inner = {key: _named(push[key]) for key in _OBJECTS if isinstance(push.get(key), dict)}
+    display = inner.get("display", {})
+    if isinstance(display.get("loc"), dict):
+        display["loc"] = _named(display["loc"])
+    return _named(push | inner)
+
+
+#: Objects of `push` whose members may each be absent.
+_OBJECTS = (
+    *("gate", "force", "display", "data", "badge", "sound"),
+    *("image", "template", "vendor", "vendor_raw"),
+)
+
+
+def _named(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def too_long(data: Any) -> str | None:
-    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None:
-    all of it fits.
-    """
+    """The name of a field that exceeds PostgreSQL's key size in UTF-8; None: all fit."""
     if isinstance(data, Direct):
         return (
             "target.token"

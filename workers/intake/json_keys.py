@@ -1,4 +1,4 @@
-"""Whether a JSON text can be read in one way only, found without a callback an object."""
+"""Unambiguous JSON, checked without a callback per object."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _decode = msgspec.json.Decoder().decode
 
 
 def is_countable(raw: bytes) -> bool:
-    """Whether the colons of a JSON text are its keys' and those that stand in its decoded strings:
-    no string is mended, none holds an escaped colon.
+    """True when each colon of the text ends a key or is in a decoded string.
+
+    No string is mended then, and none holds an escaped colon.
     """
     return b"\\" not in raw or (b"\\u003" not in raw and not is_odd(raw))
 
 
 def certainly_unambiguous(raw: bytes) -> bool:
-    """True: JSON in UTF-8 in which no object names a key twice. False: look closer; nothing is said
-    of the text.
+    """True: JSON in UTF-8 in which no object repeats a key. False: undecided, look closer.
 
-    Each colon of the text ends a key or stands in a string. Of a key that is named twice all colons
-    stand in the text, and the last one's only in what was decoded: there are never fewer of them in
-    the text, and as many only if no key is named twice.
+    Each colon of the text ends a key or is in a string. A repeated key leaves all its colons in the
+    text, and only the last one's in the decoded value: the text never has fewer, and has as many
+    only without a repeated key.
     """
     if not is_countable(raw):
         return False

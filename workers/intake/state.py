@@ -23,7 +23,7 @@ from common.storage.bindings import Binding
 from common.storage.marks import EventMarks
 from common.storage.registry import Leaving, Registration
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 
 Ignored = Callable[[Event, str], None]
 
@@ -35,9 +35,10 @@ Times = dict[tuple[str, str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was shown of a message (or call) must go; of a clear all of its conversation. users:
-    only these people's, None: everybody's. conversation: the message's;
-    reason: why a call ended, in the core's words.
+    """The withdrawal of a message (or call) from screens. users: only these; None: everybody.
+
+    conversation: the message's; a clear means all of it. reason: of the call's end, as the core
+    gave it.
     """
 
     app: str
@@ -50,7 +51,7 @@ class Withdrawal:
     reason: str = ""
 
 
-#: What is told of one person, their devices and settings.
+#: Events about one person, their devices and settings.
 OF_PEOPLE = (events.Registered, events.Unregistered, events.SessionEnded, events.SettingsUpdated)
 
 
@@ -63,8 +64,9 @@ class StateKeeper:
         self._marks = marks
 
     def apply(self, batch: Sequence[Event], ignored: Ignored) -> list[Withdrawal]:
-        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event
-        that changes nothing, with the reason.
+        """Applies the whole batch or nothing (SQL); returns the withdrawals.
+
+        ignored: called for each event that changes nothing, with the reason.
         """
         if not batch:
             return []
@@ -138,9 +140,7 @@ class StateKeeper:
 
 
 def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[str, str]]:
-    """Whose devices or settings are not as they were: those whom the events name, and who lost a
-    token to them.
-    """
+    """People whose devices or settings changed: named, or without a token now."""
     named = {(event.app, event.data.user) for event in batch if isinstance(event.data, OF_PEOPLE)}
     return named | {(app, user) for app, user, _, _ in bindings}
 
@@ -177,8 +177,9 @@ def _named(conversation: Conversation) -> str:
 
 
 def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
-    """Registrations and leavings, in rounds: a person's words in the order of the stream,
-    everybody's first words together.
+    """Registrations and logouts, in rounds.
+
+    A person's events keep the stream's order; the first events of all people go together.
     """
     rounds: dict[int, list[Event]] = {}
     reached: dict[tuple[str, str], int] = {}
@@ -234,7 +235,7 @@ def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
 
 
 def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
-    """What events call devices, each perhaps a push id: (app, user, name)."""
+    """Device names in events, each perhaps a push id: (app, user, name)."""
     named = []
     for event in batch:
         data = event.data
@@ -259,9 +260,7 @@ _TIMES = text(
 
 
 def _times_kept(connection: Connection, messages: Sequence[tuple[str, str, str]]) -> Times:
-    """The ts of these (app, conversation, message id) by the ledger, where it has
-    them; one query.
-    """
+    """The ledger's ts of these (app, conversation, message id), where known; one query."""
     if not messages:
         return {}
     apps, conversations, ids = zip(*messages, strict=True)

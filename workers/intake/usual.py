@@ -1,8 +1,8 @@
 """The usual event, a message without wishes of its sender, decoded and checked in one reading.
 Pure.
 
-What it returns is what the general way (stage.py) returns; whatever it can't be sure of goes that
-way.
+What it returns is what the general way (decoding.py) returns; whatever it can't be sure of goes
+that way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.contracts import NO_WISHES
 from workers.intake import events
 from workers.intake.json_keys import is_countable
 
-#: An id of so many characters fits the bytes of a key in PostgreSQL, whatever they are.
+#: Characters of an id that fit PostgreSQL's key size in bytes, whatever they are.
 SAFE_CHARS: Final = events.NAME_BYTES_MAX // events.UTF8_BYTES_MAX
 #: Keys that a usual message has at least: six of the envelope, three of its data, two of the
 #: conversation, one of the sender.
@@ -39,12 +39,10 @@ _decode = msgspec.json.Decoder(UsualEvent).decode
 
 
 def read_usual(raw: bytes) -> UsualEvent | None:
-    """The event if it is a stored message without wishes and beyond all doubt; None: look closer,
-    nothing is said of it.
+    """The event, if certainly a stored message without overrides; None: undecided, look closer.
 
-    Its colons are counted as json_keys.py does: one for each key that was decoded, and those of the
-    decoded strings. One of a key that is unknown, named twice, null or empty stands in the text
-    only.
+    Colons are counted as in json_keys.py: one for each decoded key, and those of the decoded
+    strings. A key that is unknown, repeated, null or empty has a colon in the text only.
     """
     if _TYPE not in raw or (b"\\" in raw and not is_countable(raw)):
         return None
@@ -99,7 +97,7 @@ def _colons(strings: Sequence[str | None]) -> int:
 
 
 def _fits(data: events.Stored) -> bool:
-    """What a shape alone can't say (stage.py, `_check`), without looking closer."""
+    """The checks of decoding.py (`_check`) that need no closer look."""
     if not 0 < len(data.conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
         return False
     people = data.recipients

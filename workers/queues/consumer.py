@@ -32,14 +32,14 @@ from workers.queues.lease_renewer import LeaseRenewer
 
 log = logging.getLogger(__name__)
 
-#: A slice goes on while there is work, so long; then it wakes its stage again and makes room.
+#: Seconds of one slice; then it wakes its stage again and makes room.
 SLICE_S = 5.0
 #: Entries of dead readers that are taken over in one look at a stream, and how often that is done.
 RECLAIM_MAX = 16
 RECLAIM_EVERY_S = 1.0
-#: About so many bytes of records travel in one entry of the ledger's stream.
+#: Approximate bytes of records in one entry of the ledger's stream.
 LEDGER_PACK_BYTES = 512 * 1024
-#: A process of its own waits so long for a store that is away.
+#: Seconds that a process of its own waits for an unavailable store.
 AWAY_S = 1.0
 #: A store is away: the entries are not to blame.
 STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
@@ -80,7 +80,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What a dead letter keeps of an entry. fields: what stands beside its bytes, for a replay."""
+    """The part of an entry that a dead letter keeps.
+
+    fields: what accompanies its bytes, for a replay.
+    """
 
     raw: bytes
     fields: Mapping[str, str]
@@ -91,9 +94,7 @@ class Handler(Protocol):
     """One stage's work on its entries."""
 
     def handle(self, entries: Sequence[Entry]) -> Commit | None:
-        """What follows from the entries; None: the handler has committed and acknowledged by
-        itself, or given them back.
-        """
+        """The commit of the entries; None: the handler has committed or released them."""
         ...
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
@@ -103,27 +104,26 @@ class Handler(Protocol):
         ...
 
     def letter(self, entry: Entry) -> Letter:
-        """What is kept of an entry that nobody can handle."""
+        """The dead letter of an entry that cannot be handled."""
         ...
 
     def on_leave(self, entry: Entry, reason: str | None) -> Commit:
-        """What else is written when the entry leaves its stream unhandled: as a dead letter with
-        its reason, or split (None).
+        """What is also written when an entry leaves its stream unhandled.
+
+        reason: of the dead letter; None: the entry is split.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How the streams of one stage are read.
+    """The way a stage's streams are read. counts: entries of one read by stream, most urgent first.
 
-    counts: entries of one read by stream, the most urgent first. beside: what is read instead, in
-    turn, while urgent entries come. keeps_order: what was read when a store went away is kept and
-    tried again before anything newer; else it is given back.
-    gather: seconds until the next look for what belongs to the entries that were read; 0: they are
-    handled now.
-    hold: those of the entries to be handled that can wait for the next read; they stay this
-    reader's, and come again with it.
+    beside: what is read instead, in turn, while urgent entries come. keeps_order: entries read
+    before a store became unavailable are kept and retried before newer ones; else they are
+    released. gather: seconds until the next look for entries that belong to those just read; 0:
+    handle them now. hold: the entries that can wait for the next read; they stay this reader's, and
+    are returned with it.
     """
 
     stage: str
@@ -140,10 +140,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What every consumer needs of the world.
+    """The stores of a consumer. streams: the fleet's, where commits go.
 
-    streams: the fleet's, where commits go. source: where entries come from, if elsewhere (the
-    core's). room: whether there is room for what follows from another read.
+    source: where entries come from, if elsewhere (the core's). room: True while another read's
+    results fit.
     """
 
     streams: StreamStore
@@ -178,11 +178,11 @@ class StreamConsumer:
     # ------------------------------------------------------------ slices of a Celery task
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """One slice of work. One at a time in a process: what is in flight stays within its bound,
-        and no vendor takes all slots.
+        """Runs one slice of work, one at a time per process.
 
-        A wake-up that comes meanwhile is heard when the slice ends: else what came after its last
-        look would wait for the next one.
+        What is in flight stays within its bound, and no vendor takes all slots. A wake-up during
+        the slice is handled when it ends: otherwise entries added after its last look would wait
+        for the next wake-up.
         """
         self._called.set()
         while self._called.is_set() and self._running.acquire(blocking=False):
@@ -219,10 +219,9 @@ class StreamConsumer:
     def run(
         self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]
     ) -> None:
-        """Until told to stop. turn: `once` and what goes with it; pause: waits when there was
-        nothing.
+        """Runs until `stopping`. turn: one round of work; pause: waits after a round without work.
 
-        A store that is away is waited for; what was read before it went is kept, in order.
+        It waits for an unavailable store; entries read before the failure are kept, in order.
         """
         self.stopping = stopping
         while not stopping():
@@ -242,12 +241,12 @@ class StreamConsumer:
             self.give_back()
 
     def give_back(self) -> None:
-        """What was kept while a store was away is anybody's, and not counted."""
+        """Releases the entries kept while a store was unavailable; no attempt is counted."""
         if self._kept:
             self._source.release(self._kept)
 
     def give_back_held(self) -> None:
-        """What waits for the next read (Policy.hold) is anybody's, and not counted."""
+        """Releases the entries of Policy.hold; no attempt is counted."""
         held, self._held = self._held, []
         self._source.release(held)
 
@@ -265,9 +264,7 @@ class StreamConsumer:
         return kept + len(reclaimed) + len(fresh)
 
     def again(self) -> int:
-        """What we had read when a store went away, before anything newer; what others took over
-        meanwhile is theirs.
-        """
+        """Retries the entries read before a store failed, except those claimed by others."""
         if not self._kept:
             return 0
         kept, self._kept = self._source.renew(self._kept), []
@@ -283,15 +280,13 @@ class StreamConsumer:
         return self._gathered(entries)
 
     def listen(self, block_ms: int) -> int:
-        """Waits so long for the next entry and handles what came; the number of entries."""
+        """Waits up to block_ms for the next entry and handles it; returns the number of entries."""
         entries = self._gathered(self._source.wait(list(self.policy.counts), block_ms))
         self.finish(entries)
         return len(entries)
 
     def _gathered(self, entries: list[Entry]) -> list[Entry]:
-        """The entries, with those that were held back and those that came while they waited for
-        what belongs to them, without those that are held back now (Policy.gather, Policy.hold).
-        """
+        """The entries to handle now: held back, new, and gathered (Policy.gather, Policy.hold)."""
         entries, self._held = self._held + entries, []
         most = sum(self.policy.counts.values())
         while entries and len(entries) < most and not self.stopping():
@@ -312,11 +307,11 @@ class StreamConsumer:
 
     @property
     def holds(self) -> bool:
-        """Whether entries wait for the next read (Policy.hold)."""
+        """True while entries wait for the next read (Policy.hold)."""
         return bool(self._held)
 
     def _reclaimed(self) -> list[Entry]:
-        """What other readers left behind when they fell silent."""
+        """The entries of readers that stopped renewing them."""
         if time.monotonic() < self._reclaim_at:
             return []
         self._reclaim_at = time.monotonic() + self.policy.reclaim_every_s
@@ -394,9 +389,7 @@ class StreamConsumer:
         self.progress_at = time.monotonic()
 
     def _isolate(self, entries: Sequence[Entry], error: Exception) -> None:
-        """Something in these entries breaks its stage: each alone, then each item alone, until the
-        culprit stands alone.
-        """
+        """Isolates an entry that breaks its stage: each entry alone, then each item alone."""
         if len(entries) > 1:
             for entry in entries:
                 try:
@@ -431,9 +424,7 @@ class StreamConsumer:
         )
 
     def _split_or_dead_letter(self, entry: Entry, reason: str) -> None:
-        """An entry of several items is split, so that the culprit stands alone; a single one
-        becomes a dead letter.
-        """
+        """Splits an entry of several items to isolate the culprit; dead-letters a single item."""
         singles = self.handler.split(entry)
         try:
             if len(singles) > 1:
@@ -463,9 +454,10 @@ class StreamConsumer:
     # ------------------------------------------------------------ the commit
 
     def apply(self, entries: Sequence[Entry], commit: Commit) -> None:
-        """Writes the commit and acknowledges the entries, in one MULTI; when they come from another
-        server, first the one, then the other. Then wakes whoever has something to do. LostError:
-        another reader has some of them, nothing was written.
+        """Writes the commit and acknowledges the entries in one MULTI, then sends the wake-ups.
+
+        When the entries come from another server, the commit is written first, then the
+        acknowledgement. LostError: another reader has some of them; nothing was written.
         """
         self._write(entries, commit, lambda pipe: self._source.acknowledge(pipe, entries))
         for stage, vendor in commit.wake:
@@ -491,7 +483,7 @@ class StreamConsumer:
 
 
 def is_urgent(entry: Entry) -> bool:
-    """Whether somebody waits for what is in it: calls and chats."""
+    """True for entries that people wait for: calls and chats."""
     return entry.stream.endswith((":call", ":chat"))
 
 

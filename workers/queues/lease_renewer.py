@@ -22,14 +22,15 @@ log = logging.getLogger(__name__)
 #: (common/storage/streams.py: TAKEOVER_IDLE_MS).
 RENEW_S = 4.0
 LOOK_S = 0.5
-#: A thread that waits for the database for so long does not die of what it holds.
+#: Seconds of waiting for the database after which a thread's entries no longer count as delivered.
 STORE_WAIT_S = 0.5
 
 
 @dataclass(slots=True)
 class _Block:
-    """What one thread holds. counted: whether a death of the process now counts as one of the
-    entries' readers (None: untouched).
+    """The entries of one thread.
+
+    counted: a death of the process now counts as a delivery attempt (None: unchanged).
     """
 
     entries: Sequence[Entry]
@@ -38,11 +39,10 @@ class _Block:
 
 
 class LeaseRenewer:
-    """Its thread begins with the first entries, ends with the process, and sleeps while there are
-    none.
+    """Its thread starts with the first entries, ends with the process, and sleeps while idle.
 
-    An entry whose reader waits for the database is not counted as handed out: who kills the process
-    then kills no innocent.
+    While a reader waits for the database its entries do not count as delivered: killing the process
+    then condemns no entry.
     """
 
     def __init__(self, streams: StreamStore, renew_s: float = RENEW_S) -> None:
@@ -86,9 +86,7 @@ class LeaseRenewer:
             time.sleep(min(LOOK_S, self._renew_s / 2))
 
     def _renew(self, *, everything: bool) -> None:
-        """Renews all blocks when that is due, and at once those whose thread began or ended to wait
-        for the database.
-        """
+        """Renews all blocks when due; at once those whose thread began or ended a database wait."""
         try:
             for block in self._held.values():
                 waits = sql.waiting_s(block.thread) >= STORE_WAIT_S

@@ -29,12 +29,12 @@ from common.model import Vendor
 from common.storage import keys
 from workers import serving
 from workers.receipts.address import PURPOSE, Address, proven, read_path
+from workers.receipts.matched import Callback
 from workers.receipts.matcher import Matcher, ReceiptStores
 from workers.receipts.readers import READERS
-from workers.receipts.stage import Callback
 from workers.vendors import huawei_receipts as huawei
-from workers.vendors.base import Credential
 from workers.vendors.receipt_bodies import Receipt, ReceiptsError
+from workers.vendors.types import Credential
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from common.storage.ledger import Ledger
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from workers.receipts.matched import LOOK_AGAIN_S, Callback, MatchedReceipts, Sent, is_tag, settle
 from workers.receipts.readers import READERS, label_of
-from workers.receipts.stage import LOOK_AGAIN_S, Callback, MatchedReceipts, Sent, is_tag, settle
 from workers.vendors.receipt_bodies import Receipt
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from common.storage.event_rows import Cursor, EventRows
 from common.storage.ledger import ROWS_MAX
 from workers.runtime import Runtime
-from workers.vendors.base import uuid_text
+from workers.vendors.ids import uuid_text
 
 
 def story(

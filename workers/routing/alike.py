@@ -1,7 +1,7 @@
 """The usual push: a chat of two without wishes of its sender, to somebody with one device who set
 nothing. Pure.
 
-The first one of a lane and language is made the general way (stage.py); the others differ from it
+The first one of a lane and language is made the general way (fan_out.py); the others differ from it
 in the fields of `LikeRow` only.
 """
 
@@ -25,13 +25,14 @@ from common.contracts import (
 from common.contracts import push_like as made_like
 from common.model import Kind, Vendor
 
-#: Lane, language and platform: pushes with the same key differ in ids, times, names and words only.
+#: Lane, language and platform: pushes with the same key differ in ids, times, names and texts only.
 Pattern = tuple[str, Vendor, str, str | None, str]
 
 
 def pattern_of(one: OfflineRecipients, now_ms: int) -> Pattern | None:
-    """What it shares with others; None: it goes the general way. That nothing is set by person and
-    tenant is the caller's to know.
+    """The pattern that the push shares with others; None: it takes the general path.
+
+    The caller checks that person and tenant have no settings.
     """
     message, recipients = one.message, one.recipients
     push = message.push
@@ -81,7 +82,7 @@ def push_like(pattern: Notification, one: OfflineRecipients) -> Push:
 
 
 class Chat(Protocol):
-    """What a message and its event have in common."""
+    """The fields that a message and its event share."""
 
     @property
     def message_id(self) -> str: ...

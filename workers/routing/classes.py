@@ -1,4 +1,4 @@
-"""What a message is -> how it may travel on a lane, as the vendor's own policy says. Pure."""
+"""Message class -> placement on a lane, by the vendor's policy. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from common.model import Bucket, MessageClass, PushType, Vendor
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import wish_text
+from workers.vendors.types import Credential, Placement
 
 _NO_WISH: Final[Mapping[str, Any]] = {}
 
@@ -16,8 +16,9 @@ _NO_WISH: Final[Mapping[str, Any]] = {}
 def place(
     wanted: MessageClass, push_type: PushType, credential: Credential, over: Mapping[str, Any]
 ) -> Placement:
-    """How a message of this class travels on this lane. over: the sender's overrides for this
-    vendor (they can only lower).
+    """The placement of this class on this lane.
+
+    over: the sender's overrides for this vendor (they can only lower).
     """
     policy = VENDORS[credential.vendor].place
     placed = policy(wanted, push_type, credential, over)
@@ -28,8 +29,9 @@ def place(
 
 
 def with_raw(vendor: Vendor, over: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides with what the verbatim fields say of class and channel laid over them
-    (im-dialects §1, precedence): one wish for the wire, the quota and the row.
+    """The overrides, with class and channel of the verbatim fields laid over them.
+
+    The wire, the quota and the row thus use one value (im-dialects §1, precedence).
     """
     part, names = VENDORS[vendor].raw_wishes
     inner = raw.get(part)

@@ -59,8 +59,9 @@ def refusal(
     now_ms: int,
     named: Named | None = None,
 ) -> Decision | None:
-    """Why this person gets no push of this message, None when they do. named: of the message, for
-    who asks for many people.
+    """The reason that this person gets no push of this message; None when they get it.
+
+    named: of the message, for callers that ask about many people.
     """
     named = named or named_by(message)
     if who.desktop and settings.get("mobile_when_desktop_online") is False:
@@ -79,7 +80,7 @@ def refusal(
 
 
 def rings(message: Message) -> bool:
-    """Whether it is a call: a mute is about messages (contract §3)."""
+    """True for a call: a mute concerns messages (contract §3)."""
     return message.kind == Kind.CALL_INVITE or message.push.message_class == MessageClass.CALL
 
 
@@ -95,8 +96,9 @@ def muted(mentioned: bool, mute: Mapping[str, Any] | None, now_ms: int) -> bool:
 
 
 def disturbed(dnd: Mapping[str, Any] | None, zone: tzinfo, now_ms: int) -> bool:
-    """Whether now lies in the window, start included, end not; a window may cross midnight; start =
-    end is the whole day.
+    """True inside the window, start included, end excluded.
+
+    A window may cross midnight; start = end is the whole day.
     """
     if dnd is None:
         return False
@@ -113,9 +115,7 @@ def _minute(clock: str) -> int:
 
 
 def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:
-    """The window's own zone, else that of a device, else the tenant's; a name that nobody knows
-    counts as none.
-    """
+    """The window's zone, else a device's, else the tenant's; an unknown name counts as none."""
     own = (settings.get("dnd") or {}).get("tz")
     found = (
         _zone(name)
@@ -127,9 +127,7 @@ def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzi
 
 @lru_cache(maxsize=1024)
 def _zone(name: str) -> tzinfo | None:
-    """The zone of a name that may have come from a phone; phones also say `GMT+08:00`, `GMT+0800`,
-    `UTC+8` and `+08:00`.
-    """
+    """The zone of a name from a phone, also `GMT+08:00`, `GMT+0800`, `UTC+8` and `+08:00`."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown, no name at all, the name of a folder

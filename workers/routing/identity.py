@@ -11,7 +11,5 @@ __all__ = ["collapse_id", "push_id"]
 
 
 def collapse_id(message: Message) -> str:
-    """What makes a later push replace an earlier one on the screen: the sender's collapse key, or
-    the message itself.
-    """
+    """The id by which a later push replaces this one: the sender's collapse key, or the message."""
     return message.push.collapse_key or message.message_id

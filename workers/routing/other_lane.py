@@ -1,7 +1,7 @@
-"""What a push becomes whose device registered with another vendor or account while it waited. Pure.
+"""A waiting push rebuilt for another vendor or account of its device. Pure.
 
-Its words and its data stay. What was made for the first lane is made anew: the class's place, the
-kind of push, the title. The sender's wishes for the first vendor mean nothing to another one.
+Its text and data stay. What was made for the first lane is made again: placement, push type, title.
+The sender's overrides for the first vendor do not apply to another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from common.contracts import Device, Notification
 from common.model import Kind, PushType, Vendor
 from workers.routing import classes
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 
 
 def for_lane(
@@ -62,8 +62,6 @@ def _title(note: Notification, vendor: Vendor) -> str:
 
 
 def _made_up(note: Notification) -> bool:
-    """Whether the title is the name that the words begin with, or the app's: the
-    sender gave none.
-    """
+    """True when the sender set no title: it is the text's leading name, or the app's."""
     named = bool(note.prefix) and note.prefix.startswith(note.title)
     return named or note.title == note.app_name or note.kind in (Kind.RECALL, Kind.CALL_CANCEL)

@@ -1,6 +1,4 @@
-"""Title, body, data; how much of the message may be shown. Pure and total: any
-message gives words.
-"""
+"""Title, body, data, and redaction. Pure and total: any message gives a text."""
 
 from __future__ import annotations
 
@@ -15,10 +13,10 @@ from workers.routing.texts import NOTHING, READ, Catalogue, ending_of, translate
 
 
 class Words(Value, frozen=True):
-    """What a person will read. title "": the vendor shows the app's name, or `android_title` where
-    it needs one.
+    """The visible text. title "": the vendor shows the app's name.
 
-    prefix: the name that `body` begins with, "" for none.
+    android_title: for vendors that require a title. prefix: the name that `body` begins with, ""
+    for none.
     """
 
     title: str
@@ -32,7 +30,7 @@ class Words(Value, frozen=True):
 
 
 class HiddenMode(StrEnum):
-    """How much of its messages a tenant shows to those who did not hide details themselves."""
+    """The part of its messages that a tenant shows to people who did not hide details."""
 
     FULL = "full"  # all of it
     SENDER = "sender"  # who wrote, not what
@@ -41,11 +39,10 @@ class HiddenMode(StrEnum):
 
 
 class Redaction(Value, frozen=True):
-    """What stands in place of a message.
+    """The replacement of a message's text. title: "" or the sender's name.
 
-    title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too,
-    else the app's name does where a vendor wants one. ids_only: the sender's data do not travel
-    either, only ids.
+    everywhere: the text also replaces title, subtitle and names; else the app's name does, where a
+    vendor requires one. ids_only: the sender's data are removed too, only ids remain.
     """
 
     text: str
@@ -171,11 +168,10 @@ def redaction_of(
     lang: str,
     own: Catalogue = NOTHING,
 ) -> Redaction | None:
-    """What stands in place of the message for this person and device, None where the message itself
-    may be shown.
+    """The redaction for this person and device; None when the message may be shown.
 
-    The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text
-    for it. The tenant's mode hides for everybody (HiddenMode).
+    The person's own choice (`show_detail` false) hides all; a content key selects the tenant's text
+    for it. The tenant's mode applies to everybody (HiddenMode).
     """
     mode = options.get("hidden_mode", HiddenMode.FULL)
     if mode == HiddenMode.FULL and settings.get("show_detail") is not False:

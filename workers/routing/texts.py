@@ -1,5 +1,6 @@
-"""What the fleet itself says to people, by language. Pure. A further language is a further column,
-or a tenant's own catalogue.
+"""The fleet's own texts, by language. Pure.
+
+A further language is a column here, or a tenant's own catalogue.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 DEFAULT_LANG: Final = "zh"
-#: What a catalogue that has no words of its own for a key falls back to.
+#: The fallback language of a key that a catalogue lacks.
 LINGUA_FRANCA: Final = "en"
 
 #: By key, then by language. Element texts: im-dialects §2.2; the hidden text: contract §8.
@@ -42,7 +43,7 @@ READ: Final = "read_elsewhere"
 
 
 class Ending(StrEnum):
-    """How a call ended, as far as its words differ; the values are keys of TEXTS."""
+    """The end of a call, as far as its text differs; the values are keys of TEXTS."""
 
     ACCEPTED = "call_accepted"
     REJECTED = "call_rejected"
@@ -51,8 +52,8 @@ class Ending(StrEnum):
     OTHER = "call_cancel"
 
 
-#: Words that cores and clouds say of it (`call.ended`, reason): ZEGO's own, and what else is usual.
-#: Compared in small letters and digits.
+#: Reasons of `call.ended` from cores and clouds: ZEGO's own, and the usual ones. Compared in lower
+#: case, letters and digits only.
 _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
     Ending.ACCEPTED: frozenset(
         {
@@ -97,19 +98,20 @@ _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
 
 
 def ending_of(reason: str) -> Ending:
-    """What a core's reason means; OTHER for one that is not known."""
+    """The ending of a core's reason; OTHER for an unknown one."""
     word = "".join(letter for letter in reason.lower() if letter.isalnum())
     return next((ending for ending, words in _ENDINGS.items() if word in words), Ending.OTHER)
 
 
-#: A tenant's own words: language tag in lower case -> key of TEXTS -> text. They win over ours.
+#: A tenant's own texts: language tag in lower case -> key of TEXTS -> text. They override ours.
 Catalogue = Mapping[str, Mapping[str, str]]
 NOTHING: Final[Catalogue] = MappingProxyType({})
 
 
 def lang_of(wish: str | None, fallback: str, own: Catalogue = NOTHING) -> str:
-    """The language we can speak that fits a device's wish (`en-US`, `zh-Hans-CN`) best, else the
-    tenant's, else the default.
+    """The best available language for a device's wish (`en-US`, `zh-Hans-CN`).
+
+    Without a match: the tenant's, else the default.
     """
     return _lang_of(wish, fallback, own) if own else _built_in_lang_of(wish, fallback)
 
@@ -130,11 +132,10 @@ def _lang_of(wish: str | None, fallback: str, own: Catalogue) -> str:
 
 
 def translate(key: str, lang: str, own: Catalogue = NOTHING) -> str:
-    """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`),
-    English.
-    """
+    """The text of `key`: the tenant's, ours, the bare language's (`zh` for `zh-hant`), English."""
     mine = own.get(lang, NOTHING)
-    # who said how a call's end is told before its reasons had words meant all of them
+    # A tenant text for a call's end, set before endings had texts of their own, applies to all
+    # endings.
     text = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
     if isinstance(text, str) and text:
         return text
@@ -146,15 +147,16 @@ _OF_ENDS: Final = frozenset(str(ending) for ending in Ending)
 
 
 class CatalogueError(ValueError):
-    """What is wrong with a catalogue; shows none of its texts."""
+    """An invalid catalogue; the message shows none of its texts."""
 
 
 TEXT_CHARS_MAX: Final = 200
 
 
 def read_catalogue(value: Any) -> dict[str, dict[str, str]]:
-    """A catalogue from JSON's types, checked: `{"ja": {"hidden": "…", "image": "…"}, …}`.
-    CatalogueError says what it takes.
+    """A checked catalogue from JSON types: `{"ja": {"hidden": "…", "image": "…"}, …}`.
+
+    Raises CatalogueError with the accepted form.
     """
     if not isinstance(value, dict) or not value:
         raise CatalogueError("a catalogue is an object: language -> texts")

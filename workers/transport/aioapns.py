@@ -40,7 +40,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import ChangedSetting, SettingCodes
 
-from workers.transport.base import BODY_BYTES_MAX, NO_HTTP2, SendBatch, base_of, fault_of
+from workers.transport.exchange import BODY_BYTES_MAX, NO_HTTP2, SendBatch, base_of, fault_of
 from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from workers.transport.base import BODY_BYTES_MAX, SendBatch, base_of, fault_of
 from workers.transport.easy import POOL_IDLE_S, EasyMaker
+from workers.transport.exchange import BODY_BYTES_MAX, SendBatch, base_of, fault_of
 from workers.transport.loop import CLOSED, Loop
 from workers.transport.pool import Job, header_lines
 from workers.wire import HttpResponse, NoAnswer, Request, Route

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
-from workers.transport.base import NO_HTTP2, proxy_name, proxy_refusal, system_trust
+from workers.transport.exchange import NO_HTTP2, proxy_name, proxy_refusal, system_trust
 from workers.wire import ClientIdentity
 
 IN, OUT = select.POLLIN, select.POLLOUT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from workers.transport.base import proxy_name, proxy_refusal, system_trust
+from workers.transport.exchange import proxy_name, proxy_refusal, system_trust
 from workers.wire import NoAnswer
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from workers.transport.base import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.dialer import tls_context
 from workers.transport.driver import Driver, PoolKey
+from workers.transport.exchange import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.http2 import StreamSending
 from workers.wire import (
     ClientIdentity,

@@ -11,7 +11,7 @@ from typing import Final
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
-from workers.transport.base import fault_of
+from workers.transport.exchange import fault_of
 from workers.wire import Request, RequestColumns
 
 #: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, Literal
 
-from workers.transport.base import BODY_BYTES_MAX
+from workers.transport.exchange import BODY_BYTES_MAX
 from workers.transport.header_codec import HeaderDecoder, HeaderEncoder, HeaderError
 from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from workers.transport.base import BODY_BYTES_READ_MAX, NO_HTTP2, SendBatch, read_head
 from workers.transport.easy import EasyMaker, failure, through
+from workers.transport.exchange import BODY_BYTES_READ_MAX, NO_HTTP2, SendBatch, read_head
 from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 
 if TYPE_CHECKING:

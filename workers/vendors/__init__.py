@@ -9,13 +9,13 @@ from typing import Final
 
 from common.model import Vendor
 from workers.vendors.apns import APNS
-from workers.vendors.base import VendorSpec
 from workers.vendors.fcm import FCM
 from workers.vendors.harmony import HARMONY
 from workers.vendors.honor import HONOR
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.meizu import MEIZU
 from workers.vendors.oppo import OPPO
+from workers.vendors.types import VendorSpec
 from workers.vendors.vivo import VIVO
 from workers.vendors.xiaomi import XIAOMI
 

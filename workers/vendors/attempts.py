@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from common.contracts import Target
 from common.model import Verdict
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 
 
 def in_a_row(item: PushItem, code: str) -> int:

@@ -15,16 +15,9 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
 from workers.vendors.attempts import tries_met
-from workers.vendors.base import (
-    Outcome,
-    PushItem,
-    RequestBatch,
-    body_within,
-    compact,
-    cut,
-    quiet,
-    utf8_bytes,
-)
+from workers.vendors.json_text import compact
+from workers.vendors.text import body_within, cut, utf8_bytes
+from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}

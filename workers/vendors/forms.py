@@ -16,15 +16,9 @@ import msgspec
 
 from common.contracts import AlikeBatch, LikeRow, Notification, encode, push_like
 from common.values import Value
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    VendorSpec,
-    compact,
-    uuid_text,
-)
+from workers.vendors.ids import uuid_text
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, VendorSpec
 from workers.wire import Form, Request, RequestColumns, RequestForm
 
 #: Values that may hold anything; they stand in bodies only, as JSON has them.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import PRIVATE_CLASSES, MessageClass, PushType, Vendor
-from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import C, channel_fields, private, public
+from workers.vendors.types import Credential, Placement
 
 #: The category word of each class.
 CATEGORY: Final[Mapping[MessageClass, str]] = {

@@ -12,18 +12,11 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
+from workers.vendors.answers import no_answer, read, retry_after_s
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import (
-    TOO_LONG,
-    Outcome,
-    PushItem,
-    RequestBatch,
-    cut,
-    no_answer,
-    read,
-    retry_after_s,
-)
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
+from workers.vendors.text import cut
+from workers.vendors.types import TOO_LONG, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 

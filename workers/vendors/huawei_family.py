@@ -15,17 +15,10 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    RequestBatch,
-    compact,
-    cut,
-    merged,
-    named_within,
-    read,
-    retry_after_s,
-)
+from workers.vendors.answers import read, retry_after_s
+from workers.vendors.json_text import compact, merged
+from workers.vendors.text import cut, named_within
+from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
 from workers.wire import HttpResponse, Request
 
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy.

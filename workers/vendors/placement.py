@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass
-from workers.vendors.base import Credential, Placement
+from workers.vendors.types import Credential, Placement
 
 C = MessageClass
 

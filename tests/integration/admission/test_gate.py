@@ -27,13 +27,13 @@ from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
+from workers.delivery.deliver import Delivered, Permit, deliver
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Delivered, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 MakeLane = Callable[..., Lane]

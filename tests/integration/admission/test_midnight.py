@@ -18,7 +18,7 @@ from tests.integration.admission.conftest import Clock, work
 from workers.delivery.lane import Lane
 from workers.gate import FleetGate, terms_of
 from workers.runtime import Runtime
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 
 #: 2026-01-01 00:00 in Shanghai.
 MIDNIGHT = 1_767_196_800.0

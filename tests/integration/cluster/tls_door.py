@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from simulators.base import ensure_ca, issue
+from simulators.simulator import ensure_ca, issue
 from tests.conftest import open_folder
 
 

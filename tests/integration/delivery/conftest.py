@@ -29,7 +29,7 @@ from workers.delivery.work import PendingPush
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.timer import TICK_S, Timer
 from workers.pipeline import Stages
-from workers.routing.stage import parts
+from workers.routing.fan_out import parts
 from workers.runtime import Runtime
 
 __all__ = ["lane", "own_url", "secret_key", "work"]

@@ -24,11 +24,11 @@ from common.storage.tenants import Tenant
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import chat
 from workers.app import DELIVERY
-from workers.delivery.stage import Delivered
+from workers.delivery.deliver import Delivered
 from workers.handlers.delivery import LaneSender
 from workers.pipeline import Stages
 from workers.runtime import Runtime
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 __all__ = ["own_url", "secret_key"]
 

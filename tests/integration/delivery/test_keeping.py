@@ -19,7 +19,7 @@ from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, Taken
 from common.storage.streams import TAKEOVER_IDLE_MS, StreamStore
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY
-from workers.delivery.stage import IN_FLIGHT_MAX
+from workers.delivery.deliver import IN_FLIGHT_MAX
 from workers.handlers import lane_rounds
 from workers.pipeline import Stages
 from workers.queues.lease_renewer import RENEW_S, LeaseRenewer

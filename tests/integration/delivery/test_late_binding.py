@@ -25,7 +25,7 @@ from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import PendingPush
 from workers.intake import events
-from workers.intake.stage import Event
+from workers.intake.decoding import Event
 from workers.intake.state import StateKeeper
 
 DEVICE = "phone"

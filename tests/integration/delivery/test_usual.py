@@ -34,7 +34,7 @@ from tests.integration.delivery.test_together import (
 )
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
-from workers.delivery.stage import Delivered
+from workers.delivery.deliver import Delivered
 from workers.runtime import Runtime
 
 __all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]

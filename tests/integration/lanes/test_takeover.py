@@ -15,7 +15,7 @@ from common.model import Decision, MessageClass, Urgency, Vendor
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
 from workers.app import DELIVERY
-from workers.delivery import stage
+from workers.delivery import deliver
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
 from workers.pipeline import Stages
@@ -45,7 +45,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
     def arm(when: str) -> threading.Event:
         died, place = (
             threading.Event(),
-            {"sent": (LaneRounds, "_write"), "asked": (stage, "_ask")}[when],
+            {"sent": (LaneRounds, "_write"), "asked": (deliver, "_ask")}[when],
         )
         was: Any = getattr(*place)
 
@@ -109,7 +109,7 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
     """One of three breaks the stage after it has taken its number; what is left of the entry is
     tried alone, and buried.
     """
-    works, was = chats(3), stage._sendable
+    works, was = chats(3), deliver._sendable
     world.put(works)
 
     def breaks(mine: Any, *args: Any) -> Any:
@@ -117,7 +117,7 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
             raise ValueError
         return was(mine, *args)
 
-    monkeypatch.setattr(stage, "_sendable", breaks)
+    monkeypatch.setattr(deliver, "_sendable", breaks)
     world.turn(lambda: world.decisions([works[0], works[2]]) == ["accepted"] * 2)
     world.turn(lambda: not world.runtime.lane_queues.any_left())
     assert count(world) == 3, "each once, whoever asked how often"

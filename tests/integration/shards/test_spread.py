@@ -22,8 +22,8 @@ from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.shards import shard_of
 from common.storage.tenants import Tenant
-from simulators.base import Record
 from simulators.meizu import make
+from simulators.simulator import Record
 from tests.integration.shards.conftest import ShardedFleet, token_of
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, queue_of
@@ -32,7 +32,7 @@ from workers.gate import lane_terms
 from workers.handlers.intake import ENTRY_FIELDS_MAX
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.spread_intake import Sorter
-from workers.intake.stage import ENTRY_BYTES_MAX
+from workers.intake.decoding import ENTRY_BYTES_MAX
 from workers.maintenance.backup import own_names, place
 from workers.pipeline import ShardDrains, presence_of, routing_of
 

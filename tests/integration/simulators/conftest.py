@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simulators.base import Faults
+from simulators.simulator import Faults
 
 ROOT = Path(__file__).parents[3]
 

@@ -16,9 +16,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from simulators.base import Record, ensure_ca, issue
 from simulators.door import Manners
 from simulators.http2 import serve_port
+from simulators.simulator import Record, ensure_ca, issue
 
 
 @functools.cache

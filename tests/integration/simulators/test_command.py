@@ -165,7 +165,7 @@ def test_a_taken_port_is_exit_code_2_and_one_line(tmp_path):
 
 
 def test_every_vendor_that_is_there_can_be_made(tmp_path):
-    from simulators.base import Record
+    from simulators.simulator import Record
 
     for vendor in present():
         simulator = SIMULATORS[vendor].make(Record(tmp_path / f"{vendor}.jsonl"))

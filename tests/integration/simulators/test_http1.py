@@ -10,9 +10,9 @@ import urllib.error
 
 import pytest
 
-from simulators.base import Faults, VendorReply
 from simulators.http1 import BODY_BYTES_MAX
 from simulators.misbehave import PADDING, Shares
+from simulators.simulator import Faults, VendorReply
 from tests.integration.simulators.clients.web import Web
 from tests.integration.simulators.running import Running
 

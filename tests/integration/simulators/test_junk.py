@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulators import honor, huawei, meizu, oppo, vivo, xiaomi
-from simulators.base import Record, VendorCall, VendorReply
+from simulators.simulator import Record, VendorCall, VendorReply
 from tests.integration.simulators.clients.huawei import make_jwt
 from tests.integration.simulators.test_honor import BODY as HONOR
 from tests.integration.simulators.test_huawei import BODY as HMS

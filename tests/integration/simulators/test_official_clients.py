@@ -11,9 +11,9 @@ import hpa
 import pytest
 from hpa import messaging
 
-from simulators.base import Record, VendorCall
 from simulators.misbehave import shares_of, side_door
 from simulators.registry import SIMULATORS
+from simulators.simulator import Record, VendorCall
 from tests.integration.simulators.clients.meizu import MeizuClient
 from tests.integration.simulators.clients.oppo import OppoClient
 from tests.integration.simulators.clients.vivo import VivoClient

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from simulators.base import ensure_ca, issue
+from simulators.simulator import ensure_ca, issue
 from tests.integration.transport import servers
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from simulators.base import ensure_ca, issue
+from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
 from tests.integration.transport.conftest import Engine, both, push, pushes, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, by_connection

@@ -17,8 +17,8 @@ from common.clock import now_ms
 from common.model import Vendor, Verdict
 from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import FAMILY, credential, note, target
-from workers.vendors.base import AccessToken, PushItem, RequestBatch
 from workers.vendors.fcm import FCM
+from workers.vendors.types import AccessToken, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 SCRIPT = Path(__file__).with_name("fcm_server.mjs")

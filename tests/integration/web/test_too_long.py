@@ -13,9 +13,10 @@ from common.model import Again, Vendor, Verdict
 from tests.integration.web.conftest import call
 from tests.integration.web.test_receipts import pushed
 from tests.unit.vendors.cases import batch, note
-from workers.delivery.stage import shortened
+from workers.delivery.deliver import shortened
 from workers.vendors import VENDORS
-from workers.vendors.base import SHORTEST_CHARACTERS, Outcome, shortest
+from workers.vendors.text import SHORTEST_CHARACTERS, shortest
+from workers.vendors.types import Outcome
 
 CODES = {
     Vendor.APNS: ("PayloadTooLarge", "413"),

@@ -14,7 +14,7 @@ from tests.builders import notification
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.work import PendingPush
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 from workers.wire import Route
 
 _numbers = itertools.count(1)

@@ -14,11 +14,11 @@ from common.contracts import Attempt
 from common.model import Decision, Vendor
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
+from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import deliver
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessToken
+from workers.vendors.types import AccessToken
 from workers.wire import HttpResponse, Request
 
 TOKEN = AccessToken("t", NOW_MS + 1, NOW_MS + 1)

@@ -9,9 +9,9 @@ import pytest
 from common.contracts import Attempt
 from common.model import Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, answer, note, target
-from workers.delivery.stage import escalate_expired_token
+from workers.delivery.deliver import escalate_expired_token
 from workers.vendors import VENDORS
-from workers.vendors.base import PushItem, RequestBatch
+from workers.vendors.types import PushItem, RequestBatch
 
 #: An answer by which each vendor that takes access tokens says that this one is none, or no longer.
 REFUSALS = {

@@ -8,7 +8,7 @@ import pytest
 from common.model import Verdict
 from workers.delivery.causes import WORDS, cause_of, in_words, whose_fault
 from workers.transport.easy import failure
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 CURL = {
     pycurl.E_PEER_FAILED_VERIFICATION: "tls_untrusted",

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from common.model import Decision, Kind, MessageClass, PushType, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, note, work
 from workers.delivery.coalescing import OLD_S, View, coalesce, group_of, with_summary
+from workers.delivery.deliver import Delivered
 from workers.delivery.settle import settle
-from workers.delivery.stage import Delivered
 from workers.delivery.work import PendingPush
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 
 HELD = Decision.UNAVAILABLE
 

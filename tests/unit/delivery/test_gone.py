@@ -10,7 +10,7 @@ import pytest
 from common.contracts import Target
 from common.model import Decision
 from tests.builders import notification
-from workers.delivery.stage import ClaimAnswer, deliver
+from workers.delivery.deliver import ClaimAnswer, deliver
 from workers.delivery.work import PendingPush
 
 NOW_MS = 1_763_787_600_000

@@ -9,7 +9,7 @@ import pytest
 
 from common.model import Bucket
 from workers.delivery.hours import offset_s, shut_for_s
-from workers.vendors.base import Limits
+from workers.vendors.types import Limits
 
 VIVO = Limits(500, 500, "token", public_hours=(7, 23))
 SHANGHAI = ZoneInfo("Asia/Shanghai")

@@ -15,7 +15,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.images import AT_ONCE_MAX, WAIT_S, shown
 from workers.delivery.lane import Lane
 from workers.delivery.request_batches import pack
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 from workers.wire import HttpResponse, NoAnswer, Request
 
 

@@ -10,7 +10,7 @@ from common.model import Again, Vendor
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.request_batches import pack
 from workers.vendors import VENDORS
-from workers.vendors.base import PushItem
+from workers.vendors.types import PushItem
 
 WORDS = note()
 

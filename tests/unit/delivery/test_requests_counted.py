@@ -11,10 +11,10 @@ import msgspec
 from common.model import Vendor
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
+from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
-from workers.delivery.stage import deliver
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken
+from workers.vendors.types import AccessToken
 from workers.wire import HttpResponse, NoAnswer, Request
 
 

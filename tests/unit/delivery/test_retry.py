@@ -9,8 +9,8 @@ import pytest
 from common.model import MessageClass, Verdict
 from workers.delivery.retry import Done, TryAgain, next_step
 from workers.vendors.apns import APNS
-from workers.vendors.base import Outcome, Retry
 from workers.vendors.fcm import FCM
+from workers.vendors.types import Outcome, Retry
 
 LEFT_S = 86_400.0
 

@@ -12,14 +12,14 @@ from common.contracts import Attempt
 from common.ledger_records import RowRecord
 from common.model import Again, Decision, Kind, Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
+from workers.delivery.deliver import Delivered, is_down
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
-from workers.delivery.stage import Delivered, is_down
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import count as _count
 from workers.handlers.ledger_rows import pending_row
 from workers.vendors import VENDORS
-from workers.vendors.base import Outcome
+from workers.vendors.types import Outcome
 from workers.wire import Route
 
 VIVO = VENDORS[Vendor.VIVO]

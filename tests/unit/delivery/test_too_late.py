@@ -15,11 +15,7 @@ from common.contracts import Conversation, Device, Message, OfflineRecipients, R
 from common.model import Decision, Vendor
 from common.ports import Session
 from tests.unit.delivery.builders import NOW_MS, lane, work
-from workers.delivery.lane import Lane
-from workers.delivery.late import Screen, Standing
-from workers.delivery.pacing import Unpaced
-from workers.delivery.settle import settle
-from workers.delivery.stage import (
+from workers.delivery.deliver import (
     BreakerOpen,
     BreakerProbe,
     ClaimAnswer,
@@ -29,10 +25,14 @@ from workers.delivery.stage import (
     Permit,
     deliver,
 )
+from workers.delivery.lane import Lane
+from workers.delivery.late import Screen, Standing
+from workers.delivery.pacing import Unpaced
+from workers.delivery.settle import settle
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
-from workers.presence import stage as presence
-from workers.routing import stage as routing
+from workers.presence import offline_recipients as presence
+from workers.routing import fan_out as routing
 from workers.wire import HttpResponse, Request
 
 PHONE = Device("phone", "ios", Vendor.APNS, "ios", "t", None, None, None, None, 1)

@@ -15,11 +15,12 @@ from common.model import Decision, Vendor, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
 from workers.delivery.access import FleetAccess
+from workers.delivery.deliver import BreakerProbe, deliver
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import BreakerProbe, deliver
-from workers.transport.base import HEAD_BYTES_MAX, fault_of
-from workers.vendors.base import AccessRefused, RequestBatch, no_answer
+from workers.transport.exchange import HEAD_BYTES_MAX, fault_of
+from workers.vendors.answers import no_answer
+from workers.vendors.types import AccessRefused, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Request
 
 REFUSED = NoAnswer(
@@ -71,7 +72,7 @@ def test_a_probe_that_could_not_be_written_is_no_probe() -> None:
 def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     from tests.unit.vendors.cases import note, target
     from workers.vendors import VENDORS
-    from workers.vendors.base import PushItem
+    from workers.vendors.types import PushItem
 
     batch = RequestBatch((PushItem(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(batch, REFUSED)

@@ -12,7 +12,7 @@ import pytest
 from common.contracts import decode_messages, encode
 from common.model import Decision
 from workers.handlers.intake import _taken_back, _times, packed_messages
-from workers.intake.stage import Passed, read_entry, take
+from workers.intake.decoding import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
 TEXT = [{"type": "text", "text": "hello"}]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.intake import stage
+from workers.intake import decoding
 from workers.intake.usual import read_usual
 
 NOW = 1_763_787_600_000
@@ -110,8 +110,8 @@ def written(draw: st.DrawFn) -> bytes:
 @given(written())
 def test_what_is_read_in_one_go_is_what_the_general_way_reads(raw: bytes) -> None:
     fields = {b"e": raw}
-    assert stage.read_entries("im:events", ENTRY, fields, ("demo",), NOW) == [
-        stage.read_entry("im:events", ENTRY, fields, ("demo",), NOW)
+    assert decoding.read_entries("im:events", ENTRY, fields, ("demo",), NOW) == [
+        decoding.read_entry("im:events", ENTRY, fields, ("demo",), NOW)
     ]
 
 
@@ -135,8 +135,8 @@ def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None
         .replace("20:00", "20\\u003a00")
         .replace('"v":1', '"v":1,"v":1')
     )
-    (read,) = stage.read_entries("im:events", ENTRY, {b"e": text.encode()}, ("demo",), NOW)
-    assert isinstance(read, stage.Refused)
+    (read,) = decoding.read_entries("im:events", ENTRY, {b"e": text.encode()}, ("demo",), NOW)
+    assert isinstance(read, decoding.Refused)
     assert read.reason.startswith("duplicate_key")
 
 
@@ -147,12 +147,12 @@ def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(
     event["data"].pop("push", None)
     both = []
     for data in (event["data"], {**event["data"], "push": {}}):
-        (read,) = stage.read_entries(
+        (read,) = decoding.read_entries(
             "im:events", ENTRY, {b"e": json.dumps({**event, "data": data}).encode()}, ("demo",), NOW
         )
         both.append(
-            [stage.take(one, NOW + later_ms) for one in read.events]
-            if isinstance(read, stage.Passed)
+            [decoding.take(one, NOW + later_ms) for one in read.events]
+            if isinstance(read, decoding.Passed)
             else read.reason
         )
     assert both[0] == both[1]

@@ -11,7 +11,7 @@ import pytest
 from common.contracts import Message
 from common.ports import MemberPage
 from tests.unit.routing.builders import group
-from workers.presence.stage import is_for_nobody, page_for
+from workers.presence.offline_recipients import is_for_nobody, page_for
 
 CROWD = tuple(f"c{number}" for number in range(450))
 

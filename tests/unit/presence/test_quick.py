@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.ports import Session
 from tests.unit.routing.builders import NOW_MS, device, message
 from workers.presence.absence import judge
-from workers.presence.stage import look
+from workers.presence.offline_recipients import look
 
 PHONE = device(device_id="phone")
 SESSIONS = st.builds(

@@ -12,8 +12,8 @@ import pytest
 from common.contracts import ALL, Device, OfflineRecipients, Recipient, encode
 from common.model import Vendor
 from tests.unit.routing.builders import NOW_MS, Books, group, world
-from workers.presence.stage import _slim
-from workers.routing.stage import route
+from workers.presence.offline_recipients import _slim
+from workers.routing.fan_out import route
 
 PEOPLE = [f"user{number:012d}" for number in range(500)]
 THOUSANDS = tuple(f"user{number:012d}" for number in range(12_000))

@@ -10,9 +10,9 @@ import msgspec
 from common.contracts import Device, Message, OfflineRecipients, Recipient
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from workers.routing.stage import RoutingPorts
+from workers.routing.fan_out import RoutingPorts
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Template
+from workers.vendors.types import Credential, Template
 
 NOW_MS = 1_763_787_600_000  # 2025-11-22 05:00 UTC, 13:00 in Shanghai
 

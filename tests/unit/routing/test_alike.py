@@ -13,7 +13,7 @@ from common.storage.tenants import Tenant
 from tests.unit.routing import builders
 from tests.unit.routing.builders import NOW_MS, Books, device, group, message, who, world
 from workers.routing.alike import pattern_of
-from workers.routing.stage import Routed, route
+from workers.routing.fan_out import Routed, route
 
 WISHES: list[dict[str, Any]] = [
     {},

@@ -16,7 +16,7 @@ from common.model import PRIVATE_CLASSES, Bucket, MessageClass, PushType, Vendor
 from tests.examples import examples
 from workers.routing.classes import place
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Placement, Template
+from workers.vendors.types import Credential, Placement, Template
 
 TABLE = Path(__file__).parent / "data" / "placements.txt"
 

@@ -18,7 +18,7 @@ from simulators import apns, fcm_message, huawei_rules, meizu, oppo, vivo, xiaom
 from simulators.honor import Honor
 from tests.examples import examples
 from tests.unit.routing.builders import Books, device, message
-from tests.unit.routing.test_stage import wire
+from tests.unit.routing.test_fan_out import wire
 from tests.unit.vendors.cases import PIECES
 from workers.routing.render import HiddenMode
 from workers.vendors.vivo.texts import SAFE_CONTENT, SAFE_TITLE

@@ -17,7 +17,7 @@ from common.contracts import (
 )
 from common.model import Kind, Vendor
 from tests.unit.routing.builders import NOW_MS, Books
-from workers.routing.stage import RoutingPorts, route
+from workers.routing.fan_out import RoutingPorts, route
 
 
 def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> OfflineRecipients:

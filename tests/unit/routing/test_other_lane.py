@@ -13,7 +13,7 @@ from common.model import Bucket, Kind, MessageClass, PushType, Vendor
 from tests.unit.vendors.cases import credential, note, target
 from workers.routing.other_lane import for_lane
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch, Template
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, Template
 
 ALL_RIGHTS = frozenset(
     {

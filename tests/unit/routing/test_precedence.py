@@ -25,9 +25,9 @@ from common.contracts import (
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.delivery.request_batches import pack
-from workers.routing.stage import RoutingPorts, route
+from workers.routing.fan_out import RoutingPorts, route
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, PushItem, Template
+from workers.vendors.types import AccessToken, Credential, PushItem, Template
 
 NOW_MS = 1_763_787_600_000
 

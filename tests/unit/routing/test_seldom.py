@@ -12,8 +12,8 @@ import pytest
 
 from common.model import BadgeMode
 from tests.unit.routing.builders import Books, message, offline, who
+from workers.routing.fan_out import _badge_mode, _settings
 from workers.routing.render import redaction_of
-from workers.routing.stage import _badge_mode, _settings
 
 
 def test_a_hiding_mode_that_nobody_knows_hides_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from simulators.apns import Apns
-from simulators.base import Record, VendorCall
+from simulators.simulator import Record, VendorCall
 from tests import simulator_keys as keys
 
 KEY = keys.ec_key()

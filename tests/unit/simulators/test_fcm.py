@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.base import Record, VendorCall
 from simulators.fcm import BAD_REQUEST, BAD_TOKEN, FCM_ERROR, Fcm
 from simulators.fcm_message import Invalid, check
+from simulators.simulator import Record, VendorCall
 from tests import simulator_keys as keys
 
 KEY = rsa.generate_private_key(65537, 2048)

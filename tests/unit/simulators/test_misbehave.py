@@ -14,9 +14,9 @@ from hpack.huffman_table import decode_huffman as decode_originally
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.hpack_speed import check_request, decode_huffman
 from simulators.misbehave import GARBAGE, PADDING, Fate, Shares, answer, side_door
+from simulators.simulator import Faults, Record, VendorCall, VendorReply
 
 ENCODER = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 

@@ -14,7 +14,7 @@ from common.contracts import Notification, Target
 from common.model import Vendor
 from tests.builders import NOW_MS as NOW_MS
 from tests.builders import notification
-from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch
 from workers.wire import HttpResponse
 
 PUSH_ID = "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.contracts import Attempt, Notification, Target
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
 from tests.builders import notification
-from workers.vendors.base import AccessToken, Credential, Outcome, PushItem, RequestBatch
+from workers.vendors.types import AccessToken, Credential, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse
 
 PUSH_ID = "0123456789abcdef0123456789abcdef"

@@ -23,14 +23,16 @@ from cryptography.x509.oid import NameOID
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
-from workers.transport.base import fault_of
+from workers.transport.exchange import fault_of
 from workers.vendors.apns import APNS
 from workers.vendors.apns import access as apns_access
 from workers.vendors.apns import codes as apns_codes
 from workers.vendors.apns import credential as apple_account
 from workers.vendors.apns import request as apns_request
 from workers.vendors.apns.credential import read_credential
-from workers.vendors.base import CredentialError, compact, text_id
+from workers.vendors.ids import text_id
+from workers.vendors.json_text import compact
+from workers.vendors.types import CredentialError
 from workers.wire import NoAnswer
 
 SECOND_CONNECTION = {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}

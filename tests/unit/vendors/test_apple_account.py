@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.unit.vendors.cases import NOW_MS
 from tests.unit.vendors.test_apns import DEVELOPMENT, P8, PRODUCTION, topic_list
 from workers.vendors.apns.credential import p8_key, read_credential
-from workers.vendors.base import CredentialError
+from workers.vendors.types import CredentialError
 
 PASSWORD = b"geheim"
 CHAT = "com.example.chat"

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from common.contracts import Attempt
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, utf8_bytes
 from workers.vendors.fcm import FCM
 from workers.vendors.fcm import codes as fcm_codes
 from workers.vendors.fcm import credential as fcm_credential
 from workers.vendors.fcm import request as fcm_request
+from workers.vendors.json_text import compact
+from workers.vendors.text import utf8_bytes
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 from workers.wire import NoAnswer
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"

@@ -17,8 +17,8 @@ from common.push_ids import push_id, push_ids
 from tests.unit.vendors import cases
 from workers.transport.http2 import Http2Connection, StreamSending, frame
 from workers.vendors import VENDORS
-from workers.vendors.base import PushItem, RequestBatch
 from workers.vendors.forms import PushValues, filled, form_of
+from workers.vendors.types import PushItem, RequestBatch
 from workers.wire import Request, RequestColumns
 
 FORMED = sorted(vendor for vendor, spec in VENDORS.items() if spec.alike is not None)

@@ -21,7 +21,7 @@ from tests.unit.vendors.cases import ACCESS, NOW_MS, credential, note, target
 from workers.delivery.request_batches import pack
 from workers.routing.classes import place
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, PushItem, Template
+from workers.vendors.types import Credential, PushItem, Template
 from workers.wire import Request
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_payloads.json"

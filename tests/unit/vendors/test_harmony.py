@@ -29,18 +29,12 @@ from tests.unit.vendors.pushkit_builders import (
     note,
     reply,
 )
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    CredentialError,
-    RequestBatch,
-    base62,
-    compact,
-    number_id,
-)
 from workers.vendors.harmony import HARMONY
 from workers.vendors.harmony.credential import signing_input
 from workers.vendors.harmony.request import CATEGORIES
+from workers.vendors.ids import base62, number_id
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 V = Verdict
 CRED = credential(Vendor.HARMONY)

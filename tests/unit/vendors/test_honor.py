@@ -19,15 +19,10 @@ from tests.unit.vendors.pushkit_builders import (
     note,
     reply,
 )
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    CredentialError,
-    RequestBatch,
-    compact,
-    number_id,
-)
 from workers.vendors.honor import HONOR
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 V = Verdict
 CRED = credential(Vendor.HONOR)

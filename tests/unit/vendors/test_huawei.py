@@ -20,16 +20,11 @@ from tests.unit.vendors.pushkit_builders import (
     reply,
 )
 from workers.vendors import huawei_codes
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    CredentialError,
-    RequestBatch,
-    compact,
-    number_id,
-)
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)

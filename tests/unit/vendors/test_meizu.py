@@ -13,11 +13,12 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, batch, credential, note
-from workers.vendors.base import CredentialError, receipt_tag
+from workers.vendors.ids import receipt_tag
 from workers.vendors.meizu import codes as meizu_codes
 from workers.vendors.meizu import credential as meizu_credential
 from workers.vendors.meizu import request as meizu_request
 from workers.vendors.meizu.receipts import read_receipts
+from workers.vendors.types import CredentialError
 
 NEW_CODE = "424242"
 

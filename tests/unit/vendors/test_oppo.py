@@ -26,21 +26,21 @@ from tests.unit.vendors.words_cases import (
     statuses,
     texts,
 )
-from workers.vendors.base import (
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact
+from workers.vendors.oppo import OPPO
+from workers.vendors.oppo.codes import CODES
+from workers.vendors.oppo.credential import sign
+from workers.vendors.oppo.registration_ids import endpoint_of, sent
+from workers.vendors.oppo.request import encode
+from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     Credential,
     CredentialError,
     PushItem,
     RequestBatch,
-    compact,
-    number_id,
 )
-from workers.vendors.oppo import OPPO
-from workers.vendors.oppo.codes import CODES
-from workers.vendors.oppo.credential import sign
-from workers.vendors.oppo.registration_ids import endpoint_of, sent
-from workers.vendors.oppo.request import encode
 from workers.wire import HttpResponse, NoAnswer
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"

@@ -25,22 +25,15 @@ from tests.unit.vendors.cases import (
     note,
     texts,
 )
+from workers.vendors.account_secrets import secret_text
+from workers.vendors.answers import redact, retry_after_s
 from workers.vendors.apns import APNS
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    CredentialError,
-    compact,
-    cut,
-    redact,
-    retry_after_s,
-    secret_text,
-    shrink,
-    utf8_bytes,
-)
 from workers.vendors.fcm import FCM
+from workers.vendors.json_text import compact
 from workers.vendors.meizu import MEIZU
 from workers.vendors.meizu.request import utf16_units
+from workers.vendors.text import cut, shrink, utf8_bytes
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 from workers.vendors.vivo import VIVO
 from workers.vendors.vivo.texts import formal, weight
 from workers.wire import NoAnswer

@@ -24,10 +24,10 @@ from tests.unit.vendors.pushkit_builders import (
     texts,
     whole_graphemes,
 )
-from workers.vendors.base import AccessRefused, AccessToken, VendorSpec
 from workers.vendors.harmony import HARMONY
 from workers.vendors.honor import HONOR
 from workers.vendors.huawei import HUAWEI
+from workers.vendors.types import AccessRefused, AccessToken, VendorSpec
 from workers.wire import NoAnswer
 
 SPECS = [HUAWEI, HARMONY, HONOR]

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from common.model import Vendor
 from tests.unit.vendors.cases import NOW_MS
 from workers.vendors import VENDORS
-from workers.vendors.base import SECRET_BYTES_MAX, CredentialError, secret_text
+from workers.vendors.account_secrets import SECRET_BYTES_MAX, secret_text
+from workers.vendors.types import CredentialError
 
 OPTIONS = {"app_id": "100000123", "app_key": "0a1b2c", "package": "com.example.im"}
 WITH_SECRET = (Vendor.HUAWEI, Vendor.HONOR, Vendor.XIAOMI, Vendor.OPPO, Vendor.VIVO, Vendor.MEIZU)

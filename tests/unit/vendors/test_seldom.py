@@ -13,14 +13,17 @@ from common.contracts import Localized
 from common.model import PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, answer, batch, credential, note
 from workers.vendors import VENDORS, huawei_codes, huawei_family, receipt_bodies
+from workers.vendors.account_secrets import option_of
+from workers.vendors.answers import read
 from workers.vendors.apns import codes as apns_codes
 from workers.vendors.apns import credential as apns_credential
 from workers.vendors.apns import request as apns_request
-from workers.vendors.base import CredentialError, option_of, read, shortest
 from workers.vendors.fcm import codes as fcm_codes
 from workers.vendors.fcm import request as fcm_request
 from workers.vendors.form_texts import json_text
 from workers.vendors.oppo import codes as oppo_codes
+from workers.vendors.text import shortest
+from workers.vendors.types import CredentialError
 from workers.vendors.xiaomi import receipts as xiaomi_receipts
 from workers.vendors.xiaomi import request as xiaomi_request
 from workers.wire import NoAnswer

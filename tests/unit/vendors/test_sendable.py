@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from common.model import Kind, PushType, Vendor
 from tests.unit.vendors.cases import NOW_MS, note, target
-from workers.transport.base import fault_of
+from workers.transport.exchange import fault_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch
 
 ACCESS = AccessToken("t" * 40, NOW_MS + 60_000, NOW_MS + 60_000)
 OPTIONS = {

@@ -15,7 +15,8 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note, texts
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
+from workers.vendors.ids import receipt_tag
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 from workers.vendors.vivo import VIVO
 from workers.vendors.vivo import codes as vivo_codes
 from workers.vendors.vivo import credential as vivo_credential

@@ -28,15 +28,9 @@ from tests.unit.vendors.words_cases import (
     statuses,
     texts,
 )
-from workers.vendors.base import (
-    Credential,
-    CredentialError,
-    PushItem,
-    RequestBatch,
-    base62,
-    number_id,
-)
 from workers.vendors.form_texts import whole
+from workers.vendors.ids import base62, number_id
+from workers.vendors.types import Credential, CredentialError, PushItem, RequestBatch
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
 from workers.vendors.xiaomi.request import encode, template_value, value_valid

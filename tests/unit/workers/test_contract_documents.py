@@ -15,7 +15,7 @@ from workers.cli.openapi import DOORS, openapi
 from workers.console.api import Api
 from workers.gateway.http import make_app as make_gateway
 from workers.intake import events
-from workers.intake.stage import Refused, read_entry
+from workers.intake.decoding import Refused, read_entry
 
 DOCS = Path(__file__).parents[3] / "docs"
 

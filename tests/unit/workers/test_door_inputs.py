@@ -12,7 +12,7 @@ from common.model import Vendor
 from workers.gateway import gorush, matrix, mattermost
 from workers.gateway.aliases import Alias, DoorAccount, Found
 from workers.gateway.events import encoded
-from workers.intake.stage import Passed, read_entry
+from workers.intake.decoding import Passed, read_entry
 
 NOW = 1_800_000_000_000
 ACCOUNT = DoorAccount("A", Vendor.APNS, "b", (Alias("x"),))

@@ -8,7 +8,7 @@ from common.contracts import Conversation, Message, PushFields, Sender
 from common.ledger_records import PageRecord, RowRecord, unpack_users
 from common.model import Decision, Kind
 from workers.handlers.ledger_rows import PAGE_MAX, PAGE_MIN, presence_records
-from workers.presence.stage import Deviceless
+from workers.presence.offline_recipients import Deviceless
 
 
 def message(event_id: str = "e1") -> Message:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from workers.intake.dialects import native, nim, tencent, zego
-from workers.intake.dialects.base import DialectError, Ignored, Translated
+from workers.intake.dialects.reading import DialectError, Ignored, Translated
 
 __all__ = ["DIALECTS", "DialectError", "Ignored", "Translate", "Translated", "tenant_named"]
 

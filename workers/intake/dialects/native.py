@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.intake.dialects.base import Fields, Translated
+from workers.intake.dialects.reading import Fields, Translated
 
 
 def tenants(body: dict[str, Any], query: str | None) -> list[str]:

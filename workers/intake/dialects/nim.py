@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from workers.intake.dialects import base
-from workers.intake.dialects.base import (
+from workers.intake.dialects import reading
+from workers.intake.dialects.reading import (
     Call,
     DialectError,
     Fields,
@@ -88,7 +88,7 @@ def _payload(block: Fields, key: str, push: dict[str, Any]) -> None:
     if value is None:
         return
     payload = block.adopt(value, key)
-    base.apply((("pushTitle", "display.title", base.text),), payload, push)
+    reading.apply((("pushTitle", "display.title", reading.text),), payload, push)
     for name, path in RAW_FIELDS.items():
         raw = payload.unpacked(name)
         if raw is not None:
@@ -183,9 +183,9 @@ V1: Final = (
 V1_ATTACH: Final = ("isForcePush", "forcePushList", "forcePushAll", "forcePushContent")
 #: v1's option but for route and its like, which are not push.
 OPTION: Final[tuple[Row, ...]] = (
-    ("push", "gate.enabled", base.flag),
-    ("persistent", "gate.store_offline", base.flag),
-    ("badge", "badge.counts_unread", base.flag),
+    ("push", "gate.enabled", reading.flag),
+    ("persistent", "gate.store_offline", reading.flag),
+    ("badge", "badge.counts_unread", reading.flag),
 )
 
 
@@ -209,16 +209,16 @@ def _v1(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
     unpacked = body.unpacked("option")
     if unpacked is not None:
         option = body.adopt(unpacked, "option")
-        base.apply(OPTION, option, push)
+        reading.apply(OPTION, option, push)
         _keep_badge(push)
         nick = option.flag("needPushNick")
         option.skip("roam", "history", "sendersync", "route", "sessionUpdate")
-    base.apply((("pushcontent", "display.body", base.shown(CONTENT_CHARS_MAX)),), body, push)
+    reading.apply((("pushcontent", "display.body", reading.shown(CONTENT_CHARS_MAX)),), body, push)
     _payload(body, "payload", push)
     everybody = bool(body.flag("forcepushall")) or bool(body.flag("forcePushAll"))
     people = _people(body, "forcepushlist")
     people = _people(body, "forcePushList", FORCE_IDS_MAX) if people is None else people
-    words = base.shown(CONTENT_CHARS_MAX)
+    words = reading.shown(CONTENT_CHARS_MAX)
     text = words(body, "forcepushcontent") or words(body, "forcePushContent")
     asked = body.flag("isForcePush")
     on = asked if asked is not None else everybody or bool(people)
@@ -228,11 +228,11 @@ def _v1(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
 
 
 def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> bool | None:
-    base.apply(((names.enabled, "gate.enabled", base.flag),), block, push)
-    base.apply(((names.content, "display.body", base.shown(CONTENT_CHARS_MAX)),), block, push)
+    reading.apply(((names.enabled, "gate.enabled", reading.flag),), block, push)
+    reading.apply(((names.content, "display.body", reading.shown(CONTENT_CHARS_MAX)),), block, push)
     _payload(block, names.payload, push)
     if names.badge:
-        base.apply(((names.badge, "badge.counts_unread", base.flag),), block, push)
+        reading.apply(((names.badge, "badge.counts_unread", reading.flag),), block, push)
         _keep_badge(push)
     everybody = bool(names.force_all and block.flag(names.force_all))
     people = _people(block, names.force_ids, FORCE_IDS_MAX)
@@ -240,7 +240,7 @@ def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> boo
         people is None or EVERYBODY in people
     ):  # the clients' rule: no list is everybody
         everybody, people = True, None
-    text = base.shown(names.force_chars_max)(block, names.force_text)
+    text = reading.shown(names.force_chars_max)(block, names.force_text)
     if team and block.flag(names.force):
         _force(push, everybody, people, text)
     return block.flag(names.nick)
@@ -264,7 +264,7 @@ def _people(block: Fields, key: str, most: int | None = None) -> list[str] | Non
     """
     value = block.raw(key)
     if isinstance(value, str):
-        listed = [EVERYBODY] if value == EVERYBODY else base.read_json(value) if value else None
+        listed = [EVERYBODY] if value == EVERYBODY else reading.read_json(value) if value else None
         if value and not isinstance(listed, list):
             block.odd()
             return None
@@ -288,19 +288,19 @@ def _around(body: Fields, push: dict[str, Any]) -> None:
         push.setdefault("gate", {})["enabled"] = (
             False  # the receiver shall not see it, whatever the block says
         )
-    base.apply(
-        (("checkFriend", "gate.require_friend", base.flag), ("sound", "sound.ios", _sound)),
+    reading.apply(
+        (("checkFriend", "gate.require_friend", reading.flag), ("sound", "sound.ios", _sound)),
         body,
         push,
     )
-    base.apply(
-        (("check_friend", "gate.require_friend", base.flag),), body.fields("p2p_option"), push
+    reading.apply(
+        (("check_friend", "gate.require_friend", reading.flag),), body.fields("p2p_option"), push
     )
     config = body.fields("message_config")
-    base.apply(
+    reading.apply(
         (
-            ("unread_enabled", "badge.counts_unread", base.flag),
-            ("offline_enabled", "gate.store_offline", base.flag),
+            ("unread_enabled", "badge.counts_unread", reading.flag),
+            ("offline_enabled", "gate.store_offline", reading.flag),
         ),
         config,
         push,
@@ -318,7 +318,7 @@ def _around(body: Fields, push: dict[str, Any]) -> None:
 
 
 def _sound(source: Fields, key: str) -> str | None:
-    value = base.sound(source, key)
+    value = reading.sound(source, key)
     if value is not None and len(value) > SOUND_CHARS_MAX:
         source.odd()
         return None
@@ -390,7 +390,10 @@ def message(body: Fields, call: Call) -> Found:
     _skip_the_rest(body)
     return [
         call.event(
-            "message.stored", f"stored:{message_id}", base.millis(body, ms=["msgTimestamp"]), data
+            "message.stored",
+            f"stored:{message_id}",
+            reading.millis(body, ms=["msgTimestamp"]),
+            data,
         )
     ]
 
@@ -402,7 +405,9 @@ def push_fields(body: Fields, team: bool, notification: bool, msg_type: str) -> 
     push: dict[str, Any] = {}
     nick = push_block(body, team, push)
     if notification:
-        base.apply((("customApnsText", "display.body", base.shown(CONTENT_CHARS_MAX)),), body, push)
+        reading.apply(
+            (("customApnsText", "display.body", reading.shown(CONTENT_CHARS_MAX)),), body, push
+        )
         stored = body.flag("customSafeFlag")
         if stored is not None:
             put(push, "gate.store_offline" if stored else "gate.online_only", True)
@@ -450,11 +455,13 @@ def _members(body: Fields) -> list[str] | None:
     if not isinstance(value, str):
         return body.texts("tMembers")
     value = value.strip()
-    quoted = base.read_json(value) if value.startswith('["') else None
+    quoted = reading.read_json(value) if value.startswith('["') else None
     if isinstance(quoted, list):
         return Fields({"tMembers": quoted}).texts("tMembers")
     bare = value.removeprefix("[").removesuffix("]").split(",")
-    return list(dict.fromkeys(one.strip() for one in bare if one.strip() and base.is_unicode(one)))
+    return list(
+        dict.fromkeys(one.strip() for one in bare if one.strip() and reading.is_unicode(one))
+    )
 
 
 def _skip_the_rest(body: Fields) -> None:
@@ -488,7 +495,7 @@ def _recalled(kind: str) -> Handler:
             call.event(
                 "message.recalled",
                 f"recalled:{message_id}",
-                base.millis(body, ms=["deleteTime"]),
+                reading.millis(body, ms=["deleteTime"]),
                 data,
             )
         ]
@@ -534,11 +541,11 @@ def logout(body: Fields, call: Call) -> Found:
     )
     if platform is None:
         return Ignored.NO_PLATFORM
-    ts = base.millis(body, ms=["timestamp"])
+    ts = reading.millis(body, ms=["timestamp"])
     body.skip(
         "eventType", "code", "clientIp", "sdkVersion", "sdkHumanVersion", "deviceId", "customTag"
     )
-    event_id = base.joined("state", user, ts or call.entry_ms, what, platform)
+    event_id = reading.joined("state", user, ts or call.entry_ms, what, platform)
     return [call.event(event_type, event_id, ts, {"user": user, "platform": platform})]
 
 
@@ -571,4 +578,4 @@ def translate(
     handler = EVENTS.get(number)
     if handler is None:
         return Translated((), Ignored.NO_EVENT if number in SILENT else Ignored.UNKNOWN_COMMAND)
-    return base.run(handler, source, app, query, entry_ms)
+    return reading.run(handler, source, app, query, entry_ms)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from workers.intake.dialects import base
-from workers.intake.dialects.base import (
+from workers.intake.dialects import reading
+from workers.intake.dialects.reading import (
     Call,
     DialectError,
     Fields,
@@ -28,100 +28,100 @@ RECEIVERS_MAX: Final = 500  # To_Account of a batch
 
 #: OfflinePushInfo, REST.
 REST: Final[tuple[Row, ...]] = (
-    ("PushFlag", "gate.enabled", base.negated),
-    ("Title", "display.title", base.text),
-    ("Desc", "display.body", base.text),
-    ("Ext", "data.ext", base.text),
+    ("PushFlag", "gate.enabled", reading.negated),
+    ("Title", "display.title", reading.text),
+    ("Desc", "display.body", reading.text),
+    ("Ext", "data.ext", reading.text),
 )
 REST_ANDROID: Final[tuple[Row, ...]] = (
-    ("Sound", "sound.android", base.sound),
-    ("HuaWeiChannelID", "vendor.huawei.channel_id", base.text),
-    ("HuaWeiImportance", "vendor.huawei.importance", base.one_of("LOW", "NORMAL")),
-    ("HuaWeiCategory", "vendor.huawei.category", base.text),
-    ("HuaWeiImage", "image.huawei", base.https),
-    ("ExtAsHuaweiIntentParam", "vendor.huawei.ext_as_intent", base.flag),
-    ("HonorImportance", "vendor.honor.importance", base.one_of("LOW", "NORMAL")),
-    ("HonorImage", "image.honor", base.https),
-    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", base.text),
-    ("OPPOChannelID", "vendor.oppo.channel_id", base.text),
-    ("OPPOCategory", "vendor.oppo.category", base.text),
-    ("OPPONotifyLevel", "vendor.oppo.notify_level", base.one_of(1, 2, 16)),
-    ("OPPOPrivateMsgTemplateId", "template.oppo.id", base.text),
-    ("OPPOPrivateTitleParameters", "template.oppo.title_params", base.as_text),
-    ("OPPOPrivateContentParameters", "template.oppo.content_params", base.as_text),
-    ("VIVOClassification", "vendor.vivo.classification", base.one_of(0, 1)),
-    ("VIVOCategory", "vendor.vivo.category", base.text),
-    ("VIVOAddBadge", "vendor.vivo.add_badge", base.flag),
-    ("MeiZuNoticeMsgType", "vendor.meizu.notice_msg_type", base.one_of(0, 1)),
-    ("GoogleChannelID", "vendor.fcm.channel_id", base.text),
-    ("GoogleImage", "image.fcm", base.https),
+    ("Sound", "sound.android", reading.sound),
+    ("HuaWeiChannelID", "vendor.huawei.channel_id", reading.text),
+    ("HuaWeiImportance", "vendor.huawei.importance", reading.one_of("LOW", "NORMAL")),
+    ("HuaWeiCategory", "vendor.huawei.category", reading.text),
+    ("HuaWeiImage", "image.huawei", reading.https),
+    ("ExtAsHuaweiIntentParam", "vendor.huawei.ext_as_intent", reading.flag),
+    ("HonorImportance", "vendor.honor.importance", reading.one_of("LOW", "NORMAL")),
+    ("HonorImage", "image.honor", reading.https),
+    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", reading.text),
+    ("OPPOChannelID", "vendor.oppo.channel_id", reading.text),
+    ("OPPOCategory", "vendor.oppo.category", reading.text),
+    ("OPPONotifyLevel", "vendor.oppo.notify_level", reading.one_of(1, 2, 16)),
+    ("OPPOPrivateMsgTemplateId", "template.oppo.id", reading.text),
+    ("OPPOPrivateTitleParameters", "template.oppo.title_params", reading.as_text),
+    ("OPPOPrivateContentParameters", "template.oppo.content_params", reading.as_text),
+    ("VIVOClassification", "vendor.vivo.classification", reading.one_of(0, 1)),
+    ("VIVOCategory", "vendor.vivo.category", reading.text),
+    ("VIVOAddBadge", "vendor.vivo.add_badge", reading.flag),
+    ("MeiZuNoticeMsgType", "vendor.meizu.notice_msg_type", reading.one_of(0, 1)),
+    ("GoogleChannelID", "vendor.fcm.channel_id", reading.text),
+    ("GoogleImage", "image.fcm", reading.https),
 )
 REST_APNS: Final[tuple[Row, ...]] = (
-    ("Sound", "sound.ios", base.sound),
-    ("BadgeMode", "vendor.apns.badge", base.badge_kept),
-    ("Title", "vendor.apns.title", base.text),
-    ("SubTitle", "display.subtitle", base.text),
-    ("Image", "image.ios", base.https),
-    ("MutableContent", "vendor.apns.mutable_content", base.flag),
+    ("Sound", "sound.ios", reading.sound),
+    ("BadgeMode", "vendor.apns.badge", reading.badge_kept),
+    ("Title", "vendor.apns.title", reading.text),
+    ("SubTitle", "display.subtitle", reading.text),
+    ("Image", "image.ios", reading.https),
+    ("MutableContent", "vendor.apns.mutable_content", reading.flag),
     (
         "InterruptionLevel",
         "vendor.apns.interruption_level",
-        base.one_of("active", "passive", "time-sensitive", "critical"),
+        reading.one_of("active", "passive", "time-sensitive", "critical"),
     ),
 )
 #: V2TIMOfflinePushInfo, V2TIMPushInfo and the JS SDK's offlinePushInfo.
 SDK: Final[tuple[Row, ...]] = (
-    ("disablePush", "gate.enabled", base.negated),
-    ("title", "display.title", base.text),
-    ("desc", "display.body", base.text),
-    ("description", "display.body", base.text),
-    ("ext", "data.ext", base.text),
-    ("extension", "data.ext", base.text),
-    ("clickPayload", "data.ext", base.text),
-    ("iOSSound", "sound.ios", base.sound),
-    ("ignoreIOSBadge", "vendor.apns.badge", base.badge_kept),
+    ("disablePush", "gate.enabled", reading.negated),
+    ("title", "display.title", reading.text),
+    ("desc", "display.body", reading.text),
+    ("description", "display.body", reading.text),
+    ("ext", "data.ext", reading.text),
+    ("extension", "data.ext", reading.text),
+    ("clickPayload", "data.ext", reading.text),
+    ("iOSSound", "sound.ios", reading.sound),
+    ("ignoreIOSBadge", "vendor.apns.badge", reading.badge_kept),
     (
         "iOSInterruptionLevel",
         "vendor.apns.interruption_level",
-        base.one_of("active", "passive", "time-sensitive", "critical"),
+        reading.one_of("active", "passive", "time-sensitive", "critical"),
     ),
-    ("iOSImage", "image.ios", base.https),
-    ("HarmonyImage", "image.harmony", base.https),
-    ("HarmonyCategory", "vendor.harmony.category", base.text),
-    ("ignoreHarmonyBadge", "vendor.harmony.badge", base.negated),
+    ("iOSImage", "image.ios", reading.https),
+    ("HarmonyImage", "image.harmony", reading.https),
+    ("HarmonyCategory", "vendor.harmony.category", reading.text),
+    ("ignoreHarmonyBadge", "vendor.harmony.badge", reading.negated),
 )
 #: The same with `Android` before each name (`android` in Dart and JS), or inside `androidInfo` (JS)
 #: without it.
 SDK_ANDROID: Final[tuple[Row, ...]] = (
-    ("Sound", "sound.android", base.sound),
-    ("OPPOChannelID", "vendor.oppo.channel_id", base.text),
-    ("OPPOCategory", "vendor.oppo.category", base.text),
-    ("OPPONotifyLevel", "vendor.oppo.notify_level", base.one_of(1, 2, 16)),
-    ("FCMChannelID", "vendor.fcm.channel_id", base.text),
-    ("FCMImage", "image.fcm", base.https),
-    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", base.text),
-    ("VIVOClassification", "vendor.vivo.classification", base.one_of(0, 1)),
-    ("VIVOCategory", "vendor.vivo.category", base.text),
-    ("HuaWeiCategory", "vendor.huawei.category", base.text),
-    ("HuaWeiImage", "image.huawei", base.https),
-    ("HonorImportance", "vendor.honor.importance", base.one_of("LOW", "NORMAL")),
-    ("HonorImage", "image.honor", base.https),
-    ("MeizuNotifyType", "vendor.meizu.notice_msg_type", base.one_of(0, 1)),
+    ("Sound", "sound.android", reading.sound),
+    ("OPPOChannelID", "vendor.oppo.channel_id", reading.text),
+    ("OPPOCategory", "vendor.oppo.category", reading.text),
+    ("OPPONotifyLevel", "vendor.oppo.notify_level", reading.one_of(1, 2, 16)),
+    ("FCMChannelID", "vendor.fcm.channel_id", reading.text),
+    ("FCMImage", "image.fcm", reading.https),
+    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", reading.text),
+    ("VIVOClassification", "vendor.vivo.classification", reading.one_of(0, 1)),
+    ("VIVOCategory", "vendor.vivo.category", reading.text),
+    ("HuaWeiCategory", "vendor.huawei.category", reading.text),
+    ("HuaWeiImage", "image.huawei", reading.https),
+    ("HonorImportance", "vendor.honor.importance", reading.one_of("LOW", "NORMAL")),
+    ("HonorImage", "image.honor", reading.https),
+    ("MeizuNotifyType", "vendor.meizu.notice_msg_type", reading.one_of(0, 1)),
 )
 #: JS apnsInfo and androidInfo.
 JS_APNS: Final[tuple[Row, ...]] = (
-    ("sound", "sound.ios", base.sound),
-    ("ignoreIOSBadge", "vendor.apns.badge", base.badge_kept),
-    ("image", "image.ios", base.https),
+    ("sound", "sound.ios", reading.sound),
+    ("ignoreIOSBadge", "vendor.apns.badge", reading.badge_kept),
+    ("image", "image.ios", reading.https),
 )
-JS_ANDROID: Final[tuple[Row, ...]] = (("sound", "sound.android", base.sound), *SDK_ANDROID[1:])
+JS_ANDROID: Final[tuple[Row, ...]] = (("sound", "sound.android", reading.sound), *SDK_ANDROID[1:])
 #: vendorParams of V2TIMOfflinePushInfo, and `notification` of V2TIMPushInfo.
 VENDOR_PARAMS: Final[tuple[Row, ...]] = (
-    ("fcmPriority", "vendor.fcm.priority", base.one_of("normal", "high")),
-    ("vivoNotifyType", "vendor.vivo.notify_type", base.one_of(1, 2, 3, 4)),
-    ("oppoTemplateId", "template.oppo.id", base.text),
-    ("oppoTitleParam", "template.oppo.title_params", base.as_text),
-    ("oppoContentParam", "template.oppo.content_params", base.as_text),
+    ("fcmPriority", "vendor.fcm.priority", reading.one_of("normal", "high")),
+    ("vivoNotifyType", "vendor.vivo.notify_type", reading.one_of(1, 2, 3, 4)),
+    ("oppoTemplateId", "template.oppo.id", reading.text),
+    ("oppoTitleParam", "template.oppo.title_params", reading.as_text),
+    ("oppoContentParam", "template.oppo.content_params", reading.as_text),
 )
 #: Keys under which a core may keep the block, the first found wins. A null V2TIMPushInfo means: no
 #: push.
@@ -132,19 +132,19 @@ STYLED: Final = ("huawei", "honor", "oppo")
 
 def push_block(block: Fields, push: dict[str, Any]) -> None:
     """Carry one push block, in whatever spelling, into push."""
-    base.apply(REST, block, push)
+    reading.apply(REST, block, push)
     android = block.fields("AndroidInfo")
-    base.apply(REST_ANDROID, android, push)
+    reading.apply(REST_ANDROID, android, push)
     if android is not None and android.flag("PushStyle"):
         for vendor in STYLED:
             put(push, f"vendor.{vendor}.style", 1)
-    base.apply(REST_APNS, block.fields("ApnsInfo"), push)
-    base.apply(SDK, block, push)
+    reading.apply(REST_APNS, block.fields("ApnsInfo"), push)
+    reading.apply(SDK, block, push)
     for prefix in ("Android", "android"):
-        base.apply([(prefix + key, path, read) for key, path, read in SDK_ANDROID], block, push)
-    base.apply(JS_ANDROID, block.fields("androidInfo"), push)
+        reading.apply([(prefix + key, path, read) for key, path, read in SDK_ANDROID], block, push)
+    reading.apply(JS_ANDROID, block.fields("androidInfo"), push)
     apns = block.fields("apnsInfo")
-    base.apply(JS_APNS, apns, push)
+    reading.apply(JS_APNS, apns, push)
     _vendor_params(block, "vendorParams", push)
     _vendor_params(block, "notification", push)
     _push_type(block, apns, push)
@@ -153,7 +153,7 @@ def push_block(block: Fields, push: dict[str, Any]) -> None:
 def _vendor_params(block: Fields, key: str, push: dict[str, Any]) -> None:
     params = block.unpacked(key)
     if params is not None:
-        base.apply(VENDOR_PARAMS, block.adopt(params, key), push)
+        reading.apply(VENDOR_PARAMS, block.adopt(params, key), push)
 
 
 def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None:
@@ -198,8 +198,10 @@ def _from_custom_element(elements: list[Fields], push: dict[str, Any]) -> None:
         content = (
             element.fields("MsgContent") if element.text("MsgType") == "TIMCustomElem" else None
         )
-        base.apply(
-            (("Ext", "data.ext", base.text), ("Sound", "sound.ios", base.sound)), content, push
+        reading.apply(
+            (("Ext", "data.ext", reading.text), ("Sound", "sound.ios", reading.sound)),
+            content,
+            push,
         )
 
 
@@ -213,7 +215,7 @@ def _rest_request(body: Fields, push: dict[str, Any]) -> None:
     if body.flag("OnlineOnlyFlag") or life_s == 0:
         put(push, "gate.online_only", True)
     if life_s:
-        put(push, "ttl_s", min(life_s, base.TTL_S_MAX))
+        put(push, "ttl_s", min(life_s, reading.TTL_S_MAX))
     control = body.texts("SendMsgControl")
     if control is not None:
         put(push, "gate.respect_dnd", "WithMuteNotifications" in control)
@@ -287,11 +289,11 @@ def c2c_message(body: Fields, call: Call) -> Found:
     if not receivers or len(receivers) > RECEIVERS_MAX:
         raise DialectError("out_of_range", f"To_Account names nobody or more than {RECEIVERS_MAX}")
     data = _message(body, key, {"type": "c2c", "id": sender})
-    ts = base.millis(body, ms=["EventTime"], s=["MsgTime"])
+    ts = reading.millis(body, ms=["EventTime"], s=["MsgTime"])
     return [
         call.event(
             "message.stored",
-            base.joined("stored", sender, to, key),
+            reading.joined("stored", sender, to, key),
             ts,
             {**data, "recipients": [to]},
         )
@@ -315,7 +317,7 @@ def group_message(body: Fields, call: Call) -> Found:
         data["recipients"] = directed
     if mentions := _mentions(body):
         data["mentions"] = mentions
-    ts = base.millis(body, ms=["EventTime"], s=["MsgTime"])
+    ts = reading.millis(body, ms=["EventTime"], s=["MsgTime"])
     return [call.event("message.stored", f"stored:{message_id}", ts, data)]
 
 
@@ -345,8 +347,8 @@ def c2c_recall(body: Fields, call: Call) -> Found:
     return [
         call.event(
             "message.recalled",
-            base.joined("recalled", sender, to, key),
-            base.millis(body, ms=["EventTime"]),
+            reading.joined("recalled", sender, to, key),
+            reading.millis(body, ms=["EventTime"]),
             data,
         )
     ]
@@ -357,7 +359,7 @@ def group_recall(body: Fields, call: Call) -> Found:
     body.skip("Operator_Account", "SdkAppid")
     if body.text("Type") in ROOMS:
         return Ignored.ROOM
-    group, ts = _group(body), base.millis(body, ms=["EventTime"])
+    group, ts = _group(body), reading.millis(body, ms=["EventTime"])
     ids = dict.fromkeys(
         f"{group}:{item.need_integer('MsgSeq')}" for item in body.objects("MsgSeqList")
     )
@@ -386,13 +388,13 @@ def c2c_read(body: Fields, call: Call) -> Found:
     body.skip("UnreadMsgNum", "SdkAppid")
     if second <= 0:
         raise DialectError("out_of_range", "LastReadTime is no time")
-    ts = base.millis(body, ms=["EventTime"], s=["LastReadTime"])
+    ts = reading.millis(body, ms=["EventTime"], s=["LastReadTime"])
     data = {
         "user": user,
         "conversation": {"type": "c2c", "id": peer},
         "up_to_ms": second * 1000 + 999,
     }
-    return [call.event("message.read", base.joined("read", user, peer, second), ts, data)]
+    return [call.event("message.read", reading.joined("read", user, peer, second), ts, data)]
 
 
 def c2c_receipt(body: Fields, call: Call) -> Found:
@@ -400,7 +402,7 @@ def c2c_receipt(body: Fields, call: Call) -> Found:
     user, peer, ts = (
         body.need("Operator_Account"),
         body.need("Peer_Account"),
-        base.millis(body, ms=["EventTime"]),
+        reading.millis(body, ms=["EventTime"]),
     )
     body.skip("SdkAppid")
     keys = dict.fromkeys(item.need("MsgKey") for item in body.objects("C2CMsgInfo"))
@@ -408,7 +410,7 @@ def c2c_receipt(body: Fields, call: Call) -> Found:
     return [
         call.event(
             "message.read",
-            base.joined("read", user, peer, key),
+            reading.joined("read", user, peer, key),
             ts,
             {"user": user, "conversation": conversation, "message_id": key},
         )
@@ -440,7 +442,7 @@ def state_change(body: Fields, call: Call) -> Found:
     action, user = info.need("Action"), info.need("To_Account")
     info.skip("Reason", "CustomStatus")
     body.skip("SdkAppid")
-    ts = base.millis(body, ms=["EventTime"])
+    ts = reading.millis(body, ms=["EventTime"])
     if action == "Login":
         return _kicked(body, call, user, ts)
     if action != "Logout":
@@ -451,7 +453,7 @@ def state_change(body: Fields, call: Call) -> Found:
         return Ignored.NO_PLATFORM
     # A logout that is taken for a repeat would leave the token bound: where an old body has no
     # EventTime the entry's time goes in, and two platforms may leave in one millisecond.
-    event_id = base.joined("state", user, ts or call.entry_ms, "logout", platform)
+    event_id = reading.joined("state", user, ts or call.entry_ms, "logout", platform)
     return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
 
 
@@ -463,7 +465,7 @@ def _kicked(body: Fields, call: Call, user: str, ts: int | None) -> Found:
     return [
         call.event(
             "session.kicked",
-            base.joined("state", user, ts or call.entry_ms, "kicked", one),
+            reading.joined("state", user, ts or call.entry_ms, "kicked", one),
             ts,
             {"user": user, "platform": one},
         )
@@ -495,7 +497,7 @@ def tenants(body: dict[str, Any], query: str | None) -> list[str]:
     written = Fields(body).ident("SdkAppid")
     return list(
         dict.fromkeys(
-            [*base.named_in_query(query, "SdkAppid"), *([] if written is None else [written])]
+            [*reading.named_in_query(query, "SdkAppid"), *([] if written is None else [written])]
         )
     )
 
@@ -509,7 +511,7 @@ def translate(
     source = Fields(body)
     command = (
         source.text("CallbackCommand")
-        or base.read_query(query).get("CallbackCommand")
+        or reading.read_query(query).get("CallbackCommand")
         or _command_of_events(body)
     )
     if command is None:
@@ -522,7 +524,7 @@ def translate(
             if command in SILENT or command.startswith("Push.")
             else Ignored.UNKNOWN_COMMAND,
         )
-    return base.run(handler, source, app, query, entry_ms)
+    return reading.run(handler, source, app, query, entry_ms)
 
 
 def _command_of_events(body: dict[str, Any]) -> str | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import unquote
 
-from workers.intake.dialects import base
-from workers.intake.dialects.base import (
+from workers.intake.dialects import reading
+from workers.intake.dialects.reading import (
     Call,
     DialectError,
     Fields,
@@ -30,35 +30,35 @@ CALL_TIMEOUT_S_MAX: Final = 600
 
 #: ZIMPushConfig, the clients' spelling. extendedData is payload's name before 2.5.0.
 CLIENT: Final[tuple[Row, ...]] = (
-    ("title", "display.title", base.text),
-    ("content", "display.body", base.text),
-    ("payload", "data.ext", base.text),
-    ("extendedData", "data.ext", base.text),
-    ("resourcesID", "strategy_id", base.up_to(STRATEGY_CHARS_MAX)),
-    ("threadID", "thread_id", base.text),
+    ("title", "display.title", reading.text),
+    ("content", "display.body", reading.text),
+    ("payload", "data.ext", reading.text),
+    ("extendedData", "data.ext", reading.text),
+    ("resourcesID", "strategy_id", reading.up_to(STRATEGY_CHARS_MAX)),
+    ("threadID", "thread_id", reading.text),
 )
 CLIENT_TEMPLATE: Final[tuple[Row, ...]] = (
-    ("templateID", "template.oppo.id", base.text),
-    ("titleParameters", "template.oppo.title_params", base.as_text),
-    ("contentParameters", "template.oppo.content_params", base.as_text),
+    ("templateID", "template.oppo.id", reading.text),
+    ("titleParameters", "template.oppo.title_params", reading.as_text),
+    ("contentParameters", "template.oppo.content_params", reading.as_text),
 )
 VOIP: Final[tuple[Row, ...]] = (
-    ("iOSVoIPHandleType", "vendor.apns.voip.handle_type", base.one_of(1, 2, 3)),
-    ("iOSVoIPHandleValue", "vendor.apns.voip.handle", base.text),
-    ("iOSVoIPHasVideo", "vendor.apns.voip.video", base.flag),
+    ("iOSVoIPHandleType", "vendor.apns.voip.handle_type", reading.one_of(1, 2, 3)),
+    ("iOSVoIPHandleValue", "vendor.apns.voip.handle", reading.text),
+    ("iOSVoIPHasVideo", "vendor.apns.voip.video", reading.flag),
 )
 #: OfflinePush, the server's spelling.
 SERVER: Final[tuple[Row, ...]] = (
-    ("Title", "display.title", base.text),
-    ("Content", "display.body", base.text),
-    ("Payload", "data.ext", base.text),
-    ("PushStrategyId", "strategy_id", base.up_to(STRATEGY_CHARS_MAX)),
-    ("ThreadId", "thread_id", base.text),
+    ("Title", "display.title", reading.text),
+    ("Content", "display.body", reading.text),
+    ("Payload", "data.ext", reading.text),
+    ("PushStrategyId", "strategy_id", reading.up_to(STRATEGY_CHARS_MAX)),
+    ("ThreadId", "thread_id", reading.text),
 )
 SERVER_TEMPLATE: Final[tuple[Row, ...]] = (
-    ("TemplateId", "template.oppo.id", base.text),
-    ("TitleParameters", "template.oppo.title_params", base.as_text),
-    ("ContentParameters", "template.oppo.content_params", base.as_text),
+    ("TemplateId", "template.oppo.id", reading.text),
+    ("TitleParameters", "template.oppo.title_params", reading.as_text),
+    ("ContentParameters", "template.oppo.content_params", reading.as_text),
 )
 #: A vendor's big picture goes before its icon.
 IMAGES: Final = {"HuaWei": "image.huawei", "FCM": "image.fcm"}
@@ -67,27 +67,29 @@ AUDIENCES: Final = {1: "online_and_offline", 2: "all_with_token"}
 
 def _client_block(block: Fields, push: dict[str, Any]) -> None:
     put(push, "gate.enabled", True)
-    base.apply(CLIENT, block, push)
-    base.apply(CLIENT_TEMPLATE, block.fields("privateMessageTemplate"), push)
+    reading.apply(CLIENT, block, push)
+    reading.apply(CLIENT_TEMPLATE, block.fields("privateMessageTemplate"), push)
     _badge(block, "enableBadge", "badgeIncrement", push)
     voip = block.fields("voIPConfig")
     if voip is not None:
         put(push, "push_type", "voip")
-        base.apply(VOIP, voip, push)
+        reading.apply(VOIP, voip, push)
 
 
 def _server_block(block: Fields, push: dict[str, Any]) -> None:
     put(push, "gate.enabled", bool(block.flag("Enable")))
-    base.apply(SERVER, block, push)
-    base.apply(SERVER_TEMPLATE, block.fields("PrivateMessageTemplate"), push)
+    reading.apply(SERVER, block, push)
+    reading.apply(SERVER_TEMPLATE, block.fields("PrivateMessageTemplate"), push)
     _badge(block, "EnableBadge", "BadgeIncrement", push)
     pictures = block.fields("PushImageInfo")
     if pictures is not None:
-        base.apply((("Image", "image.ios", base.https),), pictures.fields("Apns"), push)
+        reading.apply((("Image", "image.ios", reading.https),), pictures.fields("Apns"), push)
         android = pictures.fields("Android")
         for key, path in IMAGES.items():
             found = None if android is None else android.fields(key)
-            base.apply((("Image", path, base.https), ("Icon", path, base.https)), found, push)
+            reading.apply(
+                (("Image", path, reading.https), ("Icon", path, reading.https)), found, push
+            )
 
 
 def _badge(block: Fields, switch: str, step: str, push: dict[str, Any]) -> None:
@@ -97,7 +99,7 @@ def _badge(block: Fields, switch: str, step: str, push: dict[str, Any]) -> None:
     on, increment = block.flag(switch), block.integer(step)
     put(push, "badge.mode", "increment" if on else "none")
     if on:
-        put(push, "badge.increment", min(max(increment or 0, 0), base.BADGE_MAX))
+        put(push, "badge.increment", min(max(increment or 0, 0), reading.BADGE_MAX))
 
 
 def push_fields(body: Fields) -> dict[str, Any]:
@@ -156,8 +158,8 @@ def _decoded(content: Any) -> Any:
     """
     if not isinstance(content, str):
         return content
-    value = base.read_json(content)
-    return value if value is not None else base.read_json(unquote(content))
+    value = reading.read_json(content)
+    return value if value is not None else reading.read_json(unquote(content))
 
 
 def _element(msg_type: int, content: Any) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _element(msg_type: int, content: Any) -> dict[str, Any]:
     if msg_type == COMBINED:
         inside = _decoded(content)
         words = inside.get("Title") if isinstance(inside, dict) else None
-    usable = isinstance(words, str) and words and base.is_unicode(words)
+    usable = isinstance(words, str) and words and reading.is_unicode(words)
     return {"type": kind, "text": words} if usable else {"type": kind}
 
 
@@ -216,7 +218,7 @@ def message(body: Fields, call: Call) -> Found:
         return Ignored.SEND_FAILED
     if body.integer("msg_type") in SILENT_TYPES:
         return Ignored.NO_EVENT
-    sender, ts = body.need("from_user_id"), base.millis(body, ms=["msg_time"])
+    sender, ts = body.need("from_user_id"), reading.millis(body, ms=["msg_time"])
     data = _message(body, sender)
     if conversation == GROUP:
         return [
@@ -304,13 +306,13 @@ def call_create(body: Fields, call: Call) -> Found:
     """create_time and timeout are seconds."""
     asked = body.integer("timeout")
     timeout_s = CALL_TIMEOUT_S if asked is None else min(max(asked, 1), CALL_TIMEOUT_S_MAX)
-    ts = base.millis(body, s=["create_time", "timestamp"])
+    ts = reading.millis(body, s=["create_time", "timestamp"])
     return _invited(body, call, body.need("caller"), timeout_s, f"call:{_call_id(body)}:create", ts)
 
 
 def call_invite(body: Fields, call: Call) -> Found:
     """Into a running call; invite_time is milliseconds, and there is no timeout."""
-    ts = base.millis(body, ms=["invite_time"], s=["timestamp"])
+    ts = reading.millis(body, ms=["invite_time"], s=["timestamp"])
     time = "" if ts is None else f":{ts}"
     return _invited(
         body, call, body.need("inviter"), CALL_TIMEOUT_S, f"call:{_call_id(body)}:invite{time}", ts
@@ -322,7 +324,7 @@ def _ended(body: Fields, call: Call, reason: str, event_id: str, users: list[str
     data: dict[str, Any] = {"call_id": _call_id(body), "reason": reason}
     if users is not None:
         data["users"] = users
-    return [call.event("call.ended", event_id, base.millis(body, s=["timestamp"]), data)]
+    return [call.event("call.ended", event_id, reading.millis(body, s=["timestamp"]), data)]
 
 
 def call_cancel(body: Fields, call: Call) -> Found:
@@ -336,7 +338,7 @@ def call_timeout(body: Fields, call: Call) -> Found:
     users = body.texts("user_ids")
     if not users:
         return Ignored.NOBODY
-    event_id = base.joined(
+    event_id = reading.joined(
         "call", _call_id(body), "timeout", body.need_integer("timestamp"), ",".join(sorted(users))
     )
     return _ended(body, call, "timeout", event_id, users)
@@ -345,7 +347,9 @@ def call_timeout(body: Fields, call: Call) -> Found:
 def _answered(reason: str, what: str) -> Handler:
     def handler(body: Fields, call: Call) -> Found:
         user = body.need("user_id")
-        event_id = base.joined("call", _call_id(body), what, user, body.need_integer("timestamp"))
+        event_id = reading.joined(
+            "call", _call_id(body), what, user, body.need_integer("timestamp")
+        )
         return _ended(body, call, reason, event_id, [user])
 
     return handler
@@ -378,7 +382,7 @@ def user_action(body: Fields, call: Call) -> Found:
     platform = PLATFORMS.get((body.text("os") or "").strip().upper())
     if platform is None:
         return Ignored.NO_PLATFORM
-    ts = base.millis(body, s=["logout_time", "timestamp"])
+    ts = reading.millis(body, s=["logout_time", "timestamp"])
     session = body.ident("session_id")
     body.skip(
         "appid",
@@ -392,9 +396,9 @@ def user_action(body: Fields, call: Call) -> Found:
         "offline_time",
     )
     event_id = (
-        base.joined("state", session, "logout")
+        reading.joined("state", session, "logout")
         if session
-        else base.joined("state", user, ts or call.entry_ms, "logout", platform)
+        else reading.joined("state", user, ts or call.entry_ms, "logout", platform)
     )
     return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
 
@@ -431,4 +435,4 @@ def translate(
     handler = EVENTS.get(name)
     if handler is None:
         return Translated((), Ignored.NO_EVENT if name in SILENT else Ignored.UNKNOWN_COMMAND)
-    return base.run(handler, source, app, query, entry_ms)
+    return reading.run(handler, source, app, query, entry_ms)

@@ -25,13 +25,7 @@ from workers.vendors.apns.request import (
     refuse,
     token_valid,
 )
-from workers.vendors.base import (
-    TOO_LONG,
-    AccessSpec,
-    AlikeSpec,
-    Limits,
-    VendorSpec,
-)
+from workers.vendors.types import TOO_LONG, AccessSpec, AlikeSpec, Limits, VendorSpec
 
 APNS: Final = VendorSpec(
     vendor=Vendor.APNS,

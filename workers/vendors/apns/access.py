@@ -10,12 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from common.model import Verdict
 from workers.vendors.apns.credential import p8_key
-from workers.vendors.base import (
-    AccessRefused,
-    AccessToken,
-    Credential,
-    compact,
-)
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessRefused, AccessToken, Credential
 from workers.wire import ClientIdentity, HttpResponse
 
 PROVIDER_TOKEN_S: Final = 2400  # a new one each 40 minutes: Apple wants 20 to 60

@@ -9,17 +9,9 @@ import msgspec
 
 from common.contracts import Target
 from common.model import Again, Verdict
+from workers.vendors.answers import no_answer, read, retry_after_s
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import (
-    DEFAULT_RETRY,
-    Outcome,
-    PushItem,
-    RequestBatch,
-    Retry,
-    no_answer,
-    read,
-    retry_after_s,
-)
+from workers.vendors.types import DEFAULT_RETRY, Outcome, PushItem, RequestBatch, Retry
 from workers.wire import HttpResponse, NoAnswer
 
 #: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification

@@ -18,16 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
-from workers.vendors.base import (
-    AccountField,
-    Credential,
-    CredentialError,
-    DemoAccount,
-    DemoKeys,
-    require,
-    secret_file_text,
-    secret_text,
-)
+from workers.vendors.account_secrets import require, secret_file_text, secret_text
+from workers.vendors.types import AccountField, Credential, CredentialError, DemoAccount, DemoKeys
 
 P12_BYTES_MAX: Final = 65_536  # a real one has 3 to 7 KiB
 KDF_ITERATIONS_MAX: Final = 1_000_000  # Keychain writes 2,048; 2**31 would hold a core for an hour

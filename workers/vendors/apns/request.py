@@ -12,19 +12,10 @@ import msgspec
 from common.contracts import Notification
 from common.model import Bucket, Kind, PushType
 from common.values import Value, redacted
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    compact,
-    header_id,
-    leaner,
-    merged,
-    quiet,
-    shrink,
-    uuid_text,
-)
+from workers.vendors.ids import header_id, uuid_text
+from workers.vendors.json_text import compact, merged
+from workers.vendors.text import leaner, shrink
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 PAYLOAD_BYTES_MAX: Final = 4096

@@ -7,12 +7,6 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
-from workers.vendors.base import (
-    AccessSpec,
-    AlikeSpec,
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.fcm.classes import place
 from workers.vendors.fcm.codes import RETRY, accepted_id, checked, classify
 from workers.vendors.fcm.credential import ACCOUNT, ask, demo, read_access, read_credential
@@ -24,6 +18,7 @@ from workers.vendors.fcm.request import (
     refuse,
     token_valid,
 )
+from workers.vendors.types import AccessSpec, AlikeSpec, Limits, VendorSpec
 
 FCM: Final = VendorSpec(
     vendor=Vendor.FCM,

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.model import PRIVATE_CLASSES, MessageClass, PushType
-from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import channel_fields, private, public
+from workers.vendors.types import Credential, Placement
 
 
 def place(

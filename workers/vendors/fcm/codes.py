@@ -9,19 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import (
-    DEFAULT_RETRY,
-    Outcome,
-    PushItem,
-    RequestBatch,
-    Retry,
-    no_answer,
-    read,
-    redact,
-    retry_after_s,
-    same,
-)
+from workers.vendors.types import DEFAULT_RETRY, Outcome, PushItem, RequestBatch, Retry
 from workers.wire import HttpResponse, NoAnswer
 
 #: errorCode of a FcmError. Source: FCM error codes, read 2026-11-22. INVALID_ARGUMENT: see

@@ -14,7 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from common.model import Verdict
-from workers.vendors.base import (
+from workers.vendors.account_secrets import secret_file_text
+from workers.vendors.answers import read, redact, retry_after_s
+from workers.vendors.fcm.codes import text
+from workers.vendors.json_text import compact
+from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     AccountField,
@@ -22,13 +26,7 @@ from workers.vendors.base import (
     CredentialError,
     DemoAccount,
     DemoKeys,
-    compact,
-    read,
-    redact,
-    retry_after_s,
-    secret_file_text,
 )
-from workers.vendors.fcm.codes import text
 from workers.wire import HttpResponse, Request
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"

@@ -9,20 +9,11 @@ from typing import Any, Final
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    compact,
-    leaner,
-    merged,
-    quiet,
-    shrink,
-    text_id,
-    utf8_bytes,
-)
 from workers.vendors.fcm.codes import text
+from workers.vendors.ids import text_id
+from workers.vendors.json_text import compact, merged
+from workers.vendors.text import leaner, shrink, utf8_bytes
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 PAYLOAD_BYTES_MAX: Final = (

@@ -8,12 +8,6 @@ from typing import Final
 
 from common.model import Vendor
 from workers.vendors import huawei_codes
-from workers.vendors.base import (
-    AccessSpec,
-    ImageSpec,
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.harmony.codes import classify
 from workers.vendors.harmony.credential import (
     ACCOUNT,
@@ -30,6 +24,7 @@ from workers.vendors.huawei_family import (
     token_valid,
 )
 from workers.vendors.huawei_receipts import HUAWEI_RECEIPTS
+from workers.vendors.types import AccessSpec, ImageSpec, Limits, VendorSpec
 
 ENDPOINTS: Final = {"HARMONY": "https://push-api.cloud.huawei.com"}
 HARMONY: Final = VendorSpec(

@@ -7,10 +7,7 @@ from typing import Final
 
 from common.model import Kind
 from workers.vendors import huawei_codes
-from workers.vendors.base import (
-    Outcome,
-    RequestBatch,
-)
+from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 #: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several

@@ -16,7 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.model import Verdict
-from workers.vendors.base import (
+from workers.vendors.account_secrets import secret_file_text
+from workers.vendors.huawei_classes import DEMO_RIGHTS
+from workers.vendors.json_text import compact
+from workers.vendors.types import (
     APP_ID,
     AccessRefused,
     AccessToken,
@@ -25,10 +28,7 @@ from workers.vendors.base import (
     CredentialError,
     DemoAccount,
     DemoKeys,
-    compact,
-    secret_file_text,
 )
-from workers.vendors.huawei_classes import DEMO_RIGHTS
 from workers.wire import HttpResponse
 
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.

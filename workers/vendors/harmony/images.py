@@ -8,17 +8,13 @@ from typing import Final
 import msgspec
 
 from common.model import Kind
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    RequestBatch,
-    compact,
-    read,
-)
+from workers.vendors.answers import read
 from workers.vendors.harmony.request import NOTIFICATION, headers, push_type_of
 from workers.vendors.huawei_family import (
     image_of,
 )
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessToken, Credential, RequestBatch
 from workers.wire import HttpResponse, Request
 
 IMAGE_CHECKED: Final = "83010000"

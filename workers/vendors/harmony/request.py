@@ -7,16 +7,6 @@ from typing import Any, Final
 
 from common.contracts import Notification
 from common.model import Bucket, Kind, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    RequestBatch,
-    base62,
-    compact,
-    cut,
-    number_id,
-    quiet,
-)
 from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
     Keep,
@@ -37,6 +27,10 @@ from workers.vendors.huawei_family import (
     title_of,
     ttl_of,
 )
+from workers.vendors.ids import base62, number_id
+from workers.vendors.json_text import compact
+from workers.vendors.text import cut
+from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
 from workers.wire import Request
 
 #: Source: 消息分类标准 and the v3 request page, read 2026-05.

@@ -7,12 +7,6 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
-from workers.vendors.base import (
-    TOO_LONG,
-    AccessSpec,
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.honor.classes import place
 from workers.vendors.honor.codes import classify
 from workers.vendors.honor.credential import ACCOUNT, ask_access, demo, read_credential, read_token
@@ -21,6 +15,7 @@ from workers.vendors.honor.request import build
 from workers.vendors.huawei_family import (
     token_valid,
 )
+from workers.vendors.types import TOO_LONG, AccessSpec, Limits, VendorSpec
 
 ENDPOINTS: Final = {
     "HONOR": "https://push-api.cloud.honor.com",

@@ -8,13 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
-from workers.vendors.base import (
-    Outcome,
-    RequestBatch,
-    no_answer,
-    read,
-    retry_after_s,
-)
+from workers.vendors.answers import no_answer, read, retry_after_s
 from workers.vendors.huawei_codes import (
     ACCEPTED,
     CREDENTIAL,
@@ -34,6 +28,7 @@ from workers.vendors.huawei_codes import (
 from workers.vendors.huawei_family import (
     plain,
 )
+from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 SUCCESS: Final = frozenset({"200", "80000000", "0"})

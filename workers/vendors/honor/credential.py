@@ -6,7 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from workers.vendors.base import (
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.huawei_family import (
+    read_access,
+    token_request,
+)
+from workers.vendors.types import (
     APP_ID,
     APP_SECRET,
     AccessRefused,
@@ -16,12 +21,6 @@ from workers.vendors.base import (
     CredentialError,
     DemoAccount,
     DemoKeys,
-    require,
-    secret_text,
-)
-from workers.vendors.huawei_family import (
-    read_access,
-    token_request,
 )
 from workers.wire import HttpResponse, Request
 

@@ -6,16 +6,6 @@ from typing import Any, Final
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    RequestBatch,
-    body_within,
-    compact,
-    cut,
-    number_id,
-    quiet,
-)
 from workers.vendors.huawei_family import (
     Keep,
     badge_of,
@@ -36,6 +26,10 @@ from workers.vendors.huawei_family import (
     title_of,
     ttl_of,
 )
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact
+from workers.vendors.text import body_within, cut
+from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
 from workers.wire import Request
 
 TITLE_MAX: Final = 40  # code points; policy, docs/vendors/honor.md

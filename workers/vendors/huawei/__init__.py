@@ -8,11 +8,6 @@ from typing import Final
 
 from common.model import Vendor
 from workers.vendors import huawei_codes
-from workers.vendors.base import (
-    AccessSpec,
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.huawei.credential import ACCOUNT, ask_access, demo, read_credential, read_token
 from workers.vendors.huawei.request import CATEGORIES, build, check
 from workers.vendors.huawei_classes import place
@@ -20,6 +15,7 @@ from workers.vendors.huawei_family import (
     token_valid,
 )
 from workers.vendors.huawei_receipts import HUAWEI_RECEIPTS
+from workers.vendors.types import AccessSpec, Limits, VendorSpec
 
 ENDPOINTS: Final = {
     "HUAWEI": "https://push-api.cloud.huawei.com",

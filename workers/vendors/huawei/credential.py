@@ -8,7 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from workers.vendors.base import (
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.huawei_classes import DEMO_RIGHTS
+from workers.vendors.huawei_family import (
+    read_access,
+    token_request,
+)
+from workers.vendors.types import (
     APP_ID,
     APP_SECRET,
     AccessRefused,
@@ -18,13 +24,6 @@ from workers.vendors.base import (
     CredentialError,
     DemoAccount,
     DemoKeys,
-    require,
-    secret_text,
-)
-from workers.vendors.huawei_classes import DEMO_RIGHTS
-from workers.vendors.huawei_family import (
-    read_access,
-    token_request,
 )
 from workers.wire import HttpResponse, Request
 

@@ -8,14 +8,6 @@ from urllib.parse import quote
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    RequestBatch,
-    compact,
-    number_id,
-    quiet,
-)
 from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
     Keep,
@@ -37,6 +29,9 @@ from workers.vendors.huawei_family import (
     title_of,
     ttl_of,
 )
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact
+from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
 from workers.wire import Request
 
 #: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.

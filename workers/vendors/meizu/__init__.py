@@ -7,15 +7,12 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
-from workers.vendors.base import (
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.meizu.classes import place
 from workers.vendors.meizu.codes import checked, classify
 from workers.vendors.meizu.credential import ACCOUNT, demo, read_credential
 from workers.vendors.meizu.receipts import RECEIPTS
 from workers.vendors.meizu.request import build, check, refuse, token_valid
+from workers.vendors.types import Limits, VendorSpec
 
 TOKENS_MAX: Final = 100
 MEIZU: Final = VendorSpec(

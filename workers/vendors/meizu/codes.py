@@ -9,16 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
 from workers.vendors.attempts import tries_with
-from workers.vendors.base import (
-    Outcome,
-    RequestBatch,
-    no_answer,
-    read,
-    redact,
-    retry_after_s,
-    same,
-)
+from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 #: `code`: of the whole call. Source: Meizu, PUSH HTTP API, release of 2025-04-09, read 2026-11-22.

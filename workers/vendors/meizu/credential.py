@@ -8,15 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from workers.vendors.base import (
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.types import (
     APP_ID,
     APP_SECRET,
     AccountField,
     CredentialError,
     DemoAccount,
     DemoKeys,
-    require,
-    secret_text,
 )
 
 

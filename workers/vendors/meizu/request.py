@@ -11,18 +11,10 @@ from urllib.parse import urlencode
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    body_within,
-    compact,
-    cut,
-    quiet,
-    receipt_tag,
-    whole,
-)
+from workers.vendors.ids import receipt_tag
+from workers.vendors.json_text import compact, whole
+from workers.vendors.text import body_within, cut
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 PATH: Final = "/garcia/api/server/push/varnished/pushByPushId"

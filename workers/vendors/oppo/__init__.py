@@ -7,11 +7,6 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
-from workers.vendors.base import (
-    AccessSpec,
-    Limits,
-    VendorSpec,
-)
 from workers.vendors.oppo.classes import place
 from workers.vendors.oppo.codes import classify
 from workers.vendors.oppo.credential import (
@@ -25,6 +20,7 @@ from workers.vendors.oppo.credential import (
 from workers.vendors.oppo.receipts import RECEIPTS
 from workers.vendors.oppo.registration_ids import group, token_valid
 from workers.vendors.oppo.request import build
+from workers.vendors.types import AccessSpec, Limits, VendorSpec
 
 BATCH_MAX: Final = 1000  # (target, message) pairs of one unicast_batch
 OPPO = VendorSpec(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.model import PRIVATE_CLASSES, MessageClass, PushType
-from workers.vendors.base import Credential, Placement
 from workers.vendors.placement import (
     CATEGORIES,
     PRIVATE_CATEGORIES,
@@ -17,6 +16,7 @@ from workers.vendors.placement import (
     private,
     public,
 )
+from workers.vendors.types import Credential, Placement
 
 
 def place(

@@ -11,14 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Again, Bucket, Verdict
+from workers.vendors.answers import no_answer, retry_after_s
 from workers.vendors.attempts import tries_with
-from workers.vendors.base import (
-    Outcome,
-    PushItem,
-    RequestBatch,
-    no_answer,
-    retry_after_s,
-)
 from workers.vendors.form_texts import (
     code_of,
     number,
@@ -27,6 +21,7 @@ from workers.vendors.form_texts import (
     unreadable_once,
 )
 from workers.vendors.oppo.registration_ids import sent, travelling_indexes
+from workers.vendors.types import Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 NAME_MAX: Final = 128  # channel ids, template ids; ours

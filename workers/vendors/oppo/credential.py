@@ -8,20 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.vendors.base import (
-    APP_SECRET,
-    AccessRefused,
-    AccessToken,
-    AccountField,
-    Credential,
-    CredentialError,
-    DemoAccount,
-    DemoKeys,
-    http_date,
-    require,
-    retry_after_s,
-    secret_text,
-)
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.answers import http_date, retry_after_s
 from workers.vendors.form_texts import (
     code_of,
     number,
@@ -30,6 +18,16 @@ from workers.vendors.form_texts import (
 )
 from workers.vendors.oppo.codes import CODES, FIRST_S, WAITS, reply_of, usable
 from workers.vendors.oppo.request import FORM, URL_MAX, encode
+from workers.vendors.types import (
+    APP_SECRET,
+    AccessRefused,
+    AccessToken,
+    AccountField,
+    Credential,
+    CredentialError,
+    DemoAccount,
+    DemoKeys,
+)
 from workers.wire import HttpResponse, Request
 
 ACCESS_LIFE_MS, ACCESS_EARLY_MS = 86_400_000, 72_000_000  # 24 h; renewed at 20 h

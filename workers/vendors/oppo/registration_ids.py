@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from workers.vendors.base import (
-    PushItem,
-    RequestBatch,
-)
+from workers.vendors.types import PushItem, RequestBatch
 
 _REGID = re.compile(r"((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}|[0-9a-fA-F]{24}")
 

@@ -8,15 +8,6 @@ from urllib.parse import urlencode
 
 from common.contracts import Notification
 from common.model import Bucket, MessageClass
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    characters,
-    number_id,
-    quiet,
-)
 from workers.vendors.form_texts import (
     body_of,
     click_text,
@@ -30,8 +21,11 @@ from workers.vendors.form_texts import (
     veiled,
     whole,
 )
+from workers.vendors.ids import number_id
 from workers.vendors.oppo.codes import NAME_MAX, without_level
 from workers.vendors.oppo.registration_ids import group, sent
+from workers.vendors.text import characters
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 TITLE_MAX: Final = 50

@@ -7,12 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
-from workers.vendors.base import (
-    TOO_LONG,
-    AccessSpec,
-    Limits,
-    VendorSpec,
-)
+from workers.vendors.types import TOO_LONG, AccessSpec, Limits, VendorSpec
 from workers.vendors.vivo.classes import place
 from workers.vendors.vivo.codes import PUBLIC_HOURS, classify
 from workers.vendors.vivo.credential import ACCOUNT, ask, demo, read_access, read_credential

@@ -10,16 +10,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Bucket, Verdict
-from workers.vendors.base import (
-    Outcome,
-    PushItem,
-    RequestBatch,
-    no_answer,
-    read,
-    redact,
-    retry_after_s,
-    same,
-)
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
+from workers.vendors.types import Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 #: `result` of any call. Source: vivo.md §5 (doc 362, v2.9.2 and a public list), read 2026-11-22.

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import Verdict
-from workers.vendors.base import (
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.answers import read, redact, retry_after_s
+from workers.vendors.types import (
     APP_ID,
     APP_SECRET,
     AccessRefused,
@@ -17,11 +19,6 @@ from workers.vendors.base import (
     CredentialError,
     DemoAccount,
     DemoKeys,
-    read,
-    redact,
-    require,
-    retry_after_s,
-    secret_text,
 )
 from workers.vendors.vivo.codes import CLOCK_CODE, CODES, TOO_FAST_S, number
 from workers.vendors.vivo.request import app_id, request

@@ -8,17 +8,10 @@ from typing import Any, Final
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    compact,
-    number_id,
-    quiet,
-    read,
-    whole,
-)
+from workers.vendors.answers import read
+from workers.vendors.ids import number_id
+from workers.vendors.json_text import compact, whole
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.vendors.vivo.codes import number, replaced_parts
 from workers.vendors.vivo.texts import (
     CUSTOM_CHARACTERS_MAX,

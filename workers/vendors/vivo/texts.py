@@ -8,16 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from common.contracts import Notification
-from workers.vendors.base import (
-    Credential,
-    RequestBatch,
-    body_within,
-    compact,
-    cut,
-    leaner,
-    receipt_tag,
-    whole,
-)
+from workers.vendors.ids import receipt_tag
+from workers.vendors.json_text import compact, whole
+from workers.vendors.text import body_within, cut, leaner
+from workers.vendors.types import Credential, RequestBatch
 from workers.vendors.vivo.codes import CONTENT, TITLE
 
 TITLE_WEIGHT_MAX: Final = 40

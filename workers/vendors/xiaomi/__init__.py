@@ -9,12 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from common.model import Vendor
-from workers.vendors.base import (
-    DEFAULT_RETRY,
-    TOO_LONG,
-    Limits,
-    VendorSpec,
-)
+from workers.vendors.types import DEFAULT_RETRY, TOO_LONG, Limits, VendorSpec
 from workers.vendors.xiaomi.classes import place
 from workers.vendors.xiaomi.codes import checked, classify, quota_reported
 from workers.vendors.xiaomi.credential import ACCOUNT, demo, read_credential

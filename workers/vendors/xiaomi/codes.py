@@ -11,21 +11,15 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from workers.vendors.answers import no_answer, read, retry_after_s, same
 from workers.vendors.attempts import tries_with
-from workers.vendors.base import (
-    Outcome,
-    RequestBatch,
-    no_answer,
-    read,
-    retry_after_s,
-    same,
-)
 from workers.vendors.form_texts import (
     code_of,
     number,
     redact,
     unreadable,
 )
+from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
 _RETRY = "-1 1 10001 10002 10003 10009 10010 10011 10037 20301 20607 22102 26003 65003 65029"

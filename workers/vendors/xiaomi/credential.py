@@ -6,15 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from workers.vendors.base import (
-    APP_SECRET,
-    AccountField,
-    CredentialError,
-    DemoAccount,
-    DemoKeys,
-    require,
-    secret_text,
-)
+from workers.vendors.account_secrets import require, secret_text
+from workers.vendors.types import APP_SECRET, AccountField, CredentialError, DemoAccount, DemoKeys
 
 _PACKAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+")
 

@@ -10,18 +10,6 @@ from urllib.parse import urlencode
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
-from workers.vendors.base import (
-    AccessToken,
-    Credential,
-    PushItem,
-    RequestBatch,
-    base62,
-    cut,
-    graphemes,
-    number_id,
-    quiet,
-    receipt_tag,
-)
 from workers.vendors.form_texts import (
     GENERIC,
     body_of,
@@ -35,6 +23,9 @@ from workers.vendors.form_texts import (
     veiled,
     whole,
 )
+from workers.vendors.ids import base62, number_id, receipt_tag
+from workers.vendors.text import cut, graphemes
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 TITLE_MAX: Final = 49  # "< 50" characters

@@ -18,7 +18,14 @@ from common.contracts import Conversation, Element, PushFields, Sender
 from tests.examples import examples
 from tests.unit.intake.dialects.test_samples import SAMPLES, body_of
 from workers.intake import dialects
-from workers.intake.dialects import DIALECTS, DialectError, Ignored, Translated, base, tenant_named
+from workers.intake.dialects import (
+    DIALECTS,
+    DialectError,
+    Ignored,
+    Translated,
+    reading,
+    tenant_named,
+)
 
 
 class Stored(msgspec.Struct, forbid_unknown_fields=True):
@@ -231,12 +238,12 @@ def test_json_inside_a_text_may_be_as_deep_as_it_likes(dialect):
     st.lists(st.text(alphabet="ab:%", min_size=1, max_size=4), min_size=3, max_size=3),
 )
 def test_ids_of_different_parts_differ(one, other):
-    assert (base.joined(*one) == base.joined(*other)) == (one == other)
+    assert (reading.joined(*one) == reading.joined(*other)) == (one == other)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(128, True), (129, False)])
 def test_an_id_over_128_characters_becomes_its_digest(length, kept):
-    short = base.short_id("x" * length)
+    short = reading.short_id("x" * length)
     assert (short == "x" * length) == kept
     assert len(short) <= 128
     assert kept or short.startswith("sha256:")
@@ -255,7 +262,7 @@ CUTS = {
 
 @pytest.mark.parametrize(("text", "most", "kept"), CUTS.values(), ids=CUTS)
 def test_a_cut_text_has_whole_characters(text, most, kept):
-    assert base.cut(text, most) == kept
+    assert reading.cut(text, most) == kept
 
 
 ALLOWED = {

@@ -38,7 +38,7 @@ from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
-from workers.vendors.base import Credential
+from workers.vendors.types import Credential
 
 #: Targets of one entry on a delivery stream.
 BATCH_MAX = 200
@@ -58,7 +58,7 @@ class TenantView(Protocol):
 
 
 class Tenancy(Protocol):
-    """What routing knows of tenants and their accounts with vendors."""
+    """Routing's port to tenants and their vendor accounts."""
 
     def tenant(self, app: str) -> TenantView: ...
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
@@ -77,9 +77,7 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Routed:
-    """presets_missing: messages (chunks of them) that name a preset which nobody stored; they went
-    with the defaults.
-    """
+    """presets_missing: messages (chunks) that name an unknown preset; they used the defaults."""
 
     batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -163,8 +161,9 @@ def _learn(
 
 
 def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
-    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a
-    second time.
+    """Removes repeated people of one event.
+
+    Two pages of a group may name a person, and an entry may come twice.
     """
     if len({one.message.event_id for one in offline}) == len(offline):
         yield from offline
@@ -278,8 +277,9 @@ def _one(
 
 
 def _is_same_for_all(message: Message) -> bool:
-    """Whether people who set nothing get it alike, but for lane and language: it names nobody,
-    forces nothing and asks for no friends.
+    """True when people without settings get the same push, but for lane and language.
+
+    The message then names nobody, forces nothing and requires no friendship.
     """
     push = message.push
     if message.direct or message.mentions or push.force is not None or push.gate.require_friend:
@@ -434,7 +434,7 @@ def _note(
     now_ms: int,
     shapes: Shapes,
 ) -> Notification:
-    """The shape that messages of its kind share, with this message's ids, times and words."""
+    """The shape of messages of its kind, with this message's ids, times and texts."""
     message, push = one.message, one.message.push
     ids_only = redaction is not None and redaction.ids_only
     redacted = redaction is not None or message.kind in (
@@ -495,9 +495,7 @@ def _note(
 
 
 def _wishes(message: Message) -> tuple[Any, ...]:
-    """What a shape depends on beside its lane and its reader. The last part: whether another
-    message can share it.
-    """
+    """The shape's key beside lane and reader. Last part: True when other messages can share it."""
     push = message.push
     usual = (
         push.vendor is None
@@ -567,18 +565,17 @@ def _shape(
 
 
 def _raw(given: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
-    """This vendor's verbatim fields; FCM's stand under two names, by the version of its API
-    (im-dialects §4.4).
-    """
+    """The vendor's verbatim fields; FCM has two names, by API version (im-dialects §4.4)."""
     raw = dict((given or {}).get(vendor) or {})
     newer = (given or {}).get("fcm_v1") if vendor == Vendor.FCM else None
     return {**raw, "fcm_v1": newer} if newer else raw
 
 
 def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
-    """What the app needs to show the call, or to end its ringing, under one key of the payload:
-    {"call": {"id", "action", "handle", "handle_type", "video"}}. The handle is a number or an
-    address of the caller: not for people who hide details.
+    """The call's data for the app: what shows the call, or ends its ringing.
+
+    One key of the payload: {"call": {"id", "action", "handle", "handle_type", "video"}}. The handle
+    is a number or an address of the caller: it is left out for people who hide details.
     """
     own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
     wishes = own if isinstance(own, Mapping) else {}
@@ -590,7 +587,7 @@ def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
-#: Overrides without words, names or pictures: all that is left of them for people who hide details.
+#: Overrides without texts, names or pictures: the only ones kept for people who hide details.
 _WORDLESS = frozenset(
     {
         "add_badge",
@@ -631,7 +628,7 @@ def _shown(over: dict[str, Any], redacted: bool, ids_only: bool) -> dict[str, An
 
 
 def _catalogue(tenant: TenantView) -> Catalogue:
-    """The tenant's own words, as `app add --texts` stored them."""
+    """The tenant's own texts, as stored by `app add --texts`."""
     return tenant.options.get("texts") or NOTHING
 
 
@@ -655,8 +652,9 @@ def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
 
 
 def _payload(message: Message, ids_only: bool) -> dict[str, Any] | None:
-    """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob
-    does: nobody can read it.
+    """The app's own keys, with an opaque blob's over them.
+
+    A message reduced to its id keeps its blob: the blob is unreadable to vendors.
     """
     own = {"message_id": message.message_id} if ids_only else message.push.data.payload
     return {**(own or {}), **message.push.blob} if message.push.blob is not None else own

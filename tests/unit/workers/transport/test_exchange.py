@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.transport.base import SendBatch, base_of, fault_of, loopback, read_head
+from workers.transport.exchange import SendBatch, base_of, fault_of, loopback, read_head
 from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 ADDRESSES = {

@@ -33,15 +33,15 @@ from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.request_batches import pack
 from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
-from workers.vendors.base import (
+from workers.vendors.json_text import compact
+from workers.vendors.text import shortest
+from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     Outcome,
     PushItem,
     RequestBatch,
     VendorSpec,
-    compact,
-    shortest,
 )
 from workers.wire import HttpResponse, NoAnswer, Request, Transport
 
@@ -58,18 +58,16 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of a round of pushes of one lane.
+    """The result of a round of pushes of one lane.
 
-    outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided:
-    ended without a request.
-    waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what.
-    dropped: another entry's.
-    left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has
-    another lane, where it goes on. addressed_ms: when the tokens were compared with their devices'.
-    stays: something of the round's entries goes back to the queue. whole: it was a round of usual
-    pushes that were all accepted at once (usual.py). accepted: pushes that were, beside the
-    outcomes (alike.py).
-    A push that another one leads (`PendingPush.coalesced`) stands nowhere: it shares the other's
+    outcomes: the answer, the vendor's or ours, for each push that was attempted. decided: ended
+    without a request. waiting: delayed by the rate, seconds from now. on_hold: the lane is stopped,
+    with the cause. dropped: another entry's. left: no token of the lane's rate remained; it stays
+    in its entry. moved: its device has another lane, where it continues. addressed_ms: when the
+    tokens were compared with their devices'. stays: part of the round's entries returns to the
+    queue. whole: a round of usual pushes that were all accepted at once (usual.py). accepted:
+    accepted pushes that are not in the outcomes (alike.py).
+    A push coalesced into another (`PendingPush.coalesced`) is in no list: it shares the other's
     fate.
     """
 
@@ -117,16 +115,14 @@ GRANTED = Permit(None)
 
 @dataclass(frozen=True, slots=True)
 class BreakerOpen:
-    """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
+    """A lane that sends nothing now. why: the decision of its pushes when they expire."""
 
     why: Decision
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerProbe:
-    """A stopped lane that takes one push now, to see whether it works again. why: what the others
-    are told, as in BreakerOpen.
-    """
+    """A stopped lane that takes one push now, as a probe. why: as in BreakerOpen."""
 
     why: Decision
 
@@ -154,17 +150,16 @@ class Claims(Protocol):
 
 class RowNumberPort(Protocol):
     def take(self, lane: Lane, one: AlikeRound) -> Sequence[tuple[int, str]] | None:
-        """The badge and what was taken for it of each push, all of which may go to the tokens that
-        they have; None: not all may, and nothing was taken that is not noted.
+        """The badge of each push and the number taken for it, when all may go to their tokens.
+
+        None: not all may go, and nothing was taken without being noted.
         """
         ...
 
 
 class AdmissionGate(Protocol):
     def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
-        """Leave for each (item, number of the request it would travel in), all or nothing per item,
-        in one call.
-        """
+        """A permit for each (item, number of its request), all or nothing per item, in one call."""
         ...
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
@@ -174,7 +169,7 @@ class AdmissionGate(Protocol):
         ...
 
     def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
-        """The vendor says that this bucket's quota of the day is spent."""
+        """Records the vendor's answer that this bucket's quota of the day is spent."""
         ...
 
     def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
@@ -188,7 +183,7 @@ class AdmissionGate(Protocol):
     def lists_spent(self, lane: Lane) -> bool: ...
 
     def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
-        """The vendor says that these devices had enough today."""
+        """Records the vendor's answer that these devices have reached their daily cap."""
         ...
 
 
@@ -207,13 +202,10 @@ class Breaker(Protocol):
         throttled: int = 0,
         cause: str = "",
     ) -> None:
-        """How a round went. cause: of the failures, as causes.py names it.
+        """Reports a round's result. cause: of the failures, as causes.py names it.
 
-        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before
-        that.
-
-        A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the
-        probe then.
+        throttled: answers of the lane's flow control; nothing may be sent before retry_after_s. A
+        probe that was never sent reports 0, 0, False, None; another push may then be the probe.
         """
         ...
 
@@ -227,8 +219,9 @@ class AccessTokens(Protocol):
 
 class HeldPushStore(Protocol):
     def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
-        """Each held push's group (by group, push id and when it was received, ms), None where no
-        outage held it.
+        """Each held push's group, None where no outage held it.
+
+        asks: group, push id, received ms.
         """
         ...
 
@@ -258,11 +251,11 @@ class DeliveryPorts:
 def deliver(
     works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None
 ) -> Delivered:
-    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of
-    the answer, or led by one that does.
+    """Delivers one round: at most IN_FLIGHT_MAX pushes of one lane.
 
-    turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked
-    and nothing is paced.
+    Every push ends in exactly one list of the result, or is coalesced into one that does. turn:
+    None when the lane's state and rate are not known yet: then the breaker is asked and nothing is
+    paced.
     """
     ready = prepared(works, lane, world, turn)
     return sent(ready, world, Unpaced() if turn is None else turn.pacer)
@@ -329,9 +322,7 @@ def prepared(
 
 
 def keep_in_time(ready: Ready, world: DeliveryPorts) -> bool:
-    """Whether something of a round may go still, now that its lane's rate was asked; what may not
-    is decided.
-    """
+    """True when part of a round may still go after the wait for its rate; the rest is decided."""
     ready.granted = _in_time(ready.granted, ready.lane, world, ready.done)
     return bool(ready.granted)
 
@@ -403,7 +394,7 @@ def expired_as(work: PendingPush) -> Decision:
 
 
 def badge_step(work: PendingPush) -> int:
-    """What this push adds to the device's badge; -1 where it leaves it alone."""
+    """The push's increment of the device's badge; -1 leaves the badge alone."""
     note = work.note
     counts = (
         note.kind == Kind.MESSAGE
@@ -451,7 +442,7 @@ def _claimed(
     return mine
 
 
-#: What a push that must not go any more is told.
+#: The notes of pushes that must not be sent any more.
 _GONE_NOTES = {
     Decision.FOLDED: "another silent push went to this device less than 20 minutes ago",
     Decision.UNCERTAIN: "withdrawn, but an earlier try may have been seen",
@@ -460,8 +451,9 @@ _GONE_NOTES = {
 
 
 def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
-    """Decision and note. A try that was never answered may be on the screen, whatever was said
-    since (contract §7).
+    """Decision and note.
+
+    An unanswered attempt may be on the screen: it stays UNCERTAIN (contract §7).
     """
     decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
@@ -498,8 +490,9 @@ def _through_the_breaker(
 def _coalesced(
     works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool
 ) -> list[PendingPush]:
-    """What an outage held back goes out as one push a conversation and device; what waited a moment
-    only, singly and in order.
+    """Coalesces pushes that an outage held into one per conversation and device.
+
+    Pushes that waited a moment only go singly and in order.
     """
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
@@ -568,7 +561,7 @@ def _no_access(
 def _sendable(
     works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, now_ms: int, done: Delivered
 ) -> list[tuple[PendingPush, PushItem]]:
-    """Works as the vendor files see them: the words, the badge, the seconds that are left."""
+    """The pushes in the form of the vendor files: text, badge, seconds left."""
     sendable = []
     notes: dict[
         tuple[int, int], Notification
@@ -619,8 +612,9 @@ def _admitted(
     done: Delivered,
     pacer: Pace,
 ) -> list[tuple[RequestBatch, list[PendingPush]]]:
-    """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate
-    is told what travels together.
+    """The batches that may go now. The rate counts requests or targets, as the vendor does.
+
+    The gate therefore learns which pushes travel together.
     """
     if not sendable:
         return []
@@ -715,9 +709,7 @@ def _in_time(
 def _moved_since(
     works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered
 ) -> list[PendingPush]:
-    """Those whose token changed while an access token was fetched: they come again at once, and are
-    addressed anew.
-    """
+    """The pushes whose token changed during the fetch of an access token; they go again."""
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
     done.addressed_ms = world.now_ms()
@@ -737,8 +729,10 @@ def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
 
 
 def _held(work: PendingPush, leave: Permit, now_ms: int, done: Delivered) -> None:
-    """No longer than the push lives: what waits for the vendor's morning is told `throttled` when
-    its time runs out, not hours later.
+    """Holds a push for no longer than it lives.
+
+    One that waits for the vendor's next day is decided `throttled` when it expires, not hours
+    later.
     """
     if leave.decision == Decision.THROTTLED:
         done.waiting.append(
@@ -762,9 +756,7 @@ def _asked(
     done: Delivered,
     pacer: Pace,
 ) -> tuple[Granted, list[HttpResponse | NoAnswer]]:
-    """What was sent, and the answers: at once where the lane's rate allows it, else part by part,
-    each at its time.
-    """
+    """The requests sent and their answers: at once where the rate allows it, else in parts."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
         fit = _in_time(
@@ -815,9 +807,7 @@ def _ask(
 def concluded(
     granted: Granted, answers: Sequence[HttpResponse | NoAnswer], ready: Ready, world: DeliveryPorts
 ) -> None:
-    """What the answers to these requests of the round mean, told to the gate, the breaker and the
-    access tokens.
-    """
+    """Classifies the answers of the round and reports them to gate, breaker and access tokens."""
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
         _hand_back(lane, world, done)
@@ -861,9 +851,7 @@ def concluded(
 
 
 def shortened(item: PushItem, outcome: Outcome, spec: VendorSpec) -> Outcome:
-    """What the vendor found too long goes once more, as short as it can be; the second time its
-    word stands.
-    """
+    """Retries a push that the vendor found too long, shortened; a second refusal is final."""
     if (
         outcome.verdict is not Verdict.REJECTED
         or (outcome.code or outcome.status) not in spec.too_long
@@ -896,11 +884,10 @@ def _follow(
     world: DeliveryPorts,
     done: Delivered,
 ) -> None:
-    """Sends the second request where a first answer asks for one (vivo's list push); its answer
-    takes the first one's place.
+    """Sends the second request where a first answer asks for one (vivo's list push).
 
-    The first one of several tokens pushes nothing by itself: when it is lost, nobody has seen
-    anything.
+    Its answer replaces the first one's. The first request for several tokens pushes nothing by
+    itself: when it is lost, no push was shown.
     """
     if lane.spec.follow is None:
         return
@@ -927,8 +914,9 @@ def _follow(
 
 
 def is_down(outcome: Outcome) -> bool:
-    """Whether the vendor is not there. One that wants the same push in another form was there and
-    answered.
+    """True when the vendor is unavailable.
+
+    One that asks for the push in another form is available.
     """
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
@@ -936,9 +924,7 @@ def is_down(outcome: Outcome) -> bool:
 def _settle_with_gate(
     lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int
 ) -> None:
-    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the
-    breaker how it went.
-    """
+    """Refunds what was not taken, reports quota and caps, and reports the round to the breaker."""
     if not failed and all(
         outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent
         for _, outcome in done.outcomes

@@ -10,11 +10,11 @@ from common.contracts import Target
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.ledger import tag_of
 from tests.builders import notification
+from workers.receipts.matched import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
 from workers.receipts.readers import READERS, STATUSES, label_of
-from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
-from workers.vendors import base, huawei_family
-from workers.vendors.base import PushItem, RequestBatch
+from workers.vendors import huawei_family, ids
 from workers.vendors.receipt_bodies import Receipt
+from workers.vendors.types import PushItem, RequestBatch
 
 SENT = Sent("app", "e1", 0, "u1", "d1", 1_000, frozenset({"r-1"}))
 
@@ -65,7 +65,7 @@ def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
     assert looks == [{"again"}] * len(LOOK_AGAIN_S) + [{"lost"}]
 
 
-@pytest.mark.parametrize("make", [base.receipt_tag, huawei_family.receipt_tag])
+@pytest.mark.parametrize("make", [ids.receipt_tag, huawei_family.receipt_tag])
 def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
     note = notification(
         app="app", event_id="e-☎", conversation_type="group", message_class=MessageClass.CHAT

@@ -24,11 +24,11 @@ from tests.unit.routing.builders import (
     who,
     world,
 )
-from workers.delivery.stage import badge_step
+from workers.delivery.deliver import badge_step
 from workers.delivery.work import PendingPush
-from workers.routing.stage import BATCH_MAX, route, urgency_of
+from workers.routing.fan_out import BATCH_MAX, route, urgency_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, PushItem, RequestBatch, Template
+from workers.vendors.types import AccessToken, PushItem, RequestBatch, Template
 
 ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 

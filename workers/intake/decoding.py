@@ -1,4 +1,4 @@
-"""Bytes -> events, or a dead letter that says why. Pure but for the ports it is handed."""
+"""Bytes -> events, or a dead letter with its reason. Pure but for its ports."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class Refused(Value, frozen=True):
 
 
 class Passed(Value, frozen=True):
-    """What one entry gave: events, and what was ignored on purpose. mended: characters of its texts
-    that are none.
+    """The result of one entry: events, or the reason why it was ignored on purpose.
+
+    mended: invalid characters of its texts.
     """
 
     events: tuple[Event, ...]
@@ -210,18 +211,22 @@ def _received_ms(entry_id: str) -> int:
 
 
 def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    """What stands beside an entry's text: its dialect, tenant and query."""
-    return {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
+    """The fields beside an entry's text: its dialect, tenant and query."""
+    return {
+        key: _readable(fields[key.encode()][:most])
+        for key, most in _NAMES.items()
+        if key.encode() in fields
+    }
 
 
-_NAMES = {b"d": "d", b"app": "app", b"q": "q"}
-#: Bytes of a name beside `e` that are looked at.
-_NAME_BYTES_MAX = 1024
+#: What may stand beside `e`, and how many of its bytes are looked at. q: no web server takes a
+#: longer query.
+_NAMES = {"d": 1024, "app": 1024, "q": 16_384}
 
 
 def _readable(name: bytes) -> str:
     """As an operator's list can show it and a database can keep it: Unicode without NUL."""
-    return name[:_NAME_BYTES_MAX].decode("utf-8", "replace").replace("\0", "\ufffd")
+    return name.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -230,9 +235,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
-    """Whose a refused entry is and of which type, so far as that can be read: for the operator's
-    eyes, nothing is decided by it.
-    """
+    """Tenant and type of a refused entry, as far as readable; for display only."""
     native = (names.get("d") or "native") == "native"
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
@@ -268,9 +271,7 @@ def _all(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 def checked(raw: bytes | None) -> bytes:
-    """The JSON text if it is within bounds and nobody can read it two ways; _UnreadableError says
-    what is wrong.
-    """
+    """The JSON text, within bounds and unambiguous; raises _UnreadableError with the reason."""
     if raw is None:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
@@ -321,8 +322,8 @@ def _no_constants(_name: str) -> None:
     raise _UnreadableError("not_json")
 
 
-#: A string that never ends reaches to the end of the bytes: each byte is looked at once, however
-#: many quotes stand in it.
+#: An unterminated string reaches to the end of the bytes: each byte is read once, however many
+#: quotes it holds.
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -394,7 +395,7 @@ _NAMED_PARTS = {
 
 
 def _check(data: Any) -> None:
-    """What a shape alone can't say."""
+    """Checks that a type cannot express."""
     for part in _NAMED_PARTS.get(type(data), ()):
         named = getattr(data, part)
         if named is not None and not 0 < len(named.id) <= events.NAME_MAX:
@@ -536,9 +537,7 @@ class Taken(Value, frozen=True):
 
 
 def take(event: Event, now_ms: int) -> Taken:
-    """One `message.stored`, `call.invited` or `push.direct` -> what travels on, with the decisions
-    that need nobody's presence.
-    """
+    """One `message.stored`, `call.invited` or `push.direct` -> message and early decisions."""
     if isinstance(event.data, events.Direct):
         message = direct.message_of(event)
         return Taken(message, _decided_directly(message, now_ms))
@@ -610,7 +609,7 @@ def _stored(event: Event) -> Message:
 
 
 def _prefixed(push: PushFields) -> PushFields:
-    """`auto` decided: the name stands before words that we build, not before the sender's own."""
+    """Resolves `auto`: the name precedes texts that we build, not the sender's own."""
     if push.display.nick_prefix != "auto":
         return push
     display = msgspec.structs.replace(
@@ -655,7 +654,7 @@ def _decided(message: Message, now_ms: int) -> Decision | None:
 
 
 def _decided_directly(message: Message, now_ms: int) -> Decision | None:
-    """A push to a token needs no words of its own: the tenant's stand in for them."""
+    """A push to a token needs no text of its own: the tenant's replaces it."""
     if not message.push.gate.enabled:
         return Decision.PUSH_DISABLED
     return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
@@ -681,5 +680,5 @@ def _has_text(message: Message) -> bool:
 
 
 def _is_text(text: str | None) -> bool:
-    """Whether a text holds anything to read; one of blanks counts as not given."""
+    """True when a text holds visible characters; blanks count as not given."""
     return bool(text and text.strip())

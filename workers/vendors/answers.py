@@ -1,0 +1,93 @@
+"""A vendor's answer read: its body, Retry-After, the outcomes that it means for every token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from common.model import Verdict
+from workers.vendors.json_text import whole
+from workers.vendors.types import Outcome, RequestBatch
+from workers.wire import HttpResponse, NoAnswer
+
+_T = TypeVar("_T")
+WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
+WORDS_READ_MAX = 2000  # of them, looked through for device tokens
+
+
+def read(answer: HttpResponse | NoAnswer, shape: type[_T]) -> _T | None:
+    """The body as `shape`, None for anything else (a proxy's HTML page, half a body, nothing)."""
+    if isinstance(answer, NoAnswer):
+        return None
+    try:
+        return msgspec.json.decode(answer.body, type=shape, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+#: What Python's float takes beside it (NAN, INF, 1_0) is no number of seconds.
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+
+
+def retry_after_s(answer: HttpResponse) -> float | None:
+    """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor
+    a date (RFC 9110 §10.2.3).
+
+    A date counts from the answer's own `Date`: the vendor's clock, not ours.
+    """
+    value = answer.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), 86_400.0)
+    at, now = http_date(value), http_date(answer.headers.get("date", ""))
+    return (
+        min(max((at - now).total_seconds(), 0.0), 86_400.0)
+        if at is not None and now is not None
+        else None
+    )
+
+
+def http_date(words: str) -> datetime | None:
+    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None
+    for anything else.
+    """
+    try:
+        found = parsedate_to_datetime(words[:40])
+        # Python gives no zone for asctime's form and for -0000, and would read such a time in this
+        # machine's zone
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+
+
+def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
+    """Nothing came back: rejected where we could not write it, uncertain where it was written, else
+    unavailable.
+    """
+    verdict = (
+        Verdict.REJECTED
+        if answer.unsendable
+        else Verdict.UNCERTAIN
+        if answer.sent
+        else Verdict.UNAVAILABLE
+    )
+    return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
+
+
+def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
+    """One outcome for every token of the request."""
+    return [outcome] * len(batch.items)
+
+
+def redact(words: Any, batch: RequestBatch | None = None) -> str:
+    """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for
+    what is no text.
+    """
+    text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
+    for item in batch.items if batch else ():
+        text = text.replace(item.target.token, "<token>")
+    return text[:WORDS_MAX]

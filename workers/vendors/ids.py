@@ -1,0 +1,72 @@
+"""Ids in the forms that vendors take: numbers, base62, UUID, short texts, and a receipt's tag."""
+
+from __future__ import annotations
+
+import hashlib
+
+from workers.vendors.json_text import whole
+from workers.vendors.types import RequestBatch
+
+
+def number_id(value: str, bits: int = 31) -> int:
+    """A stable positive number of `value` for a vendor's notify id: 1 to 2**bits - 1."""
+    digest = int.from_bytes(
+        hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest()
+    )
+    return 1 + digest % ((1 << bits) - 1)
+
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def base62(hex_id: str, length: int) -> str:
+    """The first `length` digits of the base62 form (22 digits, zero-padded) of a 128-bit id given
+    as 32 hex digits (contract §8a).
+    """
+    number, digits = int(hex_id, 16), []
+    for _ in range(22):
+        number, rest = divmod(number, 62)
+        digits.append(_BASE62[rest])
+    return "".join(reversed(digits))[:length]
+
+
+def uuid_text(push_id: str) -> str:
+    """32 hex digits as a lower-case UUID 8-4-4-4-12."""
+    return f"{push_id[:8]}-{push_id[8:12]}-{push_id[12:16]}-{push_id[16:20]}-{push_id[20:]}"
+
+
+def text_id(value: str, bytes_max: int = 64) -> str:
+    """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex
+    (64 bytes).
+    """
+    raw = whole(value).encode()
+    return (
+        value
+        if len(raw) <= bytes_max and value.isprintable() and value == value.strip()
+        else hashlib.sha256(raw).hexdigest()
+    )
+
+
+def header_id(value: str, bytes_max: int = 64) -> str:
+    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else
+    its SHA-256 in hex.
+    """
+    if value.isascii() and len(value) <= bytes_max and value.isprintable() and " " not in value:
+        return value
+    return (
+        text_id(value, bytes_max)
+        if value.isascii()
+        else hashlib.sha256(whole(value).encode()).hexdigest()
+    )
+
+
+def receipt_tag(batch: RequestBatch) -> str:
+    """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one
+    push, else a digest of (app, event, kind), as one request has one tag only.
+    """
+    if len(batch.items) == 1:
+        return batch.items[0].target.push_id
+    note = batch.items[0].note
+    return hashlib.blake2b(
+        whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16
+    ).hexdigest()

@@ -1,0 +1,155 @@
+"""Texts cut between graphemes to fit a limit, and notifications without what need not travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from common.contracts import Notification
+from common.model import PushType
+
+ELLIPSIS = "…"
+CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
+
+
+@cache
+def graphemes() -> Any:
+    """The pattern of what people take for one character. Loaded where a text has to be cut."""
+    import regex  # noqa: PLC0415
+
+    return regex.compile(r"\X")
+
+
+def characters(text: str) -> int:
+    """Length as most vendors count it: Unicode code points."""
+    return len(text)
+
+
+def utf8_bytes(text: str) -> int:
+    """Length in UTF-8 bytes; a lone surrogate counts as the three bytes of U+FFFD
+    that replace it.
+    """
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str:
+    """`text`, or its longest prefix of whole graphemes that fits with an ellipsis into `most` units
+    of `measure`.
+
+    Never cuts inside a grapheme (emoji families, flags, combining marks). When not even the
+    ellipsis fits: "".
+    """
+    if measure(text) <= most:
+        return text
+    room = most - measure(ELLIPSIS)
+    if room < 0:
+        return ""
+    used, end = 0, 0
+    for match in graphemes().finditer(
+        text
+    ):  # pragma: no branch - all of it has no room: the loop breaks
+        size = measure(match.group())
+        if used + size > room:
+            break
+        used, end = used + size, match.end()
+    return text[:end].rstrip() + ELLIPSIS
+
+
+def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
+    """The note's body, not cut yet, with a name before it so short that `cut` leaves
+    CHARACTERS_KEPT characters of the words.
+    """
+    return named_within(note.body, note.prefix, most, measure)
+
+
+def named_within(
+    body: str, prefix: str, most: int, measure: Callable[[str], int] = characters
+) -> str:
+    """The same for a `body` that begins with a name, `prefix`."""
+    if not prefix or not body.startswith(prefix) or measure(body) <= most:
+        return body
+    rest = body[len(prefix) :]
+    least = min(measure(rest), measure(_beginning(rest) + ELLIPSIS))
+    if measure(prefix) + least <= most:
+        return body
+    name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
+    return f"{name}:{rest}" if name else rest
+
+
+SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long
+
+
+def shortest(note: Notification) -> Notification:
+    """`note` without what need not travel, title and body of at most SHORTEST_CHARACTERS."""
+    *_, bare = leaner(note)
+    title, body = (
+        cut(note.title, SHORTEST_CHARACTERS),
+        cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS),
+    )
+    return msgspec.structs.replace(bare, title=title, body=body, subtitle=None, prefix="")
+
+
+WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where room is wanted
+
+
+def leaner(note: Notification) -> Iterator[Notification]:
+    """`note`, then without what need not travel, one thing after the other: picture and raw
+    options, payload, ext (contract §7).
+
+    An opaque payload and the data of a silent push are all that there is to send: nothing is left
+    out there.
+    """
+    yield note
+    if note.blob or note.push_type is PushType.SILENT:
+        return
+    wishes = {
+        name: value
+        for name, value in note.vendor.items()
+        if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX
+    }
+    bare = msgspec.structs.replace(note, image=None, vendor=wishes, vendor_raw={})
+    yield bare
+    bare = msgspec.structs.replace(bare, payload=None)
+    yield bare
+    yield msgspec.structs.replace(bare, ext=None)
+
+
+def shrink(
+    texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = ""
+) -> dict[str, str]:
+    """`texts`, cut one after the other in their order until `excess` units of `measure` are saved
+    or nothing more can be.
+
+    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is
+    a screenful; behind a name, `prefix`, that some of them begins with, which is shortened when the
+    others have nothing more to give.
+    """
+    result = dict(texts)
+    for kept in (prefix, "") if prefix else ("",):
+        for name, text in texts.items():
+            if excess <= 0:
+                return result
+            size, named = measure(result[name]), bool(prefix) and text.startswith(prefix)
+            head = kept if named else ""
+            start = len(prefix) if named else 0
+            most = max(size - excess, measure(head + _beginning(text[start:]) + ELLIPSIS))
+            result[name] = cut(
+                text if kept else named_within(text, prefix, most, measure), most, measure
+            )
+            excess -= size - measure(result[name])
+    return result
+
+
+def _beginning(text: str) -> str:
+    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a
+    screenful (stacked marks).
+    """
+    end = 0
+    for match in graphemes().finditer(text):
+        end = match.end()
+        if end >= CHARACTERS_KEPT:
+            break
+    return text[:end] if end <= 5 * CHARACTERS_KEPT else ""
