@@ -1,8 +1,7 @@
-"""What the ledger tells: `why`, receipts, recalls, lost quotas, the console's counts. How rows are
-stored is known here only.
+"""Reads of the ledger (SQL): `why`, receipts, recalls, lost quotas, the console's counts.
 
-A row may stand for itself (`ledger`), in its event (`ledger_all` has both) or be one of a page of
-people (`pages`, unpacked here).
+Only this file knows how rows are stored. A row is in `ledger`, in its event (`ledger_all` has both)
+or in a page of people (`pages`, unpacked here).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ TOKEN_ROWS_MAX = 200
 #: Later messages of a conversation that are asked about in one query.
 LATER_MAX = 64
 
-#: The longest ttl of a push: so much older than its sending may the day of a row be.
+#: The longest ttl of a push: a row's day may precede its sending by this much.
 SENT_LATE_MAX_MS = 7 * 86_400_000
 
 HOUR_MS = 3_600_000
@@ -41,7 +40,7 @@ MINUTE_MS = 60_000
 #: Counting must not burden the database that the fleet writes to: what takes longer is not counted.
 COUNT_MS_MAX = 2_500
 
-#: (event id, user, device): where a row stands among those of its message.
+#: (event id, user, device): a row's place among those of its message.
 Place = tuple[str, str, str]
 
 #: Rows of pushes that are, or may be, on somebody's screen.
@@ -73,8 +72,9 @@ class LedgerReader:
     def find(
         self, message_id: str, app: str | None, event_id: str | None
     ) -> Mapping[str, Any] | None:
-        """The event that `why` tells of: the last stored or invited one of this message or call id,
-        or the named one of them.
+        """The event for `why`: the last stored or invited one of this id, or the named one.
+
+        The id is of a message or a call.
         """
         statement = (
             select(events)
@@ -183,9 +183,7 @@ class LedgerReader:
     def find_tagged(
         self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]
     ) -> dict[int, dict[str, Any]]:
-        """Rows of pushes that shared a request, by the number of the (tag, device token) in
-        `asked`.
-        """
+        """Rows of pushes that shared a request, by index of the (tag, device token) in `asked`."""
         if not asked:
             return {}
         values = {
@@ -339,12 +337,10 @@ class LedgerReader:
         collapse: str,
         people: Collection[tuple[str, str]],
     ) -> set[tuple[str, str]]:
-        """Those (user, device) whose screen shows a later message of this conversation under the
-        same collapse key.
+        """The (user, device) that show a later message of this conversation and collapse key.
 
-        The latest messages are asked first, few at a time: as a rule the last one covers nearly
-        everybody. What is read grows with the people asked about, not with the rows of the
-        conversation.
+        The latest messages are read first, few at a time: the last one usually covers nearly all.
+        The cost grows with the people asked about, not with the rows of the conversation.
         """
         left, found, size = set(people), set[tuple[str, str]](), 1
         values: dict[str, Any] = {
@@ -397,8 +393,9 @@ def _since(since_ms: int) -> dict[str, Any]:
 def paged_rows(
     of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None
 ) -> Iterator[dict[str, Any]]:
-    """A page's people as rows. known: who has a row, or was on an earlier page: a group that was
-    read anew has other pages.
+    """A page's people as rows. known: people with a row, or on an earlier page.
+
+    A group that was read again has other pages.
     """
     for page in of_pages:
         for name in unpack_users(page["users"]):
@@ -422,7 +419,7 @@ def paged_rows(
 
 
 _OF_PAGE = ("day", "app", "event_id", "decision", "class", "presence_ms", "decided_ms", "note")
-#: What a row without a device has in its other columns.
+#: The other columns of a row without a device.
 _NOTHING = {
     "device": "",
     "vendor": "",
@@ -446,7 +443,7 @@ _TAGGED = text(
     ' AND l."user" = d."user" AND l.device = d.device_id'
     " WHERE l.vendor = :vendor ORDER BY asked.number, d.state <> 'active'"
 )
-#: Rows that version 0001 wrote: the tag stands in their event.
+#: Rows of version 0001: the tag is in their event.
 _TAGGED_BY_EVENT = text(
     "SELECT asked.number, l.*"
     " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
