@@ -27,6 +27,8 @@ ROWS_MAX = 1_000_000
 ROWS_AT_ONCE = 5_000
 #: Rows of one message that a withdrawal reads at once.
 SEEN_PAGE = 1_000
+#: The last pushes to a token that a clear looks through: more than a phone shows of one app.
+TOKEN_ROWS_MAX = 200
 #: Later messages of a conversation that are asked about in one query.
 LATER_MAX = 64
 
@@ -305,6 +307,28 @@ class LedgerReader:
                 for row in connection.execute(statement.order_by(*place).limit(most)).mappings()
             ]
 
+    def tokens_seen(self, tokens: Sequence[tuple[str, str]], since_ms: int) -> set[tuple[str, str]]:
+        """Those (app, user) of tokens to which some push went since then that is, or may be, on a
+        screen. One query.
+        """
+        if not tokens:
+            return set()
+        apps, users = zip(*tokens, strict=True)
+        values = {"apps": list(apps), "users": list(users), **_since(since_ms)}
+        with self._engine.connect() as connection:
+            return {(app, user) for app, user in connection.execute(_TOKENS_SEEN, values)}
+
+    def shown_to_token(
+        self, app: str, user: str, conversation: str, since_ms: int
+    ) -> list[dict[str, Any]]:
+        """What of this conversation is, or may be, on a token's screen, the newest first: of its
+        last TOKEN_ROWS_MAX pushes since then. recalled: a recall or clear of it is under way.
+        """
+        asked = {"app": app, "user": user, "conversation": conversation, "most": TOKEN_ROWS_MAX}
+        with self._engine.connect() as connection:
+            found = connection.execute(_SHOWN_TO_TOKEN, {**asked, **_since(since_ms)})
+            return [dict(row) for row in found.mappings()]
+
     def covered(
         self,
         app: str,
@@ -359,6 +383,11 @@ class LedgerReader:
             for vendor, decision, count in connection.execute(_DECISIONS_OF_HOUR, values):
                 decisions.setdefault(vendor, {})[decision] = int(count)
         return LastHour(int(counted.hour), int(counted.minute), decisions)
+
+
+def _since(since_ms: int) -> dict[str, Any]:
+    """Rows routed since then, and the day from which on their events came."""
+    return {"since": since_ms, "day": day_of(since_ms - SENT_LATE_MAX_MS)}
 
 
 def paged_rows(
@@ -438,6 +467,29 @@ _SHOWN = text(
     'l."user" = ANY(CAST(:users AS text[]))'
     " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
     "'waits: uncertain%')"
+)
+#: Rows of tokens, by the indexes of theirs alone: their condition stands here word for word.
+_OF_TOKEN = (
+    "l.\"user\" LIKE 'token:%' AND l.day >= :day AND l.routed_ms >= :since"
+    " AND (l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
+    "'waits: uncertain%'))"
+)
+_TOKENS_SEEN = text(
+    'SELECT asked.app, asked."user"'  # noqa: S608
+    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]))"
+    ' AS asked (app, "user") WHERE EXISTS (SELECT FROM ledger_all l'
+    f' WHERE l.app = asked.app AND l."user" = asked."user" AND {_OF_TOKEN})'
+)
+_SHOWN_TO_TOKEN = text(
+    "SELECT e.event_id, e.message_id, e.ts_ms, e.conversation, e.type, e.collapse, e.screen,"  # noqa: S608
+    " l.class, l.decided_ms, EXISTS (SELECT FROM notes n WHERE n.day = e.day AND n.app = e.app"
+    " AND n.event_id = e.event_id AND n.kind = 'step' AND n.note LIKE 'recall: %') AS recalled"
+    " FROM (SELECT l.day, l.app, l.event_id, l.class, l.decided_ms FROM ledger_all l"
+    f' WHERE l.app = :app AND l."user" = :user AND {_OF_TOKEN}'
+    " ORDER BY l.routed_ms DESC LIMIT :most) l"
+    " JOIN events e ON e.day = l.day AND e.app = l.app AND e.event_id = l.event_id"
+    " WHERE e.conversation = :conversation AND e.type = 'push.direct'"
+    " ORDER BY e.ts_ms DESC, e.event_id DESC"
 )
 _EVENTS_OF_HOUR = text(
     "SELECT count(*) AS hour, count(*) FILTER (WHERE received_ms > :minute) AS minute FROM "

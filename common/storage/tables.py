@@ -170,6 +170,14 @@ events = Table(
     Column("row_note", Text),
     Index("events_by_message", "message_id"),
     Index("events_by_row_time", "row_decided_ms", postgresql_using="brin"),
+    # a clear asks what was pushed to its token
+    Index(
+        "events_by_token",
+        "app",
+        "row_user",
+        "row_routed_ms",
+        postgresql_where=text("row_user LIKE 'token:%'"),
+    ),
     Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
     # a recall asks what came later under its message's collapse key
@@ -218,6 +226,14 @@ ledger = Table(
     ),
     Index("ledger_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
+    # by a time that no later word of the row changes: its updates stay off the indexes
+    Index(
+        "ledger_by_token",
+        "app",
+        "user",
+        "routed_ms",
+        postgresql_where=text("\"user\" LIKE 'token:%'"),
+    ),
     postgresql_partition_by="RANGE (day)",
 )
 
