@@ -1,8 +1,9 @@
 """The clouds' callback signatures, as pure checks for Python cores that verify before XADD.
 
-Comparisons take constant time. None of the three covers more than its docstring states. Sources:
-Tencent Chat webhook console (formula as public receivers quote it), ZEGO "Authenticate the
-callback", NetEase 第三方回调; the vectors of im-callbacks §1.1, §2.1, §3.1 are recomputed in the tests.
+Comparisons take constant time. None of the three covers more than its docstring states.
+Sources: Tencent Chat webhook console (formula as public receivers quote it), ZEGO "Authenticate the
+callback", NetEase 第三方回调; the vectors of im-callbacks §1.1, §2.1, §3.1 are recomputed in the
+tests.
 """
 
 from __future__ import annotations
