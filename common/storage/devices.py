@@ -149,7 +149,7 @@ class Devices:
         """(app, user, device, token, sent_ms, reason): those not registered anew since the send.
         Returns how many devices.
 
-        sql.STORE_UNAVAILABLE: the database does not answer within RETIRE_S, or did not a moment
+        sql.DATABASE_UNAVAILABLE: the database does not answer within RETIRE_S, or did not a moment
         ago.
         """
         if not dead:

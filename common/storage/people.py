@@ -196,7 +196,7 @@ class People:
     def look(
         self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None
     ) -> dict[Person, Known]:
-        """Everybody's. sql.STORE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not
+        """Everybody's. sql.DATABASE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not
         answer.
 
         wait: what bounds the question to SQL (sql.optional); UnknownPeopleError then instead.
@@ -229,7 +229,7 @@ class People:
         try:
             with wait or nullcontext():
                 read = self._read(missing)
-        except sql.STORE_UNAVAILABLE as error:
+        except sql.DATABASE_UNAVAILABLE as error:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error
