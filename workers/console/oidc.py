@@ -238,7 +238,7 @@ class Provider:
 
     def _secret(self) -> str:
         file: Path | None = self._settings.oidc_secret_file
-        return "" if file is None else file.read_text(encoding="utf-8").strip()
+        return "" if file is None else file.read_text(encoding="utf-8-sig").strip()
 
     def _back(self) -> str:
         return (self._settings.console_url or "").rstrip("/") + BACK

@@ -128,7 +128,7 @@ class IntakeHandler:
             first, lambda event, why: ignored.update({event.entry: why})
         )
         records += self._records_beside(states, refused, repeated, now)
-        doors.withdraw(withdrawals)
+        doors.withdraw([*withdrawals, *directed.withdrawals])
         self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry in entries)
         onward = Commit()

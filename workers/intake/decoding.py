@@ -212,17 +212,21 @@ def _received_ms(entry_id: str) -> int:
 
 def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     """The fields beside an entry's text: its dialect, tenant and query."""
-    return {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
+    return {
+        key: _readable(fields[key.encode()][:most])
+        for key, most in _NAMES.items()
+        if key.encode() in fields
+    }
 
 
-_NAMES = {b"d": "d", b"app": "app", b"q": "q"}
-#: Bytes of a name beside `e` that are looked at.
-_NAME_BYTES_MAX = 1024
+#: What may stand beside `e`, and how many of its bytes are looked at. q: no web server takes a
+#: longer query.
+_NAMES = {"d": 1024, "app": 1024, "q": 16_384}
 
 
 def _readable(name: bytes) -> str:
     """As an operator's list can show it and a database can keep it: Unicode without NUL."""
-    return name[:_NAME_BYTES_MAX].decode("utf-8", "replace").replace("\0", "\ufffd")
+    return name.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 class _Head(msgspec.Struct, frozen=True):

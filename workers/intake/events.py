@@ -30,7 +30,8 @@ EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
 Millis = Annotated[int, Meta(ge=0)]
 #: A badge, an unread total: no phone shows more.
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+#: `$` alone lets an end of line pass, `\d` the digits of other scripts.
+Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -102,7 +103,9 @@ class Addressee(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The reply key, and the longest wait for a decision; 0: only the decision is sent."""
+    """Where the decision is told, and after how long at the latest that there is none yet; 0: only
+    the decision.
+    """
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
@@ -218,15 +221,24 @@ def decode_data(kind: str, data: msgspec.Raw) -> Any:
 
 def _given(push: dict[str, Any]) -> dict[str, Any]:
     """Wishes that are none are left out, here and one level deeper; what lies deeper is the
-    sender's or the vendor's own.
+    sender's or the vendor's own, but for `display.loc`.
     """
-    objects = ("gate", "force", "display", "data", "badge", "sound")
-    inner = {
-        key: {name: one for name, one in push[key].items() if one is not None}
-        for key in objects
-        if isinstance(push.get(key), dict)
-    }
-    return {key: value for key, value in (push | inner).items() if value is not None}
+    inner = {key: _named(push[key]) for key in _OBJECTS if isinstance(push.get(key), dict)}
+    display = inner.get("display", {})
+    if isinstance(display.get("loc"), dict):
+        display["loc"] = _named(display["loc"])
+    return _named(push | inner)
+
+
+#: Objects of `push` whose members may each be absent.
+_OBJECTS = (
+    *("gate", "force", "display", "data", "badge", "sound"),
+    *("image", "template", "vendor", "vendor_raw"),
+)
+
+
+def _named(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def too_long(data: Any) -> str | None:

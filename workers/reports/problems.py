@@ -71,9 +71,9 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     "redis_rights": ProblemKind(
         ("this user may not do all that the fleet needs: {said}", "该用户权限不足：{said}"),
         (
-            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info (with PUSHFLEET_PREFIX, "
+            "ACL SETUSER <user> ~push:* ~im:* &* +@all -@admin +info (with PUSHFLEET_PREFIX, "
             "PUSHFLEET_KEY_PREFIX and EVENT_STREAMS of yours)",
-            "ACL SETUSER <user> ~push:* ~im:* +@all -@admin +info（前缀按 "
+            "ACL SETUSER <user> ~push:* ~im:* &* +@all -@admin +info（前缀按 "
             "PUSHFLEET_PREFIX、PUSHFLEET_KEY_PREFIX、EVENT_STREAMS）",
         ),
     ),
@@ -330,7 +330,7 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         "PushfleetQuotaNearlySpent",
     ),
     "letters": ProblemKind(
-        ("dead letters: {counts}", "死信：{counts}"),
+        ("{counts}", "{counts}"),
         ("pushfleet dead-letters list", "pushfleet dead-letters list"),
         "/dead-letters",
         "PushfleetDeadLetters",

@@ -151,7 +151,7 @@ def test_the_overview_tells_what_needs_a_hand(runtime, busy):
         "vivo vivo-1 of 1400000001 is stopped since 20",
         "credential_refused: the vendor refuses the credential",
         "send:meizu:bulk: 1 entries, the oldest 12",
-        "dead letters: 1 of intake",
+        "Dead letters</a>: 1 of intake",
         "pushfleet credential check 1400000001 vivo vivo-1",
         "pushfleet credential rotate 1400000001 xiaomi xiaomi-1",
         "pushfleet up, or start the lines of the Procfile",

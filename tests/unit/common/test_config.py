@@ -344,6 +344,13 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path, monkeypatch):
     assert (settings.prefix, settings.ledger_days) == ("a", 5)
 
 
+def test_a_byte_order_mark_hides_no_setting(tmp_path, monkeypatch):
+    """As some text editors write it: else the first line would be ignored without a word."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("PUSHFLEET_LEDGER_DAYS=3\n", encoding="utf-8-sig")
+    assert Settings.load().ledger_days == 3
+
+
 def test_a_sentinel_url_is_read_whole():
     found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
     assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == (

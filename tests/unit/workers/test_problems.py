@@ -37,6 +37,27 @@ def test_a_problem_says_the_same_in_both_languages(name):
     assert not kind.alert or kind.alert in RULES
 
 
+#: Which check finds a problem, by the calls of `bad`.
+FOUND_BY = {
+    (check, problem)
+    for path in (ROOT / "workers/reports").glob("*.py")
+    for check, problem in re.findall(r'bad\(\s*"([a-z ]+)",\s*"(\w+)"', path.read_text())
+}
+
+
+@pytest.mark.parametrize(("check", "problem"), sorted(FOUND_BY))
+def test_a_problem_does_not_repeat_the_name_of_its_check(check, problem):
+    """Doctor and the console write the check's name before it."""
+    for name, words in zip(CHECKS[check], PROBLEMS[problem].found, strict=True):
+        assert not words.lower().startswith((f"{name.lower()}:", f"{name}："))
+
+
+def test_a_user_of_redis_gets_the_rights_of_the_requirements_page():
+    rights = "~push:* ~im:* &* +@all -@admin +info"
+    assert rights in (ROOT / "docs/requirements.md").read_text()
+    assert all(rights in words for words in PROBLEMS["redis_rights"].cure)
+
+
 def test_a_value_may_differ_by_language():
     one = bad(
         "lanes",
