@@ -1,1 +1,1 @@
-"""What every worker knows."""
+"""Types, settings and stores shared by all workers."""

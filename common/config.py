@@ -46,7 +46,7 @@ class SettingError(ValueError):
 
 
 class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
-    """`embedded` is wanted and nobody has started it. The command line's exit code 3."""
+    """`embedded` is set but nothing is running. The command line's exit code 3."""
 
     def __init__(self) -> None:
         super().__init__("nothing is running: `pushfleet up`, or set PUSHFLEET_REDIS_URL")
@@ -118,7 +118,7 @@ class Settings:
 
     @property
     def embedded_broker(self) -> bool:
-        """Whether the wake-ups need a server of their own that `up` starts: beside a cluster."""
+        """True when `up` starts a separate server for the wake-ups: beside a cluster."""
         return self.broker_url == EMBEDDED and not self.embedded_redis
 
     @property
@@ -127,8 +127,9 @@ class Settings:
 
     @property
     def key_root(self) -> str:
-        """What all keys of ours begin with. On a cluster it holds the shard's hash tag, and all of
-        them live in one slot.
+        """The prefix of all our keys.
+
+        On a cluster it holds the shard's hash tag: one slot for all.
         """
         return f"{self.prefix}:{{s0}}" if is_cluster(self.redis_url) else self.prefix
 
@@ -259,8 +260,9 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Reader:
-    """Picks single variables; whatever a check can't take becomes the one line of a SettingError.
-    Defaults stand in SETTINGS.
+    """Reads single variables; a failed check becomes the one line of a SettingError.
+
+    Defaults are in SETTINGS.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -323,7 +325,7 @@ class _Reader:
 
 
 def _home(value: str) -> str:
-    """The path with `~` replaced; ValueError where nobody of that name lives."""
+    """The path with `~` replaced; raises ValueError for an unknown user."""
     try:
         return str(Path(value).expanduser())
     except RuntimeError:
@@ -331,15 +333,16 @@ def _home(value: str) -> str:
 
 
 def _folder(value: str) -> str:
-    """What is there of the path must be a folder; the rest can be made."""
+    """The existing part of the path must be a folder; the rest can be created."""
     path = Path(_home(value))
     there = next((one for one in (path, *path.absolute().parents) if os.path.lexists(one)), path)
     return _checked(str(path), there.is_dir())
 
 
 def _ca_file(path: Path) -> None:
-    """OSError (ssl.SSLError is one) when no certificate is in it: else every request would fail,
-    and none would say why.
+    """Raises OSError (also ssl.SSLError) when the file holds no certificate.
+
+    Otherwise every request would fail without a stated reason.
     """
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
 
@@ -375,7 +378,7 @@ def _stream_list(value: str) -> str:
 
 
 def _key_part(value: str) -> str:
-    """What stands in a Redis key before our own words. Braces would make hash tags of it."""
+    """The prefix of a Redis key before our own parts. Braces would make hash tags of it."""
     if not re.fullmatch(r"[!-z|~]{1,128}", value):
         raise ValueError
     return value
@@ -447,8 +450,9 @@ class Sentinel:
 
 
 def sentinel_of(url: str) -> Sentinel:
-    """Reads sentinel://[user:password@]h1:26379,h2:26379/<db>?master=NAME[&sentinel_password=…];
-    ValueError when it is none.
+    """Reads sentinel://[user:password@]h1:26379,h2:26379/<db>?master=NAME[&sentinel_password=…].
+
+    Raises ValueError for any other URL.
     """
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")
@@ -487,8 +491,9 @@ def is_cluster(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster URL, read. hosts: (host, port) of some nodes; login: `user:password` as it stands
-    there; query: options of TLS.
+    """A parsed cluster URL. hosts: (host, port) of some nodes.
+
+    login: `user:password` as in the URL; query: options of TLS.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -503,8 +508,9 @@ class Cluster:
 
 
 def cluster_of(url: str) -> Cluster:
-    """Reads redis+cluster://[user:password@]h1:6379,h2:6379 (rediss+cluster:// with TLS);
-    ValueError when it is none.
+    """Reads redis+cluster://[user:password@]h1:6379,h2:6379 (rediss+cluster:// with TLS).
+
+    Raises ValueError for any other URL.
     """
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")
@@ -616,7 +622,7 @@ def _proxy(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can't leave this machine."""
+    """True when a host name or address cannot leave this machine."""
     if host == "localhost":
         return True
     try:
@@ -722,12 +728,11 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def resolve(settings: Settings) -> Settings:
-    """The settings with `embedded` replaced by what `up` has started (run.json), and its simulators
-    as endpoints.
+    """The settings with `embedded` replaced by what `up` has started (run.json).
 
-    Simulators stand in only for a fleet on the same Redis, and never for a vendor with an endpoint
-    of its own.
-    NothingRunning when `embedded` is wanted and no live process wrote run.json.
+    Its simulators become endpoints, but only for a fleet on the same Redis, and never for a vendor
+    with an endpoint of its own. Raises NothingRunning when `embedded` is set and no live process
+    wrote run.json.
     """
     run = runfile.read(settings.data_dir)
     running = run if runfile.alive(run) else {}
@@ -750,9 +755,7 @@ def resolve(settings: Settings) -> Settings:
 
 
 def _resolved_broker(settings: Settings, redis_url: str, run: runfile.Run) -> str | None:
-    """The server of the wake-ups; SettingError beside a cluster for which nobody
-    has started one.
-    """
+    """The server of the wake-ups; raises SettingError for a cluster without one."""
     if settings.broker_url != EMBEDDED:
         return settings.broker_url
     if settings.embedded_redis:
@@ -788,13 +791,14 @@ def _with_simulators(settings: Settings, run: runfile.Run) -> Settings:
 
 
 def own_endpoints(settings: Settings, vendor: str) -> bool:
-    """Whether any endpoint of the vendor was overridden: then there is no simulator for it."""
+    """True when any endpoint of the vendor is overridden: then it has no simulator."""
     return any(name in settings.endpoints for name in VENDOR_ENDPOINTS[vendor])
 
 
 def simulated_endpoints(folder: Path) -> dict[str, str]:
-    """NAME -> URL of all simulators that have written their <vendor>.json into the folder; one may
-    stand for two vendors.
+    """NAME -> URL of all simulators that have written their <vendor>.json into the folder.
+
+    One simulator may serve two vendors.
     """
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):

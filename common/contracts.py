@@ -113,8 +113,8 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     blob: dict[str, Any] | None = None
 
 
-#: The wishes of a sender who has none. NO_WISHES: as the core tells them; PLAIN: as they travel on
-#: behind intake.
+#: The empty overrides of a sender. NO_WISHES: as received from the core; PLAIN: as sent on by
+#: intake.
 NO_WISHES = PushFields()
 PLAIN = PushFields(display=Display(nick_prefix="on"))
 
@@ -325,7 +325,7 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
     @property
     def tried(self) -> int:
-        """How often it was tried."""
+        """The number of attempts."""
         return self.earlier + len(self.attempts)
 
 
@@ -337,11 +337,10 @@ class Push(Frozen, frozen=True, kw_only=True):
 
 
 class Batch(Frozen, frozen=True, kw_only=True):
-    """One stream entry of delivery: pushes of one lane, at most 200 targets
-    (routing.stage.BATCH_MAX).
+    """One stream entry of delivery: pushes of one lane, at most 200 targets.
 
-    by_entry: its pushes stand in no other entry, so that who holds the entry may send them; else
-    each is claimed by its id.
+    The bound is BATCH_MAX in workers/routing. by_entry: its pushes are in no other entry, so that
+    the entry's holder may send them; else each is claimed by its id.
     """
 
     app: str
@@ -352,8 +351,9 @@ class Batch(Frozen, frozen=True, kw_only=True):
 
 
 class LikeRow(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """What one push of `AlikeBatch` has of its own. nick: the sender's name before the words, ""
-    none.
+    """One push's own values in an `AlikeBatch`.
+
+    nick: the sender's name before the text, "" none.
     """
 
     event_id: str

@@ -1,4 +1,4 @@
-"""What travels to the ledger on its stream: events, rows of recipients, steps, dead letters.
+"""Records of the ledger's stream: events, rows of recipients, steps, dead letters.
 
 All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only ever added at the
 end, with a default.
@@ -17,8 +17,9 @@ from common.contracts import Attempt
 class EventRecord(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="e", gc=False
 ):
-    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the
-    type says it.
+    """filed_ms: the time that sets its day; 0: its ts.
+
+    kind: that of its pushes, "" where the type implies it.
     """
 
     app: str
@@ -130,12 +131,10 @@ def accepted_row(
     attempt: tuple[int, str, str, str, str | None, str],
     times_ms: tuple[int, int, int],
 ) -> tuple[object, ...]:
-    """A RowRecord of a message's push that was accepted at its first try, as msgspec packs one,
-    without the struct.
+    """The packed RowRecord of a push accepted at its first attempt, without the struct.
 
     lane: vendor, business id. classes: downgraded, message class, class sent. attempt: the fields
-    of an `Attempt`. times_ms:
-    presence, routed, decided.
+    of an `Attempt`. times_ms: presence, routed, decided.
     """
     end = (attempt,), *times_ms, attempt[1], ""
     return "r", app, event_id, ts_ms, user, device, *lane, "accepted", *classes, push_id, *end
@@ -147,5 +146,5 @@ def pack_users(users: Sequence[str]) -> bytes:
 
 
 def unpack_users(packed: bytes) -> list[str]:
-    """What pack_users() packed. zlib.error: it did not."""
+    """Reverses pack_users(). Raises zlib.error for other bytes."""
     return zlib.decompress(packed).decode("utf-8", "surrogatepass").split("\0")

@@ -1,8 +1,7 @@
-"""Logs: one JSON object (or console line) a record, one id from event to outcome; tokens, user ids
-and texts never.
+"""Logs: one JSON object (or console line) per record, one id from event to outcome.
 
-How they are kept out: of a record's extra fields only the known ones go out, and what is written in
-words is scrubbed (`scrub`).
+They never hold tokens, user ids or texts: of a record's extra fields only the known ones are
+written, and free text is scrubbed (`scrub`).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ FIELDS: Final = (
         "bucket",
     ),
 )
-#: Words in which other libraries are too talkative for a fleet's log.
+#: Other libraries' loggers that are too verbose for a fleet's log.
 QUIET: Final = (
     "httpx",
     "httpcore",
@@ -94,7 +93,7 @@ _SCRUBS: Final = (
         ),
         HIDDEN,
     ),
-    # our own words are ASCII: whatever is not was said by somebody else
+    # Our own texts are ASCII: all else comes from outside.
     (re.compile(r"[^\x00-\x7f…–—×→]+(?:\s+[^\x00-\x7f…–—×→]+)*"), HIDDEN),
 )
 
@@ -119,17 +118,16 @@ def bind(**ids: str | None) -> Iterator[None]:
 
 
 def scrub(text: str) -> str:
-    """The text without what may be a secret, a device token, a person or their words; at most
-    TEXT_MAX characters.
-    """
+    """The text without possible secrets, device tokens, people or their texts; TEXT_MAX at most."""
     for pattern, instead in _SCRUBS:
         text = pattern.sub(instead, text[: 4 * TEXT_MAX])
     return text[:TEXT_MAX]
 
 
 class _Redact(logging.Filter):
-    """Turns a record into plain, scrubbed values: `said`, `fields`, `trace`; formatters use nothing
-    else.
+    """Turns a record into plain, scrubbed values: `said`, `fields`, `trace`.
+
+    Formatters use nothing else.
     """
 
     def __init__(self, stage: str, process: str) -> None:
@@ -168,7 +166,7 @@ def _plain(value: Any) -> Any:
 
 
 def _trace(error: BaseException) -> dict[str, Any]:
-    """Where it broke, and its words scrubbed; local values never."""
+    """The place of an error and its scrubbed message; local values never."""
     frames = traceback.extract_tb(error.__traceback__)
     places = [
         f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}"
@@ -215,10 +213,9 @@ def _at(record: logging.LogRecord) -> str:
 
 
 def setup(settings: Settings, stage: str, stream: TextIO | None = None, process: str = "") -> None:
-    """Sends everything of this process through one handler (stderr unless told), redacted. Called
-    once at the start.
+    """Sends all logs of this process through one redacting handler; called once at the start.
 
-    process: its name, as `up` and doctor call it.
+    stream: stderr by default. process: its name, as `up` and doctor use it.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_Redact(stage, process))

@@ -31,18 +31,17 @@ log = logging.getLogger(__name__)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-#: How many ports are tried from PUSHFLEET_METRICS_PORT on.
+#: Number of ports tried from PUSHFLEET_METRICS_PORT on.
 PORTS_MAX: Final = 100
 #: A probe gets its answer within this, seconds; a server that has not answered us by then is not
 #: there.
 CHECK_S_MAX: Final = 3.0
-#: How often the server's thread looks whether it is to end, which it never is.
+#: Interval of the server thread's shutdown check; it is never shut down.
 POLL_S: Final = 5.0
 #: Calls at a time, and how long one may take, its head and the reading of its answer included.
 CALLS_MAX: Final = 32
 CALL_S_MAX: Final = 15.0
-#: How long a process of this machine may take to accept a connection before it counts as gone,
-#: seconds.
+#: Seconds that a process of this machine may take to accept a connection before it counts as gone.
 LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
 VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
@@ -172,8 +171,8 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
             return
 
 
-#: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would
-#: contradict each other.
+#: Gauges of the whole fleet, reported by the active upkeep only: two processes would contradict
+#: each other.
 FLEET_GAUGES: Final = (
     *(
         BACKLOG,
@@ -206,7 +205,7 @@ def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
 
 
 def hide() -> None:
-    """Another process tells the fleet-wide gauges now."""
+    """Clears the fleet-wide gauges: another process reports them now."""
     for gauge in FLEET_GAUGES:
         show(gauge, {})
 
@@ -237,8 +236,9 @@ def request_status(value: int | str) -> str:
 
 
 class _Bounded:
-    """A check that says no when it takes too long, as with a server that hangs; it is not begun
-    anew while it hangs.
+    """A check that fails when it takes too long, as with a hanging server.
+
+    It is not started again while it hangs.
     """
 
     def __init__(self, check: Callable[[], bool], seconds: float) -> None:
@@ -301,8 +301,9 @@ def serve_metrics(
 
 
 class _Places(ThreadingHTTPServer):
-    """So many calls at a time, each so long: who is slow is ended, the oldest where there is no
-    place for a new one.
+    """A server with a bound on concurrent calls and on their time.
+
+    Slow calls are ended; without a free place the oldest one is.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -420,7 +421,7 @@ def target(settings: Settings, port: int) -> str:
 
 
 def _refused(url: str) -> bool:
-    """Whether certainly nobody listens there; whatever else goes wrong is no proof."""
+    """True when certainly no process listens there; other errors prove nothing."""
     try:
         host, port = host_port(url.removeprefix("http://").removesuffix("/metrics"))
         socket.create_connection((host, port), LISTENS_S_MAX).close()
@@ -432,10 +433,10 @@ def _refused(url: str) -> bool:
 
 
 def _announce(settings: Settings, url: str) -> None:
-    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the
-    entry, not the process.
+    """Adds the URL to run.json's `metrics` and removes it at the exit.
 
-    What a killed process has left there goes: nobody listens on its port any more.
+    A folder that cannot be written costs the entry, not the process. Entries of killed processes
+    are removed: no process listens on their ports.
     """
     owner = os.getpid()
 

@@ -29,6 +29,10 @@ class Vendor(StrEnum):
     MEIZU = "meizu", "MEIZU"
 
 
+#: Types of the core's events that may lead to pushes.
+PUSHED_EVENTS: Final = frozenset({"message.stored", "call.invited", "push.direct"})
+
+
 class MessageClass(StrEnum):
     """What a message is (im-dialects §1); decides bucket, wire fields and urgency."""
 
@@ -68,9 +72,7 @@ class Bucket(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a push is about; part of the push id, so that a recall is never taken
-    for its message.
-    """
+    """The subject of a push; part of the push id, so that a recall differs from its message."""
 
     MESSAGE = "message"
     CALL_INVITE = "call_invite"
@@ -103,7 +105,7 @@ class BadgeMode(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a vendor's answer means for one token (style §2)."""
+    """The meaning of a vendor's answer for one token (style §2)."""
 
     ACCEPTED = "accepted"
     TOKEN_DEAD = "token_dead"
@@ -122,7 +124,7 @@ class Verdict(StrEnum):
 
 
 class Again(StrEnum):
-    """How the next attempt at the same push must differ from this one."""
+    """The required change of the next attempt at the same push."""
 
     SINGLY = "singly"  # alone in its request: the vendor judged the whole batch
     FALLBACK_TEXT = "fallback_text"  # the vendor refused the words (vivo 10085, 10104)
@@ -134,7 +136,7 @@ class Again(StrEnum):
 
 
 class Decision(StrEnum):
-    """What became of a recipient (contract §7)."""
+    """The final result for a recipient (contract §7)."""
 
     PUSH_DISABLED = "push_disabled"
     ONLINE_ONLY = "online_only"

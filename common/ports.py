@@ -1,6 +1,4 @@
-"""What a stage may ask of the world: one small Protocol each. Stages are handed these; `runtime`
-knows who is behind them.
-"""
+"""The ports of the stages: one small Protocol each. `runtime` knows their implementations."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from common.values import Value
 
 
 class Session(Value, frozen=True):
-    """One live connection. since_ms: when its state began, None where the gateway doesn't say."""
+    """One live connection. since_ms: start of its state, None where the gateway omits it."""
 
     device_id: str
     foreground: bool
@@ -70,17 +68,17 @@ class PreferenceBook(Protocol):
     def of_users(
         self, app: str, users: Sequence[str], conversations: Sequence[str]
     ) -> Mapping[str, Mapping[str, Any]]:
-        """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under
-        `mute:<conversation>`. One query.
+        """Settings by user, in one query.
+
+        Of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`.
         """
         ...
 
     def of_people(
         self, people: Collection[tuple[str, str]], conversations: Sequence[str]
     ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-        """Settings by (app, user), of the mutes only those of `conversations` (`<type>:<id>`),
-        under `mute:<conversation>`.
+        """Settings by (app, user), in one query for any number of tenants.
 
-        One query, whatever the number of tenants.
+        Of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`.
         """
         ...

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import redis
 import redis.cluster
 
-#: What the fleet takes as one event (the rest would become a dead letter), bytes of JSON.
+#: Largest event that the fleet accepts, bytes of JSON; a larger one would be dead-lettered.
 EVENT_BYTES_MAX = 256 * 1024
 #: Events of one entry.
 EVENTS_MAX = 200

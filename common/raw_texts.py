@@ -1,5 +1,6 @@
-"""Whether bytes of unknown form (JSON, MessagePack, form encoding, broken ones) hold a text as a
-whole value or key.
+"""Searches bytes of unknown form for a text as a whole value or key.
+
+The forms: JSON, MessagePack, form encoding, broken ones.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ DEPTH_MAX = 64
 
 
 def names(raw: bytes, wanted: str) -> bool:
-    """Whether `wanted` stands in `raw`: as a value or key of what can be read, else between
-    quotation marks.
-    """
+    """True when `wanted` is in `raw`: as a value or key, or quoted in an unreadable part."""
     spelled = [
         json.dumps(wanted, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
         for ascii_only in (True, False)

@@ -20,7 +20,7 @@ NAME = "run.json"
 
 
 def read(data_dir: Path) -> Run:
-    """What stands there; {} when there is no file, or none that can be read."""
+    """The file's content; {} without a readable file."""
     try:
         value = json.loads((data_dir / NAME).read_bytes())
     except (OSError, ValueError):
@@ -29,7 +29,7 @@ def read(data_dir: Path) -> Run:
 
 
 def alive(run: Run) -> bool:
-    """Whether the process that wrote it still runs: a file left by kill -9 says nothing."""
+    """True while the process that wrote it runs: kill -9 leaves the file behind."""
     pid = run.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False

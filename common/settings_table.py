@@ -1,5 +1,6 @@
-"""What every setting is called, takes and means: for the check of names, `pushfleet settings` and
-docs/settings.md.
+"""Name, form and meaning of every setting.
+
+Used by the check of names, `pushfleet settings` and docs/settings.md.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ PREFIX: Final = "PUSHFLEET_"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting without the prefix. default: as the environment would say it, "" where there is
-    none. secret: not printed.
+    """One setting without the prefix. default: as in the environment, "" for none.
+
+    secret: not printed.
     """
 
     name: str
@@ -253,10 +255,10 @@ SETTINGS: Final = (
 )
 #: Settings that are also read from a file: NAME_FILE.
 URL_NAMES: Final = tuple(one.name for one in SETTINGS if one.name.endswith("_URL"))
-#: Set by whoever starts processes, not by people.
+#: Set by the starter of a process, not by people.
 INTERNAL: Final = frozenset({"PROCESS"})
 TEST_PREFIX: Final = PREFIX + "TEST_"
-#: What Kubernetes puts into each pod for a service whose name begins with `pushfleet`.
+#: Variables that Kubernetes sets in each pod for a service whose name begins with `pushfleet`.
 _SERVICE_NAMES: Final = re.compile(
     r"PUSHFLEET_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -264,8 +266,9 @@ _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://[^\s/]+:\d+")
 
 
 def of_kubernetes(name: str, value: str) -> bool:
-    """Whether Kubernetes has set it for a service; PUSHFLEET_METRICS_PORT=tcp://10.0.0.1:80 is one
-    of its own, too.
+    """True for a variable that Kubernetes sets for a service.
+
+    One of its own, too: PUSHFLEET_METRICS_PORT=tcp://10.0.0.1:80.
     """
     return bool(_SERVICE_NAMES.fullmatch(name)) or (
         name.endswith("_PORT") and bool(_SERVICE_URL.fullmatch(value))

@@ -1,6 +1,4 @@
-"""One spelling for each device token, so that two spellings of one phone are never two devices of
-two people. Pure.
-"""
+"""One spelling per device token, so that a phone is never two devices of two people. Pure."""
 
 from __future__ import annotations
 

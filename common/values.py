@@ -33,7 +33,7 @@ def redacted(*hidden: str) -> Callable[[msgspec.Struct], str]:
 
 
 class BothWords(Value, frozen=True):
-    """Words for people in both of our languages; `str()` is English."""
+    """A text for people in both of our languages; `str()` is English."""
 
     en: str
     zh: str

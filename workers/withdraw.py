@@ -33,7 +33,7 @@ from workers.app import PRESENCE, ROUTING
 from workers.intake.state import Withdrawal
 from workers.lane_timer import LaneTimer
 from workers.routing.fan_out import urgency_of
-from workers.routing.texts import Ending, ending_of
+from workers.routing.texts import READ, Ending, ending_of
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,10 @@ AGAIN_S = 20.0
 TRIES_MAX = 5
 #: After the database was away.
 AWAY_S = 2.0
+#: How long after its routing a push is taken for shown where a clear asks.
+SHOWN_MS = 7 * 86_400_000
+#: Places on a screen that one clear looks at, the last ones first.
+PLACES_MAX = 50
 #: People of one entry on the routing stream.
 CHUNK = 500
 #: A call's end for some of its people speaks of invitations up to its own time, and a little for
@@ -104,6 +108,16 @@ class Due(msgspec.Struct, frozen=True):
     @property
     def message(self) -> tuple[str, str]:
         return self.recall.app, self.recall.message_id
+
+    @property
+    def is_clear(self) -> bool:
+        return self.recall.kind == Kind.CLEAR
+
+    @property
+    def token(self) -> tuple[str, str]:
+        """Whose conversation a clear means."""
+        (user,) = self.recall.users or ("",)
+        return self.recall.app, user
 
     def changed(self, **fields: Any) -> bytes:
         return self.member[:1] + encode(
@@ -189,20 +203,38 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     ]
     recalls = [Due(member, recall, recall.due_s or score) for member, score, recall in read]
     _end_recalled(
-        runtime, [one.recall for one in recalls if one.look in (0, len(_looks_s(runtime)) - 1)]
+        runtime,
+        [
+            one.recall
+            for one in recalls
+            if one.look in (0, len(_looks_s(runtime)) - 1) and not one.is_clear
+        ],
     )
-    seen = runtime.ledger.seen_among([one.message for one in recalls])
-    unseen = [one.member for one in recalls if one.message not in seen]
+    seen = _seen(runtime, recalls)
+    unseen = [one.member for one in recalls if one.member not in seen]
     if unseen:
         runtime.redis.zrem(key, *unseen)
     looked = len(unseen)
     for one in recalls:
-        if one.message in seen:
+        if one.member in seen:
             left: Due | None = one
             while left is not None and time.monotonic() < until:
                 left = _page(runtime, left, fence)
             looked += 1
     return looked
+
+
+def _seen(runtime: Runtime, recalls: Sequence[Due]) -> set[bytes]:
+    """The wishes that ask about what some push is, or may be, on a screen of. Two queries."""
+    messages = runtime.ledger.seen_among([one.message for one in recalls if not one.is_clear])
+    tokens = runtime.ledger.tokens_seen(
+        [one.token for one in recalls if one.is_clear], now_ms() - SHOWN_MS
+    )
+    return {
+        one.member
+        for one in recalls
+        if (one.token in tokens if one.is_clear else one.message in messages)
+    }
 
 
 def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
@@ -222,11 +254,13 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
         return None
     try:
-        rows = runtime.ledger.accepted_of(
-            *one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.recall.after, PAGE
-        )
-        offline = _offline(runtime, one.recall, rows)
-    except sql.STORE_UNAVAILABLE as error:
+        since_ms = _since_ms(_looks_s(runtime), one.look, one.due_s)
+        if one.is_clear:
+            rows, offline = list[dict[str, Any]](), _cleared(runtime, one, since_ms)
+        else:
+            rows = runtime.ledger.accepted_of(*one.message, since_ms, one.recall.after, PAGE)
+            offline = _offline(runtime, one.recall, rows)
+    except sql.DATABASE_UNAVAILABLE as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise
@@ -352,6 +386,45 @@ def _offline(
     return found
 
 
+def _cleared(runtime: Runtime, one: Due, since_ms: int) -> list[OfflineRecipients]:
+    """Withdrawals of what stands of the conversation on the token's screen, so far as it was
+    decided since then.
+    """
+    recall, (app, user) = one.recall, one.token
+    rows = runtime.ledger.shown_to_token(app, user, recall.conversation, now_ms() - SHOWN_MS)
+    standing = [row for row in _standing(rows, recall.ts_ms) if row["decided_ms"] >= since_ms]
+    devices = runtime.devices.of_users(app, [user]).get(user, ()) if standing else ()
+    return [
+        OfflineRecipients(
+            message=_message(recall, row),
+            recipients=(Recipient(user, (device,), False),),
+            presence_ms=now_ms(),
+        )
+        for row in standing
+        for device in devices
+        if not device.device_id
+        and (device.vendor != Vendor.APNS or _screen(row).get("apns") != PushType.SILENT)
+    ]
+
+
+def _standing(rows: Sequence[Mapping[str, Any]], up_to_ms: int) -> Iterable[Mapping[str, Any]]:
+    """Of each place on the screen the push that stands there, if it is of that time at most and
+    nobody takes it back already. Not calls: to read is not to answer.
+
+    rows: the newest first.
+    """
+    places = set[str]()
+    for row in rows:
+        place = row["collapse"] or row["message_id"]
+        if place in places or _screen(row).get("push_type") == PushType.SILENT:
+            continue
+        if len(places) == PLACES_MAX:
+            return
+        places.add(place)
+        if row["ts_ms"] <= up_to_ms and row["class"] != MessageClass.CALL and not row["recalled"]:
+            yield row
+
+
 def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any]) -> bool:
     """Whether the push of this row is what the wish takes back: a message of its own conversation;
     an invitation up to the call's end.
@@ -434,19 +507,21 @@ def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
     """
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)
+    is_clear = recall.kind == Kind.CLEAR
     push_type = PushType(screen.get("push_type", PushType.ALERT))
     return Message(
         app=recall.app,
         event_id=row["event_id"],
         type="message.recalled",
-        message_id=recall.message_id,
-        kind=recall.kind,
+        message_id=row["message_id"] if is_clear else recall.message_id,
+        kind=Kind.RECALL if is_clear else recall.kind,
         ts_ms=row["ts_ms"],
         received_ms=now_ms(),
         expires_at_ms=now_ms() + TTL_S * 1000,
         conversation=Conversation(type="group" if kind == "group" else "c2c", id=identity),
         sender=Sender(id=""),
-        ended_by=recall.reason,
+        ended_by=READ if is_clear else recall.reason,
+        direct=is_clear,
         push=PushFields(
             message_class=MessageClass(row["class"]),
             gate=Gate(respect_dnd=False),

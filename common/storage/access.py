@@ -15,7 +15,7 @@ from common.storage.redis import best_effort
 from common.storage.scripts import script
 from common.storage.vault import Vault
 
-#: How long a refresher's lock outlives the deadline of its request.
+#: Time that a refresher's lock outlives the deadline of its request.
 LOCK_GRACE_MS = 5_000
 
 
@@ -49,7 +49,7 @@ class AccessStore:
         self._redis.set(self._keys.access(lane, version), blob, pxat=max(expires_at_ms, 1))
 
     def lock(self, lane: str, version: int) -> str | None:
-        """A word that unlocks, or None while another process fetches."""
+        """The token that unlocks, or None while another process fetches."""
         word = uuid.uuid4().hex
         return (
             word
@@ -65,7 +65,7 @@ class AccessStore:
             self._redis.delete(key)
 
     def reject(self, lane: str, version: int, value: str, seconds: int) -> None:
-        """Takes the token out if it is still this one; at most once in so many seconds."""
+        """Removes the access token if it is still this one; at most once in `seconds`."""
         key = self._keys.access(lane, version)
         with best_effort("the refusal of an access token"):
             blob = cast(bytes | None, self._redis.get(key))

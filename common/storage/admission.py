@@ -1,8 +1,7 @@
-"""Leave to send (Redis; counts 3 days, reservations 2, caps 1): rate, daily quota and caps as one
-atomic decision, shared by all replicas.
+"""Permits (Redis; counts 3 days, reservations 2, caps 1): rate, quota and caps in one step.
 
-The scripts are in lua/: admit, refund, told, slow, rebuild. The day is that of the vendor's
-calendar, by the server's clock.
+The decision is atomic and shared by all replicas. The scripts are in lua/: admit, refund, told,
+slow, rebuild. The day is that of the vendor's calendar, by the server's clock.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from common.storage.redis import existing
 from common.storage.scripts import source
 from common.values import Value, redacted
 
-#: Numbers that stand in Redis for two or three days: append, never reorder.
+#: Indexes kept in Redis for two or three days: append, never reorder.
 BUCKETS: Final = (Bucket.PRIVATE, Bucket.PUBLIC)
 CLASSES: Final = (
     MessageClass.CHAT,
@@ -41,7 +40,7 @@ CLASSES: Final = (
 )
 _BUCKET: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
 _CLASS: Final = {message_class: number for number, message_class in enumerate(CLASSES)}
-#: How urgent: the more urgent are first where the rate is short.
+#: Urgency rank: the more urgent go first where the rate is short.
 _LEVEL: Final = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
 _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
 #: One push as admit.lua and refund.lua unpack it.
@@ -50,21 +49,20 @@ _REFUND: Final = struct.Struct("<4s14sB4s10s")
 #: A round of the usual send deadline that has not ended by then has died; its pushes are no longer
 #: in flight.
 ROUND_S: Final = 15
-#: A field beside a day's counts, and how long those are kept (as told.lua has it).
+#: A field beside a day's counts, and their lifetime (as in told.lua).
 LISTS_SPENT: Final = "lists:spent"
 QUOTA_KEPT_S: Final = 3 * 86_400
-#: Counts of one call while the ledger's word is written.
+#: Counts per call while the counts are rebuilt from the ledger.
 REBUILD_BATCH: Final = 500
 
 
 @dataclass(frozen=True)
 class LaneLimits:
-    """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is
-    missing has none.
+    """A lane's limits. rate_per_s, burst: in the vendor's unit.
 
-    open_limits: buckets whose quota is only our default, so that the vendor's word on it wins; else
-    the lower of the two holds. reserve: (bucket, class, share 0..1 of its quota held back for it).
-    offset_s: the vendor's clock, seconds east of UTC.
+    quotas, caps: a missing bucket has none. open_limits: our default quota only: the vendor's
+    figure replaces it; else the lower of the two holds. reserve: (bucket, class, share 0..1 of its
+    quota held back for it). offset_s: the vendor's clock, seconds east of UTC.
     """
 
     lane: str
@@ -133,9 +131,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What the ledger knows of a day: pushes of one bucket and class; with a
-    token, of one device.
-    """
+    """The ledger's count of a day: pushes of one bucket and class; with a token, of one device."""
 
     bucket: Bucket
     message_class: MessageClass
@@ -215,13 +211,11 @@ class Admission:
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
     def report_quota_spent(self, terms: LaneLimits, bucket: Bucket) -> None:
-        """The vendor says this bucket's day is over: nothing more of it until the vendor's
-        midnight.
-        """
+        """Closes this bucket until the vendor's midnight, after a report of a spent quota."""
         self._send_report(terms, "spent", bucket)
 
     def report_open(self, terms: LaneLimits, bucket: Bucket) -> None:
-        """An operator has set a quota: what the vendor said of this bucket before is forgotten."""
+        """Clears the vendor's report on this bucket, after an operator has set a quota."""
         self._send_report(terms, "open", bucket)
 
     def report_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
@@ -231,9 +225,7 @@ class Admission:
         self._send_report(terms, "quota", bucket, used, limit)
 
     def report_capped(self, terms: LaneLimits, bucket: Bucket, tokens: Sequence[str]) -> None:
-        """The vendor says these devices had enough of this bucket today; without a cap of ours
-        there is nothing to fill.
-        """
+        """Fills the caps of devices that the vendor reported as full, where a cap is set."""
         if bucket in terms.caps and tokens:
             self._send_report(
                 terms,
@@ -377,7 +369,7 @@ _NO_PLACE: Final[Place] = (b"", b"")
 
 
 def _packed(terms: LaneLimits, index: int, ask: AdmissionRequest) -> bytes:
-    """Where nothing is limited nothing is kept: then the push needs no place."""
+    """The packed request. An unlimited push needs no place."""
     held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
     device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
     request = -1 - index if ask.request is None else ask.request

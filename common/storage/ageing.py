@@ -1,5 +1,6 @@
-"""What is forgotten for its age or size (SQL): data of people who left, and dead letters. A page of
-rows a statement.
+"""Deletion by age or size (SQL): data of people who left, and dead letters.
+
+One page per statement.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from sqlalchemy import Engine, text
 log = logging.getLogger(__name__)
 
 _DAY_MS: Final = 86_400_000
-#: A device that was left, moved or retired is kept so long; so is the memory of who had a token,
-#: and of a logout.
+#: Days that a device is kept after it was left, moved or retired; also the history of its token's
+#: owners, and of a logout.
 LEFT_DAYS: Final = 30
-#: Dead letters are kept so long, and so many bytes of them; the oldest go first.
+#: Days that dead letters are kept, and their bytes at most; the oldest are deleted first.
 LETTERS_DAYS: Final = 30
 LETTERS_BYTES_MAX: Final = 1 << 30
-#: Lines of the audit log are kept so long.
+#: Days that lines of the audit log are kept.
 AUDIT_DAYS: Final = 365
 #: Rows of one statement, and statements of one call.
 PAGE: Final = 5_000
 PAGES_MAX: Final = 20
 
-#: Nothing of a device that may be sent to is forgotten, however old its words are.
+#: Nothing of an active device is deleted, whatever its age.
 _FORGET: Final = {
     "devices": text(
         "DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices WHERE state <> "

@@ -52,7 +52,7 @@ class ApiTokens:
         return own, token
 
     def check(self, token: str) -> ApiToken | None:
-        """What the token may; None for an unknown, revoked or expired one."""
+        """The token's rights; None for an unknown, revoked or expired one."""
         if not token.startswith(TOKEN_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX:
             return None
         with self._engine.connect() as connection:

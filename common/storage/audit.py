@@ -1,6 +1,4 @@
-"""Who did what when (SQL): appended by the console and the command line, forgotten after a year
-(ageing.py).
-"""
+"""The audit log (SQL) of console and command line; deleted after a year (ageing.py)."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ class Audit:
 
 
 def person_mark(app: str, user: str) -> str:
-    """Stands for a person in the log: who knows the id can find its lines, who reads them learns
-    none.
-    """
+    """The mark of a person in the log: findable by id, but not reversible to the id."""
     return "person " + hashlib.sha256(f"{app}\0{user}".encode("utf-8", "replace")).hexdigest()[:12]
 
 

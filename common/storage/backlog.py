@@ -15,17 +15,17 @@ from redis.client import Pipeline
 from common.storage.keys import Keys
 from common.storage.scripts import script, source
 
-#: As long as the longest push may live, and a day of grace.
+#: The longest life of a push, and a day of grace.
 KEEP_S = 8 * 86_400
 MARKS_S = 86_400
-#: So long the others wait for the newest of their group to come back, then they go without it.
+#: Longest wait of the others for the newest of their group to return; then they go without it.
 PATIENCE_MS = 10_000
-#: A backlog whose first push was received longer ago folds. Below are waits that nobody calls an
-#: outage: the first access token of an account, a retry or two, a breaker's first pause (2 s); a
-#: person would rather see those messages one by one, a moment late.
+#: A backlog is coalesced when its first push was received longer ago. Shorter waits are no outage:
+#: the first access token of an account, a retry or two, a breaker's first pause (2 s); a person
+#: would rather see those messages one by one, a moment late.
 COALESCE_AFTER_MS = 10_000
 
-#: What makes pushes one group: app, conversation, person, device, class.
+#: The key of a group: app, conversation, person, device, class.
 Group = tuple[str, ...]
 
 

@@ -30,7 +30,7 @@ Binding = tuple[str, str, str, str]
 
 
 def digest_of(vendor: str, business_id: str, token: str) -> str:
-    """Twelve letters that stand for a token on one lane."""
+    """A digest of twelve characters for a token on one lane."""
     text = f"{vendor}\0{business_id}\0{token}"
     return b64encode(
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()
@@ -44,7 +44,7 @@ def bound(vendor: str, business_id: str, token: str, voip_token: str | None) -> 
 
 
 def holds(binding: str, vendor: str, business_id: str, token: str) -> bool:
-    """Whether the device with this binding may still be sent to under this token."""
+    """True when the device with this binding may still be sent to under this token."""
     digest = digest_of(vendor, business_id, token)
     return digest in (binding[:_DIGEST_CHARS], binding[_DIGEST_CHARS:])
 
@@ -55,9 +55,10 @@ class Bindings:
         self._keys = keys
 
     def put(self, bindings: Iterable[Binding], pipe: Any = None) -> None:
-        """Remembers them. A writer calls it before its transaction in SQL ends: a reader that finds
-        a new word here and the old row there is told the old owner, who has the token until that
-        moment. pipe: the pipeline that carries it.
+        """Stores the bindings. pipe: the pipeline that carries them.
+
+        A writer calls it before its SQL transaction ends: a reader that finds the new binding here
+        and the old row there gets the old owner, who has the token until that moment.
         """
         given = list(bindings)
         if not given:
@@ -76,7 +77,7 @@ class Bindings:
             pipe.expire(key, KEEP_S)
 
     def own(self, people: Iterable[tuple[str, str]]) -> bool:  # noqa: ARG002
-        """Whether all of these people's devices are known on this server."""
+        """True when all of these people's devices are known on this server."""
         return True
 
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:

@@ -1,8 +1,7 @@
-"""Who may send a push, and the badge number that it takes (Redis, while somebody sends it).
+"""Claims of pushes, and their badge numbers (Redis, while a sender holds them).
 
-A push stands in one entry of its lane's queue, and who holds the entry may send it: `take`. What
-may stand in several (recalls, cancels, entries of releases before 0.2) is claimed by its id:
-`lease`.
+A push is in one entry of its lane's queue, and the entry's holder may send it: `take`. A push that
+may be in several (recalls, cancels, entries of releases before 0.2) is claimed by its id: `lease`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from common.storage.scripts import Call, run_all, script, source
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
 #: its day and a day of grace.
 KEEP_S = 9 * 86_400
-#: Leases of one script call: nobody else is served meanwhile.
+#: Leases of one script call, which blocks all others.
 LEASE_MAX = 1_000
 
 
@@ -39,8 +38,8 @@ class ClaimState(IntEnum):
 
 _STATES = tuple(ClaimState)
 #: (entry, place, app, message, conversation, ts in ms, user, device, badge step, counted): a push
-#: that wants to be sent, of one leased entry; conversation is `call` for an invitation. The asks of
-#: one entry stand together.
+#: of a leased entry that asks to be sent; conversation is `call` for an invitation. The requests of
+#: one entry are adjacent.
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
@@ -50,10 +49,9 @@ _decode_numbers = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave
-    the badge alone.
+    """A push that asks to be sent. badge_step: added to the device's count; -1: none.
 
-    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel).
+    conversation: `<type>:<id>`, or "" for a push that cannot have been read (a recall, a cancel).
     registered_ms: of the token.
     """
 
@@ -96,7 +94,7 @@ class ReturnedClaim:
 
 
 def day_of(ts_ms: int) -> str:
-    """Days since 1970, which is enough to tell one day's claims from another's."""
+    """Days since 1970: tells one day's claims from another's."""
     return str(ts_ms // 86_400_000)
 
 
@@ -120,9 +118,7 @@ class Claims:
     """Leases, marks and releases, one call a batch."""
 
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
-        """usual: entries that nobody has taken before go by plain commands (usual_numbers.py); else
-        all by the script.
-        """
+        """usual: first deliveries use plain commands (usual_numbers.py), not the script."""
         self._keys = keys
         self._redis = redis
         self._usual = usual
@@ -160,11 +156,11 @@ class Claims:
     # ------------------------------------------------------------ by the entry
 
     def take(self, holders: str, word: str, asks: Sequence[Wanted], *, sends: bool) -> list[Number]:
-        """For each push of leased entries whether it may go, and its badge number; no number is
-        taken twice.
+        """Decides for each push of leased entries whether it may go, and its badge number.
 
-        holders: key of the hash of who holds the lane's entries; word: the asker's, "" where nobody
-        holds them. sends: what was taken is noted with the entry, so that its next holder knows.
+        No number is taken twice. holders: key of the hash of the lane's entry holders; word: the
+        caller's token, "" where no process holds them. sends: what was taken is noted with the
+        entry, for its next holder.
         """
         return self.take_all([Part(holders, word, asks, sends)])[0]
 
@@ -181,9 +177,10 @@ class Claims:
     def take_rows(
         self, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
     ) -> list[tuple[int, str]] | None:
-        """As `take` with `sends`, in columns, where nothing stops any of these pushes and no device
-        has another token by now (`kept`, see row_numbers.py). None: `take` has to say it, and
-        nothing was taken, or it is noted that it was.
+        """As `take` with `sends`, in columns, when no push is stopped and no token changed.
+
+        kept: see row_numbers.py. None: `take` has to decide; nothing was taken, or what was taken
+        is noted.
         """
         if (
             not self._usual
@@ -197,7 +194,7 @@ class Claims:
             return None
 
     def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
-        """What can be taken in plain commands; None for a part that is the script's."""
+        """The parts that plain commands can take; None for a part that needs the script."""
         found: list[list[Number] | None] = [None] * len(parts)
         chosen = [
             at
@@ -294,11 +291,11 @@ class Claims:
             pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
     def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
-        """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are
-        marked done behind this).
+        """Within the caller's MULTI: releases pushes that wait for another entry, or end unseen.
 
-        What nobody can have seen gives its badge number back; a later try takes a fresh one. What
-        another process has finished meanwhile stays finished.
+        They are marked done behind this. A push that cannot have been seen returns its badge
+        number; a later attempt takes a fresh one. A push that another process has finished stays
+        finished.
         """
         self._give_back(pipe, [(one, "") for one in given])
 

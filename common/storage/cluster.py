@@ -29,13 +29,11 @@ from common.config import Cluster, cluster_of
 #: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a
 #: failover takes.
 MAP_TIMEOUT_S: Final = 1.0
-#: A map that is no older than this is not asked for again, seconds: many connections are made anew
-#: at once.
+#: Seconds for which a slot map is reused: many connections are made at once.
 MAP_KEEP_S: Final = 0.2
 #: Tries of one question about a key of the core whose slot is on its way to another node.
 MOVES_MAX: Final = 5
-#: Errors that say "not here" or "not now": nothing was done, and the next try may find another
-#: node.
+#: Errors for "not here" or "not now": nothing was done, and the next attempt may find another node.
 ELSEWHERE: Final = frozenset(
     {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "UNBLOCKED"}
 )
@@ -50,7 +48,7 @@ class NoOwnerError(RedisConnectionError):
 
 
 class SlotMap:
-    """Who owns which hash slot, as the nodes tell it. May be shared by threads."""
+    """The owners of the hash slots, as reported by the nodes. May be shared by threads."""
 
     def __init__(self, cluster: Cluster, options: dict[str, Any]) -> None:
         """options: of a connection to any node (user, password, TLS)."""
@@ -67,7 +65,7 @@ class SlotMap:
         self._asked_at = 0.0
 
     def owner(self, slot: int) -> Address:
-        """The node that serves the slot now. NoOwnerError: nobody who answers knows."""
+        """The node that serves the slot now. Raises NoOwnerError when no reachable node knows."""
         with self._lock:
             if not self._slots or time.monotonic() - self._asked_at > MAP_KEEP_S:
                 self._ask()
@@ -77,8 +75,9 @@ class SlotMap:
         raise NoOwnerError(f"no node serves hash slot {slot}")
 
     def failed(self, address: Address | None) -> None:
-        """A node could not be reached, or serves the slot no more: the map is asked for anew, and
-        of the others first.
+        """Discards the map: a node is unreachable or no longer serves the slot.
+
+        Others are asked first.
         """
         with self._lock:
             self._slots = []
@@ -118,8 +117,9 @@ def _host(reply: bytes | str | None, asked: str) -> str:
 
 
 class SlotConnection(Connection):
-    """A connection to whoever owns a slot when it connects. An answer that says "not here" ends it
-    as a broken one would be.
+    """A connection to the owner of a slot at connection time.
+
+    An answer "not here" ends it like a broken connection.
     """
 
     def __init__(self, *, slot_map: SlotMap, slot: int, **options: Any) -> None:
@@ -146,8 +146,9 @@ class SlotConnection(Connection):
             raise
 
     def raise_elsewhere(self, error: ResponseError) -> None:
-        """RedisConnectionError where the answer says "not here" or "not now": the next connection
-        finds the slot's owner.
+        """Raises RedisConnectionError for "not here" or "not now".
+
+        The next connection finds the slot's owner.
         """
         if (error.status_code or str(error).partition(" ")[0]) in ELSEWHERE:
             self.failed()
@@ -183,9 +184,7 @@ def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
 
 
 def is_slot_client(client: redis.Redis) -> bool:
-    """Whether it is of a cluster's slot, where a replica may take the server's
-    place at any moment.
-    """
+    """True for a client of a cluster's slot, where a replica may replace the server at any time."""
     return issubclass(client.connection_pool.connection_class, SlotConnection)
 
 
@@ -200,7 +199,7 @@ def owner_of(client: redis.Redis) -> Address | None:
 
 
 def _login(cluster: Cluster) -> dict[str, Any]:
-    """What a connection to any node needs beside its address."""
+    """The connection options for any node, beside its address."""
     host, port = cluster.hosts[0]
     found: dict[str, Any] = dict(parse_url(cluster.node_url(host, port)))  # type: ignore[no-untyped-call]
     for name in ("host", "port", "db"):
@@ -275,10 +274,10 @@ def client_for(core: Any, key: str) -> redis.Redis:
 
 
 def at_node_of(core: Any, key: str, fill: Callable[[Any], object]) -> list[Any]:
-    """The answers of one pipeline, not a transaction, from the one server process that has the key;
-    errors stand among them.
+    """The answers of one pipeline (no transaction) from the one process that has the key.
 
-    fill: puts the commands into the pipeline; one of them may have no key.
+    Errors are among the answers. fill: puts the commands into the pipeline; one of them may have no
+    key.
     """
     if not isinstance(core, ClusterCore):
         return _answers(core, fill)
@@ -305,9 +304,7 @@ def _answers(client: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
 
 
 def each(core: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
-    """The answers of many commands, each about one key of the core, in order; errors stand among
-    them.
-    """
+    """The answers, errors included, of commands with one key of the core each, in order."""
     with away():
         return _answers(core, fill)
 
@@ -318,7 +315,7 @@ def as_redis(core: ClusterCore) -> redis.Redis:
 
 
 def is_core(core: Any) -> bool:
-    """Whether the core's keys are spread over a cluster."""
+    """True when the core's keys are spread over a cluster."""
     return isinstance(core, ClusterCore)
 
 

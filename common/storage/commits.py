@@ -16,13 +16,12 @@ from redis.exceptions import WatchError
 from common.storage.cluster import is_slot_client
 from common.storage.streams import Entry, StreamStore
 
-#: Entries of another server that were committed are remembered for so long at least: their
-#: acknowledgement follows in a second step.
+#: Seconds for which committed entries of another server are remembered at least: their
+#: acknowledgement is a second step.
 PASSED_S: Final = 43_200
-#: Two writers of these marks that met try again after so long at most.
+#: Longest wait before two writers that met on these marks retry.
 MET_S: Final = 0.005
-#: A replica of a cluster's primary is waited for so long; one that did not answer is left alone for
-#: so long.
+#: Longest wait for a replica of a cluster's primary, and the pause after one that did not answer.
 REPLICA_MS: Final = 200
 ALONE_S: Final = 2.0
 
@@ -39,11 +38,11 @@ class LostError(Exception):
 
 
 class Commits:
-    """Of one reader. streams: where it writes; source: where its entries come from.
+    """The commits of one reader. streams: where it writes; source: where its entries come from.
 
-    Whoever takes entries over counts that in `Keys.takeovers`. A reader that finds the count as it
-    was when it read still owns what it read; else it asks. The count is watched until the write: a
-    takeover in between makes the MULTI fail.
+    A claim of another reader's entries is counted in `Keys.takeovers`. A reader that finds the
+    count unchanged since its read still owns what it read; else it checks. The count is watched
+    until the write: a claim in between makes the MULTI fail.
     """
 
     def __init__(self, streams: StreamStore, source: StreamStore) -> None:
@@ -55,9 +54,7 @@ class Commits:
         self._alone_until = 0.0
 
     def begin(self) -> None:
-        """What is written from now on was read after the last write, or was found
-        to be ours since.
-        """
+        """Starts a commit of entries read after the last write, or confirmed since."""
         self._since = self._known
 
     def write(
@@ -134,11 +131,10 @@ class Commits:
         return True
 
     def _is_safe(self, keys: Sequence[str], names: Sequence[bytes]) -> bool:
-        """Whether what was written may be acknowledged on the other server; False: it was lost with
-        a primary, and is written again.
+        """True when the write may be acknowledged on the other server.
 
-        A cluster's primary answers before its replica has a write. Both together are waited for, so
-        long as there is a replica.
+        False: it was lost with a primary, and is written again. A cluster's primary answers before
+        its replica has a write; this waits for both while there is a replica.
         """
         if not self._fails_over or time.monotonic() < self._alone_until:
             return True

@@ -95,8 +95,9 @@ class DeadLetters:
         return {str(row[0]): int(row[1]) for row in rows}
 
     def groups(self, limit: int = 100) -> list[dict[str, Any]]:
-        """By stage and kind of reason (what stands before its colon): [{stage, kind, count,
-        first_ms, last_ms}], the largest first.
+        """Dead letters by stage and kind of reason (the part before its colon), the largest first.
+
+        Each: {stage, kind, count, first_ms, last_ms}.
         """
         kind = func.split_part(dead_letters.c.reason, ":", 1)
         rows = select(
@@ -153,7 +154,7 @@ class DeadLetters:
             yield self._open(row) if row is not None else None
 
     def drop(self, ids: Sequence[str]) -> int:
-        """How many of them were there."""
+        """Deletes these dead letters; returns how many existed."""
         with self._engine.begin() as connection:
             return connection.execute(
                 delete(dead_letters).where(dead_letters.c.id == any_(cast(list(ids), ARRAY(Text))))

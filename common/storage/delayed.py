@@ -1,8 +1,7 @@
-"""Work that waits for its time: retries by their back-off, second looks (Redis sorted set, until
-due).
+"""Delayed work: retries after their back-off, second looks (Redis sorted set, until due).
 
-A member says where it goes by name: the stream, or the lane's queue. Members and parking lots of
-releases before 0.2 said it by a number; they are read for one release more.
+A member names its destination: the stream, or the lane's queue. Members and parking lots of
+releases before 0.2 used a number; they are read for one more release.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ _MARK: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `stream` that becomes due at `due_ms` (by the clock of this machine, as it is
-    when it is put).
-    """
+    """One entry for `stream`, due at `due_ms` by this machine's clock at the time of the write."""
 
     stream: str
     blob: bytes
@@ -42,10 +39,9 @@ class Later:
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in
-    NewBatch.
+    """A member's destination. urgency "": `name` is a stream, else a lane.
 
-    counted: its bytes are in the lane's load already.
+    The numbers are as in NewBatch. counted: its bytes are in the lane's load already.
     """
 
     name: str
@@ -70,7 +66,7 @@ def _member(header: Header, blob: bytes) -> bytes:
 
 
 def parts_of(member: bytes) -> tuple[Header, bytes]:
-    """Where a member goes, and its blob. ValueError for what nobody can take."""
+    """A member's destination and its blob. Raises ValueError for an invalid one."""
     header, start = _read(member)
     return header, member[start:]
 
@@ -92,7 +88,7 @@ def with_batch(member: bytes, batch: NewBatch) -> bytes:
 
 
 def _read(member: bytes) -> tuple[Header, int]:
-    """Where it goes, and where its blob begins. ValueError for what nobody can take."""
+    """A member's destination and the start of its blob. Raises ValueError for an invalid one."""
     if member[:1] != _MARK:
         number = int(member[:2])
         if number >= len(OLD_STREAMS):
@@ -186,7 +182,7 @@ class Delayed:
         return {self._released(name, urgency, group) for (name, urgency), group in groups.items()}
 
     def dead_letter_unreadable(self) -> None:
-        """What can't be read becomes a dead letter now, due or not."""
+        """Dead-letters unreadable members now, due or not."""
         for member, _ in list(self._redis.zscan_iter(self._keys.delayed, count=RELEASE_MAX)):
             try:
                 _read(member)
@@ -194,7 +190,7 @@ class Delayed:
                 self._dead_lettered(self._keys.delayed, member, error)
 
     def _dead_lettered(self, key: str, member: bytes, error: Exception) -> None:
-        """What can't be read stops nothing behind it: it becomes a dead letter."""
+        """Dead-letters an unreadable member, so that it blocks nothing behind it."""
         if self._make_dead_letter is None:
             raise error
         letter = self._make_dead_letter(member, f"unreadable: {type(error).__name__}")

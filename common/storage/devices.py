@@ -24,7 +24,7 @@ from common.storage.tables import devices
 
 #: States of a device whose user is still the one who registered it.
 STANDING = (ACTIVE, "retired", "silenced")
-#: Delivery waits for the database for so long when a token is dead; the vendor will say the same of
+#: Delivery's longest wait for the database when a token is dead; the vendor repeats the answer at
 #: the next push.
 RETIRE_S = 3.0
 
@@ -63,8 +63,8 @@ _RETIRE = text(
     "d.token = r.token AND d.state = 'active'"
     ' RETURNING d.app, d."user", d.device_id'
 )
-#: A dead VoIP token is forgotten: calls reach the device as alerts then. Of a token
-#: without a person it is remembered that it was, as each push names it anew (direct_tokens.py).
+#: A dead VoIP token is deleted: calls then reach the device as alerts. For a token without a person
+#: its death is recorded, as each push names the token again (direct_tokens.py).
 _FORGET_VOIP = text(
     f"UPDATE devices d SET voip_token = CASE WHEN d.device_id = '' THEN '' END {_DEAD} AND "
     "d.voip_token = r.token"
@@ -79,7 +79,7 @@ _TOKENS = text(
     'USING ("user", device_id)'
     " WHERE d.app = :app AND d.state = 'active'"
 )
-#: Why an operator's word retired a device.
+#: The reason of a retirement by an operator.
 BY_OPERATOR = "by an operator"
 
 
@@ -89,9 +89,7 @@ class Devices:
     def __init__(
         self, engine: Engine, bindings: Bindings | None = None, people: PeopleCache | None = None
     ) -> None:
-        """bindings, people: told of each change before it takes effect; a reader that changes
-        nothing needs none.
-        """
+        """bindings, people: notified before each change; not needed for reading."""
         self._engine = engine
         self._bindings = bindings
         self._people = people
@@ -146,11 +144,10 @@ class Devices:
         return found
 
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
-        """(app, user, device, token, sent_ms, reason): those not registered anew since the send.
-        Returns how many devices.
+        """Retires (app, user, device, token, sent_ms, reason), unless registered since.
 
-        sql.STORE_UNAVAILABLE: the database does not answer within RETIRE_S, or did not a moment
-        ago.
+        Returns the number of devices. Raises sql.DATABASE_UNAVAILABLE when the database does not
+        answer within RETIRE_S, or did not a moment ago.
         """
         if not dead:
             return 0
@@ -197,8 +194,9 @@ class Devices:
         )
 
     def restore_lane(self, app: str, vendor: str, business_id: str, since_ms: int) -> int:
-        """Takes back what vendors' words retired on a lane since then; not what an operator did.
-        Returns how many devices.
+        """Reactivates devices that vendors' answers retired since then; returns how many.
+
+        An operator's retirements stay.
         """
         where = (
             devices.c.app == app,
@@ -220,11 +218,10 @@ class Devices:
         return len(changed)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
-        """(app, user, device, token, new token, sent_ms): those not registered anew since the send
-        get the new one. Returns how many.
+        """Replaces tokens: (app, user, device, token, new token, sent_ms). Returns how many.
 
-        A token has one owner: a device whose new token somebody else has registered already has
-        moved to them.
+        A device registered again since the send keeps its token. A token has one owner: a device
+        whose new token is registered to another owner has moved to that owner.
         """
         count = 0
         for app, user, device, token, new, sent_ms in moved:
@@ -237,9 +234,7 @@ class Devices:
         return count
 
     def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """(user, device) that registered each of these tokens last, those that were given up since
-        too.
-        """
+        """The last (user, device) to register each of these tokens, even if given up."""
         with self._engine.connect() as connection:
             found = registry.owners(connection, [(app, str(vendor), token) for token in tokens])
         return {token: (row.user, row.device_id) for (_, _, token), row in found.items()}
@@ -259,8 +254,9 @@ class Devices:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def set_state(self, app: str, user: str, device: str, state: str, reason: str) -> bool:
-        """An operator's word. A device that logged out, or whose token another person has, is
-        nobody's to bring back: False.
+        """Sets a state for an operator.
+
+        False: the device logged out, or another person has its token.
         """
         named = or_(devices.c.device_id == device, devices.c.push_id == device)
         statement = update(devices).where(

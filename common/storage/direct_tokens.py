@@ -1,8 +1,8 @@
-"""Tokens that pushes name without a person (SQL, devices; until retired): seen first, registered
-anew, retired.
+"""Tokens that pushes name without a person (SQL, devices; until retired).
 
-Each is a device with an empty id of the user `token:<digest>`. It owns nothing: a person's
-registration of the same token is neither moved by it nor moves it.
+They are seen first, registered again, retired. Each is a device with an empty id of the user
+`token:<digest>`. It owns nothing: it and a person's registration of the same token do not move each
+other.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ _UPSERT = text(
 
 @dataclass(frozen=True, slots=True)
 class DirectToken:
-    """since_ms: when the app registered it, 0 where nobody says: then only an operator brings a
-    retired one back.
-    """
+    """since_ms: the app's registration, 0: unknown; then only an operator reactivates it."""
 
     app: str
     user: str

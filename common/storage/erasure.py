@@ -18,8 +18,8 @@ from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
 from common.storage.tables import pages
 
-#: Tables that have the person in a column of their own; what a newer version adds stands in
-#: `_tables`, found by its columns.
+#: Tables with the person in a column; tables of a newer version are found by their columns in
+#: `_tables`.
 _BY_USER = (
     "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = "
     "current_schema() AND column_name = 'user'"
@@ -40,10 +40,10 @@ PAGES_READ = 100
 def erase(
     engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str
 ) -> dict[str, int]:
-    """What was deleted, by store; `sealed`: dead letters that may name the person, as none of our
-    keys opens them: they stay.
+    """Erases a person; returns the deleted counts by store.
 
-    What waits for a device of theirs ends as no_device: the device is gone.
+    `sealed`: dead letters that may name the person, but that none of our keys opens: they stay.
+    Pushes that wait for the person's devices end as no_device.
     """
     found: dict[str, int] = {}
     known = PeopleCache(redis, keys)
@@ -69,8 +69,9 @@ def erase(
 
 
 def _taken_off_pages(connection: Connection, app: str, user: str) -> int:
-    """The number of pages that named the person. A page keeps its key: written once more it brings
-    nobody back.
+    """Removes the person from pages; returns the number of pages.
+
+    A page keeps its key: writing it again restores nobody.
     """
     key = (pages.c.day, pages.c.app, pages.c.event_id, pages.c.page)
     found = []
@@ -88,8 +89,9 @@ def _taken_off_pages(connection: Connection, app: str, user: str) -> int:
 
 
 def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, user: str) -> int:
-    """What waits for any device of theirs finds at its send that the device has no token; before
-    their rows go. The number of devices.
+    """Unbinds the person's devices before their rows are deleted; returns the number of devices.
+
+    Waiting pushes then find at their send that the device has no token.
     """
     rows = connection.execute(
         text('SELECT device_id FROM devices WHERE app = :app AND "user" = :user'),

@@ -17,19 +17,18 @@ from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
 from common.storage.tables import ledger_all as ledger
 from common.storage.tables import notes, pages
 
-#: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their
-#: number).
+#: (user, device) after which a page begins; for rows in pages of people, (PAGED, their number).
 Cursor = tuple[str, str]
 #: No user id: PostgreSQL stores no U+0000.
 PAGED: Final = "\0"
 
-#: Counts of an event are good for so long, seconds, and for this many times what counting took.
+#: Lifetime of an event's counts: seconds, and a multiple of the time that counting took.
 COUNTS_KEPT_S, COUNTS_KEPT_TIMES = 2.0, 20.0
 COUNTS_KEPT_MAX: Final = 256
 #: Fewer rows are counted each time: what took long was the machine, and rows still come.
 KEPT_FROM_ROWS: Final = 2_000
 
-#: So many events are counted at once.
+#: Events that are counted at the same time.
 COUNTERS: Final = 2
 
 _EventKey = tuple[int, Any, str, str]
@@ -56,8 +55,9 @@ class EventRows:
     def counts_soon(
         self, event: Mapping[str, Any], patience_s: float | None
     ) -> tuple[dict[str, int] | None, bool]:
-        """(as `counts`, whether they are being counted). After `patience_s` counting goes on alone:
-        the last counts stand meanwhile.
+        """(counts as `counts`, True while counting). It waits for `patience_s` at most.
+
+        Counting then continues in the background; the last counts are returned until it ends.
         """
         key = (id(self._engine), event["day"], event["app"], event["event_id"])
         with _lock:
@@ -119,8 +119,9 @@ class EventRows:
         after: Cursor | None,
         most: int,
     ) -> tuple[list[dict[str, Any]], Cursor | None]:
-        """(at most so many rows, where the next page begins; None: that was all). decision "": rows
-        that wait.
+        """(at most `most` rows, the start of the next page; None: no more).
+
+        decision "": rows that wait.
         """
         found: list[dict[str, Any]] = []
         with self._engine.connect() as connection:

@@ -1,12 +1,11 @@
-"""The mass guard of each lane (Redis): when 'drop this token' answers come in masses, or from where
-nothing works, nobody is retired.
+"""The mass guard of each lane (Redis): suspends the retirement of tokens during mass failures.
 
-Two questions, as the two kinds of answer err in different ways. Dead tokens are retired at once,
-unless half of a lane's answers of five minutes say dead. A foreign one (of another app or
-environment) is first put on hold for a moment, and then retired only where its cohort works: the
-same version of the credential, the same build of the app, as new or as old a registration have
-accepted pushes lately, and twenty times as many. A wrong environment, or a debug build beside good
-traffic, has none; its tokens stay on hold, and are retired or forgotten when more is known.
+Two checks, as the two kinds of answer fail in different ways. Dead tokens are retired at once,
+unless half of a lane's answers of five minutes report dead tokens. A foreign token (of another app
+or environment) is put on hold first, and retired only where its cohort works: pushes of the same
+credential version, the same app build and a registration of similar age were accepted lately,
+twenty times as many. A wrong environment, or a debug build beside good traffic, has none; its
+tokens stay on hold, and are retired or released when more is known.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ WINDOW_MIN = 5
 #: credential makes `foreign` answers in masses; dead tokens in masses are more often real (a long
 #: silence), so that bound is higher.
 BOUNDS = {"foreign": (50, 0.20), "dead": (200, 0.50)}
-#: What a cohort's answers of so long say; a token on hold is forgotten after it, until the vendor
-#: names it again.
+#: Hours of answers that a cohort counts; a token on hold is released after them, until the vendor
+#: reports it again.
 COHORT_H = 24
 #: Accepted pushes for each foreign token but the first: one in twenty is what reinstalled apps
 #: make.
@@ -37,11 +36,11 @@ ACCEPTED_PER_FOREIGN = 20
 #: A registration that is younger belongs to a roll-out; those who die at once are a build, not
 #: people.
 NEW_MS = 3 * 86_400_000
-#: So long a foreign token is on hold at least: the others of its kind come within seconds.
+#: Shortest hold of a foreign token: the others of its kind come within seconds.
 HOLD_MS = 5_000
-#: Tokens of a lane on hold; more say nothing new.
+#: Most tokens of a lane on hold; more add no information.
 HELD_MAX = 5_000
-#: From so many on, the lane's guard is said to be up.
+#: The number from which a lane's guard is reported as active.
 MANY = 10
 
 
@@ -59,8 +58,9 @@ def cohort_of(version: int, app_version: str | None, registered_ms: int, now_ms:
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """A foreign token on hold. digest: of the token (bindings.digest_of); sent_ms: a device that
-    registered later has another word.
+    """A foreign token on hold. digest: of the token (bindings.digest_of).
+
+    sent_ms: a device that registered later is not affected.
     """
 
     cohort: str
@@ -154,8 +154,9 @@ class Guard:
         return sorted(lane.decode() for lane in found)
 
     def decide(self, lane: str, version: int, now_ms: int) -> Decided:
-        """What becomes of the tokens on hold. version: of the lane's credential as it is; what an
-        older one was told says nothing of it.
+        """Decides on the tokens on hold. version: of the lane's current credential.
+
+        Answers to an older version are ignored.
         """
         found: Any = self._redis.zrange(
             self._keys.held_tokens(lane), 0, HELD_MAX - 1, withscores=True
@@ -187,9 +188,7 @@ class Guard:
             self._redis.zrem(self._keys.held_tokens(lane), *map(msgspec.msgpack.encode, tokens))
 
     def stopped(self, lane: str) -> bool:
-        """Whether the retiring of tokens is stopped now: of the lane, or of many that are on hold
-        for good reason.
-        """
+        """True while token retirement is suspended, by the lane or by many tokens on hold."""
         return self.stopped_of([lane])[lane]
 
     def stopped_of(self, lanes: Sequence[str]) -> dict[str, bool]:
@@ -218,9 +217,7 @@ class Guard:
         return found
 
     def _working(self, lane: str, held: Sequence[Held], now_ms: int) -> set[str]:
-        """The cohorts of these that have accepted pushes lately, enough for the number of their
-        tokens on hold.
-        """
+        """The cohorts with enough accepted pushes lately for the number of their tokens on hold."""
         hour = now_ms // 3_600_000
         accepted: dict[str, int] = {}
         with self._redis.pipeline(transaction=False) as pipe:

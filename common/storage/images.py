@@ -1,6 +1,4 @@
-"""What a vendor said of images (Redis, as long as it holds) and how many it was
-shown this minute.
-"""
+"""A vendor's answers about images (Redis, while valid), and the number submitted this minute."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ class SeenImages:
         self._keys = keys
 
     def known(self, lane: str, images: Sequence[str]) -> Mapping[str, str]:
-        """Image -> the address that the vendor gave for it, "" where it refused; those nobody asked
-        about are missing.
-        """
+        """Image -> the vendor's address for it, "" where refused, none if not submitted."""
         reply: list[Any] = list(
             self._redis.mget([self._keys.image(lane, image) for image in images])
         )
@@ -39,7 +35,10 @@ class SeenImages:
             self._redis.set(self._keys.image(lane, image), given, px=life_ms)
 
     def room(self, lane: str, wanted: int, per_minute: int, now_s: int) -> int:
-        """How many of so many may be shown now; a fixed window, as the vendor's page has it."""
+        """The number of `wanted` images that may be submitted now.
+
+        A fixed window, as on the vendor's page.
+        """
         name = self._keys.images_shown(lane, now_s // MINUTE_S)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.incrby(name, wanted)

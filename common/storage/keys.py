@@ -31,8 +31,8 @@ def routing(urgency: Urgency) -> str:
     return f"{ROUTING}:{urgency}"
 
 
-#: What each stage reads, the most urgent first. The last one is what an older version writes: it is
-#: drained.
+#: The streams of each stage, the most urgent first. The last one is written by an older version and
+#: still consumed.
 STAGE_STREAMS = {
     PRESENCE: (*(presence(urgency) for urgency in Urgency), PRESENCE),
     ROUTING: (*(routing(urgency) for urgency in Urgency), ROUTING),
@@ -44,7 +44,7 @@ def send(vendor: Vendor, urgency: Urgency) -> str:
     return f"send:{vendor}:{urgency}"
 
 
-#: In the place of a conversation in the marks of calls: a call id is its tenant's, whoever is in
+#: Replaces the conversation in the marks of calls: a call id is unique to its tenant, whoever is in
 #: the call.
 CALL = "call"
 
@@ -85,7 +85,7 @@ OLD_STREAMS: tuple[str, ...] = (
 )
 #: Streams of people's work, which live in one shard: their keys share a hash tag.
 _OF_SHARD = frozenset(WORK_STREAMS[-2 * len(Urgency) :])
-#: Name of the queue that a stream is a part of, as metrics and pages tell it.
+#: The queue of a stream, as shown in metrics and pages.
 QUEUES = {
     stream: stream if stream.startswith("send:") else stream.partition(":")[0]
     for stream in WORK_STREAMS
@@ -117,7 +117,7 @@ class Keys:
         return f"{self.prefix}:bell:{queue}"
 
     def ring(self, queue: str) -> str:
-        """Words for a worker that listens."""
+        """Direct notifications for a worker that listens."""
         return f"{self.prefix}:ring:{queue}"
 
     def seen_events(self, half_day: int) -> str:
@@ -125,7 +125,7 @@ class Keys:
 
     @property
     def takeovers(self) -> str:
-        """How often a reader took entries of another one over."""
+        """The number of claims of other readers' entries."""
         return f"{self.prefix}:{{s0}}:takeovers"
 
     @property
@@ -141,7 +141,7 @@ class Keys:
         return f"{self.prefix}:{{s0}}:replayed:{letter}"
 
     def taken(self, entry: str) -> str:
-        """What the pushes of a lane's entry have taken of their badges, while somebody sends it."""
+        """The badge numbers taken by the pushes of a lane's entry, while it is being sent."""
         return f"{self.prefix}:{{s0}}:taken:{entry}"
 
     def fanout(self, digest: str) -> str:
@@ -150,12 +150,12 @@ class Keys:
 
     @property
     def shards(self) -> str:
-        """How many shards the fleet has; in shard 0."""
+        """The number of the fleet's shards; in shard 0."""
         return f"{self.prefix}:shards"
 
     @property
     def resharding(self) -> str:
-        """What `pushfleet reshard` is at; in shard 0, only while it runs or waits to go on."""
+        """The state of `pushfleet reshard`; in shard 0, only while it runs or waits to continue."""
         return f"{self.prefix}:resharding"
 
     # claim.lua makes these four by itself, from the prefix
@@ -194,11 +194,11 @@ class Keys:
         return f"{self.prefix}:bind:{{{app}:{user}}}"
 
     def person(self, app: str, user: str) -> str:
-        """Devices and settings, as SQL told them (people.py)."""
+        """Devices and settings, as read from SQL (people.py)."""
         return f"{self.prefix}:{{s0}}:person:{app}:{user}"
 
     def person_changed(self, app: str, user: str) -> str:
-        """What moves when they change."""
+        """The generation of a person, which moves when devices or settings change."""
         return f"{self.prefix}:{{s0}}:person-changed:{app}:{user}"
 
     def people_bytes(self, slot: int) -> str:
@@ -245,7 +245,7 @@ class Keys:
         return f"{self.prefix}:ready:{{{vendor}}}:{urgency}"
 
     def popped(self, vendor: str) -> str:
-        """A vendor's lanes by when somebody has to look after whoever took them."""
+        """A vendor's lanes by the time at which their taker is checked."""
         return f"{self.prefix}:popped:{{{vendor}}}"
 
     @property
@@ -343,7 +343,7 @@ class Keys:
 
     @property
     def timer_wake_up(self) -> str:
-        """A word for the timer: something is due sooner than what it sleeps for."""
+        """A wake-up of the timer: something is due before its sleep ends."""
         return f"{self.prefix}:timer"
 
     def logins(self, digest: str) -> str:
@@ -363,7 +363,7 @@ class Keys:
         return f"{self.prefix}:metrics-at:{name}"
 
     def lease(self, role: str) -> str:
-        """Who holds a role of the maintenance process."""
+        """The holder of a role of the maintenance process."""
         return f"{self.prefix}:{{s0}}:lease:{role}"
 
     def lease_epoch(self, role: str) -> str:
@@ -371,7 +371,7 @@ class Keys:
 
     @property
     def withdrawals(self) -> str:
-        """What is to be taken back from the screens it is on, by the time of the next look."""
+        """Pushes to be taken back from screens, by the time of the next look."""
         return f"{self.prefix}:{{s0}}:withdrawals"
 
     @property
@@ -384,7 +384,5 @@ class Keys:
         return f"{self.prefix}:alive:{name}"
 
     def at_work(self, name: str) -> str:
-        """Of a process that may write, also before it is ready and while it
-        finishes what it holds.
-        """
+        """A process that may write, also before it is ready and while it finishes."""
         return f"{self.prefix}:at-work:{name}"

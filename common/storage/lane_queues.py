@@ -1,10 +1,10 @@
-"""What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor,
-leases of whoever sends.
+"""Each lane's pushes to send (Redis, until sent): queues, ready sets and leases.
 
-An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes
-back to its place when it was not sent. The scripts are in lua/: ready_pop, ready_put, lane_take,
-rate_lease, lane_commit, lane_renew, lane_reap, lane_pick, lane_loads, lane_over.
-A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
+A queue per lane and urgency, ready sets per vendor, leases of senders. An entry is one batch of
+pushes. It stays in its lane's queue until a sender takes it, and returns to its place when it was
+not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit,
+lane_renew, lane_reap, lane_pick, lane_loads, lane_over. A lane's own keys carry the hash tag
+`{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ from common.storage.streams import StreamDepth
 
 URGENCIES: Final = tuple(Urgency)
 RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
-#: A sender that was silent for so long has died; its entries go to another (send 10 s < lease 15
-#: s).
+#: A sender silent for this long is dead; its entries go to another (send 10 s < lease 15 s).
 LEASE_MS: Final = 15_000
 #: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
 ENTRIES_MAX: Final = 200
 #: Lanes of one vendor whose takers are looked after in one call.
 REAP_MAX: Final = 500
-#: Lanes whose loads, and queues whose ends, one script call tells: nobody else is served meanwhile.
+#: Lanes whose loads, and queues whose ends, one script call reads; it blocks all others.
 LOADS_EACH: Final = 200
 OVER_EACH: Final = 50
 BYTES_MAX: Final = 8 * 1024 * 1024
-#: What a lane that was idle may send at once, of what it may send in a second. What the sender is
-#: late by at most before it loses tokens is as long: 20 ms and a push.
+#: Share of a second's rate that an idle lane may send at once. It is also the sender's delay before
+#: it loses tokens: 20 ms and a push.
 BURST_SHARE: Final = 0.02
 
 _order_lock = threading.Lock()
@@ -90,8 +89,7 @@ class LaneEntry:
 
 @dataclass(frozen=True, slots=True)
 class LaneTerms:
-    """What the take of one lane needs of its account. gone: the account was removed, nothing is
-    asked.
+    """The parameters of a lane's take. gone: the account was removed; nothing is checked.
 
     rate_per_s, burst: in requests where `by_request`, else in pushes.
     """
@@ -108,13 +106,11 @@ class LaneTerms:
 class Taken:
     """The answer to one take. what: go, probe, wait, shut or empty.
 
-    tokens: what the lane's rate allows of the next second (see `lease`); burst: how much of it at
-    once. due_ms: when the lane may be asked again, by Redis' clock; now_ms: that clock at the take.
-    left: entries in the queue still.
-    noted, noted_why: entries up to this order were held by an outage, and which. slowed: up to this
-    order, by the rate.
-    watched: the breaker counts the lane's answers, as some failed lately; else good ones tell it
-    nothing.
+    tokens: the lane's rate for the next second (see `lease`); burst: the part that may go at once.
+    due_ms: when the lane may be asked again, by Redis' clock; now_ms: that clock at the take. left:
+    entries still in the queue. noted, noted_why: entries up to this order were held by an outage,
+    and its cause. slowed: up to this order, by the rate. watched: the breaker counts the lane's
+    answers, as some failed lately; else it ignores good ones.
     """
 
     lane: str
@@ -136,16 +132,16 @@ class Taken:
 
     @property
     def paced(self) -> bool:
-        """Whether the lane is at its rate."""
+        """True when the lane is at its rate."""
         return self.due_ms > self.now_ms
 
 
 @dataclass(frozen=True, slots=True)
 class RateLease:
-    """Leave to send so many, the first in `first_s`, then `rate_per_s`; lim_s: how much earlier
-    than its time one may go.
+    """Permits for `tokens`, the first in `first_s`, then at `rate_per_s`.
 
-    last_s: time of the last one in epoch seconds, by Redis' clock.
+    lim_s: how much earlier than its time one may go. last_s: time of the last one in epoch seconds,
+    by Redis' clock.
     """
 
     tokens: int
@@ -157,12 +153,12 @@ class RateLease:
 
 @dataclass(slots=True)
 class LaneCommit:
-    """What is written for entries of one take, in one step.
+    """The writes for the entries of one take, in one step.
 
-    changed: (entry, what is left of it), several times for several parts. later: members of the
-    delayed set with their delay in ms. bytes_less: how much the lane's queues shrink. unused:
-    tokens that were not needed. taken: keys of what the entries' pushes have taken of their badges.
-    marks: see lane_commit.lua; keys: the marks' keys.
+    changed: (entry, its remainder), once per part. later: members of the delayed set with their
+    delay in ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed.
+    taken: keys of the badge numbers that the entries' pushes have taken. marks: see
+    lane_commit.lua; keys: the marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -188,8 +184,9 @@ _OWN_KEYS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one lane holds. bytes: of everything; waiting: pushes in its queues; entries, oldest_ms:
-    by urgency, taken ones aside.
+    """One lane's content. bytes: of everything; waiting: pushes in its queues.
+
+    entries, oldest_ms: by urgency, without taken ones.
     """
 
     bytes: int
@@ -199,7 +196,7 @@ class Load:
 
 
 def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
-    """The entry's name, which says all that a script has to know of it."""
+    """The entry's name, which holds all that a script needs of it."""
     made = order or _next_order()
     numbers = (
         RANK[batch.urgency],
@@ -225,9 +222,7 @@ def vendor_of(lane: str) -> Vendor:
 
 
 class LaneQueues:
-    """word: of this process; a take's own word begins with it. clock: for tests only, the time in
-    seconds in place of the server's.
-    """
+    """word: of this process; a take's own word begins with it. clock: tests only, seconds."""
 
     clock: Callable[[], float] | None = None
 
@@ -292,9 +287,7 @@ class LaneQueues:
         return run_all(self.redis, calls)
 
     def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
-        """Each (lane, urgency, time in ms) may send again from then on, unless somebody has said a
-        time already.
-        """
+        """Each (lane, urgency, time in ms) may send again then, unless a time is set."""
         if not lanes:
             return
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
@@ -325,11 +318,10 @@ class LaneQueues:
     def pop(
         self, vendor: Vendor, most: Mapping[Urgency, int], busy: Iterable[tuple[str, Urgency]]
     ) -> tuple[list[tuple[str, Urgency]], float | None]:
-        """Lanes that may send now, the most urgent first, and in how many seconds the next one may
-        (None: none waits).
+        """The lanes that may send now, most urgent first; the seconds until the next, or None.
 
-        busy: what this process works on already. The caller takes from each, then says when it may
-        send again (`wake`).
+        busy: lanes that this process works on already. The caller takes from each, then sets when
+        it may send again (`wake`).
         """
         names = [
             *(self.keys.ready(vendor, urgency) for urgency in URGENCIES),
@@ -350,7 +342,7 @@ class LaneQueues:
         probe_s: float,
         bytes_max: int = BYTES_MAX,
     ) -> list[Taken]:
-        """Entries of each of these lanes (at most so many pushes), in one round trip.
+        """Takes entries of each of these lanes, up to its number of pushes, in one round trip.
 
         probe_s: how long a probe of a stopped lane may take.
         """
@@ -382,9 +374,7 @@ class LaneQueues:
         ]
 
     def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
-        """Leave to send so many of what the lane's rate counts within the next second; fewer, or
-        none, when others were first.
-        """
+        """Leases up to `wanted` of the lane's rate for the next second; perhaps none."""
         return self.lease_all([(taken, wanted, pushes)], round_s)[0]
 
     def lease_all(
@@ -449,9 +439,7 @@ class LaneQueues:
         return [[entry.decode() for entry in answer] for answer in answers]
 
     def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
-        """These were not worked on: they stand where they stood, and their lane may be asked again
-        from then on.
-        """
+        """Returns entries that were not worked on; their lane may be asked again at due_ms."""
         if entries:
             self.commit(taken, LaneCommit(back=list(entries)))
         self.wake_at([(taken.lane, taken.urgency, due_ms)])
@@ -468,7 +456,7 @@ class LaneQueues:
     def pick(
         self, lane: str, urgency: Urgency, entries: Sequence[str] = (), last: int = 0
     ) -> Taken:
-        """Leases these waiting entries, or so many of the youngest, to end them."""
+        """Leases these waiting entries, or the `last` youngest, to end them."""
         keys, word = self.keys, f"{self.word}:{next(self._words)}"
         names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane)]
         names += [keys.lane_holders(lane), keys.lane_load(lane)]
@@ -494,9 +482,7 @@ class LaneQueues:
         ]
 
     def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
-        """Inside the caller's MULTI: entries up to this order are held by an outage, and are told
-        so.
-        """
+        """Within the caller's MULTI: marks entries up to this order as held by an outage."""
         pipe.hset(
             self.keys.lane_load(lane),
             mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why},
@@ -526,15 +512,13 @@ class LaneQueues:
         return sorted(lane.decode() for lane in loaded)
 
     def any_left(self) -> bool:
-        """Whether some lane holds anything, also retries that are not due."""
+        """True when any lane holds something, also retries that are not due."""
         return any(self.bytes_of(self.loaded()).values())
 
     def over(
         self, wanted: Sequence[tuple[str, Urgency, int]], now_ms: int, count: int
     ) -> list[list[str]]:
-        """Of each (lane, urgency, place) the waiting entries that ran out of time: among the first
-        so many, and as many from there on.
-        """
+        """The expired entries of each (lane, urgency, place): the first `count`, and from place."""
         calls: list[Call] = []
         for start in range(0, len(wanted), OVER_EACH):
             part = wanted[start : start + OVER_EACH]
@@ -586,8 +570,7 @@ class LaneQueues:
         }
 
     def untaken_s(self, loads: Mapping[str, Load] | None = None) -> dict[Vendor, float]:
-        """Of each vendor with work: how long the lane that may send now and was taken by nobody has
-        waited, seconds.
+        """Of each vendor with work: the wait of its sendable lane that no sender took, seconds.
 
         A lane that is stopped, paused or at its rate may not send now: more senders would not help
         it. loads: as in `backlog`.
@@ -777,7 +760,7 @@ def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any
 
 
 def _burst(terms: LaneTerms, rate_per_s: float) -> float:
-    """What may go at once, as rate_now.lua has it."""
+    """The most that may go at once, as in rate_now.lua."""
     return max(1.0, terms.burst * rate_per_s / terms.rate_per_s)
 
 

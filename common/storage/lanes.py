@@ -15,7 +15,7 @@ from common.storage.redis import existing
 from common.storage.scripts import run_all, script
 
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
-#: Who tries a lane has so long, with the usual send deadline; then another may.
+#: Probe timeout, with the usual send deadline; after it another process may probe.
 PROBE_S = 15.0
 #: The longest pause that lane_tell.lua sets, seconds.
 PAUSE_MAX_S = 600
@@ -44,14 +44,14 @@ class LaneChange:
     cause: str = ""
 
 
-#: A lane that an operator holds; only its history says it, its state is the credential's.
+#: A lane that an operator holds; recorded in its history only, its state is the credential's.
 PAUSED = "paused"
 LOG_MAX = 50
 LOG_KEEP_S = 30 * 86_400
 
 
 class LaneStates:
-    """The breaker's memory, shared by all replicas. One script call to ask, one to tell."""
+    """The breaker's memory, shared by all replicas: one script call to ask, one to report."""
 
     def __init__(
         self,
@@ -102,8 +102,9 @@ class LaneStates:
         return state.decode() if changed else None
 
     def tell_good(self, rounds: Sequence[tuple[str, int, int]]) -> None:
-        """The same for rounds without a failure, (lane, version, good answers) each, in one round
-        trip. They change no lane that flows.
+        """Reports rounds without a failure, (lane, version, good answers), in one round trip.
+
+        They change no closed breaker.
         """
         keys = self._keys
         calls = [
@@ -162,8 +163,9 @@ class LaneStates:
         ]
 
     def may_flow(self, lane: str, version: int) -> bool:
-        """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries
-        it yet and somebody has to.
+        """True when held pushes may return: breaker closed, or its pause over and no probe yet.
+
+        A new credential version also lifts a refused credential.
         """
         state, why, until, known, probe = cast(
             Any,

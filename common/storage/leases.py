@@ -12,7 +12,7 @@ from redis import Redis
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
-#: A process that was killed loses its roles after so long.
+#: A killed process loses its roles after this.
 LEASE_MS = 5_000
 
 
@@ -35,16 +35,12 @@ class Lease:
 
     @property
     def left_s(self) -> float:
-        """So long nobody else can take it, as far as is known here; it is longer once it was
-        renewed.
-        """
+        """Seconds until another process can take the role, at least; longer after a renewal."""
         return self._asked_at + self._lease_ms / 1000 - time.monotonic() if self.held else 0.0
 
     @property
     def epoch_key(self) -> str:
-        """Where the number of the last change of hands lies: a script that writes for this role
-        compares `epoch` with it.
-        """
+        """The key of the role's epoch, which a script that writes for this role compares."""
         return self._keys[1]
 
     def hold(self) -> bool:

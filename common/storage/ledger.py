@@ -44,8 +44,7 @@ STREAM_MAX = 20_000
 
 #: Days that have a partition of their own, until today; all before share one.
 OWN_DAYS = 30
-#: Rows that are not final: so many are remembered, so that their next word is merged and not tried
-#: as a new row.
+#: Non-final rows that are remembered, so that their next state is merged, not tried as a new row.
 PENDING_MAX = 100_000
 
 #: When a row of each partitioned table was written, ms.
@@ -95,13 +94,11 @@ class Ledger(LedgerReader):
     def write(
         self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True
     ) -> None:
-        """All of the records or none. What was written before is absorbed. DataError: one of them
-        can never be stored.
+        """Writes all of the records or none; records written before are absorbed.
 
-        again: some of them may stand there already; it is found out otherwise, which costs the work
-        twice.
-        may: asked before the commit; nothing is written where another may write by now
-        (NotTheWriterError).
+        Raises DataError when one can never be stored. again: some may exist already; without the
+        hint the work is done twice. may: checked before the commit; raises NotTheWriterError where
+        another process may write by now.
         """
         by_type: dict[type, list[Any]] = {}
         for record in records:
@@ -193,8 +190,7 @@ class Ledger(LedgerReader):
         self._ensure_days({day})
 
     def drop_old(self, before: date) -> list[str]:
-        """Drops the partitions of days before `before` in which nothing was written since then
-        either; their names.
+        """Drops partitions before `before` that had no write since then; returns their names.
 
         A day is that of the events' own time: what a core fills in today with times of last year is
         kept as long as today's.
@@ -221,9 +217,7 @@ class Ledger(LedgerReader):
         return dropped
 
     def drop_over(self, bytes_max: int, today: date) -> list[str]:
-        """Drops the oldest days, whole, until all that is left takes no more than so many bytes;
-        never today's. Their partitions.
-        """
+        """Drops the oldest days, never today's, down to `bytes_max`; returns their partitions."""
         sizes = self._sizes()
         days = sorted({name.strip('"').rsplit("_", 1)[-1] for name in sizes})
         total, dropped = sum(size for _, size in sizes.values()), list[str]()
@@ -352,7 +346,10 @@ class _Batch:
         self._dead: list[DeadRecord] = by_type.get(DeadRecord, [])
 
     def write(self, cursor: psycopg.Cursor[Any], merge: bool) -> None:
-        """merge: every line may stand there already. _StandsThereError: it must be merged."""
+        """merge: each line may exist already.
+
+        Raises _StandsThereError: the batch must be merged.
+        """
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
@@ -374,7 +371,7 @@ class _Batch:
         _write_dead(cursor, self._dead)
 
     def _add(self, cursor: psycopg.Cursor[Any]) -> None:
-        """What is new; only rows that were not final are merged."""
+        """Inserts what is new; merges only rows that were not final."""
         if own.stand_in_events(cursor, self._lone):
             raise _StandsThereError
         _copy(cursor, events.name, EVENT_COLUMNS, self._events)

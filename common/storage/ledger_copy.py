@@ -15,8 +15,7 @@ from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.model import Decision, Kind, Vendor
 
-#: What stands for NULL. A text that is just this is escaped, as everything is that COPY reads in a
-#: way of its own.
+#: Represents NULL. A text equal to it is escaped, like everything that COPY interprets.
 NULL: Final = "\x01"
 #: Columns in the order of the lines below.
 ROW_COLUMNS: Final = (
@@ -38,7 +37,7 @@ OWN_COLUMNS: Final = (
 )
 NOTE_COLUMNS: Final = 'day, kind, stage, at_ms, app, event_id, "user", device, note'
 
-#: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
+#: The higher rank stays. An accepted push stays accepted, whatever a repeat reported.
 RANK: Final = dict.fromkeys(Decision, 50) | {
     Decision.ACCEPTED: 100,
     Decision.UNCERTAIN: 60,
@@ -75,8 +74,9 @@ def day_name(ts_ms: int) -> str:
 
 @lru_cache(maxsize=1024)
 def tag_of(app: str, event_id: str, kind: str) -> str:
-    """What the receipts of a request with several pushes echo: as the vendor files make it
-    (workers/vendors/ids.py: receipt_tag).
+    """The tag that receipts of a request with several pushes echo.
+
+    Source: the vendor files (workers/vendors/ids.py: receipt_tag).
     """
     return hashlib.blake2b(
         "\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16
@@ -99,7 +99,7 @@ def _plain(*free: str) -> Sequence[str]:
 
 
 def row_line(r: RowRecord) -> str:
-    """KeyError: a decision that nobody knows."""
+    """Raises KeyError for an unknown decision."""
     tried = _tried(r.attempts) if r.attempts else ""
     rank = _RANKS[r.decision] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
     tag = (
@@ -157,9 +157,7 @@ def _own_raw(event: EventRecord, row: RowRecord) -> str:
 
 
 def own_line(event: EventRecord, row: RowRecord) -> str:
-    """An event that is not decided itself, with its only row, which is final and of a lane without
-    receipts.
-    """
+    """An undecided event with its only row, which is final and of a lane without receipts."""
     tried = _tried(row.attempts) if row.attempts else ""
     collapse = _collapse(event.screen) if event.screen else ""
     free = (

@@ -1,8 +1,7 @@
-"""An event's only row, kept in the event's own: a chat of two costs PostgreSQL one row and not two.
+"""An event's only row, stored in the event's own (SQL): a c2c message costs one row, not two.
 
-A row stands in its event when both are written at once, and the row is final. Whatever comes later
-for the same recipient takes the row out again into `ledger` first. Everybody reads both by the view
-`ledger_all`.
+A row is stored in its event when both are written at once, and the row is final. A later change for
+the same recipient first moves the row to `ledger`. All readers use the view `ledger_all`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from common.ledger_records import EventRecord, RowRecord
 from common.storage.ledger_copy import WITHOUT_RECEIPTS, day_name
 from common.storage.tables import events, ledger
 
-#: A row that was decided so long after its event's own time stands in `ledger`: each table's old
-#: days are dropped by what was written in them, and an event tells only when it came.
+#: A row decided this long after its event's own time is stored in `ledger`: each table's old days
+#: are dropped by the time of their writes, and an event has only its time of arrival.
 APART_MS: Final = 3_600_000
 
 _SHARED: Final = ("day", "app", "event_id")
@@ -42,8 +41,8 @@ UPDATE events AS e SET {_EMPTY} FROM asked
 #: Takes the rows of one person out for good.
 FORGET: Final = f"UPDATE events SET {_EMPTY} WHERE app = :app AND row_user = :user"
 
-#: The view's statement. The condition stands outside: so the planner looks for an event's rows by
-#: the indexes of both tables.
+#: The view's statement. The condition is outside, so that the planner uses the indexes of both
+#: tables.
 VIEW: Final = (
     "CREATE OR REPLACE VIEW ledger_all AS SELECT * FROM (SELECT "
     + ", ".join(f'"{name}"' for name in ledger.columns.keys())  # noqa: SIM118
@@ -59,8 +58,9 @@ VIEW: Final = (
 def met(
     events: Sequence[EventRecord], rows: Sequence[RowRecord]
 ) -> dict[tuple[str, str], RowRecord]:
-    """(app, event id) -> the row that may stand in its event: the only one among these, final, of a
-    lane without receipts.
+    """(app, event id) -> the row that can be stored in its event.
+
+    It is the only one among these, final, of a lane without receipts.
     """
     single: dict[tuple[str, str], RowRecord | None] = {}
     for row in rows:
@@ -87,16 +87,14 @@ def met(
 
 
 def stand_in_events(cursor: psycopg.Cursor[Any], rows: Iterable[RowRecord]) -> bool:
-    """Whether the event of one of these rows holds a row already."""
+    """True when the event of one of these rows holds a row already."""
     asked = _keys(rows)
     found = cursor.execute(_FOUND, asked).fetchone() if asked[0] else None
     return bool(found and found[0])
 
 
 def take_out(cursor: psycopg.Cursor[Any], records: Iterable[RowRecord | EventRecord]) -> None:
-    """The rows that the events of these records hold go to `ledger`, where they are merged as all
-    others are.
-    """
+    """Moves the rows held by these records' events to `ledger`, to be merged there."""
     asked = _keys(records)
     if asked[0]:
         cursor.execute(_TAKE_OUT, asked)

@@ -1,8 +1,7 @@
-"""What the ledger tells: `why`, receipts, recalls, lost quotas, the console's counts. How rows are
-stored is known here only.
+"""Reads of the ledger (SQL): `why`, receipts, recalls, lost quotas, the console's counts.
 
-A row may stand for itself (`ledger`), in its event (`ledger_all` has both) or be one of a page of
-people (`pages`, unpacked here).
+Only this file knows how rows are stored. A row is in `ledger`, in its event (`ledger_all` has both)
+or in a page of people (`pages`, unpacked here).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true, tuple_
 
 from common.ledger_records import unpack_users
-from common.model import Decision, Vendor
+from common.model import PUSHED_EVENTS, Decision, Vendor
 from common.storage.ledger_copy import RANK
 from common.storage.tables import RECEIPT_LANES, devices, events, notes, pages
 from common.storage.tables import ledger as written
@@ -28,10 +27,12 @@ ROWS_MAX = 1_000_000
 ROWS_AT_ONCE = 5_000
 #: Rows of one message that a withdrawal reads at once.
 SEEN_PAGE = 1_000
+#: The last pushes to a token that a clear looks through: more than a phone shows of one app.
+TOKEN_ROWS_MAX = 200
 #: Later messages of a conversation that are asked about in one query.
 LATER_MAX = 64
 
-#: The longest ttl of a push: so much older than its sending may the day of a row be.
+#: The longest ttl of a push: a row's day may precede its sending by this much.
 SENT_LATE_MAX_MS = 7 * 86_400_000
 
 HOUR_MS = 3_600_000
@@ -39,7 +40,7 @@ MINUTE_MS = 60_000
 #: Counting must not burden the database that the fleet writes to: what takes longer is not counted.
 COUNT_MS_MAX = 2_500
 
-#: (event id, user, device): where a row stands among those of its message.
+#: (event id, user, device): a row's place among those of its message.
 Place = tuple[str, str, str]
 
 #: Rows of pushes that are, or may be, on somebody's screen.
@@ -71,8 +72,9 @@ class LedgerReader:
     def find(
         self, message_id: str, app: str | None, event_id: str | None
     ) -> Mapping[str, Any] | None:
-        """The event that `why` tells of: the last stored or invited one of this message or call id,
-        or the named one of them.
+        """The event for `why`: the last stored or invited one of this id, or the named one.
+
+        The id is of a message or a call.
         """
         statement = (
             select(events)
@@ -82,9 +84,7 @@ class LedgerReader:
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(
-                events.c.type.in_(("message.stored", "call.invited", "push.direct"))
-            )
+            statement = statement.where(events.c.type.in_(sorted(PUSHED_EVENTS)))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:
@@ -181,9 +181,7 @@ class LedgerReader:
     def find_tagged(
         self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]
     ) -> dict[int, dict[str, Any]]:
-        """Rows of pushes that shared a request, by the number of the (tag, device token) in
-        `asked`.
-        """
+        """Rows of pushes that shared a request, by index of the (tag, device token) in `asked`."""
         if not asked:
             return {}
         values = {
@@ -307,6 +305,28 @@ class LedgerReader:
                 for row in connection.execute(statement.order_by(*place).limit(most)).mappings()
             ]
 
+    def tokens_seen(self, tokens: Sequence[tuple[str, str]], since_ms: int) -> set[tuple[str, str]]:
+        """Those (app, user) of tokens to which some push went since then that is, or may be, on a
+        screen. One query.
+        """
+        if not tokens:
+            return set()
+        apps, users = zip(*tokens, strict=True)
+        values = {"apps": list(apps), "users": list(users), **_since(since_ms)}
+        with self._engine.connect() as connection:
+            return {(app, user) for app, user in connection.execute(_TOKENS_SEEN, values)}
+
+    def shown_to_token(
+        self, app: str, user: str, conversation: str, since_ms: int
+    ) -> list[dict[str, Any]]:
+        """What of this conversation is, or may be, on a token's screen, the newest first: of its
+        last TOKEN_ROWS_MAX pushes since then. recalled: a recall or clear of it is under way.
+        """
+        asked = {"app": app, "user": user, "conversation": conversation, "most": TOKEN_ROWS_MAX}
+        with self._engine.connect() as connection:
+            found = connection.execute(_SHOWN_TO_TOKEN, {**asked, **_since(since_ms)})
+            return [dict(row) for row in found.mappings()]
+
     def covered(
         self,
         app: str,
@@ -315,12 +335,10 @@ class LedgerReader:
         collapse: str,
         people: Collection[tuple[str, str]],
     ) -> set[tuple[str, str]]:
-        """Those (user, device) whose screen shows a later message of this conversation under the
-        same collapse key.
+        """The (user, device) that show a later message of this conversation and collapse key.
 
-        The latest messages are asked first, few at a time: as a rule the last one covers nearly
-        everybody. What is read grows with the people asked about, not with the rows of the
-        conversation.
+        The latest messages are read first, few at a time: the last one usually covers nearly all.
+        The cost grows with the people asked about, not with the rows of the conversation.
         """
         left, found, size = set(people), set[tuple[str, str]](), 1
         values: dict[str, Any] = {
@@ -365,11 +383,17 @@ class LedgerReader:
         return LastHour(int(counted.hour), int(counted.minute), decisions)
 
 
+def _since(since_ms: int) -> dict[str, Any]:
+    """Rows routed since then, and the day from which on their events came."""
+    return {"since": since_ms, "day": day_of(since_ms - SENT_LATE_MAX_MS)}
+
+
 def paged_rows(
     of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None
 ) -> Iterator[dict[str, Any]]:
-    """A page's people as rows. known: who has a row, or was on an earlier page: a group that was
-    read anew has other pages.
+    """A page's people as rows. known: people with a row, or on an earlier page.
+
+    A group that was read again has other pages.
     """
     for page in of_pages:
         for name in unpack_users(page["users"]):
@@ -393,7 +417,7 @@ def paged_rows(
 
 
 _OF_PAGE = ("day", "app", "event_id", "decision", "class", "presence_ms", "decided_ms", "note")
-#: What a row without a device has in its other columns.
+#: The other columns of a row without a device.
 _NOTHING = {
     "device": "",
     "vendor": "",
@@ -417,7 +441,7 @@ _TAGGED = text(
     ' AND l."user" = d."user" AND l.device = d.device_id'
     " WHERE l.vendor = :vendor ORDER BY asked.number, d.state <> 'active'"
 )
-#: Rows that version 0001 wrote: the tag stands in their event.
+#: Rows of version 0001: the tag is in their event.
 _TAGGED_BY_EVENT = text(
     "SELECT asked.number, l.*"
     " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
@@ -441,6 +465,29 @@ _SHOWN = text(
     'l."user" = ANY(CAST(:users AS text[]))'
     " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
     "'waits: uncertain%')"
+)
+#: Rows of tokens, by the indexes of theirs alone: their condition stands here word for word.
+_OF_TOKEN = (
+    "l.\"user\" LIKE 'token:%' AND l.day >= :day AND l.routed_ms >= :since"
+    " AND (l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
+    "'waits: uncertain%'))"
+)
+_TOKENS_SEEN = text(
+    'SELECT asked.app, asked."user"'  # noqa: S608
+    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]))"
+    ' AS asked (app, "user") WHERE EXISTS (SELECT FROM ledger_all l'
+    f' WHERE l.app = asked.app AND l."user" = asked."user" AND {_OF_TOKEN})'
+)
+_SHOWN_TO_TOKEN = text(
+    "SELECT e.event_id, e.message_id, e.ts_ms, e.conversation, e.type, e.collapse, e.screen,"  # noqa: S608
+    " l.class, l.decided_ms, EXISTS (SELECT FROM notes n WHERE n.day = e.day AND n.app = e.app"
+    " AND n.event_id = e.event_id AND n.kind = 'step' AND n.note LIKE 'recall: %') AS recalled"
+    " FROM (SELECT l.day, l.app, l.event_id, l.class, l.decided_ms FROM ledger_all l"
+    f' WHERE l.app = :app AND l."user" = :user AND {_OF_TOKEN}'
+    " ORDER BY l.routed_ms DESC LIMIT :most) l"
+    " JOIN events e ON e.day = l.day AND e.app = l.app AND e.event_id = l.event_id"
+    " WHERE e.conversation = :conversation AND e.type = 'push.direct'"
+    " ORDER BY e.ts_ms DESC, e.event_id DESC"
 )
 _EVENTS_OF_HOUR = text(
     "SELECT count(*) AS hour, count(*) FILTER (WHERE received_ms > :minute) AS minute FROM "

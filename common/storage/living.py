@@ -1,6 +1,4 @@
-"""Who lives and what it does (Redis, 15 s), and where it shows its metrics (Redis, 10 minutes, or
-until it ends by itself).
-"""
+"""Heartbeats (Redis, 15 s), and metrics addresses (Redis, 10 minutes, or until an orderly end)."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ from common.model import Vendor
 from common.storage.keys import Keys
 
 ALIVE_S: Final = 15
-#: A target outlives its process: a scraper that is no longer told of it could not say that it is
-#: down.
+#: A target outlives its process: a scraper without the target could not report that it is down.
 TARGET_S: Final = 600
 #: Names of ended processes that are kept before they are looked through.
 NAMES_MAX: Final = 64
@@ -28,9 +25,7 @@ ROLES: Final = ("timer", "ledger", "recalls", "reporter")
 
 
 def role_of(stage: str, vendors: Sequence[Vendor] = (), roles: Sequence[str] = ()) -> str:
-    """What a process does, in one word: `intake`, `delivery:apns,fcm`, `upkeep`,
-    `upkeep:timer,ledger`.
-    """
+    """The role of a process: `intake`, `delivery:apns,fcm`, `upkeep`, `upkeep:timer,ledger`."""
     parts = vendors if stage == DELIVERY else roles if stage == UPKEEP else ()
     return f"{stage}:{','.join(parts)}" if parts else stage
 
@@ -43,7 +38,7 @@ class Heartbeats:
         self._keys = keys
 
     def beat(self, name: str, role: str, target: str | None) -> None:
-        """Lives, and is at work. Called every few seconds. target: host:port of its metrics."""
+        """Records a heartbeat, every few seconds. target: host:port of its metrics."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
             pipe.set(self._keys.at_work(name), role, ex=ALIVE_S)
@@ -68,13 +63,11 @@ class Heartbeats:
         return self._all(self._keys.at_work) | self.roles()
 
     def replicas(self, stage: str) -> int:
-        """How many processes of a stage live."""
+        """The number of live processes of a stage."""
         return sum(role.partition(":")[0] == stage for role in self.roles().values())
 
     def leave(self, names: Iterable[str]) -> None:
-        """These have ended in order, or are about to start and must not be taken for those of an
-        earlier run.
-        """
+        """Removes processes that ended in order, or that are about to start under this name."""
         keys = [
             key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))
         ]
@@ -90,13 +83,11 @@ class Heartbeats:
         }
 
     def targets(self) -> dict[str, str]:
-        """name -> host:port, also of those that ended without a word within TARGET_S."""
+        """name -> host:port, also of processes that died within TARGET_S."""
         return self._all(self._keys.metrics_at)
 
     def _all(self, key: Callable[[str], str]) -> dict[str, str]:
-        """By the set of names, whose size is that of the fleet; names that say nothing any more
-        leave it.
-        """
+        """Values by the set of names, which has the fleet's size; silent names leave it."""
         names = sorted(cast(Any, self._redis.smembers(self._keys.process_names)))
         if not names:
             return {}
@@ -111,8 +102,9 @@ class Heartbeats:
         }
 
     def _forget(self, names: Sequence[bytes]) -> None:
-        """Pods have a new name with each start. Those that are neither alive nor a target leave;
-        who lives says so again in seconds.
+        """Removes names that are neither alive nor a target.
+
+        Pods have a new name with each start; a live process adds itself again in seconds.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
@@ -128,22 +120,21 @@ class Heartbeats:
 
 
 def _stem(name: str) -> str:
-    """The role of a process that does not tell it, as those of earlier versions: its line of the
-    Procfile.
-    """
+    """The role of a process of an earlier version: its line of the Procfile."""
     return name.rpartition(".")[0] or name
 
 
 def command_of(line: str) -> str:
-    """What starts a line of the Procfile."""
+    """The command of a Procfile line."""
     stage, _, part = line.partition("-")
     option = "--roles" if stage == UPKEEP else "--vendors"
     return f"pushfleet worker {stage} {option} {part}" if part else f"pushfleet worker {stage}"
 
 
 def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
-    """Lines of the Procfile that nobody serves. vendors: those with a credential; receipts: whether
-    callbacks are asked for.
+    """Lines of the Procfile without a process. vendors: those with a credential.
+
+    receipts: True when callbacks are requested.
     """
     served = set[str]()
     for role in roles:

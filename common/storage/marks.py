@@ -1,6 +1,4 @@
-"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read
-meanwhile (8 days).
-"""
+"""Intake's memory of events (Redis): seen event ids (24 h); recalled or read messages (8 days)."""
 
 from __future__ import annotations
 
@@ -18,13 +16,13 @@ from common.storage.plain_dedupe import REPEAT, PlainDedupe, Time
 from common.storage.scripts import script
 
 EVENT_KEEP_S = 86_400
-#: Event ids stand in a hash for half a day; it is kept until the last of them is old enough.
+#: Event ids of half a day share a hash; it is kept until the last of them is old enough.
 HALF_DAY_S = 43_200
 EVENT_HASH_KEEP_S = EVENT_KEEP_S + 2 * HALF_DAY_S
 #: Events of one call of the script.
 EVENTS_MAX = 1_000
 MARK_KEEP_S = 8 * 86_400
-#: How long a message's time is kept here at least: longer than the ledger takes to reach SQL.
+#: Shortest time for which a message's time is kept: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600
 #: Single messages and calls that are remembered of one person; beyond that the older half is
 #: forgotten.
@@ -79,9 +77,7 @@ class EventMarks:
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
-        """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that
-        they can be published again.
-        """
+        """Frees the (app, event id, entry id) of a dead-lettered entry for a new publication."""
         for start in range(0, len(events), EVENTS_MAX):
             self._free(
                 keys=self._event_hashes(),
@@ -90,12 +86,12 @@ class EventMarks:
             )
 
     def _event_hashes(self) -> list[str]:
-        """That of now first; the next one too: another host's clock may be ahead."""
+        """The current hash first; the next one too: another host's clock may be ahead."""
         now = int(time.time()) // HALF_DAY_S
         return [self._keys.seen_events(now + away) for away in (0, 1, -1, -2)]
 
     def pipeline(self) -> Any:
-        """Carries many words in one round trip; the server also keeps the badges (badges.py)."""
+        """A pipeline for many marks in one round trip, also for badges (badges.py)."""
         return self._redis.pipeline(transaction=False)
 
     def recall(
@@ -123,9 +119,7 @@ class EventMarks:
     def read_up_to(
         self, app: str, user: str, conversation: str, up_to_ms: int, pipe: Redis | None = None
     ) -> None:
-        """Every message of the conversation with a ts up to `up_to_ms` was read. An older word
-        changes nothing.
-        """
+        """Marks the conversation as read up to `up_to_ms`; an older mark changes nothing."""
         self._remember(app, user, conversation, up_to_ms, pipe)
 
     def read_message(
@@ -174,7 +168,7 @@ class EventMarks:
         return found
 
 
-#: Copied for each name: made anew, a hash costs half as much again.
+#: Copied for each name: a new hash object costs half as much again.
 _NEW_12: Final = blake2b(digest_size=12).copy
 _NEW_8: Final = blake2b(digest_size=8).copy
 

@@ -22,27 +22,25 @@ class Members:
         self._prefix = key_prefix
 
     def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
-        """About `count` members from `cursor` (0 at first). A member may be named twice.
+        """About `count` members from `cursor` (0 at first); a member may be named twice.
 
-        server: whose cursor it is. One that was restarted, or a replica that took over, hashes
-        otherwise and would leave members out: there all begins anew. None: not known, as in entries
-        of an older version.
-
-        NoSetError where the core keeps something else there: waiting would not help, and all others
+        server: the cursor's. A restarted server, or a promoted replica, hashes in another order and
+        would skip members: there the scan starts again. None: unknown, as in entries of an older
+        version. Raises NoSetError when the key is no set: waiting would not help, and all others
         would wait with it.
         """
         key = f"{self._prefix}members:{{{app}:{group}}}"
         own, following, names = self._scan(key, cursor, count)
         if cursor and server is not None and own != server:
             own, following, names = self._scan(key, 0, count)
-        # no event can name one with a NUL, and PostgreSQL, asked for their devices, would answer
-        # for nobody of the page
+        # No event can name a member with a NUL, and PostgreSQL, asked for their devices, would
+        # answer for none of the page.
         return MemberPage(
             [name.decode("utf-8", "replace") for name in names if b"\0" not in name], following, own
         )
 
     def _scan(self, key: str, cursor: int, count: int) -> tuple[str, int, list[bytes]]:
-        """The server's run id with what it says, over one connection and so of one process."""
+        """The server's run id and the scan, over one connection and so of one process."""
 
         def ask(pipe: Any) -> None:
             pipe.info("server")
@@ -57,8 +55,9 @@ class Members:
         return str(about["run_id"]), int(answer[0]), answer[1]
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
-        """Those of `users` who have `sender` among their friends. A key that is no set holds
-        nobody.
+        """The `users` who have `sender` among their friends.
+
+        A key that is no set counts as empty.
         """
 
         def ask(pipe: Any) -> None:

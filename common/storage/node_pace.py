@@ -1,6 +1,4 @@
-"""How many pushes of an XMPP node may go (Redis, seconds): one of equal words, and a bucket of
-tokens a node.
-"""
+"""Rate limit of an XMPP node (Redis, seconds): a token bucket; equal texts are one push."""
 
 from __future__ import annotations
 
@@ -12,9 +10,9 @@ from redis import Redis
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
-#: Equal words of a node within this time are one push.
+#: Equal texts of a node within this time are one push.
 FOLD_MS: Final = 2_000
-#: A node's bucket: so many at once, then one more in so many ms.
+#: A node's bucket: the burst, and the ms per further push.
 NODE_BURST: Final = 30
 NODE_EACH_MS: Final = 1_000
 
@@ -32,8 +30,9 @@ class NodePace:
         self._take = script(redis, "node_take")
 
     def take(self, node: str, words: str, *, folds: bool, rings: bool = False) -> NodeTurn:
-        """May this push go? words: a digest of what it says; folds: equal words are one push;
-        rings: no bucket stops it.
+        """Decides whether this push may go. words: a digest of its text.
+
+        folds: equal texts are one push; rings: no bucket stops it.
         """
         names = [self._keys.push_node(node), self._keys.push_text(node, words)]
         reply = self._take(
@@ -42,5 +41,5 @@ class NodePace:
         return NodeTurn(cast(Any, reply))
 
     def forget(self, node: str, words: str) -> None:
-        """The push did not go after all: the same words may."""
+        """Forgets a push that did not go: the same text may go."""
         self._redis.delete(self._keys.push_text(node, words))

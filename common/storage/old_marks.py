@@ -1,8 +1,7 @@
-"""Recall marks of releases before 0.2 (Redis, `gone:<app>:<message>`, without the conversation)
-become those of now.
+"""Converts recall marks of releases before 0.2 (Redis, `gone:<app>:<message>`) to the current form.
 
-The ledger knows the conversation. An old mark stays where it is: workers of its own release still
-ask for it.
+They lack the conversation, which the ledger knows. An old mark stays: workers of its own release
+still read it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from common.storage.marks import EventMarks
 #: Looks through all keys after the start of the process, s: an intake of the old release may go on
 #: for a while beside us.
 LOOKS_S: Final = (0.0, 60.0, 300.0)
-#: Keys of one SCAN, and steps of one call: nobody else is served during one.
+#: Keys of one SCAN, and steps of one call, which blocks all others.
 SCAN_COUNT: Final = 500
 STEPS_MAX: Final = 20
 
@@ -49,8 +48,9 @@ class OldMarks:
         return self._cursor is not None
 
     def take_over(self) -> int:
-        """Some steps of a look, when one is due; how many marks were made. sql.STORE_UNAVAILABLE:
-        the same steps come again.
+        """Some steps of a look, when one is due; how many marks were made.
+
+        sql.DATABASE_UNAVAILABLE: the same steps come again.
         """
         if self._cursor is None:
             if not self._looks or time.monotonic() - self._began < self._looks[0]:

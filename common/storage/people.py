@@ -1,9 +1,8 @@
-"""What SQL says of people, kept in Redis beside them (an hour): their active devices and their
-settings.
+"""Cache of SQL's people (Redis, an hour): their active devices and their settings.
 
 A writer calls `changing` before its transaction ends and `changed` after it. A reader asks for the
-people's generations before it asks SQL; what it found is kept only if none of them has moved since.
-So whoever looks after `changed` meets no older word.
+people's generations before it asks SQL; its result is kept only if none of them has moved since. A
+reader after `changed` thus never finds older data.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from common.storage.devices import Devices
     from common.storage.preferences import Preferences
 
-#: What nobody changes is asked of SQL again after so long.
+#: Unchanged people are read from SQL again after this.
 KEEP_S: Final = 3_600
 #: A generation outlives every question to SQL that began before it (sql.DEADLINE_S).
 GENERATION_MS: Final = 120_000
@@ -40,14 +39,14 @@ ANSWER_MS_MAX: Final = 60_000
 PEOPLE_BYTES_MAX: Final = 128 * 1024 * 1024
 PERSON_BYTES_MAX: Final = 16 * 1024
 SETTINGS_BYTES_MAX: Final = 4 * 1024
-#: How names of tokens without a person begin: their rows change by other ways (direct_tokens.py).
+#: Prefix of the names of tokens without a person: their rows change in other ways
+#: (direct_tokens.py).
 NOBODY: Final = "token:"
 #: Of a key and its place in the server, beside the value.
 KEY_BYTES: Final = 150
 #: People of one call.
 LOOK_MAX: Final = 1_000
-#: Bytes are counted by half an hour: what was kept in three of them is more than what still stands
-#: there.
+#: Bytes are counted per half hour: the sum of three is more than what is still kept.
 _COUNTED_S: Final = 1_800
 
 #: (app, user).
@@ -91,7 +90,7 @@ class PeopleCache:
         self._keep = script(redis, "people_keep")
 
     def look(self, people: Sequence[Person]) -> dict[Person, Known]:
-        """Those who stand here."""
+        """The people who are in the cache."""
         found: dict[Person, Known] = {}
         for start in range(0, len(people), LOOK_MAX):
             part = people[start : start + LOOK_MAX]
@@ -120,7 +119,7 @@ class PeopleCache:
         return Asked(dict(zip(people, generations, strict=True)), seconds * 1000 + micros // 1000)
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
-        """What SQL said then, of those whom nothing changed since, while there is room."""
+        """Keeps SQL's answer for people who have not changed since, while there is room."""
         given: list[tuple[Person, bytes]] = []
         for who, known in found.items():
             blob = _encode(known)
@@ -166,7 +165,7 @@ class PeopleCache:
 
 
 class UnknownPeopleError(Exception):
-    """SQL does not answer soon enough, and these people do not stand in Redis."""
+    """SQL does not answer in time, and these people are not in Redis."""
 
     def __init__(self, people: Iterable[Person]) -> None:
         super().__init__("nobody can tell the devices of some people now")
@@ -174,7 +173,7 @@ class UnknownPeopleError(Exception):
 
 
 class People:
-    """Devices and settings from Redis where they stand there, else from SQL, and then kept."""
+    """Devices and settings from Redis where cached, else from SQL, and then cached."""
 
     def __init__(self, cache: PeopleCache, devices: Devices, preferences: Preferences) -> None:
         self._cache = cache
@@ -184,9 +183,7 @@ class People:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """What this thread looks up meanwhile is looked up once: a commit's devices and settings
-        are those of one moment.
-        """
+        """Within it, this thread looks each person up once: a commit's data are of one moment."""
         self._shared.known = {}
         try:
             yield
@@ -196,10 +193,10 @@ class People:
     def look(
         self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None
     ) -> dict[Person, Known]:
-        """Everybody's. sql.STORE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not
-        answer.
+        """The devices and settings of all. wait: the bound of the SQL query (sql.optional).
 
-        wait: what bounds the question to SQL (sql.optional); UnknownPeopleError then instead.
+        Raises sql.STORE_UNAVAILABLE when somebody is not in Redis and SQL does not answer; with
+        wait, UnknownPeopleError instead.
         """
         chosen = list(dict.fromkeys(people))
         found = self._cache.look(chosen)
@@ -224,12 +221,12 @@ class People:
     def _asked(
         self, missing: Sequence[Person], wait: AbstractContextManager[None] | None
     ) -> dict[Person, Known]:
-        """What SQL says of these, kept in Redis from now on."""
+        """SQL's answer for these people, cached from now on."""
         asked = self._cache.ask(missing)
         try:
             with wait or nullcontext():
                 read = self._read(missing)
-        except sql.STORE_UNAVAILABLE as error:
+        except sql.DATABASE_UNAVAILABLE as error:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error
@@ -248,9 +245,7 @@ class People:
     def settings(
         self, people: Collection[Person], conversations: Sequence[str]
     ) -> dict[Person, dict[str, Any]]:
-        """As Preferences.of_people; SQL is asked for those who do not stand in Redis, or with too
-        many settings.
-        """
+        """As Preferences.of_people; reads SQL for people whose settings are not in Redis."""
         chosen = list(dict.fromkeys(people))
         known = getattr(self._shared, "known", None) or {}
         if not known or not all(who in known for who in chosen):

@@ -1,9 +1,7 @@
-"""dedupe.lua in plain commands, at half its price to the server, while nobody else writes the same
-hashes.
+"""dedupe.lua in plain commands (Redis), at half the cost, while there is no other writer.
 
-Looked up under WATCH, written in a MULTI: test and set are one step, as in the script. Who is met
-by another
-writer leaves it to the script for a while.
+Looked up under WATCH, written in a MULTI: test and set are one step, as in the script. A process
+that meets another writer uses the script for a while.
 """
 
 from __future__ import annotations
@@ -42,8 +40,7 @@ class PlainDedupe:
         marks: Sequence[bytes],
         times: Sequence[Time],
     ) -> bytes | None:
-        """What the script returns. keys, bounds: as it takes them; fields, marks: of 12 and 8
-        bytes, one an event.
+        """The script's result for its keys and bounds; fields, marks: 12 and 8 bytes per event.
 
         None: another writer was met, and nothing was written. RedisError: it may be written.
         """
@@ -83,9 +80,7 @@ class PlainDedupe:
     def _look(
         self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]
     ) -> tuple[int, bool, list[list[bytes | None]]]:
-        """The server's time in seconds, whether the first hash has an end, and what each that is
-        there says of the fields.
-        """
+        """The server's seconds, True if the first hash expires, and each hash's values."""
         asked = [name for name in hashes if name == hashes[0] or name in self._filled]
         others = [name for name in hashes if name not in asked]
         heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])

@@ -19,7 +19,7 @@ from common.storage.raw_pipe import command, raw_pipe
 
 #: Streams of more bytes, in all, are read by the script.
 PLAIN_BYTES_MAX: Final = 16 * 1024 * 1024
-#: How long it is relied on that little was written since, seconds; asked again after half of it.
+#: Seconds for which a low write rate is assumed; asked again after half of it.
 RELIED_S: Final = 0.1
 #: A read of fewer entries has no backlog behind it: the next one goes by the script, nothing is
 #: asked.
@@ -31,9 +31,7 @@ ASKED_ENTRIES_MAX: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the streams held at a moment of this process' clock. bytes: None where they were not
-    told.
-    """
+    """The streams' sizes at a moment of this process' clock. bytes: None where not reported."""
 
     at: float
     entries: Mapping[str, int]
@@ -55,9 +53,9 @@ class PlainReads:
         self._backlog = False
 
     def may(self, counts: Mapping[str, int], bytes_max: int) -> bool:
-        """Whether so many entries of each stream are bytes_max at most by their mean size, and
-        never
-        more than PLAIN_BYTES_MAX; behind a read of many it is asked for.
+        """True when `counts` entries of each stream are within bytes_max by their mean size.
+
+        They must also be within PLAIN_BYTES_MAX; the sizes are read again after a large read.
         """
         if not self._backlog:
             return False
@@ -77,13 +75,11 @@ class PlainReads:
         )
 
     def found(self, entries: int) -> None:
-        """What the last read gave, whichever way it went."""
+        """Records the number of entries of the last read, of either kind."""
         self._backlog = entries >= BACKLOG_MIN
 
     def read(self, counts: Mapping[str, int]) -> list[Any]:
-        """Per stream its entries [id, [field, value, ...]] that nobody has read, or a
-        ResponseError.
-        """
+        """Per stream its unread entries [id, [field, value, ...]], or a ResponseError."""
         reads = [
             command(
                 "XREADGROUP",
@@ -153,12 +149,12 @@ class PlainReads:
 
 
 def _number(answer: Any) -> int | None:
-    """None where the server did not say: some allow no MEMORY."""
+    """None when the server gave no number: some forbid MEMORY."""
     return int(answer) if isinstance(answer, int) else None
 
 
 def _entries(answer: Any) -> list[Any]:
-    """Of a read of one stream, as either version of the protocol tells it."""
+    """The entries of a read of one stream, in either version of the protocol."""
     if not answer:
         return []
     return list(next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1])

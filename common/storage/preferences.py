@@ -1,5 +1,6 @@
-"""What people set for themselves (SQL, until cleared): do not disturb, mutes, blocks, hidden
-details. Newest word per field wins.
+"""People's settings (SQL, until cleared): do not disturb, mutes, blocks, hidden details.
+
+The newest value per field wins.
 """
 
 from __future__ import annotations
@@ -137,10 +138,10 @@ def apply(connection: Connection, words: Sequence[Word]) -> None:
 
 
 def clear_all(connection: Connection, app: str, user: str, kind: str, ts_ms: int) -> None:
-    """Clears every field of a kind (`mute`: of all conversations; `content_key`: of all devices)
-    that was set up to `ts_ms`.
+    """Clears every field of a kind (`mute`, `content_key`) that was set up to `ts_ms`.
 
-    The field `<kind>:` remembers when: readers pass over a word that is older and came late.
+    This covers all conversations or devices. The field `<kind>:` stores the time: readers ignore an
+    older value that arrives late.
     """
     connection.execute(
         settings.update()

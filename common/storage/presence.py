@@ -1,6 +1,4 @@
-"""Presence, written by the core's gateways (the core's Redis, for as long as they say): who has a
-live connection now.
-"""
+"""Presence (the core's Redis, written by its gateways with their expiry): live connections."""
 
 from __future__ import annotations
 
@@ -72,8 +70,9 @@ class Presence:
 
 
 def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """The server's time in ms, and of each key its fields and values (as the protocol tells them),
-    None where it is no hash.
+    """The server's time in ms, and each key's fields and values; None where it is no hash.
+
+    The fields are in the protocol's form.
     """
     get = "*2\r\n$7\r\nHGETALL\r\n"
     if "".join(keys).isascii():
@@ -114,8 +113,9 @@ def _session(pair: tuple[bytes, bytes]) -> tuple[Session, int] | None:
 
 @lru_cache(4096)
 def _state(value: bytes) -> tuple[bool, str, int | None, int] | None:
-    """What a field's value says: in front, platform, since when, until when. A gateway writes one
-    value for many at once.
+    """A field's value: in front, platform, since when, until when.
+
+    A gateway writes one value for many sessions at once.
     """
     state, _, rest = value.partition(b"|")
     platform, _, rest = rest.partition(b"|")

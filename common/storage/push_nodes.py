@@ -1,9 +1,7 @@
-"""Registrations at the XMPP door (SQL, among the settings; until the device unregisters): node ->
-token, owner -> nodes.
+"""Registrations at the XMPP door (SQL, in settings; until unregistered), by node and owner.
 
-They stand under names of their own in the settings table: field `registration` of
-`xmpp-node:<node>`, and one field a device of `xmpp-owner:<bare JID>`. No event of the core can name
-these fields.
+Their names in the settings table are their own: field `registration` of `xmpp-node:<node>`, and one
+field per device of `xmpp-owner:<bare JID>`. No event of the core can name these fields.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ _DROP = text('DELETE FROM settings WHERE app = :app AND "user" = :user AND field
 
 @dataclass(frozen=True, slots=True)
 class PushNode:
-    """deleted: its owner took it back, or registered the token anew."""
+    """deleted: its owner removed it, or registered the token again."""
 
     node: str
     owner: str

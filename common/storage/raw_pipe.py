@@ -37,9 +37,7 @@ class RawPipe:
         self._connection = connection
 
     def ask(self, commands: str | bytes, count: int) -> list[Any]:
-        """The answers to so many commands, written at once. The first error among them is raised
-        when all are read.
-        """
+        """The answers to `count` commands in one write; raises the first error at the end."""
         answers = self.ask_each(commands, count)
         for one in answers:
             if isinstance(one, ResponseError):
@@ -47,7 +45,7 @@ class RawPipe:
         return answers
 
     def ask_each(self, commands: str | bytes, count: int) -> list[Any]:
-        """The same; errors of commands stand among the answers."""
+        """As `ask`, with errors of commands among the answers."""
         connection = self._connection
         connection.send_packed_command(
             [commands.encode() if isinstance(commands, str) else commands]
@@ -60,7 +58,7 @@ class RawPipe:
         return answers
 
 
-#: What nearly every answer is.
+#: The types of nearly all answers.
 _VALUES = frozenset({bytes, int, list, type(None)})
 
 
@@ -114,14 +112,12 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
 
 
 def first_score(answer: Any) -> float:
-    """Of the first member that a ZRANGE WITHSCORES tells, in either form of the protocol."""
+    """The first member's score in a ZRANGE WITHSCORES, in either version of the protocol."""
     return float(answer[0][1] if isinstance(answer[0], list) else answer[1])
 
 
 def read_all(client: Redis, commands: str, count: int) -> list[Any]:
-    """The answers to so many reads in one write; again after a broken connection, as often as the
-    client does.
-    """
+    """The answers to `count` reads in one write; retries a broken connection as the client does."""
 
     answers = ask_all(client, commands, count)
     for one in answers:
@@ -131,9 +127,7 @@ def read_all(client: Redis, commands: str, count: int) -> list[Any]:
 
 
 def ask_all(client: Redis, commands: str | bytes, count: int) -> list[Any]:
-    """The answers to so many commands in one write; errors of commands stand among them. Again
-    after a broken connection, as often as the client does.
-    """
+    """As `read_all` for any commands, with errors of commands among the answers."""
 
     def ask() -> list[Any]:
         with raw_pipe(client) as pipe:

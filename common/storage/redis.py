@@ -24,8 +24,8 @@ from common.storage.cluster import ClusterCore, as_redis, slot_client
 log = logging.getLogger(__name__)
 
 #: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections
-#: a worker stands still for so long and a little more: with 10 s it took 16 s and more until all
-#: stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_streams.py).
+#: a worker stops for this long and a little more: with 10 s it took 16 s and more until all stages
+#: continued, with 5 s it takes 5 to 10 (tests/chaos/test_streams.py).
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 #: A connection that was idle for longer is asked PING before it is used, seconds.
@@ -37,7 +37,7 @@ RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 #: Keys of one EXISTS.
 EXISTING_AT_ONCE: Final = 500
-#: What a cluster is written as.
+#: The form of a cluster's address.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
 
 
@@ -124,9 +124,7 @@ def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
 
 @contextlib.contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """For words about pushes that a vendor has answered already: the answers must be written,
-    whatever became of these.
-    """
+    """For reports on pushes that a vendor has answered: the answers must be written in any case."""
     try:
         yield
     except (RedisError, OSError) as error:
@@ -166,7 +164,8 @@ def _sentinel_client(url: str) -> redis.Redis:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """What Celery takes of a Redis URL. transport: the name of the class in workers/broker.py;
+    """Celery's form of a Redis URL. transport: the name of the class in workers/broker.py.
+
     options: its transport options.
     """
 
@@ -176,7 +175,7 @@ class Broker:
 
 
 def kombu_url(url: str) -> Broker:
-    """The same server in kombu's words."""
+    """The same server in kombu's form."""
     parts = urlsplit(url)
     if parts.scheme == "sentinel":
         return _kombu_sentinel(url)

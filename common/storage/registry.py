@@ -1,9 +1,8 @@
-"""What events change in the registry (SQL): who owns which token, who left which device. Many
-events by a few statements.
+"""The registry's changes by events (SQL): owners of tokens, and devices that were left.
 
-What remains depends on the events' times only, not on their order: rows are never deleted by an
-event, so that an older one that arrives late finds the newer word. Keys are locked in their order,
-so that replicas wait for each other and never in a circle.
+Many events need a few statements. The result depends on the events' times only, not on their order:
+no event deletes a row, so that an older event that arrives late finds the newer state. Keys are
+locked in their order, so that replicas wait for each other and never deadlock.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from common.tokens import canonical
 #: State of a device whose token may be sent to.
 ACTIVE = "active"
 MOVED = "another user or device registered this token later"
-#: What ends a vendor's name in `token_owners` for a VoIP token: that has one owner, too.
+#: Suffix of a vendor's name in `token_owners` for a VoIP token: it has one owner, too.
 VOIP = ":voip"
 #: Columns of `devices` that a registration brings along.
 BROUGHT = (
@@ -71,8 +70,9 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredDevice:
-    """news: for each registration, whether no newer word was known. bindings: what the devices may
-    be sent to from now on.
+    """news: per registration, True when it was the newest.
+
+    bindings: the devices' tokens from now on.
     """
 
     news: tuple[bool, ...]
@@ -81,8 +81,9 @@ class RegisteredDevice:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A logout, kick or unregistration as of `ts_ms`, of one device (by its id or push id) or of
-    all on a platform (`ios` covers iPad).
+    """A logout, kick or unregistration at `ts_ms`, of a device (id or push id) or of a platform.
+
+    `ios` covers iPad.
     """
 
     app: str
@@ -144,8 +145,8 @@ _OWNERS = text(
     f"JOIN {_TOKENS} USING (app, vendor, token)"
 )
 _SCOPE = {"app": "text", "user": "text", "scope": "text", "at_ms": "bigint"}
-#: The rows are made where they are missing: whoever logs such a device out in another replica at
-#: this moment waits for us, or we for them, so neither overlooks the other.
+#: Missing rows are created: a concurrent logout of such a device in another replica waits for us,
+#: or we for it, so neither overlooks the other.
 _LEFT = _insert(
     "logouts",
     _SCOPE,
@@ -260,9 +261,7 @@ def _binding(row: Sequence[Any]) -> Binding:
 def owners(
     connection: Connection, tokens: Sequence[tuple[str, str, str]]
 ) -> dict[tuple[str, str, str], Row[Any]]:
-    """(app, vendor, token) -> user, device_id, at_ms of its last registration; without those that
-    nobody ever registered.
-    """
+    """(app, vendor, token) -> user, device_id, at_ms of its last registration, if any."""
     found = connection.execute(_OWNERS, _arrays(("app", "vendor", "token"), tokens))
     return {(row.app, row.vendor, row.token): row for row in found}
 
@@ -270,12 +269,10 @@ def owners(
 def replace(
     connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int
 ) -> tuple[int, Binding | None]:
-    """Gives a device (app, user, device) the token that its vendor put in the place of its old one,
-    unless it registered since `sent_ms`.
+    """Gives a device its vendor's new token, unless it registered since `sent_ms`.
 
-    1 when it has the new one; 0 when it had another already, or when the new one is somebody
-    else's: then the device has moved to them. With it what the device may be sent to from now on,
-    None when nothing changed.
+    1: it has the new token. 0: it had another already, or the new one is somebody else's: then the
+    device has moved to that owner. Also the device's new binding, None when nothing changed.
     """
     app, user, device_id = device
     mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
@@ -307,9 +304,7 @@ _REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
 def _newest(
     registrations: Sequence[Registration], key: Any
 ) -> list[tuple[tuple[str, str, str], Registration]]:
-    """The newest of each key but None (of two with the same time the later in the stream), in the
-    order of the keys.
-    """
+    """The newest registration per key but None, in key order; the later of equal times."""
     found: dict[tuple[str, str, str], Registration] = {}
     for one in registrations:
         name = key(one)
@@ -337,9 +332,7 @@ def _bound(
 
 
 def _news(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
-    """Whether each said something new: no newer word stood in the registry or came before it in the
-    stream.
-    """
+    """True per registration without a newer one in the registry or earlier in the stream."""
     newest: dict[tuple[str, str, str], int] = {}
     news = []
     for one in registrations:
@@ -374,10 +367,9 @@ _UNBIND = text(
 
 
 def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
-    """Unbinds the tokens of devices that their users left; returns what those devices may be sent
-    to now: nothing.
+    """Unbinds the tokens of devices that their users left; returns their empty bindings.
 
-    Who registers such a device as of an earlier time finds the word.
+    A registration with an earlier time finds the logout.
     """
     if not leavings:
         return []

@@ -1,9 +1,8 @@
-"""Decisions told to whoever asked for them (Redis lists, 60 s): `<prefix>:reply:<key>`, one JSON
-object a push.
+"""Decisions for waiting callers (Redis lists, 60 s): `<prefix>:reply:<key>`, JSON per push.
 
 `{"event_id","message_id","user","vendor","business_id","decision","note","retired"}`; decision
-null: not final when its wait was over. Best effort: a reply that a crash swallows is a reply that
-did not come in time, the row tells the same.
+null: not final when the wait ended. Best effort: a crash may lose a reply; the row has the same
+data.
 """
 
 from __future__ import annotations
@@ -63,9 +62,7 @@ class Replies:
             )
 
     def release_due(self) -> int:
-        """Tells those whose wait is over, by Redis' clock, that nothing is decided; how many they
-        were.
-        """
+        """Sends null decisions to callers whose wait is over by Redis' clock; returns how many."""
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
         due = cast(

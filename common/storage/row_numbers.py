@@ -19,15 +19,15 @@ from common.storage.raw_pipe import RawPipe, bulk, command, raw_pipe
 from common.storage.usual_numbers import DAY_S, PROLONG_DAYS, UNTOLD, stop_of
 
 _pack = msgspec.msgpack.Encoder().encode
-#: Stands for a person in a key that is made once for all of them: no app, prefix or user holds it.
+#: Placeholder for a person in a key template: no app, prefix or user contains it.
 _WHO = "\0who\0"
 
 
 class RowAsks(msgspec.Struct, gc=False):
     """Pushes of one app in entries of one lane, all held by `word` (its hash: `holders`).
 
-    entries: (name, number of pushes, badge step of each) in order; then a value a push.
-    conversations: `<type>:<id>`.
+    entries: (name, number of pushes, badge step of each) in order; the other fields have a value
+    per push. conversations: `<type>:<id>`.
     """
 
     holders: str
@@ -73,9 +73,7 @@ def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> li
 def _nothing_stops(
     pipe: RawPipe, keys: Keys, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
 ) -> bool:
-    """Looks at the entries, at what their messages' senders and people have said since, and at
-    their devices, in one write.
-    """
+    """Checks entries, recall and read marks and devices of the pushes in one write."""
     names = [name for name, *_ in asks.entries]
     records = list(map(keys.taken, names))
     gone = [
@@ -114,7 +112,7 @@ def _nothing_stops(
 
 
 def _unread(pipe: RawPipe, asks: RowAsks, reads: Sequence[str]) -> bool:
-    """Whether nobody has read the conversation so far, or the message."""
+    """True when the conversation is unread so far, and the message too."""
     both = list(zip(reads, asks.conversations, asks.messages, strict=True))
     looks = [
         command("HMGET", key, conversation, f"m:{conversation}\0{message}")
@@ -129,7 +127,7 @@ def _unread(pipe: RawPipe, asks: RowAsks, reads: Sequence[str]) -> bool:
 def _numbered(
     pipe: RawPipe, keys: Keys, asks: RowAsks, keep_s: int
 ) -> list[tuple[int, str]] | None:
-    """None where one of the entries was taken meanwhile: then nothing was written."""
+    """None when one of the entries was taken by another process: then nothing was written."""
     names = _made(keys.badges, asks.app, asks.users)
     steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in asks.entries]))
     counts = [
@@ -190,8 +188,9 @@ def _counting(key: str, device: str, step: str) -> str:
 def _record(
     keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False
 ) -> bytes:
-    """As usual_numbers has it: a SET of what the entry's pushes have taken, by place + 1. again:
-    only where one stands there.
+    """As in usual_numbers: a SET of an entry's taken numbers, by place + 1.
+
+    again: only where one exists.
     """
     record = _pack(taken)
     head = f"*{6 if again else 5}\r\n$3\r\nSET\r\n{bulk(keys.taken(entry))}${len(record)}\r\n"

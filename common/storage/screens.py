@@ -1,5 +1,4 @@
-"""Which push stands last in each place on a device's screen (Redis hashes, while an older one may
-still come).
+"""The last push in each place of a device's screen (Redis hashes, while an older one may come).
 
 Only pushes that share a place have one: a sender's collapse key, a call. A hash is named by a
 digest.
@@ -18,7 +17,7 @@ from redis.client import Pipeline
 from common.storage.keys import Keys
 from common.storage.scripts import script, source
 
-#: An older push with a longer life than the newer one is looked for at least so long.
+#: Shortest search for an older push that lives longer than the newer one.
 KEEP_MIN_MS = 3_600_000
 
 #: (app, user, device, collapse id)
@@ -27,8 +26,9 @@ Place = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What became of a push in its place. shown: it is, or may be, on the screen. keep_ms: how long
-    an older one may still come.
+    """The result of a push in its place. shown: it is, or may be, on the screen.
+
+    keep_ms: how long an older one may still come.
     """
 
     place: Place

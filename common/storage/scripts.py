@@ -1,4 +1,4 @@
-"""Loads the Lua files beside it. Each file says at its head what it takes, gives and why."""
+"""Loads the Lua files beside it. The head of each file states input, output and reason."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ class ServerClock:
 
     @property
     def call(self) -> Call:
-        """What `set_back_ms` asks."""
+        """The script call of `set_back_ms`."""
         return self._look, [self._keys.server_clock], []
 
     def advance(self, names: Iterable[str], ms: int, most_ms: int = 0) -> None:
-        """What is due by the old clock in these sorted sets (ms) comes `ms` earlier.
+        """Moves what is due by the old clock in these sorted sets (ms) `ms` earlier.
 
-        most_ms: where nothing is ever set further ahead; only what is comes earlier then, to there.
+        most_ms: the longest regular delay; only members beyond it move then, down to it.
         """
         for name in names:
             self._advance(keys=[name], args=[ms, most_ms, ADVANCE_MAX])

@@ -26,9 +26,9 @@ from common.storage.scripts import Call, run_all, script
 
 #: A copy of a lane's rate and state is made for one take; it is kept no longer than this.
 COPY_MS: Final = 60_000
-#: A stopped lane that another process tries now is looked at again after so long.
+#: Delay of the next look at a stopped lane that another process probes.
 TRIED_MS: Final = 1_000
-#: A lane's rate in shard 0 is kept for so long, as by rate_lease.lua.
+#: Lifetime of a lane's rate in shard 0, as in rate_lease.lua.
 RATE_S: Final = 172_800
 _LEAST_URGENT: Final = 3
 
@@ -104,9 +104,7 @@ class ShardLaneQueues(LaneQueues):
         taken.due_ms = taken.now_ms + TRIED_MS
 
     def _announce(self, taken: Sequence[Taken]) -> None:
-        """The less urgent of all shards leave room for these, which lease in a moment
-        (rate_now.lua).
-        """
+        """Makes the less urgent of all shards leave room for these, which lease soon."""
         urgent = [one for one in taken if RANK[one.urgency] < _LEAST_URGENT]
         if not urgent:
             return
@@ -125,8 +123,9 @@ class ShardLaneQueues(LaneQueues):
             pipe.execute()
 
     def _starve(self, taken: Sequence[Taken]) -> None:
-        """Since when these get nothing is told in shard 0 where that is not known: the next copy
-        would forget it (rate_now.lua).
+        """Copies the starvation times of these to shard 0 where it has none (rate_now.lua).
+
+        The next copy would lose them.
         """
         if not taken:
             return

@@ -25,8 +25,8 @@ from common.storage.replies import Replies
 from common.storage.streams import StreamStore
 
 T = TypeVar("T")
-#: Role of the process that changes the number of shards, and what others do meanwhile: intake has
-#: stopped, then all workers have.
+#: Role of the process that changes the number of shards, and the others' state meanwhile: intake
+#: has stopped, then all workers have.
 RESHARD: Final = "reshard"
 DRAIN, STOP = "drain", "stop"
 
@@ -57,8 +57,9 @@ def by_shard(
 
 
 def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
-    """Whether a process of this stage has to end: the number of shards changes, or is another one
-    by now. keys: of shard 0.
+    """True when a process of this stage has to end: the number of shards changes or has changed.
+
+    keys: of shard 0.
     """
     with redis.pipeline(transaction=False) as pipe:
         pipe.hget(keys.resharding, "phase")
@@ -270,10 +271,9 @@ class SpreadBadges(Badges):
 
 
 class HomeReplies(Replies):
-    """Replies of another shard's pushes: told at once in shard 0, where those who wait look, not
-    within the caller's MULTI.
+    """Replies of another shard's pushes, sent at once to shard 0, where callers wait.
 
-    A reply may be lost or come twice, the row may not.
+    They are outside the caller's MULTI. A reply may be lost or come twice, the row may not.
     """
 
     def tell(self, pipe: Pipeline, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -1,6 +1,4 @@
-"""When each device was last woken without a word (Redis, 20 minutes): silent pushes are worth
-little and are soon thrown away.
-"""
+"""Last silent push per device (Redis, 20 minutes): the rate limit of silent pushes."""
 
 from __future__ import annotations
 

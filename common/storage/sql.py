@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about
 #: the rows themselves are none of these (but for `ROW_ERRORS` of cursors that are used without
 #: SQLAlchemy: catch those first).
-STORE_UNAVAILABLE = (
+DATABASE_UNAVAILABLE = (
     sql_errors.OperationalError,
     sql_errors.InterfaceError,
     sql_errors.InternalError,
@@ -43,19 +43,17 @@ POOL_SIZE = 4
 CONNECT_TIMEOUT_S = 5
 #: No statement of ours may hold a worker for longer; the server ends it.
 STATEMENT_TIMEOUT_MS = 30_000
-#: A frozen server ends nothing: after so long without its answer the client gives the connection
-#: up.
+#: A frozen server closes nothing: after this wait for its answer the client drops the connection.
 DEADLINE_S: Final = 35.0
 #: The deadline of the look whether a pooled connection still answers.
 CHECK_S: Final = 2.0
 #: A connection that answered within this time is used without a look.
 FRESH_S: Final = 1.0
-#: After a missed deadline, what can be left out (`optional`) is left out for so long.
+#: After a missed deadline, optional queries (`optional`) are skipped for this long.
 AWAY_S: Final = 10.0
-#: So long the primary is asked in the place of a read replica that can't be reached, before that is
-#: tried again.
+#: Seconds for which the primary replaces an unreachable read replica, before that is tried again.
 INSTEAD_S: Final = 30
-#: What a connection is given beside its address.
+#: Connection options beside the address.
 _CONNECTING: Final = (
     "connect_timeout",
     "options",
@@ -64,7 +62,7 @@ _CONNECTING: Final = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-#: What PgBouncer says of a startup parameter that it does not pass on.
+#: PgBouncer's error about a startup parameter that it does not pass on.
 _REFUSED_PARAMETER: Final = "unsupported startup parameter"
 
 _T = TypeVar("_T")
@@ -106,7 +104,7 @@ _WAITING: dict[int, float] = {}
 
 
 def waiting_s(thread: int) -> float:
-    """How long this thread has waited for the database by now; 0 while it does not wait."""
+    """Seconds that this thread has waited for the database; 0 while it does not wait."""
     began = _WAITING.get(thread)
     return time.monotonic() - began if began is not None else 0.0
 
@@ -123,9 +121,7 @@ def _marked(began: float) -> Iterator[None]:
 
 
 def took_too_long(error: BaseException) -> bool:
-    """Whether the server ended the statement at its timeout: less work may pass
-    where this did not.
-    """
+    """True when the server cancelled the statement at its timeout: a smaller one may pass."""
     return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
 
 
@@ -239,9 +235,7 @@ def _connect_or(
 
 
 def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> BoundedConnection:
-    """A new connection. Whether a pooler stands before the server is found by asking, as its
-    settings can't be asked for.
-    """
+    """A new connection. A pooler is detected by a query, as its settings cannot be read."""
     until = _until.get()
     if until is not None:
         params["connect_timeout"] = max(min(CONNECT_TIMEOUT_S, int(until - time.monotonic())), 1)
@@ -268,7 +262,7 @@ def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> 
 
 
 def _is_pooled(made: BoundedConnection) -> bool:
-    """Whether the process that answers is not the one that greeted us."""
+    """True when the process that answers is not the one of the greeting."""
     autocommit, made.autocommit = made.autocommit, True
     try:
         row = made.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
@@ -296,8 +290,9 @@ def _begin(server: _Server, connection: Connection) -> None:
 
 
 def _by_cause(context: ExceptionContext) -> BaseException | None:
-    """Who waits for a row that can never be stored waits for ever: such an error is told as one
-    about data. None: as it is.
+    """A row that can never be stored becomes a DataError, or its writer would retry forever.
+
+    None: the error stays as it is.
     """
     error = context.original_exception
     return (

@@ -20,28 +20,27 @@ from common.storage.scripts import Call, run_all, script
 from common.values import Value
 
 GROUP = "pushfleet"
-#: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s <
-#: take-over 15 s).
+#: An entry whose reader was silent for this long may be claimed (send 10 s < lease 12 s < claim 15
+#: s).
 TAKEOVER_IDLE_MS = 15_000
 #: Readers that an entry may outlive before it is split into single items to find the culprit, then
 #: refused.
 DELIVERIES_MAX = 5
-#: An entry that outlived so many is worked on alone: its neighbours must not be blamed for what it
-#: does.
+#: An entry delivered more often is handled alone: its neighbours are not blamed for it.
 SUSPECT_AFTER = 2
-#: Where the delivery counter stands once an entry was tried alone; from there on it counts the
-#: readers that died of it alone.
+#: The delivery counter of an entry that was tried alone; from there on it counts the readers that
+#: died of it alone.
 ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
 READ_BYTES_MAX = 8 * 1024 * 1024
 #: Of a name, and of another field than the text, in an entry that is cut.
 CUT_FIELD_BYTES = 4096
-#: A dead letter that was replayed is known as such for so long.
+#: Seconds for which a replayed dead letter is known as such.
 REPLAYED_S = 90 * 86_400
 #: A blocking read for 0 s would last for ever.
 HEAR_MIN_S = 0.005
-#: Upkeep sends a lost wake-up again after so long.
+#: Upkeep sends a lost wake-up again after this.
 WAKE_UP_MS = 2_000
 
 
@@ -77,9 +76,7 @@ class Entry(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StreamDepth:
-    """unread: entries nobody took; pending: taken, not acknowledged; stale: pending ones idle past
-    the take-over time.
-    """
+    """unread: not yet read; pending: read, not acknowledged; stale: idle past the claim time."""
 
     unread: int
     pending: int
@@ -115,7 +112,7 @@ class StreamStore:
         return self._key(stream)
 
     def _takeovers(self, _stream: str) -> str:
-        """Where takeovers of the stream's entries are counted."""
+        """The key that counts the claims of the stream's entries."""
         return self.keys.takeovers
 
     def _make(self, streams: Iterable[str]) -> None:
@@ -160,8 +157,9 @@ class StreamStore:
     def read_weighted(
         self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
     ) -> list[Entry]:
-        """Up to `counts[stream]` fresh entries of each stream and about `bytes_max` in all, in one
-        round trip, in the mapping's order.
+        """Up to `counts[stream]` fresh entries per stream, about `bytes_max` in all.
+
+        One round trip, in the mapping's order.
         """
         self._make(counts)
         args: list[str | int] = [
@@ -269,9 +267,7 @@ class StreamStore:
             pipe.xdel(self._key(stream), *ids)
 
     def split(self, pipe: Pipeline, entry: Entry, singles: Sequence[Mapping[bytes, bytes]]) -> None:
-        """Replaces an entry that keeps killing its readers by one entry an item, so that the
-        culprit stands alone; inside a MULTI.
-        """
+        """Within a MULTI: replaces an entry that kills its readers by one entry per item."""
         for fields in singles:
             pipe.xadd(self._key(entry.stream), cast(Any, {**fields, b"s": b"1"}))
         self.acknowledge(pipe, [entry])
@@ -356,11 +352,9 @@ class StreamStore:
             return dict(zip(streams, map(int, pipe.execute()), strict=True))
 
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
-        """How long the first entry of each stream that nobody has read yet has waited, seconds; 0
-        where all are read.
+        """Seconds that each stream's first unread entry has waited; 0 where all are read.
 
-        Not by XINFO's lag, which knows nothing once entries are deleted out of order, as many
-        readers do.
+        XINFO's lag is unknown once entries are deleted out of order, as many readers do.
         """
         self._make(streams)
         lengths = self._lengths(streams)
@@ -384,12 +378,12 @@ class StreamStore:
         return waited
 
     def missed(self, streams: Sequence[str]) -> set[str]:
-        """Streams with entries that nobody took, or whose reader fell silent. One round trip."""
+        """Streams with unread entries, or with entries of silent readers. One round trip."""
         (found,) = run_all(self.redis, [self.missed_call(streams)])
         return {streams[index] for index in found}
 
     def missed_call(self, streams: Sequence[str]) -> Call:
-        """What `missed` asks; the answer names the streams by their places."""
+        """The script call of `missed`; the answer has the streams' indexes."""
         return (
             self._missed,
             [self._key(stream) for stream in streams],
@@ -403,23 +397,20 @@ class StreamStore:
         self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
     def wake_up_is_ours(self, queue: str) -> bool:
-        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends
-        it.
+        """True when no wake-up of this queue is pending; marks one, which the caller sends.
 
-        A worker that listens (`listen`) is told here and needs no wake-up.
+        A worker that listens (`listen`) is notified here and needs no wake-up.
         """
         return bool(
             self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS])
         )
 
     def listen(self, queue: str) -> None:
-        """From now on who brings work for this queue tells the caller, who asks `hear` next; for
-        WAKE_UP_MS at most.
-        """
+        """Has producers notify the caller, which calls `hear` next, for up to WAKE_UP_MS."""
         self.redis.set(self.keys.wake_up(queue), b"l", px=WAKE_UP_MS)
 
     def hear(self, queue: str, seconds: float) -> bool:
-        """Waits so long for a word that there is work; True when it came."""
+        """Waits up to `seconds` for a notification of work; True when it came."""
         return (
             self.redis.brpop([self.keys.ring(queue)], timeout=max(seconds, HEAR_MIN_S)) is not None
         )
@@ -498,9 +489,10 @@ class CoreStreams(StreamStore):
     def overtake(
         self, name: str, position: str, look: int, most: int, classes: Sequence[str]
     ) -> tuple[str, bool, list[Entry]]:
-        """Looks at `look` entries behind `position` that nobody has read yet, and takes up to
-        `most` of those before their turn that are no message to a group or of one of the `classes`.
-        The position to look on from, whether that is the stream's end, the entries.
+        """Takes up to `most` urgent ones of `look` unread entries behind `position`.
+
+        Urgent: no message to a group, or of one of the `classes`. Returns the position to continue
+        from, True at the stream's end, and the entries.
         """
         args: list[str | int] = [
             GROUP,

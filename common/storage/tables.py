@@ -1,5 +1,6 @@
-"""Every table (PostgreSQL). Alembic's first version creates them from here; later versions say what
-changed.
+"""Every table (PostgreSQL).
+
+Alembic's first version creates them from here; later versions alter them.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ devices = Table(
     ),
 )
 
-#: Who registered a token last: the registry's memory of tokens that their devices gave up since.
+#: The last registrant of a token, also for tokens that their devices gave up since.
 token_owners = Table(
     "token_owners",
     metadata,
@@ -150,8 +151,8 @@ events = Table(
     Column(
         "collapse", Text, nullable=False, server_default=""
     ),  # the collapse key, where the core named one
-    # the event's only row, as `ledger` has it; row_user is null where its rows stand there: see
-    # common/storage/ledger_own.py
+    # The event's only row, as in `ledger`; row_user is null where its rows are there: see
+    # common/storage/ledger_own.py.
     Column("row_user", Text),
     Column("row_device", Text),
     Column("row_vendor", String(16)),
@@ -169,6 +170,14 @@ events = Table(
     Column("row_note", Text),
     Index("events_by_message", "message_id"),
     Index("events_by_row_time", "row_decided_ms", postgresql_using="brin"),
+    # a clear asks what was pushed to its token
+    Index(
+        "events_by_token",
+        "app",
+        "row_user",
+        "row_routed_ms",
+        postgresql_where=text("row_user LIKE 'token:%'"),
+    ),
     Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
     # a recall asks what came later under its message's collapse key
@@ -217,11 +226,19 @@ ledger = Table(
     ),
     Index("ledger_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
+    # by a time that no later word of the row changes: its updates stay off the indexes
+    Index(
+        "ledger_by_token",
+        "app",
+        "user",
+        "routed_ms",
+        postgresql_where=text("\"user\" LIKE 'token:%'"),
+    ),
     postgresql_partition_by="RANGE (day)",
 )
 
-#: The view of all rows: those of `ledger`, and those that stand in their events. What is written
-#: goes to the tables themselves.
+#: The view of all rows: those of `ledger`, and those in their events. Writes go to the tables
+#: themselves.
 ledger_all = Table(
     "ledger_all", MetaData(), *(Column(column.name, column.type) for column in ledger.columns)
 )
@@ -248,7 +265,7 @@ pages = Table(
     postgresql_partition_by="RANGE (day)",
 )
 
-#: What happened to a row later: a recall, a cancel, a receipt. Appended, never changed.
+#: Later events of a row: a recall, a cancel, a receipt. Appended, never changed.
 notes = Table(
     "notes",
     metadata,
@@ -264,7 +281,7 @@ notes = Table(
     Index("notes_by_event", "day", "app", "event_id"),
     Index("notes_steps", "day", "app", "event_id", postgresql_where=text("kind = 'step'")),
     Index("notes_by_time", "at_ms", postgresql_using="brin"),
-    # a vendor may tell the same receipt twice
+    # A vendor may send the same receipt twice.
     Index(
         "notes_receipts",
         "day",
@@ -319,7 +336,7 @@ api_tokens = Table(
     Column("expires_ms", BigInteger),
 )
 
-#: Who did what when, by the console or the command line. Appended, never changed; forgotten by age.
+#: The audit log of the console and the command line. Appended, never changed; deleted by age.
 audit = Table(
     "audit",
     metadata,
@@ -333,8 +350,8 @@ audit = Table(
     Index("audit_by_time", "at_ms"),
 )
 
-#: Counts by minute (span 1) or hour (span 60), made of the ledger: what the console draws and the
-#: API tells.
+#: Counts by minute (span 1) or hour (span 60), made of the ledger: the data of the console and the
+#: API.
 tallies = Table(
     "tallies",
     metadata,

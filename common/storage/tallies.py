@@ -20,9 +20,9 @@ SLOTS: Final = (100, 250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_
 #: Minutes that one call counts, and how far back the first call begins.
 CHUNK_MIN: Final = 60
 FIRST_MIN: Final = 1_440
-#: A row is written so long after its time at the latest, where the ledger's stream is not behind.
+#: A row is written this long after its time at most, while the ledger's stream has no backlog.
 SETTLE_MS: Final = 20_000
-#: Minutes are kept so long, then hours of them.
+#: Minutes are kept this long, then hours of them.
 MINUTES_KEPT_MIN: Final = 26 * 60
 GROUPS: Final = ("app", "vendor", "business_id", "class", "name")
 _COLUMNS: Final = 'span, at_min, kind, app, vendor, business_id, "class", name, slot, count'
@@ -105,7 +105,7 @@ class Tallies:
         return None if mark is None else int(mark) * MINUTE_MS
 
     def fold(self, now_ms: int, days: int) -> None:
-        """Old minutes become hours; hours older than so many days go."""
+        """Merges old minutes into hours; deletes hours older than `days`."""
         edge = now_ms // MINUTE_MS - MINUTES_KEPT_MIN
         with self._engine.begin() as connection:
             connection.execute(text(_FOLD), {"edge": edge // 60 * 60})
@@ -125,12 +125,10 @@ class Tallies:
         slots: bool = False,
         where: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Rows {at_ms, <each of by>, slot, count}: sums by these columns and, with step_min, by
-        steps of so many minutes.
+        """Rows {at_ms, <each of by>, slot, count}: sums by column and step of step_min minutes.
 
-        Of a backlog the largest of the step.
-
-        by: of GROUPS. where: column of GROUPS -> value. ValueError for another name.
+        For a backlog: the largest of the step. by: of GROUPS. where: column of GROUPS -> value.
+        Raises ValueError for another name.
         """
         if not {*by, *(where or ())} <= set(GROUPS):
             raise ValueError("a column that there is not")

@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from common.storage.tables import apps
 
-#: What a tenant's name is made of (contract §6): our keys join names by colons, and none of these
-#: is one.
+#: The characters of a tenant's name (contract §6): our keys join names by colons, which are not
+#: among them.
 APP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

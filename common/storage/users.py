@@ -63,7 +63,7 @@ class Users:
         return None if row is None else User(row["name"], row["role"], mark_of(row["password"]))
 
     def check(self, name: str, password: str) -> User | None:
-        """The person, if the password is theirs. It takes as long for a name that nobody has."""
+        """The person, if the password matches. An unknown name takes as long."""
         row = self._row(name)
         good = matches(password, row["password"] if row is not None else _NOBODY)
         return (
@@ -128,5 +128,5 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-#: What is compared where there is no such person; no password gives it.
+#: The hash compared for an unknown name; no password matches it.
 _NOBODY: Final = "$".join(["scrypt", *map(str, COST), _text(bytes(16)), _text(bytes(32))])

@@ -1,9 +1,8 @@
-"""take_numbers.lua for entries that nobody has taken before, in plain commands: a script costs by
-the number of its redis.calls.
+"""take_numbers.lua in plain commands, for first deliveries (Redis): a script costs per redis.call.
 
-Only for pushes of messages that no earlier try has counted. Whatever is different is left to the
-script, before anything is written. Three writes: what stands in the way; the numbers with a note of
-them, in one step; the moments at which the counts had begun.
+Only for pushes of messages that no earlier attempt has counted. Everything else is left to the
+script, before anything is written. Three writes: the checks; the numbers with their record, in one
+step; the times at which the counts had begun.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from common.storage import badges
 from common.storage.keys import CALL, Keys
 from common.storage.raw_pipe import RawPipe, bulk, command, raw_pipe
 
-#: Stands for the moment at which a count began, in what is noted together with the number: that is
-#: known one step later.
+#: Placeholder of the time at which a count began, in the record of its number: it is known one step
+#: later.
 UNTOLD = "?"
 #: As in take_numbers.lua.
 PROLONG_DAYS, CLOCKS_MS, DAY_S = 30, 2_000, 86_400
@@ -28,7 +27,7 @@ PROLONG_DAYS, CLOCKS_MS, DAY_S = 30, 2_000, 86_400
 #: As claims.Wanted and claims.Number.
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 Number = tuple[int, int, str, str]
-#: (key of the hash of who holds the lane's entries, the asker's word, what is asked for).
+#: (key of the hash of the lane's entry holders, the caller's word, the requests).
 Part = tuple[str, str, Sequence[Wanted]]
 _OURS, _GONE = 0, 3
 _UNREAD: list[bytes | None] = [None, None]
@@ -36,18 +35,15 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 def is_usual(asks: Sequence[Wanted]) -> bool:
-    """Whether these may be asked for here: no call, none that was counted before, none that shows
-    the number without adding to it.
-    """
+    """True for requests without a call, without an earlier count, and with a badge step."""
     return all(not ask[9] and ask[4] != CALL and ask[8] for ask in asks)
 
 
 def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[list[Number] | None]:
-    """For each part what Claims.take says; None where the script has to say it, and then nothing
-    was taken for it.
+    """As Claims.take per part; None where the script has to decide: nothing was taken for it.
 
-    keep_s: how long it is noted what was taken. Raises RedisError; then something may have been
-    taken and noted.
+    keep_s: lifetime of the record. Raises RedisError; then something may have been taken and
+    recorded.
     """
     with raw_pipe(redis) as pipe:
         stops = _looked(pipe, keys, parts)
@@ -118,9 +114,7 @@ def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[byte
 
 
 def stop_of(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
-    """Why nothing of this push's message may go, or its person need not see it any more; as in
-    take_numbers.lua.
-    """
+    """The reason why this push may not go, or is already read; as in take_numbers.lua."""
     if gone is not None:
         why, _, upto = gone.decode().partition("|")
         if not int(upto or 0) or ts_ms <= int(upto) + CLOCKS_MS:
@@ -141,7 +135,7 @@ def _numbered(
     chosen: Sequence[tuple[Sequence[Wanted], Sequence[str | None]]],
     keep_s: int,
 ) -> list[list[Number]] | None:
-    """None where one of the entries was taken meanwhile: then nothing was written."""
+    """None when one of the entries was taken by another process: then nothing was written."""
     wants = [
         ask
         for asks, stops in chosen
@@ -208,8 +202,9 @@ def _records(
     *,
     again: bool = False,
 ) -> list[bytes]:
-    """By entry, a SET of what its pushes have taken: place + 1 -> count. again: only where one
-    stands there.
+    """By entry, a SET of its pushes' taken numbers: place + 1 -> count.
+
+    again: only where one exists.
     """
     entries: dict[str, dict[int, str]] = {}
     given = iter(counts)

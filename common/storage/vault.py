@@ -13,7 +13,7 @@ class VaultError(ValueError):
 
 
 class Vault:
-    """Encrypts and decrypts bytes; holds the keys and shows them to nobody."""
+    """Encrypts and decrypts bytes; holds the keys and never exposes them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = tuple(keys)

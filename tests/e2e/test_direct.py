@@ -4,6 +4,7 @@ whoever waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -16,6 +17,7 @@ import pytest
 from tests.e2e.conftest import Core, digits, now_ms
 from tests.e2e.house import BUSINESS, House
 from tests.e2e.tenant import device_token, platform_of
+from tests.e2e.test_withdraw import PLACES
 from workers.intake.direct import token_user
 
 pytestmark = [pytest.mark.e2e]
@@ -149,6 +151,51 @@ def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
     assert house.one(send(house, data))["decision"] == "accepted"
     push = house.push(data["target"]["token"])
     assert push["body"] == {"aps": {"content-available": 1, "badge": 0}, "type": "clear"}
+
+
+def standing(house: House, vendor: str, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pushes to its token in the place of this one."""
+    found = []
+    for push in house.pushes(data["target"]["token"], vendor):
+        with contextlib.suppress(KeyError, TypeError):  # a wake of the app has no place
+            found.append((PLACES[vendor](push), push))
+    return [push for place, push in found if place == found[0][0]]
+
+
+def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
+    house: House,
+) -> None:
+    """At all nine vendors at once: in its place, quietly, with none of its words, and once."""
+    push = {"display": {"title": "secret-title"}, "data": {"payload": {"k": "secret-payload"}}}
+    shown = {vendor: direct(vendor, push=push) for vendor in BUSINESS}
+    target = shown["apns"]["target"]
+    other = direct(token=target["token"], conversation={"type": "c2c", "id": "eve"})
+    call = direct(token=target["token"], kind="call", target={"voip_token": device_token("apns")})
+    for data in (*shown.values(), other, call):
+        assert house.one(send(house, data))["decision"] == "accepted"
+    for _ in range(2):
+        for vendor, data in shown.items():
+            token = data["target"]["token"]
+            house.event("push.direct", direct(vendor, token=token, kind="clear", elements=[]))
+        for vendor, data in shown.items():
+            user = token_user(vendor, BUSINESS[vendor], data["target"]["token"])
+            assert house.step(data["message_id"], user, "recall: accepted"), vendor
+    time.sleep(5)  # the second clear's looks
+    for vendor, data in shown.items():
+        first, last = standing(house, vendor, data)
+        said = json.dumps(last["body"], ensure_ascii=False)
+        assert "first words" in json.dumps(first["body"]) or vendor == "vivo"
+        assert [word for word in ("first words", "secret", "Ann") if word in said] == [], vendor
+        assert house.one(house.why(data["message_id"]))["decision"] == "accepted"
+    _, last = standing(house, "apns", shown["apns"])
+    assert (last["push_type"], last["body"]["aps"]["alert"]["body"]) == (
+        "alert",
+        "已在其他设备阅读",
+    )
+    assert "sound" not in last["body"]["aps"]
+    ids = [push["collapse_id"] for push in house.pushes(target["token"])]
+    assert ids.count(other["message_id"]) == 1
+    assert [push["push_type"] for push in house.pushes(call["target"]["voip_token"])] == ["voip"]
 
 
 def test_what_is_queued_of_a_conversation_goes_no_more_when_it_is_cleared(house: House) -> None:

@@ -215,10 +215,12 @@ def test_mattermost_message_receipt_clear_and_badge(
         f"{base}/v1/send_push", json=mattermost(token, type="update_badge", badge=1)
     ).json() == {"status": "OK"}
     pushes = wait_for(
-        lambda: found if len(found := town.core.pushes_to("apns", token)) == 3 else None,
-        "three pushes",
+        lambda: found if len(found := town.core.pushes_to("apns", token)) == 4 else None,
+        "four pushes",
     )
-    assert [push["body"]["aps"] for push in pushes[1:]] == [
+    (back,) = [push for push in pushes[1:] if push["collapse_id"] == pushes[0]["collapse_id"]]
+    assert "hello" not in str(back["body"])  # what the clear took back
+    assert [push["body"]["aps"] for push in pushes[1:] if push is not back] == [
         {"content-available": 1, "badge": 0},
         {"badge": 1},
     ]

@@ -24,6 +24,7 @@ from common import metrics
 from common.config import Settings
 from common.contracts import encode
 from common.ledger_records import RowRecord
+from common.model import Kind
 from common.storage import keys, ledger
 from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
@@ -32,6 +33,7 @@ from tests.records import row_record
 from workers.handlers.intake import PACK_BYTES, IntakeLoop, IntakePorts
 from workers.intake import events
 from workers.intake.decoding import Event
+from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -292,3 +294,18 @@ def test_a_refusal_is_counted_by_its_type(intake: Intake) -> None:
         before[0] + 1,
         before[1] + 1,
     )
+
+
+@pytest.mark.parametrize("conversation", [{"type": "c2c", "id": "ann"}, None])
+def test_a_clear_takes_back_what_its_token_shows_of_a_conversation(
+    intake: Intake, conversation: dict[str, str] | None
+) -> None:
+    target = {"vendor": "fcm", "business_id": "b", "token": "t", "platform": "android"}
+    data = {"target": target, "message_id": "c1", "kind": "clear", "conversation": conversation}
+    event = intake.event("push.direct", data)
+    intake.put(event)
+    wishes: list[Withdrawal] = []
+    assert intake.finish(wishes.extend) == {}
+    user = token_user("fcm", "b", "t")
+    wish = Withdrawal(intake.app, event["id"], "c1", Kind.CLEAR, event["ts"], (user,), "c2c:ann")
+    assert wishes == ([wish] if conversation else [])

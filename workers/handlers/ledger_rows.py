@@ -224,6 +224,8 @@ def _screen(message: Message) -> str:
         "strategy_id": push.strategy_id,
     }
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    if message.kind == Kind.BADGE:  # an alert to Apple, but nobody sees anything
+        shared["push_type"] = PushType.SILENT
     # A push that is silent at Apple only was not shown there.
     shared["apns"] = (
         str(PushType.SILENT)

@@ -13,7 +13,7 @@ from redis.client import Pipeline
 from common import metrics
 from common.contracts import Message, OfflineRecipients
 from common.ledger_records import RowRecord
-from common.model import Decision
+from common.model import Decision, Kind
 from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
@@ -21,6 +21,7 @@ from workers.intake import decoding, direct
 from workers.intake.decoding import Event
 from workers.intake.direct import DirectRow
 from workers.intake.events import LANG_MAX, PLATFORM_MAX
+from workers.intake.state import Withdrawal
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Directed:
 
     taken: each event with its decision, None where it continues. rows: tokens without a push.
     decisions, waits: decisions to be sent, and until when others are due.
+    withdrawals: of what is shown of cleared conversations.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -36,6 +38,7 @@ class Directed:
     rows: list[RowRecord] = field(default_factory=list)
     decisions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     waits: list[tuple[str, str, str, int]] = field(default_factory=list)
+    withdrawals: list[Withdrawal] = field(default_factory=list)
 
 
 class TokenPushes:
@@ -74,13 +77,13 @@ class TokenPushes:
             found.decisions.append(direct.reply_of(row.message, row.decision, row.note, row.device))
         found.decisions = [(key, reply) for key, reply in found.decisions if key]
         found.waits = _waits(todo, addressed.offline, now)
-        self._clear(
-            [
-                event
-                for event in batch
-                if event.data.kind == "clear" and event.data.conversation is not None
-            ]
-        )
+        cleared = [
+            event
+            for event in batch
+            if event.data.kind == "clear" and event.data.conversation is not None
+        ]
+        self._clear(cleared)
+        found.withdrawals = [_withdrawal(event) for event in cleared]
         return found
 
     def again(self, batch: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
@@ -114,11 +117,10 @@ class TokenPushes:
             return
         with self._marks.pipeline() as pipe:
             for event in batch:
-                where = event.data.conversation
                 self._marks.read_up_to(
                     event.app,
                     direct.user_of(event.data.target),
-                    f"{where.type}:{where.id}",
+                    _conversation(event),
                     event.ts_ms,
                     pipe,
                 )
@@ -128,6 +130,22 @@ class TokenPushes:
         """Into the MULTI that acknowledges them."""
         self._replies.tell(pipe, directed.decisions)
         self._replies.wait(pipe, directed.waits)
+
+
+def _conversation(event: Event) -> str:
+    return f"{event.data.conversation.type}:{event.data.conversation.id}"
+
+
+def _withdrawal(event: Event) -> Withdrawal:
+    return Withdrawal(
+        event.app,
+        event.id,
+        event.data.message_id,
+        Kind.CLEAR,
+        event.ts_ms,
+        (direct.user_of(event.data.target),),
+        _conversation(event),
+    )
 
 
 def _token(event: Event, message: Message) -> DirectToken:

@@ -103,7 +103,9 @@ class Addressee(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The reply key, and the longest wait for a decision; 0: only the decision is sent."""
+    """Where the decision is told, and after how long at the latest that there is none yet; 0: only
+    the decision.
+    """
 
     key: Annotated[str, Meta(min_length=1, max_length=128)]
     wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0

@@ -37,7 +37,8 @@ Times = dict[tuple[str, str, str], int]
 class Withdrawal:
     """The withdrawal of a message (or call) from screens. users: only these; None: everybody.
 
-    conversation: the message's; reason: of the call's end, as the core gave it.
+    conversation: the message's; a clear means all of it. reason: of the call's end, as the core
+    gave it.
     """
 
     app: str

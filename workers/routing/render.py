@@ -9,7 +9,7 @@ from typing import Any
 from common.contracts import Message
 from common.model import Kind
 from common.values import Value
-from workers.routing.texts import NOTHING, Catalogue, ending_of, translate
+from workers.routing.texts import NOTHING, READ, Catalogue, ending_of, translate
 
 
 class Words(Value, frozen=True):
@@ -64,11 +64,7 @@ def words(
     the tenant's catalogue.
     """
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
-        built_in = translate(
-            ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind,
-            lang,
-            own,
-        )
+        built_in = translate(_said_instead(message), lang, own)
         return Words("", None, built_in, app_name or built_in, app_name, built_in, hidden=False)
     if redaction is not None:
         return _redacted(message, redaction, app_name)
@@ -94,6 +90,13 @@ def words(
         hidden=False,
         prefix=prefix,
     )
+
+
+def _said_instead(message: Message) -> str:
+    """Key of the fleet's own words in the place of what a withdrawal takes back."""
+    if message.kind == Kind.CALL_CANCEL:
+        return ending_of(message.ended_by)
+    return READ if message.ended_by == READ else message.kind
 
 
 def _shown(text: str | None) -> str:

@@ -32,9 +32,14 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "call_cancelled": {"zh": "对方已取消通话", "en": "The call was cancelled"},
     "call_missed": {"zh": "未接来电", "en": "Missed call"},
     "recall": {"zh": "此消息已撤回", "en": "This message was recalled"},
+    "read_elsewhere": {"zh": "已在其他设备阅读", "en": "Read on another device"},
     "folded": {"zh": "{count}条新消息", "en": "{count} new messages"},
 }
 LANGS: Final = frozenset(TEXTS["hidden"])
+
+
+#: Why a withdrawal is sent where nobody took the message back: its conversation was read.
+READ: Final = "read_elsewhere"
 
 
 class Ending(StrEnum):

@@ -34,11 +34,10 @@ def secret_option(name: str) -> str:
 
 
 def secret_file_text(raw: bytes, option: str) -> str:
-    """The text of a secret file, without a byte order mark, and white space and invisible
-    characters at its ends.
+    """The text of a secret file, without byte order mark and blanks at its ends.
 
-    UTF-8, or UTF-16 with its mark, as Windows writes it. CredentialError when empty, too large or
-    no text.
+    Invisible characters at the ends are removed too. UTF-8, or UTF-16 with its mark, as Windows
+    writes it. Raises CredentialError when empty, too large or no text.
     """
     if len(raw) > SECRET_BYTES_MAX:
         raise CredentialError(
@@ -57,11 +56,10 @@ def secret_file_text(raw: bytes, option: str) -> str:
 
 
 def secret_text(files: Mapping[str, bytes], name: str, *, ascii_only: bool = False) -> str:
-    """The one line of a secret file. A byte order mark and invisible characters that an editor left
-    are dropped.
+    """The one line of a secret file, without byte order mark and invisible characters.
 
-    ascii_only: the secrets that vendors make are printable ASCII without blanks. CredentialError
-    says what would cure it.
+    ascii_only: the secrets that vendors make are printable ASCII without blanks. Raises
+    CredentialError with the remedy.
     """
     option = secret_option(name)
     if (raw := files.get(name)) is None:

@@ -30,7 +30,7 @@ def read(answer: HttpResponse | NoAnswer, shape: type[_T]) -> _T | None:
         return None
 
 
-#: What Python's float takes beside it (NAN, INF, 1_0) is no number of seconds.
+#: Python's float also accepts NAN, INF and 1_0, which are no numbers of seconds.
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
@@ -84,9 +84,7 @@ def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
 
 
 def redact(words: Any, batch: RequestBatch | None = None) -> str:
-    """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for
-    what is no text.
-    """
+    """A vendor's message, shortened and without device tokens; "" for a value that is no text."""
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
     for item in batch.items if batch else ():
         text = text.replace(item.target.token, "<token>")

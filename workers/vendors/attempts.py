@@ -1,6 +1,4 @@
-"""How often a push was tried, and what was said to it: the only place where attempts are counted.
-Pure.
-"""
+"""The attempts of a push and their answers: the only place that counts attempts. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from workers.vendors.types import PushItem
 
 
 def in_a_row(item: PushItem, code: str) -> int:
-    """How often the vendor has now said `code` (or, where it has none, the status) to this push,
-    without another answer between.
-    """
+    """The number of consecutive answers with `code` (or, without one, the status) so far."""
     times = 1
     for attempt in reversed(item.target.attempts):
         if (attempt.code or attempt.status) != code:
@@ -22,22 +18,20 @@ def in_a_row(item: PushItem, code: str) -> int:
 
 
 def tries_with(item: PushItem, code: str) -> int:
-    """How many tries of this push, this one included, met the code: the others say nothing about
-    it.
-    """
+    """The number of attempts, this one included, with this code; others do not count."""
     return 1 + sum(one.code == code for one in item.target.attempts)
 
 
 def tries_met(item: PushItem, verdict: Verdict) -> int:
-    """How many tries of this push, this one included, met the verdict."""
+    """The number of attempts, this one included, with this verdict."""
     return 1 + sum(one.verdict == verdict for one in item.target.attempts)
 
 
 def tries_of(target: Target, verdict: Verdict) -> int:
-    """What counts against the verdict's limit, this try included. A long throttle uses up none of
-    those after silence.
+    """The attempts that count against the verdict's limit, this one included.
 
-    Only throttles come in such numbers that the first of them no longer travel with the push.
+    A long throttle does not use up the attempts after silence. Only throttles are so many that the
+    first of them are no longer kept with the push.
     """
     earlier = target.earlier if verdict == Verdict.THROTTLED else 0
     return 1 + earlier + sum(one.verdict in ("", verdict) for one in target.attempts)

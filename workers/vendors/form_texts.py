@@ -1,5 +1,6 @@
-"""Words, click data and overrides as form-and-JSON vendors (Xiaomi, OPPO) take them. Pure and
-total: whatever was sent, something fits.
+"""Texts, click data and overrides for form-and-JSON vendors (Xiaomi, OPPO). Pure and total.
+
+Any input gives a valid value.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from workers.vendors.json_text import compact
 from workers.vendors.text import body_within, cut, utf8_bytes
 from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
 
-#: Shown where a message leaves no words at all: by the device's language.
+#: Shown for a message without any text, by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
-#: Most characters of a vendor's own words that are kept beside an outcome.
+#: Most characters of a vendor's message that are kept with an outcome.
 WORDS_MAX: Final = 200
 #: Most characters of a vendor's code that are kept; real ones have at most six.
 CODE_MAX: Final = 32
@@ -37,7 +38,7 @@ def whole(text: str) -> str:
 
 
 def generic(note: Notification) -> str:
-    """The words for a message of which nothing can be shown."""
+    """The text of a message that has nothing to show."""
     return GENERIC.get(note.lang[:2].lower()) or whole(note.fallback_body).strip() or GENERIC["en"]
 
 
@@ -74,11 +75,10 @@ def click_text(
     under: Mapping[str, Any] | None = None,
     measure: Callable[[str], int] = utf8_bytes,
 ) -> str:
-    """What the app gets on a click, as JSON text of at most `most` of `measure`: keys of the
-    payload, and `ext`.
+    """The app's click data as JSON text of at most `most` of `measure`: payload keys and `ext`.
 
-    under: keys laid below ours. What is too long goes whole (first `under`, then the payload, then
-    ext): half a JSON text would break the app. "" when nothing is left to give.
+    under: keys laid below ours. Parts that do not fit are dropped whole (first `under`, then the
+    payload, then ext): half a JSON text would break the app. "" when nothing remains.
     """
     ext = {} if note.ext is None else {"ext": whole(note.ext)}
     payload = note.payload or {}
@@ -90,7 +90,7 @@ def click_text(
 
 
 def json_text(value: Any) -> str | None:
-    """Compact JSON, None for what JSON can't say (a lone surrogate, an odd key)."""
+    """Compact JSON, None for what JSON cannot express (a lone surrogate, an odd key)."""
     try:
         return compact(value).decode()
     except (ValueError, TypeError, RecursionError):
@@ -135,7 +135,7 @@ def code_of(value: Any) -> str:
 
 
 def redact(value: Any, *tokens: str) -> str:
-    """A vendor's words, shortened, without the device tokens that some answers repeat."""
+    """A vendor's message, shortened and without the device tokens that some answers repeat."""
     text = whole(value) if isinstance(value, str) else ""
     for token in tokens:
         if token and token in text:
@@ -144,10 +144,10 @@ def redact(value: Any, *tokens: str) -> str:
 
 
 def unreadable_once(item: PushItem, outcome: Outcome) -> Outcome:
-    """`outcome` of an answer without a usable code, as it stands for this item.
+    """The `outcome` of an answer without a usable code, for this item.
 
-    What may have been done is tried again, under the same ids, where a repeat does less harm than
-    silence; after that, and for all else at once, nobody can say what the answer meant.
+    A push that may have been shown is retried under the same ids where a repeat does less harm than
+    silence; after that, and in all other cases, the verdict is UNKNOWN.
     """
     if outcome.verdict is not Verdict.UNCERTAIN:
         return outcome

@@ -1,9 +1,8 @@
-"""Usual pushes of one lane -> the requests that the vendor's `build` makes of each, from a form
-that is found by building samples. Pure.
+"""Usual pushes of one lane -> the requests of the vendor's `build`, made from one form. Pure.
 
-Two samples that differ in everything of a push's own are built in the general way. The first one's
-request, with its values cut out, is the form; it holds when the second one's values make the second
-one's request of it.
+Two samples that differ in all of a push's own values are built in the general way. The first one's
+request, with its values cut out, is the form; it is valid when the second one's values give the
+second one's request.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from workers.vendors.json_text import compact
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, VendorSpec
 from workers.wire import Form, Request, RequestColumns, RequestForm
 
-#: Values that may hold anything; they stand in bodies only, as JSON has them.
+#: Values with any content; they occur in bodies only, JSON-encoded.
 WORDS: Final = frozenset({"title", "body", "thread"})
 #: Forms that are kept, of lanes and kinds of notifications.
 FORMS_MAX: Final = 512
-#: What a vendor takes as the id on the screen without changing it.
+#: Longest id on the screen that a vendor takes unchanged.
 COLLAPSE_CHARACTERS_MAX: Final = 64
 
 #: Fields of a notification that are a push's own (common/contracts.py: push_like), and those that
@@ -40,8 +39,9 @@ _NEUTRAL: Final[Mapping[str, object]] = {
 
 
 class PushValues(Value, frozen=True):
-    """What the requests of a batch are made of beside its rows, a value each. ttls_s: seconds that
-    each push lives still.
+    """The values of a batch's requests beside its rows, one per push.
+
+    ttls_s: seconds that each push still lives.
     """
 
     push_ids: Sequence[str]
@@ -169,7 +169,7 @@ def _found(
 
 
 def _cut(request: Request, values: Mapping[str, str]) -> RequestForm | None:
-    """The form of a request that these values stand in."""
+    """The form of a request that contains these values."""
     try:
         path, body = _form(request.path, values), _form(request.body.decode(), values)
     except UnicodeDecodeError:
@@ -190,7 +190,7 @@ def _cut(request: Request, values: Mapping[str, str]) -> RequestForm | None:
 
 
 def _form(text: str, values: Mapping[str, str]) -> Form:
-    """The longest value first: the body's words begin with the name that the title may be."""
+    """The longest value first: the body's text begins with the name that may be the title."""
     by_value = {value: name for name, value in values.items()}
     found = re.compile("|".join(map(re.escape, sorted(by_value, key=len, reverse=True))))
     names = tuple(by_value[one] for one in found.findall(text))
@@ -255,7 +255,7 @@ def _beyond(numbers: Sequence[int], least: int, most: int) -> list[int]:
 
 
 def _plain(text: str) -> bool:
-    """Whether JSON has it as it is."""
+    """True when JSON encodes the text unchanged."""
     return text.isprintable() and '"' not in text and "\\" not in text
 
 

@@ -11,7 +11,7 @@ from common.model import PRIVATE_CLASSES, MessageClass, PushType, Vendor
 from workers.vendors.placement import C, channel_fields, private, public
 from workers.vendors.types import Credential, Placement
 
-#: The category word of each class.
+#: The category of each class.
 CATEGORY: Final[Mapping[MessageClass, str]] = {
     C.CHAT: "IM",
     C.CALL: "VOIP",
@@ -40,7 +40,7 @@ SERVICE: Final = frozenset(
         "PLAY_VOICE",
     ]
 )
-#: What the demo's account has been granted, after `huawei.` or `harmony.`.
+#: The rights of the demo's account, after `huawei.` or `harmony.`.
 DEMO_RIGHTS: Final = ("im", "voip", "account", "express", "work", "device_reminder", "subscription")
 
 

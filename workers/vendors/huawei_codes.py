@@ -1,5 +1,6 @@
-"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei/) and v3 API (harmony/);
-Honor shares the words.
+"""The meaning of Huawei Push Kit's answers: one table for v1 (huawei/) and v3 (harmony/).
+
+Honor uses the same messages.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from workers.wire import HttpResponse, NoAnswer
 
 
 class Meaning(Value, frozen=True):
-    """What a code asks for.
+    """The reaction to a code. retries: further attempts while the same answer repeats.
 
-    retries: so many more tries, when the same answer comes again each time; then: the verdict once
-    they are used up (or once `again` was tried in vain). None: the retry policy decides.
+    then: the verdict after them (or after `again` was tried in vain). None: the retry policy
+    decides.
     """
 
     verdict: Verdict
@@ -35,7 +36,7 @@ class Meaning(Value, frozen=True):
 
 
 class ReplyDetails(Value, frozen=True):
-    """One answer's own words, the same for all tokens of the request."""
+    """One answer's own message, the same for all tokens of the request."""
 
     status: int
     code: str
@@ -135,8 +136,8 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "differentImgVerifyPolicy": REJECTED,
     "countryNotSupport": Meaning(Verdict.SILENCED),  # suspend, do not delete
 }
-#: Of another app or stale since an upgrade: alone in its request a token can't be told from a wrong
-#: project, so the mass guard decides.
+#: A token of another app, or stale since an upgrade: alone in its request it cannot be told from a
+#: wrong project, so the mass guard decides.
 NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
 
 
@@ -173,7 +174,7 @@ def meaning_of(code: str, status: int) -> Meaning:
     if known:
         return known
     by_status = STATUSES.get(status) or (LATER if 500 <= status < 600 else UNKNOWN)
-    # 801x and 803x without a row are a mistake of ours that nobody documents, whatever the status.
+    # 801x and 803x without a row are an undocumented mistake of ours, whatever the status.
     return (
         UNKNOWN
         if code.startswith(("801", "803"))
@@ -181,8 +182,8 @@ def meaning_of(code: str, status: int) -> Meaning:
     )
 
 
-#: Answers to the credential check that prove the credential, whatever they think of what was sent
-#: to nobody.
+#: Answers to the credential check that prove the credential, whatever they report about the empty
+#: push.
 PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
 
 
@@ -247,9 +248,7 @@ def texts(value: Any) -> list[str]:
 
 
 def vendor_words(msg: Any, batch: RequestBatch) -> str:
-    """The vendor's words for the ledger: short, and without the device tokens that it may have put
-    into them.
-    """
+    """The vendor's message for the ledger: short, and without device tokens."""
     if not isinstance(msg, str):
         return ""
     for token in filter(None, (item.target.token for item in batch.items)):
@@ -258,7 +257,7 @@ def vendor_words(msg: Any, batch: RequestBatch) -> str:
 
 
 def outcome(item: PushItem, meaning: Meaning, details: ReplyDetails) -> Outcome:
-    """`meaning` for one token, which knows how often it was told the same before."""
+    """`meaning` for one token, depending on its number of equal answers before."""
     run = in_a_row(item, details.code or str(details.status)) - 1
     tried = meaning.again is not None and item.target.again == meaning.again
     spent = meaning.retries is not None and (run >= meaning.retries or tried)

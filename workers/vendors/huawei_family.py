@@ -1,6 +1,4 @@
-"""What the bodies of Huawei, HarmonyOS and Honor have in common: words that fit, click data, ids,
-OAuth. Pure.
-"""
+"""Bodies shared by Huawei, HarmonyOS and Honor: fitted texts, click data, ids, OAuth. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +22,7 @@ from workers.wire import HttpResponse, Request
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy.
 #: Source: docs/vendors/huawei.md, 2026-05.
 BODY_BYTES_MAX = 4096
-#: Rather than showing less than this of title and body together, what goes beside the words is
-#: dropped.
+#: Least bytes of title and body together; data beside the text is dropped to keep them.
 WORDS_BYTES_MIN = 96
 #: Room kept free while cutting: the quotes and commas that lines of an inbox style add.
 SLACK_BYTES = 16
@@ -42,9 +39,7 @@ _ID = re.compile(r"[!-~]{1,64}")
 
 
 class Keep(IntEnum):
-    """How much is sent beside the words when the body is too long: each step down drops one thing
-    more.
-    """
+    """The amount of data beside the text when the body is too long; each step drops one part."""
 
     WORDS = 0
     EXT = 1
@@ -66,13 +61,12 @@ def json_bytes(text: str) -> int:
 def fitted(
     render: Render, title: str, body: str, repeats: int = 1, prefix: str = ""
 ) -> dict[str, Any]:
-    """The body with as much of the words as fits BODY_BYTES_MAX. repeats: how often the words stand
-    in it (big text style: 2).
-    prefix: a name that the body begins with, shortened before the words behind it are.
+    """The body with as much text as fits BODY_BYTES_MAX.
 
-    Title and body are cut on grapheme borders, the title to a third where both are long. Data
-    beside them (image and raw fields, then payload, then ext) goes only when it would leave no room
-    for WORDS_BYTES_MIN of words.
+    repeats: how often the text occurs in it (big text style: 2). prefix: a leading name of the
+    body, shortened before the text behind it. Title and body are cut on grapheme borders, the title
+    to a third where both are long. Data beside them (image and raw fields, then payload, then ext)
+    is dropped only when it would leave less than WORDS_BYTES_MIN for the text.
     """
     for keep in sorted(Keep, reverse=True):
         whole = render(title, body, keep)
@@ -101,7 +95,7 @@ def body_of(note: Notification) -> str:
 
 
 def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
-    """What the app gets on a click: `{"ext": …}`, the payload's keys beside it (contract §8a)."""
+    """The app's click data: `{"ext": …}` with the payload's keys beside it (contract §8a)."""
     data = dict(note.payload or {}) if keep >= Keep.PAYLOAD else {}
     if note.ext is not None and keep >= Keep.EXT:
         data["ext"] = note.ext
@@ -123,16 +117,15 @@ def note_tag(note: Notification) -> str:
 
 
 def receipt_tag(batch: RequestBatch) -> str:
-    """What a receipt echoes: the push id where the request holds one push, else the notification's
-    tag (a request has one tag only).
+    """The receipt's echo: a single push's id, else the notification's tag.
+
+    A request has one tag only.
     """
     return batch.items[0].target.push_id if len(batch.items) == 1 else note_tag(batch.items[0].note)
 
 
 def text_id(value: str) -> str:
-    """`value` where it is 1 to 64 printable ASCII characters, else a stable digest of it (32 hex
-    digits).
-    """
+    """`value` if it is 1 to 64 printable ASCII characters, else its digest (32 hex digits)."""
     return (
         value
         if _ID.fullmatch(value)
@@ -145,7 +138,7 @@ def group_of(note: Notification) -> str:
 
 
 def ttl_of(batch: RequestBatch) -> int:
-    """Seconds, 1 to 15 days; the items' least, as nobody wants it after that."""
+    """Seconds, 1 to 15 days; the least of the items, which is the last useful time."""
     return min(max(min(item.ttl_s for item in batch.items), 1), TTL_S_MAX)
 
 
@@ -156,9 +149,7 @@ def badge_of(batch: RequestBatch) -> int | None:
 
 
 def image_of(batch: RequestBatch) -> str | None:
-    """The note's image, or what the vendor gave for it, where a vendor would take it (https) and
-    has not refused it before.
-    """
+    """The note's image, or the vendor's address for it, if https and not refused before."""
     image = (batch.items[0].note.image if batch.image is None else batch.image) or ""
     return (
         image
@@ -186,9 +177,7 @@ def part(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
 def raw_fields(
     batch: RequestBatch, fields: frozenset[str], words: frozenset[str]
 ) -> frozenset[str]:
-    """What vendor_raw may set: no words where the person chose to see none, no image once it was
-    refused.
-    """
+    """The fields that vendor_raw may set: no texts when details are hidden, no refused image."""
     allowed = fields if batch.items[0].note.hidden else fields | words
     return allowed - {"image"} if image_refused(batch) else allowed
 
@@ -197,9 +186,10 @@ _BADGE_NUMBERS = frozenset({"add_num", "set_num", "addNum", "setNum"})
 
 
 def laid(base: dict[str, Any], raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """`merged`, but a raw value that is no object never takes the place of an object, and a raw
-    badge's number replaces
-    ours: beside a number to be set the vendors don't look at one to be added.
+    """`merged`, except that a raw non-object never replaces an object.
+
+    A raw badge's number replaces ours: beside a number to be set the vendors ignore one to be
+    added.
     """
     fitting = {
         key: value
@@ -297,8 +287,7 @@ def _no_token(status: int, code: str, refused: frozenset[str]) -> Verdict:
         return Verdict.CREDENTIAL_REFUSED
     if status in (429, 503):
         return Verdict.THROTTLED
-    # An error that the vendor itself words is about what we sent; a proxy's page (no code) may
-    # pass.
+    # An error with a vendor's message concerns our request; a proxy's page (no code) may pass.
     return (
         Verdict.CREDENTIAL_REFUSED
         if code and status < 500 and status != 408
@@ -307,9 +296,7 @@ def _no_token(status: int, code: str, refused: frozenset[str]) -> Verdict:
 
 
 def plain(value: Any) -> str:
-    """A code or an id, that a vendor gives as number or text, as text of at most 64 printable
-    characters; "" for anything else.
-    """
+    """A code or id (number or text) as text of at most 64 printable characters, else ""."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return ""
     return "".join(char for char in str(value).strip()[:64] if char.isprintable())

@@ -28,7 +28,7 @@ WINDOW_MS: Final = 300_000
 #: HTTP 200 with this. The console saves a configuration only after it got it.
 ACK: Final = b'{"code":"0","message":"success"}'
 
-#: Code -> our word and what it changes. Source: 消息回执, V1 and V2, copies of 2025-08 to 2026-05.
+#: Code -> our status and its verdict. Source: 消息回执, V1 and V2, copies of 2025-08 to 2026-05.
 CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
     "0": ("delivered", None),
     "2": ("not_installed", Verdict.TOKEN_DEAD),
@@ -82,11 +82,11 @@ def _token(value: object) -> str:
 
 
 def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int) -> bool:
-    """Whether the callback was signed with `key` for `user` within WINDOW_MS. False without the
-    header.
+    """True when the callback was signed with `key` for `user` within WINDOW_MS.
 
-    `value = Base64(HMAC-SHA256(key, timestamp + nonce + user))`; the key's bytes are its base64
-    decoding (newer console) or its own UTF-8 text (older), either is taken.
+    False without the header. `value = Base64(HMAC-SHA256(key, timestamp + nonce + user))`; the
+    key's bytes are its base64 decoding (newer console) or its own UTF-8 text (older), either is
+    accepted.
     """
     parts = _parts(headers)
     stamp, nonce_text, value = (
@@ -106,7 +106,7 @@ def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int
         return False
     message = (stamp + nonce_text + user).encode("utf-8", "replace")
     given = value.encode("utf-8", "replace")
-    # Both are always computed, so that the time tells nothing.
+    # Both are always computed, so that the time reveals nothing.
     matches = [hmac.compare_digest(_signature(form, message), given) for form in _key_forms(key)]
     return any(matches)
 

@@ -20,8 +20,9 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def base62(hex_id: str, length: int) -> str:
-    """The first `length` digits of the base62 form (22 digits, zero-padded) of a 128-bit id given
-    as 32 hex digits (contract §8a).
+    """The first `length` base62 digits (of 22, zero-padded) of a 128-bit id (contract §8a).
+
+    hex_id: 32 hex digits.
     """
     number, digits = int(hex_id, 16), []
     for _ in range(22):
@@ -36,8 +37,9 @@ def uuid_text(push_id: str) -> str:
 
 
 def text_id(value: str, bytes_max: int = 64) -> str:
-    """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex
-    (64 bytes).
+    """`value` if printable and within `bytes_max` bytes of UTF-8, else its SHA-256 in hex.
+
+    The hash has 64 bytes.
     """
     raw = whole(value).encode()
     return (
@@ -48,9 +50,7 @@ def text_id(value: str, bytes_max: int = 64) -> str:
 
 
 def header_id(value: str, bytes_max: int = 64) -> str:
-    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else
-    its SHA-256 in hex.
-    """
+    """As text_id, for a header: printable ASCII within `bytes_max`, else the SHA-256 in hex."""
     if value.isascii() and len(value) <= bytes_max and value.isprintable() and " " not in value:
         return value
     return (
@@ -61,8 +61,10 @@ def header_id(value: str, bytes_max: int = 64) -> str:
 
 
 def receipt_tag(batch: RequestBatch) -> str:
-    """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one
-    push, else a digest of (app, event, kind), as one request has one tag only.
+    """The tag that a vendor echoes in receipts, 32 hex digits.
+
+    It is the push id of a single push, else a digest of (app, event, kind), as one request has one
+    tag only.
     """
     if len(batch.items) == 1:
         return batch.items[0].target.push_id

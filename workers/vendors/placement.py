@@ -1,9 +1,8 @@
-"""What the vendors' class policies share: a message of a class travels as private or as public.
-Pure. Sources: docs/vendors/<vendor>.md.
+"""The class policies' common part: a class is placed as private or public. Pure.
 
-A lane sends a private class as private only with the right for it; without, it goes down to the
-public bucket and its row says `downgraded`. It never goes up: no wish of a sender makes a public
-class private.
+Sources: docs/vendors/<vendor>.md. A lane sends a private class as private only with the right for
+it; without the right it is placed in the public bucket and its row has `downgraded`. The reverse
+never happens: no sender's override makes a public class private.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from workers.vendors.types import Credential, Placement
 
 C = MessageClass
 
-#: The category word of each class, as OPPO and vivo both have it.
+#: The category of each class, the same for OPPO and vivo.
 CATEGORIES: Final[Mapping[MessageClass, str]] = {
     C.CHAT: "IM",
     C.CALL: "IM",

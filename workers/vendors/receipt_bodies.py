@@ -1,8 +1,7 @@
-"""Receipts: what a vendor tells later about one token of one push, and the bodies in which vendors
-tell it. Pure; any bytes whatever.
+"""Receipts and their bodies: a vendor's later report on one token of one push.
 
-A body is JSON, or a form with JSON in it, whichever of the two its page names. Huawei, HarmonyOS
-and Honor share a list `statuses`.
+Pure; any bytes. A body is JSON, or a form with JSON in it, whichever the vendor's page documents.
+Huawei, HarmonyOS and Honor share a list `statuses`.
 """
 
 from __future__ import annotations
@@ -23,12 +22,11 @@ STATUSES_MAX: Final = 1000  # Huawei's page says 100, an archived one 1000
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One vendor's later word on one token.
+    """One vendor's later report on one token. token: the device token.
 
-    token: the device token. tag: what we gave to be echoed (a push id or a batch's tag), "" for
-    none. request_id: the vendor's message id. status: delivered, clicked, … at_ms: the vendor's
-    time, 0 where it tells none. verdict: what it means for the token, None for nothing.
-    replacement: the token to store instead of this one.
+    tag: our echoed tag (a push id or a batch's tag), "" for none. request_id: the vendor's message
+    id. status: delivered, clicked, … at_ms: the vendor's time, 0 for none. verdict: the meaning for
+    the token, None for none. replacement: the token to store instead of this one.
     """
 
     token: str = field(repr=False)
@@ -42,14 +40,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptsSpec:
-    """How a vendor's callback is read and what it wants to hear.
+    """The reading of a vendor's callback, and its answer. read: (body, headers) -> receipts.
 
-    read: (body, headers) -> receipts; raises ReceiptsError, and nothing else. ack: body of the 200.
-    statuses: every word that a receipt's status can be. signed: the callback may carry Huawei's
-    signature. strict: nothing proves who sends it, so the vendor's message id and the device's
-    token must fit, too (docs/vendors/honor.md, receipts). callback_option: the account's option
-    that must be `on` before a push names our address: this vendor refuses an address that its
-    console does not know.
+    read raises ReceiptsError, and nothing else. ack: body of the 200. statuses: every status of a
+    receipt. signed: the callback may carry Huawei's signature. strict: the sender is unproven, so
+    the vendor's message id and the device's token must match, too (docs/vendors/honor.md,
+    receipts). callback_option: the account's option that must be `on` before a push names our
+    address: this vendor refuses an address that its console does not know.
     """
 
     read: Callable[[bytes, Mapping[str, str]], list[Receipt]]
@@ -61,14 +58,13 @@ class ReceiptsSpec:
 
 
 class ReceiptsError(ValueError):
-    """A callback body that is no receipts body; the text says why and repeats nothing of it."""
+    """An invalid receipts body; the message gives the reason and repeats nothing of it."""
 
 
 def value_of(body: bytes, field: str) -> Any:
-    """The object or list that a callback carries: the body's own JSON, or what stands in `field` of
-    it or of a form.
+    """The object or list of a callback: the body's JSON, or `field` of it or of a form.
 
-    Without that field a form's first value that is JSON counts. Raises ReceiptsError.
+    Without that field a form's first JSON value counts. Raises ReceiptsError.
     """
     if len(body) > BODY_BYTES_MAX:
         raise ReceiptsError(f"receipts body over {BODY_BYTES_MAX} bytes")
@@ -133,9 +129,7 @@ def read_statuses(body: bytes) -> list[dict[str, object]]:
 def word_of(
     code: str, words: Mapping[str, tuple[str, Verdict | None]]
 ) -> tuple[str, Verdict | None]:
-    """Our word for a vendor's code and what it changes; `code <n>` and nothing where nobody
-    documents it.
-    """
+    """The status of a vendor's code and its verdict; `code <n>` and None if undocumented."""
     shown = "".join(char for char in code[:16] if char.isprintable())
     return words.get(code, (f"code {shown}", None))
 

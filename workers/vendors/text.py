@@ -59,8 +59,9 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
 
 
 def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
-    """The note's body, not cut yet, with a name before it so short that `cut` leaves
-    CHARACTERS_KEPT characters of the words.
+    """The note's body, uncut, with its leading name shortened for `cut`.
+
+    `cut` then keeps CHARACTERS_KEPT characters of the text.
     """
     return named_within(note.body, note.prefix, most, measure)
 
@@ -120,12 +121,11 @@ def leaner(note: Notification) -> Iterator[Notification]:
 def shrink(
     texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = ""
 ) -> dict[str, str]:
-    """`texts`, cut one after the other in their order until `excess` units of `measure` are saved
-    or nothing more can be.
+    """Cuts `texts` in order until `excess` units of `measure` are saved or nothing is left.
 
     Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is
-    a screenful; behind a name, `prefix`, that some of them begins with, which is shortened when the
-    others have nothing more to give.
+    a screenful. A leading name, `prefix`, is kept too, and shortened only when the others have
+    nothing more to give.
     """
     result = dict(texts)
     for kept in (prefix, "") if prefix else ("",):

@@ -1,4 +1,4 @@
-"""What a vendor file is made of: VendorSpec, Credential and the values that they speak of. Pure."""
+"""The types of a vendor file: VendorSpec, Credential and their values. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request
 
 
 class CredentialError(ValueError):
-    """A credential that can't be used; the text says why and what would cure it, and holds no
-    secret.
-    """
+    """An unusable credential; the message gives reason and remedy, and holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new
-    one; unusable after expires_at_ms.
+    """The access token of a credential. refresh_at_ms: from then on a new one should be fetched.
+
+    expires_at_ms: unusable after it.
     """
 
     value: str = field(repr=False)
@@ -80,11 +79,11 @@ class AccessRefused:
 
 @dataclass(frozen=True, slots=True)
 class AccessSpec:
-    """How a credential becomes an access token. `ask` gives the request, or the token itself where
-    it is signed here (APNs, HarmonyOS).
+    """The exchange of a credential for an access token.
 
-    again: set where it is signed here: the one to use when the vendor takes `ask`'s for expired,
-    another as far as its rules allow.
+    `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS). again:
+    set where it is signed here: the replacement when the vendor reports `ask`'s token as expired, a
+    different one as far as its rules allow.
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
@@ -185,7 +184,7 @@ class Retry(Value, frozen=True):
     delay_max_s: float = 3600.0
 
 
-#: What most vendor pages ask for; a vendor file replaces what its page says differently.
+#: The common policy of the vendor pages; a vendor file replaces what its page states differently.
 DEFAULT_RETRY = Retry(
     first_s={
         Verdict.UNAVAILABLE: 1.0,
@@ -206,12 +205,11 @@ DEFAULT_RETRY = Retry(
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """How a vendor is shown an image that it wants to see before it is sent (HarmonyOS).
+    """The review of an image before it is sent (HarmonyOS).
 
-    wanted: the address that this request batch would send, None for none. ask: the request that has
-    it looked at. read: the address to be sent ("": the vendor won't have this image) and until when
-    that holds, in ms; None: no word on it.
-    per_minute: how many images of a credential the vendor looks at.
+    wanted: the address that this request batch would send, None for none. ask: the request for a
+    review. read: the address to be sent ("": the vendor refuses this image) and its expiry in ms;
+    None: no answer about it. per_minute: reviews per credential.
     """
 
     wanted: Callable[[RequestBatch, Credential], str | None]
@@ -221,12 +219,10 @@ class ImageSpec:
 
 
 class AlikeSpec(Value, frozen=True):
-    """How requests of usual pushes, which differ in a few values only, are made and answered
-    (workers/vendors/forms.py).
+    """Requests of usual pushes, which differ in a few values only (workers/vendors/forms.py).
 
-    chars_max: so many characters of the words, the thread and `ext` fit whatever they are.
-    accepted_id: the vendor's id from an answer that accepts the push and says no more; None for any
-    other answer.
+    chars_max: characters of the text, the thread and `ext` that always fit. accepted_id: the
+    vendor's id from a plain acceptance; None for any other answer.
     """
 
     chars_max: int
@@ -385,12 +381,13 @@ class VendorSpec:
     too_long: frozenset[str] = TOO_LONG
 
 
-#: They overwrite or end what is shown, or change a number; nobody need be woken.
+#: They replace or end what is shown, or change a number; nothing needs to ring.
 QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.CLEAR})
 
 
 def quiet(note: Notification) -> bool:
-    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no
-    message of its own.
+    """True when the push takes each vendor's most silent form, whatever its sender asked for.
+
+    It is not a message of its own.
     """
     return note.kind in QUIET_KINDS

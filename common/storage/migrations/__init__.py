@@ -17,7 +17,7 @@ _LOCK: Final = 0x70757368
 #: An index over a large ledger takes minutes.
 MIGRATE_S: Final = 3_600.0
 #: The version of the tables that this program works with: the last file of versions/.
-NEWEST: Final = "0005"
+NEWEST: Final = "0006"
 
 
 class SchemaError(Exception):
@@ -44,7 +44,7 @@ def migrate(engine: Engine) -> None:
 
 def check(engine: Engine) -> None:
     """SchemaError: the tables are missing, older or newer than what this program works with.
-    sql.STORE_UNAVAILABLE: no answer.
+    sql.DATABASE_UNAVAILABLE: no answer.
     """
     found = version_of(engine)
     if found is None:

@@ -92,6 +92,10 @@ BODIES = {
     "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
     "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
     "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
+    "what was read elsewhere is no recall": (
+        message(kind=Kind.RECALL, ended_by="read_elsewhere"),
+        "Read on another device",
+    ),
     "the end of a call has words of its own": (
         message(kind=Kind.CALL_CANCEL),
         "The call has ended",
