@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
 from common.contracts import (
     Conversation,
     Device,
@@ -24,6 +22,7 @@ from common.storage import sql
 from common.storage.bindings import Bindings, holds
 from common.storage.claims import Claims, ReturnedClaim
 from common.storage.row_numbers import RowAsks
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.tokens import canonical
 from workers.delivery.alike import AlikeRound
 from workers.delivery.deliver import badge_step
@@ -89,7 +88,7 @@ class BoundAddresses:
             devices = self._devices.of_users(
                 app, sorted({works[index].target.user for index in changed})
             )
-        except sql.STORE_UNAVAILABLE:
+        except sql.DATABASE_UNAVAILABLE:
             devices = None
         for index in changed:
             found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
@@ -177,7 +176,7 @@ class PresentConsent:
                 app: self._known(app, [work for work in works if work.note.app == app])
                 for app in {app for app, _ in people}
             }
-        except (RedisError, OSError, *sql.STORE_UNAVAILABLE):
+        except STORE_UNAVAILABLE:
             return [Standing.AWAY] * len(works)
         return [
             self._judge(work, own, *known[work.note.app]) or Standing.KEPT

@@ -153,7 +153,7 @@ class Catalog:
         try:
             with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
                 self._snapshot = self._load(version)
-        except sql.STORE_UNAVAILABLE:
+        except sql.DATABASE_UNAVAILABLE:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:

@@ -261,7 +261,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
         else:
             rows = runtime.ledger.accepted_of(*one.message, since_ms, one.recall.after, PAGE)
             offline = _offline(runtime, one.recall, rows)
-    except sql.STORE_UNAVAILABLE as error:
+    except sql.DATABASE_UNAVAILABLE as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise

@@ -16,9 +16,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
@@ -27,6 +25,7 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.keys import Keys
 from common.storage.node_pace import NodePace, NodeTurn
 from common.storage.push_nodes import PushNode, PushNodes
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.storage.vault import Vault
 from workers.gateway import stanzas
 from workers.gateway.aliases import DoorAccount, Found, named, only
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 PURPOSE: Final = "xmpp push nodes"
 XMPP: Final = "xmpp"
-STORE_UNAVAILABLE: Final = (StreamUnavailable, RedisError, SQLAlchemyError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ class PushService:
             return None
         try:
             answer = await self._iq(stanza, kind)
-        except STORE_UNAVAILABLE as error:
+        except (StreamUnavailable, *STORE_UNAVAILABLE) as error:
             log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
         except (

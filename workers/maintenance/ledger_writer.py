@@ -13,12 +13,12 @@ import msgspec
 
 from common.contracts import encode
 from common.ledger_records import EventRecord, PageRecord, Record, RowRecord, decode_records
-from common.model import Vendor
+from common.model import PUSHED_EVENTS, Vendor
 from common.storage import keys, sql
 from common.storage.leases import Lease
 from common.storage.shards import JointStreams
 from common.storage.streams import Entry
-from workers.maintenance.role import STORE_UNAVAILABLE
+from common.storage.unavailable import STORE_UNAVAILABLE
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
@@ -44,7 +44,6 @@ LOOK_MAX_S: Final = 0.2
 #: Remaining lease in seconds that a commit requires.
 COMMIT_S: Final = 1.0
 #: Events whose pushes have rows of their own.
-_PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
 
 @dataclass(slots=True)
@@ -99,7 +98,7 @@ class LedgerHandler:
             read.records = decode_records(entry.blob)
         for record in read.records:
             if isinstance(record, EventRecord):
-                if record.decision is None and record.type in _PUSHED:
+                if record.decision is None and record.type in PUSHED_EVENTS:
                     name = (record.app, record.event_id)
                     read.unmet.add(name)
                     self._unmet[name] = read

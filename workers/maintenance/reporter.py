@@ -99,7 +99,7 @@ class Reporter:
         """
         try:
             do()
-        except sql.STORE_UNAVAILABLE as error:
+        except sql.DATABASE_UNAVAILABLE as error:
             log.warning("the database is away", extra={"reason": type(error).__name__})
 
     def show_streams(self) -> None:

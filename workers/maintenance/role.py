@@ -10,13 +10,11 @@ from typing import Protocol, runtime_checkable
 
 from redis.exceptions import RedisError
 
-from common.storage import sql
 from common.storage.leases import LEASE_MS, Lease
+from common.storage.unavailable import STORE_UNAVAILABLE
 
 log = logging.getLogger(__name__)
 
-#: A store is away: what waits for it stays where it is.
-STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
 #: After a store was away.
 AGAIN_S = 1.0
 #: Between two looks at a lease that another process holds.
