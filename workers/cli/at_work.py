@@ -1,8 +1,7 @@
-"""From before its first thread until all of them have ended a process says that it is at work:
-`pushfleet reshard` waits for it.
+"""The sign of a running process, from before its first thread until all have ended.
 
-`alive` says something else, that a process takes work: it begins when the worker is ready, and ends
-at SIGTERM.
+`pushfleet reshard` waits for it. `alive` differs: it means that a process takes work, begins when
+the worker is ready, and ends at SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,18 +19,17 @@ from common.storage.living import Heartbeats
 
 log = logging.getLogger(__name__)
 
-#: Between two words, seconds.
+#: Seconds between two heartbeats.
 BEAT_S: Final = 5.0
-#: The end of a process waits so long for the last word, seconds; the first one is given up by its
-#: own end (ALIVE_S).
+#: Longest wait of an ending process for the last heartbeat, seconds; the first one expires by
+#: itself (ALIVE_S).
 LAST_WORD_S: Final = 3.0
 
 
 class WorkBeat:
-    """Of one process. The first word is said by the caller's thread, the others by one of its own,
-    which is the only one that beats.
+    """The heartbeat of one process. stop: set at SIGTERM: the process takes no more work.
 
-    stop: set at SIGTERM: from then on the process takes no work.
+    The caller's thread sends the first beat, a thread of its own all others.
     """
 
     def __init__(
@@ -44,16 +42,15 @@ class WorkBeat:
         self._thread = threading.Thread(target=self._beat, name="at-work", daemon=True)
 
     def takes_work(self, alive: Callable[[], None]) -> None:
-        """From now on until `stop` the process is also alive: `alive` says both, now and with each
-        beat. Whatever it raises is logged.
+        """Makes the process also alive until `stop`: `alive` sends both, now and with each beat.
+
+        Its errors are logged.
         """
         self._alive = alive
         self._beat_once()
 
     def begin(self) -> None:
-        """Until `end`, which the interpreter calls when every thread that is no
-        daemon has ended.
-        """
+        """Beats until `end`, which the interpreter calls after the last non-daemon thread."""
         self._beat_once()
         self._thread.start()
         atexit.register(self.end)
