@@ -29,6 +29,10 @@ class Vendor(StrEnum):
     MEIZU = "meizu", "MEIZU"
 
 
+#: Types of the core's events that may lead to pushes.
+PUSHED_EVENTS: Final = frozenset({"message.stored", "call.invited", "push.direct"})
+
+
 class MessageClass(StrEnum):
     """What a message is (im-dialects §1); decides bucket, wire fields and urgency."""
 

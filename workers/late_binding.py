@@ -1,11 +1,9 @@
-"""Behind the ports of workers/delivery/late.py: Redis says what changed, SQL what it is now."""
+"""Implements the ports of workers/delivery/late.py: Redis has the changes, SQL the state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-from redis.exceptions import RedisError
 
 from common.contracts import (
     Conversation,
@@ -24,6 +22,7 @@ from common.storage import sql
 from common.storage.bindings import Bindings, holds
 from common.storage.claims import Claims, ReturnedClaim
 from common.storage.row_numbers import RowAsks
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.tokens import canonical
 from workers.delivery.alike import AlikeRound
 from workers.delivery.deliver import badge_step
@@ -76,8 +75,7 @@ class BoundAddresses:
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, bindings, strict=True))
-            # a spelling that the registry keeps no more was routed before the registry was told of
-            # it
+            # A spelling that the registry no longer keeps was routed before the registry changed.
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
@@ -90,7 +88,7 @@ class BoundAddresses:
             devices = self._devices.of_users(
                 app, sorted({works[index].target.user for index in changed})
             )
-        except sql.STORE_UNAVAILABLE:
+        except sql.DATABASE_UNAVAILABLE:
             devices = None
         for index in changed:
             found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
@@ -178,7 +176,7 @@ class PresentConsent:
                 app: self._known(app, [work for work in works if work.note.app == app])
                 for app in {app for app, _ in people}
             }
-        except (RedisError, OSError, *sql.STORE_UNAVAILABLE):
+        except STORE_UNAVAILABLE:
             return [Standing.AWAY] * len(works)
         return [
             self._judge(work, own, *known[work.note.app]) or Standing.KEPT
@@ -289,7 +287,7 @@ def uncounted(settled: Settled) -> list[PendingPush]:
 
 
 def _stands(one: FinalOutcome) -> bool:
-    """Whether the push stays counted in the badge."""
+    """True when the push remains counted in the badge."""
     return one.decision in SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
@@ -299,7 +297,7 @@ def _given(work: PendingPush, *, seen: bool) -> ReturnedClaim:
 
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
-    """What became of those that share their place on the screen with others."""
+    """The results of pushes that share their place on the screen with others."""
     bindings = [(one.work, one.decision in SEEN) for one in settled.ended]
     bindings += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [

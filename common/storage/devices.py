@@ -146,7 +146,7 @@ class Devices:
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
         """Retires (app, user, device, token, sent_ms, reason), unless registered since.
 
-        Returns the number of devices. Raises sql.STORE_UNAVAILABLE when the database does not
+        Returns the number of devices. Raises sql.DATABASE_UNAVAILABLE when the database does not
         answer within RETIRE_S, or did not a moment ago.
         """
         if not dead:

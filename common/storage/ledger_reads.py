@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true, tuple_
 
 from common.ledger_records import unpack_users
-from common.model import Decision, Vendor
+from common.model import PUSHED_EVENTS, Decision, Vendor
 from common.storage.ledger_copy import RANK
 from common.storage.tables import RECEIPT_LANES, devices, events, notes, pages
 from common.storage.tables import ledger as written
@@ -84,9 +84,7 @@ class LedgerReader:
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(
-                events.c.type.in_(("message.stored", "call.invited", "push.direct"))
-            )
+            statement = statement.where(events.c.type.in_(sorted(PUSHED_EVENTS)))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:

@@ -48,8 +48,9 @@ class OldMarks:
         return self._cursor is not None
 
     def take_over(self) -> int:
-        """Some steps of a look, when one is due; how many marks were made. sql.STORE_UNAVAILABLE:
-        the same steps come again.
+        """Some steps of a look, when one is due; how many marks were made.
+
+        sql.DATABASE_UNAVAILABLE: the same steps come again.
         """
         if self._cursor is None:
             if not self._looks or time.monotonic() - self._began < self._looks[0]:

@@ -226,7 +226,7 @@ class People:
         try:
             with wait or nullcontext():
                 read = self._read(missing)
-        except sql.STORE_UNAVAILABLE as error:
+        except sql.DATABASE_UNAVAILABLE as error:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error

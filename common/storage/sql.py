@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about
 #: the rows themselves are none of these (but for `ROW_ERRORS` of cursors that are used without
 #: SQLAlchemy: catch those first).
-STORE_UNAVAILABLE = (
+DATABASE_UNAVAILABLE = (
     sql_errors.OperationalError,
     sql_errors.InterfaceError,
     sql_errors.InternalError,

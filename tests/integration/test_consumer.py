@@ -20,15 +20,9 @@ from common.storage.delayed import Delayed
 from common.storage.keys import Keys
 from common.storage.redis import connect
 from common.storage.streams import ALONE, GROUP, CoreStreams, Entry, StreamStore
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.storage.vault import Vault
-from workers.queues.consumer import (
-    STORE_UNAVAILABLE,
-    Commit,
-    Letter,
-    Policy,
-    Stores,
-    StreamConsumer,
-)
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.queues.lease_renewer import LeaseRenewer
 
 STREAM = keys.ROUTING

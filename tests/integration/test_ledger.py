@@ -201,7 +201,7 @@ def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
     )
     with pytest.raises(psycopg.DataError) as refused:
         runtime.ledger.write([row(event(app), user=noise)])
-    assert not isinstance(refused.value, sql.STORE_UNAVAILABLE)
+    assert not isinstance(refused.value, sql.DATABASE_UNAVAILABLE)
 
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:

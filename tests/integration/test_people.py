@@ -259,7 +259,7 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
         assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]
         with pytest.raises(UnknownPeopleError):
             presence.look([_chat(town.app, "carl")])
-        with pytest.raises(sql.STORE_UNAVAILABLE), sql.within(0.5):
+        with pytest.raises(sql.DATABASE_UNAVAILABLE), sql.within(0.5):
             People(runtime.marks.people, runtime.devices, runtime.preferences).look(
                 [(town.app, "carl")]
             )

@@ -511,7 +511,7 @@ def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tabl
     }
     with pytest.raises(DataError) as refused, tables.begin() as connection:
         registry.register(connection, [registry.Registration("a", device, 10)])
-    assert not isinstance(refused.value, sql.STORE_UNAVAILABLE)
+    assert not isinstance(refused.value, sql.DATABASE_UNAVAILABLE)
 
 
 def test_a_content_key_may_name_its_device_by_its_push_id(

@@ -143,7 +143,7 @@ def _tables_fit(runtime: Runtime) -> None:
     try:
         with sql.within(START_LOOK_S):
             check_tables(runtime.engine)
-    except sql.STORE_UNAVAILABLE as error:
+    except sql.DATABASE_UNAVAILABLE as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.model import Decision
+from common.model import PUSHED_EVENTS, Decision
 from common.storage.tallies import MINUTE_MS, Tallies, percentile
 
 #: ?span= -> (minutes in all, minutes of a step).
@@ -20,8 +20,6 @@ NOT_AWAY: Final = frozenset(
         *(Decision.ONLINE, Decision.ONLINE_ELSEWHERE, Decision.SENDER),
     }
 )
-#: Events that may lead to pushes.
-STORED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def funnel(tallies: Tallies, now_ms: int) -> Funnel:
     receipts = _by_name(tallies, "receipt", since, now_ms)
     total = sum(pushes.values())
     away = total - sum(count for name, count in pushes.items() if name in NOT_AWAY)
-    stored = sum(count for name, count in events.items() if name in STORED)
+    stored = sum(count for name, count in events.items() if name in PUSHED_EVENTS)
     return Funnel(
         stored,
         total,

@@ -23,6 +23,7 @@ from common.storage import keys, ledger
 from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
 from common.storage.streams import DELIVERIES_MAX
+from common.storage.unavailable import STORE_UNAVAILABLE
 from workers.app import DELIVERY, queue_of
 from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
@@ -30,7 +31,6 @@ from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.old_streams import OldStreams
-from workers.queues.consumer import STORE_UNAVAILABLE
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
 from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers import usual_pushes
@@ -35,14 +36,7 @@ from workers.intake.decoding import Event, Refused
 from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.state import StateKeeper, Withdrawal
-from workers.queues.consumer import (
-    STORE_UNAVAILABLE,
-    Commit,
-    Letter,
-    Policy,
-    Stores,
-    StreamConsumer,
-)
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:

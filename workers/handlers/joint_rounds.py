@@ -15,6 +15,7 @@ from common.contracts import Device, Notification
 from common.model import Vendor
 from common.storage.lane_queues import LaneEntry, Taken
 from common.storage.redis import best_effort
+from common.storage.unavailable import STORE_UNAVAILABLE
 from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
@@ -22,7 +23,6 @@ from workers.delivery.pacing import Pacer
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds, OpenRound, RoundEnd
 from workers.late_binding import BoundAddresses
-from workers.queues.consumer import STORE_UNAVAILABLE
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
 

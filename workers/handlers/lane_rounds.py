@@ -870,7 +870,7 @@ class LaneRounds:
             try:
                 retired = self._runtime.devices.retire(rows, state)
             except (
-                sql.STORE_UNAVAILABLE
+                sql.DATABASE_UNAVAILABLE
             ) as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning(
                     "the database is away: dead tokens stay for now",

@@ -22,11 +22,12 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.fanouts import Event, Fanouts
 from common.storage.streams import Entry
+from common.storage.unavailable import STORE_UNAVAILABLE
 from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
 from workers.presence import offline_recipients as presence
-from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter
+from workers.queues.consumer import Commit, Letter
 from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:

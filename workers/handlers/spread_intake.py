@@ -14,6 +14,7 @@ from common.clock import now_ms
 from common.storage.scripts import script
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP, Entry, StreamStore
+from common.storage.unavailable import STORE_UNAVAILABLE
 from workers.handlers.intake import (
     READ_EVENTS,
     IntakeHandler,
@@ -28,7 +29,7 @@ from workers.handlers.overtaking import Overtaking
 from workers.intake import decoding, direct, events
 from workers.intake.decoding import Event
 from workers.intake.state import OF_PEOPLE
-from workers.queues.consumer import STORE_UNAVAILABLE, Handler, Policy, Stores, StreamConsumer
+from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,17 @@ from typing import Any, Protocol
 
 import msgspec
 from redis.client import Pipeline
-from redis.exceptions import RedisError
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import encode
 from common.ledger_records import DeadRecord, Record
 from common.model import Vendor
-from common.storage import keys, sql
+from common.storage import keys
 from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed, Later
 from common.storage.streams import ALONE, READ_BYTES_MAX, Entry, StreamStore
+from common.storage.unavailable import STORE_UNAVAILABLE
 from common.storage.vault import Vault
 from workers.queues.lease_renewer import LeaseRenewer
 
@@ -41,8 +41,6 @@ RECLAIM_EVERY_S = 1.0
 LEDGER_PACK_BYTES = 512 * 1024
 #: Seconds that a process of its own waits for an unavailable store.
 AWAY_S = 1.0
-#: A store is away: the entries are not to blame.
-STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
 
 #: A stream and an entry's id.
 Name = tuple[str, bytes]

@@ -51,7 +51,7 @@ CONNECT_TIMEOUT_S = 5.0
 INACTIVITY_S = 600
 DEVICE_PATH = "/3/device/"
 
-# The library's log lines carry addresses and answers' words: none of ours to print.
+# The library's log lines contain addresses and answers: we do not print them.
 logging.getLogger("aioapns").addHandler(logging.NullHandler())
 logging.getLogger("aioapns").propagate = False
 
@@ -84,9 +84,7 @@ class AioapnsSending:
 
 
 class WatchedH2(H2Connection):
-    """Shows each event to the connection before the library's own loop drops those it does not
-    know.
-    """
+    """Passes each event to the connection before the library's own loop drops unknown ones."""
 
     watcher: AioapnsConnection
 
@@ -98,8 +96,9 @@ class WatchedH2(H2Connection):
 
 
 class Slots(ChannelPool):
-    """The library's stream slots, counted anew: 4.0 lets more in than the bound after it fell, and
-    about three after 1 -> 1000.
+    """A correct count of the library's stream slots.
+
+    4.0 exceeds the bound after it fell, and admits about three after 1 -> 1000.
     """
 
     def __init__(self, bound: int) -> None:
@@ -228,7 +227,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
         self.flush()
 
     def _abandon(self, stream: int) -> None:
-        """Tells the server that nobody waits for this stream any more."""
+        """Resets a stream whose answer is no longer awaited."""
         try:
             self.conn.reset_stream(stream, ErrorCodes.CANCEL)
             self.flush()

@@ -24,9 +24,9 @@ from workers.transport.exchange import NO_HTTP2, proxy_name, proxy_refusal, syst
 from workers.wire import ClientIdentity
 
 IN, OUT = select.POLLIN, select.POLLOUT
-#: What one TLS record holds, and what one read asks for.
+#: The size of one TLS record, and of one read.
 RECORD_BYTES, READ_BYTES = 16_384, 262_144
-#: The next address of a name is tried beside the last one after so long (RFC 8305 §5).
+#: Delay before the next address of a name is tried in parallel (RFC 8305 §5).
 NEXT_ADDRESS_S: Final = 0.25
 ADDRESSES_MAX: Final = 6
 #: A proxy's answer to CONNECT is shorter.
@@ -43,7 +43,7 @@ class DialError(Exception):
 
 
 class Poller(Protocol):
-    """What a link or a dial may ask of its owner: to be told when a socket is ready."""
+    """A link's or dial's port to its owner: notifications of a ready socket."""
 
     def watch(self, sock: socket.socket, mask: int) -> None: ...
     def forget(self, sock: socket.socket) -> None: ...
@@ -77,10 +77,10 @@ def tls_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SS
 
 
 class Link:
-    """TLS over a socket that never blocks. sent: octets of plain text whose records the kernel has
-    taken whole.
+    """TLS over a socket that never blocks.
 
-    A record that it took in part is worth nothing to the peer: what stands in it was not sent.
+    sent: octets of plain text whose records the kernel has taken whole. The peer cannot read a
+    record that was taken in part: its content was not sent.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
@@ -140,8 +140,9 @@ class Link:
         return not self._pending
 
     def read(self) -> bytes:
-        """What has come, b"" when nothing did; `ended` from the peer's goodbye on. OSError for a
-        broken connection.
+        """The received data, b"" for none; sets `ended` at the peer's close.
+
+        Raises OSError for a broken connection.
         """
         try:
             data = self.sock.recv(READ_BYTES)
@@ -280,7 +281,7 @@ class Dial:
             raise DialError(self._about("no connection in time"), "timeout")
 
     def _about(self, words: str) -> str:
-        """Words that name the proxy where it is the one that fails, never its password."""
+        """The message, with the proxy's name where the proxy failed, never its password."""
         return words if self._proxy is None or self._tls is not None else f"{self._name}: {words}"
 
     def _try_next(self, poller: Poller, now: float) -> None:
@@ -424,7 +425,7 @@ class Dial:
 
 
 def _words(error: OSError) -> str:
-    """An error in words without addresses: OpenSSL's reason, or the system's text."""
+    """An error message without addresses: OpenSSL's reason, or the system's text."""
     if isinstance(error, ssl.SSLError):
         return f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}"
     return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__

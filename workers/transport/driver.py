@@ -23,16 +23,16 @@ log = logging.getLogger(__name__)
 
 #: Octets put together before they are encrypted and written: four records.
 WRITE_BYTES: Final = 60_000
-#: How long requests must have waited for a stream before their pool gets one more connection.
+#: Seconds that requests wait for a stream before their pool gets one more connection.
 GROW_AFTER_S: Final = 0.1
 #: Dials, growth and held streams are looked at so often while something waits for them.
 SWEEP_S: Final = 0.01
 #: The longest that a turn waits for the network.
 TURN_S: Final = 5.0
-#: A pool whose connection raised what it must not goes through libcurl for so long.
+#: Seconds for which a pool uses libcurl after its connection raised an unexpected error.
 DISTRUST_S: Final = 600.0
 
-#: What a pool is for: the lane's name for it, the address, the client certificate, the proxy.
+#: The key of a pool: the lane's name for it, the address, the client certificate, the proxy.
 PoolKey = tuple[str, str, ClientIdentity | None, str | None]
 
 
@@ -52,11 +52,10 @@ class OpenConnection:
 
 
 class Http2Pool:
-    """The connections of one credential to one address, and what waits for them.
+    """The connections of one credential to one address, and the requests that wait for them.
 
-    queue: [sending, next index, end] each, in order; again: single ones that must be begun anew.
-    waiting: how many in both.
-    starved_at: since when requests have waited for a stream.
+    queue: [sending, next index, end] each, in order; again: single ones to be begun again. waiting:
+    the number in both. starved_at: since when requests have waited for a stream.
     """
 
     __slots__ = (
@@ -126,7 +125,7 @@ class Http2Pool:
         return None
 
     def pass_over(self, count: int) -> None:
-        """So many of `alike` have begun."""
+        """Removes `count` requests of `alike` that have begun."""
         span = self.queue[0]
         _, index, end = span
         if isinstance(index, int):
@@ -190,7 +189,7 @@ class SocketPoll:
 
 
 class _Watch:
-    """What a dial sees of the poll: its sockets are its own."""
+    """A dial's view of the poll: its sockets are its own."""
 
     def __init__(self, poll: SocketPoll, dial: Dial) -> None:
         self._poll, self._dial = poll, dial
@@ -442,7 +441,7 @@ class Driver:
             self._leave(line, now)
 
     def _collect(self, line: OpenConnection) -> None:
-        """What the server did not process waits again, before all others."""
+        """Queues requests that the server did not process, before all others."""
         returned, pool = line.h2.returned, line.pool
         if not returned:
             return
@@ -456,13 +455,11 @@ class Driver:
         self.sweep_at = 0.0
 
     def _heir(self, pool: Http2Pool) -> Http2Pool:
-        """The pool that stands for this one's key now: it may have been closed as idle and made
-        anew.
-        """
+        """The current pool of this one's key: it may have been closed as idle and replaced."""
         return self.pools.setdefault((pool.name, pool.base, pool.identity, pool.proxy), pool)
 
     def _refuse(self, line: OpenConnection, fault: ConnectionFault) -> None:
-        """Tells the peer why, if it still listens."""
+        """Sends the fault's code to the peer, if the connection is still open."""
         try:
             line.link.write(frame(7, 0, 0, (0).to_bytes(4) + fault.code.to_bytes(4)))
         except OSError:
@@ -527,7 +524,7 @@ class Driver:
             dial.close(_Watch(self.poll, dial))
 
     def _dial_failed(self, dial: Dial, error: DialError, now: float) -> None:
-        """Where it was the only hope, what waits is told so; else others go on."""
+        """Fails the waiting requests after a pool's last dial; else other connections go on."""
         pool = self.dial_of[dial]
         self._drop_dial(dial)
         if pool.lines or pool.dials:
@@ -582,7 +579,7 @@ class Driver:
         self.sendings.pop(sending, None)
 
     def keep(self) -> None:
-        """The keeper's round: connections that nobody uses are read, idle pools closed."""
+        """One round of the keeper: reads unused connections and closes idle pools."""
         self.turn(0.0)
         self._close_idle(0)
 

@@ -1,4 +1,4 @@
-"""libcurl's easy handles: what is set once on each, and what its errors are in our words."""
+"""libcurl's easy handles: the options set once on each, and the translation of its errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workers.wire import NoAnswer
 if TYPE_CHECKING:
     from workers.transport.pool import CurlPool
 
-#: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them
-#: open in between.
+#: Seconds after which an unused pool is closed. APNs wants connections kept; TCP keepalive holds
+#: them open in between.
 POOL_IDLE_S = 600.0
 #: Apple: resolve before each new connection. It also makes libcurl ask our resolver callback each
 #: time, which stops a replay early.
@@ -28,8 +28,9 @@ E_TOO_LARGE = 100
 
 
 def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAnswer:
-    """libcurl's error code as a NoAnswer; the words are libcurl's generic ones for the code, as its
-    own messages name hosts.
+    """libcurl's error code as a NoAnswer, with libcurl's generic text for the code.
+
+    Its own messages name hosts.
     """
     words = pycurl.easy_strerror(code)
     if code == pycurl.E_OPERATION_TIMEDOUT:
@@ -46,7 +47,8 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
 
 
 def through(proxy: str, no_answer: NoAnswer, code: int, connect_code: int) -> NoAnswer:
-    """The words of a failure before the request was begun name the proxy where it is at fault.
+    """A failure before the request began, with the proxy's name where the proxy is at fault.
+
     connect_code: its status, 0 for none.
     """
     if 200 <= connect_code < 300 and code != E_TOO_LARGE:

@@ -1,11 +1,10 @@
-"""Our own HTTP/2 transport for lanes of one request a push (APNs, FCM): no thread a transport, no
-object a request.
+"""Our own HTTP/2 transport for lanes of one request per push (APNs, FCM).
 
-The thread that calls drives all connections of the process until its own answers are there; of
-several callers one drives for all, the others wait. What can't go this way (HTTP/1.1, plain
-loopback, a lane whose connection broke our code) goes to `other`, libcurl.
-A keeper looks every few seconds at connections that nobody uses: it answers PINGs, takes GOAWAYs
-and ends, closes what is idle.
+It uses no thread per transport and no object per request. The calling thread drives all connections
+of the process until its own answers are there; of several callers one drives for all, the others
+wait. Other requests (HTTP/1.1, plain loopback, a lane whose connection broke our code) go to
+`other`, libcurl. Every few seconds a keeper checks unused connections: it answers PINGs, reads
+GOAWAYs and ends, closes idle ones.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from workers.wire import (
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5.0
-#: A pool that nobody used for so long is closed; over so many pools the longest idle ones are
-#: closed first.
+#: Seconds after which an unused pool is closed, and the most pools; beyond them the longest idle
+#: ones are closed first.
 POOL_IDLE_S, POOLS_MAX = 600.0, 1024
 #: The keeper's round.
 KEEPER_S: Final = 5.0
@@ -63,14 +62,14 @@ class Flight:
     _woken: threading.Event
 
     def wait(self, patience_s: float = inf) -> bool:
-        """Until every answer is there, or so long. True when all are."""
+        """Waits for all answers, up to patience_s. True when all are there."""
         return self._transport.drive(
             self, min(time.monotonic() + patience_s, self._sending.ends + GRACE_S)
         )
 
     @property
     def late(self) -> bool:
-        """Whether the deadline and what is waited beyond it are over."""
+        """True when the deadline and the grace after it are over."""
         return time.monotonic() >= self._sending.ends + GRACE_S
 
     def done(self, number: int) -> bool:
@@ -79,7 +78,7 @@ class Flight:
         return None not in self._sending.answers[first : self._ends[number]]
 
     def answers(self, number: int) -> Sequence[HttpResponse | NoAnswer]:
-        """A round's answers; what is missing is told as sent and not answered in time."""
+        """A round's answers; a missing one counts as sent and not answered in time."""
         sending, seconds = self._sending, time.monotonic() - self._sending.begun
         first = self._ends[number - 1] if number else 0
         missing = NoAnswer("timeout", True, "the deadline passed", seconds)
@@ -169,7 +168,10 @@ class Http2Transport:
         return flight.answers(0)
 
     def handles(self, route: Route, requests: Sequence[Request]) -> bool:
-        """Whether these can go this way; else libcurl takes them. ValueError as send_many."""
+        """True when these requests can use this transport; else libcurl sends them.
+
+        Raises ValueError as send_many.
+        """
         bases = [base_of(route, endpoint) for endpoint in _endpoints(requests)]
         if not route.http2 or not all(base.startswith("https:") for base in bases):
             return False
@@ -202,9 +204,7 @@ class Http2Transport:
     def _spans(
         self, route: Route, requests: Sequence[Request], first: int
     ) -> list[tuple[PoolKey, Route, ssl.SSLContext, int, int]]:
-        """Requests side by side that go to one address, as (pool's key, route, context, first,
-        end).
-        """
+        """Adjacent requests to one address, as (pool's key, route, context, first, end)."""
         context = self._context(route.identity)
         if context is None:
             raise ValueError("the client certificate can't be loaded")
@@ -287,7 +287,7 @@ class Http2Transport:
                 if self._inbox:
                     self._open_inbox(driver)
                 self._tell(driver)
-        # whatever it was, callers must get their answers, and the next call starts anew
+        # Whatever the error was, callers must get their answers, and the next call starts afresh.
         except BaseException as error:
             log.error("the HTTP/2 transport failed: %s", type(error).__name__)
             self._end(driver)

@@ -1,8 +1,7 @@
-"""What both transports share: addresses and headers checked, the answer's head read, a batch waited
-for.
+"""The common part of the transports: checks, the head of an answer, the wait for a batch.
 
-Nothing here logs, and no text made here holds a URL, a header's value or a body: paths carry device
-tokens.
+Checked are addresses and headers. Nothing here logs, and no text made here holds a URL, a header's
+value or a body: paths carry device tokens.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ BODY_BYTES_READ_MAX = 16 << 20
 #: connection.
 HEAD_BYTES_MAX = 16_384
 NO_HTTP2: Final = "the server did not agree on HTTP/2"
-#: How long after the deadline the caller still waits for the loop's own word before it answers
-#: itself.
+#: Seconds after the deadline that the caller waits for the loop's answer before it answers itself.
 GRACE_S = 0.4
 
 _BASES_CHECKED: dict[str, str] = {}
@@ -75,13 +73,13 @@ def _checked(base: str, endpoint: str) -> str:
 
 
 def proxy_name(proxy: str) -> str:
-    """`the proxy host:port`, as words about its failures begin; never its user and password."""
+    """`the proxy host:port`, the start of its error messages; never its user and password."""
     parts = urlsplit(proxy)
     return f"the proxy {parts.hostname}:{parts.port}"
 
 
 def proxy_refusal(status: int) -> str:
-    """What a proxy's refusal of CONNECT means to an operator."""
+    """The meaning of a proxy's refusal of CONNECT for an operator."""
     if status == 407:
         return "it asks for a user and a password, or refuses those given (407)"
     return f"it refuses the connection ({status})"
@@ -98,8 +96,9 @@ def loopback(host: str) -> bool:
 
 
 def system_trust() -> tuple[Path | None, Path | None]:
-    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE
-    first; None where there is none.
+    """(folder of hashed certificates, bundle file) of this system; None for a missing one.
+
+    SSL_CERT_DIR and SSL_CERT_FILE come first.
     """
     paths = ssl.get_default_verify_paths()
     folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
@@ -117,7 +116,7 @@ def system_trust() -> tuple[Path | None, Path | None]:
 
 
 def fault_of(request: Request) -> str | None:
-    """Why this request can't be put on a wire, in words without its content; None for a sound one.
+    """The fault that keeps this request off the wire, without its content; None: it is sound.
 
     A control character in a path or header would let a value become a header or a second request.
     """
@@ -138,12 +137,11 @@ def fault_of(request: Request) -> str | None:
 
 
 def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower-case names, repeats joined by ", ") of the last head in `lines`, as
-    received one line each.
+    """Status and headers of the last head in `lines`, as received one line each.
 
-    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are
-    left out. Any bytes;
-    status 0 for no head, or one without its end.
+    Header names are in lower case, repeats joined by ", ". Interim answers (1xx) come first and are
+    skipped, trailers come after the empty line and are left out. Any bytes; status 0 for no head,
+    or one without its end.
     """
     status, headers, inside = 0, dict[str, str](), False
     for line in b"".join(lines).decode("latin-1").replace("\r\n", "\n").split("\n")[:-1]:

@@ -17,10 +17,10 @@ from workers.wire import Request, RequestColumns
 #: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers
 #: more.
 TABLE_BYTES: Final = 4_096
-#: What an entry costs beside its octets (RFC 7541 §4.1).
+#: Overhead of a table entry beside its octets (RFC 7541 §4.1).
 ENTRY_BYTES: Final = 32
-#: A decoded header list of an answer may have so many octets, counted as a table counts them. A few
-#: octets may name a long entry of the table again and again, so the bound is on what comes out.
+#: Most octets of an answer's decoded header list, counted as in the table. A few octets may repeat
+#: a long entry of the table, so the bound applies to the output.
 LIST_BYTES_MAX: Final = 65_536
 #: No integer of an answer is longer: it is an index or a length.
 INTEGER_MAX: Final = 1 << 21
@@ -49,7 +49,7 @@ class UnsendableError(ValueError):
 
 
 def integer(number: int, bits: int, first: int) -> bytes:
-    """`number` with a prefix of so many bits, `first` above them (RFC 7541 §5.1)."""
+    """`number` with a prefix of `bits` bits, `first` above them (RFC 7541 §5.1)."""
     most = (1 << bits) - 1
     if number < most:
         return bytes((first | number,))
@@ -176,7 +176,7 @@ class _Huffman:
 
 
 _huffman: Final = _Huffman()
-#: Header names as they stand on the wire, read once. A peer may send new ones for ever: over the
+#: Header names by their wire form, decoded once. A peer may send new ones without end: beyond the
 #: bound none is kept.
 _names: Final[dict[bytes, str]] = {}
 _NAMES_MAX, _NAME_BYTES_MAX = 1024, 64
@@ -251,9 +251,10 @@ class HeaderDecoder:
         return found
 
     def accepted(self, block: bytes) -> tuple[str, str] | None:
-        """The one header beside the status of a block that says 200 and a literal whose name is in
-        the table; None for any other
-        block: then nothing has changed, and `decode` reads it. HeaderError as `decode`.
+        """The only header beside the status of a block with 200 and a literal with a known name.
+
+        None for any other block: then nothing has changed, and `decode` reads it. Raises
+        HeaderError as `decode`.
         """
         end = len(block)
         if end < 4 or block[0] != 0x88:
@@ -333,11 +334,11 @@ class HeaderDecoder:
 
 
 class HeaderEncoder:
-    """The requests' side of one connection: whatever is sent with one authority.
+    """The encoder of one connection, whose requests share one authority.
 
-    A header whose value repeats costs one octet after its first time, a volatile one its value.
-    Nothing is ever evicted by the peer: before its table would run over, it is emptied at the start
-    of a block, and filled anew.
+    A header whose value repeats costs one octet after its first time, a volatile one its value. The
+    peer never evicts an entry: before its table would overflow, the table is emptied at the start
+    of a block, and filled again.
     """
 
     def __init__(self, authority: str) -> None:
@@ -360,8 +361,9 @@ class HeaderEncoder:
         self._quick_paths: dict[str, str] = {}  # of those in the table
 
     def limit(self, table_bytes: int) -> None:
-        """The peer's SETTINGS_HEADER_TABLE_SIZE. A smaller table than before is told to it (RFC
-        7541 §4.2).
+        """Applies the peer's SETTINGS_HEADER_TABLE_SIZE (RFC 7541 §4.2).
+
+        A table smaller than before is announced.
         """
         size = min(table_bytes, TABLE_BYTES)
         if size != self._limit:
@@ -403,11 +405,10 @@ class HeaderEncoder:
         return "".join(parts).encode("latin-1")
 
     def blocks(self, columns: RequestColumns, first: int, end: int) -> Iterator[str] | None:
-        """The header blocks of these requests, an octet a character, as `block` makes them; an odd
-        one's means nothing.
+        """The header blocks of these requests, an octet per character, as `block` makes them.
 
-        None where a header has to be told to the peer first, or one can't be written: `block` does
-        that, one by one.
+        An odd request's block is meaningless. None when a header has to be added to the table
+        first, or cannot be written: `block` does that, one by one.
         """
         form, known = columns.form, self._quick_known
         parts, own = [self._quick_prefix.replace("%", "%%")], list[list[str]]()
@@ -508,7 +509,7 @@ class HeaderEncoder:
 
 
 def _plain(values: list[str]) -> bool:
-    """Whether each may stand in a header as it is, its length in one or two octets."""
+    """True when each may be a header value unchanged, with its length in one or two octets."""
     text = "".join(values)
     return (
         text.isascii()
@@ -520,8 +521,9 @@ def _plain(values: list[str]) -> bool:
 
 
 def _blocks(parts: list[str], own: list[list[str]], shared: str) -> Iterator[str]:
-    """parts: what stands before each of `own`, the first ones of them the block's beginning;
-    shared: its end.
+    """Joins each request's block. parts: the text before each of `own`; shared: the end.
+
+    The surplus parts at the front are the block's beginning.
     """
     heads, columns = (
         ["".join(parts[: len(parts) - len(own) + 1]), *parts[len(parts) - len(own) + 1 :]],

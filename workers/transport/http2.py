@@ -56,12 +56,12 @@ WINDOW_MAX: Final = (1 << 31) - 1
 #: Octets of bodies kept for one call: after it each answer keeps SPARSE_BYTES. 500 answers of 1 MiB
 #: would be half a gigabyte.
 SENDING_BYTES_MAX, SPARSE_BYTES = 1 << 25, 16_384
-#: A server that has not spoken yet is to take so many streams (RFC 9113 §6.5.2).
+#: Streams assumed for a server that has not sent its SETTINGS (RFC 9113 §6.5.2).
 STREAMS_UNASKED: Final = 100
 #: A lane for more streams sends one request first: APNs allows one stream until it has accepted a
-#: token. After so long the rest go too.
+#: token. After this many seconds the rest is sent too.
 FIRST_ANSWER_S: Final = 0.5
-#: How often a request that no server processed is begun anew.
+#: Times that a request which no server processed is begun again.
 REPLAYS_MAX: Final = 3
 #: The last stream id of a connection.
 STREAM_ID_MAX: Final = (1 << 31) - 1
@@ -76,7 +76,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, told to it with `code`
-    """The connection can't go on. words: why, without anything of the peer's."""
+    """A connection that cannot continue. words: the reason, without any content of the peer."""
 
     def __init__(self, words: str, code: int = PROTOCOL_ERROR) -> None:
         super().__init__(words)
@@ -131,12 +131,12 @@ _Stream = tuple[StreamSending, int, float, float]
 
 
 class Http2Connection:
-    """`begin` requests while `room` says so, write `take_out()`, `receive` what comes, and collect
-    `returned` after it.
+    """The HTTP/2 state of one connection, without I/O.
 
-    sent: octets that surely went to the network, kept up to date by the owner. returned: jobs that
-    the server did not process. draining: takes no new streams. heard_at: when the last answer
-    began.
+    The owner calls `begin` for requests while `room` allows it, writes `take_out()`, passes data to
+    `receive`, and then collects `returned`. sent: octets that surely went to the network, kept up
+    to date by the owner. returned: jobs that the server did not process. draining: takes no new
+    streams. heard_at: start of the last answer.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Http2Connection:
         return bool(self._out)
 
     def room(self, now: float) -> int:
-        """How many streams may begin now."""
+        """The number of streams that may begin now."""
         if self.draining or self._window <= 0:
             return 0
         if not self.met:
@@ -210,11 +210,11 @@ class Http2Connection:
         return min(min(self.streams_max, self._peer_streams) - len(self.streams), ids)
 
     def limit(self) -> int:
-        """How many streams this connection takes at once, as far as is known."""
+        """The number of streams that this connection takes at once, as far as known."""
         return max(min(self.streams_max, self._peer_streams), 1)
 
     def full(self) -> bool:
-        """Whether it is streams that are missing, not octets of a window."""
+        """True when streams are missing, not octets of a window."""
         return self.met and len(self.streams) >= self.limit()
 
     def begin(self, sending: StreamSending, index: int, request: Request, now: float) -> int:
@@ -250,8 +250,10 @@ class Http2Connection:
     def begin_alike(
         self, sending: StreamSending, first: int, end: int, octets_max: int, now: float
     ) -> tuple[int, int]:
-        """As `begin` for as many of these requests of one form as can be written the quick way, and
-        with about so many octets: how many and their octets. 0: the first one goes by `begin`.
+        """As `begin` for the requests of one form that can be written the quick way.
+
+        Up to about octets_max octets. Returns their number and octets. 0: the first one needs
+        `begin`.
         """
         columns = sending.columns
         blocks = (
@@ -302,9 +304,7 @@ class Http2Connection:
     def _begin_slowly(
         self, stream: int, sending: StreamSending, index: int, block: bytes, body: bytes, now: float
     ) -> int:
-        """A request without a body, or one that does not fit the frames and
-        windows of this moment.
-        """
+        """Begins a request without a body, or one that exceeds the current frames and windows."""
         before = self.queued
         ended = 0 if body else END_STREAM
         pieces = [block[at : at + self._frame_max] for at in range(0, len(block), self._frame_max)]
@@ -339,9 +339,7 @@ class Http2Connection:
     # ---- what becomes of streams
 
     def _drop(self, stream: int) -> _Stream:
-        """Forgets a stream; what is left of its body is not sent any more, and the server is told
-        so.
-        """
+        """Forgets a stream; resets it if part of its body is unsent."""
         found = self.streams.pop(stream)
         self._heads.pop(stream, None)
         self._bodies.pop(stream, None)
@@ -350,7 +348,7 @@ class Http2Connection:
         return found
 
     def _give_back(self, stream: int, words: str, now: float) -> None:
-        """The server did not process this one: it may be begun anew, on any connection."""
+        """Returns a request that the server did not process: any connection may begin it again."""
         sending, index, _, _ = self._drop(stream)
         if sending.may_repeat(index):
             self.returned.append((sending, index))
@@ -477,7 +475,7 @@ class Http2Connection:
             self._headers(stream, block, bool(self._block_flags & END_STREAM), now)
 
     def _whole_answer(self, stream: int, block: bytes, now: float) -> None:
-        """An answer of one frame; one that says 200 and one header more is read the quick way."""
+        """Reads an answer of one frame; the quick way for 200 and one more header."""
         if self._heads or self._stalled:
             self._headers(stream, block, True, now)
             return
@@ -683,7 +681,7 @@ def _unpadded(flags: int, payload: bytes) -> bytes:
 
 
 def _strange(head: bytes, settled: bool) -> str:
-    """Words for a frame over the bound: most likely none at all."""
+    """The error message for a frame over the bound: most likely no frame at all."""
     if not settled and head.startswith((b"HTTP/", b"\x15\x03", b"<")):
         return "the server does not speak HTTP/2"
     return "a frame over the size that we take"

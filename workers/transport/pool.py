@@ -1,12 +1,12 @@
-"""One libcurl multi handle and the requests of one credential that run on it or wait for it. Only
-the loop's thread comes here.
+"""One libcurl multi handle with the requests of one credential that run on it or wait for it.
 
-Why a request is never begun twice on libcurl's word: it replays a POST by itself when a reused
-connection dies before the first byte of an answer, though the vendor may have read it (measured:
-one in thirty of a lost connection). Our callbacks stop every second begin; what is proven
-unprocessed (REFUSED_STREAM, streams above a GOAWAY's last id: the only replays that leave no error
-text behind) is begun anew by `Pool._finish`, everything else is a reset. The conformance tests pin
-the libcurl behaviour this leans on; where it changes, replays become resets, never doubles.
+Only the loop's thread uses it. A request is never begun twice on libcurl's report: libcurl replays
+a POST by itself when a reused connection dies before the first byte of an answer, though the vendor
+may have read it (measured: one in thirty of a lost connection). Our callbacks stop every second
+begin; requests that are proven unprocessed (REFUSED_STREAM, streams above a GOAWAY's last id: the
+only replays that leave no error text behind) are begun again by `Pool._finish`, everything else is
+a reset. The conformance tests pin the libcurl behaviour that this relies on; where it changes,
+replays become resets, never doubles.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 #: Handles that wait inside libcurl for a stream. It looks at each of them after every answer, so
 #: few; the rest waits in our queue.
 WAITING_MAX = 256
-#: How long requests must have waited for a stream before the pool gets one more connection.
+#: Seconds that requests wait for a stream before the pool gets one more connection.
 GROW_AFTER_S = 0.1
-#: How often a request that the server proved not to have processed is begun anew.
+#: Times that a request which the server provably did not process is begun again.
 REPLAYS_MAX = 3
 #: A new connection to a server that allows more streams than this gets one request first, and the
 #: rest after its answer: APNs allows one stream until it has accepted a token. Servers that have
 #: not spoken yet are to take 100 (RFC 9113 §6.5.2).
 STREAMS_UNASKED = 100
-#: ... or after so long without one since it was written.
+#: ... or this many seconds after its write without an answer.
 FIRST_ANSWER_S = 0.5
 #: Easy handles kept ready per pool.
 SPARE_MAX = 1000
@@ -48,12 +48,12 @@ HEARD_MAX = 64
 #: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream.
 #: Anything else: a lost connection.
 _STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
-#: What poll says of a socket whose peer has ended; 0 where the system can't tell.
+#: The poll event of a socket whose peer has closed; 0 where the system has none.
 _ENDED = getattr(select, "POLLRDHUP", 0)
 _OK: int = pycurl.PREREQFUNC_OK
 _ABORT: int = pycurl.PREREQFUNC_ABORT
 _NO_SOCKET: int = pycurl.SOCKOPT_ERROR
-#: What a pool is for: the lane's name for it, HTTP/2 or 1.1, the client certificate, the proxy.
+#: The key of a pool: the lane's name for it, HTTP/2 or 1.1, the client certificate, the proxy.
 Key = tuple[str, bool, ClientIdentity | None, str | None]
 
 
@@ -157,8 +157,9 @@ class Slot:
             self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
 
     def listen(self, wanted: bool) -> None:
-        """Shall libcurl tell what it does? It costs a third more a request, so only those do that
-        may open a connection.
+        """Turns libcurl's debug messages on or off.
+
+        They cost a third more per request, so only requests that may open a connection use them.
         """
         if self.listens != wanted:
             self.listens = wanted
@@ -201,8 +202,9 @@ class Slot:
         return _OK
 
     def hear(self, kind: int, text: bytes) -> None:
-        """libcurl tells what it does. It writes HTTP/2 to a server that agreed on nothing, so we
-        listen for that, before `begin`.
+        """Reads libcurl's debug messages for the agreed protocol, before `begin`.
+
+        libcurl writes HTTP/2 to a server that agreed on nothing.
         """
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"ALPN: server "):
             self.pool.agreed = text.startswith(b"ALPN: server accepted h2")

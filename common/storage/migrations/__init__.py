@@ -44,7 +44,7 @@ def migrate(engine: Engine) -> None:
 
 def check(engine: Engine) -> None:
     """SchemaError: the tables are missing, older or newer than what this program works with.
-    sql.STORE_UNAVAILABLE: no answer.
+    sql.DATABASE_UNAVAILABLE: no answer.
     """
     found = version_of(engine)
     if found is None:

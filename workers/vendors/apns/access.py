@@ -28,8 +28,9 @@ def ask(credential: Credential, now_ms: int) -> AccessToken:
 
 
 def ask_again(credential: Credential, now_ms: int) -> AccessToken:
-    """In the second half of the 40 minutes one that is 20 minutes younger, also the same in every
-    process; else the same again.
+    """In the second half of the 40 minutes a token that is 20 minutes younger; else the same.
+
+    It is the same in every process.
     """
     return _signed(credential, now_ms, PROVIDER_TOKEN_S_MIN)
 
@@ -46,7 +47,8 @@ def _signed(credential: Credential, now_ms: int, step_s: int) -> AccessToken:
 
 
 def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
-    """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one.
+    """A JWT, ES256 with RFC 6979's deterministic k: all processes make the same one.
+
     Source: apns.md §2.1.
     """
     signed = ".".join(

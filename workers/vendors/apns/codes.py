@@ -14,8 +14,8 @@ from workers.vendors.attempts import in_a_row
 from workers.vendors.types import DEFAULT_RETRY, Outcome, PushItem, RequestBatch, Retry
 from workers.wire import HttpResponse, NoAnswer
 
-#: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification
-#: responses from APNs, read 2026-11-22.
+#: Reasons of a refusal with the same meaning for every credential. Source: Apple, Handling
+#: notification responses from APNs, read 2026-11-22.
 REASONS: Final[Mapping[str, Verdict]] = {
     "BadCollapseId": Verdict.REJECTED,
     "BadDeviceToken": Verdict.TOKEN_FOREIGN,  # malformed, or of the other environment
@@ -138,9 +138,7 @@ def _refused(
 
 
 def _by_status(status: int) -> Verdict:
-    """What is left to go by when the body names no known reason (a proxy's page, a code of next
-    year).
-    """
+    """The verdict by status when the body has no known reason (a proxy's page, a new code)."""
     if status == 413:
         return Verdict.REJECTED
     if status == 429:
@@ -149,8 +147,9 @@ def _by_status(status: int) -> Verdict:
 
 
 def _registered_since(target: Target, timestamp: Any) -> bool:
-    """Whether the device gave us this token again after APNs saw it dead. Without a time the word
-    of APNs stands.
+    """True when the device registered this token again after APNs reported it dead.
+
+    Without a time APNs' report stands.
     """
     known = isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and timestamp > 0
     return known and target.registered_ms > timestamp

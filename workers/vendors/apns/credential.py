@@ -1,5 +1,6 @@
-"""What `credential add apns` is given: a p8 key, or a p12 with the one certificate among all in it
-that fits. Pure. Source: apns.md §2.
+"""The files of `credential add apns`: a p8 key, or a p12 with one fitting certificate. Pure.
+
+Source: apns.md §2.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _PARSE_ERRORS: Final = (
 )
 _BUNDLE: Final = re.compile(r"[!-~]{1,155}")
 _ID: Final = re.compile(r"[0-9A-Za-z]{10}")
-#: What Apple's topics add to a bundle id (Apple, Sending notification requests to APNs, read
+#: Suffixes of Apple's topics after a bundle id (Apple, Sending notification requests to APNs, read
 #: 2026-11-28).
 _SUFFIX: Final = re.compile(
     r"\.(voip|voip-ptt|complication|pushkit\.fileprovider|location-query|push-type\.[a-z0-9-]+)$",
@@ -56,11 +57,10 @@ Identity = tuple[Any, x509.Certificate]  # a private key, the certificate of its
 def read_credential(
     options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """files: p12 and password, or p8. Gives options {topic, env, key_id, team_id | expires_ms,
-    topics} and the secrets as PEM.
+    """The checked options and secrets (PEM) of an account. files: p12 and password, or p8.
 
-    The password is used once and not kept. CredentialError says what is wrong and what would cure
-    it.
+    Options: {topic, env, key_id, team_id | expires_ms, topics}. The password is used once and not
+    kept. Raises CredentialError with fault and remedy.
     """
     require(options, "topic")
     topic, env = options["topic"], options.get("env") or "production"
@@ -221,9 +221,7 @@ def _p12_bytes(raw: bytes) -> bytes:
 
 
 def _identities(raw: bytes, password: bytes) -> list[Identity]:
-    """Every certificate of the file whose private key is in it, too, in whatever order tools write
-    them.
-    """
+    """Every certificate of the file that has its private key in it, in any order."""
     try:
         key, certificate, others = load_key_and_certificates(raw, password)
     except (*_PARSE_ERRORS, UnsupportedAlgorithm):
@@ -241,7 +239,7 @@ def _identities(raw: bytes, password: bytes) -> list[Identity]:
 
 
 def _public(owner: Any) -> bytes:
-    """Of a certificate or a private key. Unreadable: nobody's."""
+    """The public key of a certificate or a private key; b"?" when unreadable."""
     try:
         return bytes(
             owner.public_key().public_bytes(
@@ -253,9 +251,7 @@ def _public(owner: Any) -> bytes:
 
 
 def _keys(raw: bytes, password: bytes) -> Iterator[Any]:
-    """Every private key that stands in a bag of its own; the library's reader gives the first one
-    only.
-    """
+    """Every private key with a bag of its own; the library's reader returns the first one only."""
     for bag in _bags(_asn1().pkcs12.Pfx.load(raw)):
         shrouded = bag["bag_id"].native == "pkcs8_shrouded_key_bag"
         if shrouded or bag["bag_id"].native == "key_bag":
@@ -342,9 +338,7 @@ def _bags(pfx: Any) -> Iterator[Any]:
 
 
 def _iterations(pfx: Any) -> Iterator[int]:
-    """Every number in the parameters of the file's ciphers and of its checksum that can be seen
-    without the password.
-    """
+    """Every number in the cipher and checksum parameters that is readable without the password."""
     yield from _numbers(pfx["mac_data"].native)
     for content in pfx.authenticated_safe:
         if content["content_type"].native == "encrypted_data":
@@ -387,9 +381,7 @@ def _ms(moment: datetime) -> int:
 
 
 def _check_environment(certificate: x509.Certificate, env: str) -> None:
-    """A certificate that bears one environment's mark only is refused for the other. Bearing
-    neither, it says nothing.
-    """
+    """Refuses a certificate marked for the other environment only; no mark fits both."""
     marks = {extension.oid for extension in certificate.extensions} & {
         _MARK_DEVELOPMENT,
         _MARK_PRODUCTION,
@@ -407,9 +399,7 @@ def _check_environment(certificate: x509.Certificate, env: str) -> None:
 
 
 def _check_topic(certificate: x509.Certificate, options: Mapping[str, str]) -> None:
-    """The bundle id must be among the topics that the certificate names, if it names any, and not
-    be its topic for calls only.
-    """
+    """Checks that the bundle id is among the certificate's topics, if any, not for calls only."""
     topic, topics = options["topic"], _topics(certificate)
     if _is_voip_only(certificate, topics):
         raise CredentialError(

@@ -46,10 +46,9 @@ RAW_APS: Final = frozenset(
 
 
 class ApnsPrepared(Value, frozen=True):
-    """What is the same for all tokens of a notification. The badge goes between head and tail;
-    badge: whether it may.
+    """The common part of all tokens of a notification; the badge goes between head and tail.
 
-    too_large: even with the words cut short.
+    badge: True if it may be added. too_large: even with the text cut.
     """
 
     endpoint: str
@@ -134,8 +133,7 @@ def _priority(note: Notification) -> str:
     return "5" if note.placement.get("priority") == "5" else "10"
 
 
-#: An alert whose words have at most this many characters fits whatever they are: six bytes each at
-#: the most.
+#: An alert with at most this many characters always fits: six bytes per character at most.
 SHORT_CHARACTERS_MAX: Final = 500
 
 
@@ -164,9 +162,7 @@ _encode_usual: Final = msgspec.json.Encoder().encode
 
 
 def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
-    """What `_body` gives for a short alert without wishes of its sender, made without a dict; None
-    for any other.
-    """
+    """As `_body` for a short alert without overrides, made without a dict; None for any other."""
     if (
         note.kind is not Kind.MESSAGE
         or note.push_type is not PushType.ALERT
@@ -193,9 +189,7 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(before the badge, after it, whether it is too large even so), without as much beside the
-    words as it takes to fit.
-    """
+    """(before the badge, after it, True if still too large), without the data that does not fit."""
     body = b"", b"", True
     for lean in leaner(note):
         body = _whole_body(lean)
@@ -274,9 +268,7 @@ def _aps(note: Notification) -> dict[str, Any]:
 
 
 def _alert(note: Notification) -> dict[str, Any]:
-    """Always an object. A sender's title for iOS counts only where the words are
-    the message's own.
-    """
+    """The alert, always an object. A sender's iOS title counts only with the message's own text."""
     own = note.vendor.get("title")
     title = own if isinstance(own, str) and own and _own_words(note) else note.title
     alert = {"title": title} if title else {}
@@ -289,7 +281,7 @@ def _alert(note: Notification) -> dict[str, Any]:
 
 
 def _own_words(note: Notification) -> bool:
-    """Neither hidden nor quiet: there the neutral words must not be put back to what they were."""
+    """True when neither hidden nor quiet: the neutral text must stay neutral."""
     return not note.hidden and not quiet(note)
 
 
@@ -318,9 +310,7 @@ def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
 
 
 def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dict[str, Any]:
-    """`aps` under the sender's own keys, as far as these are on the white list and of the shape
-    that Apple wants.
-    """
+    """`aps` under the sender's own keys, if on the white list and of the shape that Apple takes."""
     raw = note.vendor_raw.get("aps")
     if not isinstance(raw, Mapping):
         return aps
@@ -356,7 +346,7 @@ def _count(value: Any) -> int | None:
 
 
 def _takes_badge(note: Notification) -> bool:
-    """Whether the item's number is shown: alerts, unless the sender gave a number of their own."""
+    """True when the item's number is shown: alerts without a number of the sender's own."""
     if not note.vendor and not note.vendor_raw:
         return note.push_type is PushType.ALERT and note.kind is not Kind.BADGE
     raw = note.vendor_raw.get("aps")
@@ -377,9 +367,7 @@ def token_valid(token: str) -> bool:
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
-    """A push to nobody: a device token of zeros is refused with BadDeviceToken, but only after the
-    credential was taken.
-    """
+    """A push to a device token of zeros: BadDeviceToken proves that the credential was accepted."""
     body = compact({"aps": {"content-available": 1}})
     options = credential.options
     headers = {

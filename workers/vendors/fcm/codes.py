@@ -64,8 +64,9 @@ class Accepted(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class FcmRefusal:
-    """What an error body says. code: errorCode of its FcmError, "" without one. fields: those that
-    a BadRequest names.
+    """The content of an error body. code: errorCode of its FcmError, "" without one.
+
+    fields: those that a BadRequest names.
     """
 
     status: str = ""
@@ -180,7 +181,7 @@ def _bad_argument(refusal: FcmRefusal) -> Verdict:
 
 
 def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outcome:
-    """UNREGISTERED comes without a time, so ours must tell whether the token is a new one."""
+    """Compares our time of registration, as UNREGISTERED has no time: the token may be new."""
     age_ms = batch.now_ms - item.target.registered_ms
     if age_ms < 0:
         words = "the device registered this token again after that"
@@ -199,7 +200,7 @@ def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outc
 
 
 def _by_status(status: int) -> Verdict:
-    """What is left to go by when the body is not FCM's (an edge server's HTML page)."""
+    """The verdict by status when the body is not FCM's (an edge server's HTML page)."""
     if status == 401:
         return Verdict.ACCESS_EXPIRED
     if status == 429:

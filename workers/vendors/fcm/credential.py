@@ -101,8 +101,9 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
 
 
 def _no_access(status: int, code: str) -> Verdict:
-    """google-auth tries again what may pass; what Google itself words otherwise is about the key or
-    the clock.
+    """The verdict of a failed login: google-auth retries what may pass.
+
+    Other errors of Google concern the key or the clock.
     """
     if status == 429:
         return Verdict.THROTTLED

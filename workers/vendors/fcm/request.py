@@ -19,7 +19,7 @@ from workers.wire import Request
 PAYLOAD_BYTES_MAX: Final = (
     4096  # keys and values of data, notification and android.notification, in UTF-8
 )
-#: Words of so many characters fit beside what else a message holds: four bytes each at the most.
+#: A text with this many characters always fits: four bytes per character at most.
 WORDS_CHARACTERS_MAX: Final = 500
 TTL_S_MAX: Final = 2_419_200  # 28 days
 COUNT_MAX: Final = 2**31 - 1
@@ -74,8 +74,9 @@ _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
 @dataclass(frozen=True, slots=True)
 class FcmPrepared:
-    """What is the same for all tokens of a notification: path, and the body before and after the
-    badge. too_large: even cut.
+    """The common part of all tokens of a notification: path, and the body around the badge.
+
+    too_large: even with the text cut.
     """
 
     path: str
@@ -144,8 +145,9 @@ def refuse(item: PushItem) -> str | None:
 
 
 def _data_only(note: Notification, credential: Credential) -> bool:
-    """Whether the app draws the notification itself: message over credential; a silent push always
-    is.
+    """True when the app draws the notification: the message's option over the credential's.
+
+    A silent push always is.
     """
     wanted = note.vendor.get("data_only", credential.options.get("data_only"))
     return note.push_type is PushType.SILENT or wanted in (True, 1, "1", "true")
@@ -154,7 +156,7 @@ def _data_only(note: Notification, credential: Credential) -> bool:
 def _fitting(
     render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification
 ) -> tuple[bytes, bytes, bool]:
-    """What `render` gives, without as much beside the words as it takes to fit."""
+    """As `render`, without the data beside the text that does not fit."""
     message = b"", b"", True
     for lean in leaner(note):
         message = render(lean)
@@ -164,9 +166,7 @@ def _fitting(
 
 
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(up to the count, after it, whether it is too large even so) of a message
-    that Android draws.
-    """
+    """(up to the count, after it, True if still too large) of a message that Android draws."""
     look, data, words = _look(note), _data(note), _words(note)
     words, too_large = _fitted(
         words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix
@@ -193,8 +193,9 @@ def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
 def _fitted(
     words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str
 ) -> tuple[dict[str, str], bool]:
-    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within
-    the limit; whether it does not even so.
+    """Title and body cut to the limit; True if still too large.
+
+    prefix: a name that the body may begin with.
     """
     room = (
         PAYLOAD_BYTES_MAX
@@ -271,9 +272,10 @@ def _raw_notification(note: Notification) -> dict[str, Any]:
 
 
 def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, str]:
-    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself
-    gets an x- before it, and so does one of `ours`: what the app is to draw (hidden words stay
-    hidden, a repeat replaces itself) is not the payload's to say.
+    """ext and the payload's keys, with values as texts, as FCM requires.
+
+    A key that FCM reserves, or one of `ours`, gets the prefix x-: the payload does not set what the
+    app draws (a hidden text stays hidden, a repeat replaces itself).
     """
     data = {}
     for key, value in (note.payload or {}).items():
@@ -285,8 +287,9 @@ def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, s
 
 
 def _priority(note: Notification) -> str:
-    """HIGH wakes the device. A public message is never lifted; a recall and the end of a call wake
-    nobody.
+    """HIGH wakes the device.
+
+    A public message is never raised; a recall or a call's end never wakes.
     """
     placed = "NORMAL" if note.placement.get("priority") == "NORMAL" or quiet(note) else "HIGH"
     wish = text(note.vendor.get("priority")).upper()

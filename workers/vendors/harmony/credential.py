@@ -31,7 +31,7 @@ from workers.vendors.types import (
 )
 from workers.wire import HttpResponse
 
-#: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
+#: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri contain.
 AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 JWT_LIFE_S: Final = 3600
 #: iat is floored to this, so that all processes sign the same claims without talking and a token
@@ -123,7 +123,7 @@ def _signed(credential: Credential, iat_s: int) -> AccessToken:
 
 
 def read_token(answer: HttpResponse, now_ms: int) -> AccessRefused:
-    """Nobody answers: nothing was asked."""
+    """Always a refusal: the token is signed here, no request exists."""
     del now_ms
     return AccessRefused(
         Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here"

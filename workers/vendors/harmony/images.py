@@ -19,8 +19,8 @@ from workers.wire import HttpResponse, Request
 
 IMAGE_CHECKED: Final = "83010000"
 IMAGE_TOO_FAST: Final = "83010002"
-#: An image that Huawei would not have (no picture behind the address, content) is shown to it again
-#: after so long.
+#: Milliseconds after which an image that Huawei refused (no picture at the address, content) is
+#: submitted again.
 IMAGE_REFUSED_MS: Final = 600_000
 #: Huawei's key in the address that it gave: such a one needs no second look.
 VERIFY_KEY: Final = re.compile(r"[?&]verifyKey=")
@@ -48,9 +48,7 @@ def ask_image(image: str, credential: Credential, access: AccessToken | None) ->
 
 
 def read_image(answer: HttpResponse, now_ms: int) -> tuple[str, int] | None:
-    """The address that Huawei gave and when it ends; ("", …) for an image it refused; None for no
-    word on the image.
-    """
+    """Huawei's address and its expiry; ("", …) for a refused image; None: no answer."""
     reply = read(answer, ImageReply)
     if reply is None or not reply.code.startswith("8301") or reply.code == IMAGE_TOO_FAST:
         return None

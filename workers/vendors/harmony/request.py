@@ -37,8 +37,8 @@ from workers.wire import Request
 CATEGORIES: Final = SERVICE
 MARKETING: Final = "MARKETING"
 NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
-#: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are
-#: ours.
+#: Fields that vendor_raw.harmony (or its `notification`) may set. Ids on the screen, texts and
+#: class are ours.
 RAW_NOTIFICATION: Final = frozenset(
     {"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"}
 )

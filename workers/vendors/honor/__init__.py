@@ -1,5 +1,6 @@
-"""Honor Push: phones with Magic UI 4.0 and later. Much of the API is unconfirmed:
-docs/vendors/honor.md says what we do about it.
+"""Honor Push: phones with Magic UI 4.0 and later.
+
+Much of the API is unconfirmed: docs/vendors/honor.md describes our choices.
 """
 
 from __future__ import annotations

@@ -130,5 +130,5 @@ def _listed(
 
 
 def _named(details: ReplyDetails, member: str) -> ReplyDetails:
-    """The answer's `success` is about the request; of this token it says the list that names it."""
+    """`success` concerns the request; the list that names this token concerns the token."""
     return msgspec.structs.replace(details, words=f"{member} names this token")

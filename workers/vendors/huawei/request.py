@@ -37,7 +37,7 @@ from workers.wire import Request
 #: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.
 CATEGORIES: Final = SERVICE - {"MISS_CALL"}  # which v1 does not list
 MARKETING: Final = "MARKETING"
-#: What vendor_raw.huawei.notification may set. Ids on the screen, words and class are ours.
+#: Fields that vendor_raw.huawei.notification may set. Ids on the screen, texts and class are ours.
 RAW_NOTIFICATION: Final = frozenset(
     {
         "badge",
@@ -69,7 +69,7 @@ NOISE: Final = frozenset(
     }
 )
 QUIET_SOUND: Final = {"default_sound": False, "use_default_vibrate": False}
-#: These are words too: not where the person chose to see none.
+#: These are texts too: not set when the person hides details.
 RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
 RAW_ANDROID: Final = frozenset({"collapse_key", "fast_app_target"})
 CHECK_TOKEN: Final = "pushfleet-credential-check"
@@ -204,7 +204,7 @@ def _big_text(note: Notification) -> bool:
 
 
 def _overrides(note: Notification) -> dict[str, Any]:
-    """`vendor.huawei` with what vendor_raw says of the same fields on top."""
+    """`vendor.huawei` with vendor_raw's values of the same fields on top."""
     raw = {
         **part(part(note.vendor_raw, "message"), "android"),
         **part(note.vendor_raw, "notification"),

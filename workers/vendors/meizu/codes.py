@@ -16,7 +16,7 @@ from workers.wire import HttpResponse, NoAnswer
 
 #: `code`: of the whole call. Source: Meizu, PUSH HTTP API, release of 2025-04-09, read 2026-11-22.
 REQUEST_CODES: Final[Mapping[str, Verdict]] = {
-    # "call again at redirect": the words and tokens go nowhere but to the configured host
+    # "call again at redirect": texts and tokens go to the configured host only.
     "300": Verdict.REJECTED,
     "500": Verdict.UNAVAILABLE,
     "1001": Verdict.UNAVAILABLE,
@@ -54,7 +54,7 @@ TOKEN_CODES: Final[Mapping[str, Verdict]] = {
     "110010": Verdict.SILENCED,
     "110011": Verdict.DEVICE_CAP,
 }
-#: Of a call with several tokens these judge one of them, and don't say which.
+#: Of a call with several tokens these concern one of them, without naming it.
 ONE_BY_ONE: Final = frozenset({"110002", "110003"})
 NO_PERMISSION: Final = "201"
 OTHER_ERROR: Final = "500"
@@ -80,8 +80,8 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     code, status = str(reply.code).strip()[:32], str(answer.status)
     words, wait = redact(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
-        # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its
-        # status is no word on a push
+        # Every answer of Meizu is an HTTP 200: the body of a broken server or a proxy is no answer
+        # to a push.
         code = ""
     if code == "200":
         return _partial(
@@ -118,7 +118,7 @@ def _partial(batch: RequestBatch, accepted: Outcome, value: Any) -> Sequence[Out
 
 
 def _named(accepted: Outcome, code: str, nobody: bool) -> Outcome:
-    """nobody: no token of the call had permission, so it is the app that has none."""
+    """nobody: no token of the call had permission, so the app has none."""
     verdict = Verdict.CREDENTIAL_REFUSED if nobody else TOKEN_CODES.get(code, Verdict.UNKNOWN)
     return replace(accepted, verdict=verdict, code=code, alarm=verdict is Verdict.UNKNOWN)
 

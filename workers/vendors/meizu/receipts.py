@@ -14,8 +14,9 @@ STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token, of a form (Meizu's page) or of JSON (what it sends). Meizu tells no
-    time: at_ms is 0. Raises ReceiptsError.
+    """One receipt per token, of a form (Meizu's page) or of JSON (what it sends).
+
+    Meizu gives no time: at_ms is 0. Raises ReceiptsError.
     """
     messages = value_of(body, "cb")
     entries = messages.items() if isinstance(messages, dict) else ()

@@ -50,8 +50,9 @@ def _request(form: Mapping[str, str], credential: Credential) -> Request:
 
 
 def sign(form: Mapping[str, str], app_secret: str) -> str:
-    """MD5, as Meizu's page has it, over name=value in order of name, raw and without separators,
-    then the secret.
+    """MD5 over name=value in order of name, raw and without separators, then the secret.
+
+    Source: Meizu's page.
     """
     base = "".join(f"{name}={form[name]}" for name in sorted(form)) + app_secret
     return hashlib.md5(base.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
@@ -109,7 +110,7 @@ def _notice_type(note: Notification) -> int:
 
 
 def _parameters(note: Notification) -> dict[str, Any]:
-    """What the app gets on a click: the payload's keys, the sender's own parameters, ext."""
+    """The app's click data: the payload's keys, the sender's own parameters, ext."""
     raw = note.vendor_raw.get("parameters")
     parameters = {**(note.payload or {}), **(raw if isinstance(raw, dict) else {})}
     if note.ext is not None:

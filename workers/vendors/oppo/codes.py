@@ -94,7 +94,7 @@ def _left_out(answer: HttpResponse) -> Outcome:
 
 
 def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Outcome]:
-    """What the answer means, as a function of one item that travelled."""
+    """The meaning of the answer as a function of one item of the request."""
     reply = reply_of(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(batch)) > 1
     if answer.status == TOO_LARGE and several:  # no page says how large a body may be
@@ -255,9 +255,7 @@ def _class_refused(item: PushItem, status: str, words: str) -> Outcome:
 
 
 def _undocumented(item: PushItem, status: str, code: str, words: str) -> Outcome:
-    """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never
-    a dead token.
-    """
+    """The outcome of a code without a row: a range, or an undocumented code. Never a dead token."""
     if code in UNCONFIRMED:
         verdict = (
             Verdict.REJECTED

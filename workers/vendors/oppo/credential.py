@@ -62,9 +62,7 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
 
 
 def _access_refused(answer: HttpResponse, code: str, words: str, now_ms: int) -> AccessRefused:
-    """Our own clock being off (19) is for a person to mend; a request that only came late may be
-    made anew.
-    """
+    """A wrong clock of ours (19) needs a person; a request that only came late may be repeated."""
     if not usable(answer, code) or code == "0":
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
         return AccessRefused(verdict, code, words, retry_after_s(answer))

@@ -74,8 +74,9 @@ CLICK_NEEDS: Final = {
 
 
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
-    """One target by unicast, several by unicast_batch, each with its own message and its own
-    `app_message_id`.
+    """One target by unicast, several by unicast_batch.
+
+    Each has its own message and its own `app_message_id`.
     """
     items = sent(batch)
     shared: dict[
@@ -153,9 +154,7 @@ def _category(note: Notification) -> str:
 
 
 def _private(note: Notification, category: str) -> bool:
-    """Whether the push travels as communication & service. Without a category the channel decides
-    (the old scheme).
-    """
+    """True for communication & service. Without a category the channel decides (old scheme)."""
     return note.bucket is Bucket.PRIVATE and category not in PUBLIC_CATEGORIES
 
 
@@ -195,9 +194,7 @@ def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int 
 
 
 def _template(note: Notification, credential: Credential) -> dict[str, Any]:
-    """The sender's private template, else the credential's with sender and text as
-    its variables.
-    """
+    """The sender's private template, else the credential's with sender and text as variables."""
     given = note.template or {}
     chosen = scalar(given.get("id"), NAME_MAX)
     identity = chosen or note.placement.get("template_id")
@@ -231,9 +228,10 @@ def _own(note: Notification) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _given(note: Notification, values: Any) -> dict[str, str]:
-    """A sender's template values (an object, or its JSON text), each as text that is not blank, of
-    ours where theirs is none or may not be seen: a variable that is missing would cost the person
-    the message.
+    """A sender's template values (an object, or its JSON text), each as text that is not blank.
+
+    A missing or hidden value is replaced by ours: a missing variable would cost the person the
+    message.
     """
     return {
         whole(key): first_words(
@@ -247,7 +245,7 @@ def _given(note: Notification, values: Any) -> dict[str, str]:
 
 
 def _raw_notification(note: Notification) -> Mapping[str, Any]:
-    """A sender's own fields stand at the root or under `notification`."""
+    """A sender's own fields, at the root or under `notification`."""
     inner = note.vendor_raw.get("notification")
     return inner if isinstance(inner, Mapping) else note.vendor_raw
 

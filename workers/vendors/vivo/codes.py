@@ -72,10 +72,9 @@ CODES: Final[Mapping[int, Verdict]] = {
     10801: Verdict.REJECTED,
 }
 TITLE, CONTENT = "title", "content"
-#: The part of the words that a refusal is about; the next attempt replaces that part alone, once.
+#: The part of the text that a refusal concerns; the next attempt replaces that part alone, once.
 PARTS: Final[Mapping[int, str]] = {10056: TITLE, 10085: TITLE, 10058: CONTENT, 10104: CONTENT}
-#: Refusals that the next attempt can cure by being different; the second time the table's verdict
-#: stands.
+#: Refusals that a changed attempt can cure; the second time the table's verdict holds.
 CURES: Final[Mapping[int, Again]] = {
     **dict.fromkeys(PARTS, Again.FALLBACK_TEXT),
     10151: Again.SAVE_AGAIN,
@@ -92,7 +91,7 @@ USER_STATUS: Final[Mapping[int, Verdict]] = {
     3: Verdict.TOKEN_DEAD,
     4: Verdict.REJECTED,
 }
-#: Whose day is over. vivo's classification of its own may send a system message down, and count it
+#: The bucket whose day is over. vivo's own classification may lower a system message, and count it
 #: there.
 SPENT: Final[Mapping[int, Bucket]] = {10070: Bucket.PUBLIC, 10073: Bucket.PRIVATE}
 TOO_FAST_S: Final = 1.0
@@ -117,8 +116,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         retry_after_s(answer),
     )
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
-        # a result travels on a 200; what a broken server or a proxy says beside its status is no
-        # word on a push
+        # A result comes with a 200; the body of a broken server or a proxy is no answer to a push.
         code = None
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
@@ -177,9 +175,7 @@ def _of_token(
 
 
 def replaced_parts(item: PushItem) -> frozenset[str]:
-    """The parts of the words that the vendor refused before. All, where no attempt that is kept
-    names one.
-    """
+    """The text parts that the vendor refused before; all, where no kept attempt names one."""
     codes = (number(attempt.code) for attempt in item.target.attempts)
     named = frozenset(PARTS[code] for code in codes if code is not None and code in PARTS)
     unnamed = item.target.again == Again.FALLBACK_TEXT and not named
@@ -187,8 +183,9 @@ def replaced_parts(item: PushItem) -> frozenset[str]:
 
 
 def _taken(batch: RequestBatch, reply: Mapping[str, Any]) -> bool:
-    """Whether `result: 0` is a push's answer: that of a saved body without its taskId has none of
-    these, and nothing was pushed.
+    """True when `result: 0` is a push's answer.
+
+    A saved body's answer without taskId has none of these fields, and nothing was pushed.
     """
     return len(batch.items) == 1 or any(
         reply.get(name) is not None for name in ("requestId", "taskId", "invalidUsers")

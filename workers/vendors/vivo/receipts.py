@@ -10,7 +10,7 @@ from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, valu
 
 RECEIPTS_MAX: Final = 10_000
 
-#: Detail -> our word and what it changes. Source: vivo.md §8 (MASA.MC, 2026-07-20).
+#: Detail -> our status and its verdict. Source: vivo.md §8 (MASA.MC, 2026-07-20).
 DETAILS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
     "1017": ("not_shown_at_night", None),
     "2124": ("duplicate", None),
@@ -42,8 +42,9 @@ DETAIL_NAMES: Final = ("subStatus", "subAckType")
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises
-    ReceiptsError.
+    """One receipt per token. The old shape has no ackType: it reports an arrival.
+
+    Raises ReceiptsError.
     """
     tasks = value_of(body, "data")
     entries = tasks.items() if isinstance(tasks, dict) else ()

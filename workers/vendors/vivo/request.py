@@ -120,7 +120,7 @@ def _push_mode(note: Notification) -> int:
 
 
 def _message(batch: RequestBatch, credential: Credential) -> dict[str, Any]:
-    """What single and list bodies share."""
+    """The common part of single and list bodies."""
     note = batch.items[0].note
     refused = frozenset[str]().union(*(replaced_parts(item) for item in batch.items))
     title, content, replaced = words(note, refused)

@@ -1,4 +1,4 @@
-"""The words as vivo takes them: how they are measured and cut, and what the app gets on a click."""
+"""vivo's texts: their measure and cut, and the app's click data."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ def _is_heavy(char: str) -> bool:
 
 
 def formal(text: str) -> bool:
-    """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no
-    测试, braces or brackets (10085, 10104).
+    """True when vivo takes it as title or content (10085, 10104).
 
-    White space apart: whether words of Latin letters with spaces between them pass is not
-    documented.
+    Not accepted: only digits, Latin letters or symbols, 测试, braces or brackets. White space is
+    ignored: whether Latin texts with spaces pass is not documented.
     """
     if any(mark in text for mark in ("测试", "{", "}", "[", "]")):
         return False
@@ -83,7 +82,7 @@ def _fit(text: str, most: int) -> str:
 
 
 def _custom(note: Notification) -> dict[str, str]:
-    """What of it fits the map: all, else without the payload, else nothing (contract §7)."""
+    """The part that fits the map: all, else without the payload, else nothing (contract §7)."""
     for lean in leaner(note):
         custom = all_custom(lean)
         if characters(custom) <= CUSTOM_CHARACTERS_MAX:
@@ -108,9 +107,7 @@ def all_custom(note: Notification) -> dict[str, str]:
 
 
 def custom_with(note: Notification, replaced: Mapping[str, str]) -> dict[str, str]:
-    """The map with the words that vivo's rules replaced on the screen, as far as there is room; the
-    app's own keys win.
-    """
+    """The map with the texts that vivo's rules replaced, as far as they fit; the app's keys win."""
     custom = _custom(note)
     for name, text in replaced.items():
         room = CUSTOM_CHARACTERS_MAX - characters(custom) - len(name)
@@ -125,9 +122,7 @@ def characters(custom: Mapping[str, str]) -> int:
 
 
 def receipt(batch: RequestBatch, credential: Credential) -> dict[str, str]:
-    """Where receipts go and what they echo: the console's receipt id where the operator gave one,
-    else the address (single push only).
-    """
+    """The receipt fields: the console's receipt id if set, else the address (single push only)."""
     if not batch.callback_url:
         return {}
     receipt_id = credential.options.get("callback_id")

@@ -35,9 +35,8 @@ _REQUEST = (
     "65035 65036 65037 65038 65040 65041"
 )
 _THROTTLE = "10022 10023 10024 10027 10028 10030 10032 10039 22101 26004 26005 200002"
-#: What each code means for a push. 10035 ("no more invalid aliases") says nothing about one, so it
-#: is not here.
-#: 10038 is about statistics only: it must not stop a lane that sends well.
+#: Verdict of each code for a push. 10035 ("no more invalid aliases") concerns none, so it is not
+#: here. 10038 is about statistics only: it must not stop a lane that sends well.
 CODES: Final[Mapping[str, Verdict]] = {
     **dict.fromkeys(_RETRY.split(), Verdict.UNAVAILABLE),
     **dict.fromkeys(_CREDENTIAL.split(), Verdict.CREDENTIAL_REFUSED),
@@ -74,12 +73,12 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def _code(reply: Mapping[str, Any]) -> str:
-    """Some older interfaces say errorCode."""
+    """The code; some older interfaces name it errorCode."""
     return code_of(reply.get("code", reply.get("errorCode")))
 
 
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
-    """reason first, then description, then info: the first that says something."""
+    """The first text of reason, description and info."""
     reason = next(
         (
             text
@@ -120,7 +119,7 @@ def _refused(
 
 
 def _given_up(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
-    """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
+    """Retries an undocumented code a few times; then the verdict is UNKNOWN."""
     last = replace(outcome, verdict=Verdict.UNKNOWN)
     undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
     return [
@@ -219,8 +218,9 @@ def channels_exceeded(text: Any) -> dict[str, int]:
 
 
 def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
-    """(delivered today, today's total) as the answer tells them; used = limit once a channel is
-    over, which closes it until midnight.
+    """(delivered today, today's total) from the answer; used = limit once a channel is over.
+
+    That closes it until midnight.
     """
     data = _data(read(answer, dict[str, Any]) or {})
     limit, used = number(data.get("day_quota"), 0, 10**12), number(data.get("day_acked"), 0, 10**12)
@@ -234,8 +234,9 @@ def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
 
 
 def checked(answer: HttpResponse) -> Verdict:
-    """ACCEPTED when the secret was taken, though statistics may be forbidden (10038) or asked too
-    often (10027, 10039).
+    """ACCEPTED when the secret was accepted, even without the right to statistics (10038).
+
+    Also when they were requested too often (10027, 10039).
     """
     code = _code(read(answer, dict[str, Any]) or {})
     if code in ("0", "10027", "10038", "10039") and answer.status < 500:

@@ -26,8 +26,9 @@ REGID = 1  # errorCode of type 16: a regid; 2 and 3 are an alias's and an accoun
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
-    """One receipt per message and target, of the field `data` (a peer saw its JSON percent-encoded
-    once more). Raises ReceiptsError.
+    """One receipt per message and target, of the field `data`. Raises ReceiptsError.
+
+    A peer saw its JSON percent-encoded once more.
     """
     value = value_of(body, "data")
     items = value.items() if isinstance(value, dict) else ()
@@ -72,9 +73,7 @@ def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
 
 
 def _verdict(kind: int, item: Mapping[str, Any], elsewhere: bool) -> Verdict | None:
-    """elsewhere: the vendor says the target lives in another region: alive, but
-    not ours to reach.
-    """
+    """elsewhere: the vendor reports another region: the target is alive, but out of reach."""
     if kind == INVALID:
         if _number(item.get("errorCode", REGID)) != REGID:
             return None

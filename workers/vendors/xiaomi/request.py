@@ -55,16 +55,16 @@ _RAW = (
     "notification_bigPic_uri"
 )
 RAW_EXTRA: Final = frozenset(_RAW.split())
-#: Those that the page does not give a meaning: to the vendor they are the app's own, of which it
-#: takes only so much.
+#: Fields without a meaning on the vendor's page: the vendor counts them as the app's own, of which
+#: it limits the size.
 OWN_EXTRA: Final = frozenset(
     {"channel_name", "channel_description", "badge", "ticker", "notification_small_icon_uri"}
 )
 #: Those that show something of the message: not when details are hidden.
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
-#: What makes an emoji of a plain character (variation selector, keycap, skin tones): goes, the
-#: character stays.
+#: Marks that make an emoji of a plain character (variation selector, keycap, skin tones): removed,
+#: the character stays.
 _EMOJI_MARKS: Final = re.compile("[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]")
 _REFUSED_KINDS: Final = frozenset({"So", "Cn", "Cs"})  # Cs can't be sent at all
 
@@ -139,9 +139,7 @@ def _class_extra(note: Notification, private: bool) -> dict[str, str]:
 
 
 def _own_values(note: Notification) -> dict[str, str]:
-    """The template's two variables. When details are hidden, nothing but the words of title and
-    body may fill them.
-    """
+    """The template's two variables; with hidden details only title and body may fill them."""
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
     if veiled(note):
         name, text = note.title, note.body
@@ -165,10 +163,9 @@ def _own_values(note: Notification) -> dict[str, str]:
 
 
 def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str]:
-    """A sender-given template's values (objects, or their JSON text), each made valid: where
-    nothing remains, words of ours.
+    """A sender-given template's values (objects, or their JSON text), each made valid.
 
-    A variable that is missing would cost the person the message (10017).
+    An empty value is replaced by our text: without a variable the vendor refuses the push (10017).
     """
     values: dict[str, str] = {}
     words = template_value(generic(note)) or GENERIC["en"]
@@ -184,8 +181,9 @@ def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str
 
 
 def value_valid(value: str) -> bool:
-    """Whether the vendor takes this as a template value: 1..128 characters, not blank, no symbol
-    (So), nothing unassigned (Cn).
+    """True for a valid template value: 1..128 characters, not blank, no So, no Cn character.
+
+    So: symbols; Cn: unassigned.
     """
     return (
         0 < len(value) <= VALUE_MAX
@@ -276,9 +274,7 @@ def _within(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _callback(batch: RequestBatch) -> dict[str, str]:
-    """Where receipts go and what they echo: the push id of a single push, the batch's tag of a
-    list.
-    """
+    """The receipt fields: a single push's id, or a list's tag, is echoed."""
     url = batch.callback_url
     if not url or len(whole(url).encode()) > CALLBACK_BYTES_MAX:
         return {}
@@ -301,6 +297,6 @@ def token_valid(token: str) -> bool:
 
 
 def check(credential: Credential, _access: AccessToken | None) -> Request:
-    """Today's quota: needs the secret, reaches nobody. At most one call a second."""
+    """Today's quota: needs the secret, pushes nothing. At most one call a second."""
     headers = {"authorization": f"key={credential.secrets.get('app_secret', '')}"}
     return Request(_endpoint(credential), "/v1/trace/quota/get", headers, b"", method="GET")
