@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
-    """How many pushes of a round each cohort's tokens took."""
+    """The number of a round's accepted pushes per cohort."""
     tokens = [
         ((target := work.target).app_version, target.registered_ms)
         for work, outcome in done.outcomes
@@ -33,7 +33,7 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
 
 
 def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
-    """How many of these tokens are of each cohort: (app version, when it registered)."""
+    """The number of these tokens per cohort. tokens: (app version, time of registration)."""
     version, new_ms = lane.credential.version, now - NEW_MS
     if (
         tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms

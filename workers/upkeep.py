@@ -39,11 +39,11 @@ class Upkeep:
 
     @property
     def progress_at(self) -> float:
-        """Monotonic time of the last progress of the role that stands still longest."""
+        """Monotonic time of the least recent progress of a role."""
         return min(each.progress_at for each in self._threads)
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Runs until stopped."""
         run_roles(self._threads, self._stopping)
 
 

@@ -6,6 +6,7 @@ cure; exit codes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from workers.cli.commands import cli
 
+    if any(not _is_typable(one) for one in arguments):
+        print("an argument is not UTF-8: type it again, or set LANG=C.UTF-8", file=sys.stderr)
+        return WRONG_USE
     try:
         return cli.main(args=list(arguments), prog_name="pushfleet", standalone_mode=False) or DONE
     except click.exceptions.Exit as ended:
@@ -40,6 +44,15 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(refusal[0], file=sys.stderr)
         return refusal[1]
+
+
+def _is_typable(argument: str) -> bool:
+    """Whether an argument is a text; the path of a file may be any bytes."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return os.path.lexists(argument)
+    return True
 
 
 def _refusal_of(error: Exception) -> tuple[str, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import getpass
 import json
@@ -47,6 +48,43 @@ def opened() -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
+
+
+def check_tenant(
+    runtime: Runtime, app_id: str | None, rows: Sequence[Any], *, as_json: bool
+) -> None:
+    """NotThereError where nothing is listed as the tenant is not there; a program gets its empty
+    list all the same.
+    """
+    if app_id is not None and not rows and app_id not in runtime.tenants.all():
+        if as_json:
+            print_json([])
+        raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
+
+
+def json_of(path: Path, option: str) -> Any:
+    """What a JSON file holds; CliError where it is none, or holds what a database can't keep."""
+    import msgspec
+
+    from workers.intake.dialects.reading import fit
+
+    try:
+        value = msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    except (ValueError, RecursionError):
+        raise CliError(f"{option} takes a file with a JSON object") from None
+    if not fit(value) or _holds_nul(value):
+        raise CliError(
+            f"{option}: it is nested too deep, or holds U+0000 or a number beyond 64 bits"
+        )
+    return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in key or _holds_nul(one) for key, one in value.items())
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def noted(

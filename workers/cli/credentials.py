@@ -19,6 +19,7 @@ from workers.cli.base import (
     CliError,
     NotThereError,
     at,
+    check_tenant,
     check_zone,
     noted,
     opened,
@@ -512,6 +513,7 @@ def listed(
             for row in runtime.credentials.listed(app or app_option)
             if vendor in (None, row["vendor"]) and business_id in (None, row["business_id"])
         ]
+        check_tenant(runtime, app or app_option, rows, as_json=as_json)
     if as_json:
         print_json(rows)
         return

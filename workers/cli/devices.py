@@ -9,7 +9,15 @@ import click
 from common.clock import now_ms
 from common.storage.audit import person_mark
 from common.storage.devices import BY_OPERATOR
-from workers.cli.base import CliError, at, noted, opened, print_json, print_table
+from workers.cli.base import (
+    CliError,
+    at,
+    check_tenant,
+    noted,
+    opened,
+    print_json,
+    print_table,
+)
 
 
 @click.group()
@@ -28,6 +36,7 @@ def listed(app_id: str, user: str | None, as_json: bool) -> None:
             {**row, "token": _ends(row["token"]), "voip_token": _ends(row["voip_token"])}
             for row in runtime.devices.listed(app_id, user)
         ]
+        check_tenant(runtime, app_id, rows, as_json=as_json)
     if as_json:
         print_json(rows)
         return

@@ -10,7 +10,16 @@ import click
 
 from common.clock import now_ms
 from common.model import Bucket, Vendor
-from workers.cli.base import CliError, NotThereError, at, noted, opened, print_json, print_table
+from workers.cli.base import (
+    CliError,
+    NotThereError,
+    at,
+    check_tenant,
+    noted,
+    opened,
+    print_json,
+    print_table,
+)
 
 
 @click.command()
@@ -22,6 +31,7 @@ def lanes(app_id: str | None, as_json: bool) -> None:
 
     with opened() as runtime:
         rows = [lane_row(runtime, lane) for lane in lanes_of(runtime, app_id)]
+        check_tenant(runtime, app_id, rows, as_json=as_json)
     if as_json:
         print_json(rows)
         return
@@ -90,6 +100,7 @@ def _show(app_id: str | None, as_json: bool) -> None:
             for lane in lanes_of(runtime, app_id)
             for one in quota_rows(runtime, lane)
         ]
+        check_tenant(runtime, app_id, rows, as_json=as_json)
     if as_json:
         print_json(rows)
         return

@@ -21,6 +21,7 @@ from workers.cli.why import in_order, story
 from workers.handlers.ledger_rows import event_record
 from workers.intake import decoding
 from workers.intake.dialects import DIALECTS
+from workers.intake.events import NAME_MAX
 from workers.routing.fan_out import urgency_of
 from workers.runtime import Runtime
 
@@ -215,6 +216,8 @@ def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
     """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took
     at least one.
     """
+    if not 0 < len(user) <= NAME_MAX:
+        raise CliError(f"USER takes 1 to {NAME_MAX} characters")
     with opened() as runtime:
         if app_id not in runtime.tenants.all():
             raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")

@@ -10,7 +10,16 @@ import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
-from workers.cli.base import CliError, NotThereError, check_zone, opened, print_json, print_table
+from workers.cli.base import (
+    CliError,
+    NotThereError,
+    check_tenant,
+    check_zone,
+    json_of,
+    opened,
+    print_json,
+    print_table,
+)
 from workers.gateway.secrets import (
     CALLBACK_SECRETS,
     GATEWAY_KEYS,
@@ -108,11 +117,9 @@ def _catalogue(file: Path | None) -> dict[str, dict[str, str]]:
     if file is None:
         return {}
     try:
-        return read_catalogue(json.loads(file.read_text(encoding="utf-8")))
+        return read_catalogue(json_of(file, "--texts"))
     except CatalogueError as error:
         raise CliError(f"--texts: {error}") from None
-    except (ValueError, RecursionError):
-        raise CliError("--texts takes a file with a JSON object") from None
 
 
 @app.command("list")
@@ -277,10 +284,7 @@ def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
 
     The vendors may also stand under "vendor", as they do in an event.
     """
-    try:
-        preset = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise CliError("FILE takes a JSON object") from None
+    preset = json_of(file, "FILE")
     if not re.fullmatch(r"[!-~]{1,64}", strategy_id):
         raise CliError("ID takes 1-64 printable ASCII characters without spaces")
     if isinstance(preset, dict) and isinstance(preset.get("vendor"), dict):
@@ -322,12 +326,12 @@ def _wrong_with(preset: object) -> str | None:
 def list_strategies(app_id: str | None, as_json: bool) -> None:
     """Presets of a tenant, or of all."""
     with opened() as runtime:
-        stored = sorted(runtime.strategies.all().items())
-    rows = [
-        {"app": app, "id": name, "preset": preset}
-        for (app, name), preset in stored
-        if app_id in (None, app)
-    ]
+        rows = [
+            {"app": app, "id": name, "preset": preset}
+            for (app, name), preset in sorted(runtime.strategies.all().items())
+            if app_id in (None, app)
+        ]
+        check_tenant(runtime, app_id, rows, as_json=as_json)
     if as_json:
         print_json(rows)
     else:

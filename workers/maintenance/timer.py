@@ -49,7 +49,7 @@ class Timer:
         return EVERY_S if idle and not self.lanes.loaded else TICK_S
 
     def listen(self, seconds: float) -> None:
-        """Waits so long, or until something is put that is due sooner (lua/delay.lua)."""
+        """Waits for `seconds` at most, or until something earlier is put (lua/delay.lua)."""
         _listen([self._runtime], seconds)
 
     def rest(self) -> None:

@@ -60,7 +60,7 @@ def bury(runtime, stream, blob, reason):
     consumer = Stages(runtime).drain("presence")
     runtime.streams.hand_on((), [(stream, blob)])
     (entry,) = consumer._source.read([stream], 1)
-    consumer.bury(entry, reason)
+    consumer.dead_letter(entry, reason)
 
 
 def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
