@@ -32,12 +32,11 @@ from common.storage.ledger_copy import (
     note_line,
     own_lines,
     row_line,
-    tag_of,
 )
 from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader, day_of
 from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes, pages
 
-__all__ = ["ROWS_MAX", "STREAM_MAX", "LastHour", "Ledger", "day_of", "tag_of"]
+__all__ = ["ROWS_MAX", "STREAM_MAX", "LastHour", "Ledger", "day_of"]
 
 #: Entries of the ledger's stream at which delivery stops taking batches: nothing is dropped.
 STREAM_MAX = 20_000

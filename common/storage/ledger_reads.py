@@ -472,11 +472,13 @@ _OF_TOKEN = (
     " AND (l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
     "'waits: uncertain%'))"
 )
+#: Order and limit: an index look-up for each token, never a read of all.
 _TOKENS_SEEN = text(
     'SELECT asked.app, asked."user"'  # noqa: S608
     " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]))"
-    ' AS asked (app, "user") WHERE EXISTS (SELECT FROM ledger_all l'
-    f' WHERE l.app = asked.app AND l."user" = asked."user" AND {_OF_TOKEN})'
+    ' AS asked (app, "user") CROSS JOIN LATERAL (SELECT FROM ledger_all l WHERE'
+    f' l.app = asked.app AND l."user" = asked."user" AND {_OF_TOKEN}'
+    " ORDER BY l.routed_ms DESC LIMIT 1) found"
 )
 _SHOWN_TO_TOKEN = text(
     "SELECT e.event_id, e.message_id, e.ts_ms, e.conversation, e.type, e.collapse, e.screen,"  # noqa: S608

@@ -195,7 +195,7 @@ class People:
     ) -> dict[Person, Known]:
         """The devices and settings of all. wait: the bound of the SQL query (sql.optional).
 
-        Raises sql.STORE_UNAVAILABLE when somebody is not in Redis and SQL does not answer; with
+        Raises sql.DATABASE_UNAVAILABLE when somebody is not in Redis and SQL does not answer; with
         wait, UnknownPeopleError instead.
         """
         chosen = list(dict.fromkeys(people))
