@@ -124,11 +124,11 @@ class QuietServer(uvicorn.Server):
     Ten looks a second cost an idle process most of its time.
     """
 
-    _reply: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+    _ending: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def main_loop(self) -> None:
         ending = asyncio.Event()
-        self._told = asyncio.get_running_loop(), ending
+        self._ending = asyncio.get_running_loop(), ending
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ending.wait(), TICK_S)
@@ -136,8 +136,8 @@ class QuietServer(uvicorn.Server):
     def end(self) -> None:
         """Called from another thread."""
         self.should_exit = True
-        if self._told is not None:
-            loop, ending = self._told
+        if self._ending is not None:
+            loop, ending = self._ending
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(ending.set)
 

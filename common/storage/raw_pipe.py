@@ -13,7 +13,8 @@ from hiredis import PushNotification
 from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.sentinel import SentinelManagedConnection
 
 from common.storage.cluster import SlotConnection
 
@@ -56,6 +57,11 @@ class RawPipe:
             for one in answers:
                 if isinstance(one, ResponseError):
                     connection.raise_elsewhere(one)
+        elif isinstance(self._connection, SentinelManagedConnection) and any(
+            isinstance(one, ReadOnlyError) for one in answers
+        ):  # as redis-py has it
+            connection.disconnect()
+            raise RedisConnectionError("the master of before is a replica now")
         return answers
 
 

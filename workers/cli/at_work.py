@@ -7,7 +7,6 @@ the worker is ready, and ends at SIGTERM.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -66,21 +65,19 @@ class WorkBeat:
             (self._over if self.stop.is_set() else self.stop).wait(self._beat_s)
             if self.stop.is_set() and self._alive is not None:
                 self._alive = None
-                with contextlib.suppress(RedisError, OSError):
-                    self._living().leave([self._name])
+                self._say(lambda: self._living().leave([self._name]))
             if not self._over.is_set():
                 self._beat_once()
-        try:
-            self._living().rest(self._name)
-        except (RedisError, OSError) as error:
-            log.warning("Redis is away", extra={"reason": type(error).__name__})
+        self._say(lambda: self._living().rest(self._name))
 
     def _beat_once(self) -> None:
-        alive = self._alive
+        self._say(self._alive or (lambda: self._living().work(self._name, self._role)))
+
+    def _say(self, words: Callable[[], None]) -> None:
+        """Whatever is raised is logged: the next word must be said all the same."""
         try:
-            if alive is None:
-                self._living().work(self._name, self._role)
-            else:
-                alive()
+            words()
         except (RedisError, OSError) as error:
             log.warning("Redis is away", extra={"reason": type(error).__name__})
+        except Exception as error:
+            log.exception("a heartbeat broke", extra={"reason": type(error).__name__})

@@ -24,6 +24,8 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
     It needs whole entries on their first delivery, and a lane that is limited by its rate only.
     most: pushes that may be on the wire.
     """
+    if lane.limits.rate_unit != "request":  # numbers are taken of what may leave now
+        most = min(most, taken.tokens)
     first = all(
         entry.deliveries == 1 and entry.order > max(taken.noted, taken.slowed) for entry in entries
     )

@@ -64,6 +64,8 @@ class LedgerHandler:
         self._runtime = runtime
         self.hold_s = HOLD_S
         self.may_write: Callable[[], bool] = lambda: True
+        #: Called before each transaction: a turn of many of them is not stuck.
+        self.goes_on: Callable[[], None] = lambda: None
         self._reads: dict[tuple[str, bytes], _Read] = {}
         self._unmet: dict[tuple[str, str], _Read] = {}
         self._early: list[Record] = []
@@ -173,6 +175,7 @@ class LedgerHandler:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat
         changes nothing.
         """
+        self.goes_on()
         try:
             self._runtime.ledger.write(records, again, self.may_write)
         except STORE_UNAVAILABLE as error:
@@ -229,6 +232,7 @@ class LedgerWriter:
     def turn(self, lease: Lease | None = None) -> float:
         if lease is not None:
             self._handler.may_write = lambda: lease.left_s > COMMIT_S
+            self._handler.goes_on = lambda: setattr(lease, "busy_at", time.monotonic())
         self.flush(BLOCK_MS)
         if self.consumer.stopping() and self.consumer.holds:
             self.flush()
