@@ -5,6 +5,7 @@ lane.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 
 from common.model import Kind
@@ -26,3 +27,13 @@ def push_ids(app: str, pushes: Iterable[tuple[str, str, str]], kind: Kind) -> li
     return [
         blake2b(one.encode("utf-8", "replace"), digest_size=16).hexdigest() for one in identities
     ]
+
+
+@lru_cache(maxsize=1024)
+def event_tag(app: str, event_id: str, kind: str) -> str:
+    """The tag that receipts of a request with several pushes echo: 32 hex digits.
+
+    It is the same for every device and every attempt.
+    """
+    identity = f"{app}\0{event_id}\0{kind}".encode("utf-8", "replace")
+    return blake2b(identity, digest_size=16).hexdigest()

@@ -16,7 +16,7 @@ from kombu.transport import redis as stock
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-#: A worker without wake-ups asks for them anew after so long, seconds.
+#: Seconds after which a worker without wake-ups asks for them again.
 WAIT_S: Final = 3
 _NEEDLESS: Final = ("_subclient_health_tref", "_binding_expiry_tref", "_reauth_tref")
 
@@ -56,13 +56,13 @@ class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
 
 
 class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
-    """A wake-up whose acknowledgement Redis did not take is done all the same: it is only a hint.
+    """A wake-up is only a hint, so a failed acknowledgement in Redis counts as done.
 
-    Kombu keeps it among the delivered ones then. With one slot and one wake-up in hand the worker
-    takes no further wake-up, never speaks to Redis again, so never finds its connection broken, and
-    stands still for ever: both workers of a stage did, after Redis had been away for a second under
-    load (tests/chaos/test_streams.py, long form). Redis' own record of it comes back as one more
-    wake-up.
+    Otherwise kombu keeps the wake-up among the delivered ones. With one slot and one wake-up in
+    hand the worker then takes no further wake-up, never uses Redis again, never finds its
+    connection broken, and hangs: both workers of a stage did, after Redis had been away for a
+    second under load (tests/chaos/test_streams.py, long form). Redis' own record of it returns as
+    one more wake-up.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -88,7 +88,7 @@ class _Calm:
     """
 
     cycle: Any
-    #: The server answers a BRPOP without a wake-up after so long, seconds.
+    #: Seconds after which the server ends a BRPOP without a wake-up.
     brpop_timeout = WAIT_S
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

@@ -39,15 +39,14 @@ from workers.processes import end, spawn
 
 log = logging.getLogger(__name__)
 
-#: The user that servers run as when we are root: `nobody` nearly everywhere, and PostgreSQL refuses
-#: root.
+#: The user of the servers when we are root: `nobody` nearly everywhere; PostgreSQL refuses root.
 SERVER_UID: Final = 65_534
 #: Longest wait for a server that starts, seconds: recovery after a crash reads its log first.
 START_S_MAX: Final = 60.0
 #: Longest wait for servers of a starter that has just been killed, seconds.
 ORPHAN_S_MAX: Final = 10.0
 STOP_S_MAX: Final = 10.0
-#: How long a starter that was killed a moment ago may still hold its lock, seconds.
+#: Seconds that a starter killed a moment ago may still hold its lock.
 LOCK_S_MAX: Final = 1.0
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 POLL_S: Final = 0.02
@@ -55,9 +54,7 @@ USER: Final = "pushfleet"
 
 
 class EmbeddedError(RuntimeError):
-    """An embedded server can't be started; the text says why and what to do. The command line's
-    exit code 3.
-    """
+    """An embedded server cannot be started; the message gives reason and remedy. Exit code 3."""
 
 
 # ---------------------------------------------------------------- whose folders
@@ -154,9 +151,7 @@ def _private_folder(path: Path) -> Path:
 
 
 def reachable(path: Path, uid: int) -> bool:
-    """Whether a user without any group of note may pass every folder down to the path, and the path
-    itself.
-    """
+    """True when a user without special groups may traverse every folder down to the path."""
     here = path.resolve()
     for folder in (here, *here.parents):
         found = folder.stat()
@@ -219,8 +214,9 @@ def postgres_bin(home: Home) -> Path:
 
 
 def _copy(home: Home, source: Path, inside: Path) -> Path:
-    """Copies a file or tree of the wheel to where the servers' user can run it, once a version
-    (told by the source's mtime).
+    """Copies a file or tree of the wheel to a place where the servers' user can run it.
+
+    Once per version (identified by the source's mtime).
     """
     target = home.private / "bin" / inside
     stamp = target.with_name(target.name + ".copied")
@@ -261,9 +257,7 @@ class Server:
     env: dict[str, str] = field(default_factory=dict)
 
     def launch(self) -> None:
-        """Starts the process, on the port it had if this is a restart or nobody has taken it
-        meanwhile. Does not wait until it answers.
-        """
+        """Starts the process on its previous port, if free. Does not wait until it answers."""
         lock = self.claim()
         try:
             self.port = self.port or _port(self.home, self.folder / "port")
@@ -290,8 +284,9 @@ class Server:
         )
 
     def run(self, argv: list[str], lock: int, death_signal: int) -> subprocess.Popen[bytes]:
-        """One of the server's programs, as the server's user, its words in the log; holds the lock
-        until it and its children are gone.
+        """Runs one of the server's programs as the server's user, with its output in the log.
+
+        It holds the lock until it and its children are gone.
         """
         output = _own_file(self.folder / "log")
         try:
@@ -312,8 +307,9 @@ class Server:
             os.close(output)
 
     def wait(self) -> None:
-        """Until it answers. EmbeddedError with the last words of its log when it ends or takes
-        longer than START_S_MAX.
+        """Waits until it answers. Raises EmbeddedError with the end of its log.
+
+        The error means that it ended, or took longer than START_S_MAX.
         """
         until = time.monotonic() + START_S_MAX
         while not self.answers(self.port):
@@ -360,8 +356,9 @@ def _locked_within(handle: int, seconds: float) -> bool:
 
 
 def _port(home: Home, note: Path) -> int:
-    """The port of the last run, if nobody has taken it meanwhile; else a free one. A fixed port
-    lets clients find us again.
+    """The port of the last run if still free, else a free one.
+
+    A fixed port lets clients find the server again.
     """
     try:
         last = int(note.read_text())
@@ -423,7 +420,7 @@ def valkey_server(home: Home, *, fsync: str = "everysec") -> tuple[Server, str]:
 
 
 def _valkey_conf(folder: Path, port: int, password: str, fsync: str) -> str:
-    """The password stands in this file only: arguments can be read by every user of the machine."""
+    """The configuration. Only this file has the password: arguments are readable by all users."""
     return f"""bind 127.0.0.1
 port {port}
 requirepass {password}

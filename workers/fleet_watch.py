@@ -1,6 +1,4 @@
-"""What only the active upkeep sees: lanes that an operator paused or resumed, and lines of the
-Procfile that nobody serves.
-"""
+"""Watches of the active upkeep: paused or resumed lanes, and unserved Procfile lines."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ from workers.runtime import Runtime, log_lane_changed
 
 
 class PauseWatch:
-    """Says once when a lane is paused or resumed, whoever did it; what was so before the first look
-    is no change.
+    """Logs once when a lane is paused or resumed, by any operator.
+
+    The state at the first look is no change.
     """
 
     def __init__(self, runtime: Runtime) -> None:

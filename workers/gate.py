@@ -36,11 +36,11 @@ from workers.vendors.types import PushItem
 
 log = logging.getLogger(__name__)
 
-#: What a lane that was idle may send at once, of what it may send in a second, where the rate is
-#: asked push by push.
+#: Share of a second's rate that an idle lane may send at once, where the rate is checked push by
+#: push.
 BURST_SHARE = 0.1
-#: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the
-#: delayed set instead.
+#: Seconds that a round waits for its lane's counts to be rebuilt; after them its pushes wait in the
+#: delayed set.
 REBUILD_WAIT_S = 2.0
 #: When to ask again where the counts are not there yet.
 REBUILD_AGAIN_S = 1.0
@@ -166,8 +166,8 @@ class FleetGate:
     def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
-        # What the vendor does not limit it does not count: its numbers are another bucket's, also
-        # where an operator has set a quota.
+        # A bucket that the vendor does not limit is not counted by it: its numbers are another
+        # bucket's, also where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
             with best_effort("the vendor's word on a quota"):
                 self._store.report_quota(terms, bucket, used, limit)
@@ -192,9 +192,11 @@ class FleetGate:
     def report_receipts(
         self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
-        """capped: (device token, when it was sent to); spent_ms: when pushes went out that were
-        over the day. What was sent on an earlier day says nothing about today, and a private day is
-        closed by answers only: too much hangs on it, and few vendors sign receipts.
+        """Applies receipts to today's counts. capped: (device token, time of its send).
+
+        spent_ms: sends that exceeded the day. A push sent on an earlier day has no effect on today.
+        Only answers close a private day: few vendors sign receipts, and a forged one would do much
+        harm.
         """
         terms = terms_of(lane, self._now_ms())
         _, began_ms = self._store.day(terms)
@@ -236,8 +238,9 @@ class FleetGate:
     # ------------------------------------------------------------ lost counts
 
     def _rebuilt(self, lane: Lane, terms: LaneLimits) -> bool:
-        """Whether the lane's counts are there again; while they are not, nothing is granted:
-        over-issue is punished, waiting is not.
+        """True when the lane's counts are rebuilt; until then nothing is granted.
+
+        Over-issue is punished, waiting is not.
         """
         with self._lock:
             job = self._rebuilding.get(lane.id)
@@ -278,9 +281,7 @@ class FleetGate:
 
 
 def _bucket(class_sent: str) -> Bucket:
-    """What went out as a private class counts as private; a message that was sent down went out as
-    marketing.
-    """
+    """The bucket of a sent class; a downgraded message was sent as marketing."""
     return Bucket.PRIVATE if class_sent in PRIVATE_CLASSES else Bucket.PUBLIC
 
 

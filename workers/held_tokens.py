@@ -1,6 +1,4 @@
-"""Foreign tokens on hold (common/storage/guard.py) -> retired, where their cohort works; or
-forgotten.
-"""
+"""Foreign tokens on hold (guard.py): retired where their cohort works, or released."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
-    """How many pushes of a round each cohort's tokens took."""
+    """The number of a round's accepted pushes per cohort."""
     tokens = [
         ((target := work.target).app_version, target.registered_ms)
         for work, outcome in done.outcomes
@@ -33,7 +31,7 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
 
 
 def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
-    """How many of these tokens are of each cohort: (app version, when it registered)."""
+    """The number of these tokens per cohort. tokens: (app version, time of registration)."""
     version, new_ms = lane.credential.version, now - NEW_MS
     if (
         tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms
@@ -47,7 +45,7 @@ def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) ->
 
 
 def held(one: Retire, lane: Lane, now: int) -> Held:
-    """A foreign token of a round, as it is put on hold."""
+    """A foreign token of a round in the form of the hold."""
     work: PendingPush = one.work
     target = work.target
     cohort = cohort_of(lane.credential.version, target.app_version, target.registered_ms, now)

@@ -46,11 +46,10 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """state: flowing|probing|stopped|paused. why: words for people, None while it flows. since_ms:
-    of this state, or of this cause.
+    """state: flowing|probing|stopped|paused. why: a text for people, None while it flows.
 
-    decision: what its pushes become when their time runs out, "" while it flows. cause: of
-    workers/delivery/causes.py, "" as before.
+    since_ms: of this state, or of this cause. decision: of its pushes when they expire, "" while it
+    flows. cause: of workers/delivery/causes.py, "" as before.
     """
 
     state: str
@@ -69,8 +68,9 @@ class LaneStatus:
 
 
 def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
-    """Of each lane, in three round trips for all; where most lanes of the fleet are stopped by the
-    network, the words say so.
+    """The status of each lane, in three round trips for all.
+
+    The text mentions the network where it stops most lanes of the fleet.
     """
     everybody = list(runtime.catalog.now.lanes.values())
     ids = [lane.id for lane in lanes]

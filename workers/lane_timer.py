@@ -1,8 +1,6 @@
-"""What the lanes' queues need by the clock: retries that are due, lanes that may send, senders that
-died, bounds, what ran out of time.
+"""Timed work on the lanes' queues: due retries, sendable lanes, dead senders, bounds, expiry.
 
-Part of the timer, which is one process at a time; done twice it does no harm. What it remembers
-here may be lost.
+Part of the timer, which is one process at a time; a repeat does no harm. Its memory may be lost.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 LANES_PER_S: Final = 500
 #: Moves of due retries in one turn.
 MOVES_MAX: Final = 10
-#: So long one look may take for what it does to waiting pushes; it goes on with the next one.
+#: Seconds of one look's work on waiting pushes; the next look continues.
 BUDGET_S: Final = 0.25
 #: Names of a queue that are looked through at a time, at its head and further on in turn; entries
 #: that are ended at a time.
@@ -36,7 +34,7 @@ WINDOW: Final = 200
 END_MAX: Final = 20
 #: The server's memory is asked for so often.
 MEMORY_EVERY_S: Final = 5.0
-#: So is what processes of an earlier release left, once there was none.
+#: Interval of the check for entries of an earlier release, once none was left.
 OLD_EVERY_S: Final = 5.0
 #: Entries of one lane and urgency that are looked through for what was recalled.
 PULL_MAX: Final = 1_000
@@ -58,7 +56,7 @@ class LaneTimer:
         self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
-        #: Whether a lane had anything at the last look.
+        #: True when any lane had entries at the last look.
         self.loaded = False
 
     # ------------------------------------------------------------ ten times a second
@@ -83,9 +81,7 @@ class LaneTimer:
 
     @property
     def questions(self) -> tuple[Call, Sequence[str]]:
-        """The script and the command that a look begins with, for a caller who asks more in the
-        same round trip.
-        """
+        """The script call and the command at the start of a look, for a shared round trip."""
         return self._clock.call, ("SMEMBERS", self._runtime.keys.loaded_lanes)
 
     def looked(self, loaded: Sequence[str], set_back_ms: int) -> set[Vendor]:
@@ -197,9 +193,7 @@ class LaneTimer:
         return ended
 
     def _known(self, taken: Taken) -> None:
-        """Why the entries waited, as the take of a sender would say it; a lane that is stopped now
-        holds all of them.
-        """
+        """Sets why the entries waited, as a sender's take does; a stopped lane holds all."""
         reply = self._queues.paused(taken.lane, taken.urgency, "", 0)
         taken.noted, taken.noted_why, taken.slowed = reply.noted, reply.noted_why, reply.slowed
         why = self._runtime.lane_states.peek(taken.lane).why
@@ -239,8 +233,9 @@ class LaneTimer:
     def _end_of(
         self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float
     ) -> int:
-        """Ends the youngest entries of these urgencies until so many bytes are free; bytes that
-        were.
+        """Ends the youngest entries of these urgencies until `size` bytes are free.
+
+        Returns the bytes freed.
         """
         freed = 0
         for urgency in urgencies:
@@ -283,8 +278,9 @@ class LaneTimer:
     # ------------------------------------------------------------ recalls
 
     def recalled(self, words: Mapping[str, Sequence[str]]) -> None:
-        """What waits behind a lane and was recalled is told so now, not when its lane opens. words:
-        message ids by app.
+        """Ends recalled pushes that wait in a lane's queue now, not when the lane resumes.
+
+        words: message ids by app.
         """
         until = time.monotonic() + BUDGET_S
         loaded = [lane for lane in self._queues.loaded() if lane.split(":", 1)[0] in words]

@@ -1,4 +1,4 @@
-"""Behind the ports of workers/delivery/late.py: Redis says what changed, SQL what it is now."""
+"""Implements the ports of workers/delivery/late.py: Redis has the changes, SQL the state."""
 
 from __future__ import annotations
 
@@ -75,8 +75,7 @@ class BoundAddresses:
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, bindings, strict=True))
-            # a spelling that the registry keeps no more was routed before the registry was told of
-            # it
+            # A spelling that the registry no longer keeps was routed before the registry changed.
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
@@ -288,7 +287,7 @@ def uncounted(settled: Settled) -> list[PendingPush]:
 
 
 def _stands(one: FinalOutcome) -> bool:
-    """Whether the push stays counted in the badge."""
+    """True when the push remains counted in the badge."""
     return one.decision in SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
@@ -298,7 +297,7 @@ def _given(work: PendingPush, *, seen: bool) -> ReturnedClaim:
 
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
-    """What became of those that share their place on the screen with others."""
+    """The results of pushes that share their place on the screen with others."""
     bindings = [(one.work, one.decision in SEEN) for one in settled.ended]
     bindings += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [

@@ -20,8 +20,9 @@ _libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux
 
 
 def _dies_with(parent: int, death_signal: int) -> Callable[[], None]:
-    """What the child does first. The kernel forgets the signal when ids change, so it must come
-    after setuid: subprocess does so.
+    """The first step in the child, after setuid: an id change makes the kernel drop the signal.
+
+    subprocess keeps that order.
     """
 
     def in_child() -> None:
@@ -85,7 +86,7 @@ def end(process: subprocess.Popen[bytes], *signals: tuple[int, float]) -> None:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """What a dead leader left in its group goes, too."""
+    """Kills a process group, also the children of a dead leader."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies

@@ -16,7 +16,7 @@ from workers.app import DELIVERY
 from workers.intake import decoding as intake
 from workers.runtime import Runtime
 
-#: What the letter's bytes are not: the entry as it was published.
+#: Reasons of letters whose bytes are not the published entry.
 INCOMPLETE = ("no_e", "too_large")
 #: Of a letter whose bytes can't be read.
 SEALED = (
@@ -25,7 +25,7 @@ SEALED = (
 
 
 class NotReplayableError(ValueError):
-    """The letter stays; the text says why."""
+    """The letter stays; the message gives the reason."""
 
 
 class ReshardingNowError(NotReplayableError):
@@ -79,11 +79,10 @@ def _field(letter: DeadLetter) -> bytes:
 
 
 def _free(runtime: Runtime, letter: DeadLetter) -> None:
-    """Event ids that this very entry had taken are given back, or its fresh entry would be a repeat
-    of itself.
+    """Frees the event ids of the dead-lettered entry: its new entry would else be a repeat.
 
     An id that another entry has taken since stays taken: the core has published that event again,
-    and once is enough.
+    and one push is enough.
     """
     fields = {
         name.encode(): letter.fields[name].encode()
@@ -115,7 +114,7 @@ def _to_work_stream(runtime: Runtime, letter: DeadLetter) -> None:
 
 
 def _shard_of(runtime: Runtime, stage: str, blob: bytes) -> Runtime:
-    """Whose push it is; the stages before delivery send on what is not their own people's."""
+    """The shard of the push; the stages before delivery forward other shards' people."""
     if stage != DELIVERY or len(runtime.shards) == 1:
         return runtime
     try:

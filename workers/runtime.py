@@ -94,8 +94,8 @@ HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this
 #: often.
 CONFIG_EVERY_S = 1.0
-#: The look at changed settings waits for the database for so long; then the last good copy stays in
-#: use.
+#: Seconds that a look at changed settings waits for the database; after them the last good copy
+#: stays in use.
 CONFIG_WAIT_S = 3.0
 
 
@@ -139,7 +139,7 @@ class Catalog:
         return self.now
 
     def changed(self) -> None:
-        """Tells every process that something changed."""
+        """Notifies every process of a change."""
         self._runtime.redis.incr(self._runtime.keys.config_version)
         self._look_at = 0.0
 
@@ -200,9 +200,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         app=stored.app,
         vendor=spec.vendor,
         business_id=stored.business_id,
-        # not the number in the store, which begins anew when an account is removed and added again:
-        # it would come to a stopped lane, and send with the access token and on the connections of
-        # the one before
+        # Not the number in the store, which restarts when an account is removed and added again:
+        # the new account would meet a stopped lane, and use the old one's access token and
+        # connections.
         version=stored.created_ms,
         options=stored.options,
         secrets=stored.secrets,
@@ -286,14 +286,12 @@ class Runtime:
 
     @property
     def wakes(self) -> StreamStore:
-        """Where wake-ups are noted: those of shards that lie together are one, as who is woken
-        looks at all of them.
-        """
+        """The store of wake-ups: one for shards on one server, as a woken worker reads all."""
         return self.streams
 
     @cached_property
     def together(self) -> bool:
-        """Whether all shards lie on one server, where a step may concern several."""
+        """True when all shards are on one server, where a step may concern several."""
         return not is_cluster(self.settings.redis_url)
 
     @cached_property
@@ -393,9 +391,7 @@ class Runtime:
         return Admission(self.redis, self.keys, round_s=int(self._while_sending_s(ROUND_S)))
 
     def _while_sending_s(self, usual_s: float) -> float:
-        """How long what lasts as long as a send may last: longer than usual with a longer
-        PUSHFLEET_SEND_TIMEOUT_S.
-        """
+        """A duration that covers a send: longer with a longer PUSHFLEET_SEND_TIMEOUT_S."""
         return max(usual_s, self.settings.send_timeout_s + 5.0)
 
     @cached_property
@@ -420,9 +416,7 @@ class Runtime:
 
     @cached_property
     def reports_engine(self) -> Engine:
-        """What people look at is read here: a read replica where there is one, and the primary
-        while that is away.
-        """
+        """The engine for reports: a read replica if there is one, the primary while it is away."""
         url = self.settings.database_reports_url
         return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
 
@@ -550,9 +544,7 @@ class Runtime:
         capped: Sequence[tuple[str, int]],
         spent_ms: Sequence[int],
     ) -> None:
-        """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has
-        none.
-        """
+        """Applies receipts to a bucket's day (workers/gate.py); a removed lane has none."""
         found = self.catalog.lane(*lane)
         if found is not None:
             self.gate().report_receipts(found, bucket, capped, spent_ms)
@@ -562,9 +554,7 @@ class Runtime:
         return translate("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
-        """Where this lane's vendor sends receipts, for its console; None without a
-        public address.
-        """
+        """The receipts address of this lane, for the vendor's console; None if not public."""
         credential = lane.credential
         if self.settings.receipts_url is None:
             return None
@@ -577,10 +567,10 @@ class Runtime:
         return self.settings.receipts_url.rstrip("/") + path
 
     def callback_url(self, lane: Lane) -> str | None:
-        """The address that pushes of this lane name; None where they name none.
+        """The receipts address named in this lane's pushes; None for none.
 
-        Where the vendor refuses an address that its console does not know: only where the operator
-        says that it does.
+        A vendor may refuse an address that its console does not know: then only if the operator has
+        confirmed it.
         """
         spec = lane.spec.receipts
         option = spec.callback_option if spec else None
@@ -607,11 +597,11 @@ class Runtime:
             )
 
     def alive(self) -> None:
-        """Says that this process runs; `up` and `doctor` look."""
+        """Records a heartbeat of this process, for `up` and `doctor`."""
         self.living.beat(self.name, self.role, self.metrics_at)
 
     def leave(self) -> None:
-        """Says that this process ends, so that nobody waits for it or rings because of it."""
+        """Records the end of this process, so that nothing waits for it or alerts."""
         self.living.leave([self.name])
 
     def close(self) -> None:
@@ -668,8 +658,7 @@ def _of_home(name: str) -> cached_property[Any]:
     return found
 
 
-#: What a shard has from shard 0: the servers that are not its own, and what is one for the whole
-#: fleet.
+#: The shard's properties taken from shard 0: foreign servers, and what is one for the whole fleet.
 for _name in (
     *(
         "shards",
@@ -722,7 +711,7 @@ class _Claims:
         return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
 
     def _taken(self, works: Sequence[PendingPush], steps: Sequence[int]) -> list[ClaimAnswer]:
-        """Of pushes that stand in one entry; those of one take are asked for together."""
+        """Claims of pushes in one entry only; those of one take are requested together."""
         if not works:
             return []
         numbers_of_all: list[claim_store.Number] = []
@@ -831,8 +820,9 @@ _WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
 def _read_as(work: PendingPush) -> str:
-    """The conversation whose reading makes this push needless; a call is answered, not read; "" for
-    what nobody can have read.
+    """The conversation whose reading makes this push needless.
+
+    A call is answered, not read; "" for a push that cannot have been read.
     """
     note = work.note
     if note.kind == Kind.CALL_INVITE:
@@ -876,7 +866,7 @@ class _Breaker:
         admission: Admission,
         lane_ids: Callable[[], Sequence[str]],
     ) -> None:
-        """lane_ids: of all lanes, to tell one vendor's trouble from everybody's."""
+        """lane_ids: of all lanes, to tell one vendor's failure from a common one."""
         self._store = store
         self._admission = admission
         self._lane_ids = lane_ids

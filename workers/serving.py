@@ -1,6 +1,4 @@
-"""One ASGI app on one address until told to stop: what the receipts, the console and the gateway
-processes share.
-"""
+"""Serves one ASGI app on one address, for the receipts, console and gateway processes."""
 
 from __future__ import annotations
 
@@ -25,17 +23,16 @@ log = logging.getLogger(__name__)
 #: Calls at the same time; more are answered with 503.
 CALLS_MAX: Final = 512
 IDLE_S_MAX: Final = 15
-#: A request's head comes whole within so many seconds and bytes, or its connection ends: the server
-#: below waits for ever.
+#: Bounds of a request's head, seconds and bytes; beyond them the connection is closed, as the
+#: server below has no bound.
 HEAD_S_MAX: Final = 10.0
 HEAD_BYTES_MAX: Final = 32 * 1024
-#: A call, its body and its answer included, takes no longer; who reads the rest of an answer after
-#: it has so long.
+#: Longest call, with body and answer; also the longest reading of the rest of an answer.
 CALL_S_MAX: Final = 60.0
 FLUSH_S_MAX: Final = 10.0
 #: Of the places; from there on a new connection ends the oldest one that waits.
 WAITING_SHARE: Final = 0.75
-#: After the word to stop, running calls get so long, seconds.
+#: Seconds for running calls after the stop.
 STOP_S_MAX: Final = 5
 BACKLOG: Final = 1024
 #: Between two times that the server sets its answers' date.
@@ -43,8 +40,9 @@ TICK_S: Final = 2.0
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Ends connections that say nothing, never finish a head, a body or a reading; the oldest that
-    waits makes room for a new one.
+    """Closes connections that are silent, or never finish a head, a body or a reading.
+
+    The oldest waiting connection makes room for a new one.
     """
 
     _timer: TimerHandle | None = None
@@ -59,7 +57,7 @@ class BoundedHead(HttpToolsProtocol):
         self._make_room()
 
     def waits(self) -> bool:
-        """Whether no call of it is being answered."""
+        """True when no call of the connection is being answered."""
         return not self.transport.is_closing() and (
             self._in_head or self.cycle is None or self.cycle.response_complete
         )
@@ -121,15 +119,16 @@ class BoundedHead(HttpToolsProtocol):
 
 
 class QuietServer(uvicorn.Server):
-    """Sets its answers' date less often, and is told when to end: ten looks a second cost an idle
-    process most of its time.
+    """Sets its answers' date less often, and is notified of its end.
+
+    Ten looks a second cost an idle process most of its time.
     """
 
-    _reply: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+    _ending: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def main_loop(self) -> None:
         ending = asyncio.Event()
-        self._told = asyncio.get_running_loop(), ending
+        self._ending = asyncio.get_running_loop(), ending
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ending.wait(), TICK_S)
@@ -137,8 +136,8 @@ class QuietServer(uvicorn.Server):
     def end(self) -> None:
         """Called from another thread."""
         self.should_exit = True
-        if self._told is not None:
-            loop, ending = self._told
+        if self._ending is not None:
+            loop, ending = self._ending
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(ending.set)
 
@@ -164,10 +163,9 @@ def bind(addr: str, setting: str) -> socket.socket:
 def serve(
     app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_max: int = CALLS_MAX
 ) -> None:
-    """Serves until `stop` is set. The server runs in a thread of its own: the signals stay the
-    process's.
+    """Serves until `stop` is set, in a thread of its own: the signals stay the process's.
 
-    RuntimeError when the server ends unasked: the process ends then, and whoever supervises it
+    Raises RuntimeError when the server ends by itself: the process ends then, and its supervisor
     starts another.
     """
     config = uvicorn.Config(

@@ -1,6 +1,4 @@
-"""What is asked about all shards of a fleet together; with one shard each is that shard's own
-answer.
-"""
+"""Queries over all shards of a fleet; with one shard, that shard's own answer."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Shard(Protocol):
-    """What is asked of one shard."""
+    """The stores of one shard."""
 
     @property
     def streams(self) -> StreamStore: ...
@@ -39,11 +37,11 @@ def backlog(fleet: Fleet, streams: Sequence[str]) -> dict[str, StreamDepth]:
 
 
 def untaken_s(fleet: Fleet, streams: Sequence[str]) -> dict[str, float]:
-    """The longest wait of each stream's first entry that nobody has read, seconds."""
+    """The longest wait of each stream's first unread entry, seconds."""
     return _longest([one.streams.untaken_s(streams) for one in fleet.shards])
 
 
-#: What the lanes of each shard hold, where the caller knows it.
+#: The content of each shard's lanes, where the caller has it.
 Loads: TypeAlias = Sequence[Mapping[str, Load]] | None
 
 
@@ -81,7 +79,7 @@ def waiting(fleet: Fleet, lane: str) -> int:
 
 
 def any_left(fleet: Fleet) -> bool:
-    """Whether some lane holds anything, also retries that are not due."""
+    """True when any lane holds something, also retries that are not due."""
     return any(one.lane_queues.any_left() for one in fleet.shards)
 
 

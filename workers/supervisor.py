@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 #: After a death, seconds until the next start: doubled with each death within HEALTHY_S of its
 #: start, up to the bound.
 RESTART_S_FIRST: Final = 0.2
-#: What dies is back within a second (contract §1), however often it dies.
+#: A dead process is back within a second (contract §1), however often it dies.
 RESTART_S_MAX: Final = 0.8
 #: A process that lived this long has left its crash loop, seconds.
 HEALTHY_S: Final = 10.0
-#: How long processes may take to end at SIGTERM, seconds: a slice plus one send deadline.
+#: Seconds that processes may take to end at SIGTERM: a slice plus one send deadline.
 STOP_S_MAX: Final = 20.0
 LINE_BYTES_MAX: Final = 64 * 1024
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -125,7 +125,7 @@ class Supervisor:
             self._start(worker)
 
     def tick(self, wait_s: float = 0.1) -> None:
-        """Passes on what was said within wait_s, and starts again what has died and is due."""
+        """Passes on output within wait_s, and restarts dead processes that are due."""
         self._read(wait_s)
         for worker in self.workers:
             if worker.process is not None and not worker.alive():
@@ -140,9 +140,7 @@ class Supervisor:
             self.tick()
 
     def stop(self, wait_s: float = STOP_S_MAX) -> None:
-        """SIGTERM to all at once, wait_s for all together, then SIGKILL to what is left of their
-        groups.
-        """
+        """SIGTERM to all at once, wait_s in all, then SIGKILL to the rest of their groups."""
         living = [worker for worker in self.workers if worker.process is not None]
         for worker in living:
             if worker.alive() and worker.process:

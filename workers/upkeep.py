@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from common.storage.leases import Lease
+from common.storage.leases import JointLease, Lease
 from common.storage.living import ROLES
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.recalls import Recalls
@@ -39,11 +39,11 @@ class Upkeep:
 
     @property
     def progress_at(self) -> float:
-        """Monotonic time of the last progress of the role that stands still longest."""
+        """Monotonic time of the least recent progress of a role."""
         return min(each.progress_at for each in self._threads)
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Runs until stopped."""
         run_roles(self._threads, self._stopping)
 
 
@@ -51,9 +51,8 @@ def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[
     """Of one role: a thread for all shards, or one for each."""
     shards = runtime.shards if name in _OF_SHARD else [runtime]
     if name in _JOINT and len(shards) > 1 and runtime.together:
-        return [
-            RoleThread(_JOINT[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping)
-        ]
+        lease = JointLease(runtime.redis, [one.keys for one in shards], name)
+        return [RoleThread(_JOINT[name](runtime), lease, stopping)]
     return [
         RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards
     ]

@@ -35,9 +35,9 @@ Form = tuple[str, tuple[str, ...]]
 
 
 class RequestForm(Value, frozen=True):
-    """What many POST requests share.
+    """The common part of many POST requests. headers: values that are the same for all.
 
-    headers: values that are the same for all. own_headers: header -> name of its value.
+    own_headers: header -> name of its value.
     """
 
     endpoint: str
@@ -118,7 +118,7 @@ class RequestColumns(Sequence[Request]):
 
 
 class HttpResponse(Value, frozen=True):
-    """What came back, whatever the status. headers: lower-case names."""
+    """A response, whatever the status. headers: lower-case names."""
 
     status: int
     headers: Mapping[str, str]
@@ -129,11 +129,10 @@ class HttpResponse(Value, frozen=True):
 
 
 class NoAnswer(Value, frozen=True):
-    """Nothing came back. sent: the request may have been read by the vendor, so the push is
-    uncertain, not unavailable.
+    """No response. sent: the vendor may have read the request: the push is uncertain.
 
-    unsendable: we refused to write it, as no request can look like this. It says nothing about the
-    vendor.
+    unsendable: we refused to write it, as no request can look like this. It implies nothing about
+    the vendor.
     """
 
     reason: Literal["timeout", "refused", "reset"]
@@ -153,12 +152,11 @@ class ClientIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a lane's requests go. pool: connections are shared by requests of the same pool only
-    (credential and version).
+    """The target of a lane's requests. pool: requests share connections within a pool only.
 
-    bases: endpoint name -> `https://host:port`. connections_max: this lane's share of connections
-    in this process.
-    proxy: `http://[user:password@]host:port`, asked to CONNECT; None: straight to the vendor.
+    A pool is a credential and its version. bases: endpoint name -> `https://host:port`.
+    connections_max: this lane's share of connections in this process. proxy:
+    `http://[user:password@]host:port`, used with CONNECT; None: direct.
     """
 
     pool: str

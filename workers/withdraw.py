@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 Fence = tuple[str, int]
 
 #: A push may be on the wire while its message is recalled, or in the hands of a process that was
-#: just killed: so the ledger is asked several times, seconds after the word. Push ids make the
+#: just killed: so the ledger is read several times, seconds after the recall. Push ids make the
 #: repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Beyond two requests in a row: what a lease and the hand-over take.
@@ -51,16 +51,17 @@ USUAL_S = LOOKS_S[-1]
 #: Between a push's decision and its row's arrival on the ledger's stream, and between the clocks of
 #: two machines, there is less than this.
 LATE_S = 65.0
-#: A withdrawal is worth sending for so long.
+#: Lifetime of a withdrawal, seconds.
 TTL_S = 86_400
-#: Wishes of one round, and how long a call may go on with further rounds: upkeep has wake-ups to
-#: send, too. Most of them ask about what nobody saw (every call ends once), and those are told
-#: apart by one query a round.
+#: Recalls of one round, and the time for further rounds of a call: upkeep has wake-ups to send,
+#: too. Most recalls concern pushes that were never shown (every call ends once), and one query per
+#: round finds those.
 ROUND = 200
 BUDGET_S = 0.5
 #: Rows of one page of a wish: after each it is advanced.
 PAGE = 1_000
-#: A wish that was begun comes again after so long, unless it was done; so often.
+#: Seconds after which a started recall that was not finished is repeated, and the number of
+#: repeats.
 AGAIN_S = 20.0
 TRIES_MAX = 5
 #: After the database was away.
@@ -340,9 +341,7 @@ def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
 
 
 def _written_until_s(runtime: Runtime) -> float:
-    """What happened before this moment stands in the ledger's tables; a look that is due later has
-    to wait for them.
-    """
+    """The time up to which all is in the ledger's tables; a look that is due later waits."""
     firsts: list[Any] = [
         one.redis.xrange(one.keys.stream(keys.LEDGER), count=1) for one in runtime.shards
     ]
@@ -352,9 +351,7 @@ def _written_until_s(runtime: Runtime) -> float:
 
 
 def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
-    """What is recalled while it waits in a lane's queue is told so now, not when
-    its time runs out.
-    """
+    """Ends recalled pushes that wait in a lane's queue now, not when they expire."""
     words: dict[str, list[str]] = {}
     for recall in recalls:
         words.setdefault(recall.app, []).append(recall.message_id)
@@ -366,9 +363,7 @@ def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
 def _offline(
     runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]
 ) -> list[OfflineRecipients]:
-    """Those who got the first push, with the devices they still have, as recipients of its
-    withdrawal.
-    """
+    """Recipients of the first push, with their remaining devices, for its withdrawal."""
     named = frozenset(recall.users or ())
     by_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -426,10 +421,10 @@ def _standing(rows: Sequence[Mapping[str, Any]], up_to_ms: int) -> Iterable[Mapp
 
 
 def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any]) -> bool:
-    """Whether the push of this row is what the wish takes back: a message of its own conversation;
-    an invitation up to the call's end.
+    """True when the recall concerns the push of this row.
 
-    named: the wish's users.
+    Either a message of its own conversation, or an invitation up to the call's end. named: the
+    recall's users.
     """
     if recall.kind == Kind.RECALL:
         return row["type"] != _INVITATION and recall.conversation in ("", row["conversation"])
@@ -443,9 +438,7 @@ _INVITATION = "call.invited"
 def _people(
     runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]
 ) -> Iterable[Recipient]:
-    """Recipients with those of their devices on which the first push may stand, and nothing later
-    in its place.
-    """
+    """Recipients with those of their devices that may show the first push, and nothing later."""
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
     collapse = first["collapse"]
@@ -501,9 +494,10 @@ def _screen(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: what it shares with the first push so as to take its place, its class, and
-    none of its words. Never of type voip: Apple ends an app whose VoIP push reports no call, and it
-    goes to the alert token then.
+    """The withdrawal: it takes the first push's place, with its class and none of its text.
+
+    Never of type voip: Apple ends an app whose VoIP push reports no call; it goes to the alert
+    token then.
     """
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import msgspec
 from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.model import Decision, Kind, Vendor
+from common.push_ids import event_tag
 
 #: Represents NULL. A text equal to it is escaped, like everything that COPY interprets.
 NULL: Final = "\x01"
@@ -73,17 +73,6 @@ def day_name(ts_ms: int) -> str:
 
 
 @lru_cache(maxsize=1024)
-def tag_of(app: str, event_id: str, kind: str) -> str:
-    """The tag that receipts of a request with several pushes echo.
-
-    Source: the vendor files (workers/vendors/ids.py: receipt_tag).
-    """
-    return hashlib.blake2b(
-        "\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16
-    ).hexdigest()
-
-
-@lru_cache(maxsize=1024)
 def _collapse(screen: str) -> str:
     return str(msgspec.json.decode(screen).get("collapse_key") or "")
 
@@ -103,7 +92,7 @@ def row_line(r: RowRecord) -> str:
     tried = _tried(r.attempts) if r.attempts else ""
     rank = _RANKS[r.decision] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
     tag = (
-        tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE)
+        event_tag(r.app, r.event_id, r.kind or Kind.MESSAGE)
         if r.push_id and r.vendor not in WITHOUT_RECEIPTS
         else ""
     )

@@ -176,12 +176,18 @@ def test_it_looks_at_so_many_places_and_pushes_only(
 
 def test_it_finds_a_tokens_rows_by_their_index(phone: Phone) -> None:
     phone.shown("m1")
+    since = ledger_reads._since(phone.ts)
     asked = {"app": phone.app, "user": phone.user, "conversation": "group:g", "most": 9}
+    tokens = {"apps": [phone.app] * 200, "users": [f"token:{number}" for number in range(200)]}
     with phone.runtime.engine.connect() as connection:
         connection.exec_driver_sql("SET enable_seqscan = off")
-        explained = text("EXPLAIN " + ledger_reads._SHOWN_TO_TOKEN.text)
-        values = {**asked, **ledger_reads._since(phone.ts)}
-        plan = "\n".join(row[0] for row in connection.execute(explained, values))
-    assert plan.count("row_user") >= 1
-    assert "app_row_user" in plan
-    assert "app_user_routed" in plan
+        for query, values in (
+            (ledger_reads._SHOWN_TO_TOKEN, asked),
+            (ledger_reads._TOKENS_SEEN, tokens),
+        ):
+            explained = connection.execute(text("EXPLAIN " + query.text), {**values, **since})
+            plan = "\n".join(row[0] for row in explained)
+            assert "app_row_user_row_routed" in plan
+            assert "app_user_routed" in plan
+            assert "Limit" in plan
+            assert "Hash" not in plan

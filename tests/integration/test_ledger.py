@@ -17,8 +17,9 @@ from common.config import Settings
 from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Vendor
+from common.push_ids import event_tag
 from common.storage import sql
-from common.storage.ledger import Ledger, day_of, tag_of
+from common.storage.ledger import Ledger, day_of
 from common.storage.migrations import migrate
 from tests.conftest import own_database
 from tests.records import event_record, note_record, row_record
@@ -423,7 +424,7 @@ def test_an_upgrade_keeps_what_recalls_and_receipts_look_up(database_url: str, a
         with engine.begin() as connection:
             for statement in _OF_VERSION_1.split(";"):
                 connection.exec_driver_sql(statement)
-            tag = tag_of(app, "e1", "message")
+            tag = event_tag(app, "e1", "message")
             connection.exec_driver_sql("UPDATE events SET tag = %s", (tag,))
             columns = (
                 'app, "user", device_id, platform, vendor, business_id, token, registered_ms, '
@@ -439,6 +440,6 @@ def test_an_upgrade_keeps_what_recalls_and_receipts_look_up(database_url: str, a
         later = msgspec.structs.replace(event(app, event_id="e2", message_id="m2"))
         store.write([later, msgspec.structs.replace(row(later), vendor="huawei")])
         assert set(
-            store.find_tagged(app, Vendor.HUAWEI, [(tag_of(app, "e2", "message"), "tok")])
+            store.find_tagged(app, Vendor.HUAWEI, [(event_tag(app, "e2", "message"), "tok")])
         ) == {0}
         engine.dispose()

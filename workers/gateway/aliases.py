@@ -1,4 +1,4 @@
-"""What doors call an account: a Matrix app_id, a platform of Mattermost's or gorush's. Pure."""
+"""The doors' names of an account: a Matrix app_id, a platform of Mattermost or gorush. Pure."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ def aliases_of(options: Mapping[str, Any]) -> tuple[Alias, ...]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether some name fits both globs, as far as one of them shows it: the same, or one matches
-    the other's text.
+    """True when some name matches both globs, as far as one of them shows it.
+
+    Either they are equal, or one matches the other's text.
     """
     return one == other or fnmatchcase(one, other) or fnmatchcase(other, one)
 

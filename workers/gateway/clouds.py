@@ -25,7 +25,7 @@ ACKS: Final[Mapping[str, bytes]] = {
 
 
 class CloudRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
-    """status, and words that repeat nothing of the request."""
+    """status, and a message that repeats nothing of the request."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -183,8 +183,9 @@ _CHECKS: Final[Mapping[str, Callable[[CloudCallback, Mapping[str, Any], str, flo
 
 
 def _once(given: CloudCallback, value: Mapping[str, Any]) -> str:
-    """Tencent signs a second, not a callback: what repeats is told apart by the
-    event's id alone.
+    """The part that makes a callback unique. Tencent signs a second, not a callback.
+
+    Its repeats are recognised by the event's id alone.
     """
     if given.cloud == "zego":
         return f"{_text(value.get('timestamp'))}/{_text(value.get('nonce'))}"

@@ -40,14 +40,14 @@ class ComponentAddress:
 
 
 class NotConnected(Exception):  # noqa: N818 - it reads as what it says
-    """The server did not take us, or ended the stream; the words are for the log."""
+    """The server refused us, or ended the stream; the message is for the log."""
 
 
 StanzaHandler = Callable[[Node], Awaitable[Node | None]]
 
 
 class ComponentSession:
-    """Holds one connection until told to stop; each stanza is answered by a task of its own."""
+    """Holds one connection until stopped; each stanza is answered by a task of its own."""
 
     def __init__(self, address: ComponentAddress, answer: StanzaHandler) -> None:
         self._address = address
@@ -207,7 +207,7 @@ class ComponentSession:
             await writer.drain()
 
     async def _leave(self, writer: asyncio.StreamWriter) -> None:
-        """What was begun is answered first: a server takes silence for an absent push service."""
+        """Answers running stanzas first: a server takes silence for an absent service."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=LEAVE_S)
         await self._send(writer, b"</stream:stream>")

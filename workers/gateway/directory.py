@@ -1,5 +1,6 @@
-"""Whose a key, an alias or a secret is: the tenants and accounts as the doors need them, made anew
-when something changed.
+"""The owner of a key, an alias or a secret: tenants and accounts in the doors' form.
+
+It is rebuilt after a change.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, digest_of, o
 
 log = logging.getLogger(__name__)
 
-#: What an operator changes takes effect within two seconds.
+#: An operator's change takes effect within two seconds.
 LOOK_S: Final = 1.5
 
 

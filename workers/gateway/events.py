@@ -1,6 +1,4 @@
-"""What the translators share: a native `push.direct`, and texts of strangers
-within bounds. Pure.
-"""
+"""The translators' common part: a native `push.direct`, and bounded outside texts. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import msgspec
 from workers.gateway.aliases import Found
 from workers.intake.events import TOKEN_BYTES_MAX
 
-#: Longer words are cut here; vendors cut further.
+#: Longer texts are cut here; vendors cut further.
 BODY_CHARS_MAX: Final = 2_000
 #: Longer texts are no ids and no names.
 TEXT_CHARS_MAX: Final = 100_000
@@ -52,9 +50,7 @@ def as_name(value: Any) -> str:
 
 
 def fitting(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """As much of the keys as fits PAYLOAD_BYTES_MAX, and nothing that JSON or our queues can't
-    carry.
-    """
+    """The keys that fit PAYLOAD_BYTES_MAX, without values that JSON or our queues cannot carry."""
     sizes: dict[str, int] = {}
     for key, value in payload.items():
         if _too_deep(value, PAYLOAD_DEPTH_MAX):
@@ -81,7 +77,7 @@ def _too_deep(value: Any, most: int) -> bool:
 
 
 def is_token(token: str) -> bool:
-    """Whether any vendor's token may look so: no NUL, within the registry's bound."""
+    """True for a possible token of any vendor: no NUL, within the registry's bound."""
     return "\0" not in token and 0 < len(token.encode("utf-8", "replace")) <= TOKEN_BYTES_MAX
 
 
@@ -120,7 +116,7 @@ def direct_event(
 
 
 def encoded(event: Mapping[str, Any], reply_key: str | None = None) -> dict[str, bytes]:
-    """The stream entry; with a reply key its decision is told there."""
+    """The stream entry; reply_key: the key for its decision."""
     if reply_key is not None:
         event = {**event, "data": {**event["data"], "reply": {"key": reply_key}}}
     return {"e": msgspec.json.encode(event)}

@@ -17,14 +17,13 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
-#: Events of one write; callers whose events wait for one at most: more are told to come again.
+#: Events of one write, and the callers waiting for one at most: further ones are asked to retry.
 WRITE_MAX: Final = 500
 WAITING_MAX: Final = 20_000
 #: Events of one entry, and their bytes: intake takes 200 in 256 KiB.
 LINES_MAX: Final = 200
 LINES_BYTES_MAX: Final = 200 * 1024
-#: A caller waits for its write no longer than this; what is written later all the same is told
-#: apart by its event ids.
+#: Longest wait of a caller for its write; a later write is recognised by its event ids.
 WRITE_S_MAX: Final = 5.0
 Fields = Mapping[str, bytes | str]
 

@@ -1,7 +1,7 @@
-"""gorush's API: one request of many notifications -> one `push.direct` a token. Pure.
+"""gorush's API: one request of many notifications -> one `push.direct` per token. Pure.
 
-Fields: gorush 1.18 (docs/doors/gorush.md). Its own retries, topics and conditions are not taken
-over: each is told per entry.
+Fields: gorush 1.18 (docs/doors/gorush.md). Its own retries, topics and conditions are not
+supported: each is reported per entry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_even
 
 NOTIFICATIONS_MAX: Final = 100
 TOKENS_MAX: Final = 1_000
-#: platform -> vendor, and gorush's own word for it.
+#: platform -> vendor, and gorush's own name for it.
 PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
     1: (Vendor.APNS, "ios"),
     2: (Vendor.FCM, "android"),

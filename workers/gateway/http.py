@@ -53,7 +53,7 @@ BODY_BYTES_MAX: Final = 1 << 20
 BODY_S_MAX: Final = 10.0
 #: Calls at the same time: a group of a thousand is a thousand of them.
 CALLS_MAX: Final = 4_096
-#: How long a decision is waited for before the answer goes without it, seconds.
+#: Seconds that an answer waits for a decision before it is sent without one.
 DECISION_S: Final = 0.2
 SYNC_S: Final = 5.0
 #: Devices of one notification; a homeserver names one.
@@ -62,13 +62,13 @@ DEVICES_MAX: Final = 1_000
 ONCE_S: Final = 86_400
 #: An unknown name is a dead letter once in this time, however often it is asked for.
 UNKNOWN_S: Final = 3_600
-#: So many of a door in that time: whoever calls without a key could make up names without end.
+#: Most of them per door in that time: a caller without a key could make up names without end.
 UNKNOWN_MAX: Final = 100
 LETTER_BYTES_MAX: Final = 64 * 1024
 
 
 class GatewayWorld(Protocol):
-    """What of the runtime this process uses."""
+    """The part of the runtime that this process uses."""
 
     @property
     def settings(self) -> Settings: ...
@@ -89,7 +89,7 @@ class GatewayWorld(Protocol):
 
 
 class GatewayRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
-    """What the caller hears. Nothing of the body is repeated."""
+    """The caller's answer. It repeats nothing of the body."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -181,9 +181,7 @@ def _counted(door: str, answer: Answering) -> Answering:
 
 
 def _with_status(answer: Answering) -> Answering:
-    """Mattermost reads `status` of an answer of 200: what it was refused for is told there. A wrong
-    key stays a 401.
-    """
+    """Puts a refusal into `status` of a 200, as Mattermost reads it. A wrong key stays a 401."""
 
     async def answered(request: Request) -> Response:
         try:
@@ -293,7 +291,7 @@ class _Gateway:
             if found is None:
                 await self._unknown("matrix", app, name, notification)
                 continue
-            if not is_token(pushkey):
+            if not is_token(matrix.token_of(found.account.vendor, pushkey)):
                 rejected.append(pushkey)
                 continue
             event = matrix.event_of(
@@ -466,7 +464,10 @@ def _gorush_logs(
 
 
 def _homeserver(directory: Directory, key: str | None) -> tuple[str | None, Sequence[DoorAccount]]:
-    """The tenant of this key and its accounts; without a key all. GatewayRefusal: nobody's key."""
+    """The tenant of this key and its accounts; all without a key.
+
+    Raises GatewayRefusal for an unknown key.
+    """
     if key is None:
         return None, directory.accounts
     app = directory.app_of_key(key)
@@ -490,7 +491,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _lenient(body: bytes) -> Any:
-    """What msgspec refuses and homeservers write all the same: half of a surrogate pair."""
+    """Reads JSON that msgspec refuses but homeservers write: half of a surrogate pair."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -88,7 +88,7 @@ def _message_id(notification: Mapping[str, Any], app_id: str, pushkey: str, now_
 
 
 def _seconds(value: Any) -> int:
-    """pushkey_ts is in seconds; 0 where it says nothing."""
+    """pushkey_ts is in seconds; 0 without a value."""
     return (
         int(value) * 1000
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11
@@ -97,7 +97,7 @@ def _seconds(value: Any) -> int:
 
 
 def _about(notification: Mapping[str, Any]) -> dict[str, Any]:
-    """Conversation and sender. Without a sender (event_id_only) the room stands for both."""
+    """Conversation and sender. Without a sender (event_id_only) the room is both."""
     room, name = as_name(notification.get("room_id")), as_name(notification.get("room_name"))
     if not room:
         return {}
@@ -143,8 +143,9 @@ def _push(
 
 
 def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
-    """The app's own `aps`; its words stand in only where the message brings none. Badge and sound
-    are the notification's.
+    """The app's own `aps`; its text is used only where the message has none.
+
+    Badge and sound are the notification's.
     """
     kept = {name: value for name, value in aps.items() if name != "content-available"}
     if is_text:
@@ -155,9 +156,7 @@ def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
 
 
 def _badge(notification: Mapping[str, Any]) -> dict[str, Any] | None:
-    """None: the notification says nothing of counts. Of counts that are there a homeserver leaves
-    out those that are 0.
-    """
+    """The badge; None without counts. A homeserver omits single counts of 0."""
     counts = notification.get("counts")
     if not isinstance(counts, Mapping):
         return None
@@ -178,7 +177,7 @@ def _manner(
     *,
     shown: bool,
 ) -> dict[str, Any]:
-    """How loud and how urgent; ids that fold a retry onto its first try."""
+    """Volume and urgency, and ids by which a retry replaces its first attempt."""
     tweaks = device.get("tweaks") if isinstance(device.get("tweaks"), Mapping) else {}
     sound = as_text(tweaks.get("sound")) if isinstance(tweaks, Mapping) else ""
     apns: dict[str, Any] = (
@@ -219,9 +218,7 @@ def _ring_s(content: Mapping[str, Any]) -> int:
 
 
 def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, Any] | None]:
-    """(kind, display); display None: the message brings no words. kind `silent`: nobody is to see
-    it.
-    """
+    """(kind, display); display None: the message has no text. kind `silent`: nothing is shown."""
     kind, content = as_text(notification.get("type")), _content(notification)
     name = as_name(notification.get("sender_display_name")) or as_name(notification.get("sender"))
     room = as_name(notification.get("room_name"))
@@ -251,7 +248,7 @@ def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, A
 
 
 def _text_of(content: Mapping[str, Any], lang: str) -> str:
-    """A message's words, or what kind of thing it is."""
+    """A message's text, or its kind."""
     msgtype = as_text(content.get("msgtype"))
     if msgtype in ELEMENTS:
         return translate(ELEMENTS[msgtype], lang)

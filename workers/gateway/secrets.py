@@ -47,7 +47,7 @@ def digest_of(key: str) -> str:
 
 
 def one_of(given: str, valid: Sequence[str]) -> bool:
-    """Whether it is one of these, in a time that tells nothing."""
+    """True for one of these, in constant time."""
     return (
         sum(hmac.compare_digest(given.encode("utf-8", "replace"), one.encode()) for one in valid)
         > 0

@@ -23,7 +23,7 @@ PING: Final = "urn:xmpp:ping"
 STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"
 ENCRYPTED: Final = "tigase:push:encrypt:0"
 PRIORITY: Final = "tigase:push:priority:0"
-#: What servers say instead of a body that they keep to themselves.
+#: Fixed texts by which servers replace a private body.
 FIXED_WORDS: Final = frozenset({"New message", "New Message!", "New message!", "(encrypted)"})
 ROOM_HOSTS: Final = frozenset({"conference", "muc", "rooms", "chat", "groups", "groupchat"})
 COMMAND_NODES: Final = {f"register-push-{vendor}": vendor for vendor in Vendor}
@@ -45,7 +45,7 @@ class Publish:
 
     @property
     def summary(self) -> str:
-        """What makes two pushes of a moment the same."""
+        """The parts by which two pushes of a moment are equal."""
         return "\0".join((self.sender, self.body, *(self.cipher or ())))
 
 

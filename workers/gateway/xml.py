@@ -20,7 +20,7 @@ class XmlError(ValueError):
 
 @dataclass(slots=True)
 class Node:
-    """One element. name: `{namespace}local`; text: what stands directly in it."""
+    """One element. name: `{namespace}local`; text: its direct text."""
 
     name: str
     attrs: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Node:
         return (child for child in self.children if child.name == name)
 
     def write(self, around: str = "") -> str:
-        """XML; around: the namespace that stands already."""
+        """The XML; around: the namespace already declared."""
         space, local = split(self.name)
         declared = f" xmlns={quoteattr(space)}" if space != around else ""
         attrs = "".join(f" {name}={quoteattr(value)}" for name, value in self.attrs.items())

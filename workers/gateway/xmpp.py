@@ -39,7 +39,7 @@ from workers.intake.direct import token_user
 
 log = logging.getLogger(__name__)
 
-#: How often the tenants' servers are looked at, seconds.
+#: Seconds between two looks at the tenants' servers.
 LOOK_S: Final = 1.0
 PURPOSE: Final = "xmpp push nodes"
 XMPP: Final = "xmpp"
@@ -88,8 +88,9 @@ def server_of(app: str, options: Mapping[str, Any], vault: Vault) -> XmppServer 
 
 
 def serve(world: XmppWorld, stop: threading.Event) -> None:
-    """Until `stop` is set: a connection to each tenant's server, or several, as operators configure
-    them meanwhile.
+    """Serves until `stop` is set: one connection or several to each tenant's server.
+
+    Operators may change them meanwhile.
     """
     feed = StreamFeed(world.core, world.settings.event_streams[0])
     directories = Directories(world.catalog, world.vault)
@@ -141,9 +142,7 @@ class _Sessions:
         return found
 
     async def _end(self, pairs: list[tuple[ComponentSession, asyncio.Task[None]]]) -> None:
-        """One connection after the other, so that the server has another as long
-        as there is one.
-        """
+        """Ends one connection after the other, so that the server keeps one until the last."""
         for session, task in pairs:
             session.stop()
             await asyncio.wait({task}, timeout=15)
@@ -166,8 +165,9 @@ class PushService:
         self._keys = world.vault.derived(PURPOSE)
 
     async def answer(self, stanza: Node) -> Node | None:
-        """None: nothing is to be said. Never raises, and never says `cancel` to a push for a
-        trouble of ours.
+        """The answer; None for none.
+
+        Never raises, and never sends `cancel` for a failure of ours.
         """
         kind = stanza.attrs.get("type", "")
         if stanza.name == f"{{{COMPONENT}}}presence":
@@ -311,8 +311,9 @@ class PushService:
         return turn is NodeTurn.GO
 
     def _is_dead(self, known: PushNode) -> bool:
-        """By the registry: the vendor declared the token dead, with the mass guard calm, and nobody
-        registered it since.
+        """True when the vendor reported the token as dead and it was not registered since.
+
+        The registry has it; the mass guard allowed it.
         """
         user = token_user(known.vendor, known.business_id, known.token)
         has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
@@ -354,9 +355,7 @@ class PushService:
 
 
 def _account(accounts: list[DoorAccount], app_id: str, command: str) -> Found | None:
-    """By the form's `app-id`, else by an alias of the command's name, else the vendor's only
-    account.
-    """
+    """The account by the form's `app-id`, else by the command's name, else the only one."""
     if app_id:
         return only(named(accounts, app_id))
     return only(named(accounts, command)) or (
@@ -365,7 +364,7 @@ def _account(accounts: list[DoorAccount], app_id: str, command: str) -> Found | 
 
 
 def _about(publish: Publish) -> dict[str, Any]:
-    """The conversation is the sender's bare JID; without one the node stands for it."""
+    """The conversation: the sender's bare JID, else the node."""
     sender = as_name(stanzas.bare(publish.sender))
     if not sender:
         return {"conversation": {"type": "c2c", "id": publish.node}, "sender": {"id": publish.node}}

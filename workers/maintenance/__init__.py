@@ -1,1 +1,1 @@
-"""What is done by the clock, in roles that never wait for one another."""
+"""Timed work, in roles that never wait for one another."""

@@ -1,9 +1,7 @@
-"""A fleet in one file, and back: every table, what is under way in Redis, and the keys that open
-the credentials.
+"""A fleet's backup in one file, and its restore: tables, Redis' work in progress, secret keys.
 
 The file is a tar (0600): manifest.json, secret.keys, tables/<name>.copy (COPY, binary), redis.dump
-(DUMP of each key, msgpack).
-Whoever has it can send as the fleet.
+(DUMP of each key, msgpack). Its holder can send as the fleet.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from workers.runtime import Runtime
 FORMAT: Final = 1
 KEYS_NAME, MANIFEST, REDIS_NAME = "secret.keys", "manifest.json", "redis.dump"
 SCAN_COUNT: Final = 1000
-#: Keys of ours that say what runs now, and must not come to life elsewhere.
+#: Keys of running processes, which must not be restored elsewhere.
 LEFT_OUT: Final = (
     *(
         "alive:",
@@ -61,7 +59,7 @@ LEFT_OUT: Final = (
 
 
 class BackupError(Exception):
-    """One line: what stands against it, and what to do."""
+    """One line: the obstacle, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +350,9 @@ def _restore(runtime: Runtime, tar: tarfile.TarFile, root: str) -> int:
 
 
 def place(runtime: Runtime, name: bytes, root: str) -> tuple[Redis, bytes]:
-    """Where a key of the backup goes, and its name there. Keys of further shards are named alike on
-    a server and on a cluster.
+    """The store and the name of a backup's key.
+
+    Further shards' names do not differ on a cluster.
     """
     for one in runtime.shards[1:]:
         if name.startswith(f"{one.keys.prefix}:".encode()):

@@ -28,21 +28,20 @@ log = logging.getLogger(__name__)
 READ_MAX: Final = 200
 #: Of each stream, where those of many shards are read together.
 READ_EACH_MIN: Final = 8
-#: An empty stream is listened to for so long.
+#: Milliseconds of one blocking read of an empty stream.
 BLOCK_MS: Final = 2_000
 #: Between two looks for what a dead writer left.
 TAKE_OVER_S: Final = 2.0
-#: An event waits so long for its outcome: both are then written at once, as one row of a
-#: transaction
-#: of thousands. While outcomes keep coming it waits on, up to the second bound.
+#: Seconds that an event waits for its outcome: both are then written at once, as one row of a
+#: transaction of thousands. While outcomes keep coming it waits on, up to the second bound.
 HOLD_S: Final = 1.0
 HOLD_MAX_S: Final = 3.0
-#: Outcomes that came so long ago are no sign that more are on their way.
+#: Age in seconds at which outcomes are no sign of further ones.
 FLOW_S: Final = 0.3
 #: Between two looks for the outcomes of events that wait: soon at first, then less often.
 LOOK_S: Final = 0.05
 LOOK_MAX_S: Final = 0.2
-#: A transaction is committed while the role's lease lasts so long.
+#: Remaining lease in seconds that a commit requires.
 COMMIT_S: Final = 1.0
 #: Events whose pushes have rows of their own.
 
@@ -65,6 +64,8 @@ class LedgerHandler:
         self._runtime = runtime
         self.hold_s = HOLD_S
         self.may_write: Callable[[], bool] = lambda: True
+        #: Called before each transaction: a turn of many of them is not stuck.
+        self.goes_on: Callable[[], None] = lambda: None
         self._reads: dict[tuple[str, bytes], _Read] = {}
         self._unmet: dict[tuple[str, str], _Read] = {}
         self._early: list[Record] = []
@@ -151,7 +152,7 @@ class LedgerHandler:
         return Commit()
 
     def forget(self) -> None:
-        """What was read is read anew."""
+        """Forgets what was read: it is read again."""
         self._reads.clear()
         self._unmet.clear()
 
@@ -174,6 +175,7 @@ class LedgerHandler:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat
         changes nothing.
         """
+        self.goes_on()
         try:
             self._runtime.ledger.write(records, again, self.may_write)
         except STORE_UNAVAILABLE as error:
@@ -230,23 +232,22 @@ class LedgerWriter:
     def turn(self, lease: Lease | None = None) -> float:
         if lease is not None:
             self._handler.may_write = lambda: lease.left_s > COMMIT_S
+            self._handler.goes_on = lambda: setattr(lease, "busy_at", time.monotonic())
         self.flush(BLOCK_MS)
         if self.consumer.stopping() and self.consumer.holds:
             self.flush()
         return 0.0
 
     def rest(self) -> None:
-        """What was held for its outcomes goes to the next writer: two of them at once give one push
-        two rows.
-        """
+        """Releases held events for the next writer: two at once give one push two rows."""
         if self.consumer.holds:
             self.consumer.give_back_held()
             self._handler.forget()
 
     def flush(self, block_ms: int | None = None) -> int:
-        """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.
+        """Writes the content of the ledger's stream, about READ_MAX entries; returns their number.
 
-        block_ms: an empty stream is listened to for so long, and events wait for their outcomes;
+        block_ms: length of a blocking read of an empty stream, and events wait for their outcomes;
         without it nothing waits.
         """
         self._handler.hold_s = 0.0 if block_ms is None else HOLD_S

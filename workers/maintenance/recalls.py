@@ -38,7 +38,7 @@ class Recalls:
         )
 
     def _take_over_old(self) -> None:
-        """What a version before this one remembered."""
+        """Takes over the recalls of an earlier version."""
         redis, keys = self._runtime.redis, self._runtime.keys
         old: Any = redis.zrange(keys.old_withdrawals, 0, -1, withscores=True)
         if old:

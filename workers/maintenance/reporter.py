@@ -37,22 +37,21 @@ LANES_PER_S = 500
 LETTERS_EVERY_S = 10.0
 #: Gauges that cost a query, old days, dead readers.
 EVERY_15_S = 15.0
-#: As pushfleet_lane_state tells them; a paused lane is a stopped one.
+#: Values of pushfleet_lane_state; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
-#: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an
-#: increase.
+#: Possible origins of a dead letter: shown as 0 before the first one, so that it is an increase.
 LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
-#: A reader that holds nothing and was silent for so long is forgotten.
+#: Milliseconds after which a silent reader without entries is removed.
 DEAD_READER_MS = 3_600_000
 #: Between two counts of the ledger's minutes, which are counted when they are over; while there is
 #: more to count, it goes on sooner.
 TALLY_EVERY_S = 60.0
 TALLY_AGAIN_S = 2.0
-#: One such count takes so long at most, seconds.
+#: Longest duration of one such count, seconds.
 TALLY_S = 20.0
 #: Between two looks for what is too old.
 AGES_EVERY_S = 900.0
-#: One such look takes so long at most; what is left waits for the next.
+#: Longest duration of one such look; the rest waits for the next.
 AGES_S = 120.0
 #: A gauge's query is not waited for longer than this.
 QUERY_S = 3.0
@@ -74,7 +73,7 @@ class Reporter:
         )
 
     def turn(self, lease: Lease | None = None) -> float:
-        # gauges are told from here only while the lease is ours; dropping a day twice drops it once
+        # Gauges are set only while the lease is ours; dropping a day twice drops it once.
         del lease
         pace = {
             self.show_streams: STREAMS_EVERY_S,
@@ -120,7 +119,7 @@ class Reporter:
         self.show_queue_wait(loads)
 
     def show_queue_wait(self, loads: Sequence[Mapping[str, Load]] | None = None) -> None:
-        """What autoscaling goes by: work that could be done now and is nobody's."""
+        """Shows autoscaling's input: work that could be done now and has no worker."""
         runtime = self._runtime
         streams = shards.untaken_s(runtime, _streams(runtime))
         events = self._core.untaken_s(runtime.settings.event_streams)
@@ -186,7 +185,7 @@ class Reporter:
         )
 
     def show_stopped(self, lanes: Sequence[Lane]) -> None:
-        """Since when and why, in the words that `lanes`, doctor and the console have."""
+        """Shows since when and why lanes are stopped, in the texts of `lanes` and doctor."""
         status_of = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
         values = {
             (*_labels(lane), str(status.why)): status.since_ms / 1000
@@ -279,7 +278,7 @@ class Reporter:
 
 
 def _streams(runtime: Runtime) -> tuple[str, ...]:
-    """What is read as a stream in each shard."""
+    """The streams of each shard."""
     return (*keys.STREAMS, *(keys.OUT if len(runtime.shards) > 1 else ()), keys.LEDGER)
 
 

@@ -1,4 +1,4 @@
-"""What the roles share: a thread each, a lease each, and a pace."""
+"""The common part of the roles: a thread each, a lease each, and a pace."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1.0
 #: Between two looks at a lease that another process holds.
 TAKE_S = 1.0
-#: A turn that takes longer loses the lease: another process may do better.
+#: A turn that goes on with nothing for longer loses the lease: another process may do better.
 TURN_MAX_S = 60.0
-#: The threads of a process that stops have so long for the turn they are in.
+#: Seconds that a stopping process waits for the current turn of its threads.
 STOP_S = 20.0
 
 
@@ -40,8 +40,9 @@ class Listener(Protocol):
     """A role that may be woken before its next turn."""
 
     def listen(self, seconds: float) -> None:
-        """Waits so long (less than Redis may take to answer), or until there is something to do.
-        Raises what a store raises.
+        """Waits for `seconds` at most, or until there is work. Raises a store's errors.
+
+        seconds: less than Redis may take to answer.
         """
 
 
@@ -59,7 +60,9 @@ class RoleThread:
     def keep(self) -> None:
         """Renews the lease during a long turn. Called from another thread."""
         began = self._turn_began
-        if began is not None and self._lease.held and time.monotonic() - began < TURN_MAX_S:
+        if began is None or not self._lease.held:
+            return
+        if time.monotonic() - max(began, self._lease.busy_at) < TURN_MAX_S:
             self._lease.hold()
 
     def _run(self) -> None:
@@ -109,7 +112,7 @@ class RoleThread:
 
 
 def run_roles(threads: Sequence[RoleThread], stopping: Callable[[], bool]) -> None:
-    """Until told to stop: starts the threads and keeps the leases of those in a long turn."""
+    """Starts the threads, renews the leases of long turns, and ends with `stopping`."""
     for each in threads:
         each.thread.start()
     while not stopping():

@@ -1,4 +1,4 @@
-"""Who counts as absent. Pure."""
+"""The definition of an absent person. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ DESKTOPS = frozenset({"windows", "mac", "linux", "web"})
 
 
 class Verdicts(Value, frozen=True):
-    """What presence says of one person: rows it decides, and the devices that are away. waits:
-    nothing registered yet, look again.
+    """The presence of one person: decided rows, and the devices that are away.
+
+    waits: nothing is registered yet, look again.
     """
 
     rows: tuple[tuple[Device | None, Decision], ...]
@@ -23,16 +24,14 @@ class Verdicts(Value, frozen=True):
     waits: bool = False
 
 
-#: What is said of people without devices.
+#: The result for people without devices.
 _ONLINE: Final = Verdicts(((None, Decision.ONLINE),), None)
 _NO_DEVICE: Final = Verdicts(((None, Decision.NO_DEVICE),), None)
 _WAITS: Final = Verdicts((), None, waits=True)
 
 
 def in_front(session: Session, ts_ms: int) -> bool:
-    """Whether the app was in front when the message was stored: a state that began later is not the
-    state of that moment.
-    """
+    """True when the app was in front at the message's time; a later state does not count."""
     if session.since_ms is not None and session.since_ms > ts_ms:
         return not session.foreground
     return session.foreground

@@ -17,8 +17,8 @@ from workers.presence.absence import in_front, judge
 #: People of one message that travel together, page by page: the first ones hear of it soon, the
 #: others cheaply.
 PAGES = (200, 500, 2_000)
-#: A message whose recipient has no device waits so long, once, and looks again: the registration
-#: may be on its way.
+#: Milliseconds that a message whose recipient has no device waits, once, before a second look: the
+#: registration may be on its way.
 SECOND_LOOK_MS = 300
 
 
@@ -43,8 +43,9 @@ class Deviceless(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups
-    still to be read; empty: for nobody at all.
+    """The result of a batch of messages. later: for a second look.
+
+    onward: pages of large groups still to be read; empty: messages without any recipient.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -93,7 +94,7 @@ def page_for(message: Message, members: MemberPages) -> tuple[tuple[str, ...], M
 
 
 def is_for_nobody(message: Message, users: Sequence[str], more: Message | None) -> bool:
-    """Whether nobody is left of a message's people, now that its last page is read."""
+    """True when no recipient of the message is left after its last page."""
     return more is None and not users and (message.anybody is False or not _goes_on(message))
 
 

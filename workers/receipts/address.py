@@ -1,5 +1,6 @@
-"""Where a vendor sends its receipts: /<vendor>/<app>/<business id>/<secret>. The secret proves that
-the address came from us. Pure.
+"""The address for a vendor's receipts: /<vendor>/<app>/<business id>/<secret>. Pure.
+
+The secret proves that the address is ours.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def read_path(raw_path: bytes) -> Address | None:
 
 
 def proven(address: Address, keys: Sequence[bytes]) -> bool:
-    """Whether one of our keys made the secret. All are tried, so that the time tells nothing."""
+    """True when one of our keys made the secret.
+
+    All are tried, so that the time reveals nothing.
+    """
     given = address.secret.encode("utf-8", "replace")
     matches = [
         hmac.compare_digest(

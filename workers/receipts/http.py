@@ -42,7 +42,7 @@ BODY_BYTES_MAX: Final = 1 << 20
 BODY_S_MAX: Final = 10.0
 #: Receipts of one callback: a body of commas would make half a million.
 RECEIPTS_MAX: Final = 10_000
-#: Receipts of one entry of the stream; entries at which vendors are told to come again.
+#: Receipts of one entry of the stream; entries at which vendors are asked to retry.
 RECEIPTS_A_CALLBACK: Final = 1000
 STREAM_MAX: Final = 20_000
 #: A callback that was signed is taken once within the signature's window.
@@ -58,7 +58,7 @@ class Accounts(Protocol):
 
 
 class ReceiptPorts(ReceiptStores, Protocol):
-    """What of the runtime this process uses."""
+    """The part of the runtime that this process uses."""
 
     @property
     def settings(self) -> Settings: ...
@@ -67,7 +67,7 @@ class ReceiptPorts(ReceiptStores, Protocol):
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
-    """What the caller hears. Nothing of the body is repeated."""
+    """The caller's answer. It repeats nothing of the body."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -137,7 +137,7 @@ class _Handler:
             receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
-        # told as taken: a vendor that is refused stops, or sends the same again and again
+        # Answered as taken: a refused vendor stops, or repeats the same callback.
         except ReceiptsError as error:
             self._unreadable(address.vendor, str(error), len(body), headers)
         except (RedisError, SQLAlchemyError, OSError) as error:
@@ -151,7 +151,7 @@ class _Handler:
     def _unreadable(
         self, vendor: Vendor, reason: str, size: int, headers: Mapping[str, str]
     ) -> None:
-        """Counted; logged once a minute and vendor, without a word of the body."""
+        """Counts an unreadable callback; logs once a minute and vendor, without the body."""
         metrics.RECEIPTS.labels(vendor, UNREADABLE).inc()
         now = time.monotonic()
         if now - self._logged_at.get(vendor, -math.inf) >= LOG_EVERY_S:

@@ -13,15 +13,16 @@ import msgspec
 from common.model import Bucket, Vendor, Verdict
 from workers.vendors.receipt_bodies import Receipt
 
-#: A receipt may come before the ledger has its push: it is looked for again after so many seconds,
-#: then it is lost.
+#: A receipt may precede its push in the ledger: it is looked up again after these seconds, then it
+#: is lost.
 LOOK_AGAIN_S: Final = (1.0, 5.0, 30.0)
 PUSH_ID_CHARACTERS: Final = 32
 
 
 class Callback(msgspec.Struct, frozen=True, array_like=True):
-    """What travels on the stream `receipts`: one callback's receipts. looks: how often their rows
-    were looked for.
+    """An entry of the stream `receipts`: one callback's receipts.
+
+    looks: the lookups of their rows so far.
     """
 
     vendor: Vendor
@@ -102,7 +103,5 @@ def _tell(row: Sent, receipt: Receipt, settled: MatchedReceipts) -> None:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether it can be one of ours: 32 hex digits, a push id or the tag of a
-    request with several.
-    """
+    """True for 32 hex digits: a push id, or the tag of a request with several pushes."""
     return len(tag) == PUSH_ID_CHARACTERS and all(digit in "0123456789abcdef" for digit in tag)

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 READ_MAX = 100
 DUE_MAX = 100
-#: An empty stream is listened to for so long.
+#: Milliseconds of one blocking read of an empty stream.
 BLOCK_MS = 2_000
 #: Between two looks for what a dead reader left.
 TAKE_OVER_S = 5.0
@@ -47,7 +47,7 @@ _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
 class ReceiptStores(Protocol):
-    """What of the runtime the matcher uses."""
+    """The part of the runtime that the matcher uses."""
 
     @property
     def redis(self) -> Redis: ...
@@ -170,7 +170,7 @@ class ReceiptsHandler:
         }
 
     def _retire(self, callback: Callback, settled: MatchedReceipts) -> None:
-        """What a vendor file's verdict would have done, with the same guard."""
+        """Applies the receipts as a vendor file's verdicts, with the same guard."""
         calm = {"dead": True}
         if settled.dead or settled.foreign:
             lane = f"{callback.app}:{callback.vendor}:{callback.business_id}"
@@ -207,8 +207,9 @@ class ReceiptsHandler:
         devices.replace_tokens(moved)
 
     def _hold(self, callback: Callback, lane: str, settled: MatchedReceipts) -> None:
-        """Foreign ones wait for the word of their cohort: which is that of old registrations, as a
-        receipt says nothing of the build.
+        """Puts foreign tokens on hold for their cohort: that of old registrations.
+
+        A receipt does not contain the build.
         """
         now, names = now_ms(), (str(callback.vendor), callback.business_id)
         cohort = cohort_of(
@@ -231,9 +232,7 @@ class ReceiptsHandler:
         self._stores.guard.hold(lane, held, now)
 
     def _limit(self, callback: Callback, settled: MatchedReceipts) -> None:
-        """What a vendor tells too late for the push itself, of its day: no further one is sent to
-        learn the same.
-        """
+        """Applies late reports on quota and caps to the day, which spares further pushes."""
         lane = (callback.app, callback.vendor, callback.business_id)
         for bucket in Bucket:
             capped = [
@@ -313,7 +312,7 @@ def _note(row: Sent, receipt: Receipt, received_ms: int) -> NoteRecord:
 
 
 class Matcher:
-    """The receipts' thread: reads their stream until it is told to stop."""
+    """The receipts' thread: reads their stream until it is stopped."""
 
     def __init__(self, stores: ReceiptStores) -> None:
         self._handler = ReceiptsHandler(stores)
@@ -334,7 +333,7 @@ class Matcher:
         return self.consumer.progress_at
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Until told to stop; a store that is away is waited for."""
+        """Runs until `stopping`; waits for an unavailable store."""
         self.consumer.run(stopping, self.once, lambda: self.consumer.listen(BLOCK_MS))
 
     def once(self) -> int:

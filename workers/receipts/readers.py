@@ -1,4 +1,4 @@
-"""The vendors that send receipts, as their specs say. Pure."""
+"""The vendors that send receipts, by their specs. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ READERS: Final[Mapping[Vendor, ReceiptsSpec]] = {
     vendor: spec.receipts for vendor, spec in VENDORS.items() if spec.receipts
 }
 
-#: Every word that a receipt's status can be, so that a label stays within a closed set; `code <n>`
-#: becomes `other`.
+#: Every status of a receipt, so that a label stays within a closed set; `code <n>` becomes `other`.
 STATUSES: Final = frozenset().union(*(reader.statuses for reader in READERS.values()))
 
 

@@ -1,1 +1,1 @@
-"""What people are told of the fleet: findings of doctor, shared with the console."""
+"""Reports of the fleet for people: findings of doctor, shared with the console."""

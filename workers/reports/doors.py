@@ -1,6 +1,4 @@
-"""What doctor finds at the doors: names that nobody has, and a gateway that homeservers do not
-call.
-"""
+"""Doctor's findings at the doors: unknown names, and a gateway without homeserver calls."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from workers.reports.doors import door_findings
 from workers.reports.findings import Finding, bad, database_error, redis_error
 from workers.runtime import Runtime
 
-#: Without these no other check says anything true.
+#: Without these no other check is valid.
 FIRST = ("redis", "core's redis", "postgresql", "tables")
 #: Problems of a server that does not do what is asked: every other check would fail for them.
 HIDING: Final = frozenset(
@@ -37,7 +37,7 @@ Check = Callable[[], Iterable[Finding]]
 
 
 def examined(runtime: Runtime) -> Iterator[Finding]:
-    """Every finding, in order. What would only repeat an earlier one in other words is left out."""
+    """Every finding, in order, without mere repetitions of an earlier one."""
     yield from servers.key_findings(runtime.settings)
     broken: dict[str, bool] = {}  # a server that can't be used, by its check
     for finding in (*servers.redis_findings(runtime), *servers.database_findings(runtime)):
@@ -51,15 +51,14 @@ def examined(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _hides(finding: Finding) -> bool:
-    """Whether what follows would fail for the same reason: a warning about memory or disk hides
-    nothing.
-    """
+    """True when later checks would fail for the same reason; not for memory or disk warnings."""
     return finding.unreachable or finding.check == "tables" or finding.problem in HIDING
 
 
 def current(runtime: Runtime, rows: Sequence[fleet.LaneRow]) -> Iterator[Finding]:
-    """What changes from minute to minute and costs little: for every look at the console's
-    overview. rows: of console_rows.
+    """The cheap, changing findings for each view of the console's overview.
+
+    rows: of console_rows.
     """
     for name, check in (
         *_moving(runtime),

@@ -1,4 +1,4 @@
-"""One line of doctor, and what an error of a server means: its words, and the cure."""
+"""One line of doctor, and the meaning and cure of a server's error."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from workers.reports.problems import PROBLEMS, filled
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """cure: what to do, "" where all is well. fix: does it, only where nothing can be lost by it.
+    """cure: what to do, "" without a fault. fix: does it, only where nothing can be lost by it.
 
-    problem: its name in problems.py, "" where all is well. since_ms: when it began, None where
-    nobody knows. note: nothing is wrong with the set-up, but somebody should look.
+    problem: its name in problems.py, "" without a fault. since_ms: its start, None if unknown.
+    note: nothing is wrong with the set-up, but a person should look.
     """
 
     check: str
@@ -93,7 +93,7 @@ def words_of(error: BaseException) -> str:
 _LOGIN: Final = (
     r"NOAUTH|WRONGPASS|invalid username-password|no password is set|without any password"
 )
-#: (pattern of the words, what it means, the cure, both in Chinese). {setting}: the setting that
+#: (pattern of the message, its meaning, the cure, both in Chinese). {setting}: the setting that
 #: names the server.
 _REDIS: Final = (
     (
@@ -241,7 +241,7 @@ _DATABASE: Final = (
 def _meant(
     table: Sequence[tuple[str, str, str, str, str]], said: str, setting: str = ""
 ) -> dict[str, Any]:
-    """The first row that fits these words, as a template's values."""
+    """The first row that matches the message, as a template's values."""
     _, meaning, cure, meaning_zh, cure_zh = next(
         row for row in table if re.search(row[0], said, re.IGNORECASE)
     )
@@ -254,7 +254,7 @@ def _meant(
 
 
 def redis_error(name: str, error: BaseException, setting: str = "PUSHFLEET_REDIS_URL") -> Finding:
-    """What an error of Redis means. unreachable: no command of ours can be done there."""
+    """The finding of a Redis error. unreachable: no command of ours can be done there."""
     said = words_of(error)
     if isinstance(error, AuthenticationError) or re.search(_LOGIN, said):
         return away(name, "redis_login", said=said, setting=setting)
@@ -272,7 +272,7 @@ def redis_error(name: str, error: BaseException, setting: str = "PUSHFLEET_REDIS
 
 
 def database_error(error: BaseException) -> Finding:
-    """What an error of PostgreSQL means."""
+    """The finding of a PostgreSQL error."""
     own = getattr(error, "orig", None) or error
     meant = _meant(_DATABASE, str(own))
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None

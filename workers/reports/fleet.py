@@ -1,6 +1,4 @@
-"""What doctor says of the fleet itself: clocks, processes, streams, lanes, accounts, vendors in
-reach, receipts, dead letters.
-"""
+"""Doctor's findings on the fleet: clocks, processes, streams, lanes, accounts, vendors, letters."""
 
 from __future__ import annotations
 
@@ -38,8 +36,8 @@ from workers.transport.easy import EasyMaker
 #: One of lane_report.console_rows, or as much of it as names a lane.
 LaneRow = Mapping[str, Any]
 
-#: An entry that is older says that its stage does not keep up; entries of a stream at which the
-#: stage before it slows down.
+#: The age at which an entry shows a stage that does not keep up; the length at which a stream slows
+#: down the stage before it.
 OLD_S, DEEP = 60, 2_000
 SKEW_MS_MAX = 1_000
 EXPIRES_SOON_MS = 30 * 86_400_000
@@ -47,10 +45,10 @@ EXPIRES_SOON_MS = 30 * 86_400_000
 QUOTA_SHARE: Final = 0.9
 #: A vendor's server must take a connection within this, seconds.
 REACH_S: Final = 4.0
-#: Tokens of another app or environment in the last hour, and their share of what was asked, that
-#: say that a build is wrong.
+#: Tokens of another app or environment in the last hour, and their share of all, that indicate a
+#: wrong build.
 FOREIGN_MIN, FOREIGN_SHARE = 20, 0.05
-#: Devices are looked through for so long; then a sample must do.
+#: Milliseconds of a look through all devices; beyond them a sample is used.
 DEVICES_MS = 2_000
 
 
@@ -223,7 +221,7 @@ def _key(row: LaneRow) -> str:
 
 
 def key_findings(runtime: Runtime) -> Iterator[Finding]:
-    """Whether the stored credentials can be read with the keys that there are."""
+    """Checks that the stored credentials can be read with the present keys."""
     try:
         stored = runtime.credentials.all()
     except VaultError as error:
@@ -352,8 +350,9 @@ def build_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
-    """A TCP and TLS connection to each server of each vendor that has an account, with the
-    certificates that pushes will use.
+    """Connects by TCP and TLS to each server of each vendor with an account.
+
+    It uses the certificates that pushes will use.
     """
     targets = sorted(
         {
@@ -415,7 +414,7 @@ def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
 
 
 def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:
-    """ "" when a connection stands; else libcurl's words for what failed."""
+    """ "" for an established connection; else libcurl's message."""
     easy = pycurl.Curl()
     try:
         make.trust(easy)
@@ -438,9 +437,7 @@ def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:
 
 
 def receipt_findings(settings: Settings) -> Iterator[Finding]:
-    """Whether the public address of receipts is one that vendors can use; as far as this host can
-    tell.
-    """
+    """Checks that vendors can use the public address of receipts, as far as this host can."""
     url = settings.receipts_url
     if url is None or settings.endpoints:  # simulators reach this machine
         return

@@ -1,6 +1,4 @@
-"""What the fleet knows of one person of a tenant: devices, presence, settings in force, what became
-of their last pushes.
-"""
+"""The fleet's data on one person: devices, presence, settings in force, last pushes."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from workers.runtime import Runtime
 
-#: Devices and pushes that are shown; the ledger is looked through for so long, and no further back.
+#: Devices and pushes shown, and the bounds of the search in the ledger.
 DEVICES_MAX, PUSHES_MAX = 50, 50
 LOOK_MS: Final = 2_500
 DAYS: Final = 2

@@ -1,5 +1,6 @@
-"""Every problem that doctor, the console and the alerts can name: its words and its cure, in
-English and Chinese. Pure.
+"""Every problem of doctor, the console and the alerts: text and cure, in English and Chinese.
+
+Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class ProblemKind:
 
 
 def filled(template: tuple[str, str], lang: str, values: Mapping[str, object]) -> str:
-    """The template's words in this language."""
+    """The template's text in this language."""
     at = LANGUAGES.index(lang)
     named = {
         name: (value.en, value.zh)[at] if isinstance(value, BothWords) else value

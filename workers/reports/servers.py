@@ -1,6 +1,4 @@
-"""What the servers can do for the fleet, found by doing it: scripts, streams, rows that are rolled
-back; nothing of it stays.
-"""
+"""Checks of the servers by use: scripts, streams, rows that are rolled back; nothing remains."""
 
 from __future__ import annotations
 
@@ -31,8 +29,7 @@ from workers.runtime import Runtime
 #: XAUTOCLAIM is what the oldest server that we can use has brought.
 REDIS_MIN, POSTGRES_MIN = (6, 2), 13
 MEMORY_SHARE_MAX: Final = 0.8
-#: The look at the names of keys ends after so many: its cost must not grow with the number of
-#: events.
+#: Most key names read in one look: its cost must not grow with the number of events.
 NAMES_MAX, SCAN_COUNT = 50_000, 1000
 
 
@@ -79,7 +76,7 @@ def redis_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _described(name: str, redis: Redis) -> Iterator[Finding]:
-    """What INFO says; managed servers may not have it."""
+    """The findings of INFO, which managed servers may lack."""
     try:
         sections = [
             cast(Any, redis.info(section))
@@ -101,7 +98,7 @@ def _described(name: str, redis: Redis) -> Iterator[Finding]:
 def server_findings(
     name: str, info: Mapping[str, Any], redis: Redis | None = None
 ) -> Iterator[Finding]:
-    """What INFO says of a server: version, memory, persistence. redis: for the fixes."""
+    """The findings of a server's INFO: version, memory, persistence. redis: for the fixes."""
 
     def setting(key: str, value: str) -> Callable[[], object] | None:
         return None if redis is None else lambda: redis.config_set(key, value)
@@ -184,7 +181,7 @@ def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def name_findings(runtime: Runtime) -> Iterator[Finding]:
-    """Names in use that are not ours: streams that nobody reads, presence under another prefix."""
+    """Names in use that are not ours: unread streams, presence under another prefix."""
     settings = runtime.settings
     streams, presences, _ = _names(runtime.core, settings)
     never = [stream for stream in settings.event_streams if not _written(runtime.core, stream)]
@@ -222,9 +219,7 @@ _ALIVE: Final = re.compile(rb"(.*?):alive:")
 
 
 def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str]]:
-    """(streams of events that are not ours, prefixes of presence and members, prefixes of living
-    fleets) among the first keys.
-    """
+    """Foreign event streams, presence prefixes and live fleets' prefixes among the first keys."""
     presences, prefixes, unknown = set[str](), set[str](), list[bytes]()
     own = f"{settings.prefix}:".encode()
     for name in itertools.islice(cast(Any, core.scan_iter(count=SCAN_COUNT)), NAMES_MAX):
@@ -238,9 +233,7 @@ def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str
 
 
 def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
-    """Streams whose first entry has a field `e` or `b` as events have, that no
-    fleet reads or owns.
-    """
+    """Streams whose first entry has the field `e` or `b`, and that no fleet reads or owns."""
     with core.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.type(name)

@@ -1,4 +1,4 @@
-"""What became of a message, for every recipient (contract §7): whole, or a page of it."""
+"""The story of a message for every recipient (contract §7): whole, or a page of it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def story(
     user: str | None,
     most: int = ROWS_MAX,
 ) -> dict[str, Any] | None:
-    """The story in the contract's shape, of at most so many recipients' devices; None when nothing
-    is known.
-    """
+    """The story in the contract's shape, with `most` devices at most; None if unknown."""
     event = runtime.reports.find(message_id, app, event_id)
     if event is None:
         return None
@@ -54,11 +52,10 @@ def story_page(
     most: int,
     patience_s: float | None = None,
 ) -> dict[str, Any] | None:
-    """The story of at most so many rows behind `after`, with `counts` (decision -> rows; None: too
-    many to count) and `next`.
+    """The story of up to `most` rows behind `after`, with `counts` and `next`.
 
-    decision: only these rows; "" those that wait. patience_s: how long counts are waited for;
-    `counting` says that they are on their way.
+    counts: decision -> rows; None: too many to count. decision: only these rows; "" those that
+    wait. patience_s: the longest wait for counts; `counting`: they are still being counted.
     """
     event = runtime.reports.find(message_id, app, None)
     if event is None:
@@ -117,9 +114,7 @@ def _recipient(
 def _steps(
     event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Stages in the order in which they saw it; the last says what was decided, or what it waits
-    for.
-    """
+    """The stages in their order; the last has the decision, or the cause of the wait."""
     steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
     decision = row["decision"] or "waiting"
     words = f"{decision}: {row['note']}" if row["note"] else decision
@@ -150,7 +145,7 @@ def _steps(
 
 
 def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of a push to a token nobody's presence was asked."""
+    """The presence step; a push to a token has none."""
     return (
         [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}]
         if row["presence_ms"]

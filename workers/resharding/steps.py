@@ -24,7 +24,7 @@ from workers.shards import backlog, due_vendors
 
 #: Between two looks at what others do.
 LOOK_S: Final = 0.2
-#: Processes that must not be at work while keys move.
+#: Stages that must not run while keys move.
 STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
@@ -32,7 +32,7 @@ STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"
 FLUSH, MOVE = "flush", "move"
 
 
-#: What is said of the steps, in English and Chinese.
+#: The texts of the steps, in English and Chinese.
 WORDS: Final[Mapping[str, BothWords]] = {
     "already": BothWords("the fleet has {to} shards already", "集群已经是 {to} 个分片"),
     "begins": BothWords(
@@ -57,7 +57,7 @@ WORDS: Final[Mapping[str, BothWords]] = {
 
 
 class ReshardingError(Exception):
-    """What stands against it; nothing is lost, the next call goes on."""
+    """The obstacle; nothing is lost, the next call continues."""
 
 
 class Resharding:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
 from workers.vendors.attempts import tries_met
-from workers.vendors.json_text import compact
+from workers.vendors.json_text import compact, whole
 from workers.vendors.text import body_within, cut, utf8_bytes
 from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
 
@@ -28,13 +28,6 @@ WORDS_MAX: Final = 200
 CODE_MAX: Final = 32
 #: Tries of a push whose answers can't be read.
 UNREADABLE_ATTEMPTS: Final = 3
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def whole(text: str) -> str:
-    """`text` without lone surrogates, which no UTF-8 body can carry: each becomes U+FFFD."""
-    return _SURROGATES.sub("\ufffd", text)
 
 
 def generic(note: Notification) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
+from common.push_ids import event_tag
 from workers.vendors.answers import read, retry_after_s
 from workers.vendors.json_text import compact, merged
 from workers.vendors.text import cut, named_within
@@ -112,16 +113,7 @@ def note_tag(note: Notification) -> str:
     """32 hex digits of (app, event, kind): the same for every device and every attempt of one
     notification.
     """
-    parts = "\0".join((note.app, note.event_id, note.kind))
-    return hashlib.blake2b(parts.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def receipt_tag(batch: RequestBatch) -> str:
-    """The receipt's echo: a single push's id, else the notification's tag.
-
-    A request has one tag only.
-    """
-    return batch.items[0].target.push_id if len(batch.items) == 1 else note_tag(batch.items[0].note)
+    return event_tag(note.app, note.event_id, note.kind)
 
 
 def text_id(value: str) -> str:

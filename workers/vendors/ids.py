@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from common.push_ids import event_tag
 from workers.vendors.json_text import whole
 from workers.vendors.types import RequestBatch
 
@@ -69,6 +70,4 @@ def receipt_tag(batch: RequestBatch) -> str:
     if len(batch.items) == 1:
         return batch.items[0].target.push_id
     note = batch.items[0].note
-    return hashlib.blake2b(
-        whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16
-    ).hexdigest()
+    return event_tag(note.app, note.event_id, note.kind)

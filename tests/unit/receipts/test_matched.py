@@ -8,11 +8,12 @@ import pytest
 
 from common.contracts import Target
 from common.model import MessageClass, Vendor, Verdict
-from common.storage.ledger import tag_of
+from common.push_ids import event_tag
 from tests.builders import notification
 from workers.receipts.matched import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
 from workers.receipts.readers import READERS, STATUSES, label_of
-from workers.vendors import huawei_family, ids
+from workers.vendors.huawei_family import note_tag
+from workers.vendors.ids import receipt_tag
 from workers.vendors.receipt_bodies import Receipt
 from workers.vendors.types import PushItem, RequestBatch
 
@@ -65,8 +66,7 @@ def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
     assert looks == [{"again"}] * len(LOOK_AGAIN_S) + [{"lost"}]
 
 
-@pytest.mark.parametrize("make", [ids.receipt_tag, huawei_family.receipt_tag])
-def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
+def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo():
     note = notification(
         app="app", event_id="e-☎", conversation_type="group", message_class=MessageClass.CHAT
     )
@@ -79,9 +79,11 @@ def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
         )
         for n in range(2)
     ]
-    assert make(RequestBatch(tuple(items), 0)) == tag_of("app", "e-☎", "message")
-    assert make(RequestBatch(tuple(items[:1]), 0)) == items[0].target.push_id
-    assert is_tag(make(RequestBatch(tuple(items), 0)))
+    tag = receipt_tag(RequestBatch(tuple(items), 0))
+    assert tag == event_tag("app", "e-☎", "message") == "630407f68f666cbd364c0f06007f3ebf"
+    assert tag == note_tag(note)
+    assert receipt_tag(RequestBatch(tuple(items[:1]), 0)) == items[0].target.push_id
+    assert is_tag(tag)
 
 
 @pytest.mark.parametrize("tag", ["", "m-1001", "0" * 31, "0" * 33, "G" * 32, "０" * 32])

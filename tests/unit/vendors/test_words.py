@@ -13,8 +13,8 @@ from workers.vendors.form_texts import (
     number,
     redact,
     scalar,
-    whole,
 )
+from workers.vendors.json_text import whole
 
 
 @pytest.mark.parametrize(

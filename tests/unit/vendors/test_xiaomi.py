@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
-from common.storage.ledger import tag_of
+from common.push_ids import event_tag
 from tests.builders import notification
 from tests.unit.vendors.words_cases import (
     FAMILY,
@@ -28,8 +28,8 @@ from tests.unit.vendors.words_cases import (
     statuses,
     texts,
 )
-from workers.vendors.form_texts import whole
 from workers.vendors.ids import base62, number_id
+from workers.vendors.json_text import whole
 from workers.vendors.types import Credential, CredentialError, PushItem, RequestBatch
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
@@ -733,7 +733,7 @@ def test_c2c_pushes_never_share_a_request_and_group_pushes_may():
 
 def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
     form = wire(GROUP, tokens=2, callback_url="https://push.example.com/r")
-    assert form["extra.callback.param"] == tag_of(GROUP.app, GROUP.event_id, GROUP.kind)
+    assert form["extra.callback.param"] == event_tag(GROUP.app, GROUP.event_id, GROUP.kind)
     assert "extra.callback" not in wire(callback_url="https://push.example.com/" + "x" * 128)
 
 

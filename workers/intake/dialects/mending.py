@@ -20,9 +20,9 @@ _ESCAPE: Final = re.compile(
 #: Characters that Unicode sets aside for no text at all: what marks a mended place until it is
 #: known whether it is in a text.
 _MARKS: Final = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
-#: Parts of an event that speaks to people, where no bad character is mended: ids and closed words.
-#: None: all of it; a dict: what it names. Whatever is not named is a text, the sender's own data,
-#: or unknown to us and passed over.
+#: Parts of an event with a text in which no invalid character is replaced: ids and closed sets.
+#: None: all of it; a dict: the named parts. Any other part is a text, the sender's own data, or
+#: unknown and ignored.
 _IDS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(
         (
@@ -47,7 +47,7 @@ _IDS: Final[Mapping[str, Any]] = {
         ),
     },
 }
-#: Events that carry words. In all others every part that we know is an id or a setting, but for a
+#: Events with texts. In all others every part that we know is an id or a setting, but for a
 #: conversation's name.
 _SPEAKING: Final = frozenset({"message.stored", "call.invited", "call.ended", "push.direct"})
 _STATES: Final[Mapping[str, Any]] = {
@@ -73,18 +73,16 @@ _STATES: Final[Mapping[str, Any]] = {
 
 
 class NotTextError(ValueError):
-    """A mark stands where an id is."""
+    """A mark is in the place of an id."""
 
 
 def is_odd(raw: bytes) -> bool:
-    """Whether the JSON text may need mending; false at little cost for nearly all."""
+    """True when the JSON text may need mending; cheap and false for nearly all."""
     return b"\\u" in raw and any(match[1] for match in _ESCAPE.finditer(raw))
 
 
 def marked(raw: bytes) -> tuple[bytes, str]:
-    """The JSON text with a mark in place of each bad character, and that mark, which nothing else
-    in it is.
-    """
+    """The JSON text with a mark for each invalid character, and that mark, unique in the text."""
     mark = next(
         one
         for one in _MARKS
@@ -95,9 +93,7 @@ def marked(raw: bytes) -> tuple[bytes, str]:
 
 
 def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
-    """A native event without marks, and how many stood in its texts. NotTextError: one stands in an
-    id.
-    """
+    """A native event without marks, and their number. Raises NotTextError for one in an id."""
     count = 0
 
     def walk(value: Any, ids: Any) -> Any:

@@ -68,9 +68,7 @@ def _name(key: str) -> str:
 
 
 def allowed(raw: dict[str, Any]) -> dict[str, Any]:
-    """A vendor's object without the keys a sender may never set, at whatever depth but inside the
-    app's own data.
-    """
+    """A vendor's object without forbidden keys, at any depth outside the app's own data."""
     kept: dict[str, Any] = {}
     for key, value in raw.items():
         name = _name(key)
@@ -119,7 +117,7 @@ def _meizu(payload: Fields, push: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How one spelling of the push block calls its fields; "" where it has none."""
+    """The field names of one spelling of the push block; "" where it has none."""
 
     enabled: str
     nick: str
@@ -190,9 +188,7 @@ OPTION: Final[tuple[Row, ...]] = (
 
 
 def push_block(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
-    """Carry the push block into push; whether it wants the nick in front, None where it does not
-    say.
-    """
+    """Copies the push block into push; True for the nick in front, None where not given."""
     body.skip(*BLOCKS)
     if any(body.given(key) and body.raw(key) not in (None, "") for key in (*V1, *V1_ATTACH)):
         return _v1(body, team, push)
@@ -512,7 +508,7 @@ PLATFORMS: Final = {
     "MAC": "mac",
     "HARMONY": "harmony",
 }
-#: logOutReason -> event type and its word in the id; 2 (disconnected) and no reason leave the
+#: logOutReason -> event type and its name in the id; 2 (disconnected) and no reason leave the
 #: tokens alone.
 LEFT: Final = {
     1: ("session.logout", "logout"),
@@ -562,7 +558,7 @@ SILENT: Final = frozenset({4, 5, 6, 9, 10, 11, 12, 13, 14, 20})
 
 
 def tenants(body: dict[str, Any], query: str | None) -> list[str]:
-    """Nobody: a copy names its app in no place that reaches us."""
+    """Always empty: a copy names its app nowhere that reaches us."""
     _ = body, query
     return []
 

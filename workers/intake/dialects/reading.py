@@ -1,9 +1,7 @@
-"""What the dialect adapters share: their result, their error, and readers that name the field that
-is wrong.
+"""The dialect adapters' common part: their result, their error, and field readers. Pure and total.
 
-Pure and total: whatever the body is, an adapter returns or raises DialectError. No error text holds
-a value of the body.
-Source of the rules: im-callbacks §5, im-dialects §1.
+Whatever the body is, an adapter returns or raises DialectError. An error names the wrong field, and
+holds no value of the body. Source of the rules: im-callbacks §5, im-dialects §1.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
 class Ignored(StrEnum):
-    """Why nothing came of a body on purpose; label `reason` of `pushfleet_ignored_total`."""
+    """The reason for ignoring a body; label `reason` of `pushfleet_ignored_total`."""
 
     ROOM = "room"
     SEND_FAILED = "send_failed"
@@ -47,8 +45,9 @@ class Ignored(StrEnum):
 
 
 class DialectError(ValueError):
-    """A body that can't be read; becomes a dead letter. reason: snake_case, closed set; words: no
-    content of the body.
+    """An unreadable body; becomes a dead letter. reason: snake_case, closed set.
+
+    words: the message, without content of the body.
     """
 
     def __init__(self, reason: str, words: str) -> None:
@@ -59,12 +58,10 @@ class DialectError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """What one callback body came to.
+    """The result of one callback body. events: native envelopes.
 
-    events: native envelopes `{"v": 1, "id", "type", "app", "ts", "data"}`. ignored: why there are
-    none, on purpose.
-    unknown_fields: fields that nobody knows, or whose value is outside what the cloud documents;
-    left out, counted.
+    An envelope is `{"v": 1, "id", "type", "app", "ts", "data"}`. ignored: the reason for no events.
+    unknown_fields: unknown fields, or values that the cloud does not document; left out, counted.
     """
 
     events: tuple[dict[str, Any], ...]
@@ -72,16 +69,15 @@ class Translated:
     unknown_fields: int = 0
 
 
-#: What a handler gives: events, or the reason why there are none.
+#: A handler's result: events, or the reason for none.
 Found = Sequence[dict[str, Any]] | Ignored
 
 
 class Fields:
-    """One JSON object of a callback, read field by field; remembers what nobody asked for.
+    """One JSON object of a callback, read field by field; it records unread fields.
 
-    Readers give None for what is absent: no such key, null, and the empty text (im-callbacks §5).
-    They raise
-    DialectError `wrong_type`, `out_of_range` or `missing_field` with the field's name.
+    Readers return None for what is absent: no such key, null, and the empty text (im-callbacks §5).
+    They raise DialectError `wrong_type`, `out_of_range` or `missing_field` with the field's name.
     """
 
     __slots__ = ("_asked", "_inner", "_name", "_odd", "_value")
@@ -97,9 +93,7 @@ class Fields:
 
     @property
     def unknown(self) -> int:
-        """Number of fields never asked for, and of values that could not be used, here and in the
-        objects inside.
-        """
+        """The number of unread fields and of unusable values, with those of inner objects."""
         return (
             sum(key not in self._asked for key in self._value)
             + self._odd
@@ -322,7 +316,7 @@ def millis(body: Fields, *, ms: Sequence[str] = (), s: Sequence[str] = ()) -> in
 
 
 def read_json(text: str) -> Any:
-    """What a JSON text holds; None when it is none."""
+    """The content of a JSON text; None for any other text."""
     try:
         return msgspec.json.decode(readable(text))
     except (ValueError, RecursionError):
@@ -354,9 +348,7 @@ def is_unicode(text: str) -> bool:
 
 
 def cut(text: str, most: int) -> str:
-    """The first `most` characters, fewer where that would tear a combined character (emoji, flag,
-    accent) apart.
-    """
+    """The first `most` characters; a combined character (emoji, flag, accent) is not split."""
     if len(text) <= most:
         return text
     end = most

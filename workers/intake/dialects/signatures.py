@@ -1,10 +1,9 @@
-"""The clouds' callback signatures, as pure checks for cores that are Python and verify before XADD.
+"""The clouds' callback signatures, as pure checks for Python cores that verify before XADD.
 
-Comparisons take the same time whatever differs. None of the three covers more than its docstring
-says.
+Comparisons take constant time. None of the three covers more than its docstring states.
 Sources: Tencent Chat webhook console (formula as public receivers quote it), ZEGO "Authenticate the
-callback",
-NetEase 第三方回调; the vectors of im-callbacks §1.1, §2.1, §3.1 are recomputed in the tests.
+callback", NetEase 第三方回调; the vectors of im-callbacks §1.1, §2.1, §3.1 are recomputed in the
+tests.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def tencent_sign(token: str, request_time: str) -> str:
 
 
 def tencent_signed(token: str, request_time: str, sign: str, now_s: float) -> bool:
-    """Whether Sign fits and RequestTime is at most 60 s off our clock."""
+    """True when Sign matches and RequestTime is at most 60 s off our clock."""
     if not (request_time.isascii() and request_time.isdigit() and len(request_time) <= 12):
         return False
     return (
@@ -55,9 +54,7 @@ def nim_checksum(app_secret: str, md5: str, cur_time: str) -> str:
 
 
 def nim_signed(app_secret: str, raw: bytes, md5: str, cur_time: str, checksum: str) -> bool:
-    """Whether the body is the one MD5 speaks of, and MD5 and CurTime are those
-    CheckSum speaks of.
-    """
+    """True when MD5 matches the body, and CheckSum matches MD5 and CurTime."""
     return _same(nim_md5(raw), md5) and _same(nim_checksum(app_secret, md5, cur_time), checksum)
 
 

@@ -157,8 +157,9 @@ def _vendor_params(block: Fields, key: str, push: dict[str, Any]) -> None:
 
 
 def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None:
-    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden
-    (disableVoipPush true); else alert, or silent for iOS.
+    """Sets the push type: VoIP when requested and not forbidden, else alert, or silent for iOS.
+
+    Requested: iOSPushType 1, or JS disableVoipPush false. Forbidden: disableVoipPush true.
     """
     refused = block.flag("disableVoipPush")
     if refused is None and apns is not None:
@@ -435,7 +436,7 @@ STAYS: Final = frozenset({"Disconnect", "CustomStatusChange"})
 
 
 def state_change(body: Fields, call: Call) -> Found:
-    """State.StateChange: a logout unbinds a platform, a login tells whom it kicked."""
+    """State.StateChange: a logout unbinds a platform, a login names the kicked devices."""
     info = body.fields("Info")
     if info is None:
         raise DialectError("missing_field", "Info is missing")
@@ -528,8 +529,9 @@ def translate(
 
 
 def _command_of_events(body: dict[str, Any]) -> str | None:
-    """Reports about pushes (Push.AllMemberPush and its results) name their command in each of
-    `Events`, and nowhere else.
+    """The command of reports about pushes, which is only in each of `Events`.
+
+    They are Push.AllMemberPush and its results.
     """
     events = body.get("Events")
     named = (

@@ -250,8 +250,9 @@ def _receivers(body: Fields) -> list[tuple[str, str]]:
 
 
 def _directed(body: Fields, data: dict[str, Any]) -> dict[str, Any]:
-    """Who of a group it is for: TargetOption, or `recipients` as the core adds it. A directed
-    message is not counted as unread.
+    """Sets the recipients in a group: TargetOption, or `recipients` as the core adds it.
+
+    A directed message is not counted as unread.
     """
     people = body.texts("recipients")
     target = body.fields("TargetOption")
@@ -334,7 +335,7 @@ def call_cancel(body: Fields, call: Call) -> Found:
 
 
 def call_timeout(body: Fields, call: Call) -> Found:
-    """Some did not answer, or nobody did."""
+    """Some or all callees did not answer."""
     users = body.texts("user_ids")
     if not users:
         return Ignored.NOBODY
@@ -418,7 +419,7 @@ SILENT: Final = frozenset({"bot_msg", "before_send_msg"})
 
 
 def tenants(body: dict[str, Any], query: str | None) -> list[str]:
-    """`appid` of the body; the URL is the customer's own, so the query names nobody."""
+    """`appid` of the body; the URL is the customer's own, so the query names no tenant."""
     _ = query
     named = Fields(body).ident("appid")
     return [] if named is None else [named]

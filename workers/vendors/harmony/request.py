@@ -23,12 +23,11 @@ from workers.vendors.huawei_family import (
     part,
     plain,
     raw_fields,
-    receipt_tag,
     text_option,
     title_of,
     ttl_of,
 )
-from workers.vendors.ids import base62, number_id
+from workers.vendors.ids import base62, number_id, receipt_tag
 from workers.vendors.json_text import compact
 from workers.vendors.text import cut, short_call
 from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet

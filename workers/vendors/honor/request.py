@@ -20,13 +20,12 @@ from workers.vendors.huawei_family import (
     part,
     plain,
     raw_fields,
-    receipt_tag,
     text_id,
     text_option,
     title_of,
     ttl_of,
 )
-from workers.vendors.ids import number_id
+from workers.vendors.ids import number_id, receipt_tag
 from workers.vendors.json_text import compact
 from workers.vendors.text import body_within, cut
 from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet

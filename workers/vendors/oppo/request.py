@@ -19,9 +19,9 @@ from workers.vendors.form_texts import (
     scalar,
     title_of,
     veiled,
-    whole,
 )
 from workers.vendors.ids import number_id
+from workers.vendors.json_text import whole
 from workers.vendors.oppo.codes import NAME_MAX, without_level
 from workers.vendors.oppo.registration_ids import group, sent
 from workers.vendors.text import characters

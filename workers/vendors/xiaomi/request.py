@@ -21,9 +21,9 @@ from workers.vendors.form_texts import (
     scalar,
     title_of,
     veiled,
-    whole,
 )
 from workers.vendors.ids import base62, number_id, receipt_tag
+from workers.vendors.json_text import whole
 from workers.vendors.text import cut, graphemes
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
