@@ -144,7 +144,7 @@ class Http2Transport:
         self._stop = threading.Event()
 
     def forget(self) -> None:
-        """For a forked child: the parent's connections are not ours; lost threads may hold locks."""
+        """For a forked child: its parent's connections are not ours, nor are the locks."""
         _inherited.append(self._driver)
         self._fresh()
 
