@@ -1,6 +1,4 @@
-"""Leases of the maintenance roles (Redis, 5 s): one process holds a role at a time; each change of
-hands has a number.
-"""
+"""Leases of the maintenance roles (Redis, 5 s): one holder per role; each change has a number."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Hundreds of small commands in one write, their answers read by hiredis alone: redis-py spends 3
-to 5 µs of CPU on each answer.
+"""Hundreds of small commands in one write, parsed by hiredis alone.
+
+redis-py spends 3 to 5 µs of CPU on each answer.
 """
 
 from __future__ import annotations
@@ -101,9 +102,7 @@ def _one(connection: Any) -> Any:
 
 @contextlib.contextmanager
 def raw_pipe(client: Redis) -> Iterator[RawPipe]:
-    """A connection of its own for the time being. After an error it is closed: what it had begun
-    (WATCH, MULTI) ends with it.
-    """
+    """A connection for exclusive use. After an error it is closed, which ends WATCH and MULTI."""
     pool = cast(Any, client.connection_pool)
     connection = pool.get_connection()
     try:
