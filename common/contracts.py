@@ -1,4 +1,4 @@
-"""What travels on a queue, and how it is packed.
+"""The values on a queue, and their packing.
 
 Everything here is a frozen, keyword-only `msgspec.Struct` that ignores unknown fields: an older
 worker reads a newer one's entries. Times are epoch milliseconds (`_ms`), durations seconds (`_s`).
@@ -299,10 +299,11 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that
-    were before those kept here. app_version: the app's build, as it registered. counted: the badge
-    number that it has taken and that may be on the screen, as `<step>@<epoch>`
-    (common/storage/claims.py).
+    """The target of a push. push_id: 32 hex digits, the same in every attempt.
+
+    earlier: number of attempts before those kept here. app_version: the app's build, as it
+    registered. counted: the badge number that it has taken and that may be on the screen, as
+    `<step>@<epoch>` (common/storage/claims.py).
     """
 
     user: str

@@ -1,10 +1,9 @@
-"""The guard of kombu's Redis transport: a worker outlives a restart of Redis and half-open
-connections to it, and goes on afterwards.
+"""The guard of kombu's Redis transport: workers survive restarts and half-open connections.
 
 Celery and kombu 5.7.0: when Redis goes away, `Consumer.on_connection_error_after_connected()` calls
 `collect()` and then `close()`; the second close restores unacked messages on a transport whose
 client is already None, and the AttributeError ends the whole worker ("Unrecoverable error", exit
-1). A connection error is what all callers there know how to handle.
+1). All callers there handle a connection error.
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ class _Guard:
     connection: Any
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """A server without free memory refuses even the name of a queue: the worker waits for it,
-        as for one that is away.
-        """
+        """Waits for a server without free memory, which refuses even a queue's name."""
         try:
             return super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
         except OutOfMemoryError as error:
@@ -40,10 +37,9 @@ class _Guard:
 
 
 class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
-    """Kombu drops a half-open connection that waits for wake-ups; its idle neighbours of the pool
-    are half-open, too.
+    """Drops all idle connections of the pool with a half-open one that waits for wake-ups.
 
-    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took wake-ups
+    They are half-open, too. Each would cost a timeout: 15 to 30 s until a worker took wake-ups
     again, measured.
     """
 

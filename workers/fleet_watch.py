@@ -41,9 +41,7 @@ class PauseWatch:
 
 
 def show_missing(runtime: Runtime) -> None:
-    """pushfleet_processes_missing: 1 for each line that is needed and not alive, 0 for those that
-    are.
-    """
+    """pushfleet_processes_missing: 1 for each required line without a process, 0 for others."""
     vendors = {Vendor(vendor) for _, vendor, _ in runtime.catalog.now.lanes}
     receipts = runtime.settings.receipts_url is not None
     wanted = living.missing([], vendors, receipts=receipts)
@@ -52,9 +50,7 @@ def show_missing(runtime: Runtime) -> None:
 
 
 def show_memory(runtime: Runtime) -> None:
-    """pushfleet_redis_memory_ratio of the fleet's and the core's server; a user without INFO has
-    none.
-    """
+    """pushfleet_redis_memory_ratio of the fleet's and the core's server, if INFO is allowed."""
     shared = runtime.settings.core_url == runtime.settings.redis_url
     servers = {
         "fleet": runtime.redis,

@@ -1,5 +1,6 @@
-"""Delivery's port AdmissionGate over Redis: leave to send under a lane's limits; counts that Redis
-lost come back from the ledger first.
+"""Delivery's port AdmissionGate over Redis: permits within a lane's limits.
+
+Counts that Redis lost are rebuilt from the ledger first.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ BURST_SHARE = 0.1
 #: Seconds that a round waits for its lane's counts to be rebuilt; after them its pushes wait in the
 #: delayed set.
 REBUILD_WAIT_S = 2.0
-#: When to ask again where the counts are not there yet.
+#: Delay of the next check while the counts are being rebuilt.
 REBUILD_AGAIN_S = 1.0
 
 _DECISION = {
@@ -90,8 +91,9 @@ def terms_of(lane: Lane, now_ms: int) -> LaneLimits:
 
 
 def lane_terms(lane: Lane) -> LaneTerms:
-    """The same for the take of the lane's entries: burst and refill stay within the vendor's figure
-    in every second there, too.
+    """The same for the take of the lane's entries.
+
+    Burst and refill stay within the vendor's figure in every second there, too.
     """
     limits, share = lane.limits, lane_queues.BURST_SHARE
     burst = min(limits.burst, 1 + limits.rate_per_s * share)
@@ -107,11 +109,10 @@ def rate_shown(lane: Lane, terms: LaneLimits, rate_per_s: float) -> float:
 
 
 class FleetGate:
-    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate
-    and day go by Redis' clock.
+    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only.
 
-    leased: the rate was leased with the take of the entries (common/storage/lane_queues.py), only
-    quotas and caps are asked.
+    Rate and day go by Redis' clock. leased: the rate was leased with the take of the entries
+    (common/storage/lane_queues.py), only quotas and caps are checked.
     """
 
     def __init__(

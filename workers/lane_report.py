@@ -1,6 +1,4 @@
-"""Every lane as people see it, for the command line and the console: state, speed, what waits, what
-is left of the vendor's day.
-"""
+"""Every lane for the command line and the console: state, speed, backlog, remaining quota."""
 
 from __future__ import annotations
 
@@ -121,9 +119,10 @@ def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
 
 
 def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
-    """The same with what only people ask: its cause in both languages (`reason`, None while it
-    flows), whether its token guard has stopped the retiring (`guard`), its last changes
-    (`history`).
+    """The rows with the data for people only.
+
+    The cause in both languages (`reason`, None while it flows), True for a suspended retirement
+    (`guard`), the last changes (`history`).
     """
     lanes = lanes_of(runtime)
     return [

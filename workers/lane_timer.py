@@ -62,8 +62,9 @@ class LaneTimer:
     # ------------------------------------------------------------ ten times a second
 
     def release(self) -> set[str]:
-        """Retries that are due go back to their queues; the streams that got something, and the
-        vendors' as `send:<vendor>:<urgency>`.
+        """Returns due retries to their queues; returns the streams that got one.
+
+        The vendors' are named `send:<vendor>:<urgency>`.
         """
         got = set[str]()
         for _ in range(MOVES_MAX):
@@ -123,15 +124,13 @@ class LaneTimer:
         )
 
     def _forget_account(self, lane: str) -> None:
-        """Of an account that was removed nothing stays once its queue is empty."""
+        """Deletes a removed account's data once its queue is empty."""
         app, vendor, business_id = lane.split(":", 2)
         if self._runtime.catalog.lane(app, Vendor(vendor), business_id) is None:
             self._queues.drop(lane)
 
     def _old_work(self) -> set[Vendor]:
-        """Vendors that got, or have, work of releases before 0.2; looked for at each turn only
-        while there is some.
-        """
+        """Vendors with work of releases before 0.2; checked each turn while there is some."""
         if time.monotonic() < self._old_at:
             return set()
         found = self._runtime.delayed.adopt_on_hold() | self._old_streams()
@@ -203,8 +202,9 @@ class LaneTimer:
     # ------------------------------------------------------------ bounds
 
     def _shed(self, loads: Mapping[str, Load]) -> None:
-        """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and
-        chats of all, of the oldest lanes first.
+        """Ends pushes over the bounds: of a lane its bulk, then groups; of the fleet also chats.
+
+        The fleet's oldest lanes come first.
         """
         until = time.monotonic() + BUDGET_S
         most = self._runtime.settings.lane_bytes_max // len(

@@ -169,11 +169,10 @@ class Route:
 
 
 class Transport(Protocol):
-    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a
-    moment. Never raises for a vendor's fault.
+    """send_many returns an HttpResponse or NoAnswer per request, in order, within `deadline_s`.
 
-    renew: the pool's connections are not used for new requests any more. close: ends the
-    transport's thread.
+    A moment more is possible. It never raises for a vendor's fault. renew: new requests use new
+    connections. close: ends the transport's thread.
     """
 
     def send_many(

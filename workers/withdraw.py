@@ -1,5 +1,6 @@
-"""Recalls and cancels of what was shown already: whom the ledger names as shown gets the
-withdrawal, with the same ids on the screen.
+"""Recalls and cancels of shown pushes: the ledger's recipients get the withdrawal.
+
+It has the same ids on the screen.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ AGAIN_S = 20.0
 TRIES_MAX = 5
 #: After the database was away.
 AWAY_S = 2.0
-#: How long after its routing a push is taken for shown where a clear asks.
+#: Age of a push after its routing up to which a clear takes it for shown.
 SHOWN_MS = 7 * 86_400_000
 #: Places on a screen that one clear looks at, the last ones first.
 PLACES_MAX = 50
@@ -116,7 +117,7 @@ class Due(msgspec.Struct, frozen=True):
 
     @property
     def token(self) -> tuple[str, str]:
-        """Whose conversation a clear means."""
+        """The token whose conversation a clear means."""
         (user,) = self.recall.users or ("",)
         return self.recall.app, user
 
@@ -133,8 +134,9 @@ def _now_s(runtime: Runtime) -> float:
 
 
 def _looks_s(runtime: Runtime) -> tuple[float, ...]:
-    """One more where a push may be answered later than the last: two requests in a row take their
-    deadline each.
+    """The looks; one more where a push may be answered after the last.
+
+    Two requests in a row take their deadline each.
     """
     longest = 2 * runtime.settings.send_timeout_s + SETTLED_S
     return LOOKS_S if longest <= USUAL_S else (*LOOKS_S, longest)
@@ -165,8 +167,9 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 
 def due_in_s(runtime: Runtime) -> float:
-    """Seconds until the next look is due, 0 where one is; the first of what is not remembered yet
-    is due in LOOKS_S[0]. One round trip.
+    """Seconds until the next look is due, 0 where one is. One round trip.
+
+    The first look of a new recall is due in LOOKS_S[0].
     """
     asked = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
     (seconds, micros), first = read_all(runtime.redis, asked, 2)
@@ -308,9 +311,7 @@ _URGENCIES = tuple(Urgency)
 
 
 def _entries(runtime: Runtime, offline: Sequence[OfflineRecipients]) -> list[int | bytes]:
-    """Number of the stream, and entry, of each: people of other shards by the streams that leave
-    this one.
-    """
+    """(stream's index, entry) of each: people of other shards by the outgoing streams."""
     count, found = len(runtime.shards), list[int | bytes]()
     for one in offline:
         level = _URGENCIES.index(urgency_of(one.message, ""))
@@ -330,8 +331,9 @@ def _entries(runtime: Runtime, offline: Sequence[OfflineRecipients]) -> list[int
 
 
 def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
-    """The first look asks for all, each later one for what was decided since the one before: a
-    large group is not sent to four times.
+    """The first look reads all, each later one what was decided since the one before.
+
+    A large group is thus not sent to four times.
     """
     return (
         int((due_s - looks_s[look] + looks_s[look - 1] - LATE_S) * 1000)
@@ -382,9 +384,7 @@ def _offline(
 
 
 def _cleared(runtime: Runtime, one: Due, since_ms: int) -> list[OfflineRecipients]:
-    """Withdrawals of what stands of the conversation on the token's screen, so far as it was
-    decided since then.
-    """
+    """Withdrawals of the conversation's pushes on the token's screen, decided since then."""
     recall, (app, user) = one.recall, one.token
     rows = runtime.ledger.shown_to_token(app, user, recall.conversation, now_ms() - SHOWN_MS)
     standing = [row for row in _standing(rows, recall.ts_ms) if row["decided_ms"] >= since_ms]
@@ -403,10 +403,9 @@ def _cleared(runtime: Runtime, one: Due, since_ms: int) -> list[OfflineRecipient
 
 
 def _standing(rows: Sequence[Mapping[str, Any]], up_to_ms: int) -> Iterable[Mapping[str, Any]]:
-    """Of each place on the screen the push that stands there, if it is of that time at most and
-    nobody takes it back already. Not calls: to read is not to answer.
+    """For each place on the screen its push, up to that time, unless a withdrawal is pending.
 
-    rows: the newest first.
+    Not calls: reading is not answering. rows: the newest first.
     """
     places = set[str]()
     for row in rows:
@@ -471,9 +470,7 @@ def _people(
 def _in_front(
     runtime: Runtime, recall: PendingRecall, users: Sequence[str]
 ) -> Mapping[str, set[str]]:
-    """By user the devices whose app is open, where the call was accepted: there it goes on, and the
-    app knows of it.
-    """
+    """By user the devices with an open app, where the call was accepted: it continues there."""
     if ending_of(recall.reason) != Ending.ACCEPTED:
         return {user: set() for user in users}
     found, _ = runtime.presence.sessions([(recall.app, user) for user in users])

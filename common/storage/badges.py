@@ -27,10 +27,10 @@ class Badges:
         base: int | None,
         pipe: Redis | None = None,
     ) -> None:
-        """base: the unread total when the app went away; None: the app came back, only the count
-        starts again. device None: all.
+        """base: the unread total when the app went away; None: the app came back.
 
-        pipe: the pipeline that carries it, with others.
+        With None only the count restarts. device None: all. pipe: the pipeline that carries it,
+        with others.
         """
         args: list[str | int] = [
             device or "",

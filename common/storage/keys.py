@@ -142,7 +142,7 @@ class Keys:
         return f"{self.prefix}:{{s0}}:taken:{entry}"
 
     def fanout(self, digest: str) -> str:
-        """Whom the pages of one group's event have named."""
+        """People named by the pages of one group's event."""
         return f"{self.prefix}:{{s0}}:fan:{digest}"
 
     @property

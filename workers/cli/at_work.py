@@ -74,7 +74,7 @@ class WorkBeat:
         self._say(self._alive or (lambda: self._living().work(self._name, self._role)))
 
     def _say(self, words: Callable[[], None]) -> None:
-        """Whatever is raised is logged: the next word must be said all the same."""
+        """Logs every error: the next heartbeat must be sent all the same."""
         try:
             words()
         except (RedisError, OSError) as error:

@@ -53,8 +53,9 @@ def opened() -> Iterator[Runtime]:
 def check_tenant(
     runtime: Runtime, app_id: str | None, rows: Sequence[Any], *, as_json: bool
 ) -> None:
-    """NotThereError where nothing is listed as the tenant is not there; a program gets its empty
-    list all the same.
+    """Raises NotThereError when nothing is listed because the tenant does not exist.
+
+    A program gets its empty list all the same.
     """
     if app_id is not None and not rows and app_id not in runtime.tenants.all():
         if as_json:
@@ -63,7 +64,7 @@ def check_tenant(
 
 
 def json_of(path: Path, option: str) -> Any:
-    """What a JSON file holds; CliError where it is none, or holds what a database can't keep."""
+    """The content of a JSON file; raises CliError for other files, or for unstorable content."""
     import msgspec
 
     from workers.intake.dialects.reading import fit

@@ -249,9 +249,7 @@ def read_account(
 def _read(
     vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as
-    it was.
-    """
+    """(options, secrets) in the vendor file's stored form; with `old`, unnamed ones are kept."""
     files = {
         name: read_secret(given[option])
         for option, name in FILES.items()

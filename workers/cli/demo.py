@@ -202,7 +202,7 @@ def _publish(
 
 
 def _until_empty(runtime: Runtime, progress: Progress, words: str) -> None:
-    """Until intake has handled everything published so far."""
+    """Waits until intake has handled everything published so far."""
     task = progress.add_task(f"  {words}", total=None)
     end = time.monotonic() + LONGEST_S
     while time.monotonic() < end and _unread(runtime):
@@ -211,8 +211,9 @@ def _until_empty(runtime: Runtime, progress: Progress, words: str) -> None:
 
 
 def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
-    """Until the core's stream is empty, every row has its decision and nothing is on its way; or
-    time is up.
+    """Waits until all rows are decided and nothing is on its way, or time is up.
+
+    The core's stream is empty then.
     """
     task = progress.add_task("decided", total=rows)
     end = time.monotonic() + LONGEST_S

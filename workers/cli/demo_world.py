@@ -1,5 +1,6 @@
-"""The demo's world: people with phones of every brand, their settings and presence, what they
-write, and who is expected to hear of it.
+"""The demo's world: people with phones of every brand, settings, presence and messages.
+
+It also has the expected recipients.
 """
 
 from __future__ import annotations

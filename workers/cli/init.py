@@ -140,9 +140,7 @@ def _is_there(app_id: str, vendor: str, business_id: str) -> bool:
 def _event(
     folder: Path, name: str, kind: str, app_id: str, event_id: str, data: Mapping[str, Any]
 ) -> str:
-    """Writes the event to a file that can be looked at, changed and published again; the file's
-    path.
-    """
+    """Writes the event to a file that can be edited and published again; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     event = {"v": 1, "id": event_id, "type": kind, "app": app_id, "data": data}
     runfile.write_private(

@@ -163,7 +163,7 @@ class LocalFleet:
     def wait_ready(
         self, stopped: Callable[[], bool] = lambda: False, seconds: float = READY_S_MAX
     ) -> bool:
-        """Until the fleet handles events; False when it was stopped or takes longer."""
+        """Waits until the fleet handles events; False when it was stopped or takes longer."""
         until = time.monotonic() + seconds
         while not stopped() and time.monotonic() < until:
             self.tick()
@@ -181,9 +181,7 @@ class LocalFleet:
             self._lines.tick(0.25)
 
     def stop(self) -> None:
-        """Workers first, so that they can hand back what they hold; then the vendors' side and the
-        servers.
-        """
+        """Stops the workers first, to let them release entries; then simulators and servers."""
         for supervisor in (self._lines, self._simulators):
             if supervisor:
                 supervisor.stop()
@@ -340,8 +338,9 @@ def _procfile_environ(settings: Settings) -> dict[str, str]:
 
 
 def with_replicas(lines: Sequence[Line], replicas: Mapping[str, int]) -> list[Line]:
-    """The lines with our own interpreter for `pushfleet` and the replicas asked for; SettingError
-    names a line that there is not.
+    """The lines with our own interpreter for `pushfleet` and the requested replicas.
+
+    Raises SettingError for an unknown line.
     """
     unknown = set(replicas) - {line.name for line in lines}
     if unknown:
@@ -422,9 +421,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _free_addrs(settings: Settings) -> Settings:
-    """A default address that somebody else has gives way to a free port; one that was chosen is an
-    error.
-    """
+    """Replaces a default address in use by a free port; a chosen one is an error."""
     found: dict[str, str] = {}
     for name, default in DEFAULT_ADDRS.items():
         addr = getattr(settings, name)
@@ -526,11 +523,10 @@ def in_background(
     ready: Ready = alive_in_redis,
     procfile_path: Path | None = None,
 ) -> Iterator[LocalFleet]:
-    """The same fleet beside the caller's own work (demo, tests): ready at the start of the block,
-    gone after it.
+    """The same fleet beside the caller's own work (demo, tests): ready within the block only.
 
-    Supervised by a thread of its own, the one that starts the processes. Raises what kept the fleet
-    from starting.
+    Supervised by a thread of its own, the one that starts the processes. Raises the error that kept
+    the fleet from starting.
     """
     fleet = LocalFleet(settings, replicas, simulators, migrate, ready, procfile_path)
     stop, is_ready, broken = threading.Event(), threading.Event(), list[BaseException]()

@@ -155,10 +155,10 @@ def process_name(
     environ: Mapping[str, str],
     roles: Sequence[str] = (),
 ) -> str:
-    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of
-    one name would hide each other.
+    """The supervisor's name, else the Procfile line, its number and this host.
 
-    roles: of the maintenance process, where it takes some of them only.
+    Two processes of one name would hide each other. roles: of the maintenance process, where it
+    takes some of them only.
     """
     parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
     line = "-".join([stage, *parts])

@@ -1,6 +1,4 @@
-"""The forms of vendor accounts: which fields a vendor needs, and what a form gives as the command
-line's options. Pure.
-"""
+"""The forms of vendor accounts: a vendor's fields, and a form's command-line options. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any, Final
 from common.model import Vendor
 from workers.vendors import VENDORS
 
-#: Of one uploaded file.
+#: Bytes of one uploaded file.
 FILE_BYTES_MAX: Final = 64 * 1024
 #: vendor -> option of `pushfleet credential add` -> kind: file, secret (never shown again), text,
 #: env.

@@ -1,5 +1,6 @@
-"""The read-only HTTP API (docs/api.md): the trace of a message, a person, counts. A bearer token
-says who asks, and of which tenant.
+"""The read-only HTTP API (docs/api.md): the trace of a message, a person, counts.
+
+A bearer token identifies the caller and the tenant.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class SentForm(Exception):  # noqa: N818 - an answer that ends the handling, not
 
 
 def serve(world: ConsoleStores, stop: threading.Event, ports: Ports) -> None:
-    """Until `stop` is set. SettingError when the address can't be bound."""
+    """Serves until `stop` is set. Raises SettingError when the address cannot be bound."""
     listener = serving.bind(world.settings.console_addr, "PUSHFLEET_CONSOLE_ADDR")
     serving.serve(make_app(world, ports), listener, stop)
 
@@ -225,9 +225,7 @@ class Console:
         return endpoint
 
     async def _in_time(self, request: Request, work: Callable[[], Response]) -> Response:
-        """A server that hangs must not make the page hang; the thread that waits for it ends when
-        it answers.
-        """
+        """Bounds a page's time when a server hangs; the thread ends with the server's answer."""
         try:
             with anyio.fail_after(PAGE_S_MAX):
                 return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
@@ -619,9 +617,7 @@ class Console:
         return response
 
     def oidc_start(self, request: Request, visitor: Visitor) -> Response:
-        """Sends the browser to the provider; what it must come back with is in a cookie that only
-        we can make.
-        """
+        """Sends the browser to the provider; a signed cookie has the expected answer."""
         if self.oidc is None:
             return self._refusal(visitor, "not_found", 404)
         try:
@@ -647,9 +643,7 @@ class Console:
         return response
 
     def oidc_back(self, request: Request, visitor: Visitor) -> Response:
-        """The provider has sent somebody back: a session, or the login page with the reason in the
-        log.
-        """
+        """Handles the provider's return: a session, or the login page and a logged reason."""
         if self.oidc is None:
             return self._refusal(visitor, "not_found", 404)
         try:

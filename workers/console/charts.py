@@ -74,7 +74,7 @@ def series(tallies: Tallies, span: str, now_ms: int) -> dict[str, Any]:
 
 
 def funnel(tallies: Tallies, now_ms: int) -> Funnel:
-    """Of the 24 hours before the last whole minute."""
+    """The funnel of the 24 hours before the last whole minute."""
     since = now_ms - 1_440 * MINUTE_MS
     events = _by_name(tallies, "event", since, now_ms)
     pushes = _by_name(tallies, "push", since, now_ms)

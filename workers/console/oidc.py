@@ -245,9 +245,7 @@ class Provider:
 
 
 def role_of(groups: set[str], roles: tuple[str, ...]) -> str | None:
-    """The strongest role of `ROLE=GROUP` that one of the groups gives; `*` is everybody whom the
-    provider knows.
-    """
+    """The strongest role of `ROLE=GROUP` by these groups; `*` is every person of the provider."""
     given = {
         role
         for role, _, group in (one.partition("=") for one in roles)

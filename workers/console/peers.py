@@ -42,9 +42,7 @@ class Peers:
         return any(mapped in network for network in self._trusted)
 
     def caller(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address that limits are counted for: the last one in X-Forwarded-For that no proxy of
-        ours has written.
-        """
+        """The address for limits: the last in X-Forwarded-For that no proxy of ours wrote."""
         if not self.is_trusted(peer):
             return _counted(peer)
         for hop in reversed([one.strip() for one in headers.get("x-forwarded-for", "").split(",")]):

@@ -18,14 +18,12 @@ COOKIE_CHARACTERS_MAX: Final = 1024
 
 
 class ConsoleSession(msgspec.Struct, frozen=True, array_like=True):
-    """mark: of the password at the time (common/storage/users.py), so that a new one ends old
-    sessions.
-    """
+    """mark: of the current password (common/storage/users.py): a new one ends old sessions."""
 
     name: str
     mark: str
     ends_ms: int
-    #: Of who was signed in by an OpenID provider, who alone knows them; "": a person of ours.
+    #: The role by an OpenID provider; "": a person of our own.
     role: str = ""
 
 

@@ -415,9 +415,7 @@ def decision_words(decision: str, lang: str) -> str:
 
 
 def language(asked: str | None, remembered: str | None, accepted: str) -> str:
-    """The page's language: what ?lang= asks, else the cookie's, else the first of Accept-Language
-    that we have, else English.
-    """
+    """The page's language: ?lang=, the cookie's, Accept-Language's first, else English."""
     for one in (asked, remembered):
         if one in LANGUAGES:
             return str(one)

@@ -1,8 +1,7 @@
-"""Callbacks of the three clouds: whose they are, whether they are genuine, and as which JSON they
-go on the stream. Pure.
+"""Callbacks of the three clouds: their tenant, their authenticity, and their JSON. Pure.
 
-Signatures: workers/intake/dialects/signatures.py. What they cover differs: NIM's the body, ZEGO's a
-nonce, Tencent's a minute.
+Signatures: workers/intake/dialects/signatures.py. Their coverage differs: NIM's covers the body,
+ZEGO's a nonce, Tencent's a minute.
 """
 
 from __future__ import annotations
@@ -83,9 +82,7 @@ def genuine(given: CloudCallback, secrets: Mapping[str, Sequence[str]], now_s: f
 
 
 def _decoded(given: CloudCallback) -> bytes:
-    """The JSON that was meant: as it is, percent-encoded whole, in a form's only field, or a form's
-    fields themselves.
-    """
+    """The intended JSON: plain, percent-encoded, in a form's only field, or a form's fields."""
     raw = given.raw.strip().removeprefix(codecs.BOM_UTF8).lstrip()
     if raw.startswith(b"{"):
         return raw

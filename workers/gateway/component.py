@@ -1,6 +1,4 @@
-"""One connection to an XMPP server as its external component (XEP-0114): it is held, and what comes
-in is answered.
-"""
+"""One connection to an XMPP server as its external component (XEP-0114), with its answers."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ class ComponentSession:
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `stop`. Whatever ends a connection, the next one is tried soon."""
+        """Runs until `stop`. After any end of a connection the next one is tried soon."""
         wait_s = AGAIN_FIRST_S
         while not self._stopping.is_set():
             try:

@@ -58,9 +58,7 @@ class Directory:
 
 
 class Directories:
-    """The directory of now, looked after by a thread of its own: who answers callers must not wait
-    for a server.
-    """
+    """The current directory, refreshed by a thread of its own: answers never wait for a server."""
 
     def __init__(self, source: ConfigSource, vault: Vault) -> None:
         self._source = source

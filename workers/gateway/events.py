@@ -27,9 +27,7 @@ PAYLOAD_DEPTH_MAX: Final = 20
 
 
 def as_text(value: Any) -> str:
-    """A text as intake and database take it, "" for what is none: no NUL, no half of a surrogate
-    pair.
-    """
+    """A text in the form of intake and database: no NUL, no half surrogate pair; else ""."""
     if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
         return ""
     if value.isascii():
@@ -38,9 +36,7 @@ def as_text(value: Any) -> str:
 
 
 def as_name(value: Any) -> str:
-    """An id or a short name within intake's bounds; a longer one is its digest, so that it stays
-    one thing.
-    """
+    """An id or a short name within intake's bounds; a longer one is replaced by its digest."""
     text = as_text(value)
     if len(text) <= NAME_CHARS_SURE or (
         len(text) <= NAME_CHARS_MAX and len(text.encode()) <= NAME_BYTES_MAX

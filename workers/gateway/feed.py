@@ -1,5 +1,6 @@
-"""Events of many callers -> the core's stream, in few commands: one thread writes what came while
-the last write ran.
+"""Events of many callers -> the core's stream, in few commands.
+
+One thread writes the events that came during its last write.
 """
 
 from __future__ import annotations
@@ -103,9 +104,7 @@ class StreamFeed:
 
 
 def packed(entries: Sequence[Fields]) -> list[Fields]:
-    """The entries in order; native events side by side share one entry, one a line (contract: field
-    b).
-    """
+    """The entries in order; adjacent native events share one entry, one per line (contract: b)."""
     done: list[Fields] = []
     lines: list[bytes] = []
     size = 0

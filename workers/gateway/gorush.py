@@ -107,8 +107,9 @@ def _notification(
 
 
 def _account(one: Mapping[str, Any], accounts: list[DoorAccount]) -> Found | str:
-    """The account by platform number: an alias of that number, else the only one of its vendor (and
-    environment, and topic).
+    """The account by platform number: an alias of it, else the vendor's only account.
+
+    The environment and topic must match, too.
     """
     number = one.get("platform")
     if not isinstance(number, int) or isinstance(number, bool) or number not in PLATFORMS:

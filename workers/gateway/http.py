@@ -98,7 +98,7 @@ class GatewayRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of
 
 
 def serve(world: GatewayWorld, stop: threading.Event) -> None:
-    """Until `stop` is set. SettingError when the address can't be bound."""
+    """Serves until `stop` is set. Raises SettingError when the address cannot be bound."""
     listener = serving.bind(world.settings.gateway_addr, "PUSHFLEET_GATEWAY_ADDR")
     room_for_calls()
     feed = StreamFeed(world.core, world.settings.event_streams[0])
@@ -113,9 +113,7 @@ def serve(world: GatewayWorld, stop: threading.Event) -> None:
 
 
 def room_for_calls() -> None:
-    """As many files open as calls may be: the usual 1,024 are fewer than a group of a thousand
-    needs.
-    """
+    """Raises the limit of open files to the number of calls: 1,024 is less than a large group."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CALLS_MAX + 512
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -396,8 +394,9 @@ class _Gateway:
     async def _ask(
         self, events: Sequence[Mapping[str, Any]], seconds: float
     ) -> dict[str, dict[str, Any]]:
-        """Puts the events on the stream; the decisions that come in time, by event
-        id. StreamAway.
+        """Puts the events on the stream; returns the decisions that come in time, by event id.
+
+        Raises StreamAway.
         """
         if not events:
             return {}
@@ -415,9 +414,7 @@ class _Gateway:
     async def _unknown(
         self, door: str, app: str | None, name: str, given: Mapping[str, Any]
     ) -> None:
-        """A dead letter, once an hour a name: a typing mistake is to be seen, and not to fill the
-        database.
-        """
+        """Dead-letters an unknown name once an hour: visible, and the table stays small."""
         world, now = self._world, now_ms()
         mark = world.keys.receipt_nonce(
             hashlib.sha256(f"{door}\0{app}\0{name}".encode()).hexdigest()

@@ -33,8 +33,9 @@ _HEX = re.compile(r"[0-9a-fA-F]+")
 
 
 def event_id_of(notification: Mapping[str, Any], app_id: str, pushkey: str, now_ms: int) -> str:
-    """The same for every try of one notification to one device; a badge update has no name on the
-    wire.
+    """The id, the same for every attempt of one notification to one device.
+
+    A badge update has no id on the wire.
     """
     digest = hashlib.sha256(f"{app_id}\0{pushkey}".encode("utf-8", "replace")).hexdigest()[:16]
     event_id = as_name(notification.get("event_id"))
@@ -258,9 +259,7 @@ def _text_of(content: Mapping[str, Any], lang: str) -> str:
 def _payload(
     notification: Mapping[str, Any], default: Mapping[str, Any], only_id: bool, vendor: Vendor
 ) -> dict[str, Any]:
-    """Keys for the app: its default payload, the ids, and for FCM what its clients read from data
-    messages.
-    """
+    """Keys for the app: its default payload, the ids, and the keys of FCM's data messages."""
     counts = notification.get("counts") if isinstance(notification.get("counts"), Mapping) else {}
     payload: dict[str, Any] = {name: value for name, value in default.items() if name != "aps"}
     for name in ("room_id", "event_id"):

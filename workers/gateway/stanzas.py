@@ -31,9 +31,7 @@ COMMAND_NODES: Final = {f"register-push-{vendor}": vendor for vendor in Vendor}
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """One push. loud: somebody is to see it. cipher: (encrypted, iv) for the app's own eyes. call:
-    it rings.
-    """
+    """One push. loud: it is shown. cipher: (encrypted, iv) for the app only. call: it rings."""
 
     node: str
     secret: str = field(repr=False)

@@ -1,5 +1,6 @@
-"""XML of an XMPP stream: stanzas as small trees, read as the bytes come and within bounds; nothing
-but elements and text is taken.
+"""XML of an XMPP stream: stanzas as small trees, read incrementally and within bounds.
+
+Only elements and text are accepted.
 """
 
 from __future__ import annotations

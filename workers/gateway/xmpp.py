@@ -1,6 +1,4 @@
-"""The XMPP door: components of ejabberd and Prosody that take XEP-0357 pushes, and the commands by
-which apps register.
-"""
+"""The XMPP door: components of ejabberd and Prosody with XEP-0357 pushes and app commands."""
 
 from __future__ import annotations
 
@@ -301,9 +299,7 @@ class PushService:
         return stanzas.result(iq)
 
     async def _may_go(self, publish: Publish, words: str) -> bool:
-        """All pushes of a node share one place on the screen: the one that is left out would have
-        replaced the one before.
-        """
+        """All pushes of a node share one place on the screen: each replaces the one before."""
         take = partial(self._pace.take, publish.node, words, folds=publish.loud, rings=publish.call)
         turn = await asyncio.to_thread(take)
         if turn is NodeTurn.EMPTY:

@@ -215,7 +215,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
 
 
 def _screen(message: Message) -> str:
-    """What a recall or cancel must share with this message, as JSON; "" for the message id only."""
+    """The values that a recall or cancel must share with this message, JSON; "" for the id only."""
     push = message.push
     if push is PLAIN:
         return ""

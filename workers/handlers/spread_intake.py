@@ -55,9 +55,7 @@ def shard_of_event(event: Event, count: int) -> int:
 
 
 def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
-    """Of one person theirs; of several that of what it is about, from where each part goes to its
-    people's.
-    """
+    """The shard of one person; of several, the shard of the subject, which forwards each part."""
     return (
         shard_of(count, app, people[0])
         if len(set(people)) == 1
@@ -128,8 +126,10 @@ class Sorter:
             )
 
     def _shards(self, entry: Entry) -> list[int]:
-        """Of each line of a packed entry; of any other one. What may have ended its readers is not
-        read here: where it is worked on, it is worked on alone.
+        """The shards of a packed entry's lines, or of any other entry.
+
+        An entry that may have killed its readers is not read here: it is handled alone in its
+        shard.
         """
         if entry.is_suspect:
             return [self._any(entry, 0)]

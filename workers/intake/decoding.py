@@ -91,10 +91,9 @@ def read_entries(
     *,
     is_whole: bool = True,
 ) -> list[Passed | Refused]:
-    """One stream entry -> what each of its events gave: one event in `e`, or up to LINES_MAX native
-    ones in `b`, one a line.
+    """One stream entry -> the result of each event: one in `e`, or native ones in `b`, by line.
 
-    A bad line is refused alone; its entry id ends with its number.
+    `b` has up to LINES_MAX lines. A bad line is refused alone; its entry id ends with its number.
     """
     raw = fields.get(b"b")
     if raw is None or b"e" in fields:
@@ -132,9 +131,7 @@ def read_entries(
 
 
 def lines_of(raw: bytes) -> list[bytes]:
-    """The events of a field `b`; what is between two ends of lines and nothing but
-    blanks is none.
-    """
+    """The events of a field `b`; blank lines are ignored."""
     return [line for line in raw.split(b"\n") if line.strip()]
 
 
@@ -183,9 +180,7 @@ def read_entry(
 def _usual(
     raw: bytes, apps: Sequence[str], stream: str, entry_id: str, now_ms: int
 ) -> Passed | None:
-    """A message without wishes, read once; None for whatever needs a closer look, or is to be
-    refused.
-    """
+    """A message without overrides, read once; None for one that is unclear or refused."""
     event = read_usual(raw) if len(raw) <= ENTRY_BYTES_MAX else None
     if event is None or event.app not in apps or event.ts in _SECONDS:
         return None
@@ -219,8 +214,7 @@ def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     }
 
 
-#: What may stand beside `e`, and how many of its bytes are looked at. q: no web server takes a
-#: longer query.
+#: Fields beside `e`, and the bytes of each that are read. q: no web server takes a longer query.
 _NAMES = {"d": 1024, "app": 1024, "q": 16_384}
 
 
@@ -442,8 +436,7 @@ def _check_travels(push: PushFields) -> None:
         raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
 
-#: Times of this century in seconds. As milliseconds they are days of January 1970, before anybody
-#: had a phone.
+#: Times of this century in seconds. As milliseconds they are days of January 1970.
 _SECONDS = range(1_000_000_000, 5_000_000_000)
 
 
@@ -502,9 +495,7 @@ def _foreign(
 
 
 def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[str]) -> str:
-    """The tenant, by the entry's field, the query or the body; differing names are refused
-    (contract §3).
-    """
+    """The tenant by the entry's field, the query or the body; they must agree (contract §3)."""
     named = _tenants(names, body)
     if len(named) > 1:
         raise _UnreadableError("app_conflict")

@@ -66,15 +66,16 @@ class DirectRow:
 
 @dataclass(slots=True)
 class DirectSorted:
-    """offline: what goes on to routing; rows: what is decided here."""
+    """offline: continues to routing; rows: decided here."""
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[DirectRow] = field(default_factory=list)
 
 
 def token_user(vendor: str, business_id: str, token: str) -> str:
-    """The name under which rows and registry know a token: `token:` and 12 hex digits of SHA-256,
-    the parts separated by NUL.
+    """The token's name in rows and registry: `token:` and 12 hex digits of SHA-256.
+
+    The parts are separated by NUL.
     """
     return (
         "token:"

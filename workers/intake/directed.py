@@ -1,6 +1,4 @@
-"""`push.direct` on real stores: the tokens' registry, the marks of a clear, who waits for a
-decision.
-"""
+"""`push.direct` on real stores: the tokens' registry, the marks of a clear, waiting callers."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
-#: Of a time that is too far ahead only that matters, so there is no upper bound.
+#: No upper bound: a time too far ahead is treated as such later.
 Millis = Annotated[int, Meta(ge=0)]
 #: A badge, an unread total: no phone shows more.
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]

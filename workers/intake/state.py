@@ -95,7 +95,7 @@ class StateKeeper:
         return [one for one in map(_withdrawal, batch) if one is not None]
 
     def _times(self, connection: Connection, reads: Sequence[Event]) -> Times:
-        """When the messages were stored up to which people read, of those that are known."""
+        """The storing times of the messages up to which people read, where known."""
         named = ((event.app, event.data) for event in reads if event.data.up_to_ms is None)
         asked = sorted(
             {
@@ -273,8 +273,9 @@ def _times_kept(connection: Connection, messages: Sequence[tuple[str, str, str]]
 
 
 def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> None:
-    """One statement for all, but for those that clear every field of a kind: what came before them
-    goes first.
+    """One statement for all, except those that clear every field of a kind.
+
+    Earlier events are applied before these.
     """
     words: list[preferences.Word] = []
     for event in batch:

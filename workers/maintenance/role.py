@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1.0
 #: Between two looks at a lease that another process holds.
 TAKE_S = 1.0
-#: A turn that goes on with nothing for longer loses the lease: another process may do better.
+#: Seconds without progress after which a turn loses the lease to another process.
 TURN_MAX_S = 60.0
 #: Seconds that a stopping process waits for the current turn of its threads.
 STOP_S = 20.0

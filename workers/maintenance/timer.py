@@ -102,8 +102,9 @@ class ShardTimers:
         self._first = 0  # whose look is next
 
     def turn(self, lease: Lease | None = None) -> float:
-        """What is due in any shard goes before a look at one; looks share LOOKS_S a turn, and the
-        next turn goes on where they ended.
+        """Serves what is due in any shard before a look at one; looks share LOOKS_S a turn.
+
+        The next turn continues where they ended.
         """
         del lease
         dues = _dues(self._shards)

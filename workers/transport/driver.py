@@ -406,7 +406,7 @@ class Driver:
             self.work(pool, now)
 
     def _read(self, line: OpenConnection, now: float) -> None:
-        """Whatever has come. The connection may be lost after it."""
+        """Reads the received data. The connection may be lost after it."""
         h2 = line.h2
         if line.link.sock.fileno() < 0:
             return

@@ -56,9 +56,7 @@ def body_of(note: Notification, most: int) -> str:
 
 
 def veiled(note: Notification) -> bool:
-    """Nothing of the message but its title and body may be shown: the person hides details, or it
-    was recalled or ended.
-    """
+    """True when only title and body may be shown: hidden details, a recall, or an ended call."""
     return note.hidden or quiet(note)
 
 

@@ -115,9 +115,7 @@ def form_of(
     access: AccessToken | None,
     callback_url: str | None,
 ) -> RequestForm | None:
-    """The form of the requests that `spec.build` makes of this batch's pushes; None where they have
-    none.
-    """
+    """The form of `spec.build`'s requests for this batch's pushes; None without one."""
     if spec.alike is None or spec.request_tokens_max != 1:
         return None
     like = _neutral(batch.like)

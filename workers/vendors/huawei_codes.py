@@ -95,7 +95,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     **{str(code): REJECTED for code in range(82000001, 82000014)},  # topics and groups
 }
 
-#: Of the body: over 4096 bytes by Huawei's measure, which is unconfirmed.
+#: Codes for a body over 4096 bytes by Huawei's measure, which is unconfirmed.
 TOO_LONG_CODES: Final = TOO_LONG | {"80300008"}
 
 #: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row
@@ -222,9 +222,7 @@ def _listed(
 
 
 def illegal_tokens(msg: Any) -> dict[str, str] | None:
-    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for
-    plain text and junk.
-    """
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or an object); else None."""
     detail = msg
     if isinstance(msg, str) and msg.lstrip().startswith("{"):
         try:

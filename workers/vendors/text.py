@@ -36,11 +36,10 @@ def utf8_bytes(text: str) -> int:
 
 
 def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str:
-    """`text`, or its longest prefix of whole graphemes that fits with an ellipsis into `most` units
-    of `measure`.
+    """`text`, or its longest prefix of whole graphemes with an ellipsis within `most`.
 
-    Never cuts inside a grapheme (emoji families, flags, combining marks). When not even the
-    ellipsis fits: "".
+    `most` is in units of `measure`. Never cuts inside a grapheme (emoji families, flags, combining
+    marks). "" when not even the ellipsis fits.
     """
     if measure(text) <= most:
         return text
@@ -97,11 +96,10 @@ WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where r
 
 
 def leaner(note: Notification) -> Iterator[Notification]:
-    """`note`, then without what need not travel, one thing after the other: picture, raw options
-    and names of unusual length; payload; ext (contract §7).
+    """`note`, then with fewer and fewer data: picture, raw options and long names; payload; ext.
 
-    An opaque payload and the data of a silent push are all that there is to send: nothing is left
-    out there.
+    Source: contract §7. An opaque payload and the data of a silent push are all that there is to
+    send: they stay.
     """
     yield note
     if note.blob or note.push_type is PushType.SILENT:
@@ -142,7 +140,7 @@ def _short_text(name: str | None) -> str | None:
 
 
 def _is_short(value: Any) -> bool:
-    """A name, or words with what stands in their slots, of a usual length."""
+    """True for a name, or a text with its arguments, of a usual length."""
     if isinstance(value, Localized):
         return sum(map(len, value.args)) <= WISH_CHARACTERS_MAX
     return not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX
@@ -174,8 +172,9 @@ def shrink(
 
 
 def _beginning(text: str) -> str:
-    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a
-    screenful (stacked marks).
+    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" if too long.
+
+    Stacked marks can make it a screenful.
     """
     end = 0
     for match in graphemes().finditer(text):

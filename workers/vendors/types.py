@@ -106,14 +106,13 @@ class PushItem(Value, frozen=True):
 
 
 class RequestBatch(Value, frozen=True):
-    """What one request carries: 1 to `request_tokens_max` items.
+    """The content of one request: 1 to `request_tokens_max` items.
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's
-    body has one).
-    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of
-    sending. prepared: what the spec's `prepare` gave for this notification and credential; None:
-    build does that work itself. image: the address to be sent in place of the notification's, ""
-    for no image, None for the notification's own (`ImageSpec`).
+    body has one). callback_url: the address for the vendor's receipts, None for none. now_ms: the
+    time of sending. prepared: the result of the spec's `prepare` for this notification and
+    credential; None: build does that work itself. image: the address to be sent in place of the
+    notification's, "" for no image, None for the notification's own (`ImageSpec`).
     """
 
     items: tuple[PushItem, ...]
@@ -124,16 +123,15 @@ class RequestBatch(Value, frozen=True):
 
 
 class Outcome(Value, frozen=True):
-    """What an answer means for one token. Exactly one per item of the request batch, in the batch's
-    order.
+    """The meaning of an answer for one token; exactly one per item of the batch, in its order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset.
-    retry_after_s: the vendor's wish. first_s: the first delay that this code asks for, where it is
-    not its verdict's. token_only: a throttle or cap of this token, not of the lane. attempts_max:
-    fewer tries than the vendor's policy allows. again: how the next attempt must differ. alarm: a
-    person should look (rings the unknown-codes counter). bucket: whose day is over, where the
-    code says that; None: the push's own. lists_spent: the vendor takes no more requests for several
-    tokens today; singly it takes them.
+    retry_after_s: the vendor's delay. first_s: the first delay of this code, where it differs from
+    its verdict's. token_only: a throttle or cap of this token, not of the lane. attempts_max: fewer
+    attempts than the vendor's policy allows. again: the required change of the next attempt. alarm:
+    a person should look (the unknown-codes counter). bucket: the one whose day is over, where the
+    code names it; None: the push's own. lists_spent: the vendor takes no more requests for several
+    tokens today, only single ones.
     """
 
     verdict: Verdict

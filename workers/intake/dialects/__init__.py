@@ -43,11 +43,10 @@ _TENANTS: Final[Mapping[str, Callable[[dict[str, Any], str | None], list[str]]]]
 
 
 def tenant_named(dialect: str, body: dict[str, Any], query: str | None) -> list[str]:
-    """The apps that query and body name, without repeats: none, one, or several that contradict
-    each other (`app_conflict`).
+    """The apps in query and body, without repeats: none, one, or several (`app_conflict`).
 
-    The entry's own field `app` is the caller's to add. Raises DialectError for an unknown dialect
-    or a name that is no text.
+    The caller adds the entry's own field `app`. Raises DialectError for an unknown dialect or a
+    name that is no text.
     """
     if dialect not in _TENANTS:
         raise DialectError(

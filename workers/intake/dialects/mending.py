@@ -117,7 +117,7 @@ def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
     return found, count
 
 
-#: Of a part that holds no ids at all.
+#: A part without any ids.
 _TEXT: Final[Mapping[str, Any]] = {}
 
 

@@ -104,7 +104,7 @@ def _payload(block: Fields, key: str, push: dict[str, Any]) -> None:
 
 
 def _meizu(payload: Fields, push: dict[str, Any]) -> None:
-    """Of Meizu's body only clickTypeInfo.parameters may be set."""
+    """Only clickTypeInfo.parameters of Meizu's body may be set."""
     click = payload.unpacked("clickTypeInfo")
     if click is not None:
         parameters = payload.adopt(click, "clickTypeInfo").unpacked("parameters")
@@ -274,9 +274,7 @@ def _people(block: Fields, key: str, most: int | None = None) -> list[str] | Non
 
 
 def _around(body: Fields, push: dict[str, Any]) -> None:
-    """Fields beside the block, as the core may add them: of v1's form, and v2's message_config and
-    p2p_option.
-    """
+    """Fields that the core may add beside the block: v1's, message_config and p2p_option."""
     body.skip(
         "bid", "env", "msgSenderNoSense", "sender_no_sense", "route_config", "antispam_config"
     )

@@ -272,9 +272,7 @@ def short_id(value: str) -> str:
 
 
 def joined(*parts: object) -> str:
-    """Parts of an id with ':' between; a ':' inside any but the last is escaped, so that no two ids
-    read the same.
-    """
+    """Parts of an id joined by ':', escaped in all but the last, so that ids stay distinct."""
     *first, last = (str(part) for part in parts)
     return ":".join([*(part.replace("%", "%25").replace(":", "%3A") for part in first), last])
 

@@ -153,9 +153,7 @@ SILENT_TYPES: Final = frozenset({2, 20})
 
 
 def _decoded(content: Any) -> Any:
-    """JSON as it is, or percent-encoded ('+' is a plus); clients' bodies are the second, servers'
-    either.
-    """
+    """JSON, plain or percent-encoded ('+' is a plus); clients encode, servers may."""
     if not isinstance(content, str):
         return content
     value = reading.read_json(content)
@@ -238,9 +236,7 @@ def message(body: Fields, call: Call) -> Found:
 
 
 def _receivers(body: Fields) -> list[tuple[str, str]]:
-    """(receiver, message id) of a peer message; those of a batch whose message failed have no id
-    and are left out.
-    """
+    """(receiver, message id) of a peer message; without failed ones, which have no id."""
     batch = body.objects("user_list")
     if batch:
         body.skip("conv_id", "msg_id")

@@ -302,8 +302,9 @@ def _sound(note: Notification) -> str | dict[str, Any] | None:
 
 
 def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
-    """The last known wish; a public message is never lifted over `active` or what its class was
-    given. Quiet: no banner, no lit screen.
+    """The last valid level; a public message never exceeds `active` or its class's level.
+
+    Quiet: no banner, no lit screen.
     """
     if quiet(note):
         return "passive"

@@ -92,9 +92,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def accepted_id(answer: HttpResponse) -> str | None:
-    """The message's name in an answer that `classify` finds to accept the push; None for any other
-    answer.
-    """
+    """The message's name in an accepting answer, as `classify` finds it; None for any other."""
     accepted = read(answer, Accepted) if answer.status == 200 else None
     return (accepted.name[:256] or None) if accepted is not None else None
 
@@ -168,8 +166,9 @@ def _refused(
 
 
 def _bad_argument(refusal: FcmRefusal) -> Verdict:
-    """400 is a dead token only where FCM itself speaks of the token and of no other field; even
-    then other tokens' answers guard it.
+    """400 is a dead token only where FCM names the token and no other field.
+
+    Even then other tokens' answers guard it.
     """
     elsewhere = [name for name in refusal.fields if name not in ("message.token", "message.fid")]
     about_token = (

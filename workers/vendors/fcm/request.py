@@ -129,8 +129,9 @@ def prepare(note: Notification, credential: Credential) -> FcmPrepared:
 
 
 def refuse(item: PushItem) -> str | None:
-    """`payload_too_large` where not even ten characters of text fit without data; looks at the
-    notification only.
+    """`payload_too_large` where not even ten characters of text fit without data.
+
+    It depends on the notification only.
     """
     note = item.note
     if note.payload is None and not note.vendor_raw:

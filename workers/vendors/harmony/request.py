@@ -83,9 +83,7 @@ def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
 
 
 def push_type_of(note: Notification, rights: frozenset[str]) -> int:
-    """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds
-    the right for it.
-    """
+    """0 notification; 6 for the app's process only; 10 in-app call, with the right for calls."""
     wanted = plain(note.vendor.get("push_type"))
     call = note.kind is Kind.CALL_INVITE and (
         note.push_type is PushType.VOIP or wanted == str(CALL)
@@ -109,7 +107,7 @@ def _background(batch: RequestBatch, credential: Credential, push_type: int) -> 
         "pushOptions": _options(batch, credential, raw, frozenset({"backgroundMode"})),
     }
     for keep in sorted(Keep, reverse=True) if push_type == CALL else (Keep.ALL,):
-        # the payload says nothing of the call
+        # The payload must not change the call.
         data = {**call, **click_data(note, keep), **call}
         body["payload"] = {"extraData": json_text(data)}
         if len(compact(body)) <= BODY_BYTES_MAX:
@@ -183,8 +181,9 @@ def _click(note: Notification, keep: Keep) -> dict[str, Any]:
 
 
 def _badge(batch: RequestBatch) -> int | None:
-    """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone;
-    else the number taken for this push.
+    """`vendor.harmony.badge`: a number is shown, false or "none" leaves the icon alone.
+
+    Without it: the number taken for this push.
     """
     wanted = batch.items[0].note.vendor.get("badge")
     if wanted is False or wanted == "none":
@@ -199,15 +198,17 @@ def _inbox(note: Notification) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    """At most three lines; what is over stays in the last, as far as it fits: a longer line is
-    refused with the whole push.
+    """At most three lines; the rest is appended to the last, if it fits.
+
+    Huawei refuses the whole push for a longer line.
     """
     return [cut(line, INBOX_LINE_MAX) for line in text.split("\n", INBOX_LINES_MAX - 1)]
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:
-    """The placed category, or an override that does not raise it: marketing stays marketing, and a
-    category needs its right.
+    """The placed category, or an override that does not raise it.
+
+    Marketing stays marketing, and a category needs its right.
     """
     if note.bucket is Bucket.PUBLIC:
         return MARKETING
@@ -218,9 +219,7 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
-    """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it
-    counts them (80300010).
-    """
+    """A push to no token, as v3 has no dry run: Huawei checks JWT and project first (80300010)."""
     shown = {
         "category": MARKETING,
         "title": "check",

@@ -93,9 +93,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def meaning_of(code: str, status: int) -> Meaning:
-    """The code's, or the status's where there is no code; unknown ones ring and never retire a
-    token.
-    """
+    """The code's meaning, else the status's; unknown ones alert and never retire a token."""
     if known := CODES.get(code or str(status)):
         return known
     if 400 <= status < 500 or (len(code) == 3 and code.startswith("4")):

@@ -32,8 +32,9 @@ _CLIENT_ID = re.compile(r"[!-~]{1,128}")
 def read_credential(
     options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """--app-id (App ID), --app-key (Client ID) and --app-secret-file (Client Secret); App Secret is
-    another value and is refused later.
+    """--app-id (App ID), --app-key (Client ID) and --app-secret-file (Client Secret).
+
+    App Secret is another value and is refused later.
     """
     del now_ms
     require(options, "app_id", "app_key")

@@ -35,9 +35,7 @@ _CLIENT_ID = re.compile(r"[0-9]{1,64}")
 def read_credential(
     options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """--app-id (the OAuth 2.0 client id) and --app-secret-file; nothing in them has a date, so
-    `now_ms` is not looked at.
-    """
+    """--app-id (the OAuth 2.0 client id) and --app-secret-file; no dates, so `now_ms` is unused."""
     del now_ms
     require(options, "app_id")
     if not _CLIENT_ID.fullmatch(options["app_id"]):

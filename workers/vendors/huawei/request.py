@@ -217,8 +217,9 @@ def _overrides(note: Notification) -> dict[str, Any]:
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:
-    """The placed category, or an override that does not raise it: marketing stays marketing, and a
-    category needs its right.
+    """The placed category, or an override that does not raise it.
+
+    Marketing stays marketing, and a category needs its right.
     """
     placed = note.placement.get("category", MARKETING)
     if note.bucket is Bucket.PUBLIC:

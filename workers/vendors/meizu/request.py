@@ -126,9 +126,7 @@ def _first(most: int, *candidates: str) -> str:
 
 
 def utf16_units(text: str) -> int:
-    """Length in UTF-16 units: never fewer than characters, so it fits whichever of them Meizu
-    counts.
-    """
+    """Length in UTF-16 units: at least the characters, so it fits in either unit."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -147,9 +145,7 @@ def token_valid(token: str) -> bool:
 
 
 def check(credential: Credential, _access: AccessToken | None) -> Request:
-    """A push to a pushId that can't exist: refused as illegal, but only after the signature was
-    taken.
-    """
+    """A push to an impossible pushId: refused as illegal, but only after the signature check."""
     message = {
         "noticeBarInfo": {"noticeMsgType": 1, "title": SAFE_TITLE, "content": SAFE_CONTENT},
         "pushTimeInfo": {"offLine": 0},

@@ -69,9 +69,7 @@ def _loads(raw: bytes) -> Any:
 
 
 def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
-    """An outer code other than 0 speaks for all items; else the entries are joined to the items by
-    registration id.
-    """
+    """An outer code other than 0 applies to all items; else entries match by registration id."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     travelling = frozenset(travelling_indexes(batch))
@@ -83,9 +81,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def _left_out(answer: HttpResponse) -> Outcome:
-    """Not in the request (its registration id was there already, or it has another host): goes in a
-    next one.
-    """
+    """An item outside the request: a repeated registration id, or another host; it goes next."""
     return Outcome(
         Verdict.UNAVAILABLE,
         str(answer.status),
@@ -153,9 +149,7 @@ def _by_status(answer: HttpResponse, code: str) -> Outcome:
 
 
 def _entry(item: PushItem, answer: HttpResponse, entry: Mapping[str, Any] | None) -> Outcome:
-    """One entry of a batch's answer; a missing one is asked for once more, alone, with the same
-    app_message_id.
-    """
+    """One entry of a batch's answer; a missing one is retried alone with its app_message_id."""
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
     if entry and code not in ("", "0"):

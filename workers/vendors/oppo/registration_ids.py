@@ -11,8 +11,9 @@ _REGID = re.compile(r"((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}|
 
 
 def token_valid(token: str) -> bool:
-    """The SDK's own two expressions (2.3.1, 1.0.4; the 24 hex digits are old ids); what does not
-    fit is answered with 10000.
+    """The SDK's own two expressions (2.3.1, 1.0.4; the 24 hex digits are old ids).
+
+    OPPO answers other ids with 10000.
     """
     return bool(_REGID.fullmatch(token))
 
@@ -31,8 +32,9 @@ def group(item: PushItem) -> str:
 
 
 def sent(batch: RequestBatch) -> Sequence[PushItem]:
-    """The items that travel: those of the first one's host, each registration id once (answers are
-    joined by it).
+    """The items of the request: the first one's host, each registration id once.
+
+    Answers are joined by it.
     """
     return tuple(batch.items[index] for index in travelling_indexes(batch))
 

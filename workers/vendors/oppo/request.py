@@ -175,10 +175,10 @@ def _class_fields(item: PushItem, category: str, credential: Credential) -> dict
 
 
 def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int | None:
-    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1: without a level the
-    phone rings.
+    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1.
 
-    None for a public push, where the vendor has refused it (67) or nothing was placed.
+    Without a level the phone rings. None for a public push, where the vendor has refused it (67) or
+    nothing was placed.
     """
     note = item.note
     if without_level(item) or not _private(note, category):

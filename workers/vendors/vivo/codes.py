@@ -224,8 +224,9 @@ def _by_status(status: int) -> Verdict:
 
 
 def _until_morning_s(now_ms: int) -> float:
-    """Seconds from now_ms to the next 07:00 in Beijing; a minute where it is day by our clock: then
-    vivo's is a little behind or ahead.
+    """Seconds from now_ms to the next 07:00 in Beijing; a minute if it is day by our clock.
+
+    vivo's clock is then slightly different.
     """
     now = datetime.fromtimestamp(now_ms / 1000, UTC) + _BEIJING
     if PUBLIC_HOURS[0] <= now.hour < PUBLIC_HOURS[1]:

@@ -66,9 +66,7 @@ def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
 
 
 def _meaning(entry: Mapping[str, Any]) -> tuple[str, Verdict | None]:
-    """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md
-    §8).
-    """
+    """The detail decides; the kind only without a known detail (vivo.md §8)."""
     kind = _text(entry.get("ackType")).strip() or "0"
     details = (_text(entry.get(name)).strip() for name in DETAIL_NAMES)
     for code in (*details, kind):

@@ -191,7 +191,8 @@ def _class(note: Notification) -> tuple[int, str | None]:
 
 
 def token_valid(token: str) -> bool:
-    """Printable ASCII without blanks and commas; vivo's own SDK broke on a newer token by counting
-    its characters.
+    """Printable ASCII without blanks and commas.
+
+    vivo's own SDK broke on a newer token by counting its characters.
     """
     return TOKEN.fullmatch(token) is not None and "," not in token

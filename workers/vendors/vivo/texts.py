@@ -91,9 +91,7 @@ def _custom(note: Notification) -> dict[str, str]:
 
 
 def all_custom(note: Notification) -> dict[str, str]:
-    """ext and the payload's keys as texts; a payload of more keys than the map takes travels as
-    one, `payload`.
-    """
+    """ext and the payload's keys as texts; too many keys become one, `payload`."""
     payload = note.payload or {}
     if len(payload) >= CUSTOM_PAIRS_MAX:
         payload = {"payload": payload}

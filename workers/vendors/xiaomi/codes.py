@@ -170,8 +170,9 @@ def _taken(
 
 
 def _accepted(good: int, status: str, data: Mapping[str, Any]) -> Outcome:
-    """Of the `good` regids that were not refused. Items over the day's quota are counted in
-    `channel_exceed_quota`, unnamed.
+    """The accepted ones of `good` regids.
+
+    `channel_exceed_quota` counts items over the day's quota.
     """
     dropped = sum(channels_exceeded(data.get("channel_exceed_quota")).values())
     message_id = code_of(data.get("id")) or None

@@ -103,11 +103,10 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
 
 
 def jobkey(batch: RequestBatch) -> str:
-    """Batch key; the client shows only the first message of one, so that a repeat after silence is
-    invisible.
+    """Batch key; the client shows only its first message, so a repeat after silence is invisible.
 
-    A message of one person's has the push id's (`group` keeps it alone in its request); one that
-    goes to many has the message's own, which stays the same however the next attempt is batched.
+    A message to one person has the push id's (`group` keeps it alone in its request); one to many
+    has the message's own, which does not depend on the batches of the next attempt.
     """
     item = batch.items[0]
     alone = len(batch.items) == 1 and item.note.conversation_type == "c2c"
@@ -261,9 +260,7 @@ def _raw(note: Notification) -> dict[str, str]:
 
 
 def _within(extra: Mapping[str, str]) -> dict[str, str]:
-    """`extra` without what would be too much of the app's own: the whole message would be refused
-    for it.
-    """
+    """`extra` within the bounds of the app's own fields, or the message would be refused."""
     kept, room = {}, OWN_EXTRA_CHARS_MAX
     for key, value in extra.items():
         size = len(key) + len(value) if key in OWN_EXTRA else 0
