@@ -1,6 +1,4 @@
-"""Every setting of the fleet (contract §2): read once from the environment and `.env`, checked,
-frozen.
-"""
+"""All settings (contract §2): read once from the environment and `.env`, checked, frozen."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ _BY_NAME: Final = {one.name: one for one in SETTINGS}
 
 
 class SettingError(ValueError):
-    """A setting is wrong: one line that names it and what it takes, never the value. The command
-    line's exit code 2.
-    """
+    """A wrong setting: one line with its name and accepted form, never the value. Exit code 2."""
 
 
 class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
@@ -134,16 +130,12 @@ class Settings:
         return f"{self.prefix}:{{s0}}" if is_cluster(self.redis_url) else self.prefix
 
     def root_of(self, shard: int) -> str:
-        """The same of one shard; of shard 0 it is `key_root`, which also has what is one for the
-        whole fleet.
-        """
+        """The key root of one shard; `key_root` for shard 0, which also has fleet-wide keys."""
         return f"{self.prefix}:{{s{shard}}}" if shard else self.key_root
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
-    """The variables from which `load` makes these very settings; for child processes only, it holds
-    passwords.
-    """
+    """The variables that reproduce these settings; for child processes only: it holds passwords."""
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
     found |= {f"{PREFIX}PROXY_{vendor.upper()}": url for vendor, url in settings.proxies.items()}
     found |= dict.fromkeys(
@@ -223,9 +215,7 @@ def known_names() -> frozenset[str]:
 
 
 def _check_names(environ: Mapping[str, str]) -> None:
-    """SettingError for the first variable that is no setting: what is misspelt
-    must not be ignored.
-    """
+    """Raises SettingError for the first unknown variable: a misspelt one must not be ignored."""
     for name, near in unknown(environ, known_names()):
         cure = f"did you mean {near}?" if near else "`pushfleet settings` lists them all"
         there = (
@@ -310,7 +300,7 @@ class _Reader:
         return int(self.text(name, check))
 
     def file(self, name: str, inside: Callable[[Path], object]) -> Path | None:
-        """inside: reads the file; ValueError or OSError when it does not hold what it should."""
+        """inside: checks the file; raises ValueError or OSError for wrong content."""
 
         def check(value: str) -> str:
             path = Path(_home(value)).absolute()
@@ -351,7 +341,7 @@ _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 
 def size_of(text: str) -> int:
-    """Bytes of `268435456` or `256MiB`; ValueError for what is no size."""
+    """Bytes of `268435456` or `256MiB`; raises ValueError for any other text."""
     found = re.fullmatch(r"([0-9]{1,13})\s*(|[KMGT]iB)", text)
     if found is None:
         raise ValueError(text)
@@ -815,10 +805,10 @@ def simulated_endpoints(folder: Path) -> dict[str, str]:
 
 
 def secret_keys(settings: Settings) -> tuple[str, ...]:
-    """The Fernet keys, the first of which encrypts: from the file, from the variable, or generated
-    in DATA_DIR for embedded use.
+    """The Fernet keys; the first one encrypts. The result must never be logged.
 
-    SettingError when there is none, or one does not parse. The result must never be logged.
+    They come from the file, from the variable, or are generated in DATA_DIR for embedded use.
+    Raises SettingError when there is none, or one is invalid.
     """
     if settings.secret_keys_file is not None:
         return _keys_in(settings.secret_keys_file)

@@ -141,16 +141,15 @@ class Element(Frozen, frozen=True, kw_only=True):
 
 
 class Message(Frozen, frozen=True, kw_only=True):
-    """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
+    """One checked `message.stored` or `call.invited` between the stages.
 
-    recipients: None means the members of the group. cursor, position: where a fan-out that was
-    handed on page by page goes on; pages: how many there were; cursor_of: the server whose cursor
-    it is; anybody: whether one of those pages was for somebody, None where that is not known.
-    ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300
-    ms ago.
-    single: every reader it came by was its entry's first, and of a release that keeps to its
-    entries: it has no twin on another stream. direct: it is addressed to a token, nobody's presence
-    or settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
+    recipients: None means the members of the group. cursor, position: where a fan-out by pages
+    continues; pages: how many there were; cursor_of: the cursor's server; anybody: True if one of
+    those pages had a recipient, None if unknown. ended_by: the core's reason for a call's end.
+    second_look: the recipients had no device 300 ms ago. single: every reader so far was its
+    entry's first, of a release that keeps to its entries: it has no twin on another stream. direct:
+    it is addressed to a token; presence and settings are not checked. reply_key: the key for its
+    decision (common/storage/replies.py).
     """
 
     app: str
@@ -201,9 +200,7 @@ class Device(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Recipient(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """A person and those of their devices that are away; `desktop`: some desktop or web client is
-    in the foreground.
-    """
+    """A person with their absent devices; `desktop`: a desktop or web client is in front."""
 
     user: str
     devices: tuple[Device, ...]
@@ -222,20 +219,17 @@ class OfflineRecipients(Frozen, frozen=True, kw_only=True):
 
 
 class Notification(Frozen, frozen=True, kw_only=True):
-    """The words a person will read, for one lane and one language, with everything a vendor file
-    needs but the address.
+    """The visible text for one lane and one language, and all else but the address.
 
     placement: the wire fields that the class policy chose for this lane (see
     workers/routing/classes.py), for instance {"category": "IM"} for Huawei; `vendor` and
     `vendor_raw` hold only this vendor's overrides, already merged with the strategy preset.
-    sender_name and text fill a vendor's private template; they are what `title` and `body` were
-    made of.
-    prefix: the name before the words, a part of `body`; "" where there is none.
-    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd
-    is false for forced ones. badge_value: the absolute number of the mode `set`. loc: words that
-    the app itself holds. blob: the payload is opaque and goes whole or not at all. direct,
-    reply_key: as in Message.
-    collapse_id is the raw value (collapse key or message id) of which each vendor derives its own
+    sender_name and text fill a vendor's private template; `title` and `body` were made of them.
+    prefix: the name before the text, a part of `body`; "" for none. sender_id, mentioned,
+    respect_dnd: for the consent check after a wait; respect_dnd is false for forced ones.
+    badge_value: the absolute number of the mode `set`. loc: a text in the app's own tables. blob:
+    the payload is opaque and is sent whole or not at all. direct, reply_key: as in Message.
+    collapse_id is the raw value (collapse key or message id) from which each vendor derives its own
     id on the screen.
     """
 
@@ -291,8 +285,9 @@ class Notification(Frozen, frozen=True, kw_only=True):
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """One try at one push, as `why` shows it. verdict: what it was taken to mean, for the counting
-    of tries; "" in older entries.
+    """One attempt at one push, as `why` shows it.
+
+    verdict: its meaning, for the count of attempts; "" in older entries.
     """
 
     at_ms: int
@@ -373,8 +368,9 @@ class LikeRow(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class AlikeBatch(Frozen, frozen=True, kw_only=True):
-    """A `Batch` of usual pushes (workers/routing/alike.py): a chat of two with one text, each to
-    one device. They share `like`.
+    """A `Batch` of usual pushes (workers/routing/alike.py), which share `like`.
+
+    They are c2c messages with one text, each to one device.
     """
 
     app: str

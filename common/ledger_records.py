@@ -66,11 +66,10 @@ class RowRecord(
 class PageRecord(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="p", gc=False
 ):
-    """Final rows of many people of one event that differ in the person only; no device came into
-    play.
+    """Final rows of one event that differ in the person only, without a device.
 
-    users: pack_users() of them; the same people in the same order are the same page. count: how
-    many they are.
+    users: pack_users() of them; the same people in the same order are the same page. count: their
+    number.
     """
 
     app: str

@@ -156,9 +156,7 @@ RECEIPTS: Final = Counter(
 
 
 def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
-    """Many observations of one (labelled) histogram: each bucket's lock is taken once, not once an
-    observation.
-    """
+    """Many observations of one (labelled) histogram: each bucket's lock is taken once."""
     bounds, buckets = histogram._upper_bounds, histogram._buckets  # noqa: SLF001 - a test holds it equal to observe()
     histogram._sum.inc(sum(amounts))  # noqa: SLF001
     ordered, before = sorted(amounts), 0
@@ -192,8 +190,9 @@ _shown: dict[Gauge, dict[tuple[str, ...], float]] = {}
 
 
 def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
-    """These series of a fleet-wide gauge and no others: an account that was removed has no state
-    any more. One thread a gauge.
+    """Sets these series of a fleet-wide gauge and removes all others. One thread per gauge.
+
+    A removed account has no state any more.
     """
     shown = _shown.get(gauge, {})
     for labels, value in values.items():
@@ -272,13 +271,12 @@ class _Checks:
 def serve_metrics(
     settings: Settings, name: str, health: Callable[[], bool], ready: Callable[[], bool]
 ) -> int | None:
-    """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread, on the
-    first free of PORTS_MAX ports.
+    """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread.
 
-    Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process
-    without metrics still works).
-    Binds PUSHFLEET_METRICS_ADDR, else where the console does: loopback unless told otherwise. The
-    URL stands in run.json until the exit.
+    It takes the first free of PORTS_MAX ports. Returns the port; None when PUSHFLEET_METRICS_PORT
+    is 0 or no port is free (logged: a process without metrics still works). Binds
+    PUSHFLEET_METRICS_ADDR, else the console's address: loopback by default. The URL is in run.json
+    until the exit.
     """
     if settings.metrics_port == 0:
         return None
@@ -412,8 +410,9 @@ def _bound(settings: Settings) -> str:
 
 
 def target(settings: Settings, port: int) -> str:
-    """host:port under which another machine reaches the metrics of this process:
-    PUSHFLEET_METRICS_ADVERTISE, else what is bound.
+    """host:port of these metrics for another machine.
+
+    PUSHFLEET_METRICS_ADVERTISE, else the bound address.
     """
     own = settings.metrics_advertise
     host = (f"[{own}]" if ":" in own else own) if own else _reachable(_bound(settings))

@@ -20,9 +20,7 @@ class Session(Value, frozen=True):
 
 class Presences(Protocol):
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields
-        were passed over.
-        """
+        """The live sessions of each (app, user), and the number of malformed fields."""
         ...
 
 
@@ -38,8 +36,9 @@ class MemberPage(Value, frozen=True):
 
 class MemberPages(Protocol):
     def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
-        """About `count` members from `cursor` of `server` (0 at first); from the start where the
-        server is another by now. A member may be named twice.
+        """About `count` members from `cursor` of `server` (0 at first), perhaps repeated.
+
+        It starts again when the server has changed.
         """
         ...
 

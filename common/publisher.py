@@ -69,8 +69,9 @@ class Publisher:
         return mine.entry
 
     def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Many events, up to EVENTS_MAX in one entry; the entry's id of each. What it raises holds
-        for all: publish all of them again.
+        """Publishes many events, up to EVENTS_MAX in one entry; returns each event's entry id.
+
+        An error applies to all: publish all of them again.
         """
         bodies = [_encoded(event) for event in events]
         packs = list(_packs(bodies))

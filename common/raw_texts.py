@@ -6,6 +6,7 @@ The forms: JSON, MessagePack, form encoding, broken ones.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,6 +15,7 @@ import msgspec
 
 #: Values in values: deeper ones are not looked into.
 DEPTH_MAX = 64
+_ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
 def names(raw: bytes, wanted: str) -> bool:
@@ -23,9 +25,30 @@ def names(raw: bytes, wanted: str) -> bool:
         for ascii_only in (True, False)
     ]
     plain = unquote_to_bytes(raw) if b"%22" in raw else raw
-    if any(one in plain for one in spelled):
+    if any(one in plain for one in spelled) or any(one == wanted for one in texts(raw)):
         return True
-    return any(one == wanted for one in texts(raw))
+    if _read(msgspec.json.decode, raw) is not None:  # whole: every text of it was seen
+        return False
+    return _unescaped(json.dumps(wanted, ensure_ascii=False)) in _unescaped(_as_text(plain))
+
+
+def _as_text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace")
+
+
+def _unescaped(text: str) -> str:
+    """Each spelling of a text in JSON, and in JSON inside of JSON, as the same one.
+
+    Writers escape as they like: `\\u5F20` or `\\u5f20`, `\\/` or `/`.
+    """
+    if "\\" not in text:
+        return text
+    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return plain.replace("\\", "")
 
 
 def texts(value: Any, depth: int = 0) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""`DATA_DIR/run.json` (0600): where the running fleet is; many processes write it, each change
-under one file lock.
+"""`DATA_DIR/run.json` (0600): the addresses of the running fleet.
 
-Shape (contract §2): {redis_url, database_url, console, metrics[] (URLs), receipts,
-simulators{vendor: url}, ca_file, pid}.
+Many processes write it, each change under one file lock. Shape (contract §2): {redis_url,
+database_url, console, metrics[] (URLs), receipts, simulators{vendor: url}, ca_file, pid}.
 """
 
 from __future__ import annotations

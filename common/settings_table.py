@@ -291,9 +291,7 @@ def unknown(environ: Mapping[str, str], known: Collection[str]) -> Iterator[tupl
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that was probably meant, "" where none is near: by letters, without the prefix
-    and underscores.
-    """
+    """The most similar known name, by letters without prefix and underscores; "" for none."""
     by_letters = {_letters(one): one for one in sorted(known, reverse=True)}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.6)
     return by_letters[near[0]] if near else ""

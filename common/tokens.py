@@ -13,9 +13,7 @@ _HEXADECIMAL: Final = frozenset({"apns"})
 
 
 def canonical(vendor: str, token: str) -> str:
-    """The token as the registry keeps it: hexadecimal ones in small letters, all others as they
-    came.
-    """
+    """The token in the registry's form: hexadecimal ones in lower case, all others unchanged."""
     if vendor not in _HEXADECIMAL or token.islower():
         return token
     return token.lower() if _HEX.fullmatch(token) else token

@@ -1,6 +1,4 @@
-"""Values that are made once or more a push: structs, five times cheaper to make than frozen
-dataclasses.
-"""
+"""Values made once or more per push: structs, five times cheaper to make than dataclasses."""
 
 from __future__ import annotations
 

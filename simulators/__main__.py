@@ -75,8 +75,9 @@ def _one(vendor: str, wanted: argparse.Namespace) -> int:
 
 
 def _die_with(parent: int) -> None:
-    """However the parent ends, this process is told to stop. Linux only; elsewhere it stops with
-    the parent's SIGTERM.
+    """Stops this process when the parent ends in any way.
+
+    Linux only; elsewhere it stops with the parent's SIGTERM.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

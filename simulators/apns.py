@@ -67,7 +67,7 @@ STATUS = {
 TOKEN_REASONS = {"dead": "Unregistered", "badd": "BadDeviceToken", "0e0e": "DeviceTokenNotForTopic"}
 #: ... -> the one environment it belongs to.
 TOKEN_ENVIRONMENT = {"5a4d": "sandbox", "9c0d": "production"}
-#: ... -> refused so many times a push, then accepted (None: always refused).
+#: ... -> refused this many times per push, then accepted (None: always refused).
 TOKEN_TROUBLE: dict[str, tuple[str, int | None]] = {
     "b05e": ("TooManyRequests", None),
     "fa11": ("InternalServerError", 2),
@@ -82,8 +82,9 @@ _DIGITS = re.compile(r"[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What `/_sim/tokens` said of one device token. timestamp_ms: only 410 carries
-    one; None: now.
+    """The answer set by `/_sim/tokens` for one device token.
+
+    timestamp_ms: only 410 carries one; None: now.
     """
 
     reason: str

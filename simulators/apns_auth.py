@@ -1,4 +1,4 @@
-"""Who is pushing to APNs, and may they: provider tokens (JWT, ES256) and client certificates.
+"""Authentication at APNs: provider tokens (JWT, ES256) and client certificates.
 
 Source: Apple, "Establishing a token-based connection to APNs" and "Establishing a certificate-based
 connection to APNs".
@@ -37,8 +37,9 @@ ENVIRONMENT_OIDS = {
 
 
 class RefusedError(Exception):
-    """APNs says no. reason: Apple's word; status and timestamp_ms only where they are not what the
-    reason implies.
+    """A refusal of APNs. reason: Apple's word.
+
+    status and timestamp_ms: only where they are not implied by the reason.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AppleAccount:
-    """A key that the simulator was told of, and is strict about. topics, env None: all."""
+    """A registered key, which is checked strictly. topics, env None: all."""
 
     key_id: str
     team_id: str
@@ -60,7 +61,7 @@ class AppleAccount:
 
     @staticmethod
     def of(wanted: Mapping[str, Any]) -> AppleAccount:
-        """KeyError and ValueError say what is missing or wrong."""
+        """Raises KeyError or ValueError for a missing or wrong field."""
         unknown = set(wanted) - {"key_id", "team_id", "public_key_pem", "topics", "env"}
         if unknown:
             raise ValueError(f"no such field of an account: {', '.join(sorted(unknown))}")
@@ -91,9 +92,7 @@ class Identity:
     certificate: bool = False
 
     def may_push(self, topic: str) -> bool:
-        """A certificate lists each topic, suffix and all; a key's bundle ids stand for their
-        suffixed topics too.
-        """
+        """A certificate lists each topic with its suffix; a key's bundle ids include them."""
         if self.topics is None or topic in self.topics:
             return True
         return not self.certificate and any(topic.startswith(f"{base}.") for base in self.topics)
@@ -101,7 +100,7 @@ class Identity:
 
 @dataclass(slots=True)
 class _Bound:
-    """What the first good provider token of a connection fixed."""
+    """The values fixed by the first valid provider token of a connection."""
 
     team: str
     kid: str
@@ -197,8 +196,9 @@ class ProviderTokens:
         return token
 
     def _bind(self, connection: int, team: str, kid: str, text: str, iat: float) -> None:
-        """One team and key a connection, and a new JWT there no sooner than 20 minutes after the
-        one before, by their `iat`.
+        """Allows one team and key per connection, and a new JWT at least 20 minutes after the last.
+
+        The times are their `iat`.
         """
         bound = self._bound.get(connection)
         if bound is None:

@@ -35,11 +35,10 @@ DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What belongs to a vendor's port. max_streams: SETTINGS_MAX_CONCURRENT_STREAMS. certificates:
-    clients are asked for one.
+    """The properties of a vendor's port. max_streams: SETTINGS_MAX_CONCURRENT_STREAMS.
 
-    http2_only: a call over HTTP/1.1 gets 505 (the side door is answered all the same). http1_only:
-    HTTP/2 is neither offered nor read.
+    certificates: clients are asked for one. http2_only: a call over HTTP/1.1 gets 505 (the side
+    door is answered all the same). http1_only: HTTP/2 is neither offered nor read.
     """
 
     max_streams: int = 1000
@@ -101,7 +100,7 @@ class Connection(asyncio.Protocol):
         if plain:
             if self._speaker is None:
                 # Some APNs clients offer no ALPN and speak HTTP/2 all the same: the first bytes
-                # tell, not the handshake.
+                # decide, not the handshake.
                 http2 = plain.startswith(b"PRI") and not self.serving.manners.http1_only
                 self._speaker = (self.serving.speak2 if http2 else self.serving.speak1)(self)
             self._speaker.received(plain)
@@ -124,7 +123,7 @@ class Connection(asyncio.Protocol):
         return b"".join(chunks)
 
     def flush(self) -> None:
-        """One write for all that was said since the last."""
+        """One write for all output since the last."""
         self._flush_due = False
         if self._transport.is_closing():
             return
@@ -150,7 +149,7 @@ class Connection(asyncio.Protocol):
             pass
 
     def wake(self) -> None:
-        """Something was said outside `received`: flush once in this turn of the loop."""
+        """Output was added outside `received`: flush once in this turn of the loop."""
         if not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self.flush)
@@ -230,8 +229,8 @@ class Serving:
     async def open(self, host: str, port: int) -> None:
         """OSError when the port is taken."""
         self._host = host
-        # A second socket bound to the port and never listening: while the vendor is down nobody
-        # else is given the port.
+        # A second socket bound to the port and never listening: while the vendor is down the port
+        # is not given away.
         self._hold = _bound(host, port)
         self.port = self._hold.getsockname()[1]
         self._loop = asyncio.get_running_loop()
@@ -276,7 +275,7 @@ class Serving:
             connection.abort()
 
     def _go_up(self) -> None:
-        """Listens before the answer to the call is out, so that whoever reads it can connect."""
+        """Listens before the call is answered, so that its caller can connect."""
         bound = _bound(self._host, self.port)
         bound.listen(BACKLOG)
         self._going = self._loop.create_task(self._listen(bound))

@@ -35,7 +35,7 @@ NOT_FOUND_PAGE = (
 )
 BAD_TOKEN = "The registration token is not a valid FCM registration token"
 
-#: What a target must contain to be refused for good -> (HTTP status, google.rpc status, errorCode,
+#: The text of a target that is always refused -> (HTTP status, google.rpc status, errorCode,
 #: message).
 TARGET_REFUSALS = {
     "dead": (404, "NOT_FOUND", "UNREGISTERED", "Requested entity was not found."),
@@ -184,8 +184,7 @@ class Fcm:
         return None
 
     def _fails_still(self, target: str, body: bytes) -> bool:
-        # the ttl shrinks from try to try: what a person would see says whether it is the same
-        # message
+        # The ttl shrinks from attempt to attempt: the visible part identifies the message.
         notification = json.dumps(json.loads(body)["message"].get("notification"), sort_keys=True)
         key = hashlib.blake2b(f"{target}\0{notification}".encode(), digest_size=16).digest()
         tries = self._fails[key] = self._fails.get(key, 0) + 1

@@ -27,7 +27,7 @@ CLOCK_SKEW_S = 300
 
 @dataclass(frozen=True, slots=True)
 class GoogleAccount:
-    """project_id None: not told, so any project. key None: the signature is not checked."""
+    """project_id None: any project. key None: the signature is not checked."""
 
     email: str
     project_id: str | None = None
@@ -49,7 +49,10 @@ class OAuth:
         self._tokens: dict[str, tuple[GoogleAccount, float]] = {}
 
     def know(self, wanted: Mapping[str, Any]) -> list[str]:
-        """KeyError and ValueError say what is missing or wrong. Returns all known e-mails."""
+        """Registers an account; returns all known e-mails.
+
+        Raises KeyError or ValueError for a missing or wrong field.
+        """
         unknown = set(wanted) - {"client_email", "public_key_pem", "project_id"}
         if unknown:
             raise ValueError(f"no such field of an account: {', '.join(sorted(unknown))}")

@@ -60,8 +60,9 @@ _STEPS: dict[int, tuple[int, int, bytes]] = {}
 
 
 def _step(key: int) -> tuple[int, int, bytes]:
-    """What a whole byte does in a state (key: state * 256 + byte): (next state, flags, decoded).
-    Kept once worked out.
+    """The effect of a whole byte in a state: (next state, flags, decoded).
+
+    key: state * 256 + byte. Kept once computed.
     """
     state, byte = divmod(key, 256)
     decoded = bytearray()

@@ -210,8 +210,9 @@ def note_header(headers: dict[str, str], repeated: list[str], name: bytes, value
 
 
 def named(headers: dict[str, str], repeated: list[str]) -> dict[str, str]:
-    """`VendorCall.headers` has one value a name; that a header came twice is told under
-    `:repeated`, a name no client can send.
+    """Adds repeated headers as `:repeated`, a name that no client can send.
+
+    `VendorCall.headers` has one value per name.
     """
     if repeated:
         headers[":repeated"] = ",".join(repeated)

@@ -84,9 +84,7 @@ class _Stream:
 
 
 class Http2:
-    """One connection. `received` reads a batch, deals with all requests in it, and what is to be
-    said is taken in one piece.
-    """
+    """One connection. `received` reads a batch, handles its requests, and writes once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -152,7 +150,7 @@ class Http2:
                 if handler:
                     handler(event)
         except ProtocolError:
-            # nothing more can be said here but h2's GOAWAY, which is among the outgoing bytes
+            # Only h2's GOAWAY can still be sent here, which is among the outgoing bytes.
             self.lost()
             self._connection.close(after_s=0.05)
         self._begin_ready()
@@ -350,9 +348,7 @@ class Http2:
         self._out.append(frame.serialize())
 
     def _announce(self) -> None:
-        """SETTINGS_MAX_CONCURRENT_STREAMS anew when it is another; in force once the client has
-        acknowledged it.
-        """
+        """Sends a changed SETTINGS_MAX_CONCURRENT_STREAMS; in force once acknowledged."""
         wanted = self._wanted_streams()
         if wanted == (self._announced[-1] if self._announced else self._limit):
             return

@@ -135,7 +135,7 @@ class Huawei(ChinaSimulator):
         raise VendorError("404", status=404)
 
     def _within(self, what: str, who: str, limit: int, seconds: int) -> bool:
-        """A fixed window of so many seconds."""
+        """A fixed window of `seconds`."""
         window = int(time.time()) // seconds
         count = self._calls.setdefault((what, who), [window, 0])
         if count[0] != window:
@@ -445,8 +445,9 @@ class Huawei(ChinaSimulator):
         return _answer("80100000" if success else "80300007", message, request_id)
 
     def _dropped(self, sending: VendorSending, token: str, test: bool, version: int) -> str:
-        """Why an accepted message is never shown; "" when it is. Counters count requests made, not
-        messages shown.
+        """The reason why an accepted message is not shown; "" when it is.
+
+        Counters count requests, not messages shown.
         """
         account = sending.account.id
         if test:

@@ -27,7 +27,7 @@ from simulators.state import VendorError
 TOKENS_MAX = 1000
 BODY_BYTES_MAX = 4096
 TTL_S_MAX = 1_296_000
-#: Service & communication. Everything else, also a word nobody knows, travels as marketing.
+#: Service & communication. Everything else, also an unknown category, is marketing.
 SERVICE = frozenset(
     {
         "IM",
@@ -154,9 +154,7 @@ def tokens_of(value: Any, most: int = TOKENS_MAX) -> list[str]:
 
 
 def check_size(raw: bytes, tokens: list[str]) -> None:
-    """80300008 when the body without what stands between the brackets of a compact token array is
-    too long.
-    """
+    """Raises 80300008 for too long a body, without the content of the compact token array."""
     listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "surrogatepass"
     )

@@ -30,8 +30,9 @@ class Jwt:
 
 
 def read(text: str) -> Jwt:
-    """ValueError for anything that is not three parts of base64url without padding, the first two
-    JSON objects.
+    """Raises ValueError unless the text is three parts of unpadded base64url.
+
+    The first two must be JSON objects.
     """
     parts = text.split(".")
     if len(parts) != 3:

@@ -92,8 +92,9 @@ _PARTS = {
 
 
 def signature(parameters: Mapping[str, str], secret: str) -> str:
-    """md5 hex over name=value of all parameters but `sign`, by name, raw values, and then the
-    secret. Source: section 2.
+    """The md5 in hex of name=value of all parameters but `sign`, by name, and of the secret.
+
+    Raw values. Source: section 2.
     """
     base = (
         "".join(f"{name}={parameters[name]}" for name in sorted(parameters) if name != "sign")
@@ -226,16 +227,14 @@ class Meizu(ChinaSimulator):
         return push_ids
 
     def _push_alias(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
-        """As pushByPushId, whom it reaches by alias: one that nobody subscribed is 110005."""
+        """As pushByPushId by alias: one without a subscriber is 110005."""
         return self._push(account, {**form, "pushIds": form.get("alias", "")}, no_token="110005")
 
     def _push_task_alias(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         return self._push_task(account, {**form, "pushIds": form.get("alias", "")})
 
     def _push_to_all(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
-        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing
-        is recorded.
-        """
+        """To the whole app, or a tag: the receivers are unknown here, so nothing is recorded."""
         if form.get("pushType", "0") != "0":
             raise VendorError("110053", "透传消息限制")
         self.gate(account)
@@ -326,7 +325,7 @@ class Meizu(ChinaSimulator):
         )
 
     def _code(self, sending: VendorSending, token: str, no_token: str) -> str:
-        """Why this target is not reached; "" when it is."""
+        """The code of a target that is not reached; "" when it is."""
         if not re.fullmatch(r"[0-9A-Za-z_.:-]+", token):
             return "110003"
         fate = self.fate(token)
@@ -381,7 +380,7 @@ class Meizu(ChinaSimulator):
         return message
 
     def _push_task(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
-        """A task's receipts are not told: those are for the calls without a task."""
+        """A task has no receipts: those are for the calls without a task."""
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
         message = {

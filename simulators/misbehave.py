@@ -1,6 +1,4 @@
-"""How the fault switches are carried out: which request is hit by which fault, and what that does
-to its answer. No sockets here.
-"""
+"""The fault switches' effect: the request hit by a fault, and its answer. No sockets here."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of one request; drip: its answer travels byte by byte."""
+    """The fate of one request; drip: its answer is sent byte by byte."""
 
     kind: Kind = "answer"
     drip: bool = False
@@ -49,9 +47,7 @@ GONE = Fate("reset")
 
 
 class Shares:
-    """The running counts behind the shares of `Faults`, one per simulator however many ports it
-    has.
-    """
+    """The running counts behind the shares of `Faults`, one per simulator for all its ports."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -60,17 +56,16 @@ class Shares:
         self._hits: dict[str, int] = {}
 
     def changed(self) -> None:
-        """The switches were set anew: count from zero, and let the ports look at `down` and
-        `max_streams`.
-        """
+        """The switches were set: counts from zero; the ports check `down` and `max_streams`."""
         self._seen.clear()
         self._hits.clear()
         for watcher in self.watchers:
             watcher()
 
     def hit(self, name: str, share: float) -> bool:
-        """Whether this request is one of the share (0..1): 0.25 is every fourth. Ends after
-        `only_first` hits.
+        """True for a request within the share (0..1): 0.25 is every fourth.
+
+        Ends after `only_first` hits.
         """
         hits = self._hits.get(name, 0)
         if share <= 0 or (self.faults.only_first and hits >= self.faults.only_first):
@@ -99,9 +94,7 @@ _SHARES: WeakKeyDictionary[Simulator, Shares] = WeakKeyDictionary()
 
 
 def shares_of(simulator: Simulator) -> Shares:
-    """The one set of counts of a simulator, whichever of its ports asks: a change at one of them
-    starts all anew.
-    """
+    """The one set of counts of a simulator for all its ports: a change restarts all."""
     own = getattr(simulator, "shares", None)
     if isinstance(own, Shares):
         return own
@@ -122,8 +115,9 @@ def side_door(simulator: Simulator, shares: Shares, call: VendorCall) -> VendorR
 
 
 def answer(simulator: Simulator, call: VendorCall, fate: Fate) -> VendorReply:
-    """What goes back for a call that is answered at all. Only here is anything done, so nothing is
-    recorded that was never answered.
+    """The answer to a call that is answered at all.
+
+    Only here is anything done, so an unanswered call is never recorded.
     """
     faults = simulator.faults
     if fate.kind == "status":

@@ -287,9 +287,7 @@ class Oppo(ChinaSimulator):
             raise VendorError(33, "daily message limit exceeded")
 
     def _reach(self, sending: VendorSending, token: str) -> str:
-        """Records the message, or refuses by what the registration id says. Returns the receipt's
-        event type.
-        """
+        """Records or refuses the message by its registration id; returns the receipt's type."""
         fate = self.fate(token)
         if fate == "dead":
             raise VendorError(10000, "registration_id has a wrong format")

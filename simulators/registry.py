@@ -27,9 +27,7 @@ class SimulatorEntry:
         return importlib.util.find_spec(f"simulators.{self.module}") is not None
 
     def make(self, record: Record) -> Any:
-        """The simulator. One that stands on several ports has `doors()`: endpoint name -> what to
-        serve there.
-        """
+        """The simulator. One with several ports has `doors()`: endpoint name -> its server."""
         return importlib.import_module(f"simulators.{self.module}").make(record)
 
 
@@ -45,9 +43,8 @@ def _modules() -> list[str]:
     ]
 
 
-#: Vendor -> its simulator; HTTP/1.1 on one port unless it is named here. HarmonyOS's is Huawei's,
-#: who stands on the same host:
-#: where all are started it is started once.
+#: Vendor -> its simulator; HTTP/1.1 on one port unless given here. HarmonyOS uses Huawei's, on the
+#: same host: where all are started it is started once.
 SIMULATORS: dict[str, SimulatorEntry] = {
     **{vendor: SimulatorEntry(vendor, 1, Manners(http1_only=True)) for vendor in _modules()},
     "apns": SimulatorEntry(

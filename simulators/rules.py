@@ -1,6 +1,4 @@
-"""Predicates for the field tables of the Chinese vendors' pages, and the one function that reads
-such a table.
-"""
+"""Predicates for the field tables of the Chinese vendors' pages, and the reader of such a table."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ def integer(low: int, high: int = INT32_MAX) -> Rule:
 
 
 def text(most: int | None = None, least: int = 0) -> Rule:
-    """A string of so many Unicode code points."""
+    """A string of `least` to `most` Unicode code points."""
     return lambda value: (
         isinstance(value, str) and least <= len(value) and (most is None or len(value) <= most)
     )
@@ -40,7 +38,7 @@ def one_of(*allowed: Any) -> Rule:
 
 
 def either(*rules: Rule) -> Rule:
-    """What one of the rules takes: sources disagree, so the vendor must take both."""
+    """Any of the rules: sources disagree, so the vendor must accept both."""
     return lambda value: any(rule(value) for rule in rules)
 
 

@@ -1,6 +1,4 @@
-"""One vendor's simulator as a process: its ports, its record, and the file that tells others where
-it is.
-"""
+"""One vendor's simulator as a process: its ports, its record, and its address file."""
 
 from __future__ import annotations
 
@@ -86,9 +84,7 @@ def _reachable(host: str) -> str:
 
 
 async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
-    """Until SIGTERM or SIGINT. Ready when `<folder>/<vendor>.json` is there and its line stands on
-    stdout.
-    """
+    """Serves until SIGTERM or SIGINT; ready with `<folder>/<vendor>.json` and its stdout line."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

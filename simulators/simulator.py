@@ -1,8 +1,7 @@
-"""What every simulator shares: the call and the reply, the append-only record, the fault switches,
-the throw-away CA.
+"""The simulators' common part: call and reply, record, fault switches, throw-away CA.
 
 A simulator is a vendor's side as its page describes it. It imports nothing of ours, so that a
-misreading of ours can't hide in both.
+misreading of ours cannot hide in both.
 """
 
 from __future__ import annotations
@@ -94,12 +93,11 @@ class Faults:
 
 
 class Record:
-    """What the vendor accepted: one JSON line each, appended and never changed; the oracle of every
-    end-to-end test.
+    """The accepted messages: one JSON line each, append-only; the oracle of end-to-end tests.
 
-    Each line has at least: at_ms, vendor, account, token, id (the push id as it travelled, or
-    None), and `body`, the message as the vendor understood it. In memory only the count per outcome
-    is kept, and the lines' file is the truth.
+    Each line has at least: at_ms, vendor, account, token, id (the push id as sent, or None), and
+    `body`, the message as the vendor understood it. Memory holds only the count per outcome; the
+    lines' file is the truth.
     """
 
     def __init__(self, path: Path) -> None:

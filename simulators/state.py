@@ -38,15 +38,13 @@ from simulators.simulator import Faults, Record, VendorCall, VendorReply
 #: No vendor of the six keeps summer time; China has had none since 1991.
 SHANGHAI = datetime.timezone(datetime.timedelta(hours=8))
 ADVERT = "[AD]"
-#: Memory for repeats and tries: two generations of so many.
+#: Memory of repeats and attempts: two generations of this size.
 GENERATION_MAX = 1_000_000
 TOKENS_MAX = 100_000
 
 
 class VendorError(Exception):
-    """The vendor's no: its code, its words, the HTTP status, and members of the
-    answer beside them.
-    """
+    """The vendor's refusal: its code, message, HTTP status, and further members of the answer."""
 
     def __init__(self, code: int | str, words: str = "", status: int = 200, **more: Any) -> None:
         super().__init__(f"{code} {words}")
@@ -54,9 +52,7 @@ class VendorError(Exception):
 
 
 class Switches(Faults):
-    """Faults that tell how often they were set: counts of hits begin anew each time, through
-    whichever door it came.
-    """
+    """Faults with the number of their changes: counts of hits restart with each change."""
 
     changes = 0
 
@@ -134,7 +130,7 @@ class Remembered:
         self._old: dict[int, int] = {}
 
     def add(self, *what: Any) -> int:
-        """How often this was added before."""
+        """The number of earlier additions."""
         key = hash(what)
         before = self._new.get(key) or self._old.get(key, 0)
         if len(self._new) >= GENERATION_MAX:
@@ -167,7 +163,7 @@ class DayCounts:
 
 
 class IssuedTokens:
-    """What was given for a secret, and for how long it is good."""
+    """The tokens issued for secrets, with their lifetimes."""
 
     def __init__(self, life_s: float) -> None:
         self._life_s = life_s
@@ -190,15 +186,16 @@ class IssuedTokens:
 
 
 class ChinaSimulator:
-    """One vendor of the six. A file of its own says what is refused (`answer`), and shapes the
-    refusals (`refusal`).
+    """One vendor of the six.
+
+    Its own file defines refusals (`answer`) and their form (`refusal`).
     """
 
     vendor: str = ""
     endpoints: tuple[str, ...] = ()
-    #: What the page numbers; names of the switches of `POST /_sim/limits`. 0: no limit.
+    #: The page's limits; names of the switches of `POST /_sim/limits`. 0: no limit.
     LIMITS: ClassVar[Mapping[str, int]] = {}
-    #: Whether `per_second` counts `targets` or `requests`.
+    #: The unit of `per_second`: `targets` or `requests`.
     RATE_OF: ClassVar[str] = "targets"
 
     def __init__(self, record: Record) -> None:
@@ -235,7 +232,7 @@ class ChinaSimulator:
         """Every access token given until now is refused; nothing to do where there are none."""
 
     def fate(self, token: str) -> str:
-        """How a token fares: `dead`, `quiet`, `fail`, `busy`, `norig`, or "" when all is well."""
+        """The fate of a token: `dead`, `quiet`, `fail`, `busy`, `norig`, or "" for accepted."""
         return next(
             (word for word in ("dead", "quiet", "fail", "busy", "norig") if word in token), ""
         )
@@ -320,15 +317,13 @@ class ChinaSimulator:
     # ---- what the vendors' files use
 
     def account(self, account_id: str) -> VendorAccount:
-        """The account; one that nobody registered is taken as it comes."""
+        """The account; an unregistered one is created."""
         if account_id not in self.accounts:
             self.accounts[account_id] = VendorAccount(account_id)
         return self.accounts[account_id]
 
     def switched(self, name: str) -> bool:
-        """Whether the switch `over_quota` or `over_rate` is on, and has not had its `only_first`
-        hits.
-        """
+        """True while the switch `over_quota` or `over_rate` is on, within its `only_first` hits."""
         if not getattr(self.faults, name):
             return False
         changes, strikes = self._strikes.get(name, (-1, 0))
@@ -361,8 +356,9 @@ class ChinaSimulator:
         self.record.counts[name] = max(self.record.counts.get(name, 0), value)
 
     def classed(self, account: VendorAccount, claimed: bool, right: str, *texts: Any) -> bool:
-        """Whether a message that claims a private class travels as one. The vendor's penalty when
-        it is misclassed and `ban` is on.
+        """True when a message that claims a private class is sent as private.
+
+        Raises the vendor's penalty when it is misclassed and `ban` is on.
         """
         if not claimed:
             return False

@@ -42,7 +42,7 @@ UNDOCUMENTED = 10100
 
 SYSTEM = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 OPERATIONAL = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
-#: Why a message was dropped -> (ackType, its detail). Source: section 8.
+#: Reason of a dropped message -> (ackType, its detail). Source: section 8.
 _RECEIPT = {"": ("0", "0"), "repeated": ("104", "2124")}
 _EXTRAS = frozenset({"callback", "callback.id", "callback.param"})
 
@@ -313,7 +313,7 @@ class Vivo(ChinaSimulator):
 
     @staticmethod
     def _check_formal(body: Body) -> None:
-        """Formal messages only: a test message may say what it likes."""
+        """Checks formal messages only: a test message may have any text."""
         if body.get("pushMode", 0) == 1:
             return
         if not formal(body["title"]):
@@ -400,9 +400,7 @@ class Vivo(ChinaSimulator):
         return self._ok(taskId=task)
 
     def _push_to_all(self, call: VendorCall, body: Body) -> VendorReply:
-        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing
-        is recorded.
-        """
+        """To the whole app, or a tag: the receivers are unknown here, so nothing is recorded."""
         account = self._account_of(call, body)
         self.gate(account, 0)
         self._sending(account, body, 0)

@@ -166,8 +166,9 @@ def _check_receipt_wish(form: Form) -> None:
 
 
 def _is_own(name: str) -> bool:
-    """Whether an extra is the app's own, of which so many are taken; the vendor's own names are not
-    counted (section 3).
+    """True for an extra of the app's own, whose number is limited.
+
+    The vendor's own names are not counted (section 3).
     """
     return (
         name.startswith("extra.")
@@ -245,7 +246,7 @@ class Xiaomi(ChinaSimulator):
         "private_daily": 0,
         "default_device_daily": 1,
         "public_device_daily": 5,
-        # a switch: "withdrawn" says the page, what the server answers is unconfirmed
+        # A switch: the page has it "withdrawn", the server's answer is unconfirmed.
         "notify_effect_required": 1,
     }
 
@@ -334,9 +335,7 @@ class Xiaomi(ChinaSimulator):
     # ---- sections 3, 6 and 7: one message
 
     def _bucket(self, form: Form, account: VendorAccount) -> str:
-        """`private`, `public` or `default`, as the channel says; 27001 for a channel that is not
-        the app's.
-        """
+        """`private`, `public` or `default`, by the channel; 27001 for a channel of another app."""
         channel = form.get("extra.channel_id")
         if channel is None:
             if account.details.get("channels_only"):
@@ -445,7 +444,7 @@ class Xiaomi(ChinaSimulator):
     def _hand_out(
         self, sending: VendorSending, form: Form, message_id: str, targets: list[str]
     ) -> None:
-        """Records who is reached, and tells the callback of everybody."""
+        """Records the reached targets, and reports all to the callback."""
         by_type: dict[int, list[str]] = {}
         for token in targets:
             fate = self.fate(token)
@@ -498,7 +497,7 @@ class Xiaomi(ChinaSimulator):
     def _multi_out(
         self, account: VendorAccount, flat: list[tuple[str, Form]], sendings: list[VendorSending]
     ) -> VendorReply:
-        """Items over the daily total are left out, and only their number a channel is told."""
+        """Leaves out items over the daily total; reports only their number per channel."""
         message_id, left_out = self.new_id("sdm"), dict[str, int]()
         spent = self.switched("over_quota")
         for (target, form), sending in zip(flat, sendings, strict=True):
@@ -541,9 +540,7 @@ class Xiaomi(ChinaSimulator):
         return self._done({}, f"Received revoke for {len(targets)} REGID")
 
     def _to_others(self, call: VendorCall) -> VendorReply:
-        """By alias, account, topic, or to everybody: whom it reaches nobody here knows, so nothing
-        is recorded.
-        """
+        """By alias, account, topic, or to all: unknown receivers, so nothing is recorded."""
         form = self._form(call)
         account = self._package(call, form)
         target = _OTHER_TARGETS[call.path]

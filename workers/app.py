@@ -28,8 +28,9 @@ WAKE_UP_HEALTH_S: Final = 3
 
 
 def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
-    """The queue a stage's wake-ups go to: `presence`, `routing`, `delivery.<vendor>`. ValueError
-    for what has none.
+    """The queue of a stage's wake-ups: `presence`, `routing`, `delivery.<vendor>`.
+
+    Raises ValueError for a stage without one.
     """
     if stage == DELIVERY and vendor is not None:
         return f"{DELIVERY}.{Vendor(vendor).value}"
@@ -39,8 +40,9 @@ def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
 
 
 def task_of(stage: str) -> str:
-    """The task that drains a stage's streams: `presence.drain`, `routing.drain`, `delivery.drain`
-    (its argument: the vendor).
+    """The task of a stage's streams: `presence.drain`, `routing.drain`, `delivery.drain`.
+
+    The last one's argument is the vendor.
     """
     if stage not in (PRESENCE, ROUTING, DELIVERY):
         raise ValueError(f"no such stage: {stage}")

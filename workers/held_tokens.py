@@ -1,6 +1,4 @@
-"""Foreign tokens on hold (common/storage/guard.py) -> retired, where their cohort works; or
-forgotten.
-"""
+"""Foreign tokens on hold (guard.py): retired where their cohort works, or released."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) ->
 
 
 def held(one: Retire, lane: Lane, now: int) -> Held:
-    """A foreign token of a round, as it is put on hold."""
+    """A foreign token of a round in the form of the hold."""
     work: PendingPush = one.work
     target = work.target
     cohort = cohort_of(lane.credential.version, target.app_version, target.registered_ms, now)

@@ -1,13 +1,11 @@
-"""The maintenance process: its roles, together or alone, each in a thread of its own under a lease
-of its own.
-"""
+"""The maintenance process: its roles, each in a thread of its own under a lease of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from common.storage.leases import Lease
+from common.storage.leases import JointLease, Lease
 from common.storage.living import ROLES
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.recalls import Recalls
@@ -48,12 +46,11 @@ class Upkeep:
 
 
 def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[RoleThread]:
-    """Of one role: a thread for all shards, or one for each."""
+    """The threads of one role: one for all shards, or one for each."""
     shards = runtime.shards if name in _OF_SHARD else [runtime]
     if name in _JOINT and len(shards) > 1 and runtime.together:
-        return [
-            RoleThread(_JOINT[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping)
-        ]
+        lease = JointLease(runtime.redis, [one.keys for one in shards], name)
+        return [RoleThread(_JOINT[name](runtime), lease, stopping)]
     return [
         RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards
     ]

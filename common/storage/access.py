@@ -1,6 +1,4 @@
-"""Access tokens, encrypted (Redis, until they expire): one per credential for the whole fleet, one
-refresher under a lock.
-"""
+"""Access tokens, encrypted (Redis, until they expire): one per credential, one refresher."""
 
 from __future__ import annotations
 

@@ -77,9 +77,7 @@ class LaneLimits:
 
     @cached_property
     def counted(self) -> str:
-        """The buckets whose counts must be right, as the mark in Redis names them; "" where nothing
-        is limited.
-        """
+        """The buckets whose counts must be exact, as named in Redis; "" for an unlimited lane."""
         return ",".join(
             bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps
         )
@@ -170,14 +168,13 @@ class Admission:
         *,
         leased: bool = False,
     ) -> list[AdmissionResult] | None:
-        """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names
-        this round until `refund` ends it.
+        """One answer per request, in order; None: the counts were lost, `rebuild` first.
 
-        A push id that was granted and not refunded is granted again without quota and cap; it pays
-        the rate, as it is a request. leased: the rate was leased already
-        (common/storage/lane_queues.py); only quotas and caps are asked.
-        What is less urgent leaves room for the more urgent that the rate refused lately, and gets
-        all of it when there are none.
+        round_: names this round until `refund` ends it. A push id that was granted and not refunded
+        is granted again without quota and cap; it pays the rate, as it is a request. leased: the
+        rate was leased already (common/storage/lane_queues.py); only quotas and caps are checked.
+        Less urgent pushes leave room for more urgent ones that the rate refused lately, and get all
+        of it when there are none.
         """
         if not asks:
             return []
@@ -187,14 +184,13 @@ class Admission:
         return None if found[0] == 0 else [_given(code) for code in found[3:]]
 
     def rate_now(self, terms: LaneLimits) -> float:
-        """Rate per second at this moment: less than the limit after a throttle or while it rises; 0
-        while Retry-After holds.
-        """
+        """Rate per second now: reduced after a throttle or while it rises; 0 during Retry-After."""
         return int(self._call(terms, (), "")[2]) / 1000
 
     def refund(self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str = "") -> int:
-        """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day
-        it was taken from. Number given back.
+        """Ends the round; returns quota and caps (never rate) of pushes that were not taken.
+
+        They return to the day they were taken from. Returns their number.
         """
         lane, keys = terms.lane, self._keys
         items = b"".join(
@@ -219,8 +215,9 @@ class Admission:
         self._send_report(terms, "open", bucket)
 
     def report_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
-        """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in
-        theirs yet.
+        """Applies the vendor's own numbers of today. Our count is never lowered.
+
+        The vendor's number does not have the pushes on their way.
         """
         self._send_report(terms, "quota", bucket, used, limit)
 
@@ -249,8 +246,9 @@ class Admission:
         )
 
     def slow_down(self, terms: LaneLimits, *, throttled: bool, hold_s: float = 0) -> float:
-        """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant
-        for hold_s. The rate now.
+        """Halves the rate after flow control (once a second at most, 1/s at least); returns it.
+
+        No grant for hold_s.
         """
         args = [terms.rate_per_s, int(throttled), hold_s, self._clock() if self._clock else ""]
         return int(self._slow(keys=[self._keys.rate(terms.lane)], args=args)) / 1000

@@ -68,9 +68,7 @@ _FORGET: Final = {
 
 
 def forget(engine: Engine, now_ms: int) -> dict[str, int]:
-    """Deletes what is too old or too much, at most PAGES_MAX pages of each kind; how many rows of
-    each went.
-    """
+    """Deletes old and excess rows, at most PAGES_MAX pages per kind; returns the counts by kind."""
     values = {
         "left": now_ms - LEFT_DAYS * _DAY_MS,
         "letters": now_ms - LETTERS_DAYS * _DAY_MS,

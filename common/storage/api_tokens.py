@@ -1,6 +1,4 @@
-"""Keys of the read-only HTTP API (SQL, until revoked or expired): role, tenant, and the SHA-256 of
-the token.
-"""
+"""Keys of the read-only HTTP API (SQL, until revoked or expired): role, tenant, SHA-256."""
 
 from __future__ import annotations
 

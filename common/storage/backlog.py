@@ -1,5 +1,6 @@
-"""Which pushes an outage holds back (Redis sorted sets, until decided): per conversation and
-device, so that they can fold into one.
+"""Pushes held by an outage (Redis sorted sets, until decided), by conversation and device.
+
+They can be coalesced into one push.
 """
 
 from __future__ import annotations
@@ -31,12 +32,11 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class BacklogSeen:
-    """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all
-    up to this ts.
+    """One push's group at this moment. member: this push is in it.
 
-    newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are;
-    patient: the newest is not here and worth waiting for. due: the group waits for so long that it
-    folds.
+    upto_ms: a newer push replaced all up to this ts. newest, newest_ms: the youngest one not
+    replaced; waiting: the number of those; waits_for_newest: the newest is elsewhere and worth
+    waiting for. due: the group has waited long enough to be coalesced.
     """
 
     member: bool = False
@@ -49,8 +49,9 @@ class BacklogSeen:
 
 
 class HeldPushes:
-    """One script call to look; joining and leaving happen inside the caller's MULTI, or in
-    lane_commit.lua by `names`.
+    """One script call to look; groups are joined and left within the caller's MULTI.
+
+    lane_commit.lua does it by `names`.
     """
 
     keep_s = KEEP_S

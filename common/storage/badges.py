@@ -1,6 +1,4 @@
-"""Each device's badge: the base the core or the app reported, and the pushes counted since (Redis
-hash, 90 days).
-"""
+"""Each device's badge (Redis hash, 90 days): the reported base, and the pushes counted since."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Which token each person's device has now (Redis hashes, 9 days): what waits is compared with it
-at the moment of sending.
+"""Each device's current token (Redis hashes, 9 days), compared at the moment of sending.
 
-A hash holds digests, never a token. A device that is absent was not touched for longer than any
-push may wait.
+A hash holds digests, never a token. An absent device was unchanged for longer than any push may
+wait.
 """
 
 from __future__ import annotations
@@ -81,9 +80,7 @@ class Bindings:
         return True
 
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
-        """The binding of each (app, user, device), None where nothing changed for days; one round
-        trip for a batch.
-        """
+        """The binding of each (app, user, device), None where unchanged for days."""
         found: list[str | None] = []
         for start in range(0, len(devices), LOOK_MAX):
             part = devices[start : start + LOOK_MAX]

@@ -272,7 +272,7 @@ class Claims:
         return self._take, keys, args
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
-        """For each entry, by place, what its pushes have taken while somebody sent it."""
+        """For each entry, by place, the numbers that its pushes took while it was being sent."""
         reply = (
             cast(
                 list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])
@@ -300,8 +300,9 @@ class Claims:
         self._give_back(pipe, [(one, "") for one in given])
 
     def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
-        """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id,
-        event ts) end.
+        """Within the caller's MULTI: ends the leases of `owner`, a finished entry, on these pushes.
+
+        Each is (push id, event ts).
         """
         self._give_back(
             pipe,

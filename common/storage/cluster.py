@@ -1,7 +1,6 @@
-"""Valkey or Redis Cluster: one client for the fleet's keys, which share a hash slot, and one for
-the core's, which do not.
+"""Valkey or Redis Cluster: one client for the fleet's keys, and one for the core's.
 
-All keys of a shard carry its hash tag, so they live on one node at a time, and a transaction or a
+All keys of a shard carry its hash tag, so they are on one node at a time, and a transaction or a
 script never leaves it. The client of a shard is a plain one whose connections find the slot's owner
 when they connect. The IM core's keys carry the tags of its people and groups: redis-py's
 RedisCluster finds each.
@@ -44,7 +43,7 @@ Slots = list[tuple[int, int, Address]]
 
 
 class NoOwnerError(RedisConnectionError):
-    """No node that answers knows who has the slot now."""
+    """No reachable node knows the slot's owner."""
 
 
 class SlotMap:
@@ -257,8 +256,9 @@ def _node(host: str, port: int) -> ClusterNode:
 
 @contextlib.contextmanager
 def away() -> Iterator[None]:
-    """Errors of redis-py's cluster client that are no RedisError become a RedisConnectionError: a
-    store that is away.
+    """Converts errors of redis-py's cluster client that are no RedisError.
+
+    They become a RedisConnectionError: an unavailable store.
     """
     try:
         yield
@@ -320,8 +320,9 @@ def is_core(core: Any) -> bool:
 
 
 def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """Of the core on a cluster: a node's time in ms, and of each key its fields and values as one
-    flat list, None where it is no hash.
+    """The node's time in ms, and each key's fields and values as one flat list, on a cluster.
+
+    None where a key is no hash.
     """
     with away():
         reply = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)

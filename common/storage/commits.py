@@ -1,5 +1,6 @@
-"""Writes what follows from stream entries while they are still this reader's: of two readers of one
-entry one adds something.
+"""Writes the commit of stream entries while they are still this reader's.
+
+Of two readers of one entry only one writes.
 """
 
 from __future__ import annotations
@@ -156,9 +157,7 @@ class Commits:
             pipe.execute()
 
     def _digest(self, entry: Entry) -> bytes:
-        """By the stream's key: entries of two servers may have one id, and streams of two shards
-        one name.
-        """
+        """Includes the stream's key: entries of two servers may share an id."""
         return blake2b(
             b"\0".join((self._source.name_of(entry.stream).encode(), entry.id)), digest_size=12
         ).digest()

@@ -1,6 +1,4 @@
-"""The core's streams where each has a hash slot of its own: one client a stream, of whichever node
-has it.
-"""
+"""The core's streams with a hash slot each: one client per stream, for the node that has it."""
 
 from __future__ import annotations
 

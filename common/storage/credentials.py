@@ -1,6 +1,4 @@
-"""Credentials (SQL, until removed; secrets encrypted): every version of every account with a
-vendor.
-"""
+"""Credentials (SQL, until removed; secrets encrypted): all versions of all vendor accounts."""
 
 from __future__ import annotations
 
@@ -53,8 +51,9 @@ class Credentials:
         return [self._open(row) for row in self._newest()]
 
     def readable(self) -> list[StoredCredential]:
-        """As `all`; but what none of our keys opens comes paused and without its secrets: what is
-        for it waits for the key.
+        """As `all`; a credential that none of our keys opens is paused and without secrets.
+
+        Its pushes wait for the key.
         """
         return [self._open_or_pause(row) for row in self._newest()]
 

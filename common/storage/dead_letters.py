@@ -1,6 +1,4 @@
-"""Dead letters (SQL, until replayed or dropped): what could not be done, with its reason; the bytes
-are encrypted at rest.
-"""
+"""Dead letters (SQL, until replayed or dropped), with reasons; the bytes are encrypted at rest."""
 
 from __future__ import annotations
 
@@ -113,7 +111,7 @@ class DeadLetters:
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def ids_of(self, stage: str, kind: str, limit: int) -> list[str]:
-        """Of one group, the oldest first."""
+        """The ids of one group, the oldest first."""
         same = (
             dead_letters.c.stage == stage,
             func.split_part(dead_letters.c.reason, ":", 1) == kind,
@@ -138,8 +136,9 @@ class DeadLetters:
 
     @contextlib.contextmanager
     def taken(self, letter_id: str) -> Iterator[DeadLetter | None]:
-        """The letter, removed if the block ends well; None when somebody else has taken it. Two
-        takers wait for each other.
+        """The letter, removed if the block ends well; None when another caller has taken it.
+
+        Two callers wait for each other.
         """
         with self._engine.begin() as connection:
             row = (

@@ -104,7 +104,7 @@ def _read(member: bytes) -> tuple[Header, int]:
 
 
 def _vendor(lane: str) -> Vendor:
-    """Of a lane's id. ValueError where it is none."""
+    """The vendor of a lane's id. Raises ValueError for an invalid one."""
     _, vendor, _ = lane.split(":", 2)
     return Vendor(vendor)
 
@@ -126,16 +126,15 @@ def as_new(batch: Batch, urgency: Urgency, blob: bytes) -> NewBatch:
 
 
 _UNREADABLE: Final = (ValueError, msgspec.MsgspecError)
-#: The bytes of what can't be read, and why -> the ledger's entry of its dead letter.
+#: The bytes of an unreadable member, and the reason -> the ledger's entry of its dead letter.
 MakeDeadLetter = Callable[[bytes, str], bytes]
 
 
 class Delayed:
-    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times
-    are Redis' clock's.
+    """Delayed entries: nothing waits in a worker's memory, members move atomically.
 
-    make_dead_letter: makes the dead letter of what can't be read; without, the caller gets the
-    error.
+    All times are by Redis' clock. make_dead_letter: makes the dead letter of an unreadable member;
+    without it the caller gets the error.
     """
 
     def __init__(
@@ -161,10 +160,9 @@ class Delayed:
             )
 
     def release_due(self) -> set[str]:
-        """Moves what is due; the streams that got something, a lane's queue named by its vendor's
-        (`send:<vendor>:<urgency>`).
+        """Moves due members; returns the streams that got one, at most RELEASE_MAX entries a call.
 
-        At most RELEASE_MAX entries a call.
+        A lane's queue is named by its vendor's (`send:<vendor>:<urgency>`).
         """
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
@@ -208,7 +206,7 @@ class Delayed:
             self._add(keys=[keys.delayed, keys.stream(name)], args=args)
             return name
         vendor = _vendor(name)
-        # what an earlier release put here, or another lane, is not counted yet
+        # A member of an earlier release, or of another lane, is not counted yet.
         parts: list[Any] = [
             name,
             sum(len(member) - start for member, one, start in group if not one.counted),
@@ -239,8 +237,9 @@ class Delayed:
     # ------------------------------------------------------------ parking lots of releases before 0
 
     def adopt_on_hold(self, count: int = 50) -> set[Vendor]:
-        """Moves what an earlier release parked behind a stopped lane to the lane's queue; the
-        vendors that got something.
+        """Moves pushes that an earlier release held for a stopped lane to the lane's queue.
+
+        Returns the vendors that got some.
         """
         got = set[Vendor]()
         for lane in self._lots():
@@ -255,9 +254,7 @@ class Delayed:
             yield lane.decode()
 
     def _adopt(self, lane: str, urgency: Urgency, count: int) -> set[Vendor]:
-        """Of two processes that adopt at once the later one adds nothing: it looks again in a
-        moment.
-        """
+        """Of two processes that adopt at once the later one adds nothing, and looks again soon."""
         key = self._keys.parked(lane, urgency)
         fit: list[bytes] = []
         batches: list[NewBatch] = []

@@ -1,7 +1,6 @@
-"""The device registry (SQL, until unbound): its reads for the stages, and what settling and
-operators change.
+"""The device registry (SQL, until unbound): reads, and changes by settling and operators.
 
-What events change in it: registry.py.
+The changes by events are in registry.py.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class Devices:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[Connection, list[Binding]]]:
-        """A transaction, and the list for what it changes."""
+        """A transaction, with the list for its changes."""
         changed: list[Binding] = []
         with self._engine.begin() as connection:
             yield connection, changed
@@ -290,7 +289,7 @@ def _bound_columns() -> list[ColumnElement[Any]]:
 
 
 def _binding(row: Sequence[Any]) -> Binding:
-    """Of (app, user, device, vendor, business id, token, VoIP token, state)."""
+    """The binding of (app, user, device, vendor, business id, token, VoIP token, state)."""
     app, user, device, vendor, business_id, token, voip_token, state = row
     return (
         app,

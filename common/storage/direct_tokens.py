@@ -68,7 +68,7 @@ class DirectTokens:
     def states(
         self, who: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
-        """As `seen`, of (app, user) and without making anybody known."""
+        """As `seen`, by (app, user), without registering any token."""
         if not who:
             return {}
         with self._engine.connect() as connection:
@@ -96,8 +96,9 @@ class DirectTokens:
 
 
 def _news(one: DirectToken, known: tuple[str, int, str | None, str] | None) -> bool:
-    """A VoIP token that a vendor declared dead is kept as "": that the app names it still is no
-    news.
+    """True for a new registration. A VoIP token reported as dead is kept as "".
+
+    The app's naming it again is no news.
     """
     return (
         known is None

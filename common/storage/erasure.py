@@ -1,5 +1,6 @@
-"""Takes a person out of every store of ours (SQL, Redis): devices, settings, the ledger's rows,
-marks, dead letters that name them.
+"""Erases a person from every store of ours (SQL, Redis).
+
+Devices, settings, the ledger's rows, marks, and dead letters that name the person.
 """
 
 from __future__ import annotations
@@ -104,9 +105,7 @@ def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, u
 
 
 def _letters(letters: DeadLetters, app: str, user: str) -> tuple[int, int]:
-    """(deleted, sealed) dead letters of this tenant or of none: those that name the person, and
-    those that can't be read.
-    """
+    """(deleted, sealed) dead letters of this tenant or none: by the person, and unreadable."""
     named, sealed = [], 0
     for letter in letters.each(limit=None):
         if letter.app not in (None, app):

@@ -45,10 +45,9 @@ class EventRows:
         self._engine = engine
 
     def counts(self, event: Mapping[str, Any]) -> dict[str, int] | None:
-        """decision ("" where it waits) -> rows, the most first; None where counting takes longer
-        than COUNT_MS_MAX.
+        """decision ("" while waiting) -> rows, the most first; None beyond COUNT_MS_MAX.
 
-        Who is on two pages of one event counts twice.
+        A person on two pages of one event counts twice.
         """
         return self.counts_soon(event, None)[0]
 
@@ -191,7 +190,7 @@ class EventRows:
         people: Sequence[str],
         user: str | None,
     ) -> list[dict[str, Any]]:
-        """Rows of these people, but for who has a row of their own."""
+        """Rows of these people, except those with a row of their own."""
         own = select(ledger.c.user).where(
             *_of(ledger, event), ledger.c.device == "", ledger.c.user.in_(list(people))
         )

@@ -1,5 +1,4 @@
-"""Whom the pages of a large group's event have named (Redis sets, a day): a page that names a
-person again is passed over.
+"""People named by the pages of a large group's event (Redis sets, a day); repeats are skipped.
 
 SSCAN may name a member on two pages, and after a restart of its server all pages come again.
 """
@@ -23,8 +22,9 @@ Event = tuple[str, str]
 
 
 class Fanouts:
-    """The pages of one event come one behind the other: what one has named is written with its
-    commit, before the next is read.
+    """The pages of one event are sequential: a page's names are written before the next is read.
+
+    They are part of its commit.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -32,7 +32,7 @@ class Fanouts:
         self._keys = keys
 
     def named(self, people: Mapping[Event, list[str]]) -> dict[Event, set[str]]:
-        """Of these people of each event those whom earlier pages have named."""
+        """The people of each event whom earlier pages have named."""
         if not people:
             return {}
         with self._redis.pipeline(transaction=False) as pipe:

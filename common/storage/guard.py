@@ -76,9 +76,7 @@ _held = msgspec.msgpack.Decoder(Held).decode
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Of a lane's tokens on hold: those that may be retired, and those that are on hold no longer
-    without it.
-    """
+    """The tokens on hold of a lane to be retired, and those to be released without it."""
 
     retire: tuple[Held, ...]
     forget: tuple[Held, ...]
@@ -117,8 +115,9 @@ class Guard:
         return _calm(answers)
 
     def count_good(self, rounds: Sequence[tuple[str, int, Mapping[str, int]]]) -> None:
-        """The same for rounds in which no token was refused: (lane, answers, accepted pushes by
-        cohort) each, in one round trip.
+        """Counts rounds without a refused token: (lane, answers, accepted pushes by cohort) each.
+
+        One round trip.
         """
         minute = int(time.time() // 60)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -135,7 +134,7 @@ class Guard:
             pipe.execute()
 
     def hold(self, lane: str, tokens: Sequence[Held], now_ms: int) -> None:
-        """Puts foreign tokens on hold; one that is on hold already stays as it is."""
+        """Puts foreign tokens on hold; a token that is on hold already is unchanged."""
         if not tokens:
             return
         with self._redis.pipeline(transaction=False) as pipe:
@@ -237,7 +236,7 @@ class Guard:
 
 
 def _calm(minutes: Sequence[Sequence[bytes | None]]) -> dict[str, bool]:
-    """By kind, whether few enough of these (answers, foreign ones, dead ones) were of it."""
+    """By kind, True when few enough of these (answers, foreign, dead) were of it."""
     sums = [sum(int(row[column] or 0) for row in minutes) for column in range(3)]
     return {
         kind: sums[0] < least or share * sums[0] >= sums[column]

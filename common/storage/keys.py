@@ -1,9 +1,8 @@
-"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the
-streams.
+"""Every Redis key of ours, `<PUSHFLEET_PREFIX>:<thing>:…`, and the names of the streams.
 
-Two different things never share a key. A tenant's name holds no colon (contract §6) and stands
-first; of further parts that come from outside all but the last end with U+0000, which no id holds;
-what is appended to a lane is a number.
+Two different things never share a key. A tenant's name holds no colon (contract §6) and comes
+first; further outside parts but the last end with U+0000, which no id holds; the suffix of a lane
+is a number.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ def send(vendor: Vendor, urgency: Urgency) -> str:
     return f"send:{vendor}:{urgency}"
 
 
-#: Replaces the conversation in the marks of calls: a call id is unique to its tenant, whoever is in
-#: the call.
+#: Replaces the conversation in the marks of calls: a call id is unique to its tenant.
 CALL = "call"
 
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
@@ -60,8 +58,7 @@ WORK_STREAMS: tuple[str, ...] = (
 )
 #: Those that are read as streams.
 STREAMS: tuple[str, ...] = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING])
-#: Of a fleet of several shards: what goes to other ones, by urgency
-#: (workers/handlers/forwarding.py).
+#: Streams to other shards, by urgency (workers/handlers/forwarding.py).
 OUT: tuple[str, ...] = tuple(f"out:{urgency}" for urgency in Urgency)
 #: By number, as members of the delayed set of releases before 0.2 name them: this order never
 #: changes.
@@ -179,7 +176,10 @@ class Keys:
         return f"{self.prefix}:gone:"
 
     def gone(self, app: str, conversation: str, message_id: str) -> str:
-        """Of a message in its conversation; of a call, conversation CALL. No id holds U+0000."""
+        """The mark of a message in its conversation; of a call, conversation CALL.
+
+        No id holds U+0000.
+        """
         return f"{self.gone_marks}{app}:{conversation}\0{message_id}"
 
     @property
@@ -380,7 +380,7 @@ class Keys:
         return f"{self.prefix}:withdrawals"
 
     def alive(self, name: str) -> str:
-        """Of a process that takes work."""
+        """A process that takes work."""
         return f"{self.prefix}:alive:{name}"
 
     def at_work(self, name: str) -> str:

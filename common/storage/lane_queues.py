@@ -73,9 +73,7 @@ class LaneEntry:
 
     @property
     def owner(self) -> str:
-        """The entry's name in the claims on its pushes (common/storage/claims.py); what is left of
-        an entry keeps it.
-        """
+        """The entry's name in its pushes' claims (claims.py); a remainder keeps it."""
         return self.id.partition(";")[0]
 
     @property
@@ -229,9 +227,7 @@ class LaneQueues:
     def __init__(
         self, redis: Redis, keys: Keys, lease_ms: int = LEASE_MS, shared: Keys | None = None
     ) -> None:
-        """shared: where the lanes' rates and states lie, which are one for all shards; None: among
-        `keys`.
-        """
+        """shared: keys of the lanes' rates and states, one for all shards; None: `keys`."""
         self.redis = redis
         self.keys = keys
         self._shared = shared or keys
@@ -305,9 +301,7 @@ class LaneQueues:
                 raise reply
 
     def wake_now(self, lane: str) -> None:
-        """The lane was opened (resumed, a new credential): it is looked at once, whatever time it
-        had.
-        """
+        """Makes a lane due now, after it was resumed or got a new credential."""
         with self.redis.pipeline(transaction=False) as pipe:
             for urgency in URGENCIES:
                 pipe.zadd(self.keys.ready(vendor_of(lane), urgency), {lane: 0}, xx=True)
@@ -508,7 +502,7 @@ class LaneQueues:
 
     @staticmethod
     def names_of(loaded: Iterable[bytes]) -> list[str]:
-        """Of the members of keys.loaded_lanes."""
+        """The lanes among the members of keys.loaded_lanes."""
         return sorted(lane.decode() for lane in loaded)
 
     def any_left(self) -> bool:
@@ -550,10 +544,9 @@ class LaneQueues:
         return found
 
     def backlog(self, loads: Mapping[str, Load] | None = None) -> dict[str, StreamDepth]:
-        """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes'
-        queues, and since when.
+        """By vendor and urgency (`send:<vendor>:<urgency>`): waiting entries, and since when.
 
-        loads: of all lanes that hold something, where the caller has them.
+        loads: of all lanes with entries, where the caller has them.
         """
         entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
         oldest: dict[tuple[Vendor, Urgency], int] = {}
@@ -623,7 +616,7 @@ class LaneQueues:
             self.redis.sadd(self.keys.loaded_lanes, *filled)
 
     def drop(self, lane: str) -> None:
-        """Forgets what is counted of a lane without an account, unless something waits there."""
+        """Forgets the counts of a lane without an account, unless it has entries."""
         self._drop(keys=[self.keys.lane_load(lane), self.keys.lane_tries(lane)])
 
     # ------------------------------------------------------------ by the clock
@@ -644,9 +637,7 @@ class LaneQueues:
         return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
 
     def reap(self, *vendors: Vendor) -> int:
-        """Looks after lanes whose takers should have been heard of: what the dead held goes back.
-        Number of entries.
-        """
+        """Returns the entries of dead senders to their queues; returns their number."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for vendor in vendors:

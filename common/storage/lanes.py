@@ -1,6 +1,4 @@
-"""Each lane's state (Redis hash, until it flows again): flowing, probing, stopped, and why; what
-its answers were lately.
-"""
+"""Each lane's state (Redis hash, until it is closed again), its cause, and its recent answers."""
 
 from __future__ import annotations
 
@@ -70,9 +68,7 @@ class LaneStates:
         self._tell = script(redis, "lane_tell")
 
     def ask(self, lane: str, version: int) -> LaneState:
-        """The state now; a new version of the credential opens a lane that the old
-        one had stopped.
-        """
+        """The state now; a new credential version closes a breaker that the old one had opened."""
         state, why, probe = self._ask(
             keys=[self._keys.lane(lane)], args=[version, self._time(), self._probe_s]
         )

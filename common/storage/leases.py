@@ -1,16 +1,15 @@
-"""Leases of the maintenance roles (Redis, 5 s): one process holds a role at a time; each change of
-hands has a number.
-"""
+"""Leases of the maintenance roles (Redis, 5 s): one holder per role; each change has a number."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 
 from redis import Redis
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import Call, run_all, script
 
 #: A killed process loses its roles after this.
 LEASE_MS = 5_000
@@ -27,6 +26,8 @@ class Lease:
         self._give = script(redis, "unlease")
         self._asked_at = 0.0
         self.epoch = 0
+        #: Monotonic time at which a long turn went on last: it is not stuck.
+        self.busy_at = 0.0
 
     @property
     def held(self) -> bool:
@@ -48,12 +49,66 @@ class Lease:
         lease ends by itself.
         """
         now = time.monotonic()
-        if not self.held or now - self._asked_at >= self._lease_ms / 2_000:
-            self.epoch = int(self._take(keys=self._keys, args=[self._word, self._lease_ms]))
-            self._asked_at = now
+        if self.due(now):
+            script_, names, args = self.call
+            self.answered(int(script_(keys=names, args=args)), now)
         return self.held
+
+    def due(self, now: float) -> bool:
+        """It is to be taken, or renewed."""
+        return not self.held or now - self._asked_at >= self._lease_ms / 2_000
+
+    @property
+    def call(self) -> Call:
+        """The script that takes or renews it."""
+        return self._take, self._keys, [self._word, self._lease_ms]
+
+    def answered(self, epoch: int, asked_at: float) -> None:
+        """The script's answer. asked_at: monotonic time before it was asked."""
+        self.epoch, self._asked_at = epoch, asked_at
 
     def give_back(self) -> None:
         if self.held:
             self.epoch = 0
             self._give(keys=self._keys[:1], args=[self._word])
+
+
+class JointLease(Lease):
+    """A role's leases in all shards of one server, held together.
+
+    A process that serves each shard by itself (releases before) and one that serves all of them
+    never work on the same shard at once. They are taken in the order of the shards.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Sequence[Keys], role: str, lease_ms: int = LEASE_MS
+    ) -> None:
+        super().__init__(redis, keys[0], role, lease_ms)
+        self._redis = redis
+        self._parts = [Lease(redis, one, role, lease_ms) for one in keys]
+
+    @property
+    def left_s(self) -> float:
+        """As in Lease, of the one that ends first."""
+        return min(one.left_s for one in self._parts) if self.held else 0.0
+
+    def hold(self) -> bool:
+        """Takes or renews all of them; where one is not to be had, the later ones are left."""
+        now = time.monotonic()
+        due = [one for one in self._parts if one.due(now)]
+        if self.held and due:
+            for one, epoch in zip(
+                due, run_all(self._redis, [one.call for one in due]), strict=True
+            ):
+                one.answered(int(epoch), now)
+        else:
+            for one in due:
+                if not one.hold():
+                    break
+        self.epoch = self._parts[0].epoch if all(one.held for one in self._parts) else 0
+        return self.held
+
+    def give_back(self) -> None:
+        self.epoch = 0
+        for one in self._parts:
+            one.give_back()

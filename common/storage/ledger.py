@@ -46,7 +46,7 @@ OWN_DAYS = 30
 #: Non-final rows that are remembered, so that their next state is merged, not tried as a new row.
 PENDING_MAX = 100_000
 
-#: When a row of each partitioned table was written, ms.
+#: The column with the time of a row's write, ms, of each partitioned table.
 _WRITTEN = {
     events.name: "received_ms",
     ledger.name: "decided_ms",
@@ -81,9 +81,7 @@ _ADD_PAGE = (
 
 
 class Ledger(LedgerReader):
-    """Writes batches of records, one transaction a batch; answers what is asked (LedgerReader). One
-    thread writes.
-    """
+    """Writes batches of records, one transaction each, in one thread; reads as LedgerReader."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
@@ -120,9 +118,7 @@ class Ledger(LedgerReader):
         self._remember(by_type.get(RowRecord, ()))
 
     def _store(self, batch: _Batch, again: bool, may: Callable[[], bool]) -> None:
-        """New rows go straight into their tables; where one of them is not new, the whole batch is
-        merged.
-        """
+        """Inserts new rows directly; merges the whole batch when one of them is not new."""
         if not again:
             try:
                 return self._once(batch, may, merge=False)
@@ -151,11 +147,10 @@ class Ledger(LedgerReader):
             del self._pending[next(iter(self._pending))]
 
     def _ensure_days(self, days: set[date]) -> None:
-        """Makes the days' partitions: one transaction a table, and only where it is missing, so
-        that no reader is locked out twice.
+        """Makes the days' missing partitions, one transaction per table.
 
-        A day of long ago gets none of its own: history of ten years must not make ten thousand
-        tables.
+        Existing ones are left alone, so that no reader is locked out twice. A day of long ago gets
+        none: history of ten years must not make ten thousand tables.
         """
         long_ago = datetime.now(UTC).date() - timedelta(days=OWN_DAYS)
         for day in sorted(days - self._days):
@@ -252,9 +247,7 @@ class Ledger(LedgerReader):
             connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
 
     def _drop(self, table: str, name: str, before: date) -> bool:
-        """One partition, unless something in it is younger; asked again under the lock, as a writer
-        may have come first.
-        """
+        """Drops one partition, unless it has a younger row; checked again under the lock."""
         since_ms = _midnight_ms(before)
         young = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_WRITTEN[table]} >= :since)")
         with self._engine.begin() as connection:
@@ -282,9 +275,7 @@ def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
 
 
 class NotTheWriterError(TimeoutError):
-    """This writer stood still: another one may write by now, and neither would see what the other
-    has not committed.
-    """
+    """This writer stood still: another may write by now, and neither sees the other's commit."""
 
 
 class _StandsThereError(Exception):

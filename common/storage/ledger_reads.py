@@ -43,7 +43,7 @@ COUNT_MS_MAX = 2_500
 #: (event id, user, device): a row's place among those of its message.
 Place = tuple[str, str, str]
 
-#: Rows of pushes that are, or may be, on somebody's screen.
+#: Rows of pushes that are, or may be, on a screen.
 _SEEN = or_(
     ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)),
     ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%"),
@@ -94,9 +94,7 @@ class LedgerReader:
     def rows(
         self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX
     ) -> list[dict[str, Any]]:
-        """The event's rows by user and device, at most `most`; those that were written as pages
-        among them.
-        """
+        """The event's rows by user and device, at most `most`, with those written as pages."""
         own = (
             ledger.c.day == event["day"],
             ledger.c.app == event["app"],
@@ -128,7 +126,7 @@ class LedgerReader:
         return sorted(found, key=lambda row: (row["user"], row["device"])) if of_pages else found
 
     def counts(self) -> tuple[int, int]:
-        """(decided, waiting) rows of all days. Who is on two pages of one event counts twice."""
+        """(decided, waiting) rows of all days. A person on two pages of one event counts twice."""
         with self._engine.connect() as connection:
             decided, waiting = connection.execute(
                 select(func.count(ledger.c.decision), func.count() - func.count(ledger.c.decision))
@@ -169,9 +167,7 @@ class LedgerReader:
             ]
 
     def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Rows by push id, of lanes that send receipts; what is not written yet, or older than the
-        ledger keeps, is absent.
-        """
+        """Rows by push id, of lanes with receipts; unwritten or expired ones are absent."""
         statement = select(written).where(
             written.c.push_id.in_(list(push_ids)), text(RECEIPT_LANES)
         )
@@ -202,8 +198,9 @@ class LedgerReader:
     def spent(
         self, app: str, vendor: str, business_id: str, since_ms: int
     ) -> list[tuple[str, str, int]]:
-        """(class, class sent, pushes) that one account sent since then, so far as they are written:
-        what a lost quota is rebuilt from.
+        """(class, class sent, pushes) sent by one account since then, as written.
+
+        A lost quota is rebuilt from them.
         """
         statement = (
             select(ledger.c["class"], ledger.c.class_sent, func.count())
@@ -219,8 +216,9 @@ class LedgerReader:
     def spent_by_token(
         self, app: str, vendor: str, business_id: str, since_ms: int
     ) -> Iterator[tuple[str, str, int]]:
-        """(device token, class sent, pushes) since then, for the caps; a device that has since got
-        another token counts by the new one.
+        """(device token, class sent, pushes) since then, for the caps.
+
+        A device with a new token counts by the new one.
         """
         statement = (
             select(
@@ -242,9 +240,7 @@ class LedgerReader:
                 yield token, sent, int(pushes)
 
     def seen_among(self, messages: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those (app, message or call id) of which some push is, or may be, on somebody's screen.
-        One query.
-        """
+        """The (app, message or call id) with a push that is, or may be, on a screen. One query."""
         if not messages:
             return set()
         own = (
@@ -272,10 +268,10 @@ class LedgerReader:
         after: Place | None = None,
         most: int = SEEN_PAGE,
     ) -> list[dict[str, Any]]:
-        """Pushes that a vendor took, or may have taken, since then, of every event of this message:
-        what a withdrawal has to know.
+        """Pushes of this message, in all its events, that a vendor took or may have taken.
 
-        A page of them, in the order of (event id, user, device), that begins behind `after`.
+        Since then only. A page in the order of (event id, user, device), after `after`; for a
+        withdrawal.
         """
         place = (ledger.c.event_id, ledger.c.user, ledger.c.device)
         about = (
@@ -306,8 +302,9 @@ class LedgerReader:
             ]
 
     def tokens_seen(self, tokens: Sequence[tuple[str, str]], since_ms: int) -> set[tuple[str, str]]:
-        """Those (app, user) of tokens to which some push went since then that is, or may be, on a
-        screen. One query.
+        """The (app, user) of tokens with a push since then that is, or may be, on a screen.
+
+        One query.
         """
         if not tokens:
             return set()
@@ -319,8 +316,10 @@ class LedgerReader:
     def shown_to_token(
         self, app: str, user: str, conversation: str, since_ms: int
     ) -> list[dict[str, Any]]:
-        """What of this conversation is, or may be, on a token's screen, the newest first: of its
-        last TOKEN_ROWS_MAX pushes since then. recalled: a recall or clear of it is under way.
+        """The pushes of this conversation that are, or may be, on a token's screen, newest first.
+
+        They are of its last TOKEN_ROWS_MAX pushes since then. recalled: a recall or clear of it is
+        in progress.
         """
         asked = {"app": app, "user": user, "conversation": conversation, "most": TOKEN_ROWS_MAX}
         with self._engine.connect() as connection:
@@ -466,7 +465,7 @@ _SHOWN = text(
     " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "
     "'waits: uncertain%')"
 )
-#: Rows of tokens, by the indexes of theirs alone: their condition stands here word for word.
+#: Rows of tokens, by their partial indexes: the condition here is the indexes' own, literally.
 _OF_TOKEN = (
     "l.\"user\" LIKE 'token:%' AND l.day >= :day AND l.routed_ms >= :since"
     " AND (l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE "

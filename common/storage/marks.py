@@ -51,10 +51,10 @@ class EventMarks:
         events: Sequence[tuple[str, str, str]],
         messages: Mapping[int, MessageTime] = _NO_TIMES,
     ) -> list[bool]:
-        """For each (app, event id, entry id): whether another entry brought it within 24 h.
+        """For each (app, event id, entry id): True when another entry brought it within 24 h.
 
-        messages: those among them, by their place, whose times are noted if they are new: for a
-        read report that comes before the ledger has them.
+        messages: those, by place, whose times are noted if they are new: a read report may come
+        before the ledger has them.
         """
         found: list[bool] = []
         bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
@@ -107,9 +107,7 @@ class EventMarks:
         )
 
     def end_call(self, app: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
-        """The call ended as of `ts_ms`: no invitation up to then is sent, a later one into the same
-        call is.
-        """
+        """Marks a call as ended at `ts_ms`: earlier invitations are not sent, later ones are."""
         self._gone(
             keys=[self._keys.gone(app, CALL, call_id)],
             args=["call_ended", ts_ms, MARK_KEEP_S],
@@ -137,9 +135,10 @@ class EventMarks:
     def end_call_of(
         self, app: str, user: str, call_id: str, ts_ms: int, pipe: Redis | None = None
     ) -> None:
-        """This person answered or refused as of `ts_ms`: their other devices need not ring. A later
-        invitation into the same call rings again (a call is never read, so the mark can share the
-        hash).
+        """Marks a person's answer or refusal at `ts_ms`: their other devices stop ringing.
+
+        A later invitation into the same call rings again (a call is never read, so the mark can
+        share the hash).
         """
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 

@@ -97,7 +97,7 @@ class OldMarks:
         kind: str,
         why: dict[tuple[str, str], bytes],
     ) -> int:
-        """An end of a call is as of now: a later invitation into it rings."""
+        """Marks the end of a call as of now: a later invitation into it rings."""
         where = CALL if kind == "call.invited" else conversation
         if self._redis.exists(self._keys.gone(app, where, message_id)):
             return 0

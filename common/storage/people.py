@@ -42,7 +42,7 @@ SETTINGS_BYTES_MAX: Final = 4 * 1024
 #: Prefix of the names of tokens without a person: their rows change in other ways
 #: (direct_tokens.py).
 NOBODY: Final = "token:"
-#: Of a key and its place in the server, beside the value.
+#: Bytes of a key and its place in the server, beside the value.
 KEY_BYTES: Final = 150
 #: People of one call.
 LOOK_MAX: Final = 1_000
@@ -56,9 +56,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """settings: fields as the settings table has them, all mutes among them; None: too many to
-    keep.
-    """
+    """settings: fields of the settings table with all mutes; None: too many to keep."""
 
     devices: tuple[Device, ...]
     settings: dict[str, Any] | None
@@ -210,7 +208,7 @@ class People:
     def plain(
         self, people: Sequence[Person], wait: AbstractContextManager[None] | None = None
     ) -> dict[Person, Device]:
-        """The only active device of each of these who has just one and set nothing. As `look`."""
+        """The only active device of each person with one device and no settings. As `look`."""
         found = self.look(people, wait).items()
         return {
             who: known.devices[0]

@@ -105,7 +105,7 @@ def _judged(
     found: Sequence[Sequence[bytes | None]],
     since: int,
 ) -> tuple[bytes, Sequence[tuple[bytes, bytes]]]:
-    """One character an event, and what is to be added: (field, mark)."""
+    """One character per event, and what to add: (field, mark)."""
     pairs: Sequence[tuple[bytes, bytes]] = list(zip(fields, marks, strict=True))
     if len(set(fields)) == len(fields) and all(one.count(None) == len(one) for one in found):
         return b"0" * len(fields), pairs

@@ -1,8 +1,7 @@
-"""Plain XREADGROUP for streams that hold little: a script that bounds a read in bytes
-(lua/take.lua)
-costs the server three times as much an entry.
+"""Plain XREADGROUP for small streams (Redis): the bounded script costs three times as much.
 
-A stream's bytes are those of all its entries: while they are few, so are those of any read of it.
+lua/take.lua bounds a read in bytes. A stream's bytes are those of all its entries: while they are
+few, so are those of any read of it.
 """
 
 from __future__ import annotations

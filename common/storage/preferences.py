@@ -49,8 +49,9 @@ class Preferences:
     def of_users(
         self, app: str, users: Sequence[str], conversations: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        """Fields by user; of the mutes only those of `conversations` (`<type>:<id>`), under
-        `mute:<conversation>`. One query.
+        """Fields by user, in one query.
+
+        Of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`.
         """
         found: dict[str, dict[str, Any]] = {}
         values = {
@@ -114,8 +115,9 @@ _APPLY = text(
 
 
 def apply(connection: Connection, words: Sequence[Word]) -> None:
-    """Sets each field as of its ts, one statement for all; None clears (and is remembered, so that
-    an older value can't come back).
+    """Sets each field as of its ts, one statement for all; None clears it.
+
+    The clearing is recorded, so that an older value cannot return.
     """
     newest: dict[tuple[str, str, str], Word] = {}
     for word in words:

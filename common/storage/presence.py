@@ -23,8 +23,9 @@ MILLIS_DIGITS_MAX = 18
 
 
 class Presence:
-    """One write for hundreds of users: the server's time and each one's hash, as plain commands,
-    which cost it less than a script.
+    """One write for hundreds of users: the server's time and each one's hash.
+
+    Plain commands cost the server less than a script.
     """
 
     def __init__(self, redis: Redis, key_prefix: str) -> None:
@@ -32,9 +33,7 @@ class Presence:
         self._prefix = key_prefix
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields (and keys that are
-        no hash) were passed over.
-        """
+        """The live sessions of each (app, user), and the number of malformed fields and keys."""
         found: list[list[Session]] = []
         malformed = 0
         for start in range(0, len(people), LOOK_MAX):
@@ -96,9 +95,9 @@ def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
 
 @lru_cache(4096)
 def _session(pair: tuple[bytes, bytes]) -> tuple[Session, int] | None:
-    """The session of a field (device) and its value, and its end, ms; None where it is not in the
-    contract's form. Kept: clients of a browser are often named alike, and a gateway writes one
-    value for many at once.
+    """The session of a field (device) and its value, and its end, ms; None if malformed.
+
+    Cached: browser clients often share a name, and a gateway writes one value for many at once.
     """
     device, value = pair
     state = _state(value)

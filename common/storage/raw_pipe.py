@@ -1,5 +1,6 @@
-"""Hundreds of small commands in one write, their answers read by hiredis alone: redis-py spends 3
-to 5 µs of CPU on each answer.
+"""Hundreds of small commands in one write, parsed by hiredis alone.
+
+redis-py spends 3 to 5 µs of CPU on each answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from hiredis import PushNotification
 from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.sentinel import SentinelManagedConnection
 
 from common.storage.cluster import SlotConnection
 
@@ -55,6 +57,11 @@ class RawPipe:
             for one in answers:
                 if isinstance(one, ResponseError):
                     connection.raise_elsewhere(one)
+        elif isinstance(self._connection, SentinelManagedConnection) and any(
+            isinstance(one, ReadOnlyError) for one in answers
+        ):  # as redis-py has it
+            connection.disconnect()
+            raise RedisConnectionError("the master of before is a replica now")
         return answers
 
 
@@ -95,9 +102,7 @@ def _one(connection: Any) -> Any:
 
 @contextlib.contextmanager
 def raw_pipe(client: Redis) -> Iterator[RawPipe]:
-    """A connection of its own for the time being. After an error it is closed: what it had begun
-    (WATCH, MULTI) ends with it.
-    """
+    """A connection for exclusive use. After an error it is closed, which ends WATCH and MULTI."""
     pool = cast(Any, client.connection_pool)
     connection = pool.get_connection()
     try:

@@ -1,6 +1,4 @@
-"""The door to Redis: one way to connect, for the stores (`connect`) and for Celery's broker
-(`kombu_url`).
-"""
+"""Connections to Redis: for the stores (`connect`) and for Celery's broker (`kombu_url`)."""
 
 from __future__ import annotations
 
@@ -42,13 +40,12 @@ CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
-    """A client of a pool of its own, bytes in and out, that has been answered once.
+    """A client with its own pool, bytes in and out, after a first answer.
 
-    Sent again only after a broken connection, never after silence: what a server that hangs may
-    have done, the caller decides.
-    Of a cluster it is a client of the shard's slot, wherever that is. A server in cluster mode
-    behind a plain URL is a SettingError that names `setting`; one that can't be reached
-    redis.exceptions.ConnectionError or TimeoutError.
+    Commands are repeated only after a broken connection, never after silence: the caller decides
+    about a hanging server. On a cluster it is a client of the shard's slot. Raises SettingError
+    with `setting` for a server in cluster mode behind a plain URL, and
+    redis.exceptions.ConnectionError or TimeoutError for an unreachable one.
     """
     if is_cluster(url):
         found = slot_client(
@@ -70,8 +67,9 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> r
 
 
 def connect_core(url: str, setting: str = "PUSHFLEET_CORE_URL") -> redis.Redis:
-    """As `connect`, for the core's keys: on a cluster each of them has a slot of its own
-    (common/storage/cluster.py).
+    """As `connect`, for the core's keys, which have a slot each on a cluster.
+
+    See common/storage/cluster.py.
     """
     if not is_cluster(url):
         return connect(url, setting)
@@ -89,9 +87,7 @@ def _answered(client: Any) -> None:
 
 
 def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") -> None:
-    """SettingError when the server is in cluster mode: a client that does not know it would be sent
-    from node to node.
-    """
+    """Raises SettingError for a server in cluster mode: a plain client would be redirected."""
     try:
         info: Any = client.info("cluster")
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell

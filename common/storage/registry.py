@@ -172,7 +172,7 @@ _BIND = _insert(
     )
     + ' WHERE devices.registered_ms <= excluded.registered_ms RETURNING app, "user", device_id',
 )
-#: Those who had one of the tokens before its owner of now.
+#: Earlier owners of the tokens.
 _MOVE = text(
     "UPDATE devices d SET state = 'moved', reason = :reason, state_ms = o.at_ms"
     f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
@@ -183,8 +183,7 @@ _MOVE = text(
     " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' RETURNING d.app, d."user", d.device_id'
 )
-#: Those who had one of the VoIP tokens before its owner of now keep their other token: calls reach
-#: them as alerts.
+#: Earlier owners of the VoIP tokens keep their other token: calls reach them as alerts.
 _MOVE_VOIP = text(
     f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, "
     "vendor, token)"
@@ -199,8 +198,8 @@ _MOVE_VOIP = text(
 def register(connection: Connection, registrations: Sequence[Registration]) -> RegisteredDevice:
     """Binds tokens to devices.
 
-    An older registration leaves its trace in `token_owners`, so that a token which wandered to
-    another person stays away from those who had it before.
+    An older registration is kept in `token_owners`, so that a token which moved to another person
+    never returns to its earlier owners.
     """
     if not registrations:
         return RegisteredDevice((), ())
@@ -248,7 +247,7 @@ def _voip_lost(connection: Connection, named: Mapping[str, Any]) -> list[Binding
 
 
 def _binding(row: Sequence[Any]) -> Binding:
-    """Of a device's row, in the order of _DEVICE."""
+    """The binding of a device's row, in the order of _DEVICE."""
     found = dict(zip(_DEVICE, row, strict=True))
     binding = (
         bound(found["vendor"], found["business_id"], found["token"], found["voip_token"])
@@ -316,7 +315,7 @@ def _newest(
 def _bound(
     one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], left_ms: int
 ) -> tuple[Any, ...]:
-    """The device's row as of this registration, by what is known to have come after it."""
+    """The device's row as of this registration, with the known later changes."""
     mine, owner = (one.device["user"], one.device["device_id"]), owned[one.token_key]
     state, reason, state_ms = ACTIVE, "", one.ts_ms
     if left_ms > one.ts_ms:

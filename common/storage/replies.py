@@ -49,9 +49,7 @@ class Replies:
                 pipe.execute()
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
-        """Into the caller's pipeline: (key, event id, user, ms since 1970) of replies that must
-        come by then, final or not.
-        """
+        """In the caller's pipeline: adds (key, event id, user, due ms) of due replies."""
         now = int(time.time() * 1000)
         args: list[int | str] = []
         for key, event_id, user, due_ms in waits:

@@ -1,6 +1,4 @@
-"""usual_numbers.take for the pushes of one lane that nothing stops, in columns: the same commands,
-with no tuple a push.
-"""
+"""usual_numbers.take for unstopped pushes of one lane, in columns: no tuple per push (Redis)."""
 
 from __future__ import annotations
 
@@ -48,12 +46,11 @@ def take(
     keep_s: int,
     kept: Callable[[Sequence[bytes | None]], bool],
 ) -> list[tuple[int, str]] | None:
-    """By push its badge and what it has taken (`Target.counted`).
+    """By push its badge and the number taken (`Target.counted`).
 
-    kept: whether each person's device still has the token that the push was routed to, given what
-    `bindings` holds of it. None: something stops a push, or its device has another token; the
-    general way finds out, and nothing was taken. Raises RedisError; then something may have been
-    taken and noted.
+    kept: True for each person whose device still has the token of routing, given its `bindings`.
+    None: something stops a push, or its device has another token; the general way decides, and
+    nothing was taken. Raises RedisError; then something may have been taken and noted.
     """
     with raw_pipe(redis) as pipe:
         taken = (

@@ -42,17 +42,13 @@ class ScreenStore:
     """One script call to take places; settling happens inside the caller's MULTI."""
 
     def __init__(self, redis: Redis, keys: Keys, hold_ms: int) -> None:
-        """hold_ms: how long a push that took its place may stay unsettled; then
-        its reader is dead.
-        """
+        """hold_ms: longest unsettled time of a push in its place; then its reader is dead."""
         self._keys = keys
         self._hold_ms = hold_ms
         self._take = script(redis, "screen")
 
     def take(self, asks: Sequence[tuple[Place, str, int]]) -> list[int]:
-        """For each (place, push id, event ts): 0 it may go, 1 a newer one was shown, 2 another is
-        on the wire.
-        """
+        """For each (place, push id, event ts): 0 may go, 1 a newer was shown, 2 another is sent."""
         if not asks:
             return []
         names = [self.name(place) for place, _, _ in asks]
@@ -61,9 +57,7 @@ class ScreenStore:
         return [int(one) for one in reply]
 
     def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
-        """Inside the caller's MULTI: the places are free again, and remember the newest that was
-        shown.
-        """
+        """Within the caller's MULTI: frees the places and records the newest push shown."""
         if settled:
             names = [self.name(one.place) for one in settled]
             args = [

@@ -36,9 +36,10 @@ Call = tuple[Script, Sequence[str], Sequence[Any]]
 def run_all(
     redis: Redis, calls: Sequence[Call], commands: Sequence[Sequence[Any]] = ()
 ) -> list[Any]:
-    """The scripts, and plain commands behind them, in one round trip, an answer each; redis-py
-    would ask in a second one whether the server knows the scripts, and spends more CPU on a
-    pipeline than the server on most of them.
+    """Runs scripts, and plain commands after them, in one round trip; one answer each.
+
+    redis-py would ask in a second round trip which scripts the server has, and its pipeline costs
+    more CPU than most of them cost the server.
     """
     if not calls and not commands:
         return []

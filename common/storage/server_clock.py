@@ -1,6 +1,4 @@
-"""Redis' clock (one key, the time of the last look): whether it was set back, and
-what is due then.
-"""
+"""Redis' clock (one key, the time of the last look): detects a set-back, and moves what is due."""
 
 from __future__ import annotations
 

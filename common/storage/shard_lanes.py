@@ -1,5 +1,6 @@
-"""A lane's queue in a shard that has not the lane's rate and state: those are one for the fleet, in
-shard 0, and are asked once a round.
+"""A lane's queue in a shard without the lane's rate and state (Redis).
+
+Those are one for the fleet, in shard 0, and are read once a round.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class ShardLaneQueues(LaneQueues):
             pipe.execute()
 
     def _probed(self, taken: Taken) -> None:
-        """One process of the fleet tries a stopped lane: who is not it gives back what it took."""
+        """One process of the fleet probes a stopped lane; the others return what they took."""
         reply = self._states.ask(taken.lane, taken.terms.version)
         if reply.probe:
             return

@@ -1,9 +1,9 @@
-"""Which shard has whose keys, and the stores that reach into several shards.
+"""The assignment of keys to shards, and the stores that span several shards.
 
-All that follows from an event for a person lies in the person's shard (Keys under the root of
-Settings.root_of); a group's event lies in the group's shard until its pages go out to the members'
-shards. What is one for the whole fleet (lanes' rates, quotas and states, leases of tokens, replies,
-processes) lies in shard 0.
+All that follows from an event for a person is in the person's shard (Keys under the root of
+Settings.root_of); a group's event is in the group's shard until its pages are forwarded to the
+members' shards. What is one for the whole fleet (lanes' rates, quotas and states, leases of tokens,
+replies, processes) is in shard 0.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
     return reply is not None and int(reply) != shards
 
 
-#: Stages that move what a change of the number of shards moves.
+#: Stages that move keys that a change of the number of shards also moves.
 _AT_WORK: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
@@ -104,7 +104,7 @@ class JointStreams(StreamStore):
         self._each = each
 
     def names(self, stream: str) -> list[str]:
-        """Of the stream in each shard."""
+        """The stream's name in each shard."""
         return [f"{number}|{stream}" for number in range(len(self._each))]
 
     def _key(self, stream: str) -> str:
@@ -155,7 +155,7 @@ class SpreadMarks(EventMarks):
         super().free(events, pipe)
 
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
-        """A group's message lies in the group's shard, who has read it in another one."""
+        """A group's message is in the group's shard; its readers are in others."""
         found = super().times_of(messages)
         for other in self._others():
             missing = [one for one in messages if one not in found]
@@ -214,9 +214,7 @@ class SpreadPeopleCache(PeopleCache):
         return found
 
     def ask(self, people: Sequence[Person]) -> Asked:
-        """The time is that of the server whose clock is behind: an answer is too old sooner, never
-        later.
-        """
+        """Uses the time of the slowest server clock: an answer expires early, never late."""
         reply = [
             super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those)
             for part, those in self._parts(people)

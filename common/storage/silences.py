@@ -21,9 +21,7 @@ class SilentPushLimiter:
         self._script = script(redis, "silence")
 
     def may_wake(self, asks: Sequence[tuple[str, str, str, str]]) -> list[bool]:
-        """For each (app, user, device, push id): whether it may go. The push that took a device's
-        gap may be tried again.
-        """
+        """For each (app, user, device, push id): True when it may go; its push may be retried."""
         if not asks:
             return []
         names = [self._keys.silent(app, user, device) for app, user, device, _ in asks]

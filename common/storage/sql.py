@@ -1,6 +1,4 @@
-"""The engine: how every process reaches PostgreSQL, directly or through a pooler, and how long it
-waits for an answer.
-"""
+"""The engine (SQL): connections to PostgreSQL, direct or pooled, and their deadlines."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 30_000
 #: A frozen server closes nothing: after this wait for its answer the client drops the connection.
 DEADLINE_S: Final = 35.0
-#: The deadline of the look whether a pooled connection still answers.
+#: The deadline of the check of a pooled connection.
 CHECK_S: Final = 2.0
 #: A connection that answered within this time is used without a look.
 FRESH_S: Final = 1.0
@@ -75,10 +73,10 @@ class DeadlineError(psycopg.OperationalError):
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Every SQL call of this thread inside the block ends by then, connecting included; a block
-    inside another only ends sooner.
+    """Every SQL call of this thread inside the block ends by then, connecting included.
 
-    DeadlineError (inside SQLAlchemy: OperationalError around it): no answer by then.
+    A block inside another only ends sooner. Raises DeadlineError (inside SQLAlchemy:
+    OperationalError around it) without an answer by then.
     """
     outer, until = _until.get(), time.monotonic() + seconds
     token = _until.set(until if outer is None else min(outer, until))
@@ -90,9 +88,7 @@ def within(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def optional(engine: Engine, seconds: float) -> Iterator[None]:
-    """As `within`, for what may be left out: fails at once while the server missed a deadline less
-    than AWAY_S ago.
-    """
+    """As `within`, for optional queries: fails at once within AWAY_S after a missed deadline."""
     if time.monotonic() < _server(engine).away_until:
         raise DeadlineError("the database does not answer")
     with within(seconds):
@@ -126,7 +122,7 @@ def took_too_long(error: BaseException) -> bool:
 
 
 class _Server:
-    """What one engine knows of its server. pooled: a transaction pooler stands before it."""
+    """One engine's data on its server. pooled: a transaction pooler is before it."""
 
     def __init__(self) -> None:
         self.pooled = False
@@ -163,16 +159,15 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it answered a moment ago."""
+        """True shortly after an answer."""
         return not self.closed and time.monotonic() - self.answered_at < FRESH_S
 
 
 def engine(url: str, instead: str | None = None) -> Engine:
-    """An engine for `postgresql+psycopg://…`; connections are checked before use and given back
-    within bounds.
+    """An engine for `postgresql+psycopg://…`; connections are checked before use, within bounds.
 
-    instead: the server that is asked while that of `url` can't be reached, for INSTEAD_S at a time:
-    the primary of a read replica.
+    instead: the server that replaces an unreachable `url`, for INSTEAD_S at a time: the primary of
+    a read replica.
     """
     made = create_engine(
         url,
@@ -185,8 +180,8 @@ def engine(url: str, instead: str | None = None) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
-            # a server that vanished without a word is noticed within half a minute, not after the
-            # system's quarter of an hour
+            # A server that vanished silently is noticed within half a minute, not after the
+            # system's quarter of an hour.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -1,6 +1,4 @@
-"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take
-over, send a wake-up.
-"""
+"""The streams between stages (Redis Streams, until acknowledged): read, forward, claim, wake up."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
 READ_BYTES_MAX = 8 * 1024 * 1024
-#: Of a name, and of another field than the text, in an entry that is cut.
+#: Most bytes of a name, and of another field than the text, in an entry that is cut.
 CUT_FIELD_BYTES = 4096
 #: Seconds for which a replayed dead letter is known as such.
 REPLAYED_S = 90 * 86_400
@@ -45,13 +43,11 @@ WAKE_UP_MS = 2_000
 
 
 class Entry(Value, frozen=True):
-    """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was
-    split off already.
-    reclaimed: another reader had it, or this one has given it back: later entries may have been
-    handled before it.
+    """One stream entry. deliveries: number of deliveries, 1 for a fresh one.
 
-    fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose
-    fields are cut (0: it is whole).
+    single: it was split off already. reclaimed: another reader had it, or this one has released it:
+    later entries may have been handled before it. fields, size: of the core's entries only: all
+    fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
 
     stream: str
@@ -84,9 +80,7 @@ class StreamDepth:
 
 
 class StreamStore:
-    """Reads and writes the streams as one consumer of the group; the consumer's name is new in each
-    process.
-    """
+    """Reads and writes the streams as one consumer of the group, with a new name per process."""
 
     def __init__(self, redis: Redis, keys: Keys, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
         self.redis = redis
@@ -131,9 +125,7 @@ class StreamStore:
                 raise
 
     def read(self, streams: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
-        """Up to `count` fresh entries of each stream, in the streams' order; waits for the first of
-        them for `block_ms`.
-        """
+        """Up to `count` fresh entries of each stream; waits up to `block_ms` for the first."""
         found = self.read_weighted(dict.fromkeys(streams, count))
         return found if found or block_ms is None else self.wait(streams, block_ms)
 
@@ -188,8 +180,10 @@ class StreamStore:
             self._made.clear()
 
     def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        """Entries whose readers fell silent, now ours, with their delivery counts. Each call looks
-        on where the last one ended: what cannot be worked on now does not hide what can.
+        """Claims entries of silent readers, with their delivery counts.
+
+        Each call continues after the last one: an entry that cannot be handled now does not hide
+        others.
         """
         self._make([stream])
         start = self._looked.pop(stream, "-")
@@ -232,9 +226,7 @@ class StreamStore:
         adds: Sequence[tuple[str, bytes]] = (),
         more: Callable[[Pipeline], None] | None = None,
     ) -> None:
-        """In one MULTI: add to the next streams, do `more`, then acknowledge and delete what is
-        done.
-        """
+        """In one MULTI: adds to the next streams, runs `more`, acknowledges and deletes entries."""
         with self.redis.pipeline(transaction=True) as pipe:
             self.add(pipe, adds)
             if more is not None:
@@ -248,9 +240,7 @@ class StreamStore:
             pipe.xadd(self._key(stream), {"b": blob})
 
     def add_once(self, letter: str, stream: str, blob: bytes) -> bool:
-        """Adds the bytes of a dead letter; False when that was done before, by one who died before
-        the letter ended.
-        """
+        """Adds the bytes of a dead letter; False when a process that died has added them before."""
         return bool(
             self._add_once(
                 keys=[self.keys.replayed(letter), self._key(stream)], args=[REPLAYED_S, blob]
@@ -273,23 +263,18 @@ class StreamStore:
         self.acknowledge(pipe, [entry])
 
     def release(self, entries: Sequence[Entry]) -> None:
-        """Gives back what is still ours, without counting this delivery, for anybody to take over:
-        a store was away, the entries are not to blame.
-        """
+        """Releases our entries without counting this delivery; used when a store is unavailable."""
         self._kept(entries, self.takeover_idle_ms, lambda entry: entry.deliveries - 1)
 
     def set_delivery_count(self, entry: Entry, deliveries: int) -> bool:
-        """Sets the delivery counter of an entry that is still ours, its idle time set back; False
-        when it was taken over.
-        """
+        """Sets the delivery counter of our entry, resets its idle time; False if claimed."""
         return bool(self._kept([entry], 0, lambda _entry: deliveries))
 
     def renew(self, entries: Sequence[Entry], counted: bool | None = None) -> list[Entry]:
-        """Those of the entries that are still ours, their idle time set back; the others were taken
-        over.
+        """Renews the entries that are still ours; returns them. The others were claimed.
 
-        counted: whether a death of this process from now on counts as one of these entries' readers
-        (None: as before).
+        counted: True when a death of this process from now on counts as a delivery (None: as
+        before).
         """
         counts = {
             None: lambda _entry: -1,
@@ -391,9 +376,7 @@ class StreamStore:
         )
 
     def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
-        """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves
-        one behind.
-        """
+        """Deletes consumers without entries, silent for `idle_ms`: each process leaves one."""
         self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
     def wake_up_is_ours(self, queue: str) -> bool:
@@ -449,9 +432,7 @@ class CoreStreams(StreamStore):
     def read_weighted(
         self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
     ) -> list[Entry]:
-        """As StreamStore.read_weighted; of streams that hold little by plain reads
-        (plain_reads.py).
-        """
+        """As StreamStore.read_weighted; small streams use plain reads (plain_reads.py)."""
         self._make(counts)
         if not self._plain.may(counts, bytes_max):
             entries = super().read_weighted(counts, bytes_max)

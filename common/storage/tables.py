@@ -170,7 +170,7 @@ events = Table(
     Column("row_note", Text),
     Index("events_by_message", "message_id"),
     Index("events_by_row_time", "row_decided_ms", postgresql_using="brin"),
-    # a clear asks what was pushed to its token
+    # For a clear: the pushes to its token.
     Index(
         "events_by_token",
         "app",
@@ -180,7 +180,7 @@ events = Table(
     ),
     Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
-    # a recall asks what came later under its message's collapse key
+    # For a recall: the later pushes with its message's collapse key.
     Index(
         "events_by_collapse",
         "app",
@@ -226,7 +226,7 @@ ledger = Table(
     ),
     Index("ledger_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
-    # by a time that no later word of the row changes: its updates stay off the indexes
+    # By a time that no later change of the row affects: its updates need no index.
     Index(
         "ledger_by_token",
         "app",

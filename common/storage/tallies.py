@@ -1,8 +1,7 @@
-"""Counts by minute and hour (SQL), made of the ledger once a minute: events, decisions with their
-latency, receipts.
+"""Counts by minute and hour (SQL), made of the ledger once a minute.
 
-A minute is counted when it is over and its rows are written; one whose rows may still wait is
-counted again.
+Events, decisions with their latency, receipts. A minute is counted when it is over and its rows are
+written; one with waiting rows is counted again.
 """
 
 from __future__ import annotations
@@ -66,10 +65,10 @@ class Tallies:
         self._engine = engine
 
     def count(self, now_ms: int, unwritten_ms: int | None) -> bool:
-        """Counts what is due; True when there is more. unwritten_ms: time of the oldest entry that
-        waits for the ledger.
+        """Counts what is due, in one transaction; True when there is more.
 
-        One transaction; two callers at once wait for each other.
+        unwritten_ms: time of the oldest entry that waits for the ledger. Two callers at once wait
+        for each other.
         """
         end = (now_ms - SETTLE_MS) // MINUTE_MS
         with self._engine.begin() as connection:

@@ -61,9 +61,7 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
 
 
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:
-    """By push what stops it; None for a part whose entries are not all the asker's, or were taken
-    before.
-    """
+    """By push its stop; None for a part with foreign entries, or entries taken before."""
     records: list[str] = []
     holds, gone, people = [], [], dict[str, None]()
     for holders, _, asks in parts:
@@ -105,7 +103,7 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
 
 
 def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[bytes | None]]:
-    """By push: up to when its person has read the conversation, and whether this message alone."""
+    """By push: its person's read position in the conversation, and the mark of this message."""
     looks = [
         command("HMGET", keys.read(app, user), conversation, f"m:{conversation}\0{message}")
         for _, _, app, message, conversation, _, user, *_ in asked
@@ -183,9 +181,7 @@ _MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
 def _counting(key: str, device: str, step: int) -> str:
-    """The two commands of one push: what its device shows and since when; what this one adds to its
-    count, which is answered.
-    """
+    """The two commands of one push: its device's badge and start; the count after this push."""
     if not key.isascii() or not device.isascii():
         look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
         return look + command("HINCRBY", key, f"{device}:n", str(step))

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 
 class VaultError(ValueError):
-    """The keys do not fit what was encrypted; the text names the cure."""
+    """The keys do not fit the encrypted data; the message names the remedy."""
 
 
 class Vault:
@@ -20,9 +20,7 @@ class Vault:
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def derived(self, purpose: str) -> tuple[bytes, ...]:
-        """A key of 32 bytes for another purpose from each of ours, the first's first: sign with the
-        first, take any.
-        """
+        """A 32-byte key for another purpose from each of ours; sign with the first, accept any."""
         return tuple(hmac.digest(key.encode(), purpose.encode(), "sha256") for key in self._keys)
 
     def encrypt(self, data: bytes) -> bytes:

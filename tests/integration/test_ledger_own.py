@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
+from sqlalchemy.event import listens_for
 
 from common.clock import now_ms
 from common.config import Settings
@@ -21,13 +22,15 @@ from common.contracts import Attempt, encode
 from common.ledger_records import EventRecord, Record, RowRecord
 from common.storage import keys
 from common.storage.erasure import erase
-from common.storage.leases import Lease
+from common.storage.leases import JointLease, Lease
 from common.storage.ledger import day_of
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
+from workers.maintenance import role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
 from workers.runtime import Runtime
+from workers.upkeep import Upkeep
 
 
 @pytest.fixture
@@ -370,3 +373,81 @@ def test_who_is_erased_stands_in_no_event_either(runtime: Runtime, app: str) -> 
             text("SELECT count(row_device) FROM events WHERE app = :app"), {"app": app}
         ).scalar_one()
     assert left == 1
+
+
+def test_the_writer_of_all_shards_waits_for_one_that_serves_a_shard_by_itself(
+    settings_with: Callable[..., Settings], database_url: str, app: str
+) -> None:
+    """A process of the release before has a lease, a thread and a writer for each shard."""
+    settings = settings_with(
+        DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode(), SHARDS="3"
+    )
+    before, now = Runtime(settings), Runtime(settings)
+    migrate(before.engine)
+    shard, about = before.shards[1], stored(app, "e1")
+    for one in (before, now):
+        one.ledger.ready_for(day_of(about.ts_ms))
+    stream = shard.keys.stream(keys.LEDGER)
+    own = Lease(shard.redis, shard.keys, "ledger", 20_000)
+    joint = JointLease(now.redis, [one.keys for one in now.shards], "ledger", 20_000)
+    first, second = LedgerWriter(shard), LedgerWriter(now, shards=now.shards)
+    shard.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
+    with before.engine.connect() as connection:
+        connection.execute(text("LOCK TABLE events IN SHARE MODE"))
+        assert own.hold()
+        still = threading.Thread(target=first.turn, args=(own,))
+        still.start()
+        time.sleep(0.5)
+        assert not joint.hold()
+        connection.rollback()
+    still.join(20)
+    own.give_back()
+    shard.redis.xadd(stream, {"b": encode([row(about)])})
+    assert joint.hold()
+    assert joint.left_s > 19
+    second.turn(joint)
+    assert told(now, app) == [("e1", "bob", "phone", "accepted", "200")]
+    joint.give_back()
+    assert all(one.hold() for one in (own, Lease(shard.redis, now.shards[2].keys, "ledger", 1_000)))
+    before.close()
+    now.close()
+
+
+def test_a_slow_database_gets_the_rows_in_halves_for_as_long_as_it_takes(
+    runtime: Runtime, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All bounds are twenty times shorter. Each part goes on, so the writer keeps its lease."""
+    monkeypatch.setattr(role, "TURN_MAX_S", role.TURN_MAX_S / 20)
+
+    @listens_for(runtime.engine, "checkout")
+    def bounded(connection: Any, *_: Any) -> None:
+        connection.execute("SET statement_timeout = 1500")
+        connection.commit()
+
+    about = stored(app, "e0")
+    runtime.ledger.ready_for(day_of(about.ts_ms))
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION slow() RETURNS trigger AS $$ "
+            "BEGIN PERFORM pg_sleep(0.08); RETURN NEW; END $$ LANGUAGE plpgsql"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER slow BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+    stream = runtime.keys.stream(keys.LEDGER)
+    for number in range(64):
+        one = stored(app, f"e{number}")
+        runtime.streams.redis.xadd(stream, {"b": encode([row(one)])})
+    over = threading.Event()
+    thread = threading.Thread(target=Upkeep(runtime, over.is_set, ["ledger"]).run)
+    thread.start()
+    try:
+        end = time.monotonic() + 40
+        while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert runtime.streams.redis.xlen(stream) == 0
+    finally:
+        over.set()
+        thread.join(30)
+        with runtime.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TRIGGER slow ON ledger")

@@ -92,8 +92,9 @@ def _refusal_of(error: Exception) -> tuple[str, int] | None:
 
 
 def _why(error: DBAPIError) -> str:
-    """The server's own words in one line, e.g. that the password or the database is wrong; they
-    hold no password.
+    """The server's own message in one line, without a password.
+
+    An example: the password or the database is wrong.
     """
     from common.logs import scrub
 

@@ -1,14 +1,12 @@
-"""From before its first thread until all of them have ended a process says that it is at work:
-`pushfleet reshard` waits for it.
+"""The sign of a running process, from before its first thread until all have ended.
 
-`alive` says something else, that a process takes work: it begins when the worker is ready, and ends
-at SIGTERM.
+`pushfleet reshard` waits for it. `alive` differs: it means that a process takes work, begins when
+the worker is ready, and ends at SIGTERM.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -20,18 +18,17 @@ from common.storage.living import Heartbeats
 
 log = logging.getLogger(__name__)
 
-#: Between two words, seconds.
+#: Seconds between two heartbeats.
 BEAT_S: Final = 5.0
-#: The end of a process waits so long for the last word, seconds; the first one is given up by its
-#: own end (ALIVE_S).
+#: Longest wait of an ending process for the last heartbeat, seconds; the first one expires by
+#: itself (ALIVE_S).
 LAST_WORD_S: Final = 3.0
 
 
 class WorkBeat:
-    """Of one process. The first word is said by the caller's thread, the others by one of its own,
-    which is the only one that beats.
+    """The heartbeat of one process. stop: set at SIGTERM: the process takes no more work.
 
-    stop: set at SIGTERM: from then on the process takes no work.
+    The caller's thread sends the first beat, a thread of its own all others.
     """
 
     def __init__(
@@ -44,16 +41,15 @@ class WorkBeat:
         self._thread = threading.Thread(target=self._beat, name="at-work", daemon=True)
 
     def takes_work(self, alive: Callable[[], None]) -> None:
-        """From now on until `stop` the process is also alive: `alive` says both, now and with each
-        beat. Whatever it raises is logged.
+        """Makes the process also alive until `stop`: `alive` sends both, now and with each beat.
+
+        Its errors are logged.
         """
         self._alive = alive
         self._beat_once()
 
     def begin(self) -> None:
-        """Until `end`, which the interpreter calls when every thread that is no
-        daemon has ended.
-        """
+        """Beats until `end`, which the interpreter calls after the last non-daemon thread."""
         self._beat_once()
         self._thread.start()
         atexit.register(self.end)
@@ -69,21 +65,19 @@ class WorkBeat:
             (self._over if self.stop.is_set() else self.stop).wait(self._beat_s)
             if self.stop.is_set() and self._alive is not None:
                 self._alive = None
-                with contextlib.suppress(RedisError, OSError):
-                    self._living().leave([self._name])
+                self._say(lambda: self._living().leave([self._name]))
             if not self._over.is_set():
                 self._beat_once()
-        try:
-            self._living().rest(self._name)
-        except (RedisError, OSError) as error:
-            log.warning("Redis is away", extra={"reason": type(error).__name__})
+        self._say(lambda: self._living().rest(self._name))
 
     def _beat_once(self) -> None:
-        alive = self._alive
+        self._say(self._alive or (lambda: self._living().work(self._name, self._role)))
+
+    def _say(self, words: Callable[[], None]) -> None:
+        """Whatever is raised is logged: the next word must be said all the same."""
         try:
-            if alive is None:
-                self._living().work(self._name, self._role)
-            else:
-                alive()
+            words()
         except (RedisError, OSError) as error:
             log.warning("Redis is away", extra={"reason": type(error).__name__})
+        except Exception as error:
+            log.exception("a heartbeat broke", extra={"reason": type(error).__name__})

@@ -1,4 +1,4 @@
-"""What the commands share: the runtime, printing, and errors with an exit code."""
+"""The commands' common part: the runtime, printing, and errors with an exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CliError(Exception):
 
 
 class NotThereError(CliError):
-    """What the command names is not there: done, and the answer is no (contract §9)."""
+    """The named thing does not exist: the command worked, the answer is no (contract §9)."""
 
     def __init__(self, words: str) -> None:
         super().__init__(words, exit_code=1)
@@ -99,9 +99,7 @@ def noted(
 
 
 def program() -> str:
-    """This program as it was typed: `pushfleet` where the PATH leads to it, else its path; also for
-    whoever started us otherwise.
-    """
+    """This program as typed: `pushfleet` if the PATH leads to it, else its path."""
     typed = Path(sys.argv[0])
     own = typed if typed.name == "pushfleet" else Path(sys.executable).parent / "pushfleet"
     on_path = shutil.which("pushfleet")

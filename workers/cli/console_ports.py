@@ -1,4 +1,4 @@
-"""What the command line lends the console: traces, replays, accounts, test pushes."""
+"""The command line's functions for the console: traces, replays, accounts, test pushes."""
 
 from __future__ import annotations
 

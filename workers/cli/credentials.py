@@ -68,9 +68,7 @@ SIGNED = ", ".join(vendor for vendor, reader in READERS.items() if reader.signed
 
 
 def _account_option(name: str) -> Callable[..., Any]:
-    """The command-line option of an account field; its help says which vendors take it and what
-    for.
-    """
+    """The command-line option of an account field; its help names the vendors and the use."""
     means: dict[str, list[str]] = {}
     for vendor, one in FIELDS[name].items():
         means.setdefault(one.means, []).append(vendor)
@@ -220,9 +218,7 @@ def read_account(
     given: Mapping[str, Any],
     old: StoredCredential | None,
 ) -> StoredCredential:
-    """What was given, checked offline as contract §6 says; CliError names what is wrong and what
-    would cure it.
-    """
+    """The given account, checked offline by contract §6; raises CliError with fault and remedy."""
     rights = frozenset(given["rights"]) or (old.rights if old else frozenset())
     channels = _pairs(given["channels"], "--channel", _class) or (old.channels if old else {})
     templates = {
@@ -320,7 +316,7 @@ def _joined(aliases: Sequence[str]) -> str:
 
 
 def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
-    """One name means one account of a tenant: a door could not tell otherwise whose a token is."""
+    """Checks that an alias means one account of a tenant: a door could not choose otherwise."""
     mine = aliases_of(new.options)
     for row in runtime.credentials.listed(new.app):
         if (row["vendor"], row["business_id"]) == (new.vendor, new.business_id):
@@ -334,7 +330,7 @@ def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
 
 
 def read_secret(path: Path | bytes) -> bytes:
-    """A secret file's bytes, no more of them than tell that it is too large to be one."""
+    """A secret file's bytes, up to one byte beyond the bound."""
     if isinstance(path, bytes):
         return path[: SECRET_BYTES_MAX + 1]
     with path.open("rb") as file:
@@ -549,8 +545,9 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
 
 
 def prove(runtime: Runtime, stored: StoredCredential) -> str:
-    """What the vendor says of an account that works; CliError of one that does not, or where the
-    vendor is away.
+    """The vendor's answer about a working account.
+
+    Raises CliError for another one, or when the vendor is away.
     """
     from common.storage.access import AccessStore
 

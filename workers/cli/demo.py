@@ -41,8 +41,8 @@ from workers.runtime import Runtime
 #: The demo ends by itself, whatever happens.
 LONGEST_S = 420.0
 XADDS = 500
-#: The conversations take so long: people write one after the other, and what is measured is the
-#: way, not a queue of our own making.
+#: Seconds of the conversations: people write one after the other, so that the delivery is measured,
+#: not a queue of our own making.
 TALK_S = 20.0
 TALK_XADDS = 20
 #: Apple asks for 15 minutes before a retry; the demo is not that patient.
@@ -80,9 +80,7 @@ def demo(as_json: bool) -> None:
 
 
 def _settings(wanted: Settings, folder: Path) -> Settings:
-    """Servers of the demo's own; a cluster that is named is used, under names that
-    nobody else has.
-    """
+    """The demo's own servers; a given cluster is used, under names that are unique."""
     own = replace(
         wanted,
         data_dir=folder,
@@ -103,7 +101,7 @@ def _settings(wanted: Settings, folder: Path) -> Settings:
 
 
 def _clear(settings: Settings) -> None:
-    """What the demo wrote leaves the cluster."""
+    """Removes the demo's keys from the cluster."""
     core: Any = connect_core(settings.redis_url)
     with contextlib.closing(core):
         for key in core.scan_iter(match=f"{settings.prefix}:*", count=1000):
@@ -320,8 +318,9 @@ def _compare(
 
 
 def _oracle(runtime: Runtime, accepted: list[dict[str, Any]]) -> tuple[bool, dict[str, int]]:
-    """Whether the simulators' records and the ledger name the same pushes, counted by vendor and
-    token's owner.
+    """True when the simulators' records and the ledger have the same pushes by vendor.
+
+    Counted by vendor and the token's owner.
     """
     ours = Counter(row["vendor"] for row in accepted)
     theirs: Counter[str] = Counter()
@@ -330,7 +329,7 @@ def _oracle(runtime: Runtime, accepted: list[dict[str, Any]]) -> tuple[bool, dic
         for number, line in enumerate(path.read_bytes().splitlines()):
             push = json.loads(line)
             if push.get("kind", "push") == "push" and not push.get("duplicate"):
-                # FCM and Meizu have no field that carries our id: there each line stands for itself
+                # FCM and Meizu have no field for our id: each of their lines counts as one push.
                 seen.add((push["vendor"], push.get("id") or number, push["token"]))
         theirs.update(vendor for vendor, _, _ in seen)
     return ours == theirs, dict(ours)

@@ -72,9 +72,7 @@ def make_world(seed: int = 7) -> World:
 
 
 def token(vendor: Vendor, rng: random.Random, mood: str) -> str:
-    """A device token as the vendor's look, whose text tells the simulator what
-    shall become of it.
-    """
+    """A device token in the vendor's form, whose text tells the simulator its fate."""
     return made_up(vendor, f"{rng.getrandbits(256):064x}", mood)
 
 
@@ -178,9 +176,7 @@ def presences(world: World) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
-    """Chats, groups, the large group twice, a few calls and a campaign; and what must become of
-    them stands in `expected`.
-    """
+    """Chats, groups, the large group twice, a few calls and a campaign; results in `expected`."""
     rng = random.Random(seed)
     names = list(world.people)
     for index in range(CHATS):

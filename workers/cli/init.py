@@ -152,9 +152,7 @@ def _event(
 
 
 def _do(step: Sequence[str]) -> str:
-    """Prints the command, runs it, prints and returns what it said; its exit code ends ours when it
-    is not 0.
-    """
+    """Prints the command, runs it, prints and returns its output; a failure ends ours."""
     print(f"$ {program()} {shlex.join(step)}", flush=True)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):

@@ -26,8 +26,9 @@ SERVERS: Final = {
 
 @dataclass(frozen=True)
 class Door:
-    """One operation. path: as in OpenAPI. body, answer: a msgspec type, or a JSON schema. errors:
-    status -> words.
+    """One operation. path: as in OpenAPI. body, answer: a msgspec type, or a JSON schema.
+
+    errors: status -> text.
     """
 
     process: str
@@ -308,9 +309,7 @@ DOORS: Final = (*API_DOORS, *GATEWAY_DOORS, *RECEIPT_DOORS, *CONSOLE_DOORS)
 
 
 def openapi() -> dict[str, Any]:
-    """OpenAPI 3.1 of all doors. One path may be served by two processes (`/healthz`): their
-    operations then stand as one.
-    """
+    """OpenAPI 3.1 of all doors. A path of two processes (`/healthz`) is one operation."""
     types = [one for door in DOORS for one in (door.answer, door.body) if isinstance(one, type)]
     schemas = schemas_of(dict.fromkeys([*types, ApiError, DoorError]), REF)
     paths: dict[str, dict[str, Any]] = {}

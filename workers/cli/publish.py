@@ -28,7 +28,7 @@ from workers.runtime import Runtime
 #: Events of one round trip.
 BATCH = 500
 PROGRESS_EVERY_S = 1.0
-#: How long `test-push` waits for decisions, and how often it looks, seconds.
+#: Longest wait of `test-push` for decisions, and its interval, seconds.
 WAIT_S = 30.0
 LOOK_S = 0.2
 
@@ -84,9 +84,7 @@ def publish(
 
 
 def freshened(body: bytes) -> bytes:
-    """The native event with ids that nobody has used; says the new one of a message or call on
-    stdout.
-    """
+    """The native event with unused ids; prints the new id of a message or call."""
     event, suffix = json.loads(body), uuid.uuid4().hex[:8]
     event["id"] = f"{event.get('id', 'event')}-{suffix}"
     data = event.get("data")
@@ -98,14 +96,14 @@ def freshened(body: bytes) -> bytes:
 
 
 class NotJsonError(ValueError):
-    """Some part of the input is no JSON object; the text says which."""
+    """A part of the input is no JSON object; the message names it."""
 
 
 def bodies(file: Iterable[bytes]) -> Iterator[bytes]:
-    """The JSON text of each event, as it stands in the input: a line each, or the elements of one
-    array, or one object.
+    """The JSON text of each event, unchanged: a line each, an array's elements, or one object.
 
-    Lines are read one by one, so that a long input needs no memory; NotJsonError where it is none.
+    Lines are read one by one, so that a long input needs no memory; raises NotJsonError for other
+    input.
     """
     lines = (line for line in enumerate(file, 1) if line[1].strip())
     first = next(lines, None)
@@ -153,8 +151,9 @@ def _slow(file: IO[bytes]) -> bool:
 
 
 class Post:
-    """Publishes in batches and says each second how far it is; `count` holds also when the input
-    breaks in the middle.
+    """Publishes in batches and prints the progress each second.
+
+    `count` is valid also when the input breaks in the middle.
     """
 
     def __init__(self, runtime: Runtime, stream: str, more: Mapping[str, str]) -> None:
@@ -165,9 +164,7 @@ class Post:
         self._printed_at = time.monotonic()
 
     def all(self, events: Iterable[bytes], size: int) -> None:
-        """What stands before a broken part is published, then NotJsonError goes on
-        to the caller.
-        """
+        """Publishes all; the part before a broken one is published, then NotJsonError is raised."""
         batch: list[bytes] = []
         try:
             for body in events:
@@ -318,9 +315,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
 def _follow(
     runtime: Runtime, message_id: str, app: str, user: str, expected: int
 ) -> dict[str, Any] | None:
-    """Prints what is new in the message's story until every device has a decision,
-    at most WAIT_S.
-    """
+    """Prints the news of the message's story until every device is decided, WAIT_S at most."""
     until, seen = time.monotonic() + WAIT_S, set[tuple[Any, ...]]()
     while True:
         trace = story(runtime, message_id, app, None, user)
@@ -343,7 +338,7 @@ def _final(trace: Mapping[str, Any], expected: int) -> bool:
 
 
 def _lines(trace: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
-    """(ms, device, stage, words) of all that is known, in order of time."""
+    """(ms, device, stage, text) of all that is known, in order of time."""
     if trace is None:
         return []
     lines = [(trace["received_ms"], "", "intake", trace["decision"] or trace["type"])]

@@ -301,7 +301,7 @@ def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
 
 
 def _wrong_with(preset: object) -> str | None:
-    """What a preset must not hold, in words; None for a good one."""
+    """The fault of a preset as a text; None for a valid one."""
     if not isinstance(preset, dict):
         return "it takes a JSON object"
     for name, value in preset.items():

@@ -1,8 +1,7 @@
-"""`pushfleet up`: one whole fleet on this machine, until it is told to stop.
+"""`pushfleet up`: one whole fleet on this machine, until it is stopped.
 
-Servers where `embedded` is wanted, simulators of the vendors that have no endpoint of their own,
-the lines of the Procfile;
-whatever dies starts again, on the same ports and data (contract §1).
+Servers for `embedded`, simulators of the vendors without an endpoint of their own, the lines of the
+Procfile; a dead process starts again, on the same ports and data (contract §1).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from workers.cli.base import program
 from workers.embedded import EmbeddedError, Running, start_embedded
 from workers.supervisor import Line, Supervisor, read_procfile
 
-#: Longest wait for simulators, and for every process to say that it is ready, seconds.
+#: Longest wait for simulators, and for every process to be ready, seconds.
 SIMULATORS_S_MAX: Final = 20.0
 READY_S_MAX: Final = 90.0
 #: An embedded server that dies is started again, at most this often, seconds.
@@ -62,8 +61,9 @@ Ready = Callable[[Settings, Sequence[str]], bool]
 
 
 def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
-    """Whether each process has written `<prefix>:alive:<name>`; its name stands in its environment,
-    PUSHFLEET_PROCESS.
+    """True when each process has written `<prefix>:alive:<name>`.
+
+    The name is in its environment, PUSHFLEET_PROCESS.
     """
     try:
         client = connect(settings.redis_url)
@@ -75,8 +75,9 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 
 
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
-    """What an `up` that was killed a moment ago left in Redis must not make this one look ready.
-    SettingError: other shards.
+    """Removes what a killed `up` left in Redis, so that this one does not look ready.
+
+    Raises SettingError for another number of shards.
     """
     with contextlib.closing(connect(settings.redis_url)) as client:
         check_shards(client, Keys(settings.key_root), settings.shards, starts=False)
@@ -120,8 +121,9 @@ class LocalFleet:
         return [worker.name for worker in self._lines.workers] if self._lines else []
 
     def check(self) -> None:
-        """All that can be told before anything starts: EmbeddedError where a fleet runs here
-        already, SettingError.
+        """All checks before the start. Raises EmbeddedError where a fleet runs here already.
+
+        Raises SettingError for wrong settings.
         """
         data_dir = self.wanted.data_dir
         run = runfile.read(data_dir)
@@ -192,7 +194,7 @@ class LocalFleet:
         self._lines = self._simulators = self._servers = None
 
     def addresses(self) -> dict[str, str]:
-        """What an operator opens: console, receipts, metrics, and the simulators' folder."""
+        """The addresses for an operator: console, receipts, metrics, and simulators."""
         run = runfile.read(self.wanted.data_dir)
         found = {
             "console": str(run.get("console")),
@@ -216,8 +218,9 @@ class LocalFleet:
             return {}
 
     def for_the_core(self) -> dict[str, str]:
-        """What a core needs to publish, and a first push. The password of an embedded server only:
-        run.json has it beside us.
+        """The data for a core to publish, and a first push.
+
+        It has the password of an embedded server only, which is in run.json beside us.
         """
         url = (
             self.settings.core_url
@@ -273,7 +276,7 @@ class LocalFleet:
         )
 
     def _wait_simulators(self, folder: Path, vendors: Sequence[str]) -> dict[str, str]:
-        """Until each has told where it is; what the last one told."""
+        """Waits until each simulator has reported its address; returns the last report."""
         until = time.monotonic() + SIMULATORS_S_MAX
         while missing := [vendor for vendor in vendors if not (folder / f"{vendor}.json").exists()]:
             if time.monotonic() > until:
@@ -370,9 +373,7 @@ def read_replicas(text: str) -> dict[str, int]:
 
 
 def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
-    """One process for each simulator that some vendor needs, each with ports of its own that it
-    keeps when it starts again.
-    """
+    """One process for each needed simulator, each with ports of its own that it keeps."""
     from simulators.registry import SIMULATORS, present
 
     needed = []
@@ -399,7 +400,7 @@ def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many free ports in a row. EmbeddedError when there are none."""
+    """The first of `count` free ports in a row. Raises EmbeddedError when there are none."""
     for _ in range(100):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             first = int(probe.getsockname()[1])
@@ -459,11 +460,10 @@ def up(
     migrate: Migrate,
     ready: Ready = alive_in_redis,
 ) -> int:
-    """Starts the fleet, says where it is and `ready`, and keeps it running until SIGINT or SIGTERM.
-    Returns the exit code.
+    """Starts the fleet, prints its addresses and `ready`, and runs it until SIGINT or SIGTERM.
 
-    0: told to stop; 1: it did not become ready; 3: a server can't be started. SettingError is the
-    caller's (2).
+    Returns the exit code. 0: stopped; 1: it did not become ready; 3: a server cannot be started.
+    SettingError is the caller's (2).
     """
     fleet = LocalFleet(settings, replicas, simulators, migrate, ready)
     stop = threading.Event()

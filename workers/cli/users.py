@@ -22,12 +22,12 @@ from workers.cli.base import CliError, at, noted, opened, print_json, print_tabl
 if TYPE_CHECKING:
     from workers.runtime import Runtime
 
-#: How long a script's password is waited for, seconds.
+#: Longest wait for a script's password, seconds.
 INPUT_S_MAX = 30.0
 
 
 def erase_everywhere(runtime: Runtime, app: str, person: str) -> dict[str, int]:
-    """As `erase`, in the person's shard: what stands in SQL is deleted with it."""
+    """As `erase`, in the person's shard: the data in SQL are deleted with it."""
     shard = runtime.shards[shard_of(len(runtime.shards), app, person)]
     return erase(runtime.engine, shard.redis, shard.keys, runtime.dead_letters, app, person)
 
@@ -84,7 +84,7 @@ def _asked() -> tuple[str, bool]:
 
 
 def _line_of_input() -> str:
-    """Not for ever: a pipe may be open that nobody writes to."""
+    """A line of input within INPUT_S_MAX: an open pipe may have no writer."""
     try:
         there = bool(select.select([sys.stdin], [], [], INPUT_S_MAX)[0])
     except (OSError, ValueError):  # no file of the system, so it does not wait

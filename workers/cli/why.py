@@ -13,10 +13,10 @@ from workers.cli.base import CliError, at, opened, print_json
 from workers.reports.story import story as story
 from workers.runtime import Runtime
 
-#: How often `--wait` looks, seconds; dead letters that are searched for an id, the newest first.
+#: Interval of `--wait`, seconds; dead letters that are searched for an id, the newest first.
 LOOK_S = 0.2
 LETTERS_SEARCHED = 2000
-#: What cures a dead letter's reason.
+#: Cures of a dead letter's reasons.
 CURES = {
     "unknown_app": "its `app` is no tenant: pushfleet app add APP",
     "no_app": "it names no tenant and there are several: the stream entry's field `app`",
@@ -89,8 +89,9 @@ def decided_story(
 
 
 def letters_of(runtime: Runtime, message_id: str, app: str | None) -> list[dict[str, Any]]:
-    """[{id, stage, reason, app, at_ms}] of the newest dead letters whose bytes name this message,
-    call or event.
+    """[{id, stage, reason, app, at_ms}] of the newest dead letters that contain this id.
+
+    The id is a message's, call's or event's.
     """
     names = {json.dumps(message_id).encode(), json.dumps(message_id, ensure_ascii=False).encode()}
     found = []
@@ -162,7 +163,7 @@ def as_words(trace: Mapping[str, Any]) -> str:
 
 
 def in_order(one: Mapping[str, Any]) -> list[tuple[int, str, str]]:
-    """(ms, stage, words) of all that a recipient's row knows, as it happened."""
+    """(ms, stage, text) of all that a recipient's row has, in order."""
     found = [(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
     found += [
         (each["at_ms"], "attempt", f"{each['status']} {each['code']} {each['words']}".strip())

@@ -42,13 +42,13 @@ log = logging.getLogger(__name__)
 
 #: Processes that are no Celery workers, beside intake.
 ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
-#: A process that starts waits so long for the database to say which tables it has.
+#: Longest wait of a starting process for the database's tables, seconds.
 START_LOOK_S = 5.0
-#: A delivery worker that nobody woke looks by itself after so long.
+#: Seconds after which a delivery worker without a wake-up looks by itself.
 POLL_S = 5.0
 #: Between two looks of a process that waits for `pushfleet reshard`.
 RESHARD_LOOK_S = 1.0
-#: Without progress and with work waiting for so long, a process is not healthy.
+#: Seconds without progress, with work waiting, after which a process is unhealthy.
 SILENT_S = 60.0
 
 
@@ -105,8 +105,9 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
 
 
 def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtime, WorkBeat]:
-    """Says that this process is at work, and looks then whether it may: one that reshards sees it,
-    or is seen.
+    """Registers this process as running, then checks that it may run.
+
+    A resharding process sees it, or it sees the resharding.
     """
     while True:
         _wait_for_reshard(settings, stage)
@@ -121,7 +122,7 @@ def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtim
 
 
 def _wait_for_reshard(settings: Settings, stage: str) -> None:
-    """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
+    """Waits while `pushfleet reshard` runs, or waits to be called again."""
     logged = False
     with (
         contextlib.suppress(RedisError, OSError),
@@ -184,11 +185,11 @@ def _role(name: str) -> str:
 
 
 class Progress:
-    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the
-    heartbeat saw last: it asks nobody.
+    """Health of a process: recent progress, or no work known to wait.
 
-    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after
-    its return the silence is counted anew.
+    It uses the heartbeat's last look and sends no request. While Redis is away no work is known to
+    wait, so no process is restarted because of it; after its return the time without progress
+    starts again.
     """
 
     def __init__(
@@ -220,8 +221,9 @@ class Progress:
 def _heartbeat(
     runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], waiting: Callable[[], bool]
 ) -> None:
-    """Says that we live, and serves metrics and health. progress: monotonic time of the last
-    progress.
+    """Sends heartbeats, and serves metrics and health.
+
+    progress: monotonic time of the last progress.
     """
     silent_s = max(
         SILENT_S, 3 * runtime.settings.send_timeout_s
@@ -250,7 +252,7 @@ def _heartbeat(
 
 
 def version() -> str:
-    """Of the installed distribution; `unknown` in a tree that nobody installed."""
+    """The version of the installed distribution; `unknown` in a tree without an installation."""
     try:
         return importlib.metadata.version("pushfleet")
     except importlib.metadata.PackageNotFoundError:
@@ -286,7 +288,7 @@ def intake_loop(runtime: Runtime) -> IntakeLoop:
 
 
 def doors_of(runtime: Runtime) -> IntakePorts:
-    """What intake asks of the world, in this process; runtime: of one shard."""
+    """Intake's ports in this process; runtime: of one shard."""
     from common.storage.direct_tokens import DirectTokens
     from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
@@ -392,8 +394,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    # one more than there are queues: a wake-up that comes while all of them work only tells its
-    # drains so
+    # One more than there are queues: a wake-up while all slots run only notifies its drains.
     slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
         threading.Thread(target=ready.look, name="poll").start()
@@ -426,8 +427,7 @@ def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
 
 
 class ReadyLanes:
-    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free
-    memory takes no wake-up.
+    """Looks for ready lanes without wake-ups, which a Redis without free memory does not take.
 
     vendors: of this worker's, those that had ready lanes at the last look.
     """
@@ -437,7 +437,7 @@ class ReadyLanes:
         self.vendors: Sequence[Vendor] = ()
 
     def look(self) -> None:
-        """Until told to stop."""
+        """Runs until stopped."""
         while not self._stop.wait(POLL_S):
             self.vendors = ()
             with contextlib.suppress(RedisError, OSError):
@@ -449,8 +449,9 @@ class ReadyLanes:
 
 
 def _leave_logging_alone() -> None:
-    """Celery would set the root logger's level, print plain lines at the end, and warn of what
-    can't happen: we take JSON only.
+    """Keeps Celery from changing the root logger's level and printing plain lines at the end.
+
+    It would also warn of an impossible case: we accept JSON only.
     """
     import celery.apps.worker as celery_worker
     from celery.platforms import SecurityWarning

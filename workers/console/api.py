@@ -35,12 +35,12 @@ ROOT: Final = "/api/v1"
 CALLS_A_MINUTE: Final = 600
 ROWS_DEFAULT, ROWS_MAX = 100, 1_000
 VALUE_CHARACTERS_MAX: Final = 512
-#: An answer is there within this, seconds, or says that a server is away.
+#: Longest wait for an answer, seconds; then it reports that a server is away.
 ANSWER_S: Final = 15.0
 #: Longest time that counts are asked of, and most steps of an answer.
 DAYS_MAX: Final = 400
 STEPS_MAX: Final = 1_500
-#: ?by= -> column of the tallies; `name` is always told.
+#: ?by= -> column of the tallies; `name` is always included.
 BY: Final = ("app", "vendor", "class")
 STEPS: Final = {"minute": 1, "5m": 5, "hour": 60, "day": 1_440}
 DAY_MS: Final = 86_400_000
@@ -204,16 +204,14 @@ def _count(row: Mapping[str, Any], *, with_step: bool) -> Count:
 
 
 def _app(token: ApiToken, asked: str | None) -> str | None:
-    """The tenant that is told of; None: every one. ApiRefusal 403 for one that the token is not
-    for.
-    """
+    """The tenant of the answer; None: all. Raises ApiRefusal 403 for a tenant outside the token."""
     if token.app is not None and asked not in (None, token.app):
         raise ApiRefusal(403, "this token is of another tenant")
     return token.app or asked
 
 
 def _value(request: Request, name: str, *, empty: bool = False) -> str | None:
-    """A query parameter; None where it is absent, or empty where that says nothing."""
+    """A query parameter; None when absent, or empty where empty has no meaning."""
     found = request.query_params.get(name)
     return None if found is None or (not found and not empty) else _plain(found, name)
 

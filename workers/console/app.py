@@ -67,22 +67,21 @@ HERE: Final = Path(__file__).parent
 FORM_BYTES_MAX: Final = 16_384
 #: An account's files and secrets.
 UPLOAD_BYTES_MAX: Final = 256 * 1024
-#: How long a page waits for the counts of a message's rows, seconds; later ones are there when it
-#: is loaded again.
+#: Seconds that a page waits for the counts of a message's rows; later ones appear on reload.
 COUNTS_S = 0.15
 #: Recipients that a message's page shows at once; the counts are of all.
 SHOWN_MAX: Final = 100
 LETTERS_MAX: Final = 200
 #: Wrong logins of one address in a minute.
 LOGINS_MAX: Final = 10
-#: Wrong logins of one person in a minute, from wherever: more than from one address, so that nobody
-#: is locked out by one guesser.
+#: Failed logins of one person in a minute, from all addresses: more than from one address, so that
+#: one attacker locks nobody out.
 ACCOUNT_LOGINS_MAX: Final = 30
 LANG_COOKIE: Final = "lang"
 OIDC_COOKIE: Final = "pushfleet-oidc"
 VISIT_COOKIE: Final = "pushfleet-visit"
 FORM_S_MAX: Final = 10.0
-#: A page is there within this, seconds, or says that a server is away.
+#: Longest wait for a page, seconds; then it reports that a server is away.
 PAGE_S_MAX: Final = 15.0
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "  # noqa: E501
@@ -96,15 +95,16 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks. name None: the open mode, or nobody yet. cookie: the session's, which form tokens
-    hang on.
+    """The visitor. name None: the open mode, or not logged in.
+
+    cookie: the session's, to which form tokens are bound.
     """
 
     name: str | None
     role: str | None
     lang: str
     cookie: str = ""
-    #: A random word of who is not logged in, for the login's form.
+    #: A random value for the login form of a visitor who is not logged in.
     visit: str = ""
 
     @property
@@ -210,7 +210,7 @@ class Console:
     def shown(
         self, page: Callable[[Request, Visitor], Response]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """A page for whoever may look; the stores are asked in a thread, as they block."""
+        """An endpoint for visitors with the right to read; the stores are asked in a thread."""
 
         def handle(request: Request) -> Response:
             return self._guarded(
@@ -297,9 +297,7 @@ class Console:
         return response
 
     def _visitor(self, request: Request, lang: str) -> Visitor:
-        """By the session; where nobody is registered and only this machine can ask, anybody may
-        look.
-        """
+        """The visitor by session; without users and only on this machine, any visitor may read."""
         cookie = request.cookies.get(COOKIE, "")
         session = self._signer.read(cookie, now_ms())
         if session and session.role:
@@ -401,7 +399,7 @@ class Console:
         return self._plain_refusal(request, "not_found", 404)
 
     def _plain_refusal(self, request: Request, said: str, status: int, **values: Any) -> Response:
-        """For whoever asks: who that is was not looked at."""
+        """A refusal before the visitor is identified."""
         lang = language(
             request.query_params.get("lang"),
             request.cookies.get(LANG_COOKIE),
@@ -565,8 +563,9 @@ class Console:
         return response
 
     def targets(self, _request: Request) -> Response:
-        """Who serves metrics, as the processes say in Redis; without Redis 503: Prometheus then
-        keeps the list it had.
+        """The processes that serve metrics, from Redis.
+
+        Without Redis 503: Prometheus then keeps its list.
         """
         try:
             return JSONResponse(self._look.targets())
@@ -579,10 +578,10 @@ class Console:
     # ------------------------------------------------------------ forms
 
     def _same_site(self, request: Request, ours: bool) -> bool:
-        """A form that a browser says comes from elsewhere is not ours; programs say nothing.
+        """False for a form that the browser reports as cross-site; programs report nothing.
 
-        ours: its token is. Where a proxy has put its own name in place of the Host, only that and
-        the browser's Sec-Fetch-Site tell.
+        ours: its token is ours. Where a proxy has replaced the Host by its own name, only the token
+        and the browser's Sec-Fetch-Site decide.
         """
         fetched = request.headers.get("sec-fetch-site")
         if fetched is not None:
@@ -708,9 +707,7 @@ class Console:
         )
 
     def _too_many_logins(self, tries: Sequence[tuple[str, int]]) -> bool:
-        """Counts this try before the password is looked at, so that tries at the same time can't
-        pass together.
-        """
+        """Counts this attempt before the password check, so that parallel ones cannot pass."""
         with self._world.redis.pipeline(transaction=True) as pipe:
             for key, _ in tries:
                 pipe.incr(key)
@@ -719,7 +716,7 @@ class Console:
         return any(int(count) > most for count, (_, most) in zip(counts, tries, strict=True))
 
     def _forget_login(self, tries: Sequence[tuple[str, int]]) -> None:
-        """Who knows the password uses up nobody's tries."""
+        """Returns the attempts after a correct password."""
         with self._world.redis.pipeline(transaction=False) as pipe:
             for key, _ in tries:
                 pipe.decr(key)
@@ -850,9 +847,7 @@ class Console:
         )
 
     def store_account(self, request: Request, visitor: Visitor, fields: FormFields) -> Response:
-        """A new account, or new secrets of a known one; what is wrong stands above
-        the form again.
-        """
+        """Stores a new account, or new secrets of a known one; errors are shown above the form."""
         if not visitor.may_admin:
             return self._refusal(visitor, "not_allowed", 403)
         vendor, app, business_id = (
@@ -883,10 +878,10 @@ class Console:
         self._world.audit.note(visitor.name or "", action, app, subject, result)
 
 
-#: A group of letters is worked through for so long, seconds; the rest stays for the next press.
+#: Seconds of work on a group of letters; the rest waits for the next press.
 GROUP_S_MAX: Final = 8.0
 GROUP_MAX: Final = 5_000
-#: What may be said after a form, so that no address can put words on a page.
+#: Messages allowed after a form, so that no address can put a text on a page.
 DONE: Final = frozenset(
     {
         "done_paused",

@@ -1,6 +1,4 @@
-"""What the overview draws: the last hour by minutes, the last day by five minutes, of the tallies
-(SQL).
-"""
+"""The overview's charts: the last hour by minutes, the last day by five minutes (SQL, tallies)."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ def funnel(tallies: Tallies, now_ms: int) -> Funnel:
 
 
 def flows(tallies: Tallies, now_ms: int) -> dict[tuple[str, str, str], float]:
-    """(app, vendor, business id) -> pushes a minute that its vendor took, over the last ten counted
-    minutes.
-    """
+    """(app, vendor, business id) -> accepted pushes a minute, over the last ten counted minutes."""
     until = tallies.counted_ms() or 0
     if now_ms - until > 10 * MINUTE_MS:
         return {}

@@ -1,5 +1,6 @@
-"""What the pages show, read from the stores: flow, lanes, what needs a hand. Nothing of it is a
-token, a secret or a text.
+"""The data of the pages, read from the stores: flow, lanes, open problems.
+
+They hold no token, secret or text.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Changed(Protocol):
 
 
 class ConsoleStores(Protocol):
-    """What of the runtime the console uses."""
+    """The part of the runtime that the console uses."""
 
     @property
     def settings(self) -> Settings: ...
@@ -103,8 +104,9 @@ class Examined(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the floors above lend: a message's trace, a letter's replay (None done, else why not),
-    the lanes' rows (contract §7, §9).
+    """The functions of the layers above: traces, replays, the lanes' rows (contract §7, §9).
+
+    replay: None when done, else the reason.
     """
 
     replay: Callable[[str], str | None]
@@ -127,7 +129,7 @@ class Ports:
     test_push: Callable[[str, str], str | None]
     #: (vendor, app, business id, options of accounts.py, rotate) -> what was wrong; None: stored
     store_account: Callable[[str, str, str, Mapping[str, Any], bool], str | None]
-    #: (app, vendor, business id) -> (whether the vendor takes it, words)
+    #: (app, vendor, business id) -> (True when the vendor accepts it, message)
     check_account: Callable[[str, str, str], tuple[bool, str]]
 
 
@@ -145,7 +147,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What doctor found when it last looked; problems: what somebody must look at."""
+    """Doctor's last findings; problems: those that need a person."""
 
     at_ms: int
     count: int
@@ -258,8 +260,9 @@ class Dashboard:
         return found
 
     def examination(self) -> Examination | None:
-        """What doctor found last; it looks each EXAMINED_EVERY_S seconds while somebody looks, in a
-        thread of its own. None: not yet.
+        """Doctor's last findings; None: not yet.
+
+        Doctor runs every EXAMINED_EVERY_S seconds while the page is viewed, in a thread of its own.
         """
         if time.monotonic() >= self._examine_at and self._examining.acquire(blocking=False):
             threading.Thread(target=self._examine, name="doctor", daemon=True).start()

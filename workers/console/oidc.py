@@ -25,9 +25,9 @@ from common.config import Settings
 from common.storage.users import ROLES
 
 START, BACK = "/login/oidc", "/login/oidc/back"
-#: A person has so long at the provider, seconds.
+#: Seconds that a person may spend at the provider.
 AWAY_S: Final = 600
-#: A session by the provider's word lasts so long; then the provider is asked again.
+#: Seconds of a session by the provider; then the provider is asked again.
 LIFE_S: Final = 3_600
 #: Deadline of a request to the provider, seconds; bytes of its answer; how long its description is
 #: kept.
@@ -54,12 +54,12 @@ NAME_CHARACTERS_MAX: Final = 64
 
 
 class OidcError(Exception):
-    """Why nobody is signed in; for the log, never with a token."""
+    """The reason of a failed sign-in; for the log, never with a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What one sign-in must come back with."""
+    """The values that a sign-in must return."""
 
     state: str
     nonce: str
@@ -109,7 +109,7 @@ class Provider:
         return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(asked)}", pending
 
     def finish(self, pending: Pending, given: Mapping[str, str]) -> SignedInPerson:
-        """Who has come back. OidcError: nobody, or nobody who may look."""
+        """The returning person. Raises OidcError for nobody, or for one without rights."""
         if not secrets.compare_digest(given.get("state", "").encode(), pending.state.encode()):
             raise OidcError("the state is not this browser's")
         if "code" not in given:
@@ -221,7 +221,7 @@ class Provider:
     def _ask(
         self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """A JSON object of the provider. OidcError: it is away, or says no."""
+        """A JSON object of the provider. Raises OidcError when it is away or refuses."""
         request = urllib.request.Request(url, body, dict(headers or {}))  # noqa: S310 - http and https only, by _described
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_S, context=self._tls) as answer:  # noqa: S310

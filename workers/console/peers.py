@@ -1,5 +1,6 @@
-"""Who really asks: the peer of the connection, or what a reverse proxy of PUSHFLEET_TRUSTED_PROXIES
-says of it. Pure.
+"""The real client: the connection's peer, or the one that a trusted proxy reports. Pure.
+
+Trusted are the proxies of PUSHFLEET_TRUSTED_PROXIES.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-#: What a proxy adds; a browser on this machine sends none of them.
+#: Headers added by a proxy; a browser on this machine sends none of them.
 FORWARDING: Final = (
     *(
         "forwarded",
@@ -21,15 +22,13 @@ FORWARDING: Final = (
     ),
     *("true-client-ip", "cf-connecting-ip"),
 )
-#: Of an IPv6 address only so many bits are not the caller's to choose.
+#: Bits of an IPv6 address that the caller cannot choose.
 IPV6_PREFIX: Final = 64
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Peers:
-    """trusted: addresses and networks; the forwarding headers of everybody else are a caller's own
-    words.
-    """
+    """trusted: addresses and networks; all other forwarding headers come from the caller."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted: list[_Network] = [ipaddress.ip_network(one, strict=False) for one in trusted]
@@ -75,8 +74,9 @@ class Peers:
 
 
 def _without_port(hop: str) -> str | None:
-    """`1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678` -> the
-    address; None for anything else.
+    """The address of `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, with a port or not.
+
+    None for anything else.
     """
     bare = hop
     if hop.startswith("["):
@@ -92,9 +92,7 @@ def _without_port(hop: str) -> str | None:
 
 
 def _counted(host: str) -> str:
-    """Who has one IPv6 address has the 64 bits behind it, too, and may take
-    another for each try.
-    """
+    """The counted form of an address: the owner of an IPv6 address owns its 64 bits."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -107,7 +105,8 @@ def _counted(host: str) -> str:
 
 
 def forwarded(headers: Mapping[str, str], http_version: str) -> bool:
-    """Whether a proxy stands between; nginx, as it comes, says so by HTTP/1.0 only, which no
-    browser speaks.
+    """True when a proxy is between.
+
+    nginx, by default, shows it by HTTP/1.0 only, which no browser uses.
     """
     return http_version == "1.0" or any(name in headers for name in FORWARDING)

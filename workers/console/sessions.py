@@ -1,6 +1,4 @@
-"""Who is logged in: a signed cookie that names a person, and a token that proves that a form is
-ours. Pure.
-"""
+"""Sessions: a signed cookie with the person's name, and a token for our own forms. Pure."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ class Signer:
         return f"{text}.{_sign(self.keys[0], kind, text)}"
 
     def opened(self, kind: str, cookie: str) -> bytes | None:
-        """What `sealed` was given; None where it has not made this."""
+        """The input of `sealed`; None for a cookie that it did not make."""
         text, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
         if not any(
             hmac.compare_digest(

@@ -1,4 +1,4 @@
-"""The console's words in English and Chinese. Pure."""
+"""The console's texts in English and Chinese. Pure."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
-#: What doctor looks at.
+#: Doctor's checks.
 CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": ("Keys", "密钥"),
     "redis": ("Redis", "Redis"),
@@ -294,8 +294,8 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "endpoints": ("Endpoints", "厂商地址"),
 }
 
-#: What the audit log calls a deed, in Chinese. It is written in English, by the console and by the
-#: command line.
+#: The audit log's actions in Chinese. The log is in English, by the console and by the command
+#: line.
 ACTIONS: Final[Mapping[str, str]] = {
     "account added": "添加凭证",
     "account rotated": "轮换凭证",
@@ -322,8 +322,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "API token revoked": "吊销 API 令牌",
 }
 
-#: What stages note and queues and quotas are called, in Chinese; a vendor's or an operator's own
-#: name stays behind the word.
+#: Notes of stages, and names of queues and quotas, in Chinese; a vendor's or an operator's own name
+#: follows unchanged.
 NOTES: Final[Mapping[str, str]] = {
     "away": "不在线",
     "waiting": "等待中",
@@ -339,7 +339,7 @@ NOTES: Final[Mapping[str, str]] = {
     "person": "用户",
 }
 
-#: Results that are words, not numbers or what a vendor said.
+#: Results that are texts, not numbers or a vendor's message.
 RESULTS: Final[Mapping[str, str]] = {
     "done": "完成",
     "gone": "已不存在",
@@ -350,7 +350,7 @@ RESULTS: Final[Mapping[str, str]] = {
     "admin": "管理员",
 }
 
-#: Decisions and states in words; the name itself stays beside them.
+#: Decisions and states as texts; the name itself is shown beside them.
 DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
     "push_disabled": ("the sender wanted no push", "发送方未要求推送"),
     "online_only": ("for people online only", "仅限在线接收"),
@@ -386,7 +386,7 @@ DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def word(key: str, lang: str, **values: object) -> str:
-    """The word in this language; KeyError for one that there is not."""
+    """The text in this language; raises KeyError for an unknown key."""
     return WORDS[key][LANGUAGES.index(lang)].format(**values)
 
 
@@ -396,14 +396,12 @@ def check_words(check: str, lang: str) -> str:
 
 
 def audit_words(value: str, lang: str) -> str:
-    """An action or a result of the audit log; as it is written where we have no words for it."""
+    """An action or a result of the audit log; unchanged without a translation."""
     return ACTIONS.get(value) or RESULTS.get(value, value) if lang == "zh" else value
 
 
 def note_words(value: str, lang: str) -> str:
-    """A stage's note, a queue's or a quota's name: its first word where we know it, the rest as it
-    is.
-    """
+    """A stage's note, a queue's or a quota's name, with its first word translated."""
     if lang != "zh":
         return value
     first, blank, rest = value.partition(" ")
@@ -411,7 +409,7 @@ def note_words(value: str, lang: str) -> str:
 
 
 def decision_words(decision: str, lang: str) -> str:
-    """What a decision means; "" for a name that a newer fleet has brought."""
+    """The meaning of a decision; "" for a newer version's name."""
     found = DECISIONS.get(decision)
     return found[LANGUAGES.index(lang)] if found else ""
 

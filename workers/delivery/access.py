@@ -37,9 +37,10 @@ class Store(Protocol):
 
 
 class FleetAccess:
-    """One token per credential for the whole fleet. Only what is signed here is kept here: a token
-    that the vendor refused in one process must not be sent again by another, or the second refusal
-    would be taken for the account's.
+    """One access token per credential for the whole fleet.
+
+    Only tokens signed here are kept here: a token that the vendor refused in one process must not
+    be sent again by another, or the second refusal would count against the account.
     """
 
     def __init__(

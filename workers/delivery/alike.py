@@ -122,7 +122,7 @@ def tried(one: AlikeRound, lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> 
 
 
 def _vendor_ids(spec: VendorSpec, answers: Sequence[HttpResponse | NoAnswer]) -> list[str | None]:
-    """Of each that was accepted and nothing else; None for any other answer."""
+    """The vendor's id of each that was plainly accepted; None for any other answer."""
     if spec.alike is None:
         return [None] * len(answers)
     read = spec.alike.accepted_id
@@ -220,9 +220,7 @@ def _odd(
     access: AccessToken | None,
     empty: RequestBatch,
 ) -> Request | None:
-    """The request of a push that does not follow the form; None where the vendor
-    would refuse it.
-    """
+    """The request of a push that does not fit the form; None where the vendor would refuse it."""
     push = push_like(batch.like, batch.rows[place], batch.platform)
     item = PushItem(push.note, push.targets[0], about.badges[place], about.ttls_s[place])
     if lane.spec.refuse is not None and lane.spec.refuse(item) is not None:

@@ -11,7 +11,7 @@ from workers.delivery.outcomes import DOWN
 from workers.vendors.types import Outcome
 
 OPERATOR: Final = "operator"
-#: cause -> (what people read, whether it may lie in one's own network, the same in Chinese).
+#: cause -> (text for people, True if it may be in one's own network, the same in Chinese).
 WORDS: Final[dict[str, tuple[str, bool, str]]] = {
     "tls_untrusted": ("TLS certificate not trusted", True, "TLS 证书不受信任"),
     "tls": ("no TLS connection", True, "TLS 连接失败"),

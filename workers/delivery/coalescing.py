@@ -38,7 +38,8 @@ class View:
 
 @dataclass(slots=True)
 class Coalesced:
-    """go: to be sent, some with others (`coalesced`). folded: a newer one spoke for them already.
+    """go: to be sent, some with others (`coalesced`). folded: a newer one replaced them already.
+
     later: their newest is on its way.
     """
 
@@ -51,8 +52,9 @@ Group = tuple[str, ...]
 
 
 def group_of(work: PendingPush) -> Group:
-    """Pushes of one group may speak for one another: same conversation, person and device, and the
-    class, lest an order hides an advert.
+    """The key of pushes that may replace one another: conversation, person, device and class.
+
+    The class is part of it, lest an order hides an advert.
     """
     note, target = work.note, work.target
     return (
@@ -66,7 +68,7 @@ def group_of(work: PendingPush) -> Group:
 
 
 def may_coalesce(work: PendingPush) -> bool:
-    """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
+    """True for plain messages; false for calls, and for pushes that may be on a screen."""
     note = work.note
     plain = (
         note.kind == Kind.MESSAGE
@@ -84,11 +86,10 @@ def joins(work: PendingPush, held_by: str | None) -> bool:
 def coalesce(
     works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True
 ) -> Coalesced:
-    """Every work ends in exactly one list, or in the `coalesced` of one that goes. views: by push
-    id, of those that an outage held.
+    """Coalesces: each push ends in exactly one list, or in the `coalesced` of one that goes.
 
-    waits: False while the lane takes one push only, to see whether it works again. The newest of a
-    conversation does not come back before it has: then a push speaks for those that are here.
+    views: by push id, of those that an outage held. waits: False for a probe: the newest of a
+    conversation does not return before it, so one push replaces those that are here.
     """
     done = Coalesced()
     groups: dict[Group, list[PendingPush]] = {}

@@ -1,6 +1,4 @@
-"""Push -> Outcomes: claim, admit, build, send once, classify. Plain functions of what they are
-handed.
-"""
+"""Push -> Outcomes: claim, admit, build, send once, classify. Plain functions."""
 
 from __future__ import annotations
 
@@ -48,8 +46,7 @@ from workers.wire import HttpResponse, NoAnswer, Request, Transport
 if TYPE_CHECKING:
     from workers.delivery.alike import AlikeRound
 
-#: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most
-#: (contract §7).
+#: Most pushes of one process on the wire: the most that a SIGKILL may double (contract §7).
 IN_FLIGHT_MAX = 500
 
 
@@ -88,11 +85,10 @@ class Delivered:
 
 
 class ClaimAnswer(Value, frozen=True):
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone;
-    `uncertain` when ours a second time.
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone.
 
-    counted: of a push without a claim of its own, the number that it stands for from now on
-    (`Target.counted`).
+    why is `uncertain` when ours a second time. counted: for a push without a claim of its own, its
+    number from now on (`Target.counted`).
     """
 
     state: str
@@ -129,11 +125,11 @@ class BreakerProbe:
 
 @dataclass(frozen=True, slots=True)
 class LaneTurn:
-    """What the take of a lane's entries has found already. state: None = the lane flows; pacer:
-    when each push may go.
+    """The results of a lane's take. state: None = the breaker is closed; pacer: each push's time.
 
-    lost: names of entries that another sender takes over meanwhile; it grows while the round waits.
-    patient: False where probes have waited for the newest of their conversations long enough.
+    lost: names of entries that another sender claims meanwhile; it grows while the round waits.
+    waits_for_newest: False when probes have waited long enough for the newest of their
+    conversations.
     """
 
     state: BreakerProbe | None
@@ -163,9 +159,7 @@ class AdmissionGate(Protocol):
         ...
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
-        """Ends the round; gives back what was taken for pushes that were
-        definitely not accepted.
-        """
+        """Ends the round; refunds pushes that were definitely not accepted."""
         ...
 
     def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
@@ -228,7 +222,10 @@ class HeldPushStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPorts:
-    """folded_words: what a push says that speaks for so many, in the words' language."""
+    """The ports of delivery.
+
+    summary_text: (notification, count) -> the text of a coalesced push.
+    """
 
     claims: Claims
     backlog: HeldPushStore
@@ -274,9 +271,7 @@ def sent(ready: Ready, world: DeliveryPorts, pacer: Pace) -> Delivered:
 
 @dataclass(slots=True)
 class Ready:
-    """A round before its send. granted: what may go, empty where nothing does, and then the round
-    is over.
-    """
+    """A round before its send. granted: the requests that may go; empty: the round is over."""
 
     lane: Lane
     done: Delivered
@@ -285,7 +280,7 @@ class Ready:
 
     @property
     def costs(self) -> list[int]:
-        """Of each request, in what the lane's rate counts."""
+        """The costs of the requests, in the unit of the lane's rate."""
         return _costs(self.granted, self.lane)
 
 
@@ -340,9 +335,7 @@ def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
 
 
 def review(works: Sequence[PendingPush], world: DeliveryPorts) -> Delivered:
-    """Without sending: what was withdrawn or ran out of time is decided, another entry's is
-    dropped, the rest is left.
-    """
+    """Decides withdrawn and expired pushes, drops another entry's, leaves the rest unsent."""
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
@@ -372,7 +365,7 @@ OUT_OF_TIME = "its time ran out"
 
 
 def _wellformed(works: Sequence[PendingPush], lane: Lane, done: Delivered) -> list[PendingPush]:
-    """Those that are not addressed to what can't be a token of this vendor."""
+    """The pushes whose token is valid for this vendor."""
     valid = lane.spec.token_valid
     fit = [work for work in works if valid(work.target.token)]
     if len(fit) < len(works):
@@ -385,9 +378,7 @@ def _wellformed(works: Sequence[PendingPush], lane: Lane, done: Delivered) -> li
 
 
 def expired_as(work: PendingPush) -> Decision:
-    """The decision on a push whose time ran out: what held it; `expired` when no lane was ever
-    asked.
-    """
+    """The decision on an expired push: what held it; `expired` when no lane was tried."""
     if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
@@ -417,10 +408,9 @@ def _claimed(
     *,
     counts: bool = True,
 ) -> list[PendingPush]:
-    """Those that are ours to send and not too old. What was recalled or read while it waited is
-    that, not expired.
+    """Our pushes that are not too old.
 
-    counts: their badge numbers are taken.
+    A recalled or read push is that, not expired. counts: True takes their badge numbers.
     """
     mine = []
     steps = badge_steps(works, now_ms) if counts else [-1] * len(works)
@@ -479,8 +469,8 @@ def _through_the_breaker(
     if state is None:
         return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
-    # the probe is a push that has failed least: one that can never succeed must not keep the lane
-    # shut
+    # The probe is a push that has failed least: one that can never succeed must not keep the
+    # breaker open.
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.on_hold += [(work, state.why) for work in ordered[1:]]
@@ -525,7 +515,7 @@ def _coalesced(
     return coalesced_round.go
 
 
-#: When a held push looks again whether the newest of its conversation has come back.
+#: Interval of a held push's check for the newest of its conversation.
 COALESCE_LOOK_S = 0.5
 
 
@@ -536,8 +526,9 @@ def _no_access(
     world: DeliveryPorts,
     done: Delivered,
 ) -> None:
-    """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes
-    wait.
+    """Without an access token no request is possible: the lane stops, or the pushes wait.
+
+    It stops for a bad credential.
     """
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
     outcome = Outcome(
@@ -664,9 +655,7 @@ def _in_time(
     world: DeliveryPorts,
     done: Delivered,
 ) -> list[tuple[RequestBatch, list[PendingPush]]]:
-    """The last look before the send: what ran out of time or lost its token while leave was asked
-    for stays here, and gives its leave back.
-    """
+    """The last check before the send: expired pushes and lost tokens stay, and are refunded."""
     now_ms = world.now_ms()
     stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
     if not stay and not done.lost and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
@@ -866,9 +855,7 @@ def too_long_before(target: Target, spec: VendorSpec) -> bool:
 
 
 def escalate_expired_token(item: PushItem, outcome: Outcome) -> Outcome:
-    """An access token is renewed once, never in a loop: what a new one does not cure is about the
-    credential, or the clock.
-    """
+    """An access token is renewed once: a second refusal concerns the credential, or the clock."""
     again = (
         outcome.verdict is Verdict.ACCESS_EXPIRED
         and in_a_row(item, outcome.code or outcome.status) > 1
@@ -962,9 +949,7 @@ def _settle_with_gate(
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
-    """The longest Retry-After that concerns the lane: of its flow control; where most failed, also
-    that of a vendor who is down.
-    """
+    """The longest Retry-After of the lane's flow control; after mostly failures, of any answer."""
     verdicts = (Verdict.THROTTLED, Verdict.UNAVAILABLE) if down else (Verdict.THROTTLED,)
     waits = [
         o.retry_after_s

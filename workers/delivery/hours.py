@@ -1,4 +1,4 @@
-"""When a vendor takes public pushes (vivo: 07:00 to 23:00 of its own clock). Pure."""
+"""The hours in which a vendor takes public pushes (vivo: 07:00 to 23:00 of its clock). Pure."""
 
 from __future__ import annotations
 

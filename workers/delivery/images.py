@@ -26,8 +26,9 @@ class Images(Protocol):
     """The vendor's answers about images, shared by the fleet."""
 
     def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
-        """Image -> the address to be sent in its place, "" where the vendor won't have it; those it
-        was not asked about are missing.
+        """Image -> the address to be sent in its place, "" where the vendor refuses it.
+
+        Images without an answer are missing.
         """
         ...
 

@@ -41,8 +41,9 @@ class Lane:
 
 
 def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
-    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n},
-    `device_cap` {bucket: n}, `quota_tz`.
+    """The vendor's limits with the operator's own laid over.
+
+    `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}, `quota_tz`.
     """
     quota, cap = wishes.get("quota") or {}, wishes.get("device_cap") or {}
     base = spec.limits

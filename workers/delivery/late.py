@@ -19,9 +19,9 @@ from workers.delivery.work import PendingPush
 
 #: A push whose person was judged longer ago is judged once more before it leaves (contract §4).
 ASK_AGAIN_MS: Final = 30_000
-#: When a push looks again whose answer needs a store that is away.
+#: Interval of a push's check that needs an unavailable store.
 AWAY_LOOK_S: Final = 2.0
-#: When a push looks again because another with its collapse id is on the wire.
+#: Interval of a push's check while another with its collapse id is on the wire.
 BUSY_LOOK_S: Final = 0.5
 #: A token that was looked up longer ago is compared once more right before the send: an access
 #: token may take seconds.
@@ -47,8 +47,9 @@ class Screen(Enum):
 
 class Addresses(Protocol):
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
-        """For each KEPT where the target's token still is the device's; else the device as it is
-        registered, None: it is not, or AWAY.
+        """For each KEPT if the target's token is still the device's; else the registered device.
+
+        None: not registered, or AWAY.
         """
         ...
 
@@ -86,9 +87,7 @@ LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
 def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> SortedLate:
-    """Each with the token that is its device's now, on the lane that is; `no_device` where it has
-    none.
-    """
+    """Each push with its device's current token, on the device's lane; else `no_device`."""
     reply = addresses.where(lane, works) if works else ()
     if reply.count(Standing.KEPT) == len(works):
         return SortedLate(list(works), [], [])
@@ -203,9 +202,7 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
 
 
 def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLate:
-    """Of those with one place the newest goes and leads the others; none goes in the place of a
-    newer one.
-    """
+    """Of pushes with one place the newest goes for all; none replaces a newer one."""
     done = SortedLate([], [], [])
     places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     for work in works:
@@ -225,8 +222,9 @@ def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLat
 
 
 def _head(group: Sequence[PendingPush]) -> PendingPush:
-    """The newest by the event's ts, of equal ones the last; it leads the older ones, which share
-    its fate (settle.py).
+    """The newest by the event's ts, of equal ones the last; it replaces the older ones.
+
+    They share its fate (settle.py).
     """
     head = max(enumerate(group), key=lambda one: (one[1].note.ts_ms, one[0]))[1]
     others = tuple(work for work in group if work is not head)

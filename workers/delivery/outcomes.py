@@ -13,16 +13,15 @@ from common.values import Value
 
 
 class VerdictRow(Value, frozen=True):
-    """final: the decision when nothing more is tried. held_by: what the push waits for when it is
-    tried again; None: it is not.
+    """The effects of one verdict. final: the decision when nothing more is tried.
 
-    seen: the push may be on the screen; else it was definitely not taken, and what it cost is given
-    back. down: the vendor is not there, which the breaker counts. lane_fault: a lane's word, which
-    never overrides UNCERTAIN: an earlier, unanswered attempt may be on the screen already. shared:
-    the older pushes that this one stands for have the same fate, as they have its token, lane and
-    bucket. outage: while it lasts, a backlog is coalesced. access: the access token should be
-    looked at. token: what becomes of the token ("": nothing); guarded: only while the guard allows
-    it.
+    held_by: the cause of the wait for a retry; None: no retry. seen: the push may be on the screen;
+    else it was definitely not taken, and is refunded. down: the vendor is unavailable, which the
+    breaker counts. lane_fault: a failure of the lane, which never overrides UNCERTAIN: an earlier,
+    unanswered attempt may be on the screen already. shared: the older pushes that this one replaces
+    have the same fate, as they have its token, lane and bucket. outage: while it lasts, a backlog
+    is coalesced. access: the access token should be checked. token: the token's new state ("":
+    unchanged); guarded: only while the guard allows it.
     """
 
     final: Decision

@@ -1,5 +1,6 @@
-"""When each push of a round may go: tokens of the lane's rate that were leased for the next second.
-Pure: the clock is handed in.
+"""The time of each push of a round, by the lane's rate leased for the next second. Pure.
+
+The clock is a parameter.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Pacer:
     """The lane's leaky bucket (GCRA) for the length of one lease.
 
     first_s: seconds until the first token's time; lim_s: how much earlier than its time a push may
-    go. A sender that is later than that loses tokens: what it held back may not follow in one
-    second with what others send.
+    go. A later sender loses tokens: its pushes must not coincide with what others send in that
+    second.
     """
 
     def __init__(
@@ -102,10 +103,10 @@ def _fitting(costs: Sequence[int], most: float) -> tuple[int, int]:
 
 
 class LeasedPace:
-    """A pace whose tokens are leased when it is first asked, right before the send.
+    """A pace that leases its tokens at the first question, right before the send.
 
-    burst: what may go at once. lease: (how many tokens, how many requests they are for) -> a pacer.
-    again: how often one that was late, and lost tokens, leases more.
+    burst: what may go at once. lease: (number of tokens, number of requests) -> a pacer. again: how
+    often a late one, which lost tokens, leases more.
     """
 
     def __init__(self, burst: int, lease: Callable[[int, int], Pacer], again: int = 0) -> None:

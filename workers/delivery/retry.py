@@ -66,9 +66,10 @@ def next_step(
 def _delay(
     outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | None, chance: float
 ) -> float:
-    """The vendor's wish, else doubling from the first delay; jitter goes up, as a vendor's figure
-    is the least. Only the operator's cap of the first delay is a most, so that below it jitter goes
-    down.
+    """The vendor's delay, else doubling from the first delay; jitter only adds to it.
+
+    A vendor's figure is a minimum. Only the operator's cap of the first delay is a maximum: below
+    it jitter subtracts.
     """
     if outcome.retry_after_s is not None:
         return outcome.retry_after_s * (1 + 0.1 * chance)

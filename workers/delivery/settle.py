@@ -193,7 +193,7 @@ def _final(work: PendingPush, decision: Decision) -> Decision:
 
 
 def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
-    """Of an account that was removed while its pushes were on their way."""
+    """The outcomes of pushes whose account was removed on their way."""
     return [
         FinalOutcome(
             work,

@@ -82,9 +82,7 @@ def is_usual(work: PendingPush, now_ms: int) -> bool:
 def tried(
     works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn
 ) -> Delivered:
-    """As `deliver`. `whole` in what it gives: the vendor has accepted each, at once; nothing else
-    is to be known of the round.
-    """
+    """As `deliver`. `whole` in the result: the vendor accepted each at once, with nothing else."""
     began_ms = world.now_ms()
     if turn.state is not None or not all(is_usual(work, began_ms) for work in works):
         return deliver(works, lane, world, turn)
@@ -150,7 +148,7 @@ def _items(
 def _batches(
     items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms: int
 ) -> list[RequestBatch]:
-    """A request each; what is the same for all pushes of a notification is made once."""
+    """One request each; the common part of a notification's pushes is made once."""
     spec, credential, url = lane.spec, lane.credential, world.callback_url(lane)
     prepare, prepared, batches = (
         spec.prepare if not spec.mixed else None,

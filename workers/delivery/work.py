@@ -17,15 +17,14 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 
 class PendingPush(msgspec.Struct, gc=False, eq=False):
-    """entry: name of the lane's entry that it came in; place: its place there; hold: by which take
-    it is held. by_entry: it needs no claim of its own (`Batch.by_entry`). leased: it was asked for
-    in this round; counted: the badge number that it has taken, as in `Target`. coalesced,
-    coalesced_count: older pushes that this one replaces, and the number that its text shows.
+    """A push on its way through delivery. entry: name of its lane entry; place: its index there.
 
-    repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays
-    because a newer one has its place on the screen; it takes up no badge number. kept_by: why its
-    lane did not send while it waited untouched. lane: (vendor, business id) of the lane it goes on
-    to, None: it stays with its own.
+    hold: the take that holds it. by_entry: it needs no claim of its own (`Batch.by_entry`). leased:
+    it was requested in this round; counted: its badge number, as in `Target`. coalesced,
+    coalesced_count: older pushes that this one replaces, and the number that its text shows.
+    repeated: an earlier reader of the entry had it and may have sent it. overtaken: a newer one has
+    its place on the screen; it takes no badge number. kept_by: why its lane did not send while it
+    waited untouched. lane: (vendor, business id) of its next lane, None: its own.
     """
 
     entry: str
@@ -47,7 +46,5 @@ class PendingPush(msgspec.Struct, gc=False, eq=False):
 
     @property
     def doubtful(self) -> bool:
-        """It may be on somebody's screen: a request was written and never answered
-        (contract §7).
-        """
+        """True when perhaps on a screen: a request was written, never answered (contract §7)."""
         return self.repeated or self.target.held_by == Decision.UNCERTAIN

@@ -7,6 +7,7 @@ nonce, Tencent's a minute.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,9 @@ def _decoded(given: CloudCallback) -> bytes:
     """The JSON that was meant: as it is, percent-encoded whole, in a form's only field, or a form's
     fields themselves.
     """
-    raw = given.raw.strip()
+    raw = given.raw.strip().removeprefix(codecs.BOM_UTF8).lstrip()
     if raw.startswith(b"{"):
-        return given.raw
+        return raw
     if raw[:3].lower() == b"%7b":
         text = unquote_to_bytes(raw)
         return text if _is_object(text) else unquote_plus(raw.decode("utf-8", "replace")).encode()

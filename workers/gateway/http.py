@@ -291,7 +291,7 @@ class _Gateway:
             if found is None:
                 await self._unknown("matrix", app, name, notification)
                 continue
-            if not is_token(pushkey):
+            if not is_token(matrix.token_of(found.account.vendor, pushkey)):
                 rejected.append(pushkey)
                 continue
             event = matrix.event_of(

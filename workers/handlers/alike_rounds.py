@@ -1,6 +1,4 @@
-"""A round of usual pushes as they were packed (workers/delivery/alike.py): from its entries to what
-is written and counted of it.
-"""
+"""Rounds of usual pushes as packed (workers/delivery/alike.py): entries -> writes, counts."""
 
 from __future__ import annotations
 
@@ -26,6 +24,8 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
     It needs whole entries on their first delivery, and a lane that is limited by its rate only.
     most: pushes that may be on the wire.
     """
+    if lane.limits.rate_unit != "request":  # numbers are taken of what may leave now
+        most = min(most, taken.tokens)
     first = all(
         entry.deliveries == 1 and entry.order > max(taken.noted, taken.slowed) for entry in entries
     )
@@ -55,8 +55,9 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
 def rows(
     one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]
 ) -> list[tuple[object, ...]]:
-    """The ledger's rows of the pushes that were accepted, but for those of lost entries; as
-    ledger_rows.work_row has them.
+    """The ledger's rows of accepted pushes, without those of lost entries.
+
+    As ledger_rows.work_row has them.
     """
     found, start, sent_ms, word = list[tuple[object, ...]](), 0, one.sent_ms, str(Verdict.ACCEPTED)
     account = (lane.vendor, lane.credential.business_id)
@@ -92,7 +93,7 @@ def rows(
 
 
 def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
-    """Of those that were accepted, by class as sent when each was stored, ms."""
+    """By class as sent, the times at which the accepted pushes' messages were stored, ms."""
     found: dict[MessageClass, list[int]] = {}
     names = iter(one.vendor_ids)
     for _, batch in one.entries:
@@ -104,7 +105,7 @@ def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
 
 
 def cohorts(one: AlikeRound, lane: Lane, now_ms: int) -> Counter[str]:
-    """Of those that were accepted."""
+    """The cohorts of the accepted pushes."""
     both = zip(one.rows, one.vendor_ids, strict=True)
     return by_cohort(
         [(row.app_version, row.registered_ms) for row, name in both if name is not None],

@@ -1,6 +1,4 @@
-"""Which lanes of one vendor this process sends to, and when: the most urgent first, each in its
-turn, none waiting for another.
-"""
+"""One vendor's lanes in this process: the most urgent first, each in turn, without waiting."""
 
 from __future__ import annotations
 
@@ -51,11 +49,10 @@ GATHER_S: Final = 0.01
 #: Weight of one take's lanes in that average.
 LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
-#: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with
-#: a call finds room.
+#: Share of the pushes on the wire, and of the lanes at once, for groups and bulk: a call always
+#: finds room.
 OTHERS_SHARE: Final = 0.6
-#: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not
-#: leave nothing to the others.
+#: Share of the pushes on the wire for one lane: the first round of a hanging lane must leave room.
 LANE_SHARE: Final = 0.8
 #: Longest wait, seconds, of a lane's less urgent rounds for its more urgent ones, and the interval
 #: of the check.
@@ -80,8 +77,7 @@ SHUT_MOST_MS: Final = 1_500
 NOTE_MAX: Final = 50
 #: Entries are kept for their sender so often, three times within their lease.
 RENEW_S: Final = 4.0
-#: An entry that more senders died with is worked on alone: its neighbours must not be blamed for
-#: what it does.
+#: An entry with more dead senders is handled alone: its neighbours are not blamed for it.
 SUSPECT_AFTER: Final = 2
 
 _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
@@ -126,8 +122,9 @@ _ELSEWHERE: Final = RunningRound(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
 
 class LaneSender:
-    """One vendor's delivery in one process: take what is ready, send it in rounds side by side,
-    until nothing is or the slice is over.
+    """One vendor's delivery in one process: takes ready lanes and sends them in parallel rounds.
+
+    It ends when nothing is ready, or with the slice.
     """
 
     def __init__(
@@ -164,8 +161,9 @@ class LaneSender:
     # ------------------------------------------------------------ of a shard among several
 
     def joins(self, leader: LaneSender) -> None:
-        """The leader begins this one's rounds: they share its bound, its threads, its wake-ups and
-        what it knows of silent lanes.
+        """Lets the leader begin this one's rounds, with shared bound, threads and wake-ups.
+
+        They also share their knowledge of slow lanes.
         """
         self._leader = leader
         self._pool, self._woken, self._silent = leader._pool, leader._woken, leader._silent
@@ -253,9 +251,7 @@ class LaneSender:
         return over
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
-        """Waits until there may be more to do; False where there is nothing to wait for in this
-        slice.
-        """
+        """Waits for more work; False when this slice has nothing to wait for."""
         streams, queue, now = self.runtime.wakes, queue_of(DELIVERY, self.vendor), time.monotonic()
         if now < rest.lingers_until and not rest.listens:
             if busy or self._busy():
@@ -312,9 +308,7 @@ class LaneSender:
     # ------------------------------------------------------------ taking
 
     def start(self) -> tuple[bool, float | None]:
-        """Begins rounds with what is ready; whether there were any, and in how many seconds the
-        next lane is.
-        """
+        """Begins rounds with the ready lanes; True if any, and the seconds until the next lane."""
         most = self._room()
         if not any(most.values()):
             return False, None
@@ -335,9 +329,7 @@ class LaneSender:
         return False, next_s
 
     def _in_turn(self, found: Sequence[tuple[str, Urgency]]) -> list[tuple[str, Urgency]]:
-        """Of each lane the most urgent that wait; the less urgent follow when those have gone, or
-        have waited for TURN_S.
-        """
+        """Each lane's most urgent entries; the less urgent follow after them, or after TURN_S."""
         first: dict[str, int] = {}  # by lane, the rank of the most urgent at work or chosen
         with self._lock:
             for one in self._running.values():
@@ -367,9 +359,7 @@ class LaneSender:
         return chosen
 
     def _occupied(self) -> list[tuple[str, Urgency]]:
-        """Lanes that this process takes no more of now: what is behind in a queue does not
-        overtake.
-        """
+        """Lanes that this process takes no more of now: later entries must not overtake."""
         with self._lock:
             running = list(self._running.values())
         count = Counter((one.taken.lane, one.taken.urgency) for one in running)
@@ -421,8 +411,9 @@ class LaneSender:
             self._go(begun)
 
     def _learn_sizes(self, taken_now: Sequence[Taken]) -> None:
-        """Many lanes with few pushes each go in one round: what a round costs beside its lanes is
-        paid once.
+        """Learns the size of a lane's take: many lanes with few pushes each share one round.
+
+        The fixed cost of a round is then paid once.
         """
         sizes = [
             sum(entry.pushes for entry in taken.entries) + taken.left
@@ -653,7 +644,7 @@ class LaneSender:
         lane: Lane | None,
         rest: Callable[[], delivery.Delivered] | None = None,
     ) -> None:
-        """rest: what is left of a round that was prepared with others."""
+        """rest: the remainder of a round that was prepared with others."""
         taken, started = running.taken, time.perf_counter()
         try:
             if rest is None:

@@ -1,6 +1,4 @@
-"""Between the shards of one fleet: what a shard has for people of another one goes out by its own
-stream, and on from there.
-"""
+"""Forwards entries between the shards of one fleet, by each shard's own outgoing stream."""
 
 from __future__ import annotations
 
@@ -139,7 +137,7 @@ class Spread:
 
 
 def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
-    """Entries of the streams that leave this shard, for what goes to streams with an urgency."""
+    """Entries of the streams that leave this shard, by urgency."""
     return [(f"out:{parcel[1].rsplit(':', 1)[1]}", encode(parcel)) for parcel in parcels]
 
 
@@ -152,9 +150,7 @@ class Forwarder:
         each: Sequence[StreamStore],
         wake: Callable[[int, str, Vendor | None], None],
     ) -> None:
-        """source: the streams of this shard; each: those of every shard; wake: (shard, stage, None)
-        that got something.
-        """
+        """source: this shard's streams; each: those of every shard; wake: (shard, stage, None)."""
         self._source = source
         self._each = each
         self._wake = wake

@@ -51,7 +51,7 @@ READ_EVENTS = 1_000
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
-#: From this share of a full read on, it is looked past what can wait.
+#: Share of a full read from which intake looks past entries that can wait.
 CAN_WAIT_SHARE = 0.5
 #: Bytes of one read: packed by the hundred, some thousands of events.
 READ_BYTES = 2 * 1024 * 1024
@@ -157,7 +157,7 @@ class IntakeHandler:
         repeated: Sequence[Event],
         now: int,
     ) -> list[Record]:
-        """Of what is no message on its way: what was taken back, refused, or came again."""
+        """Records of events that are no message: taken back, refused, or repeated."""
         return [
             *(_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)),
             *(_dead(one, self._doors.vault, now) for one in refused),
@@ -308,9 +308,10 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
-    """Entries of the settings that come behind all messages of the read to their person: they take
-    effect when those are routed. What goes by the streams of presence and routing is judged by what
-    is known there.
+    """Entries of settings that come after all messages of the read to their person.
+
+    They take effect when those messages are routed: what goes by the streams of presence and
+    routing is judged by the state there.
     """
     if not any(isinstance(event.data, SettingsUpdated) for event in states):
         return frozenset()
@@ -425,7 +426,7 @@ class IntakeLoop:
         return self._turn() or self._wait(block_ms)
 
     def _turn(self) -> int:
-        """A read; behind a full one of what can wait, what can't is looked for."""
+        """One read; after a full one that can wait, it looks for urgent entries."""
         done, count = self.consumer.once(), next(iter(self._counts.values()))
         if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()

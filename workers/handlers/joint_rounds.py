@@ -1,5 +1,6 @@
-"""Rounds of many lanes of one vendor side by side: one call of each kind for all of them, each
-lane's outcome written as it is there.
+"""Parallel rounds of many lanes of one vendor: one call of each kind for all of them.
+
+Each lane's outcome is written when it is there.
 """
 
 from __future__ import annotations
@@ -106,8 +107,9 @@ class JointRounds:
         )
 
     def send(self, wanted: Sequence[Wanted]) -> None:
-        """From the entries to what is written of them. Raises STORE_UNAVAILABLE while nothing has
-        been sent only.
+        """Sends the rounds and writes their results.
+
+        Raises STORE_UNAVAILABLE only before any send.
         """
         vendor = wanted[0].lane.vendor
         transport = self._rounds.world(vendor).transport

@@ -63,9 +63,7 @@ PROBE_PATIENCE_S = 3.0
 
 @dataclass(slots=True)
 class OpenEntry:
-    """One entry and its pushes in their order; left: those that stay in it, with the target they
-    have by now.
-    """
+    """One entry and its pushes in order; left: those that stay in it, with their current target."""
 
     entry: LaneEntry
     urgency: Urgency
@@ -88,9 +86,7 @@ class OpenEntry:
 
 
 def opened(taken: Taken, entries: Sequence[LaneEntry], *, sends: bool = True) -> list[OpenEntry]:
-    """The entries with their pushes; what an outage or the rate kept in the queue is known by its
-    place there.
-    """
+    """The entries with their pushes; the cause of a wait in the queue is known by place there."""
     found, hold = [], Hold(taken.lane, taken.word, sends)
     for entry in entries:
         batch = decode_batch(entry.blob)
@@ -119,9 +115,7 @@ Held = TypeVar("Held", OpenEntry, HeldEntry)
 
 @dataclass(slots=True)
 class OpenRound:
-    """A round that has begun: its entries, the pushes of them that are tried, and
-    when they may go.
-    """
+    """A round that has begun: its entries, the pushes that are tried, and their pace."""
 
     taken: Taken
     lane: Lane
@@ -134,7 +128,7 @@ class OpenRound:
 
 @contextlib.contextmanager
 def _counted() -> Iterator[None]:
-    """It is written: an error here must not make anybody send it again."""
+    """Suppresses errors after the write: an error here must not cause a second send."""
     try:
         yield
     except Exception as error:
@@ -248,9 +242,10 @@ class LaneRounds:
         )
 
     def _end_whole(self, one: OpenRound, done: delivery.Delivered) -> None:
-        """Writes and counts a round whose pushes were all accepted at their first try: what
-        `settle`, `_commit` and `after` come to where nothing waits, goes again or gives anything
-        back.
+        """Writes and counts a round whose pushes were all accepted at their first attempt.
+
+        It does the work of `settle`, `_commit` and `after` where nothing waits, goes again or is
+        refunded.
         """
         lane, now = one.lane, now_ms()
         vendor, business_id, unused = lane.vendor, lane.credential.business_id, self._unused(one)
@@ -319,7 +314,7 @@ class LaneRounds:
     def _count_whole(
         self, one: OpenRound, number: int, stored: Mapping[MessageClass, Sequence[int]], now: int
     ) -> None:
-        """Of a round whose pushes were all accepted; stored: by class when each event was, ms."""
+        """Counts a round whose pushes were all accepted; stored: by class the events' times, ms."""
         if one.taken.watched:
             self.world(one.lane.vendor).breaker.report(one.lane, number, 0, False, None)
         _count_accepted(one.lane, stored, now)
@@ -398,7 +393,7 @@ class LaneRounds:
         )
 
     def after(self, end: RoundEnd, retired: Collection[int] = ()) -> None:
-        """Replies and counts of what is written."""
+        """Sends the replies and counts the written results."""
         tell_ended(self._runtime, end.vendor, end.business_id, end.settled.ended, retired)
         if end.lane is not None:
             count(end.lane, end.done, end.settled, end.now)
@@ -466,9 +461,7 @@ class LaneRounds:
                 self._runtime.guard.count_good([(lane, *counts) for lane, counts in good.items()])
 
     def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
-        """A few more than are needed: a sender that is late loses some, and can go on; what is left
-        of them comes back.
-        """
+        """Leases a few tokens more than needed: a late sender loses some; the rest is returned."""
         spare = 0 if taken.paced else max(1, tokens // 20)
         lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self.round_s)
         leases.append(lease)
@@ -478,9 +471,7 @@ class LaneRounds:
 
     @staticmethod
     def _probe_of(works: Sequence[PendingPush]) -> list[PendingPush]:
-        """The one that tries the lane has failed least: one that can never succeed must not keep
-        the lane shut.
-        """
+        """The push that has failed least as the probe: one that always fails would keep it open."""
         return [min(works, key=lambda work: work.target.tried)] if works else []
 
     @staticmethod
@@ -554,8 +545,9 @@ class LaneRounds:
         tell_ended(self._runtime, vendor, business_id, ended)
 
     def dead_letter(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
-        """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are
-        not decided: a replay decides.
+        """Dead-letters the entry with its reason, encrypted; its pushes get undecided rows.
+
+        A replay decides them.
         """
         works, blob = self.undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
@@ -590,9 +582,7 @@ class LaneRounds:
         log.error("an item became a dead letter", extra={"queue": DELIVERY, "reason": reason})
 
     def split(self, taken: Taken, entry: LaneEntry) -> bool:
-        """Puts each push of an entry that keeps killing its senders alone; False where it can't be
-        read or holds one.
-        """
+        """Splits an entry that kills its senders by push; False if unreadable or single."""
         batch_works, _ = self.undecided(entry)
         if len(batch_works) < 2:
             return False
@@ -671,9 +661,7 @@ class LaneRounds:
     def _write(
         self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, patience_s: float
     ) -> None:
-        """Rows, claims, what goes again and what becomes of the entries: all in one step, without
-        what another has taken from us.
-        """
+        """Writes rows, claims, retries and our own entries in one step."""
         self._write_as(
             taken,
             open_,
@@ -690,7 +678,7 @@ class LaneRounds:
         business_id: str,
         patience_s: float,
     ) -> None:
-        """commit_of: what is written of those of the entries that are ours, and which are not."""
+        """commit_of: (our entries, ids of lost entries) -> the commit."""
         lost = set[str]()
         began = time.monotonic()
         while True:
@@ -822,7 +810,7 @@ class LaneRounds:
                 commit.mark("join", backlog.names(group_of(wait.work)), *values)
 
     def _free(self, commit: LaneCommit, work: PendingPush) -> None:
-        """Of an entry that goes undecided: what its lease has counted stays with the push."""
+        """Keeps the numbers of an entry's lease with a push that leaves undecided."""
         if work.by_entry:
             return
         note, target, keys = work.note, work.target, self._runtime.keys
@@ -909,16 +897,14 @@ def wait_kept(wait: settling.Deferral) -> settling.Deferral:
 
 
 def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
-    """record: by place, what an earlier sender has taken for them; they may be on the screen."""
+    """record: by place, the numbers taken by an earlier sender; the pushes may be on the screen."""
     for work in works:
         if work.by_entry and work.place in record:
             work.repeated, work.counted = True, record[work.place] or work.counted
 
 
 def _readable(blob: bytes) -> list[PendingPush]:
-    """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its
-    turn comes.
-    """
+    """The batch's pushes; none if unreadable: its sender dead-letters it in its turn."""
     try:
         return settling.works_of("", decode_batch(blob))
     except msgspec.MsgspecError:
@@ -934,9 +920,7 @@ def _works(entry: LaneEntry) -> list[tuple[PendingPush, Batch]]:
 
 
 def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
-    """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays
-    in its entry.
-    """
+    """Retries with their delay in ms, by tenths of a second; held ones stay in their entry."""
     groups: dict[int, list[settling.Deferral]] = {}
     for wait in waits:
         if wait.delay_s is not None:
@@ -963,7 +947,7 @@ def _news(wait: settling.Deferral) -> bool:
 
 
 def stored_by_class(done: delivery.Delivered) -> dict[MessageClass, list[int]]:
-    """Of messages that were all accepted, by class as sent when each was stored, ms."""
+    """By class as sent, the times at which all accepted messages were stored, ms."""
     stored: dict[MessageClass, list[int]] = {}
     for work, _ in done.outcomes:
         note = work.note

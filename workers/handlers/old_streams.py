@@ -28,16 +28,14 @@ OLD_MAX: Final = 50
 
 
 class OldStreams:
-    """Of one vendor in one shard."""
+    """The old streams of one vendor in one shard."""
 
     def __init__(self, runtime: Runtime, vendor: Vendor) -> None:
         self._runtime = runtime
         self._vendor = vendor
 
     def adopt(self) -> bool:
-        """Moves entries to their lanes' queues, those of a reader that fell silent too. Whether
-        there were any.
-        """
+        """Moves entries to their lanes' queues, silent readers' too; True if there were any."""
         streams = self._runtime.streams
         moved = False
         for urgency in Urgency:

@@ -79,9 +79,7 @@ class FewWorkers:
 
 @dataclass(frozen=True, slots=True)
 class PresenceHandler:
-    """Messages -> those of their recipients who are away; pages of large groups go on behind the
-    others.
-    """
+    """Messages -> their absent recipients; pages of large groups are queued behind the others."""
 
     members: MemberPages
     presences: Presences
@@ -189,8 +187,9 @@ class PresenceHandler:
 
 
 def marked(message: Message, fresh: bool) -> Message:
-    """Single no more where an earlier reader had its entry: one of the release before may go on
-    with it.
+    """Clears `single` where an earlier reader had the entry.
+
+    A reader of the release before may continue with it.
     """
     return (
         message if fresh or not message.single else msgspec.structs.replace(message, single=False)

@@ -1,6 +1,4 @@
-"""One vendor's delivery of all shards that lie on one server: one look, one wake-up and one bound
-of pushes on the wire for all of them.
-"""
+"""One vendor's delivery for all shards on one server: one look, one wake-up, one bound."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ LOOK_KEYS_MAX: Final = 1_024
 
 
 class ShardSenders(LaneSender):
-    """As LaneSender. Each shard's rounds are begun by a sender of its own, which shares the bound,
-    the threads and what is known of silent lanes with the others.
+    """As LaneSender. Each shard's rounds are begun by a sender of its own.
+
+    It shares the bound, the threads and the knowledge of slow lanes with the others.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class ShardSenders(LaneSender):
             one.give_back_owed()
 
     def start(self) -> tuple[bool, float | None]:
-        """Of each shard that has something due, the one first that was not served for longest."""
+        """Starts rounds of each shard with due lanes, the least recently served first."""
         if not any(self._room().values()):
             return False, None
         now, *dues = self._dues()

@@ -1,5 +1,6 @@
-"""Presence and routing in intake's own commit, for messages to few people: two streams, two hops
-and two MULTIs less a message.
+"""Presence and routing in intake's own commit, for messages to few people.
+
+It saves two streams, two hops and two MULTIs per message.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ PEOPLE_MAX = 50
 
 
 class Shortcut:
-    """Open while presence and routing have one worker each: who gives them more wants the work
-    shared among them.
-    """
+    """Open while presence and routing have one worker each: more workers mean shared work."""
 
     def __init__(
         self,

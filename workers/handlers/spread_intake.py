@@ -1,6 +1,4 @@
-"""The core's streams in a fleet of several shards: each event's entry is worked on in the shard of
-whom it is about.
-"""
+"""The core's streams in a fleet of several shards: each event is handled in its subject's shard."""
 
 from __future__ import annotations
 
@@ -199,7 +197,7 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
 
 
 class SpreadConsumer(StreamConsumer):
-    """Reads as one; what it has read is finished by the consumers of the shards."""
+    """Reads as one consumer; the shards' consumers finish what it has read."""
 
     def __init__(
         self,
@@ -227,9 +225,7 @@ class SpreadConsumer(StreamConsumer):
         return sum(part.again() for part in self._parts) + super().once()
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """The shards' consumers keep what could not be written; the first error is raised when all
-        have had their turn.
-        """
+        """The shards' consumers keep what could not be written; the first error is raised last."""
         if not entries:
             return
         errors: list[Exception] = []

@@ -51,10 +51,9 @@ _TTL_MS = PLAIN.ttl_s * 1000
 def apart(
     stored: Sequence[Event], now: int, spread: Spread | None = None
 ) -> tuple[list[Event], list[Event]]:
-    """The usual ones, and the others; who is named in one of the others gets all of theirs the
-    other way, in order.
+    """The usual events, and the others. spread: other shards' people have nothing usual here.
 
-    spread: of a fleet of several shards: people of another shard have nothing usual here.
+    A person named in one of the others gets all of theirs the other way, in order.
     """
     usual: list[Event] = []
     others: list[Event] = []
@@ -108,11 +107,10 @@ def _is_usual(event: Event, now: int) -> bool:
 
 
 class UsualPushes:
-    """devices: the only active device of each of these people who have just one and set nothing;
-    UnknownPeopleError.
+    """devices: the only active device of each person with one device and no settings.
 
-    config: tenants, accounts and presets as they are: another object once anything of them has
-    changed. Notifications are kept for other events of their pattern until then.
+    It raises UnknownPeopleError. config: the tenants, accounts and presets: another object after
+    each change; until then notifications are kept for other events of their pattern.
     """
 
     def __init__(
@@ -155,9 +153,7 @@ class UsualPushes:
         return commit, left
 
     def _grouped(self, events: Sequence[Event]) -> tuple[dict[Pattern, list[Away]], list[Event]]:
-        """Those whose people are away with just one device, by what their pushes share; and the
-        others.
-        """
+        """The events to people away with one device, by their pushes' pattern; and the others."""
         people = list(dict.fromkeys([(event.app, event.data.recipients[0]) for event in events]))
         sessions, malformed = self._presences.sessions(people)
         if malformed:  # the general way says so

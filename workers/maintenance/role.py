@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1.0
 #: Between two looks at a lease that another process holds.
 TAKE_S = 1.0
-#: A turn that takes longer loses the lease: another process may do better.
+#: A turn that goes on with nothing for longer loses the lease: another process may do better.
 TURN_MAX_S = 60.0
 #: Seconds that a stopping process waits for the current turn of its threads.
 STOP_S = 20.0
@@ -29,7 +29,7 @@ class Role(Protocol):
     name: str
 
     def turn(self, lease: Lease) -> float:
-        """Does what is due; the seconds until the next turn."""
+        """Does what is due; returns the seconds until the next turn."""
 
     def rest(self) -> None:
         """Another process has the lease."""
@@ -60,7 +60,9 @@ class RoleThread:
     def keep(self) -> None:
         """Renews the lease during a long turn. Called from another thread."""
         began = self._turn_began
-        if began is not None and self._lease.held and time.monotonic() - began < TURN_MAX_S:
+        if began is None or not self._lease.held:
+            return
+        if time.monotonic() - max(began, self._lease.busy_at) < TURN_MAX_S:
             self._lease.hold()
 
     def _run(self) -> None:

@@ -21,6 +21,9 @@ from workers.runtime import Runtime
 TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
+#: Looks at the shards of one server take so long together before what is due is served again; one
+#: look may take about twice as much (workers/lane_timer.py).
+LOOKS_S = 0.25
 
 
 class Timer:
@@ -39,13 +42,26 @@ class Timer:
 
     def work(self, *, retries: bool, replies: bool, idle: bool) -> float:
         """As `turn`. retries: one is due; replies: the wait for one is over; idle: none waits."""
+        try:
+            self.release(retries=retries, replies=replies)
+        finally:  # on a full server the look is what makes room
+            self.look()
+        return self.pause_s(idle)
+
+    def release(self, *, retries: bool, replies: bool) -> None:
         if retries:
             self._wake(self.lanes.release())
         if replies:
             self._runtime.replies.release_due()
+
+    def look(self) -> None:
+        """The look of each second, where it is time for it."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._look()
+
+    def pause_s(self, idle: bool) -> float:
+        """Seconds until the next turn."""
         return EVERY_S if idle and not self.lanes.loaded else TICK_S
 
     def listen(self, seconds: float) -> None:
@@ -56,9 +72,7 @@ class Timer:
         """Nothing is kept."""
 
     def _look(self) -> None:
-        """For wake-ups that were missed, and at the lanes' queues; what both ask of an idle fleet
-        is one round trip.
-        """
+        """Looks for missed wake-ups and at the lanes' queues; one round trip on an idle fleet."""
         runtime, (clock, members) = self._runtime, self.lanes.questions
         missed, set_back_ms, loaded = run_all(
             runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members]
@@ -78,25 +92,41 @@ class Timer:
 
 
 class ShardTimers:
-    """The timers of all shards of one server: what is due in any of them is asked in one round
-    trip.
-    """
+    """The timers of all shards of one server, with one common round trip."""
 
     name = "timer"
 
     def __init__(self, runtime: Runtime) -> None:
         self._shards = runtime.shards
         self._timers = [Timer(one) for one in runtime.shards]
+        self._first = 0  # whose look is next
 
     def turn(self, lease: Lease | None = None) -> float:
+        """What is due in any shard goes before a look at one; looks share LOOKS_S a turn, and the
+        next turn goes on where they ended.
+        """
         del lease
-        dues = zip(self._timers, _dues(self._shards), strict=True)
-        return min(
-            [
-                one.work(retries=retries, replies=replies, idle=idle)
-                for one, (retries, replies, idle) in dues
-            ]
-        )
+        dues = _dues(self._shards)
+        failed = list[Exception]()
+        for one, (retries, replies, _) in zip(self._timers, dues, strict=True):
+            try:
+                one.release(retries=retries, replies=replies)
+            except Exception as error:  # noqa: BLE001 - of this shard: the others go on
+                failed.append(error)
+        pause_s = min([one.pause_s(due[2]) for one, due in zip(self._timers, dues, strict=True)])
+        until = time.monotonic() + LOOKS_S
+        for one in [*self._timers[self._first :], *self._timers[: self._first]]:
+            self._first = (self._first + 1) % len(self._timers)
+            try:
+                one.look()
+            except Exception as error:  # noqa: BLE001 - likewise
+                failed.append(error)
+            if time.monotonic() >= until:
+                pause_s = 0.0
+                break
+        if failed:
+            raise failed[0]
+        return pause_s
 
     def listen(self, seconds: float) -> None:
         """As Timer.listen, of all shards."""
@@ -117,9 +147,7 @@ def _listen(shards: Sequence[Runtime], seconds: float) -> None:
 
 
 def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
-    """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing
-    waits. One round trip.
-    """
+    """Per shard: a retry is due, a reply's wait is due, nothing waits. One round trip."""
     names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
     asked = "".join(
         [command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]]

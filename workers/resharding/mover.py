@@ -1,9 +1,8 @@
-"""Another number of shards for a fleet that stands still: what is under way and what is remembered
-moves to the shards where it is looked for from now on.
+"""Moves a stopped fleet's keys to the shards of another number of shards.
 
-Each step may be done again: a key, an entry or a retry is written where it belongs before it is
-taken away, and is known there when it comes once more. So it goes on where it was ended, whatever
-ended it. The number changes last, in one step.
+Each step may be repeated: a key, an entry or a retry is written at its new place before it is
+removed from the old one, and a second write changes nothing. An interrupted run therefore continues
+where it stopped. The number changes last, in one step.
 """
 
 from __future__ import annotations
@@ -38,13 +37,12 @@ log = logging.getLogger(__name__)
 
 #: Keys, entries or members that are moved at a time.
 AT_ONCE: Final = 500
-#: The stages have so long to finish what is on their streams, once nothing new comes.
+#: Seconds for the stages to empty their streams, once nothing new comes.
 FLUSH_S: Final = 300.0
-#: What the stages finish first. Delivery's streams hold replayed dead letters and entries of
+#: Streams that the stages empty first. Delivery's streams hold replayed dead letters and entries of
 #: releases before 0.2.
 FLUSHED: Final = (*keys.WORK_STREAMS, *keys.OUT, keys.LEDGER)
-#: What is written for any shard of the fleet is kept in all of them: whose it is, its name does not
-#: tell.
+#: Keys without a shard in their name are kept in all shards.
 EVERYWHERE: Final = (
     "claim:",
     "gone:",
@@ -55,7 +53,7 @@ EVERYWHERE: Final = (
     "{s0}:fan:",
     "{s0}:replayed:",
 )
-#: What is made anew from SQL or by the next look.
+#: Keys that are rebuilt from SQL or by the next look.
 DROPPED: Final = (
     *("ready:", "popped:", "loaded-lanes", "bell:", "lane:", "rate:"),
     *(
@@ -83,12 +81,13 @@ class Place:
 
 
 class NotEmptyError(Exception):
-    """What is on the streams could not be finished; the text says which."""
+    """The streams could not be emptied; the message names them."""
 
 
 def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
-    """Everything between the core's streams and the lanes' queues goes on to its end. Nobody else
-    may be at work. NotEmptyError.
+    """Processes everything between the core's streams and the lanes' queues.
+
+    No other process may be running. Raises NotEmptyError.
     """
     stages, writers = Stages(runtime), [LedgerWriter(one) for one in runtime.shards]
     replayed = [OldStreams(one, vendor) for one in runtime.shards for vendor in Vendor]
@@ -164,9 +163,7 @@ class Mover:
     # ------------------------------------------------------------ entries of lanes
 
     def _lanes(self, place: Place) -> int:
-        """Each entry goes to the shards of its people, under its order; what senders that died held
-        is among them.
-        """
+        """Moves each entry to its people's shards, under its order; also dead senders' entries."""
         rounds, moved = LaneRounds(self._runtimes[place.number], lambda: False), 0
         for lane in sorted(
             {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))}
@@ -208,8 +205,9 @@ class Mover:
         return int(not stays)
 
     def _parts(self, blob: bytes, here: int) -> dict[int, Batch | None]:
-        """A batch by the shards of its people; what can't be read stays where it is, or goes to the
-        first one, and is found there.
+        """A batch by the shards of its people.
+
+        An unreadable one stays, or goes to the first shard, and is found there.
         """
         try:
             batch = decode_batch(blob)
@@ -232,7 +230,7 @@ class Mover:
     def _put(
         self, place: Place, lane: str, urgency: Urgency, entry: str, blob: bytes, tries: int
     ) -> None:
-        """Where a part of the same entry has the same name already, it takes the next order."""
+        """Writes one entry; takes the next order where another part of the entry has the name."""
         own = place.keys
         while (
             known := cast(Any, place.redis.hget(own.lane_blobs(lane), entry))
@@ -250,7 +248,7 @@ class Mover:
             pipe.execute()
 
     def _groups(self, place: Place, parts: dict[int, Batch | None]) -> None:
-        """What an outage holds of a person's conversation is known in the person's shard."""
+        """Moves what an outage holds of a person's conversation to the person's shard."""
         store = self._runtimes[place.number].backlog
         for shard, batch in parts.items():
             if batch is None or shard == place.number:
@@ -263,9 +261,7 @@ class Mover:
                 place.redis.delete(name)
 
     def _lane_done(self, place: Place, lane: str) -> None:
-        """Nobody holds anything; counts are made anew. What was noted of the lane is known in all
-        shards.
-        """
+        """Drops the lane's holders and counts, and copies its notes to all shards."""
         own = place.keys
         noted = {
             field: value
@@ -339,9 +335,7 @@ class Mover:
 
     @staticmethod
     def _refuse_unfinished(place: Place, name: str) -> None:
-        """NotEmptyError: this key of a shard that goes is a stream with entries, which came after
-        the flush.
-        """
+        """Raises NotEmptyError when this key of a leaving shard is a stream with new entries."""
         key = _raw(f"{place.keys.prefix}:{name}")
         is_stream = place.redis.type(key) == b"stream"
         if is_stream and (count := int(cast(Any, place.redis.xlen(key)))):
@@ -350,7 +344,7 @@ class Mover:
     # ------------------------------------------------------------ what follows from it
 
     def _count(self, place: Place) -> None:
-        """Loads, the lanes that hold something, and when they may send: all anew."""
+        """Recounts loads, lanes with entries, and the times at which they may send."""
         own, redis = place.keys, place.redis
         retries: dict[str, int] = {}
         for member, _ in redis.zscan_iter(own.delayed, count=AT_ONCE):
@@ -413,8 +407,9 @@ def _raw(name: str) -> bytes:
 
 
 def _copy(place: Place, other: Place, name: str) -> None:
-    """The key under the other shard's root, together with what stands there: the later word stays,
-    sets and hashes are united.
+    """Copies a key under the other shard's root and merges it with the value there.
+
+    The later value stays, sets and hashes are united.
     """
     key, there = _raw(name), _raw(other.keys.prefix + name[len(place.keys.prefix) :])
     kind = cast(bytes, place.redis.type(key))
@@ -443,9 +438,7 @@ def _copy(place: Place, other: Place, name: str) -> None:
 
 
 def _later(known: bytes | None, value: bytes) -> bytes:
-    """Of two words of one thing: done stays done, of numbers the larger, else the one that is
-    there.
-    """
+    """The later of two values: done stays done, the larger number, else the present one."""
     if known is None or known == value:
         return value
     if b"D" in (known, value):

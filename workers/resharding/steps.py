@@ -1,6 +1,4 @@
-"""The steps of `pushfleet reshard`, in Redis (until it ends): which one it is at, and from how many
-shards to how many.
-"""
+"""The steps of `pushfleet reshard` (Redis, until it ends): the current one, and both numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from workers.shards import backlog, due_vendors
 
 #: Between two looks at what others do.
 LOOK_S: Final = 0.2
-#: Processes that must not be at work while keys move.
+#: Stages that must not run while keys move.
 STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
@@ -32,7 +30,7 @@ STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"
 FLUSH, MOVE = "flush", "move"
 
 
-#: What is said of the steps, in English and Chinese.
+#: The texts of the steps, in English and Chinese.
 WORDS: Final[Mapping[str, BothWords]] = {
     "already": BothWords("the fleet has {to} shards already", "集群已经是 {to} 个分片"),
     "begins": BothWords(
@@ -57,7 +55,7 @@ WORDS: Final[Mapping[str, BothWords]] = {
 
 
 class ReshardingError(Exception):
-    """What stands against it; nothing is lost, the next call goes on."""
+    """The obstacle; nothing is lost, the next call continues."""
 
 
 class Resharding:
@@ -112,7 +110,10 @@ class Resharding:
         self._print_line((words.zh if self._lang == "zh" else words.en).format(**values))
 
     def _begun(self) -> int | None:
-        """From how many; None: there is nothing to do. Another one that was ended goes on first."""
+        """The old number of shards; None: there is nothing to do.
+
+        An interrupted run continues first.
+        """
         redis, names = self._home.redis, self._home.keys
         has = int(cast(Any, redis.get(names.shards)) or 1)
         begun = cast(dict[bytes, bytes], redis.hgetall(names.resharding))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from common.contracts import Notification
+from common.contracts import Localized, Notification
 from common.model import PushType
 
 ELLIPSIS = "…"
@@ -97,8 +97,8 @@ WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where r
 
 
 def leaner(note: Notification) -> Iterator[Notification]:
-    """`note`, then without what need not travel, one thing after the other: picture and raw
-    options, payload, ext (contract §7).
+    """`note`, then without what need not travel, one thing after the other: picture, raw options
+    and names of unusual length; payload; ext (contract §7).
 
     An opaque payload and the data of a silent push are all that there is to send: nothing is left
     out there.
@@ -106,16 +106,46 @@ def leaner(note: Notification) -> Iterator[Notification]:
     yield note
     if note.blob or note.push_type is PushType.SILENT:
         return
-    wishes = {
-        name: value
-        for name, value in note.vendor.items()
-        if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX
-    }
-    bare = msgspec.structs.replace(note, image=None, vendor=wishes, vendor_raw={})
+    bare = msgspec.structs.replace(
+        note,
+        image=None,
+        vendor=_short(note.vendor),
+        vendor_raw={},
+        placement=_short(note.placement),
+        thread_id=_short_text(note.thread_id),
+        sound_ios=_short_text(note.sound_ios),
+        sound_android=_short_text(note.sound_android),
+        loc=note.loc if _is_short(note.loc) else None,
+        voip=short_call(note.voip),
+    )
     yield bare
     bare = msgspec.structs.replace(bare, payload=None)
     yield bare
     yield msgspec.structs.replace(bare, ext=None)
+
+
+def _short(wishes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wishes.items() if _is_short(value)}
+
+
+def short_call(voip: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The data of a call; its id stays, whatever its length."""
+    call = (voip or {}).get("call")
+    if voip is None or not isinstance(call, dict):
+        return voip
+    kept = {name: value for name, value in call.items() if name == "id" or _is_short(value)}
+    return {**voip, "call": kept}
+
+
+def _short_text(name: str | None) -> str | None:
+    return name if _is_short(name) else None
+
+
+def _is_short(value: Any) -> bool:
+    """A name, or words with what stands in their slots, of a usual length."""
+    if isinstance(value, Localized):
+        return sum(map(len, value.args)) <= WISH_CHARACTERS_MAX
+    return not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX
 
 
 def shrink(

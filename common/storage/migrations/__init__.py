@@ -21,9 +21,7 @@ NEWEST: Final = "0006"
 
 
 class SchemaError(Exception):
-    """The database's tables are not of this program's version; one sentence that
-    says what to do.
-    """
+    """The tables are not of this program's version; the message names the remedy."""
 
 
 def migrate(engine: Engine) -> None:
@@ -43,8 +41,9 @@ def migrate(engine: Engine) -> None:
 
 
 def check(engine: Engine) -> None:
-    """SchemaError: the tables are missing, older or newer than what this program works with.
-    sql.DATABASE_UNAVAILABLE: no answer.
+    """Raises SchemaError for missing, older or newer tables.
+
+    Raises sql.DATABASE_UNAVAILABLE without an answer.
     """
     found = version_of(engine)
     if found is None:

@@ -4,7 +4,9 @@ and counts, whatever the round holds.
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +37,7 @@ from tests.integration.delivery.test_together import (
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
 from workers.delivery.deliver import Delivered
+from workers.delivery.lane import Lane
 from workers.runtime import Runtime
 
 __all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
@@ -399,3 +402,39 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
         ]
     )
     assert len(two.fleet.rows()) > len(before)
+
+
+@pytest.mark.parametrize("general", [False, True])
+def test_of_an_entry_longer_than_the_rate_nothing_is_taken_for_what_stays(
+    runtime: Runtime,
+    production: Apns,
+    space: str,
+    monkeypatch: pytest.MonkeyPatch,
+    general: bool,
+) -> None:
+    """Its sender dies at the first request, at 5 a second: 54 of 60 never left."""
+    if general:
+        monkeypatch.setenv(usual.GENERAL_ONLY, "1")
+    runtime.lane_queues.lease_ms = 300
+    fleet = Fleet(runtime, f"{space}r{general}")
+    app = fleet.apps[0]
+    runtime.credentials.set_limits(app, "apns", "ios", {"rate": 5})
+    runtime.catalog.changed()
+    batch = alike(app, ["hi"] * 60)
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        runtime.lane_queues.put(pipe, [as_new(batch_of(batch), Urgency.CHAT, encode(batch))])
+        pipe.execute()
+
+    def dies(*_: Any) -> Any:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Lane, "send_many", dies)
+        end = time.monotonic() + 0.5
+        fleet.drain(lambda: time.monotonic() > end)
+    for number in range(60):
+        runtime.marks.recall(app, "c2c:ann", f"m{number}")
+    time.sleep(1.5)
+    assert runtime.lane_queues.reap(Vendor.APNS) == 1
+    fleet.work()
+    assert Counter(row[2] for row in fleet.rows())["recalled"] >= 50

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from common.contracts import Attempt
+from common.contracts import Attempt, Localized
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.transport.exchange import fault_of
@@ -556,7 +556,13 @@ REFUSED = {
     "payload alone": (note(payload={"a": "x" * 4096}), None),
     "a category of the sender's": (note(vendor={"category": "x" * 5000}), None),
     "a picture's address": (note(image="https://a/" + "x" * 5000), None),
-    "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
+    "a thread": (note(thread_id="会" * 1400), None),
+    "a sound": (note(sound_ios="会" * 1400), None),
+    "words of the app's tables": (note(loc=Localized(key="K", args=("会" * 1400,))), None),
+    "who calls": (
+        note(push_type=PushType.VOIP, voip={"call": {"id": "c", "handle": "会" * 2000}}),
+        None,
+    ),
     "escapes count": (note(ext="\x00" * 700), None),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from common.contracts import Attempt
+from common.contracts import Attempt, Localized
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.vendors.fcm import FCM
@@ -496,6 +496,9 @@ REFUSED = {
     "opaque": (note(payload={"k": "x" * 4096}, blob=True), "payload_too_large"),
     "payload alone": (note(payload={"k": ["会" * 1400]}), None),
     "long words are cut": (note(title="t" * 9000, body="b" * 9000), None),
+    "a channel": (note(placement={"channel_id": "会" * 1400}), None),
+    "a sound": (note(sound_android="会" * 1400), None),
+    "words of the app's tables": (note(loc=Localized(key="K", args=("会" * 1400,))), None),
 }
 
 

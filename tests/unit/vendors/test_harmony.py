@@ -472,6 +472,21 @@ def test_golden_body_of_an_in_app_call():
     }
 
 
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"ext": "e", "payload": {"a": "x" * 5000}}, {"ext": "e"}),
+        ({"ext": "会" * 1400, "payload": {"a": 1}}, {}),
+        ({"voip": {"call": {"id": "c1", "handle": "会" * 1400}}}, {}),
+    ],
+)
+def test_an_in_app_call_goes_without_the_data_that_does_not_fit(data, kept):
+    call = {"voip": {"call": {"id": "c1"}}, **data}
+    request, body = built(note(**CALL, **call), rights=("harmony.voip",))
+    assert len(request.body) <= 4200  # 4,096 and the token
+    assert json.loads(body["payload"]["extraData"]) == {"call": {"id": "c1"}, **kept}
+
+
 def test_a_recall_revokes_where_the_client_id_is_known():
     sent = batch("a", "b", note_=note(kind=Kind.RECALL, collapse_id="m-1"))
     request = HARMONY.build(sent, credential(Vendor.HARMONY, app_id="100000001"), ACCESS)

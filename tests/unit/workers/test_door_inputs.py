@@ -11,8 +11,10 @@ import pytest
 from common.model import Vendor
 from workers.gateway import gorush, matrix, mattermost
 from workers.gateway.aliases import Alias, DoorAccount, Found
+from workers.gateway.clouds import CloudCallback, genuine
 from workers.gateway.events import encoded
 from workers.intake.decoding import Passed, read_entry
+from workers.intake.dialects.signatures import tencent_sign
 
 NOW = 1_800_000_000_000
 ACCOUNT = DoorAccount("A", Vendor.APNS, "b", (Alias("x"),))
@@ -119,3 +121,11 @@ def test_gorush_tells_of_tokens_that_are_too_many() -> None:
         [{"platform": 1, "tokens": [f"t{n}" for n in range(1_003)]}], [ACCOUNT], NOW
     )
     assert (len(read.pushes), len(read.failed), read.count) == (1_000, 3, 1_003)
+
+
+def test_a_byte_order_mark_before_a_callback_is_none_of_it() -> None:
+    now = 1_763_787_650
+    query = f"SdkAppid=a&RequestTime={now}&Sign={tencent_sign('token', str(now))}"
+    raw = b'\xef\xbb\xbf{"CallbackCommand":"Push.AllMemberPush","q":"a=b"}'
+    found = genuine(CloudCallback("tencent", query, {}, raw), {"a": ["token"]}, now)
+    assert (found.app, found.body) == ("a", raw[3:])

@@ -82,21 +82,28 @@ def _bearer(token: str) -> str:
 
 
 def refuse(item: PushItem) -> str | None:
-    """`payload_too_large` where not even ten characters of text fit without data; looks at the
-    notification only.
+    """`payload_too_large` where not even ten characters of text fit without data.
+
+    It depends on the notification only.
     """
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:
         if (
             not note.vendor
             and note.image is None
-            and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512
+            and note.loc is None
+            and len(note.ext or "")
+            + len(note.thread_id or note.conversation_id)
+            + len(note.sound_ios or "")
+            <= 512
         ):
             return None
         uncut = (
             note.ext,
             note.thread_id or note.conversation_id,
             note.image,
+            note.sound_ios,
+            *(note.loc.args if note.loc is not None else ()),
             note.vendor.get("category"),
         )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
@@ -174,7 +181,8 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
         return None
     title, body, ext, ring = note.title, note.body, note.ext, note.sound_ios
     thread = note.thread_id or note.conversation_id
-    if len(body) + len(title) + len(thread) + (len(ext) if ext else 0) > SHORT_CHARACTERS_MAX:
+    optional = (len(ext) if ext else 0) + (len(ring) if ring else 0)
+    if len(body) + len(title) + len(thread) + optional > SHORT_CHARACTERS_MAX:
         return None
     unset, level = msgspec.UNSET, note.placement.get("interruption_level")
     sound = "default" if ring is None else unset if ring in ("none", "") else ring
@@ -216,9 +224,7 @@ def _whole_body(note: Notification) -> tuple[bytes, bytes, bool]:
 
 
 def _json_bytes(text: str) -> int:
-    """Bytes of `text` inside a JSON string: a quotation mark counts two, a control
-    character six.
-    """
+    """Bytes of `text` inside a JSON string: a quotation mark has two, a control character six."""
     return len(compact(text)) - 2
 
 

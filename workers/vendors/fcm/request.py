@@ -134,7 +134,11 @@ def refuse(item: PushItem) -> str | None:
     """
     note = item.note
     if note.payload is None and not note.vendor_raw:
-        uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
+        uncut = (
+            *(note.ext, note.image, note.sound_android),
+            *(note.vendor.get("image"), note.vendor.get("channel_id")),
+            *(note.loc.args if note.loc is not None else ()),
+        )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
             return None
     return (

@@ -9,6 +9,7 @@ from common.contracts import Notification
 from common.model import Bucket, Kind, PushType
 from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
+    BODY_BYTES_MAX,
     Keep,
     badge_of,
     bearer,
@@ -28,7 +29,7 @@ from workers.vendors.huawei_family import (
 )
 from workers.vendors.ids import base62, number_id, receipt_tag
 from workers.vendors.json_text import compact
-from workers.vendors.text import cut
+from workers.vendors.text import cut, short_call
 from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
 from workers.wire import Request
 
@@ -97,21 +98,23 @@ def push_type_of(note: Notification, rights: frozenset[str]) -> int:
 
 def _background(batch: RequestBatch, credential: Credential, push_type: int) -> dict[str, Any]:
     """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a
-    refusal.
+    refusal. A call goes without the data that does not fit: payload first, then ext.
     """
     note = batch.items[0].note
-    call = note.voip or {} if push_type == CALL else {}
-    data = {**call, **click_data(note), **call}  # the payload says nothing of the call
-    return {
-        "payload": {"extraData": json_text(data)},
+    raw = note.vendor_raw if push_type == BACKGROUND else {}
+    call = short_call(note.voip) or {} if push_type == CALL else {}
+    body: dict[str, Any] = {
+        "payload": {},
         "target": {"token": []},
-        "pushOptions": _options(
-            batch,
-            credential,
-            note.vendor_raw if push_type == BACKGROUND else {},
-            frozenset({"backgroundMode"}),
-        ),
+        "pushOptions": _options(batch, credential, raw, frozenset({"backgroundMode"})),
     }
+    for keep in sorted(Keep, reverse=True) if push_type == CALL else (Keep.ALL,):
+        # the payload says nothing of the call
+        data = {**call, **click_data(note, keep), **call}
+        body["payload"] = {"extraData": json_text(data)}
+        if len(compact(body)) <= BODY_BYTES_MAX:
+            break
+    return body
 
 
 def _alert(
