@@ -101,8 +101,9 @@ def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Devic
 
 
 class ClaimedRows:
-    """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens
-    are still theirs, in one look.
+    """The stage's port over the store: numbers of usual pushes, and a check of their tokens.
+
+    One look for both.
     """
 
     def __init__(self, store: Claims, bindings: Bindings) -> None:
@@ -150,9 +151,7 @@ class ClaimedRows:
 
 
 class PresentConsent:
-    """Presence, settings and devices of those who have to be asked again: three calls a round and
-    tenant.
-    """
+    """Presence, settings and devices of people to check again: three calls a round and tenant."""
 
     def __init__(
         self,
@@ -256,9 +255,7 @@ class PlacesOnScreens:
 
 
 def given_back(settled: Settled) -> list[ReturnedClaim]:
-    """The claims of those that wait, and of those that ended unseen: their badge numbers are free
-    again.
-    """
+    """The claims of waiting pushes and of those that ended unseen: their badge numbers are free."""
     given = [
         _given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN)
         for wait in settled.waits
@@ -271,9 +268,7 @@ def given_back(settled: Settled) -> list[ReturnedClaim]:
 
 
 def uncounted(settled: Settled) -> list[PendingPush]:
-    """Of pushes without claims those whose badge numbers are free again: what waits and can't have
-    been seen, and what ended unseen.
-    """
+    """Pushes without claims whose badge numbers are free: waiting or ended, surely unseen."""
     free = [
         one.work
         for one in settled.ended

@@ -1,8 +1,7 @@
-"""The map of a message's way: each stage's streams, its handler, and the three Celery tasks that
-drain them.
+"""The map of a message's way: streams, handlers and the three Celery tasks that consume them.
 
 Nothing is kept in memory between two reads; a process that dies in the middle leaves entries that
-another takes over.
+another one claims.
 """
 
 from __future__ import annotations
@@ -50,10 +49,9 @@ THREADS_MAX: Final = 128
 
 
 class Stages:
-    """The consumers of one process, made once.
+    """The consumers of one process, made once. vendors: the number that it delivers to.
 
-    vendors: how many it delivers to. What a kill may double is the process's, so they share it.
-    stopping: it is to end.
+    They share the process's bound of pushes that a kill may double. stopping: it is to end.
     """
 
     def __init__(
@@ -108,7 +106,7 @@ class ShardDrains:
         self._called = threading.Event()
         self._running = threading.Lock()
         self._news = threading.Event()  # a call, or the end of a slice
-        # twice: one that is called while its slice goes on only hears that there is more
+        # Twice: a drain that is called during its slice only learns that there is more.
         self._pool = ThreadPoolExecutor(
             min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard"
         )

@@ -1,6 +1,4 @@
-"""Child processes that never outlive us: started with a parent-death signal, ended
-within a bound.
-"""
+"""Child processes that never outlive us: a parent-death signal, and an end within a bound."""
 
 from __future__ import annotations
 
@@ -45,13 +43,12 @@ def spawn(
     death_signal: int = signal.SIGTERM,
     keep: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a process in a group of its own; its stdout and stderr go to `output`, its stdin is
-    empty.
+    """Starts a process in a group of its own; stdout and stderr go to `output`, stdin is empty.
 
     It gets death_signal when the calling *thread* ends, so call this from a thread that lives as
     long as the process may (Linux; on other systems a killed parent leaves it behind). uid, gid:
-    run as this user, without other groups.
-    keep: file descriptors the child inherits. OSError when it can't start.
+    run as this user, without other groups. keep: file descriptors the child inherits. Raises
+    OSError when it cannot start.
     """
     return subprocess.Popen(
         list(argv),
@@ -70,9 +67,7 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], *signals: tuple[int, float]) -> None:
-    """Sends each (signal, seconds to wait) in turn until the process is gone; SIGKILL to its whole
-    group at the last.
-    """
+    """Sends each (signal, seconds to wait) until the process ends; then SIGKILL to its group."""
     for number, seconds in signals:
         if process.poll() is not None:
             break
@@ -101,9 +96,7 @@ COLLECT_OLDER_AFTER: Final = (20, 50)
 
 
 def tune_gc() -> None:
-    """For a process that has loaded what it needs and now lives long: its modules are not looked at
-    for garbage any more.
-    """
+    """Excludes loaded modules from garbage collection, for a process that now lives long."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, *COLLECT_OLDER_AFTER)

@@ -1,6 +1,4 @@
-"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its
-stream.
-"""
+"""Replays a dead letter: to the core's stream as a fresh entry, or to its own stream."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from workers.runtime import Runtime
 
 #: Reasons of letters whose bytes are not the published entry.
 INCOMPLETE = ("no_e", "too_large")
-#: Of a letter whose bytes can't be read.
+#: The note of a letter whose bytes cannot be decrypted.
 SEALED = (
     "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens it: add the key it was encrypted with"
 )
@@ -33,11 +31,10 @@ class ReshardingNowError(NotReplayableError):
 
 
 def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
-    """Back to the core's stream or its own, and no dead letter any more; None when there is no such
-    letter. NotReplayableError.
+    """Replays a letter to the core's stream or its own and removes it; None for an unknown one.
 
-    A crash between the two leaves the letter where it is: replayed once more, its event id or its
-    own id absorbs the repeat.
+    Raises NotReplayableError. A crash between the two leaves the letter: on the next replay, its
+    event id or its own id absorbs the repeat.
     """
     if runtime.redis.exists(runtime.keys.resharding):
         raise ReshardingNowError(

@@ -1,7 +1,6 @@
 """Settings -> Runtime: stores, gate, lanes, transports; built after the fork, closed at the exit.
 
-Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage is handed the two or three ports it
-uses.
+Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage gets the two or three ports it uses.
 """
 
 from __future__ import annotations
@@ -190,9 +189,7 @@ class Catalog:
 
 
 def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
-    """The lane of a stored credential; None for a vendor that this fleet does not know (a newer
-    one's row).
-    """
+    """The lane of a stored credential; None for an unknown vendor (a newer version's row)."""
     spec = VENDORS.get(Vendor(stored.vendor))
     if spec is None:
         return None
@@ -239,7 +236,7 @@ class Runtime:
 
     @property
     def home(self) -> Runtime:
-        """Of shard 0, which also has what is one for the whole fleet."""
+        """The runtime of shard 0, which also has the fleet-wide data."""
         return self
 
     @cached_property
@@ -319,7 +316,7 @@ class Runtime:
 
     @cached_property
     def own_marks(self) -> EventMarks:
-        """Of this shard alone."""
+        """The marks of this shard alone."""
         return EventMarks(self.redis, self.keys)
 
     @cached_property
@@ -341,7 +338,7 @@ class Runtime:
 
     @cached_property
     def own_badges(self) -> Badges:
-        """Of this shard alone."""
+        """The badges of this shard alone."""
         return Badges(self.redis, self.keys)
 
     @cached_property
@@ -466,9 +463,7 @@ class Runtime:
 
     @cached_property
     def transport(self) -> Transport:
-        """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the
-        engine can't; or libcurl for all.
-        """
+        """The transport of all vendors: our engine for HTTP/2 (APNs, FCM), else libcurl."""
         # a process that sends nothing does not load what sends
         from workers.transport.engine import Http2Transport  # noqa: PLC0415
         from workers.transport.late import LateTransport  # noqa: PLC0415
@@ -581,11 +576,10 @@ class Runtime:
         )
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs
-        seconds, upkeep sends it again.
+        """Sends a stage's wake-up unless one is pending. Never raises.
 
-        The work it is rung for was handed on already; an error here would make the caller do it
-        once more.
+        A lost wake-up costs seconds, as upkeep sends it again. The work was forwarded already; an
+        error here would make the caller repeat it.
         """
         queue = queue_of(stage, vendor)
         try:
@@ -614,9 +608,7 @@ class Runtime:
 
 
 class ShardRuntime(Runtime):
-    """Of one further shard: its own keys, and the stores that are one for the whole fleet from
-    shard 0. Closed with it.
-    """
+    """A further shard: its own keys, and the fleet-wide stores of shard 0. Closed with it."""
 
     def __init__(self, home: Runtime, number: int) -> None:
         super().__init__(home.settings, home.name, home.role)
@@ -776,8 +768,9 @@ class _Claims:
     def _spaced(
         self, works: Sequence[PendingPush], answers: list[ClaimAnswer]
     ) -> list[ClaimAnswer]:
-        """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A
-        call can't wait.
+        """Limits silent pushes of messages to one in 20 minutes per device; calls are exempt.
+
+        The surplus is folded.
         """
         if self._silences is None:
             return answers
@@ -803,7 +796,7 @@ class _Claims:
         return answers
 
 
-#: Of entries that were not taken from a lane.
+#: The hold of entries that were not taken from a lane.
 _NOBODY = Hold("", "")
 _STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
 
@@ -901,9 +894,7 @@ class _Breaker:
                 self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
 
     def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
-        """One line and one count for each change, with its cause; where several lanes have stopped,
-        how many.
-        """
+        """Logs and counts each change with its cause; also how many lanes have stopped."""
         ids = self._lane_ids()
         last = [
             change

@@ -30,7 +30,7 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 #: Longest call, with body and answer; also the longest reading of the rest of an answer.
 CALL_S_MAX: Final = 60.0
 FLUSH_S_MAX: Final = 10.0
-#: Of the places; from there on a new connection ends the oldest one that waits.
+#: Share of the places from which a new connection ends the oldest waiting one.
 WAITING_SHARE: Final = 0.75
 #: Seconds for running calls after the stop.
 STOP_S_MAX: Final = 5
@@ -63,8 +63,9 @@ class BoundedHead(HttpToolsProtocol):
         )
 
     def _make_room(self) -> None:
-        """Half heads and idle connections must not keep real calls out: past a share of the places
-        each new one ends the oldest.
+        """Past a share of the places each new connection ends the oldest waiting one.
+
+        Half heads and idle connections must not keep real calls out.
         """
         most = self.limit_concurrency
         if most is None or len(self.connections) < most * WAITING_SHARE:
@@ -143,9 +144,7 @@ class QuietServer(uvicorn.Server):
 
 
 def bind(addr: str, setting: str) -> socket.socket:
-    """A listening socket; SettingError names the setting where the address is taken, or none of
-    this machine's.
-    """
+    """A listening socket; raises SettingError for an address in use, or of another machine."""
     host, port = host_port(addr)
     try:
         return socket.create_server(
@@ -179,8 +178,8 @@ def serve(
         timeout_keep_alive=IDLE_S_MAX,
         timeout_graceful_shutdown=STOP_S_MAX,
         ws="none",
-        # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine: see
-        # workers/console/peers.py
+        # Trust is set by PUSHFLEET_TRUSTED_PROXIES, not by this machine: see
+        # workers/console/peers.py.
         proxy_headers=False,
     )
     server, asked = QuietServer(config), True

@@ -25,7 +25,7 @@ class Shard(Protocol):
 
 
 class Fleet(Protocol):
-    """Of a fleet: its shards."""
+    """The shards of a fleet."""
 
     @property
     def shards(self) -> Sequence[Shard]: ...

@@ -1,6 +1,4 @@
-"""The maintenance process: its roles, together or alone, each in a thread of its own under a lease
-of its own.
-"""
+"""The maintenance process: its roles, each in a thread of its own under a lease of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ class Upkeep:
 
 
 def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[RoleThread]:
-    """Of one role: a thread for all shards, or one for each."""
+    """The threads of one role: one for all shards, or one for each."""
     shards = runtime.shards if name in _OF_SHARD else [runtime]
     if name in _JOINT and len(shards) > 1 and runtime.together:
         lease = JointLease(runtime.redis, [one.keys for one in shards], name)

@@ -31,12 +31,16 @@ from sqlalchemy import text
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from simulators.simulator import ensure_ca, issue
 from tests.benchmarks.counters import Counters, counters, processes
 from workers.cli.demo import account
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import free_ports, in_background
 from workers.runtime import Runtime
+
+try:
+    from simulators.simulator import ensure_ca, issue
+except ModuleNotFoundError:  # this file in a checkout of before (against.py)
+    from simulators.base import ensure_ca, issue  # type: ignore[import-not-found, no-redef]
 
 HERE = Path(__file__).parent
 PROCFILE = """intake: pushfleet worker intake

@@ -86,8 +86,7 @@ def save(runtime: Runtime, path: Path) -> BackupCounts:
         )
         with (
             tempfile.TemporaryFile() as spool
-            # what is on its way before what became of it: a row too many is found, one too few is
-            # not
+            # Pending work before its results: a surplus row is detected, a missing one is not.
         ):
             keys = _dump(runtime, spool)
             _add(tar, REDIS_NAME, spool)
@@ -329,7 +328,7 @@ def _hold(runtime: Runtime, cursor: Any) -> None:
 
 
 def _restore(runtime: Runtime, tar: tarfile.TarFile, root: str) -> int:
-    """root: what the backup's keys begin with; a fleet that moves to a cluster has another one."""
+    """root: the prefix of the backup's keys; a fleet that moves to a cluster has another one."""
     file = cast(IO[bytes], tar.extractfile(REDIS_NAME))
     count, now_ms = 0, int(time.time() * 1000)
     while head := file.read(8):

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 #: Entries of one transaction: about 50,000 rows at most.
 READ_MAX: Final = 200
-#: Of each stream, where those of many shards are read together.
+#: Entries of each stream, where those of many shards are read together.
 READ_EACH_MIN: Final = 8
 #: Milliseconds of one blocking read of an empty stream.
 BLOCK_MS: Final = 2_000
-#: Between two looks for what a dead writer left.
+#: Seconds between two claims of a dead writer's entries.
 TAKE_OVER_S: Final = 2.0
 #: Seconds that an event waits for its outcome: both are then written at once, as one row of a
 #: transaction of thousands. While outcomes keep coming it waits on, up to the second bound.
@@ -72,9 +72,7 @@ class LedgerHandler:
         self._met_at = 0.0
 
     def gather(self, entries: Sequence[Entry]) -> float:
-        """Seconds until the next look for the outcomes of the events among these; 0: they wait no
-        longer.
-        """
+        """Seconds until the next look for these events' outcomes; 0: they wait no longer."""
         now = time.monotonic()
         for entry in entries:
             if (entry.stream, entry.id) not in self._reads:
@@ -94,7 +92,7 @@ class LedgerHandler:
         )
 
     def _read(self, entry: Entry, now: float) -> _Read:
-        """Its records, with what they are the outcomes of no longer unmet."""
+        """The entry's records; marks the events of its outcomes as met."""
         read = _Read(now, [], set())
         with contextlib.suppress(msgspec.MsgspecError):  # handle() says so
             read.records = decode_records(entry.blob)
@@ -113,8 +111,9 @@ class LedgerHandler:
         return read
 
     def hold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Entries with events whose outcomes may still come soon; what else they hold is written
-        with the others.
+        """Entries with events whose outcomes may still come soon.
+
+        Their other records are written with the others.
         """
         now = time.monotonic()
         since = now - self._patience(now)
@@ -172,8 +171,9 @@ class LedgerHandler:
         return records
 
     def _write(self, records: Sequence[Record], again: bool) -> None:
-        """Halves what takes longer than a statement may: each half is a transaction, and a repeat
-        changes nothing.
+        """Writes the records; halves a batch that takes longer than a statement may.
+
+        Each half is a transaction, and a repeat changes nothing.
         """
         self.goes_on()
         try:
@@ -211,9 +211,7 @@ class LedgerWriter:
         stopping: Callable[[], bool] = lambda: False,
         shards: Sequence[Runtime] = (),
     ) -> None:
-        """shards: all of them, where they lie on one server: one transaction writes what all of
-        their streams hold.
-        """
+        """shards: all of one server: one transaction writes all their streams' content."""
         joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
         names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)

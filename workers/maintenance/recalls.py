@@ -1,5 +1,6 @@
-"""Recalls and cancels of what was shown already (workers/withdraw.py); foreign tokens on hold
-(workers/held_tokens.py).
+"""Recalls and cancels of shown pushes (workers/withdraw.py); foreign tokens on hold.
+
+The latter are in workers/held_tokens.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from workers.held_tokens import decide_held
 from workers.runtime import Runtime
 from workers.withdraw import due_in_s, withdraw_due
 
-#: Between two looks at what is due while something is.
+#: Seconds between two looks at due recalls while there are some.
 EVERY_S = 0.5
 #: Between two looks at foreign tokens that are on hold.
 HELD_EVERY_S = 5.0

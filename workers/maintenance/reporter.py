@@ -1,4 +1,4 @@
-"""The reporter: the fleet's gauges, the ledger's days, and what is forgotten for its age."""
+"""The reporter: the fleet's gauges, the ledger's days, and deletion by age."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED
 LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
 #: Milliseconds after which a silent reader without entries is removed.
 DEAD_READER_MS = 3_600_000
-#: Between two counts of the ledger's minutes, which are counted when they are over; while there is
-#: more to count, it goes on sooner.
+#: Seconds between two counts of the ledger's minutes, which are counted when they are over; a
+#: backlog is counted sooner.
 TALLY_EVERY_S = 60.0
 TALLY_AGAIN_S = 2.0
 #: Longest duration of one such count, seconds.
 TALLY_S = 20.0
-#: Between two looks for what is too old.
+#: Seconds between two deletions by age.
 AGES_EVERY_S = 900.0
 #: Longest duration of one such look; the rest waits for the next.
 AGES_S = 120.0
@@ -94,16 +94,14 @@ class Reporter:
         metrics.hide()
 
     def _without_database(self, do: Callable[[], None]) -> None:
-        """Does what needs the database, or leaves it for later: the other gauges do not wait for
-        it.
-        """
+        """Does what needs the database, or postpones it: the other gauges do not wait for it."""
         try:
             do()
         except sql.DATABASE_UNAVAILABLE as error:
             log.warning("the database is away", extra={"reason": type(error).__name__})
 
     def show_streams(self) -> None:
-        """Our streams, and what is none of ours: the core's streams and the delayed set."""
+        """Shows our streams, the core's streams and the delayed set."""
         loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in self._runtime.shards]
         found = {
             **shards.backlog(self._runtime, _streams(self._runtime)),
@@ -195,7 +193,7 @@ class Reporter:
         metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
-        """Of every lane; those that hold nothing are not asked."""
+        """Shows every lane; empty ones are not queried."""
         held = shards.bytes_of_lanes(self._runtime)
         metrics.show(metrics.QUEUE_BYTES, {_labels(lane): held.get(lane.id, 0) for lane in lanes})
 

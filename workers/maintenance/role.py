@@ -29,7 +29,7 @@ class Role(Protocol):
     name: str
 
     def turn(self, lease: Lease) -> float:
-        """Does what is due; the seconds until the next turn."""
+        """Does what is due; returns the seconds until the next turn."""
 
     def rest(self) -> None:
         """Another process has the lease."""

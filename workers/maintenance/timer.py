@@ -72,9 +72,7 @@ class Timer:
         """Nothing is kept."""
 
     def _look(self) -> None:
-        """For wake-ups that were missed, and at the lanes' queues; what both ask of an idle fleet
-        is one round trip.
-        """
+        """Looks for missed wake-ups and at the lanes' queues; one round trip on an idle fleet."""
         runtime, (clock, members) = self._runtime, self.lanes.questions
         missed, set_back_ms, loaded = run_all(
             runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members]
@@ -94,9 +92,7 @@ class Timer:
 
 
 class ShardTimers:
-    """The timers of all shards of one server: what is due in any of them is asked in one round
-    trip.
-    """
+    """The timers of all shards of one server, with one common round trip."""
 
     name = "timer"
 
@@ -151,9 +147,7 @@ def _listen(shards: Sequence[Runtime], seconds: float) -> None:
 
 
 def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
-    """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing
-    waits. One round trip.
-    """
+    """Per shard: a retry is due, a reply's wait is due, nothing waits. One round trip."""
     names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
     asked = "".join(
         [command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]]

@@ -1,4 +1,4 @@
-"""Message -> OfflineRecipients, in chunks of people. Plain functions of what they are handed."""
+"""Message -> OfflineRecipients, in chunks of people. Plain functions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class Row(Value, frozen=True):
 
 
 class Deviceless(Value, frozen=True):
-    """People of one chunk and one decision whom no device came near: their names are all in which
-    their rows differ.
-    """
+    """People of one chunk and one decision without a device: their rows differ in the name only."""
 
     message: Message
     decision: Decision
@@ -65,7 +63,7 @@ class Chunk(Value, frozen=True):
 def chunks(
     messages: Sequence[Message], members: MemberPages
 ) -> Iterator[tuple[Chunk, Message | None]]:
-    """One chunk of people per message, and the message that goes on behind it, if any."""
+    """One chunk of people per message, and the rest of the message, if any."""
     for message in messages:
         if (
             message.recipients is not None
@@ -80,9 +78,7 @@ def chunks(
 
 
 def page_for(message: Message, members: MemberPages) -> tuple[tuple[str, ...], Message | None]:
-    """As `page_of`, without those whom the message excludes; what goes on knows whether there was
-    anybody.
-    """
+    """As `page_of`, without excluded people; the rest records whether there were recipients."""
     page, more = page_of(message, members)
     users = without_excluded(message, page)
     known = message.anybody is not None or not _goes_on(
@@ -109,7 +105,7 @@ def without_excluded(message: Message, users: Sequence[str]) -> tuple[str, ...]:
 
 
 def page_of(message: Message, members: MemberPages) -> tuple[Sequence[str], Message | None]:
-    """The next of a message's people, and the message that goes on behind them, if any."""
+    """The next of a message's people, and the rest of the message, if any."""
     size = PAGES[min(message.pages, len(PAGES) - 1)]
     if message.recipients is not None:
         end = message.position + size
@@ -218,9 +214,7 @@ SHORT = 10
 
 
 def _slim(message: Message, users: Sequence[str]) -> Message:
-    """The message as far as it concerns these of its people: a list of all whom it names would
-    travel with each page of a group.
-    """
+    """The message without other people's data: a full list would go with each group page."""
     changes: dict[str, Any] = {}
     count = len(message.recipients or ())
     if count >= SHORT or (

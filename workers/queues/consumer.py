@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds of one slice; then it wakes its stage again and makes room.
 SLICE_S = 5.0
-#: Entries of dead readers that are taken over in one look at a stream, and how often that is done.
+#: Entries of dead readers that are claimed in one look at a stream, and the seconds between two
+#: looks.
 RECLAIM_MAX = 16
 RECLAIM_EVERY_S = 1.0
 #: Approximate bytes of records in one entry of the ledger's stream.
@@ -96,9 +97,7 @@ class Handler(Protocol):
         ...
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        """The entry's items as the fields of entries of their own; one where it can't be read or
-        holds one item.
-        """
+        """The entry's items as fields of single entries; one if unreadable or single."""
         ...
 
     def letter(self, entry: Entry) -> Letter:
@@ -251,9 +250,7 @@ class StreamConsumer:
     # ------------------------------------------------------------ one read
 
     def once(self) -> int:
-        """One read of each kind: what a store's absence held up, what dead readers left, what is
-        new. Number of the entries.
-        """
+        """Reads each kind once: kept, reclaimed and fresh entries; returns their number."""
         kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
@@ -341,8 +338,9 @@ class StreamConsumer:
 
     @contextlib.contextmanager
     def _keeping(self, entries: Sequence[Entry]) -> Iterator[dict[Name, Entry]]:
-        """Yields what is not done with. When a store goes away it is kept, or given back without
-        being counted; when the process is to end it is given back.
+        """Yields the unfinished entries. When a store fails they are kept, or released uncounted.
+
+        When the process is to end they are released.
         """
         left = {(entry.stream, entry.id): entry for entry in entries}
         try:
@@ -499,8 +497,9 @@ def dead_letter(vault: Vault, entry: Entry, stage: str, reason: str, letter: Let
 
 
 def packed_records(records: Sequence[Record]) -> list[bytes]:
-    """The records, in order, in blobs of about LEDGER_PACK_BYTES: a read may hold dozens of dead
-    letters of the largest size.
+    """The records, in order, in blobs of about LEDGER_PACK_BYTES.
+
+    A read may hold dozens of dead letters of the largest size.
     """
     blobs: list[bytes] = []
     pack: list[Any] = []

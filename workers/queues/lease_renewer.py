@@ -1,6 +1,4 @@
-"""Keeps entries ours while they are worked on: a slow vendor, a slow statement or an awaited access
-token is no dead reader.
-"""
+"""Renews entries while they are handled: a slow vendor, statement or login is no dead reader."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from common.storage.streams import Entry, StreamStore
 
 log = logging.getLogger(__name__)
 
-#: Their idle time is set back so often; three times within what makes them anybody's
+#: Seconds between two renewals: three within the time after which others may claim
 #: (common/storage/streams.py: TAKEOVER_IDLE_MS).
 RENEW_S = 4.0
 LOOK_S = 0.5
@@ -56,9 +54,7 @@ class LeaseRenewer:
 
     @contextlib.contextmanager
     def holding(self, entries: Sequence[Entry]) -> Iterator[None]:
-        """While the block runs they do not become idle; after it nothing here touches them any
-        more.
-        """
+        """Keeps the entries from becoming idle while the block runs, and no longer."""
         block = object()
         with self._lock:
             self._due = (

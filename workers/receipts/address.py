@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from common.model import Vendor
 
-#: Of the vault: each fleet key gives one for this use (common/storage/vault.py: derived).
+#: The vault's purpose: each fleet key derives one for this use (common/storage/vault.py: derived).
 PURPOSE = "receipts-address"
 #: 128 bits: few vendors sign, and several take no address over 128 bytes.
 SECRET_BYTES = 16
@@ -36,9 +36,7 @@ def path_of(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
 
 
 def read_path(raw_path: bytes) -> Address | None:
-    """The last four parts of a path, as a proxy may put others before them; None where they are no
-    address.
-    """
+    """The last four parts of a path; a proxy may add others before. None for no address."""
     parts = [unquote_to_bytes(part).decode("utf-8", "replace") for part in raw_path.split(b"/")[1:]]
     if len(parts) < 4 or parts[-4] not in set(Vendor):
         return None

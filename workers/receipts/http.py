@@ -1,6 +1,4 @@
-"""The vendors' receipts over HTTP: address and signature checked, read, stored on the stream
-`receipts`, then acknowledged.
-"""
+"""Receipts over HTTP: address and signature checked, read, stored on `receipts`, acknowledged."""
 
 from __future__ import annotations
 
@@ -76,7 +74,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
 
 
 def serve(world: ReceiptPorts, stop: threading.Event) -> None:
-    """Until `stop` is set. SettingError when the address can't be bound."""
+    """Serves until `stop` is set. Raises SettingError when the address cannot be bound."""
     listener = serving.bind(world.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
     matcher = Matcher(world)
     thread = threading.Thread(target=matcher.run, args=(stop.is_set,), name="matcher")
@@ -163,9 +161,7 @@ class _Handler:
             )
 
     def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
-        """All of them on the stream, the nonce with them, or none; what a nonce has brought before
-        is not stored again.
-        """
+        """Stores all of them with the nonce, or none; a known nonce stores nothing."""
         world, now = self._world, now_ms()
         seen = (
             None

@@ -35,9 +35,9 @@ class Callback(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The row of the push that a receipt speaks of. day_ms: some time of the row's day;
-    message_ids: what the vendor called it;
-    bucket: in which it counted.
+    """The row of a receipt's push. day_ms: some time of the row's day.
+
+    message_ids: the vendor's ids; bucket: in which it counted.
     """
 
     app: str

@@ -1,6 +1,4 @@
-"""From the stream `receipts` into the ledger: finds the push that each receipt speaks of, retires
-tokens. One thread of its process.
-"""
+"""The stream `receipts` -> the ledger: finds each receipt's push, retires tokens. One thread."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ READ_MAX = 100
 DUE_MAX = 100
 #: Milliseconds of one blocking read of an empty stream.
 BLOCK_MS = 2_000
-#: Between two looks for what a dead reader left.
+#: Seconds between two claims of a dead reader's entries.
 TAKE_OVER_S = 5.0
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
@@ -66,7 +64,7 @@ class ReceiptStores(Protocol):
     @property
     def delayed(self) -> Delayed: ...
     def version_of(self, lane: tuple[str, Vendor, str]) -> int:
-        """Of the credential of (app, vendor, business id), 0 where there is none."""
+        """The credential's version of (app, vendor, business id), 0 for none."""
         ...
 
     def report_receipts(
@@ -76,8 +74,9 @@ class ReceiptStores(Protocol):
         capped: Sequence[tuple[str, int]],
         spent_ms: Sequence[int],
     ) -> None:
-        """Of (app, vendor, business id): devices that had enough of the bucket, each with when it
-        was sent to, and when pushes went out that were over its day.
+        """Reports of (app, vendor, business id): devices at their cap, and sends beyond the day.
+
+        Each device has the time of its send.
         """
         ...
 
@@ -140,9 +139,7 @@ class ReceiptsHandler:
         return Commit()
 
     def _sent(self, callback: Callback) -> dict[int, Sent]:
-        """Rows by the number of their receipt: by push id, else by the request's
-        tag and the token.
-        """
+        """Rows by their receipt's index: by push id, else by the request's tag and the token."""
         tags = {
             number: tag
             for number, one in enumerate(callback.receipts)
@@ -255,9 +252,7 @@ def _whose(row: Sent, receipt: Receipt) -> tuple[str, str, str, str, int]:
 
 
 def _merged(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Those of one lane and age as one: a vendor that posts each receipt alone
-    costs no query each.
-    """
+    """Merges callbacks of one lane and age: single receipts cost no query each."""
     groups: dict[tuple[str, str, str, int], list[Callback]] = {}
     for one in callbacks:
         groups.setdefault((one.vendor, one.app, one.business_id, one.looks), []).append(one)

@@ -1,6 +1,4 @@
-"""Everything that doctor looks at, in order: for `pushfleet doctor` and for the
-console's overview.
-"""
+"""All of doctor's checks, in order: for `pushfleet doctor` and the console's overview."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from workers.runtime import Runtime
 
 #: Without these no other check is valid.
 FIRST = ("redis", "core's redis", "postgresql", "tables")
-#: Problems of a server that does not do what is asked: every other check would fail for them.
+#: Problems of a server that refuses everything: every other check would fail for them.
 HIDING: Final = frozenset(
     {
         "redis_replica",

@@ -81,7 +81,7 @@ def away(check: str, problem: str, /, **values: Any) -> Finding:
 
 
 def words_of(error: BaseException) -> str:
-    """An error's first line, without what may be a secret."""
+    """An error's first line, without possible secrets."""
     lines = [
         line.strip()
         for line in str(getattr(error, "orig", None) or error).splitlines()

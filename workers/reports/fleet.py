@@ -210,7 +210,7 @@ def _waiting(parked: int) -> BothWords:
 
 
 def _name(row: LaneRow) -> BothWords:
-    """Of a lane, as every place that names one."""
+    """The name of a lane, as everywhere."""
     lane, app = f"{row['vendor']} {row['business_id']}", row["app"]
     return BothWords(f"{lane} of {app}", f"{lane}（{app}）")
 
@@ -333,9 +333,7 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def build_findings(runtime: Runtime) -> Iterator[Finding]:
-    """Tokens of another app or environment beside good traffic: a debug build, or the wrong
-    account.
-    """
+    """Reports tokens of another app or environment: a debug build, or the wrong account."""
     for vendor, decisions in runtime.reports.last_hour(now_ms()).decisions.items():
         foreign = decisions.get("token_foreign", 0)
         asked = sum(

@@ -26,8 +26,9 @@ _PUSHES = text(
 
 
 def person(runtime: Runtime, app: str, user: str) -> dict[str, Any]:
-    """{devices, presence, settings, pushes}, without tokens; pushes None where the look took too
-    long, presence None without the core.
+    """{devices, presence, settings, pushes}, without tokens.
+
+    pushes None where the look took too long, presence None without the core.
     """
     devices = [
         {

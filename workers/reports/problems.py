@@ -17,8 +17,9 @@ CONFIG: Final = "/credentials"
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """found, cure: (English, Chinese) templates. page: of the console. alert: the rule of
-    deploy/alerts.yml that rings for it.
+    """found, cure: (English, Chinese) templates. page: of the console.
+
+    alert: the rule of deploy/alerts.yml for it.
     """
 
     found: tuple[str, str]

@@ -26,7 +26,7 @@ from common.storage.streams import GROUP
 from workers.reports.findings import Finding, away, bad, database_error, good, redis_error
 from workers.runtime import Runtime
 
-#: XAUTOCLAIM is what the oldest server that we can use has brought.
+#: The oldest usable server is the first with XAUTOCLAIM.
 REDIS_MIN, POSTGRES_MIN = (6, 2), 13
 MEMORY_SHARE_MAX: Final = 0.8
 #: Most key names read in one look: its cost must not grow with the number of events.

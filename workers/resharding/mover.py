@@ -163,9 +163,7 @@ class Mover:
     # ------------------------------------------------------------ entries of lanes
 
     def _lanes(self, place: Place) -> int:
-        """Each entry goes to the shards of its people, under its order; what senders that died held
-        is among them.
-        """
+        """Moves each entry to its people's shards, under its order; also dead senders' entries."""
         rounds, moved = LaneRounds(self._runtimes[place.number], lambda: False), 0
         for lane in sorted(
             {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))}
@@ -207,8 +205,9 @@ class Mover:
         return int(not stays)
 
     def _parts(self, blob: bytes, here: int) -> dict[int, Batch | None]:
-        """A batch by the shards of its people; what can't be read stays where it is, or goes to the
-        first one, and is found there.
+        """A batch by the shards of its people.
+
+        An unreadable one stays, or goes to the first shard, and is found there.
         """
         try:
             batch = decode_batch(blob)
@@ -336,9 +335,7 @@ class Mover:
 
     @staticmethod
     def _refuse_unfinished(place: Place, name: str) -> None:
-        """NotEmptyError: this key of a shard that goes is a stream with entries, which came after
-        the flush.
-        """
+        """Raises NotEmptyError when this key of a leaving shard is a stream with new entries."""
         key = _raw(f"{place.keys.prefix}:{name}")
         is_stream = place.redis.type(key) == b"stream"
         if is_stream and (count := int(cast(Any, place.redis.xlen(key)))):

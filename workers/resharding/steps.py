@@ -1,6 +1,4 @@
-"""The steps of `pushfleet reshard`, in Redis (until it ends): which one it is at, and from how many
-shards to how many.
-"""
+"""The steps of `pushfleet reshard` (Redis, until it ends): the current one, and both numbers."""
 
 from __future__ import annotations
 
@@ -112,7 +110,10 @@ class Resharding:
         self._print_line((words.zh if self._lang == "zh" else words.en).format(**values))
 
     def _begun(self) -> int | None:
-        """From how many; None: there is nothing to do. Another one that was ended goes on first."""
+        """The old number of shards; None: there is nothing to do.
+
+        An interrupted run continues first.
+        """
         redis, names = self._home.redis, self._home.keys
         has = int(cast(Any, redis.get(names.shards)) or 1)
         begun = cast(dict[bytes, bytes], redis.hgetall(names.resharding))

@@ -1,5 +1,4 @@
-"""The usual push: a chat of two without wishes of its sender, to somebody with one device who set
-nothing. Pure.
+"""The usual push: a c2c message without overrides, to one device without settings. Pure.
 
 The first one of a lane and language is made the general way (fan_out.py); the others differ from it
 in the fields of `LikeRow` only.

@@ -18,8 +18,9 @@ FALLBACK_TZ = "Asia/Shanghai"
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Whom a message names, made once for all its people: a list may hold thousands. forced: None
-    is everybody.
+    """The people named by a message, as sets made once: a list may hold thousands.
+
+    forced: None: all.
     """
 
     people: frozenset[str]
@@ -29,9 +30,7 @@ class Named:
         return user in self.people or ALL in self.people
 
     def forces(self, user: str) -> bool:
-        """NIM's forced push: members of the group who hear of it in spite of mute and
-        do-not-disturb.
-        """
+        """NIM's forced push: members who get it in spite of mute and do-not-disturb."""
         return self.forced is None or user in self.forced
 
 

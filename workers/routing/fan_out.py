@@ -1,6 +1,4 @@
-"""OfflineRecipients -> Push, in batches of device tokens. Plain functions of what
-they are handed.
-"""
+"""OfflineRecipients -> Push, in batches of device tokens. Plain functions."""
 
 from __future__ import annotations
 
@@ -153,7 +151,7 @@ def _learn(
     event_id: str,
     outbox: Mapping[LaneName, list[Push]],
 ) -> None:
-    """Keeps what was just made for this event, if anything was, for all that are like it."""
+    """Keeps the result for this event, if any, for all people like this one."""
     app, vendor, business_id, *_ = pattern
     pushes = outbox.get((app, vendor, business_id, Urgency.CHAT))
     if pushes and pushes[-1].note.event_id == event_id:
@@ -190,7 +188,7 @@ Settings = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Settings:
-    """Everybody's settings; a token has none."""
+    """All recipients' settings; a token has none."""
     people: dict[tuple[str, str], None] = {}
     conversations: set[str] = set()
     for one in offline:
@@ -290,8 +288,9 @@ def _is_same_for_all(message: Message) -> bool:
 def _join(
     message: Message, who: Recipient, same: Mapping[tuple[Vendor, str, str | None], Draft]
 ) -> bool:
-    """Puts this person's devices under the notifications of others who set nothing; False: there is
-    none for one of them.
+    """Adds a person's devices to the notifications of others without settings.
+
+    False: one of the devices has none.
     """
     drafts = [same.get((device.vendor, device.business_id, device.lang)) for device in who.devices]
     if None in drafts:
@@ -315,9 +314,7 @@ def _draft(
     drafts: dict[tuple[Any, ...], Draft],
     shapes: Shapes,
 ) -> Draft:
-    """Puts the device under the notification that is the same for it and others; renders it if it
-    is the first.
-    """
+    """Adds the device to the notification that it shares with others; renders the first one."""
     message = one.message
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
@@ -371,8 +368,9 @@ def _target(who: Recipient, device: Device, token: str, identity: str) -> Target
 
 
 def _wanted(message: Message, tenancy: Tenancy, vendor: Vendor) -> PushType:
-    """The sender's push type; where they asked for nothing special, that of their preset, or one
-    for Apple alone. What takes a call back is never a call.
+    """The sender's push type, else their preset's, or one for Apple alone.
+
+    A push that takes a call back is never a call.
     """
     push = message.push
     if message.kind in (Kind.CALL_CANCEL, Kind.RECALL):
@@ -392,9 +390,7 @@ _PUSH_TYPES: Final[Mapping[str, PushType]] = {str(one): one for one in PushType}
 
 
 def _push_type(wanted: PushType, device: Device) -> PushType:
-    """VoIP only where the device has a token for it (Apple) or a way of its own (HarmonyOS); else
-    people see an alert.
-    """
+    """VoIP only with a VoIP token (Apple) or an own channel (HarmonyOS); else an alert."""
     if wanted == PushType.VOIP and not (
         device.vendor == Vendor.HARMONY or (device.vendor == Vendor.APNS and device.voip_token)
     ):

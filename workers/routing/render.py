@@ -93,7 +93,7 @@ def words(
 
 
 def _said_instead(message: Message) -> str:
-    """Key of the fleet's own words in the place of what a withdrawal takes back."""
+    """The key of the fleet's text that replaces a withdrawn push."""
     if message.kind == Kind.CALL_CANCEL:
         return ending_of(message.ended_by)
     return READ if message.ended_by == READ else message.kind
@@ -151,9 +151,7 @@ def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
 
 
 def _prefix(message: Message) -> str:
-    """`Nick:` in a chat of two; `name(group):` in a group, as far as the names are known
-    (im-dialects §2.4).
-    """
+    """`Nick:` in a c2c chat; `name(group):` in a group, as far as known (im-dialects §2.4)."""
     name = _sender_name(message)
     group = _shown(message.conversation.name) if message.conversation.type == "group" else ""
     shown = f"{name}({group})" if group else name

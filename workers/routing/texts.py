@@ -38,7 +38,7 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
 LANGS: Final = frozenset(TEXTS["hidden"])
 
 
-#: Why a withdrawal is sent where nobody took the message back: its conversation was read.
+#: Reason of a withdrawal without a recall: the conversation was read.
 READ: Final = "read_elsewhere"
 
 

@@ -1,11 +1,10 @@
-"""The same door through the `aioapns` library, for who wants it (PUSHFLEET_APNS_CLIENT=aioapns):
-APNs requests only.
+"""The transport over the `aioapns` library (PUSHFLEET_APNS_CLIENT=aioapns): APNs requests only.
 
-The library keeps the connections, the stream slots and the h2 state machine. A subclass cures what
+The library keeps the connections, the stream slots and the h2 state machine. A subclass adds what
 its version 4.0 lacks: a deadline around each send, one attempt, our authorization header and body
-as they are, answers matched by stream, RST_STREAM and GOAWAY read, windows given back and
-respected. Left as it is: one Python object per frame (six to ten times libcurl's CPU), nothing is
-ever begun a second time.
+unchanged, answers matched by stream, RST_STREAM and GOAWAY read, windows given back and respected.
+Unchanged: one Python object per frame (six to ten times libcurl's CPU), nothing is ever begun a
+second time.
 """
 
 from __future__ import annotations

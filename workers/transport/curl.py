@@ -132,9 +132,7 @@ class CurlTransport:
             return self._loop
 
     def renew(self, pool: str) -> None:
-        """Requests handed over from now on use new connections; those on their way end where they
-        are.
-        """
+        """Later requests use new connections; running ones end where they are."""
         loop = self._loop
         if loop is not None and not loop.closing:
             loop.post(pool)
@@ -149,9 +147,7 @@ class CurlTransport:
             loop.thread.join(2.0)
 
     def forget(self) -> None:
-        """In a forked child: the parent's loop is not ours, and its lock may be held by a thread
-        that is not here.
-        """
+        """For a forked child: the parent's loop is not ours; a lost thread may hold its lock."""
         self._lock = threading.Lock()
         if self._loop is not None:
             _inherited.append(self._loop)

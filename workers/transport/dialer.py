@@ -1,7 +1,7 @@
-"""A TLS connection from a name, without blocking: resolve, connect (several addresses side by
-side), CONNECT to a proxy, handshake.
+"""A TLS connection by name, without blocking: resolve, connect, CONNECT to a proxy, handshake.
 
-Only the resolver blocks, so it has a thread of its own, one a name and only while it looks.
+Several addresses are tried in parallel. Only the resolver blocks, so it has a thread of its own,
+one per name and only while it looks.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Poller(Protocol):
 
 
 def tls_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, HTTP/2 the only protocol offered. OSError or ValueError for a certificate
-    that can't be loaded.
+    """TLS 1.2 or later, HTTP/2 the only protocol offered.
 
-    The system's folder of hashed certificates is preferred: of it only what is needed is read.
+    Raises OSError or ValueError for a certificate that cannot be loaded. The system's folder of
+    hashed certificates is preferred: only the needed ones are read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -112,8 +112,9 @@ class Link:
         self._in.write(data)
 
     def write(self, data: bytes) -> bool:
-        """Encrypts all and sends what the kernel takes; False: `flush` when it
-        takes more. OSError.
+        """Encrypts all and sends what the kernel takes; False: `flush` when it takes more.
+
+        Raises OSError.
         """
         for at in range(0, len(data), RECORD_BYTES):
             piece = data[at : at + RECORD_BYTES] if len(data) > RECORD_BYTES else data
@@ -170,7 +171,7 @@ class Link:
 # ---------------------------------------------------------------- names
 
 
-#: (family, what the socket module takes).
+#: (family, the socket module's address).
 Address = tuple[int, Any]
 _Found = Callable[[list[Address] | None], None]
 
@@ -261,7 +262,7 @@ class Dial:
         self._try_next(poller, now)
 
     def due(self) -> float:
-        """When `tick` has something to do."""
+        """The time of `tick`'s next work."""
         return min(self.ends, self._next_at)
 
     def resolving(self) -> bool:

@@ -37,9 +37,7 @@ PoolKey = tuple[str, str, ClientIdentity | None, str | None]
 
 
 class OpenConnection:
-    """A connection that is made: the link, the protocol over it, and whether the kernel owes us
-    room to write.
-    """
+    """An open connection: the link, its protocol, and the need for room to write."""
 
     __slots__ = ("blocked", "h2", "link", "pool")
 
@@ -147,9 +145,7 @@ class Http2Pool:
 
 
 class SocketPoll:
-    """Sockets and whose they are; epoll where the system has it, as there may be a thousand idle
-    ones.
-    """
+    """The sockets and their owners; epoll where available, as a thousand may be idle."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
@@ -288,7 +284,7 @@ class Driver:
         self.sendings.setdefault(sending, set()).add(pool)
 
     def work(self, pool: Http2Pool, now: float) -> None:
-        """Begins what may begin; opens a connection where one is missing."""
+        """Begins the possible requests; opens a connection where one is missing."""
         pool.used_at = now
         if pool.waiting:
             for line in list(pool.lines):
@@ -333,8 +329,9 @@ class Driver:
     def _begun(
         h2: Http2Connection, pool: Http2Pool, room: int, octets_max: int, now: float
     ) -> tuple[int, int]:
-        """Begins what is next: requests of one form together, else one. How many have begun, and
-        their octets.
+        """Begins the next requests: those of one form together, else one.
+
+        Returns their number and octets.
         """
         alike = pool.alike()
         if alike is not None:
@@ -355,9 +352,7 @@ class Driver:
             return 0, 0
 
     def _grow(self, pool: Http2Pool, now: float) -> None:
-        """As many connections as the lane's streams ask for; one more each time requests have
-        waited for a stream.
-        """
+        """Opens the connections that the lane's streams need; one more after each wait."""
         there = len(pool.lines) + len(pool.dials)
         running = sum(len(line.h2.streams) for line in pool.lines)
         wanted = min(-(-(pool.waiting + running) // pool.streams_max), pool.connections_max)
@@ -373,8 +368,9 @@ class Driver:
     # ---- lines
 
     def _write(self, line: OpenConnection, now: float) -> bool:
-        """Writes what the protocol has put out. False: not all of it was taken, or the connection
-        is gone.
+        """Writes the protocol's output.
+
+        False: part of it was not taken, or the connection is gone.
         """
         try:
             done = line.link.write(line.h2.take_out())
@@ -466,9 +462,7 @@ class Driver:
             pass
 
     def _leave(self, line: OpenConnection, now: float) -> None:
-        """A connection that takes nothing new: its pool forgets it, and it ends after its last
-        answer.
-        """
+        """Removes a connection from its pool: it ends after its last answer."""
         if line in line.pool.lines:
             line.pool.lines.remove(line)
             self.leaving.add(line)

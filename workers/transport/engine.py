@@ -109,8 +109,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Http2Transport:
-    """The `Transport` of workers/wire.py over our own HTTP/2; `other`, from then on ours, for what
-    is not HTTP/2 over TLS.
+    """The `Transport` of workers/wire.py over our own HTTP/2. other: for all else; now ours.
 
     ca_file: certificates trusted besides the system's. pool_idle_s, pools_max: when unused
     connections are closed.
@@ -145,9 +144,7 @@ class Http2Transport:
         self._stop = threading.Event()
 
     def forget(self) -> None:
-        """In a forked child: the parent's connections are not ours, and its locks may be held by
-        threads that are not here.
-        """
+        """For a forked child: its parent's connections are not ours, nor are the locks."""
         _inherited.append(self._driver)
         self._fresh()
 
@@ -358,9 +355,7 @@ class Http2Transport:
             self._hand_over()
 
     def renew(self, pool: str) -> None:
-        """Requests handed over from now on use new connections; those on their way end where they
-        are.
-        """
+        """Later requests use new connections; running ones end where they are."""
         if self._driver is not None:
             self._inbox.append(pool)
             self._driver.wake()
@@ -386,7 +381,7 @@ class Http2Transport:
         self._other.close()
 
     def _end(self, driver: Driver | None) -> None:
-        """With the lead: closes the driver and answers everybody."""
+        """With the lead: closes the driver and answers all callers."""
         if driver is not None and self._driver is driver:
             self._driver = None
             driver.close()

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 
 from workers.wire import HttpResponse, NoAnswer, Request, Route
 
-#: Bytes of an answer that are kept; every vendor's longest answer is far below. What comes after is
-#: dropped.
+#: Bytes of an answer that are kept, far above every vendor's longest; the rest is dropped.
 BODY_BYTES_MAX = 1 << 20
-#: Bytes after which a stream that never ends is given up; the answer is what was kept.
+#: Bytes after which an endless stream is given up; the answer is what was kept.
 BODY_BYTES_READ_MAX = 16 << 20
 #: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the
 #: connection.
@@ -183,8 +182,9 @@ class SendBatch:
                 self._event.set()
 
     def wait(self, sent: Callable[[int], bool]) -> Sequence[HttpResponse | NoAnswer]:
-        """All answers, at the latest GRACE_S after the deadline; then what is missing is a timeout.
-        sent: was this one begun?
+        """All answers, GRACE_S after the deadline at the latest; missing ones are timeouts.
+
+        sent: index -> True if begun.
         """
         late = not self._event.wait(max(self.ends - time.monotonic(), 0.0) + GRACE_S)
         seconds = time.monotonic() - self.begun if late else 0.0

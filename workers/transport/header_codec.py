@@ -1,5 +1,6 @@
-"""HPACK (RFC 7541) for one-request-a-push lanes: constant headers once into the peer's table,
-answers decoded within bounds. Pure.
+"""HPACK (RFC 7541) for lanes of one request per push. Pure.
+
+Constant headers enter the peer's table once; answers are decoded within bounds.
 """
 
 from __future__ import annotations
@@ -67,9 +68,7 @@ _QUICK_LENGTHS: Final = [octets.decode("latin-1") for octets in _LENGTHS]
 
 
 def literal(text: str) -> bytes:
-    """A string literal without Huffman coding: ASCII in, so that nothing but the
-    length is added.
-    """
+    """A string literal without Huffman coding: ASCII, so only the length is added."""
     raw = text.encode("ascii")
     return (_LENGTHS[len(raw)] if len(raw) < 512 else integer(len(raw), 7, 0)) + raw
 
@@ -433,8 +432,9 @@ class HeaderEncoder:
         return _blocks(parts, own, shared) if own else None
 
     def _careful(self, request: Request) -> bytes:
-        """As `block`, for what was not met before: checked as a whole first, as the peer's table
-        must not be half changed.
+        """As `block` for new headers: checked as a whole first.
+
+        Otherwise an error would leave the peer's table half changed.
         """
         fault = fault_of(request)
         if fault is not None:

@@ -1,9 +1,9 @@
-"""The client's side of one HTTP/2 connection (RFC 9113), without I/O: octets in, octets out,
-answers into their `StreamSending`. Pure.
+"""The client's side of one HTTP/2 connection (RFC 9113), without I/O. Pure.
 
-Written for many small requests and smaller answers. Whatever a peer sends is bounded: frames,
-header blocks, bodies, frames that are no progress. A fault of the peer ends the connection; what
-was written then is uncertain, what was not is done again elsewhere.
+Octets in, octets out, answers into their `StreamSending`. Written for many small requests and
+smaller answers. All input of a peer is bounded: frames, header blocks, bodies, frames without
+progress. A fault of the peer ends the connection; what was written then is uncertain, what was not
+is sent again elsewhere.
 """
 
 from __future__ import annotations
@@ -84,11 +84,10 @@ class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, told to it w
 
 
 class StreamSending:
-    """One call of send_many: requests of one or more lanes and their answers, in the requests'
-    order.
+    """One call of send_many: requests of one or more lanes and their answers, in order.
 
-    begun, ends: seconds of the monotonic clock. left: answers that are missing. bodies: octets of
-    answers kept so far. columns: the requests, where they have one form.
+    begun, ends: seconds of the monotonic clock. left: missing answers. bodies: octets of answers
+    kept so far. columns: the requests, where they have one form.
     """
 
     __slots__ = ("answers", "begun", "bodies", "columns", "ends", "left", "replays", "requests")
@@ -375,7 +374,7 @@ class Http2Connection:
         return clean
 
     def lose(self, words: str, now: float) -> None:
-        """The connection has ended: what was written may have been read, what was not was not."""
+        """Ends the connection: written requests may have been read, unwritten ones were not."""
         self.draining = True
         self._stalled.clear()
         for stream, (sending, index, _, end) in list(self.streams.items()):
@@ -388,7 +387,7 @@ class Http2Connection:
     # ---- in
 
     def receive(self, data: bytes, now: float) -> None:
-        """Whatever the network gave. ConnectionFault: the connection is to be closed."""
+        """Reads data of the network. Raises ConnectionFault: the connection is to be closed."""
         if self._rest:
             data = self._rest + data
         at, have, streams = 0, len(data), self.streams
@@ -557,9 +556,7 @@ class Http2Connection:
     def _keep(
         self, stream: int, piece: bytes, head: tuple[int, dict[str, str]], now: float
     ) -> None:
-        """Keeps a piece of a body; over the bound the answer is what was kept, and the rest is not
-        wanted.
-        """
+        """Keeps a piece of a body; beyond the bound the rest is not wanted."""
         if not piece:
             return
         self._idle = 0

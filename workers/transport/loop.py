@@ -30,9 +30,7 @@ CLOSED = NoAnswer("refused", False, "the transport is closed")
 
 
 class Loop:
-    """The thread that owns libcurl: takes batches from its inbox, polls all sockets, runs what is
-    due.
-    """
+    """The thread that owns libcurl: reads its inbox, polls all sockets, runs what is due."""
 
     def __init__(
         self, make: EasyMaker, body_bytes_max: int, pools_max: int, pool_idle_s: float
@@ -150,9 +148,7 @@ class Loop:
         return pool
 
     def retire(self, pool: CurlPool) -> None:
-        """Nothing new goes to this pool's connections; what no connection has seen goes to its
-        successor.
-        """
+        """Retires a pool: its connections get nothing new, unsent requests go to its successor."""
         if pool.retired:
             return
         pool.retired = True

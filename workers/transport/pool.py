@@ -58,9 +58,7 @@ Key = tuple[str, bool, ClientIdentity | None, str | None]
 
 
 class Job:
-    """One request on its way. started: it was handed to a connection, so from then on it may have
-    been read.
-    """
+    """One request. started: a connection has it, so it may have been read."""
 
     __slots__ = (
         "batch",
@@ -84,9 +82,7 @@ class Job:
 
 
 def header_lines(request: Request, http2: bool) -> list[str]:
-    """The headers as libcurl wants them: an empty value is `name;`, and `name:` leaves out what
-    libcurl would add by itself.
-    """
+    """The headers in libcurl's form: an empty value is `name;`, `name:` removes libcurl's own."""
     lines = [f"{name}: {value}" if value else f"{name};" for name, value in request.headers.items()]
     if "content-type" not in request.headers:
         lines.append("Content-Type:")
@@ -179,9 +175,7 @@ class Slot:
         return _OK
 
     def resolve(self, *_: object) -> int:
-        """libcurl is about to look the host up for a new connection; for a replay it does not get
-        that far.
-        """
+        """Called before libcurl resolves the host of a new connection; never for a replay."""
         if self.job is None or self.job.started:
             return _ABORT
         self.blind = not self.listens
@@ -210,9 +204,7 @@ class Slot:
             self.pool.agreed = text.startswith(b"ALPN: server accepted h2")
 
     def write(self, chunk: bytes) -> int | None:
-        """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its
-        own.
-        """
+        """Keeps the first body_bytes_max bytes; the rest is dropped, up to a bound of its own."""
         room = self.body_bytes_max - self.kept
         self.kept += len(chunk)
         if room > 0:
@@ -229,11 +221,10 @@ class Slot:
 
 
 class CurlPool:
-    """The connections of one credential: one multi handle, the requests that run on it and those
-    that wait for it.
+    """The connections of one credential: a multi handle, its requests, and the waiting ones.
 
-    waiting: jobs inside libcurl that have no connection yet. heard: connection id -> when its last
-    answer came.
+    waiting: jobs inside libcurl that have no connection yet. heard: connection id -> time of its
+    last answer.
     """
 
     def __init__(self, loop: Loop, key: Key, make: EasyMaker) -> None:
@@ -310,7 +301,7 @@ class CurlPool:
             self.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, streams)
 
     def work(self, now: float) -> None:
-        """Begins what may begin, lets libcurl run what is due, takes what is done."""
+        """Begins the possible requests, runs libcurl, takes the finished ones."""
         while True:
             begun = self._feed(now) if self.queue else False
             if begun or self.due <= now:
@@ -371,8 +362,9 @@ class CurlPool:
         self._kick()
 
     def _kick(self) -> None:
-        """libcurl looks at its waiting handles only when one ends: after a bound has changed they
-        are handed in again.
+        """Hands the waiting handles to libcurl again after a bound has changed.
+
+        Otherwise it looks at them only when one ends.
         """
         if not self.waiting:
             return
@@ -493,9 +485,7 @@ class CurlPool:
             self.loop.retire(self)
 
     def _unprocessed(self, slot: Slot, job: Job, code: int) -> bool:
-        """True for a stopped replay that followed a refused stream: a lost connection would have
-        left its error text first.
-        """
+        """True for a stopped replay after a refused stream; a lost connection leaves a text."""
         if not self.http2 or not job.started or slot.lines:
             return False
         return bool(
@@ -503,9 +493,7 @@ class CurlPool:
         )
 
     def _silent(self, slot: Slot, job: Job) -> bool:
-        """True when nothing at all came on this request's connection since it began: a half-open
-        peer, to be left alone.
-        """
+        """True when this request's connection received nothing since it began: a half-open peer."""
         return self.heard.get(slot.easy.getinfo(pycurl.CONN_ID), 0.0) < job.started_at
 
     def _hear(self, connection: int, now: float) -> None:
@@ -535,9 +523,7 @@ class CurlPool:
     # ---- by the clock
 
     def sweep(self, now: float) -> None:
-        """Ends what waited past its deadline in our queue; grows by one connection when requests
-        wait though others run.
-        """
+        """Ends jobs past their deadline; adds a connection when requests wait though others run."""
         if self.queue:
             late = [job for job in self.queue if job.batch.ends <= now]
             if late:

@@ -35,8 +35,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
 def retry_after_s(answer: HttpResponse) -> float | None:
-    """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor
-    a date (RFC 9110 §10.2.3).
+    """Seconds of a `Retry-After` header (RFC 9110 §10.2.3), bounded to a day; None if unusable.
 
     A date counts from the answer's own `Date`: the vendor's clock, not ours.
     """
@@ -52,9 +51,7 @@ def retry_after_s(answer: HttpResponse) -> float | None:
 
 
 def http_date(words: str) -> datetime | None:
-    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None
-    for anything else.
-    """
+    """An HTTP date of any of the three forms, in UTC (RFC 9110 §5.6.7); None for others."""
     try:
         found = parsedate_to_datetime(words[:40])
         # Python gives no zone for asctime's form and for -0000, and would read such a time in this
@@ -65,9 +62,7 @@ def http_date(words: str) -> datetime | None:
 
 
 def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
-    """Nothing came back: rejected where we could not write it, uncertain where it was written, else
-    unavailable.
-    """
+    """Outcomes without an answer: rejected if unsendable, uncertain if sent, else unavailable."""
     verdict = (
         Verdict.REJECTED
         if answer.unsendable

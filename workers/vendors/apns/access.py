@@ -21,9 +21,7 @@ FOR_EVER_MS: Final = 253_402_300_799_000  # the year 9999
 
 
 def ask(credential: Credential, now_ms: int) -> AccessToken:
-    """The provider token of this moment's 40 minutes, the same in every process; empty where a
-    certificate speaks.
-    """
+    """The current 40 minutes' provider token, the same everywhere; empty for a certificate."""
     return _signed(credential, now_ms, PROVIDER_TOKEN_S)
 
 

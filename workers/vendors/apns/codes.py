@@ -50,7 +50,7 @@ REASONS: Final[Mapping[str, Verdict]] = {
     "InternalServerError": Verdict.UNAVAILABLE,
     "ServiceUnavailable": Verdict.UNAVAILABLE,
     "Shutdown": Verdict.UNAVAILABLE,
-    # of the broadcast and channel interface, which we don't call
+    # Of the broadcast and channel interface, which we do not call.
     "FeatureNotEnabled": Verdict.REJECTED,
     "MissingChannelId": Verdict.REJECTED,
     "BadChannelId": Verdict.REJECTED,
@@ -106,9 +106,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 
 def accepted_id(answer: HttpResponse) -> str | None:
-    """The apns-id of an answer that `classify` finds to accept the push; None where it has none, or
-    is another answer.
-    """
+    """The apns-id of an accepting answer, as `classify` finds it; None for any other."""
     return (
         (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
     )

@@ -81,8 +81,9 @@ def read_credential(
 
 
 def _check_suffix(options: Mapping[str, str]) -> None:
-    """A topic of calls or complications in place of the bundle id: alerts would go there, and calls
-    to `….voip.voip`.
+    """Refuses a topic of calls or complications in place of the bundle id.
+
+    Alerts would go there, and calls to `….voip.voip`.
     """
     topic = options["topic"]
     if (found := _SUFFIX.search(topic)) and options.get(EXACT) != "yes":
@@ -113,7 +114,7 @@ def _read_p8(
 
 
 def _p8_text(raw: bytes) -> str:
-    """The PEM; what else Apple or a tool may have written is named."""
+    """The PEM; a content that Apple or a tool wrote instead is named."""
     if raw[:1] == b"\x30":
         kind = (
             "a PKCS#12 file: give it as --p12 with --password-file"
@@ -157,8 +158,9 @@ def p8_key(text: str) -> ec.EllipticCurvePrivateKey:
 
 
 def _loose_key(text: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key that GnuTLS wrote: its number has a leading zero byte, which the strict reader
-    does not take (RFC 5915 §3).
+    """A P-256 key of GnuTLS: its number has a leading zero byte (RFC 5915 §3).
+
+    The strict reader does not take it.
     """
     try:
         kind, _, der = _asn1().pem.unarmor(text[max(text.index("-----BEGIN"), 0) :].encode())
@@ -264,8 +266,9 @@ def _keys(raw: bytes, password: bytes) -> Iterator[Any]:
 
 
 def _fitting(pairs: Sequence[Identity], options: Mapping[str, str], now_ms: int) -> Identity:
-    """The pair that fits dates, environment and topic, the one that lives longest; CredentialError
-    of the nearest that does not.
+    """The fitting pair that lives longest: dates, environment and topic match.
+
+    Raises CredentialError for the nearest one that does not match.
     """
     fit: list[Identity] = []
     refused: list[tuple[bool, CredentialError]] = []
@@ -294,9 +297,7 @@ def _is_p12(raw: bytes) -> bool:
 
 
 def _guard_p12(raw: bytes) -> None:
-    """Iteration counts are read before anything is authenticated: a few bytes can ask for an hour
-    of work, so look first.
-    """
+    """Checks iteration counts first: unauthenticated bytes can ask for an hour of work."""
     if len(raw) > P12_BYTES_MAX:
         raise CredentialError(
             f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export"
@@ -443,9 +444,7 @@ def _topics(certificate: x509.Certificate) -> list[str]:
 
 
 def topic_list(der: bytes) -> list[str]:
-    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what
-    can't be read.
-    """
+    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}, if readable."""
     try:
         return [child for child in _asn1().core.load(der).native.values() if isinstance(child, str)]
     except _PARSE_ERRORS:

@@ -82,8 +82,9 @@ def _bearer(token: str) -> str:
 
 
 def refuse(item: PushItem) -> str | None:
-    """`payload_too_large` where not even ten characters of text fit without data; looks at the
-    notification only.
+    """`payload_too_large` where not even ten characters of text fit without data.
+
+    It depends on the notification only.
     """
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:
@@ -223,9 +224,7 @@ def _whole_body(note: Notification) -> tuple[bytes, bytes, bool]:
 
 
 def _json_bytes(text: str) -> int:
-    """Bytes of `text` inside a JSON string: a quotation mark counts two, a control
-    character six.
-    """
+    """Bytes of `text` inside a JSON string: a quotation mark has two, a control character six."""
     return len(compact(text)) - 2
 
 
