@@ -116,6 +116,26 @@ def test_a_receipt_is_read_in_each_shape(
     assert [(one.status, one.verdict) for one in read(body, {})] == told
 
 
+MANY = [f"token-{number}" for number in range(300)]
+TARGETS = {"a text": ", ".join(MANY), "a list": MANY}
+#: A receipt of many targets in each vendor's shape.
+SHAPES: dict[str, Callable[[Any], tuple[Any, bytes]]] = {
+    "vivo": lambda told: (vivo, json.dumps({"t": {"targets": told}}).encode()),
+    "xiaomi": lambda told: (xiaomi, json.dumps({"m": {"type": 1, "targets": told}}).encode()),
+    "oppo": lambda told: (oppo, json.dumps([{"registrationIds": told}]).encode()),
+    "meizu": lambda told: (meizu, json.dumps({"cb": {"m-1": {"targets": told}}}).encode()),
+}
+
+
+@pytest.mark.parametrize("told", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_targets_of_a_receipt_are_one_text_or_a_list(
+    shape: Callable[[Any], tuple[Any, bytes]], told: Any
+) -> None:
+    vendor, body = shape(told)
+    assert [one.token for one in vendor.read_receipts(body, {})] == MANY
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -76,12 +76,18 @@ def migrate() -> None:
     default="",
     help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).",
 )
-@click.option("--index", default=1, show_default=True, help="Number of this replica.")
+@click.option(
+    "--index",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Number of this replica.",
+)
 def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
-    settings = resolve(Settings.load())
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
     taken = [_role(name) for name in roles.split(",") if name] or list(ROLES)
+    settings = resolve(Settings.load())
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)

@@ -19,12 +19,12 @@ from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.work import Hold, PendingPush
+from workers.vendors.answers import WORDS_MAX
 from workers.vendors.attempts import tries_of
 from workers.vendors.types import Outcome
 
 #: Attempts kept with a push and in its row; older ones are only counted.
 ATTEMPTS_KEPT: Final = 20
-WORDS_MAX: Final = 200
 
 
 class FinalOutcome(Value, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
@@ -17,7 +17,9 @@ from workers.wire import HttpResponse, NoAnswer
 
 _T = TypeVar("_T")
 WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
-WORDS_READ_MAX = 2000  # of them, looked through for device tokens
+#: Characters of them that are looked through for device tokens. Replacing tokens of 2,048
+#: characters shrinks a text at most 293 times, so that no cut token comes within WORDS_MAX.
+WORDS_READ_MAX = 65_536
 
 
 def read(answer: HttpResponse | NoAnswer, shape: type[_T]) -> _T | None:
@@ -78,9 +80,16 @@ def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     return [outcome] * len(batch.items)
 
 
-def redact(words: Any, batch: RequestBatch | None = None) -> str:
-    """A vendor's message, shortened and without device tokens; "" for a value that is no text."""
-    text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
-    for item in batch.items if batch else ():
-        text = text.replace(item.target.token, "<token>")
+def redact(words: Any, tokens: Iterable[str] = ()) -> str:
+    """A vendor's message, shortened and without the device tokens that some answers repeat; "" for
+    what is no text.
+    """
+    text = whole(words[:WORDS_READ_MAX]) if isinstance(words, str) else ""
+    # the longest first: one token may begin with another
+    for token in sorted(filter(None, tokens), key=len, reverse=True) if text else ():
+        text = text.replace(token, "<token>")
     return text[:WORDS_MAX]
+
+
+def tokens_of(batch: RequestBatch) -> Iterator[str]:
+    return (item.target.token for item in batch.items)

@@ -22,8 +22,6 @@ from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
 
 #: Shown for a message without any text, by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
-#: Most characters of a vendor's message that are kept with an outcome.
-WORDS_MAX: Final = 200
 #: Most characters of a vendor's code that are kept; real ones have at most six.
 CODE_MAX: Final = 32
 #: Tries of a push whose answers can't be read.
@@ -123,15 +121,6 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def code_of(value: Any) -> str:
     """A vendor's code as text; "" for what can't be one."""
     return scalar(value, CODE_MAX) or ""
-
-
-def redact(value: Any, *tokens: str) -> str:
-    """A vendor's message, shortened and without the device tokens that some answers repeat."""
-    text = whole(value) if isinstance(value, str) else ""
-    for token in tokens:
-        if token and token in text:
-            text = text.replace(token, "<token>")
-    return text[:WORDS_MAX]
 
 
 def unreadable_once(item: PushItem, outcome: Outcome) -> Outcome:

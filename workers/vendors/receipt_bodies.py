@@ -80,6 +80,13 @@ def value_of(body: bytes, field: str) -> Any:
     return value
 
 
+def targets(value: Any) -> list[str]:
+    """The tokens of a receipt: one, several with commas and blanks between, or a list."""
+    many = value if isinstance(value, list) else [value]
+    texts = (str(one) for one in many if isinstance(one, str | int) and not isinstance(one, bool))
+    return [token for one in texts for part in one.split(",") if (token := part.strip())]
+
+
 def readable(receipts: Sequence[Receipt], value: Any) -> list[Receipt]:
     """`receipts`; ReceiptsError where a body that holds something gave none."""
     if value and not receipts:

@@ -81,3 +81,16 @@ def test_the_benchmarks_are_not_asked_for_outside_of_a_checkout(cli, monkeypatch
         monkeypatch.delitem(sys.modules, name)
     said = cli("bench")
     assert (said.code, said.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("delivery", "--vendors", "acme"),
+        ("upkeep", "--roles", "acme"),
+        ("intake", "--index", "-1"),
+    ],
+)
+def test_a_worker_names_a_wrong_option_whatever_servers_run(cli, monkeypatch, more):
+    monkeypatch.setenv("PUSHFLEET_REDIS_URL", "embedded")  # and nobody has started it
+    assert cli("worker", *more).code == 2

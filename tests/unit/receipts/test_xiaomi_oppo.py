@@ -143,7 +143,7 @@ def test_oppo_receipts_of_one_url_come_merged():
         [
             {"registrationIds": "a,b"},
             5,
-            {"registrationIds": ["c"]},
+            {"registrationIds": {"c": 1}},
             {"registrationIds": "d", "eventTime": "x"},
         ]
     ).encode()

@@ -473,8 +473,15 @@ def test_what_must_make_room_keeps_its_beginning():
 
 
 def test_a_vendor_s_words_are_short_and_without_tokens():
-    assert redact("bad token tok-9 here", batch(tokens=("tok-9",))) == "bad token <token> here"
+    assert redact("bad token tok-9 here", ["tok-9"]) == "bad token <token> here"
+    assert redact("ab abcd", ["ab", "abcd"]) == "<token> <token>"
     assert (len(redact("x" * 5000)), redact(None), redact(5)) == (200, "", "")
+
+
+@pytest.mark.parametrize("size", [64, 163, 2_048])
+def test_no_part_of_a_token_is_left_where_an_answer_repeats_hundreds_of_them(size):
+    tokens = [f"{n:03}".ljust(size, "t") for n in range(500)]
+    assert "ttt" not in redact(" ".join(tokens), tokens)
 
 
 @pytest.mark.parametrize(

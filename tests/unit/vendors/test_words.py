@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 
 from tests.unit.vendors.words_cases import texts, values
+from workers.vendors.answers import redact
 from workers.vendors.form_texts import (
     code_of,
     first_words,
     json_text,
     number,
-    redact,
     scalar,
 )
 from workers.vendors.json_text import whole

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
 from workers.vendors.attempts import in_a_row
 from workers.vendors.types import DEFAULT_RETRY, Outcome, PushItem, RequestBatch, Retry
 from workers.wire import HttpResponse, NoAnswer
@@ -150,7 +150,7 @@ def _refused(
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
     words = ", ".join(refusal.fields)[:200] or redact(
-        refusal.message, batch
+        refusal.message, tokens_of(batch)
     )  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,

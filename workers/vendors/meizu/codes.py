@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
 from workers.vendors.attempts import tries_with
 from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
@@ -78,7 +78,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         return no_answer(batch, answer)
     reply = read(answer, MeizuReply) or MeizuReply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
-    words, wait = redact(reply.message, batch), retry_after_s(answer)
+    words, wait = redact(reply.message, tokens_of(batch)), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
         # Every answer of Meizu is an HTTP 200: the body of a broken server or a proxy is no answer
         # to a push.

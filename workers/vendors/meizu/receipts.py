@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 RECEIPTS_MAX: Final = 10_000
 STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
@@ -29,10 +29,8 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
 def _of_message(key: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
     message_id, _, kind = key.rpartition("-")
     status = STATUS.get(_text(entry.get("type")) or kind, "other")
-    targets = entry.get("targets")
-    for one in targets if isinstance(targets, list) else [targets]:
-        if token := _text(one):
-            yield Receipt(token, _text(entry.get("param")), message_id or None, status, 0, None)
+    for token in targets(entry.get("targets")):
+        yield Receipt(token, _text(entry.get("param")), message_id or None, status, 0, None)
 
 
 def _text(value: Any) -> str:

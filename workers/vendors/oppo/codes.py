@@ -11,12 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Again, Bucket, Verdict
-from workers.vendors.answers import no_answer, retry_after_s
+from workers.vendors.answers import no_answer, redact, retry_after_s
 from workers.vendors.attempts import tries_with
 from workers.vendors.form_texts import (
     code_of,
     number,
-    redact,
     scalar,
     unreadable_once,
 )
@@ -99,7 +98,7 @@ def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Ou
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
         tokens = [item.target.token for item in batch.items]
-        words = redact(reply.get("message"), *tokens)
+        words = redact(reply.get("message"), tokens)
         return lambda item: (
             _outer(batch, item, answer, code, words)
             if several
@@ -153,7 +152,7 @@ def _entry(item: PushItem, answer: HttpResponse, entry: Mapping[str, Any] | None
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
     if entry and code not in ("", "0"):
-        return _refused(item, answer, code, redact(entry.get("errorMessage"), item.target.token))
+        return _refused(item, answer, code, redact(entry.get("errorMessage"), [item.target.token]))
     if entry and (message_id := _message_id(entry)):
         return Outcome(Verdict.ACCEPTED, status, "0", vendor_message_id=message_id)
     return Outcome(

@@ -9,11 +9,10 @@ from typing import Final
 
 from common.model import Verdict
 from workers.vendors.account_secrets import require, secret_text
-from workers.vendors.answers import http_date, retry_after_s
+from workers.vendors.answers import http_date, redact, retry_after_s
 from workers.vendors.form_texts import (
     code_of,
     number,
-    redact,
     scalar,
 )
 from workers.vendors.oppo.codes import CODES, FIRST_S, WAITS, reply_of, usable

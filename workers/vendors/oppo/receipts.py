@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 #: eventType -> our status and what it means for the registration id.
 EVENTS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
@@ -39,14 +39,14 @@ def _receipts(element: Mapping[str, Any]) -> list[Receipt]:
         _text(element.get("messageId")) or None,
         _at_ms(element.get("eventTime")),
     )
-    names = (
-        part.strip() for part in _text(element.get("registrationIds")).split(",")
-    )  # "r1, r2": spaces are possible
-    return [Receipt(name, tag, request_id, status, at_ms, verdict) for name in names if name]
+    return [
+        Receipt(name, tag, request_id, status, at_ms, verdict)
+        for name in targets(element.get("registrationIds"))
+    ]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _at_ms(value: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Bucket, Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
 from workers.vendors.types import Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
@@ -112,7 +112,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     code = number(reply.get("result"))
     status, words, wait = (
         str(answer.status),
-        redact(reply.get("desc"), batch),
+        redact(reply.get("desc"), tokens_of(batch)),
         retry_after_s(answer),
     )
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):

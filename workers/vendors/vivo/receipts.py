@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 RECEIPTS_MAX: Final = 10_000
 
@@ -61,7 +61,7 @@ def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
     status, verdict = _meaning(entry)
     moment = _text(entry.get("ackTime"))
     at_ms = int(moment) if moment.isascii() and moment.isdecimal() and len(moment) <= 15 else 0
-    for token in _tokens(entry.get("targets")):
+    for token in targets(entry.get("targets")):
         yield Receipt(token, _text(entry.get("param")), task_id, status, at_ms, verdict)
 
 
@@ -73,12 +73,6 @@ def _meaning(entry: Mapping[str, Any]) -> tuple[str, Verdict | None]:
         if code in DETAILS:
             return DETAILS[code]
     return KINDS.get(kind, ("other", None))
-
-
-def _tokens(targets: Any) -> list[str]:
-    """One regId, several with commas, or a list."""
-    many = targets if isinstance(targets, list) else _text(targets).split(",")
-    return [token for one in many if (token := _text(one).strip())]
 
 
 def _text(value: Any) -> str:

@@ -11,12 +11,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
-from workers.vendors.answers import no_answer, read, retry_after_s, same
+from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
 from workers.vendors.attempts import tries_with
 from workers.vendors.form_texts import (
     code_of,
     number,
-    redact,
     unreadable,
 )
 from workers.vendors.types import Outcome, RequestBatch
@@ -87,7 +86,7 @@ def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
         ),
         "",
     )
-    return redact(reason, *(item.target.token for item in batch.items))
+    return redact(reason, tokens_of(batch))
 
 
 def _refused(

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 DELIVERED, CLICKED, INVALID, DISABLED, FILTERED, OVER_QUOTA, EXPIRED = 1, 2, 16, 32, 64, 128, 1024
 STATUS: Final = {
@@ -52,16 +52,10 @@ def _loads(text: str) -> Any:
 
 def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
     kind, at_ms = _number(item.get("type")), _number(item.get("timestamp", item.get("timeStamp")))
-    targets = item.get("targets")
-    names = (
-        [name for part in targets.split(",") if (name := part.strip())]
-        if isinstance(targets, str)
-        else []
-    )
     moved, regions = _mapping(item.get("replaceTarget")), _mapping(item.get("targetRegion"))
     tag = param if isinstance(param := item.get("param"), str) else ""
     made = []
-    for name in names:
+    for name in targets(item.get("targets")):
         replacement = (
             new if isinstance(new := moved.get(name), str) and new and new != name else None
         )
