@@ -510,6 +510,11 @@ def listed(
         check_tenant(runtime, app or app_option, rows, as_json=as_json)
     if as_json:
         print_json(rows)
+    if business_id is not None and not rows:
+        raise NotThereError(
+            f"no credential {vendor} {business_id} of {app}; there are: pushfleet credential list"
+        )
+    if as_json:
         return
     shown = [
         {**row, "rights": " ".join(row["rights"]), "expires": at(row["expires_ms"])} for row in rows

@@ -42,6 +42,14 @@ def test_a_list_of_a_tenant_that_is_not_there_says_no(cli, arguments):
     assert said.json == []
 
 
+def test_a_list_of_an_account_that_is_not_there_says_no(cli):
+    assert cli("app", "add", "a").code == 0
+    named = ("credential", "list", "a", "vivo", "nobody")
+    assert (cli(*named).code, cli(*named, "--json").code) == (1, 1)
+    assert cli(*named, "--json").json == []
+    assert cli("credential", "list", "a", "vivo", "--json").code == 0
+
+
 PRESETS = {
     "nested too deep": b"[" * 100_000,
     "U+0000": b'{"fcm": {"a": "\\u0000"}}',
