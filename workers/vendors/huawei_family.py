@@ -23,6 +23,7 @@ from workers.wire import HttpResponse, Request
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy.
 #: Source: docs/vendors/huawei.md, 2026-05.
 BODY_BYTES_MAX = 4096
+SILENT_BYTES = 256  # of a silent body beside its data
 #: Least bytes of title and body together; data beside the text is dropped to keep them.
 WORDS_BYTES_MIN = 96
 #: Room kept free while cutting: the quotes and commas that lines of an inbox style add.
@@ -103,6 +104,16 @@ def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
     if note.badge_value is not None and note.push_type is PushType.SILENT:
         data["badge"] = note.badge_value  # the vendor's own field needs words beside it
     return data
+
+
+def silent_data(note: Notification) -> str:
+    """The data of a push that shows nothing, as text: without the payload where that does not fit
+    beside ext.
+    """
+    whole = json_text(click_data(note))
+    if note.ext is None or json_bytes(whole) <= BODY_BYTES_MAX - SILENT_BYTES:
+        return whole
+    return json_text(click_data(note, Keep.EXT))
 
 
 def json_text(data: Mapping[str, Any]) -> str:

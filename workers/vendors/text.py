@@ -98,11 +98,15 @@ WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where r
 def leaner(note: Notification) -> Iterator[Notification]:
     """`note`, then with fewer and fewer data: picture, raw options and long names; payload; ext.
 
-    Source: contract §7. An opaque payload and the data of a silent push are all that there is to
-    send: they stay.
+    Source: contract §7. An opaque payload is all that there is to send: it stays. So does the ext
+    of a silent push.
     """
     yield note
-    if note.blob or note.push_type is PushType.SILENT:
+    if note.blob:
+        return
+    if note.push_type is PushType.SILENT:
+        if note.ext is not None:
+            yield msgspec.structs.replace(note, payload=None, vendor_raw={})
         return
     bare = msgspec.structs.replace(
         note,

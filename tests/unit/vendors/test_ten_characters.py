@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from common.model import Vendor
+from common.model import PushType, Vendor
 from tests.unit.vendors.cases import ACCESS, FAMILY, batch, credential, note
 from workers.vendors import VENDORS
 
@@ -44,3 +44,15 @@ def test_enormous_names_leave_ten_characters_of_the_words(vendor, words, letter)
     account = credential(vendor, {"package": "com.example.im", "key_id": "k", "sub_account": "s"})
     body = VENDORS[vendor].build(batch(about, badge=1), account, ACCESS).body.decode()
     assert words[:10] in (unquote_plus(body) if "%" in body else body)
+
+
+@pytest.mark.parametrize("vendor", sorted(set(Vendor) - {Vendor.VIVO, Vendor.MEIZU}))
+def test_a_silent_push_goes_with_ext_where_the_payload_does_not_fit(vendor):
+    """Vivo and Meizu have no silent push."""
+    about = note(push_type=PushType.SILENT, ext="kept", payload={"a": "x" * 5000})
+    account = credential(vendor, {"package": "com.example.im", "key_id": "k", "sub_account": "s"})
+    spec, push = VENDORS[vendor], batch(about)
+    assert spec.refuse is None or spec.refuse(push.items[0]) is None
+    body = spec.build(push, account, ACCESS).body
+    assert len(body) <= 4096
+    assert b"kept" in body

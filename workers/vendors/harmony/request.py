@@ -106,7 +106,10 @@ def _background(batch: RequestBatch, credential: Credential, push_type: int) -> 
         "target": {"token": []},
         "pushOptions": _options(batch, credential, raw, frozenset({"backgroundMode"})),
     }
-    for keep in sorted(Keep, reverse=True) if push_type == CALL else (Keep.ALL,):
+    stages = sorted(Keep, reverse=True) if push_type == CALL else [Keep.ALL]
+    if push_type != CALL and note.ext is not None:
+        stages.append(Keep.EXT)
+    for keep in stages:
         # The payload must not change the call.
         data = {**call, **click_data(note, keep), **call}
         body["payload"] = {"extraData": json_text(data)}

@@ -20,6 +20,7 @@ from workers.vendors.huawei_family import (
     part,
     plain,
     raw_fields,
+    silent_data,
     text_id,
     text_option,
     title_of,
@@ -65,7 +66,7 @@ def _data_message(batch: RequestBatch) -> dict[str, Any]:
     """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a
     data text is worse than a refusal.
     """
-    data = json_text(click_data(batch.items[0].note))
+    data = silent_data(batch.items[0].note)
     return {
         **_with_data({"data": data}, batch.items[0].note),
         "android": _android(batch),

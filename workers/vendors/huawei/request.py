@@ -23,6 +23,7 @@ from workers.vendors.huawei_family import (
     part,
     plain,
     raw_fields,
+    silent_data,
     text_id,
     text_option,
     title_of,
@@ -103,7 +104,7 @@ def _data_message(batch: RequestBatch) -> dict[str, Any]:
     """
     note = batch.items[0].note
     android = {"urgency": "NORMAL", "ttl": f"{ttl_of(batch)}s", "bi_tag": receipt_tag(batch)}
-    message = {"data": json_text(click_data(note)), "android": android, "token": []}
+    message = {"data": silent_data(note), "android": android, "token": []}
     return {"validate_only": False, "message": _with_data(message, note)}
 
 
