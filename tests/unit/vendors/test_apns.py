@@ -166,6 +166,10 @@ def headers_of(about):
     return apns_request.build(batch(about), credential(Vendor.APNS), ACCESS).headers
 
 
+def test_half_a_character_is_replaced():
+    assert body_of(note(body="a\ud83d"))["aps"]["alert"]["body"] == "a\ufffd"
+
+
 def test_a_chat_message_as_it_travels():
     about = note(
         subtitle="工作",

@@ -459,6 +459,13 @@ def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
     assert ("extraData" in body["payload"]) is (push_type != "0")
 
 
+def test_a_silent_push_keeps_an_ext_that_alone_is_too_long():
+    """Half a data text is worse than the refusal that Huawei gives."""
+    silent = note(push_type=PushType.SILENT, ext="x" * 5000, payload={"a": 1})
+    _, body = built(silent)
+    assert body["payload"] == {"extraData": json.dumps({"ext": "x" * 5000}, separators=(",", ":"))}
+
+
 def test_golden_body_of_an_in_app_call():
     _, body = built(
         note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}),
