@@ -68,14 +68,15 @@ class FleetAccess:
             return own
         if lane.spec.identity(lane.credential) is not None:
             return None
-        stored = self._stored(key)
-        if stored is not None and now_ms < stored.refresh_at_ms:
-            return stored
-        asked = lane.spec.access.ask(lane.credential, now_ms)
-        if isinstance(asked, AccessToken):  # signed here, the same in every process by construction
-            self._own[key] = asked
-            return asked
-        return self._fetch_or_wait(lane, key, now_ms)
+        if lane.spec.access.again is None:
+            stored = self._stored(key)
+            if stored is not None and now_ms < stored.refresh_at_ms:
+                return stored
+        answer = lane.spec.access.ask(lane.credential, now_ms)
+        if isinstance(answer, AccessToken):  # signed here, the same in every process
+            self._own[key] = answer
+            return answer
+        return self._fetch_or_wait(lane, key)
 
     def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
         """Marks a token as refused: the next caller fetches another, once per fleet.
@@ -90,22 +91,24 @@ class FleetAccess:
         else:
             self._store.reject(*key, token.value, FORCE_EVERY_S)
 
+    def _lives(self, token: AccessToken) -> bool:
+        """True while it may be used. Looked at after each wait: a door takes seconds to refuse."""
+        return self._now_ms() < token.expires_at_ms - MARGIN_MS
+
     def _stored(self, key: tuple[str, int]) -> AccessToken | None:
         found = self._store.load(*key)
         if found is None:
             return None
         return AccessToken(found[0], refresh_at_ms=found[1], expires_at_ms=found[2])
 
-    def _fetch_or_wait(
-        self, lane: Lane, key: tuple[str, int], now_ms: int
-    ) -> AccessToken | AccessRefused:
+    def _fetch_or_wait(self, lane: Lane, key: tuple[str, int]) -> AccessToken | AccessRefused:
         waited = 0.0
         while True:
             word = self._store.lock(*key)
             if word is not None:
                 return self._fetch(lane, key, word)
             old = self._stored(key)
-            if old is not None and now_ms < old.expires_at_ms - MARGIN_MS:
+            if old is not None and self._lives(old):
                 return old  # another process is fetching; this one still lives
             if waited >= self._deadline_s + GRACE_S:
                 return AccessRefused(
@@ -123,7 +126,7 @@ class FleetAccess:
             reply = self._ask(lane, now_ms)
             if isinstance(reply, AccessToken):
                 self._store.save(*key, reply.value, reply.refresh_at_ms, reply.expires_at_ms)
-            elif stored is not None and now_ms < stored.expires_at_ms - MARGIN_MS:
+            elif stored is not None and self._lives(stored):
                 return stored  # the door is shut for the moment, the old key still turns
             return reply
         finally:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from common.model import Bucket
+from common.time_zones import zone_named
 from workers.vendors.types import Limits
 
 #: A zone's offset changes at a full quarter of an hour.
@@ -19,7 +19,7 @@ def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
     if limits.public_hours is None or bucket != Bucket.PUBLIC:
         return 0.0
     opens, shuts = limits.public_hours
-    local = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(limits.hours_timezone))
+    local = datetime.fromtimestamp(now_ms / 1000, zone_named(limits.hours_timezone))
     if opens <= local.hour < shuts:
         return 0.0
     opening = local.replace(hour=opens, minute=0, second=0, microsecond=0)
@@ -35,5 +35,5 @@ def offset_s(timezone: str, now_ms: int) -> int:
 
 @lru_cache(1024)
 def _offset_s(timezone: str, quarter: int) -> int:
-    ahead = datetime.fromtimestamp(quarter * QUARTER_MS / 1000, ZoneInfo(timezone)).utcoffset()
+    ahead = datetime.fromtimestamp(quarter * QUARTER_MS / 1000, zone_named(timezone)).utcoffset()
     return int(ahead.total_seconds()) if ahead is not None else 0

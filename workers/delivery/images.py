@@ -11,8 +11,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
-from workers.delivery.work import PendingPush
-from workers.vendors.types import AccessToken, ImageSpec, RequestBatch
+from workers.delivery.results import Granted
+from workers.vendors.types import AccessToken, ImageSpec
 from workers.wire import HttpResponse, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.
@@ -52,10 +52,7 @@ class ImagePorts(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
-
-
-def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:
+def shown(granted: Granted, lane: Lane, access: AccessToken | None, ports: ImagePorts) -> Granted:
     """The batches, each with the address that the vendor returned for its image.
 
     An image without an answer stays as it was.
@@ -67,15 +64,15 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: Image
     different = list(dict.fromkeys(image for image in wanted if image is not None))
     if not different:
         return granted
-    given = dict(world.images.known(lane, different))
+    given = dict(ports.images.known(lane, different))
     unknown = [image for image in different if image not in given][:AT_ONCE_MAX]
     if unknown:
-        given |= _asked(
-            unknown[: world.images.room(lane, len(unknown), spec.per_minute)],
+        given |= _reviewed(
+            unknown[: ports.images.room(lane, len(unknown), spec.per_minute)],
             spec,
             lane,
             access,
-            world,
+            ports,
         )
     return [
         (replace(batch, image=given[image]) if image in given else batch, works)
@@ -83,12 +80,12 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: Image
     ]
 
 
-def _asked(
+def _reviewed(
     unknown: Sequence[str],
     spec: ImageSpec,
     lane: Lane,
     access: AccessToken | None,
-    world: ImagePorts,
+    ports: ImagePorts,
 ) -> dict[str, str]:
     """Image -> address, from the vendor's answers now; images without an answer are missing."""
     if not unknown:
@@ -96,12 +93,12 @@ def _asked(
     requests = [spec.ask(image, lane.credential, access) for image in unknown]
     media = {}
     for image, answer in zip(
-        unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True
+        unknown, lane.send_many(ports.transport, requests, WAIT_S), strict=True
     ):
-        world.observe(lane, [answer])
-        now_ms = world.now_ms()
+        ports.observe(lane, [answer])
+        now_ms = ports.now_ms()
         word = spec.read(answer, now_ms) if isinstance(answer, HttpResponse) else None
         if word is not None:
             media[image] = word[0]
-            world.images.keep(lane, image, word[0], min(word[1] - now_ms, KNOWN_MS_MAX))
+            ports.images.keep(lane, image, word[0], min(word[1] - now_ms, KNOWN_MS_MAX))
     return media

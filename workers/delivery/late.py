@@ -6,7 +6,6 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
@@ -15,6 +14,7 @@ import msgspec
 from common.contracts import Device, Notification
 from common.model import Decision, Kind, PushType, Vendor
 from workers.delivery.lane import Lane
+from workers.delivery.results import Results, RoundStep
 from workers.delivery.work import PendingPush
 
 #: A push whose person was judged longer ago is judged once more before it leaves (contract §4).
@@ -26,6 +26,9 @@ BUSY_LOOK_S: Final = 0.5
 #: A token that was looked up longer ago is compared once more right before the send: an access
 #: token may take seconds.
 ADDRESS_GOOD_MS: Final = 1_000
+#: Leases of entries that were seen longer ago are renewed right before the send: a process that
+#: stood still may have lost them to another. Far below the length of a lease.
+LEASE_GOOD_MS: Final = 1_000
 
 
 class Standing(Enum):
@@ -70,55 +73,47 @@ class Screens(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class SortedLate:
-    """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to
-    another lane.
-    """
-
-    fit: list[PendingPush]
-    decided: list[tuple[PendingPush, Decision, str]]
-    waiting: list[tuple[PendingPush, float, Decision]]
-    moved: list[PendingPush] = field(default_factory=list)
-
-
 NO_ACCOUNT: Final = "its device registered with an account that is not there"
 LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
-def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> SortedLate:
+def addressed(
+    works: Sequence[PendingPush], lane: Lane, addresses: Addresses
+) -> RoundStep[PendingPush]:
     """Each push with its device's current token, on the device's lane; else `no_device`."""
     reply = addresses.where(lane, works) if works else ()
     if reply.count(Standing.KEPT) == len(works):
-        return SortedLate(list(works), [], [])
-    done = SortedLate([], [], [])
+        return RoundStep(works)
+    fit, decided, waiting, moved = [], [], [], []
     for work, found in zip(works, reply, strict=True):
         if found is Standing.KEPT:
-            done.fit.append(work)
+            fit.append(work)
         elif found is Standing.AWAY:
-            done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
+            waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
         elif not isinstance(found, Device):
-            done.decided.append((work, _final(work, Decision.NO_DEVICE), LEFT))
-        elif (found.vendor, found.business_id) != (lane.vendor, lane.credential.business_id):
-            _onward(work, lane, found, addresses, done)
-        else:
+            decided.append((work, _final(work, Decision.NO_DEVICE), LEFT))
+        elif (found.vendor, found.business_id) == (lane.vendor, lane.credential.business_id):
             _readdress(work, found)
-            done.fit.append(work)
-    return done
+            fit.append(work)
+        elif _onward(work, lane, found, addresses):
+            moved.append(work)
+        else:
+            decided.append((work, _final(work, Decision.NO_CREDENTIAL), NO_ACCOUNT))
+    return RoundStep(fit, Results(decided=decided, waiting=waiting, moved=moved))
 
 
-def _onward(
-    work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: SortedLate
-) -> None:
-    """Moves a waiting push to the lane that its device has registered with since (contract §3)."""
+def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses) -> bool:
+    """Moves a waiting push to the lane that its device has registered with since (contract §3).
+
+    False: no such account.
+    """
     note = addresses.on_lane_of(work, lane, device)
     if note is None:
-        done.decided.append((work, _final(work, Decision.NO_CREDENTIAL), NO_ACCOUNT))
-        return
+        return False
     work.note, work.lane = note, (device.vendor, device.business_id)
     _readdress(work, device)
     work.target = msgspec.structs.replace(work.target, again=None)  # a cure of the first vendor's
-    done.moved.append(work)
+    return True
 
 
 def _readdress(work: PendingPush, device: Device) -> None:
@@ -158,7 +153,9 @@ def to_ask(work: PendingPush, now_ms: int) -> bool:
     )
 
 
-def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> SortedLate:
+def consented(
+    works: Sequence[PendingPush], consent: Consent, now_ms: int
+) -> RoundStep[PendingPush]:
     """Those whose people still want them. A call can't wait for a store that is away: it goes as it
     was judged.
     """
@@ -168,20 +165,20 @@ def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> So
         for work in works
         if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms
     ]
-    asked = [work for work in old if to_ask(work, now_ms)]
-    if not asked:
-        return SortedLate(list(works), [], [])
-    found = dict(zip(map(id, asked), consent.now(asked), strict=True))
-    done = SortedLate([], [], [])
+    stale = [work for work in old if to_ask(work, now_ms)]
+    if not stale:
+        return RoundStep(works)
+    found = dict(zip(map(id, stale), consent.now(stale), strict=True))
+    fit, decided, waiting = [], [], []
     for work in works:
         standing = found.get(id(work), Standing.KEPT)
         if isinstance(standing, Decision):
-            done.decided.append((work, _final(work, standing), "by what holds now: it had waited"))
+            decided.append((work, _final(work, standing), "by what holds now: it had waited"))
         elif standing is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
-            done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
+            waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
         else:
-            done.fit.append(work)
-    return done
+            fit.append(work)
+    return RoundStep(fit, Results(decided=decided, waiting=waiting))
 
 
 #: The note of a push that a newer one with its collapse id has overtaken.
@@ -201,24 +198,36 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
     return work.note.app, work.target.user, work.target.device, work.note.collapse_id
 
 
-def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLate:
+def in_their_places(works: Sequence[PendingPush], screens: Screens) -> RoundStep[PendingPush]:
     """Of pushes with one place the newest goes for all; none replaces a newer one."""
-    done = SortedLate([], [], [])
     places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     for work in works:
         if replaces(work):
             places.setdefault(place_of(work), []).append(work)
     if not places:
-        return SortedLate(list(works), [], [])
+        return RoundStep(works)
     heads = [_head(group) for group in places.values()]
     reply = dict(zip(map(id, heads), screens.take(heads), strict=True))
+    fit, newer, busy = list[PendingPush](), list[PendingPush](), list[PendingPush]()
     for work in works:
         screen = reply.get(id(work)) if replaces(work) else Screen.FREE
         if screen is Screen.FREE:
-            done.fit.append(work)
+            fit.append(work)
         elif screen is not None:
-            _stays(work, screen, done)
-    return done
+            (newer if screen is Screen.NEWER else busy).extend((work, *work.coalesced))
+            work.coalesced = ()
+    for work in newer:
+        work.overtaken = True
+    return RoundStep(
+        fit,
+        Results(
+            decided=[(work, _final(work, Decision.FOLDED), OVERTAKEN) for work in newer],
+            waiting=[
+                (work, BUSY_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE))
+                for work in busy
+            ],
+        ),
+    )
 
 
 def _head(group: Sequence[PendingPush]) -> PendingPush:
@@ -232,15 +241,3 @@ def _head(group: Sequence[PendingPush]) -> PendingPush:
     for work in others:
         work.coalesced = ()
     return head
-
-
-def _stays(work: PendingPush, screen: Screen, done: SortedLate) -> None:
-    everyone, work.coalesced = (work, *work.coalesced), ()
-    for one in everyone:
-        if screen is Screen.NEWER:
-            one.overtaken = True
-            done.decided.append((one, _final(one, Decision.FOLDED), OVERTAKEN))
-        else:
-            done.waiting.append(
-                (one, BUSY_LOOK_S, Decision(one.target.held_by or Decision.UNAVAILABLE))
-            )

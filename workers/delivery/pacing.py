@@ -13,6 +13,9 @@ PART = 0.5
 #: Share of a token's time by which a lease's last token may be late; without it, the moment until
 #: the first token would cost one token per lease.
 SLACK = 0.25
+#: Seconds within which a lease's answer usually comes. How much of a longer wait lies behind the
+#: lease itself nobody here knows.
+ANSWER_S = 0.1
 
 
 class Pace(Protocol):
@@ -39,8 +42,8 @@ class Pacer:
     """The lane's leaky bucket (GCRA) for the length of one lease.
 
     first_s: seconds until the first token's time; lim_s: how much earlier than its time a push may
-    go. A later sender loses tokens: its pushes must not coincide with what others send in that
-    second.
+    go; asked_at: the clock before the lease was asked for. A later sender loses tokens: its pushes
+    must not coincide with what others send in that second.
     """
 
     def __init__(
@@ -51,13 +54,18 @@ class Pacer:
         lim_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        asked_at: float,
     ) -> None:
         self._clock = clock
         self._sleep = sleep
         self._rate = rate_per_s
         self._lim = lim_s
-        self._tat = clock() + first_s
-        self._end = self._tat + tokens / rate_per_s
+        now = clock()
+        self._tat = now + first_s
+        self._leased_to = self._tat + tokens / rate_per_s
+        # a process that stood still sends part of a burst at most beside who leased after it
+        least = self._tat + min(float(tokens), self._together) / rate_per_s
+        self._end = max(self._leased_to - max(now - asked_at - ANSWER_S, 0.0), least)
 
     @property
     def tokens(self) -> int:
@@ -71,7 +79,12 @@ class Pacer:
     @property
     def unused(self) -> float:
         """Tokens that were not spent, those whose time is over too: they are given back."""
-        return max(0.0, (self._end - self._tat) * self._rate)
+        return max(0.0, (self._leased_to - self._tat) * self._rate)
+
+    @property
+    def _together(self) -> float:
+        """What a part of a paced round waits for."""
+        return max(1.0, self._lim * self._rate * PART)
 
     def part(self, costs: Sequence[int]) -> tuple[int, float] | None:
         left = self.tokens
@@ -79,8 +92,7 @@ class Pacer:
             return None
         ahead = max(self._tat - self._clock(), 0.0)
         free = (self._lim - ahead) * self._rate + 1e-6
-        together = max(1.0, self._lim * self._rate * PART)
-        count, cost = _fitting(costs, min(left, max(free, together)))
+        count, cost = _fitting(costs, min(left, max(free, self._together)))
         return count, max(0.0, ahead + cost / self._rate - self._lim)
 
     def spend(self, cost: int) -> None:

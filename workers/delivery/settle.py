@@ -14,9 +14,9 @@ from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
 from workers.delivery.coalescing import Group
-from workers.delivery.deliver import Delivered
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
+from workers.delivery.results import Delivered
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.work import Hold, PendingPush
 from workers.vendors.answers import WORDS_MAX

@@ -11,20 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from common.model import BadgeMode, Kind, PushType, Verdict
 from workers.delivery import late
+from workers.delivery.claiming import badge_step
 from workers.delivery.coalescing import OLD_S
-from workers.delivery.deliver import (
-    ClaimAnswer,
-    Delivered,
-    DeliveryPorts,
-    LaneTurn,
-    Ready,
-    badge_step,
-    concluded,
-    deliver,
-)
+from workers.delivery.deliver import Ready, concluded, deliver
 from workers.delivery.lane import Lane
+from workers.delivery.ports import ClaimAnswer, DeliveryPorts, LaneTurn
+from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
 from workers.vendors.types import AccessRefused, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
@@ -79,29 +75,34 @@ def is_usual(work: PendingPush, now_ms: int) -> bool:
     )
 
 
+def in_time(began_ms: int, now_ms: int) -> bool:
+    """True when what was asked at began_ms, tokens and claims, is good enough for a send now."""
+    return now_ms - began_ms <= min(late.ADDRESS_GOOD_MS, late.LEASE_GOOD_MS)
+
+
 def tried(
-    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn
+    works: Sequence[PendingPush], lane: Lane, ports: DeliveryPorts, turn: LaneTurn
 ) -> Delivered:
     """As `deliver`. `whole` in the result: the vendor accepted each at once, with nothing else."""
-    began_ms = world.now_ms()
+    began_ms = ports.now_ms()
     if turn.state is not None or not all(is_usual(work, began_ms) for work in works):
-        return deliver(works, lane, world, turn)
-    claims = world.claims.lease(works, [badge_step(work) for work in works])
-    items = _items(works, claims, lane, world, began_ms)
-    access = world.access.get(lane, began_ms) if items is not None else None
+        return deliver(works, lane, ports, turn)
+    claims = ports.claims.lease(works, [badge_step(work) for work in works])
+    items = _items(works, claims, lane, ports, began_ms)
+    access = ports.access.get(lane, began_ms) if items is not None else None
     if (
         items is None
         or isinstance(access, AccessRefused)
         or turn.pacer.part([1] * len(items)) != (len(items), 0.0)
+        or turn.lost
+        or not in_time(began_ms, sent_ms := ports.now_ms())
     ):
-        return deliver(works, lane, replace(world, claims=ToldClaims(works, claims)), turn)
-    sent_ms = world.now_ms()
-    if turn.lost or sent_ms - began_ms > late.ADDRESS_GOOD_MS:
-        return deliver(works, lane, replace(world, claims=ToldClaims(works, claims)), turn)
+        known = replace(ports, claims=KnownClaims(works, claims))
+        return deliver(works, lane, known, structs.replace(turn, leased_ms=began_ms))
     turn.pacer.spend(len(items))
-    batches = _batches(items, lane, world, sent_ms)
+    batches = _batches(items, lane, ports, sent_ms)
     requests = [lane.spec.build(batch, lane.credential, access) for batch in batches]
-    answers = lane.send_many(world.transport, requests, world.deadline_s)
+    answers = lane.send_many(ports.transport, requests, ports.deadline_s)
     done = Delivered(lost=turn.lost, requests=len(requests), addressed_ms=began_ms)
     outcomes = _accepted(batches, answers, lane)
     for work, answer in zip(works, claims, strict=True):
@@ -112,9 +113,9 @@ def tried(
             True,
         )
     if outcomes is None:
-        _otherwise(works, batches, answers, Ready(lane, done, (), access), world)
+        _otherwise(works, batches, answers, Ready(lane, done, (), access), ports)
     else:
-        world.observe(lane, answers)
+        ports.observe(lane, answers)
         done.outcomes, done.whole = list(zip(works, outcomes, strict=True)), True
     return done
 
@@ -123,7 +124,7 @@ def _items(
     works: Sequence[PendingPush],
     claims: Sequence[ClaimAnswer],
     lane: Lane,
-    world: DeliveryPorts,
+    ports: DeliveryPorts,
     now_ms: int,
 ) -> list[PushItem] | None:
     """None where one of them may not go, or not so."""
@@ -132,7 +133,7 @@ def _items(
     valid, refuse = lane.spec.token_valid, lane.spec.refuse
     if not all(valid(work.target.token) for work in works):
         return None
-    if list(world.addresses.where(lane, works)).count(late.Standing.KEPT) != len(works):
+    if list(ports.addresses.where(lane, works)).count(late.Standing.KEPT) != len(works):
         return None
     items = [
         PushItem(
@@ -140,16 +141,16 @@ def _items(
         )
         for work, answer in zip(works, claims, strict=True)
     ]
-    if refuse is not None and not all(refuse(item) is None for item in items):
+    if refuse is not None and not all(refuse(item, lane.credential) is None for item in items):
         return None
     return items
 
 
 def _batches(
-    items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms: int
+    items: Sequence[PushItem], lane: Lane, ports: DeliveryPorts, now_ms: int
 ) -> list[RequestBatch]:
     """One request each; the common part of a notification's pushes is made once."""
-    spec, credential, url = lane.spec, lane.credential, world.callback_url(lane)
+    spec, credential, url = lane.spec, lane.credential, ports.callback_url(lane)
     prepare, prepared, batches = (
         spec.prepare if not spec.mixed else None,
         dict[int, object](),
@@ -187,15 +188,15 @@ def _otherwise(
     batches: Sequence[RequestBatch],
     answers: Sequence[HttpResponse | NoAnswer],
     ready: Ready,
-    world: DeliveryPorts,
+    ports: DeliveryPorts,
 ) -> None:
     """The answers of a round that was not accepted as a whole, judged in the general way."""
     concluded(
-        [(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world
+        [(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, ports
     )
 
 
-class ToldClaims:
+class KnownClaims:
     """The port of claims for pushes that have been asked for already."""
 
     def __init__(self, works: Sequence[PendingPush], claims: Sequence[ClaimAnswer]) -> None:

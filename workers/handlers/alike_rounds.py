@@ -1,21 +1,26 @@
-"""Rounds of usual pushes as packed (workers/delivery/alike.py): entries -> writes, counts."""
+"""Rounds in columns (workers/delivery/alike.py): entries -> writes, counts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 
+from common.columns import ColumnBatch, shared
 from common.contracts import AlikeBatch, read_batch
-from common.ledger_records import accepted_row
+from common.ledger_records import accepted_rows
 from common.model import MessageClass, Verdict
-from common.storage.lane_queues import LaneEntry, Taken
+from common.storage.lane_entries import LaneEntry, Taken
 from workers.delivery import usual
 from workers.delivery.alike import AlikeRound
 from workers.delivery.lane import Lane
 from workers.delivery.work import Hold
 from workers.held_tokens import by_cohort
+
+#: Devices of one notification, on average, from which on a form of its own pays.
+SHARED_PUSHES_MIN: Final = 8
 
 
 def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> AlikeRound | None:
@@ -37,19 +42,35 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
         or sum(entry.pushes for entry in entries) > most
     ):
         return None
-    found = list[tuple[str, AlikeBatch]]()
+    if not _may_be_columns(entries):
+        return None
+    found = list[tuple[str, ColumnBatch]]()
     for entry in entries:
-        if b"\xa4rows" not in entry.blob:
-            return None
-        try:
-            batch = read_batch(entry.blob)
-        except msgspec.MsgspecError:  # the general way makes it a dead letter
-            return None
-        if not isinstance(batch, AlikeBatch) or not batch.rows:
+        batch = _column_batch(entry.blob)
+        if batch is None:
             return None
         found.append((entry.id, batch))
     one = AlikeRound(Hold(taken.lane, taken.word), found) if found else None
     return one if one is not None and len(one.rows) <= most else None
+
+
+def _may_be_columns(entries: Sequence[LaneEntry]) -> bool:
+    """Tells by their names and their first bytes, without reading them."""
+    others = [entry for entry in entries if b"\xa4rows" not in entry.blob]
+    return (
+        all(entry.requests == 1 for entry in others)
+        and sum(entry.pushes for entry in others) >= len(others) * SHARED_PUSHES_MIN
+    )
+
+
+def _column_batch(blob: bytes) -> ColumnBatch | None:
+    try:
+        batch = read_batch(blob)
+    except msgspec.MsgspecError:  # the general way makes it a dead letter
+        return None
+    if not isinstance(batch, AlikeBatch):
+        return shared(batch)
+    return batch if batch.rows else None
 
 
 def rows(
@@ -59,35 +80,19 @@ def rows(
 
     As ledger_rows.work_row has them.
     """
-    found, start, sent_ms, word = list[tuple[object, ...]](), 0, one.sent_ms, str(Verdict.ACCEPTED)
+    found, start, attempt = list[tuple[object, ...]](), 0, (one.sent_ms, "200", Verdict.ACCEPTED)
     account = (lane.vendor, lane.credential.business_id)
     for name, batch in one.entries:
-        like, end = batch.like, start + len(batch.rows)
-        classes, times = (
-            (like.downgraded, like.message_class, like.class_sent),
-            (like.presence_ms, like.routed_ms, now_ms),
-        )
-        app = batch.app
+        end = start + len(batch.rows)
         if name not in lost:
-            found += [
-                accepted_row(
-                    *(
-                        app,
-                        row.event_id,
-                        row.ts_ms,
-                        row.user,
-                        row.device,
-                        account,
-                        classes,
-                        push_id,
-                    ),
-                    *((sent_ms, "200", "", "", vendor_id, word), times),
-                )
-                for row, push_id, vendor_id in zip(
-                    batch.rows, one.push_ids[start:end], one.vendor_ids[start:end], strict=True
-                )
-                if vendor_id is not None
-            ]
+            found += accepted_rows(
+                batch,
+                account,
+                one.push_ids[start:end],
+                one.vendor_ids[start:end],
+                attempt,
+                now_ms,
+            )
         start = end
     return found
 
@@ -106,9 +111,10 @@ def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
 
 def cohorts(one: AlikeRound, lane: Lane, now_ms: int) -> Counter[str]:
     """The cohorts of the accepted pushes."""
-    both = zip(one.rows, one.vendor_ids, strict=True)
+    rows = one.rows
+    if one.others:
+        both = zip(rows, one.vendor_ids, strict=True)
+        rows = [row for row, name in both if name is not None]
     return by_cohort(
-        [(row.app_version, row.registered_ms) for row, name in both if name is not None],
-        lane,
-        now_ms,
+        [row.app_version for row in rows], [row.registered_ms for row in rows], lane, now_ms
     )

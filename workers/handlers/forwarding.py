@@ -19,7 +19,7 @@ from workers.app import PRESENCE, ROUTING
 from workers.handlers.intake import packed_messages
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.presence import offline_recipients as presence
-from workers.queues.consumer import Commit, Letter
+from workers.queues.consumer import Commit, PackedEntries
 
 #: Entries of one read by urgency; while calls and chats come the others go in small portions.
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
@@ -136,12 +136,12 @@ class Spread:
         )
 
 
-def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
+def out_entries(forwarded: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
     """Entries of the streams that leave this shard, by urgency."""
-    return [(f"out:{parcel[1].rsplit(':', 1)[1]}", encode(parcel)) for parcel in parcels]
+    return [(f"out:{one[1].rsplit(':', 1)[1]}", encode(one)) for one in forwarded]
 
 
-class Forwarder:
+class Forwarder(PackedEntries):
     """Entries of a shard's own streams for others -> those shards' streams, each once."""
 
     def __init__(
@@ -158,11 +158,11 @@ class Forwarder:
 
     def handle(self, entries: Sequence[Entry]) -> None:
         """Writes and acknowledges by itself, shard by shard."""
-        parcels: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
+        forwarded: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
         for entry in entries:
-            parcel = _read(entry.blob)
-            parcels.setdefault(parcel[0], []).append((entry, parcel))
-        for shard, those in parcels.items():
+            one = _read(entry.blob)
+            forwarded.setdefault(one[0], []).append((entry, one))
+        for shard, those in forwarded.items():
             self._forward(shard, those)
 
     def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:
@@ -170,7 +170,7 @@ class Forwarder:
         if shard not in self._commits:
             self._commits[shard] = Commits(streams, self._source)
         left = [entry for entry, _ in those]
-        blobs = {entry.id: parcel[1:] for entry, parcel in those}
+        blobs = {entry.id: one[1:] for entry, one in those}
         while left:
             now = list(left)
             try:
@@ -186,13 +186,3 @@ class Forwarder:
             PRESENCE if stream.startswith(PRESENCE) else ROUTING for _, (_, stream, _) in those
         }:
             self._wake(shard, stage, None)
-
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        """One parcel is one item: the culprit in it is found where it is handled."""
-        return [{b"b": entry.blob}]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.stream})
-
-    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
-        return Commit()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -23,31 +23,35 @@ from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
 from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import if_store_answers
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers import usual_pushes
-from workers.handlers.ledger_rows import event_record
+from workers.handlers.ledger_rows import event_record, step
 from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import decoding
-from workers.intake.decoding import Event, Refused
+from workers.intake.decoding import Refused
 from workers.intake.directed import TokenPushes
-from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
-from workers.intake.state import StateKeeper, Withdrawal
+from workers.intake.effects import Withdrawal
+from workers.intake.event_types import TYPES, Way, effect_of, take
+from workers.intake.events import Event, SettingsUpdated, Stored
+from workers.intake.messages import PASSED_OVER
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from workers.routing.consent import zone_named
 from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
+    from workers.intake.state import StateKeeper
 
 log = logging.getLogger(__name__)
 
 #: Entries of one read, and about how many events where entries hold several: more would keep a call
 #: waiting.
-READ_COUNT = 500
-READ_EVENTS = 1_000
+READ_COUNT = 2_000
+READ_EVENTS = 2_000
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
@@ -57,6 +61,12 @@ CAN_WAIT_SHARE = 0.5
 READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 2_000
 TAKEOVER_EVERY_S = 5.0
+#: Reads of fewer entries are small: after one of them a process leaves as many turns to each of the
+#: other replicas as it had, up to this time. Else each entry finds a process that waits for it, and
+#: what a read costs is paid once an entry. Between two looks at how many there are.
+SMALL_READ = 100
+REST_S_MAX = 0.02
+REPLICAS_EVERY_S = 5.0
 #: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters,
 #: on the ledger's).
 PACK_MAX = 200
@@ -78,16 +88,17 @@ class IntakePorts:
     marks: EventMarks
     state: StateKeeper
     vault: Vault
-    apps: Callable[[], Sequence[str]]
+    apps: Callable[[], Collection[str]]
     wake: Callable[[str, Vendor | None], None]
     delayed: Delayed
     withdraw: Callable[[Sequence[Withdrawal]], None]
     directly: TokenPushes = field(kw_only=True)
     shortcut: Shortcut | None = None
     spread: Spread | None = None  # of a fleet of several shards
-    apps_now: Callable[[], Sequence[str]] | None = (
+    apps_now: Callable[[], Collection[str]] | None = (
         None  # as `apps`, not from memory: asked before a tenant counts as unknown
     )
+    replicas: Callable[[], int] = lambda: 1  # live processes of intake
 
 
 class IntakeHandler:
@@ -96,39 +107,43 @@ class IntakeHandler:
     can_wait: share of the last read's events that are not urgent. per_entry: mean events per entry.
     """
 
-    def __init__(self, doors: IntakePorts) -> None:
-        self._doors = doors
+    def __init__(self, ports: IntakePorts) -> None:
+        self._ports = ports
         self.can_wait = 0.0
         self.per_entry = 1.0
         #: The decoded content of the next entries, where already read: by stream and id.
-        self.known: Mapping[tuple[str, bytes], list[decoding.Passed | Refused]] = {}
+        self.known: Mapping[tuple[str, bytes], Sequence[Event | decoding.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        doors, now = self._doors, now_ms()
+        ports, now = self._ports, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(entries)
         shortcut = (
-            doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
+            ports.shortcut if ports.shortcut is not None and ports.shortcut.is_open() else None
         )
         quick = shortcut is not None and shortcut.usual is not None
-        usual, stored = usual_pushes.apart(stored, now, doors.spread) if quick else ([], stored)
+        usual, stored = usual_pushes.apart(stored, now, ports.spread) if quick else ([], stored)
         messages, records = _taken(stored, now)
-        directed = doors.directly.take(direct, now)
+        directed = ports.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
-        directed.decisions += doors.directly.again(
-            [event for event in repeated if isinstance(event.data, Direct)]
+        records += [_passed_over(message, wish, now) for message, wish in directed.passed_over]
+        directed.decisions += ports.directly.again(
+            [event for event in repeated if TYPES[event.type].way is Way.TOKEN]
         )
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
-        withdrawals = doors.state.apply(
-            first, lambda event, why: ignored.update({event.entry: why})
+        # without such events the registry's libraries are not loaded
+        withdrawals = (
+            ports.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
+            if first
+            else []
         )
         records += self._records_beside(states, refused, repeated, now)
-        doors.withdraw([*withdrawals, *directed.withdrawals])
+        ports.withdraw([*withdrawals, *directed.withdrawals])
         self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry in entries)
         onward = Commit()
@@ -138,16 +153,19 @@ class IntakeHandler:
             messages, records = [*messages, *more], [*records, *records_left]
         onward += self._onward(shortcut, messages, directed.offline, single)
         if later:
-            doors.state.apply(
+            ports.state.apply(
                 [event for event in states if event.entry in later],
                 lambda event, why: ignored.update({event.entry: why}),
             )
-        return onward + Commit(
-            rows=records,
-            extra=[lambda pipe: doors.directly.tell(pipe, directed)]
-            if directed.taken or directed.decisions
-            else (),
-            after=[lambda: found.count(ignored)],
+        # The waits come first: what is decided on the way ends its own.
+        return (
+            Commit(
+                extra=[lambda pipe: ports.directly.tell(pipe, directed)]
+                if directed.taken or directed.decisions
+                else ()
+            )
+            + onward
+            + Commit(rows=records, after=[lambda: found.count(ignored)])
         )
 
     def _records_beside(
@@ -159,9 +177,13 @@ class IntakeHandler:
     ) -> list[Record]:
         """Records of events that are no message: taken back, refused, or repeated."""
         return [
-            *(_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)),
-            *(_dead(one, self._doors.vault, now) for one in refused),
-            *(_repeated(event, now) for event in repeated if isinstance(event.data, _PUSHED)),
+            *_taken_back(states),
+            *(_dead(one, self._ports.vault, now) for one in refused),
+            *(
+                _repeated(event, now)
+                for event in repeated
+                if TYPES[event.type].way is not Way.STATE
+            ),
         ]
 
     def _onward(
@@ -175,7 +197,7 @@ class IntakeHandler:
 
         single: as in Message.
         """
-        spread = self._doors.spread
+        spread = self._ports.spread
         if spread is None:
             return _onward(shortcut, messages, offline, single)
         if single:
@@ -198,32 +220,38 @@ class IntakeHandler:
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         """Gives back the event ids that the entry took: published again, its event is no repeat."""
         try:
-            reads = _read(entry, self._doors.apps(), now_ms())
+            apps, whole = self._ports.apps(), not entry.size
+            reads = decoding.read_entries(
+                entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=whole
+            )
         except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
             return Commit()
         passed = [read for read in reads if isinstance(read, decoding.Passed)]
         taken = [(event.app, event.id, event.entry) for read in passed for event in read.events]
-        return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
+        return Commit(extra=[lambda pipe: self._ports.marks.free(taken, pipe)])
 
     def _sorted(self, entries: Sequence[Entry], now: int) -> Sorted:
-        doors = self._doors
-        apps, found = doors.apps(), Sorted()
+        ports = self._ports
+        apps, found = ports.apps(), Sorted()
         asked = (
-            doors.apps_now is None
+            ports.apps_now is None
         )  # once a read: unknown tenants by the thousand cost no more than one
         events: list[Event] = []
         known, self.known = self.known, {}
         for entry in entries:
-            reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
+            reads = (known and known.get((entry.stream, entry.id))) or _read(entry, apps, now)
             if (
                 not asked
                 and (len(reads) != 1 or type(reads[0]) is Refused)
                 and names_a_stranger(reads)
             ):
-                apps, asked = doors.apps_now() if doors.apps_now else apps, True
+                apps, asked = ports.apps_now() if ports.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
-                if isinstance(read, Refused):
+                if isinstance(read, Event):
+                    found.read += 1
+                    events.append(read)
+                elif isinstance(read, Refused):
                     found.refused.append(read)
                 else:
                     found.read += 1
@@ -231,9 +259,12 @@ class IntakeHandler:
                     if read.ignored is not None or read.unknown_fields or read.mended:
                         found.odd.append((entry, read))
         # with the times of messages: a read report beside them names one of them
-        repeats = doors.marks.repeats(
+        repeats = ports.marks.repeats(
             [(event.app, event.id, event.entry) for event in events], _times(events)
         )
+        if True not in repeats:
+            found.fresh = events
+            return found
         for event, repeat in zip(events, repeats, strict=True):
             (found.repeated if repeat else found.fresh).append(event)
         return found
@@ -265,6 +296,10 @@ class Sorted:
                 metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
             if read.mended:
                 metrics.IGNORED.labels("bad_characters").inc(read.mended)
+        if zones := sum(
+            names_unknown_zone(event) for event in self.fresh if type(event.data) is not Stored
+        ):
+            metrics.IGNORED.labels("unknown_tz").inc(zones)
         for event in self.repeated:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         for why in ignored.values():
@@ -283,28 +318,13 @@ class Sorted:
                     metrics.EVENTS.labels(kind, result).inc(part)
 
 
-#: Events that push something, and events that take a push back.
-_MESSAGES = (Stored, Invited)
-_PUSHED = (Stored, Invited, Direct)
-_TAKING_BACK = (Recalled, Ended)
-
-
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
     """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
-    stored: list[Event] = []
-    direct: list[Event] = []
-    states: list[Event] = []
+    parts: dict[Way, list[Event]] = {way: [] for way in Way}
+    by_type = {name: parts[kind.way] for name, kind in TYPES.items()}
     for event in fresh:
-        data = event.data
-        chosen = (
-            stored
-            if isinstance(data, _MESSAGES)
-            else direct
-            if isinstance(data, Direct)
-            else states
-        )
-        chosen.append(event)
-    return stored, direct, states
+        by_type[event.type].append(event)
+    return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
@@ -313,18 +333,12 @@ def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
     They take effect when those messages are routed: what goes by the streams of presence and
     routing is judged by the state there.
     """
-    if not any(isinstance(event.data, SettingsUpdated) for event in states):
+    if not any(effect_of(event).sets for event in states):
         return frozenset()
     last: dict[tuple[str, str], int] = {}
-    settings = [
-        (place, event)
-        for place, event in enumerate(fresh)
-        if isinstance(event.data, SettingsUpdated)
-    ]
+    settings = [(place, event) for place, event in enumerate(fresh) if effect_of(event).sets]
     for place, event in enumerate(fresh):
-        if isinstance(event.data, _MESSAGES):
-            named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
-            last |= {(event.app, user): place for user in named or ()}
+        last |= {(event.app, user): place for user in TYPES[event.type].people(event.data)}
     return frozenset(
         event.entry
         for place, event in settings
@@ -373,42 +387,64 @@ def _by_streams(
     )
 
 
-def _read(entry: Entry, apps: Sequence[str], now: int) -> list[decoding.Passed | Refused]:
-    return decoding.read_entries(
+def _read(
+    entry: Entry, apps: Collection[str], now: int
+) -> Sequence[Event | decoding.Passed | Refused]:
+    return decoding.read_quickly(
         entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size
     )
 
 
-def names_a_stranger(reads: Sequence[decoding.Passed | Refused]) -> bool:
+def names_unknown_zone(event: Event) -> bool:
+    """True for a registration or a setting whose time zone counts as none."""
+    data: Any = event.data
+    if isinstance(data, SettingsUpdated):
+        data = data.dnd
+    name = getattr(data, "tz", None)
+    return isinstance(name, str) and bool(name) and zone_named(name) is None
+
+
+def names_a_stranger(reads: Sequence[Event | decoding.Passed | Refused]) -> bool:
     """True when an event names a tenant that is not registered, as far as this process knows."""
     return any(type(read) is Refused and read.reason == decoding.UNKNOWN_APP for read in reads)
 
 
-def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
+def wakes_of(ports: IntakePorts) -> Callable[[str, Vendor | None], None]:
     """Intake itself looks all the time and need not be woken."""
-    return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
+    return lambda stage, vendor: None if stage == INTAKE else ports.wake(stage, vendor)
 
 
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is stopped."""
 
-    def __init__(self, streams: Sequence[str], doors: IntakePorts) -> None:
+    #: Bytes of one read.
+    read_bytes = READ_BYTES
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        ports: IntakePorts,
+        nap: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._streams = list(streams)
-        limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
-        self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
-        stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
+        self._nap = nap
+        limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, ports.streams.takeover_idle_ms
+        self._source = core_streams(ports.core, self._streams, ports.streams.keys, *limits)
+        stores = Stores(ports.streams, ports.delayed, ports.vault, wakes_of(ports), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
             INTAKE,
             self._counts,
-            bytes_max=READ_BYTES,
+            bytes_max=self.read_bytes,
             reclaim_max=READ_COUNT,
             reclaim_every_s=TAKEOVER_EVERY_S,
             keeps_order=True,
         )
-        self._handler = IntakeHandler(doors)
+        self._handler = IntakeHandler(ports)
         self.consumer = StreamConsumer(self._handler, policy, stores)
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
+        self._count_replicas = ports.replicas
+        self._replicas, self._counted_at = 1, float("-inf")
 
     @property
     def progress_at(self) -> float:
@@ -427,24 +463,37 @@ class IntakeLoop:
 
     def _turn(self) -> int:
         """One read; after a full one that can wait, it looks for urgent entries."""
+        began = time.monotonic()
         done, count = self.consumer.once(), next(iter(self._counts.values()))
         if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
         self._bound()
+        self._leave_turns(done, time.monotonic() - began)
         return done
 
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)
+        began = time.monotonic()
         if (
             entries
         ):  # more may have come behind the one that ended the wait: a commit costs the same for all
-            with contextlib.suppress(
-                *STORE_UNAVAILABLE
-            ):  # then the commit meets it too, and the entries are kept
-                entries += self._source.read_weighted(self._counts, READ_BYTES)
+            with if_store_answers():  # the commit meets it too, and the entries are kept
+                entries += self._source.read_weighted(self._counts, self.read_bytes)
         self.consumer.finish(entries)
         self._bound()
+        self._leave_turns(len(entries), time.monotonic() - began)
         return len(entries)
+
+    def _leave_turns(self, done: int, seconds: float) -> None:
+        """Rests after a small read of so many seconds, so that the next ones are larger."""
+        if not 0 < done < SMALL_READ:
+            return
+        if time.monotonic() - self._counted_at > REPLICAS_EVERY_S:
+            with if_store_answers():
+                self._replicas = self._count_replicas()
+            self._counted_at = time.monotonic()
+        if self._replicas > 1:
+            self._nap(min((self._replicas - 1) * seconds, REST_S_MAX))
 
     def _bound(self) -> None:
         """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
@@ -467,10 +516,11 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     messages: list[Message] = []
     records: list[Record] = []
     for event in batch:
-        taken = decoding.take(event, now)
+        taken = take(event, now)
         message = taken.message
         for wish in taken.ignored:
             _ignored(wish)
+            records.append(_passed_over(message, wish, now))
         if taken.decision is None:
             messages.append(message)
         else:
@@ -497,40 +547,41 @@ def _that_can_wait(messages: Sequence[Message]) -> int:
     return sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
 
 
-def _taken_back(event: Event) -> EventRecord:
-    """The row of a recall or a call's end, for `why --event`; its effect is in other rows."""
-    data = event.data
-    conversation = (
-        f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
-    )
-    about = data.message_id if isinstance(data, Recalled) else data.call_id
-    return EventRecord(
-        app=event.app,
-        event_id=event.id,
-        message_id=about,
-        type=event.type,
-        conversation=conversation,
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        decision=None,
-        note="",
-    )
+def _taken_back(states: Sequence[Event]) -> list[EventRecord]:
+    """The rows of recalls and calls' ends, for `why --event`; their effect is in other rows."""
+    found = [(one, withdraws(one)) for one in states if (withdraws := effect_of(one).withdraws)]
+    return [
+        EventRecord(
+            app=event.app,
+            event_id=event.id,
+            message_id=withdrawal.message_id,
+            type=event.type,
+            conversation=withdrawal.conversation,
+            ts_ms=event.ts_ms,
+            received_ms=event.received_ms,
+            decision=None,
+            note="",
+        )
+        for event, withdrawal in found
+    ]
 
 
 def _repeated(event: Event, now: int) -> NoteRecord:
     """A repeat writes no row, only a step."""
-    filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
-    return NoteRecord(
-        app=event.app,
-        event_id=event.id,
-        ts_ms=filed_ms,
-        user="",
-        device="",
-        kind="step",
-        stage="intake",
-        at_ms=now,
-        note="the same event id came again: ignored",
-    )
+    return _event_step(event.app, event.id, event, now, "the same event id came again: ignored")
+
+
+def _passed_over(message: Message, wish: str, now: int) -> NoteRecord:
+    """A step of the whole event for a wish of its sender that counts as none."""
+    return _event_step(message.app, message.event_id, message, now, PASSED_OVER[wish])
+
+
+def _event_step(
+    app: str, event_id: str, times: Event | Message, now: int, words: str
+) -> NoteRecord:
+    old = _outlived(times.ts_ms, times.received_ms)
+    filed_ms = times.received_ms if old else times.ts_ms
+    return step(app, event_id, filed_ms, "", "", "intake", now, words)
 
 
 def _outlived(ts_ms: int, received_ms: int) -> bool:

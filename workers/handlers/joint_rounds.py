@@ -9,50 +9,42 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from common.contracts import Device, Notification
 from common.model import Vendor
-from common.storage.lane_queues import LaneEntry, Taken
+from common.storage.lane_entries import Taken
 from common.storage.redis import best_effort
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import store_unavailable
+from workers.delivery import alike
 from workers.delivery import deliver as delivery
+from workers.delivery.claiming import badge_steps
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
-from workers.delivery.pacing import Pacer
+from workers.delivery.ports import (
+    Breaker,
+    BreakerOpen,
+    BreakerProbe,
+    ClaimAnswer,
+    DeliveryPorts,
+    LaneTurn,
+    RoundReport,
+)
+from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
-from workers.handlers.lane_rounds import LaneRounds, OpenRound, RoundEnd
+from workers.handlers import alike_rounds
+from workers.handlers.joint_parts import AlikePart, GeneralPart, Part, Wanted
+from workers.handlers.lane_rounds import LaneRounds, pacer_of
+from workers.handlers.round_entries import Ending, OpenRound
 from workers.late_binding import BoundAddresses
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
+from workers.wire import Request, Route
 
 log = logging.getLogger(__name__)
 
 #: Interval at which answers are written, without waiting for the other lanes.
 WRITE_EVERY_S: Final = 0.05
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A take of one lane that may go together with others'. most: pushes it may have on the wire.
-    lost: see delivery.LaneTurn.
-    """
-
-    taken: Taken
-    entries: Sequence[LaneEntry]
-    lane: Lane
-    most: int
-    lost: Collection[str]
-
-
-@dataclass(slots=True)
-class _Part:
-    """One lane's round on its way."""
-
-    wanted: Wanted
-    open: OpenRound
-    ready: delivery.Ready
 
 
 class JointRounds:
@@ -66,9 +58,9 @@ class JointRounds:
         self,
         runtime: Runtime,
         rounds: LaneRounds,
-        over: Callable[[Sequence[tuple[Wanted, delivery.Delivered]]], None],
+        over: Callable[[Sequence[tuple[Wanted, Delivered]]], None],
         apart: Callable[[Wanted], None],
-        slow: Callable[[Wanted, Callable[[], delivery.Delivered]], None],
+        slow: Callable[[Wanted, Callable[[], Delivered]], None],
     ) -> None:
         self._runtime = runtime
         self._rounds = rounds
@@ -77,7 +69,7 @@ class JointRounds:
 
     def serves(self, vendor: Vendor) -> bool:
         """True when this vendor's lanes may share a round: one request per push, our own HTTP/2."""
-        return isinstance(self._rounds.world(vendor).transport, Http2Transport)
+        return isinstance(self._rounds.ports(vendor).transport, Http2Transport)
 
     @staticmethod
     def may_join(lane: Lane, taken: Taken) -> bool:
@@ -109,193 +101,237 @@ class JointRounds:
     def send(self, wanted: Sequence[Wanted]) -> None:
         """Sends the rounds and writes their results.
 
-        Raises STORE_UNAVAILABLE only before any send.
+        Raises store_unavailable() only before any send.
         """
         vendor = wanted[0].lane.vendor
-        transport = self._rounds.world(vendor).transport
+        transport = self._rounds.ports(vendor).transport
         if not isinstance(transport, Http2Transport):
             raise TypeError("rounds go together over our own HTTP/2 only")
-        opened = [one for one in map(self._opened, wanted) if one is not None]
-        watched = {one.lane.id for one in wanted if one.taken.watched}
-        world, good = self._world(
-            vendor, [work for _, one in opened for work in one.chosen], watched
+        good = list[tuple[str, int, int]]()
+        ports = self._watched(vendor, good, {one.lane.id for one in wanted if one.taken.watched})
+        parts = self._parts(wanted, ports)
+        quiet = [part for part in parts if not part.costs]
+        flight, going, over = self._begun(
+            self._at_once([part for part in parts if part.costs]), transport, ports
         )
-        parts = [part for one in opened if (part := self._prepared(*one, world)) is not None]
-        quiet = [part for part in parts if not part.ready.granted]
-        rated = self._at_once([part for part in parts if part.ready.granted])
-        flight, going = self._begun(rated, transport, world)
-        self._end([*quiet, *(part for part in rated if not part.ready.granted)])
-        self._wait(flight, going, world)
+        self._end([*quiet, *over])
+        self._wait(flight, going, ports)
         if good:
             with best_effort("how rounds went"):
                 self._runtime.lane_states.tell_good(good)
 
-    def _opened(self, one: Wanted) -> tuple[Wanted, OpenRound] | None:
+    def _watched(
+        self, vendor: Vendor, good: list[tuple[str, int, int]], watched: Collection[str]
+    ) -> DeliveryPorts:
+        """The vendor's ports; rounds without a failure go to `good`."""
+        ports = self._rounds.ports(vendor)
+        return dataclasses.replace(ports, breaker=_NotedBreaker(ports.breaker, good, watched))
+
+    # ------------------------------------------------------------ up to the send
+
+    def _parts(self, wanted: Sequence[Wanted], ports: DeliveryPorts) -> list[Part]:
+        """The rounds of usual pushes as they were packed, then the others."""
+        packed = list[tuple[Wanted, alike.AlikeRound]]()
+        others = list[tuple[Wanted, alike.AlikeRound | None]]()
+        for one in wanted:
+            read = alike_rounds.read(one.taken, one.entries, one.lane, one.most)
+            if read is None:
+                others.append((one, None))
+            else:
+                packed.append((one, read))
+        parts = list[Part]()
+        found = self._prepared_alike([(one.lane, read) for one, read in packed], ports)
+        for (one, read), ready in zip(packed, found, strict=True):
+            if ready is None:
+                others.append((one, read))
+            else:
+                open_ = self._rounds.paced(one.taken, one.lane)
+                parts.append(AlikePart(one, open_, ready, Delivered()))
+        return [*parts, *self._general(others, ports)]
+
+    @staticmethod
+    def _prepared_alike(
+        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: DeliveryPorts
+    ) -> Sequence[alike.ReadyRound | None]:
         try:
-            return one, self._rounds.open(one.taken, one.entries, one.lane, one.most)
+            return alike.prepared(rounds, ports)
+        except store_unavailable():
+            raise
+        except Exception as error:  # noqa: BLE001 - the general way finds out which round it is
+            log.error(
+                "usual rounds broke",
+                extra={"queue": rounds[0][0].vendor, "reason": type(error).__name__},
+            )
+            return [None] * len(rounds)
+
+    def _general(
+        self,
+        wanted: Sequence[tuple[Wanted, alike.AlikeRound | None]],
+        ports: DeliveryPorts,
+    ) -> list[Part]:
+        """Beside a take its pushes as they were packed, whose numbers may have been taken."""
+        known, asked_ms = dict[int, ClaimAnswer](), ports.now_ms()
+        opened = [
+            (one, packed, round_)
+            for one, packed in wanted
+            if (round_ := self._opened(one, packed, known)) is not None
+        ]
+        works = [work for *_, round_ in opened for work in round_.chosen]
+        addresses = ports.addresses
+        kept = _LookedUp(addresses, works) if isinstance(addresses, BoundAddresses) else addresses
+        ports = dataclasses.replace(
+            ports, claims=_LeasedClaims(works, known, ports), addresses=kept
+        )
+        parts = [
+            self._prepared(one, round_, ports, (packed.numbers_ms if packed else 0) or asked_ms)
+            for one, packed, round_ in opened
+        ]
+        return [part for part in parts if part is not None]
+
+    def _opened(
+        self, one: Wanted, packed: alike.AlikeRound | None, known: dict[int, ClaimAnswer]
+    ) -> OpenRound | None:
+        """The round with its pushes read; claims that were taken before are added to `known`."""
+        try:
+            round_ = self._rounds.open(one.taken, one.entries, one.lane, one.most)
+            if packed is not None and packed.numbers is not None:
+                # all or none: another round's pushes get the ids of one that is given up
+                known |= dict(zip(map(id, round_.chosen), alike.claims_of(packed), strict=True))
         except Exception:  # noqa: BLE001 - the general way finds out which entry it is
             self._apart(one)
             return None
-
-    def _world(
-        self, vendor: Vendor, works: Sequence[PendingPush], watched: Collection[str]
-    ) -> tuple[delivery.DeliveryPorts, list[tuple[str, int, int]]]:
-        """The vendor's ports with the pushes' claims and bindings loaded; and the good rounds."""
-        world, good = self._rounds.world(vendor), list[tuple[str, int, int]]()
-        addresses = world.addresses
-        claims = _LeasedClaims(works, world)
-        kept = _LookedUp(addresses, works) if isinstance(addresses, BoundAddresses) else addresses
-        return dataclasses.replace(
-            world,
-            claims=claims,
-            addresses=kept,
-            breaker=_NotedBreaker(world.breaker, good, watched),
-        ), good
+        return round_
 
     def _prepared(
-        self, one: Wanted, open_: OpenRound, world: delivery.DeliveryPorts
-    ) -> _Part | None:
+        self, one: Wanted, open_: OpenRound, ports: DeliveryPorts, leased_ms: int
+    ) -> GeneralPart | None:
+        """leased_ms: see LaneTurn."""
         try:
-            return _Part(
-                one,
-                open_,
-                delivery.prepared(
-                    open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)
-                ),
-            )
-        except STORE_UNAVAILABLE:
+            turn = LaneTurn(None, open_.pace, one.lost, leased_ms=leased_ms)
+            return GeneralPart(one, open_, delivery.prepared(open_.chosen, one.lane, ports, turn))
+        except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - whatever it breaks, the others go on
-            log.error(
-                "a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__}
-            )
-            self._apart(one)
+            self._broke(one, error)
             return None
 
-    def _at_once(self, parts: Sequence[_Part]) -> list[_Part]:
+    def _broke(self, one: Wanted, error: Exception) -> None:
+        log.error("a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__})
+        self._apart(one)
+
+    def _at_once(self, parts: Sequence[Part]) -> list[Part]:
         """Those whose lanes' rates let them go now; the others wait for their tokens alone."""
-        costs = [part.ready.costs for part in parts]
+        costs = [part.costs for part in parts]
         wanted = [
             (part.wanted.taken, sum(cost) + max(1, sum(cost) // 20), len(cost))
             for part, cost in zip(parts, costs, strict=True)
         ]
-        going = []
-        for part, cost, lease in zip(
-            parts, costs, self._runtime.lane_queues.lease_all(wanted, self._round_s), strict=True
-        ):
-            pacer = Pacer(
-                lease.tokens,
-                lease.first_s,
-                lease.rate_per_s,
-                lease.lim_s,
-                time.monotonic,
-                time.sleep,
-            )
+        asked_at, going = time.monotonic(), list[Part]()
+        leases = self._runtime.lane_queues.lease_all(wanted, self._round_s)
+        for part, cost, lease in zip(parts, costs, leases, strict=True):
             part.open.leases.append(lease)
-            part.open.pace.pacer = pacer
+            part.open.pace.pacer = pacer = pacer_of(lease, asked_at)
             if pacer.part(cost) == (len(cost), 0.0):
-                pacer.spend(sum(cost))
                 going.append(part)
             else:
                 self._alone(part)
         return going
 
-    def _alone(self, part: _Part) -> None:
-        def rest() -> delivery.Delivered:
-            done = delivery.sent(
-                part.ready, self._rounds.world(part.wanted.lane.vendor), part.open.pace
-            )
-            self._rounds.write_all([(part.open, self._rounds.settle(part.open, done))])
-            return done
-
-        self._slow(part.wanted, rest)
+    def _alone(self, part: Part) -> None:
+        self._slow(part.wanted, lambda: part.alone(self._rounds))
 
     def _begun(
-        self, parts: Sequence[_Part], transport: Http2Transport, world: delivery.DeliveryPorts
-    ) -> tuple[Flight | None, list[_Part]]:
-        going, sends = list[_Part](), []
-        for part in parts:
-            route = part.wanted.lane.route
-            try:
-                if not delivery.keep_in_time(part.ready, world):
-                    continue
-                requests = delivery.requests_of(part.ready, world)
-                fits = transport.handles(route, requests)
-            except Exception as error:  # noqa: BLE001 - as in _prepared
-                log.error(
-                    "a round broke",
-                    extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
-                )
-                self._apart(part.wanted)
-                continue
-            if fits:
-                going.append(part)
-                sends.append((route, requests))
-            else:
-                self._alone(part)
-        return (transport.begin(sends, world.deadline_s) if sends else None), going
+        self, parts: Sequence[Part], transport: Http2Transport, ports: DeliveryPorts
+    ) -> tuple[Flight | None, list[Part], list[Part]]:
+        """The flight, the rounds in it, and those that are over without a send.
 
-    def _wait(
-        self, flight: Flight | None, parts: Sequence[_Part], world: delivery.DeliveryPorts
-    ) -> None:
+        What a round still asks of the stores, which may take seconds, none that was looked at
+        before it waits for.
+        """
+        going, over, sends = list[Part](), list[Part](), list[tuple[Route, Sequence[Request]]]()
+        for part in [part for part in parts if self._looked(part, ports)]:
+            route, pacer = part.wanted.lane.route, part.open.pace
+            try:
+                requests = part.requests(ports)
+                if requests is not None and not requests:
+                    over.append(part)
+                elif requests is None or not transport.handles(route, requests):
+                    self._alone(part)
+                else:
+                    pacer.spend(sum(part.costs))
+                    going.append(part)
+                    sends.append((route, requests))
+            except Exception as error:  # noqa: BLE001 - as in _prepared
+                self._broke(part.wanted, error)
+        return (transport.begin(sends, ports.deadline_s) if sends else None), going, over
+
+    def _looked(self, part: Part, ports: DeliveryPorts) -> bool:
+        try:
+            part.look(ports)
+        except Exception as error:  # noqa: BLE001 - as in _prepared
+            self._broke(part.wanted, error)
+            return False
+        return True
+
+    # ------------------------------------------------------------ from the send on
+
+    def _wait(self, flight: Flight | None, parts: Sequence[Part], ports: DeliveryPorts) -> None:
         left = dict(enumerate(parts))
         while flight is not None and left:
-            over = flight.wait(WRITE_EVERY_S) or flight.late
-            here = [number for number in left if over or flight.done(number)]
-            ended = []
+            ended = flight.wait(WRITE_EVERY_S) or flight.late
+            here = [number for number in left if ended or flight.done(number)]
+            concluded = list[Part]()
             for number in here:
                 part = left.pop(number)
                 try:
-                    delivery.concluded(
-                        part.ready.granted, flight.answers(number), part.ready, world
-                    )
-                    ended.append(part)
+                    part.conclude(flight.answers(number), ports)
+                    concluded.append(part)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
-                    log.error(
-                        "a round broke",
-                        extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
-                    )
-                    self._apart(part.wanted)
-            self._end(ended)
+                    self._broke(part.wanted, error)
+            self._end(concluded)
 
-    def _end(self, parts: Sequence[_Part]) -> None:
+    def _end(self, parts: Sequence[Part]) -> None:
         """Writes the parts, then marks them as ended."""
         if not parts:
             return
-        rounds = list[tuple[OpenRound, RoundEnd]]()
-        fit = list[_Part]()
+        endings, fit = list[Ending](), list[Part]()
         for part in parts:
             try:
-                rounds.append((part.open, self._rounds.settle(part.open, part.ready.done)))
+                endings.append(part.ending(self._rounds))
                 fit.append(part)
             except Exception as error:  # noqa: BLE001 - as in _prepared
-                log.error(
-                    "a round broke",
-                    extra={"queue": part.wanted.lane.vendor, "reason": type(error).__name__},
-                )
-                self._apart(part.wanted)
+                self._broke(part.wanted, error)
         try:
-            self._rounds.write_all(rounds)
-        except STORE_UNAVAILABLE as error:  # they are taken again when their leases end
+            self._rounds.write_all(endings)
+        except store_unavailable() as error:  # they are taken again when their leases end
             log.warning(
                 "a store is away; the work waits in its queue",
                 extra={"reason": type(error).__name__},
             )
-        self._over([(part.wanted, part.ready.done) for part in fit])
+        self._over([(part.wanted, part.done) for part in fit])
 
 
 class _LeasedClaims:
-    """The port of claims over one lease of all works."""
+    """The port of claims over one lease of all works. known: the claims of those that were taken
+    for before, by id.
+    """
 
-    def __init__(self, works: Sequence[PendingPush], world: delivery.DeliveryPorts) -> None:
-        now_ms = world.now_ms()
-        steps = delivery.badge_steps(works, now_ms)
-        claims = world.claims.lease(works, steps) if works else ()
-        self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
+    def __init__(
+        self,
+        works: Sequence[PendingPush],
+        known: dict[int, ClaimAnswer],
+        ports: DeliveryPorts,
+    ) -> None:
+        asked = [work for work in works if id(work) not in known]
+        steps = badge_steps(asked, ports.now_ms())
+        claims = ports.claims.lease(asked, steps) if asked else ()
+        self._claims = known | {
+            id(work): answer for work, answer in zip(asked, claims, strict=True)
+        }
 
     def lease(
         self, works: Sequence[PendingPush], badge_steps: Sequence[int]
-    ) -> Sequence[delivery.ClaimAnswer]:
+    ) -> Sequence[ClaimAnswer]:
         del badge_steps  # the numbers are taken
         return [self._claims[id(work)] for work in works]
 
@@ -323,26 +359,17 @@ class _NotedBreaker:
     """The port of the breaker: rounds without a failure are reported together at the end."""
 
     def __init__(
-        self, breaker: delivery.Breaker, good: list[tuple[str, int, int]], watched: Collection[str]
+        self, breaker: Breaker, good: list[tuple[str, int, int]], watched: Collection[str]
     ) -> None:
         self._breaker = breaker
         self._good = good
         self._watched = watched
 
-    def open_for(self, lane: Lane) -> delivery.BreakerProbe | delivery.BreakerOpen | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         return self._breaker.open_for(lane)
 
-    def report(
-        self,
-        lane: Lane,
-        good: int,
-        failed: int,
-        refused: bool,
-        retry_after_s: float | None,
-        throttled: int = 0,
-        cause: str = "",
-    ) -> None:
-        if failed or refused or retry_after_s or throttled:
-            self._breaker.report(lane, good, failed, refused, retry_after_s, throttled, cause)
+    def report(self, lane: Lane, found: RoundReport) -> None:
+        if found.failed or found.refused or found.retry_after_s or found.throttled:
+            self._breaker.report(lane, found)
         elif lane.id in self._watched:
-            self._good.append((lane.id, lane.credential.version, good))
+            self._good.append((lane.id, lane.credential.version, found.good))

@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts import PLAIN, Device, Message, encode
+from common.contracts import PLAIN, Device, Message
 from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Decision, Kind, PushType, Vendor
-from common.storage import keys
 from workers.delivery import settle as settling
 from workers.delivery.work import PendingPush
 from workers.presence import offline_recipients as presence
@@ -20,11 +19,6 @@ FOLLOW_UP_KINDS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
 #: People of one event and decision from which on they share a record, and how many do at most.
 PAGE_MIN = 8
 PAGE_MAX = 2_000
-
-
-def to_ledger(records: Sequence[Record]) -> list[tuple[str, bytes]]:
-    """The records as one entry of the ledger's stream; none when there are none."""
-    return [(keys.LEDGER, encode(records))] if records else []
 
 
 def presence_records(
@@ -78,11 +72,7 @@ def _presence_row(
         vendor=device.vendor if device else "",
         business_id=device.business_id if device else "",
         decision=decision,
-        downgraded=False,
         message_class=message.push.message_class,
-        class_sent=None,
-        push_id=None,
-        attempts=(),
         presence_ms=now,
         routed_ms=0,
         decided_ms=now,
@@ -94,7 +84,7 @@ def routing_row(row: routing.Row, now: int) -> Record:
     message, device = row.message, row.device
     if message.kind in FOLLOW_UP_KINDS:
         text = f"{message.kind}: {row.decision}"
-        return _step(
+        return step(
             message.app,
             message.event_id,
             message.ts_ms,
@@ -113,11 +103,7 @@ def routing_row(row: routing.Row, now: int) -> Record:
         vendor=device.vendor,
         business_id=device.business_id,
         decision=row.decision,
-        downgraded=False,
         message_class=message.push.message_class,
-        class_sent=None,
-        push_id=None,
-        attempts=(),
         presence_ms=row.presence_ms,
         routed_ms=now,
         decided_ms=now,
@@ -153,7 +139,7 @@ def work_row(
     note, target = work.note, work.target
     if note.kind in FOLLOW_UP_KINDS:
         text = f"{note.kind}: {decision or words}"
-        return _step(
+        return step(
             note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, text
         )
     return RowRecord(
@@ -178,7 +164,13 @@ def work_row(
     )
 
 
-def _step(
+def odd_zone(message: Message, user: str, name: str, now: int) -> NoteRecord:
+    """A step of a person whose do-not-disturb names a zone that nobody knows."""
+    words = f"the time zone {name!r} is unknown: the next known one counts for do-not-disturb"
+    return step(message.app, message.event_id, message.ts_ms, user, "", "routing", now, words)
+
+
+def step(
     app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, text: str
 ) -> NoteRecord:
     return NoteRecord(

@@ -19,7 +19,11 @@ CAN_WAIT = tuple(str(name) for name in MessageClass if name not in PRIVATE_CLASS
 
 
 class Overtaking:
-    """One process's place in each stream up to which it has looked."""
+    """One process's place in each stream up to which it has looked.
+
+    It also keeps the newest entry that it has looked at for calls, which wait for no such look:
+    hundreds of thousands of entries between take seconds.
+    """
 
     def __init__(
         self, source: CoreStreams, streams: Sequence[str], finish: Callable[[Sequence[Entry]], None]
@@ -28,6 +32,7 @@ class Overtaking:
         self._streams = streams
         self._finish = finish
         self._looked: dict[str, str] = dict.fromkeys(streams, "0-0")
+        self._newest: dict[str, str] = dict.fromkeys(streams, "0-0")
 
     def turn(self) -> int:
         """Number of the entries that were taken before their turn."""
@@ -42,4 +47,13 @@ class Overtaking:
                 )
                 self._finish(found)
                 taken += len(found)
+            if not ended:
+                taken += self._take_newest_calls(stream)
         return taken
+
+    def _take_newest_calls(self, stream: str) -> int:
+        self._newest[stream], _, found = self._source.overtake(
+            stream, self._newest[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT, newest_calls=True
+        )
+        self._finish(found)
+        return len(found)

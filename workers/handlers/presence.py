@@ -22,12 +22,12 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.fanouts import Event, Fanouts
 from common.storage.streams import Entry
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import store_unavailable
 from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
 from workers.presence import offline_recipients as presence
-from workers.queues.consumer import Commit, Letter
+from workers.queues.consumer import Commit, PackedEntries
 from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class FewWorkers:
 
 
 @dataclass(frozen=True, slots=True)
-class PresenceHandler:
+class PresenceHandler(PackedEntries):
     """Messages -> their absent recipients; pages of large groups are queued behind the others."""
 
     members: MemberPages
@@ -101,7 +101,7 @@ class PresenceHandler:
             offline, commit = self.look(messages)
             try:
                 return commit + at_once.routing.route_marked(offline) if offline else commit
-            except STORE_UNAVAILABLE:
+            except store_unavailable():
                 raise
             except Exception as error:  # noqa: BLE001 - routing finds the culprit by itself, and the group's next pages go on
                 log.warning(
@@ -173,17 +173,8 @@ class PresenceHandler:
         seen.offline = offline
         return {event: users for event, users in fresh.items() if users}
 
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        try:
-            return [{b"b": encode([message])} for message in decode_messages(entry.blob)]
-        except msgspec.MsgspecError:
-            return [{b"b": entry.blob}]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.stream})
-
-    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
-        return Commit()
+    def items(self, blob: bytes) -> Sequence[Message]:
+        return decode_messages(blob)
 
 
 def marked(message: Message, fresh: bool) -> Message:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from common import metrics
 from common.clock import now_ms
@@ -18,9 +16,9 @@ from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
-from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, routing_row
+from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, odd_zone, routing_row
 from workers.handlers.replies import routing_replies
-from workers.queues.consumer import Commit, Letter
+from workers.queues.consumer import Commit, PackedEntries
 from workers.routing import fan_out as routing
 
 if TYPE_CHECKING:
@@ -30,10 +28,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RoutingHandler:
+class RoutingHandler(PackedEntries):
     """People who are away -> pushes, packed by lane and urgency."""
 
-    world: routing.RoutingPorts
+    ports: routing.RoutingPorts
     queues: LaneQueues
     replies: Replies
     spread: Spread | None = None  # of a fleet of several shards
@@ -67,11 +65,14 @@ class RoutingHandler:
         single: as in Message; without it, a reader of the previous release may do the same again.
         """
         now = now_ms()
-        routed = routing.route(offline, self.world, now, by_entry=single)
+        routed = routing.route(offline, self.ports, now, by_entry=single)
         decisions = routing_replies(routed.rows)
         batches = [as_new(batch, urgency, encode(batch)) for urgency, batch in routed.batches]
         return Commit(
-            rows=[routing_row(row, now) for row in routed.rows],
+            rows=[
+                *(routing_row(row, now) for row in routed.rows),
+                *(odd_zone(message, user, name, now) for message, user, name in routed.odd_zones),
+            ],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
             extra=[
                 lambda pipe: self.queues.put(pipe, batches),
@@ -80,17 +81,8 @@ class RoutingHandler:
             after=[lambda: _count(routed)],
         )
 
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        try:
-            return [{b"b": encode([one])} for one in decode_offline(entry.blob)]
-        except msgspec.MsgspecError:
-            return [{b"b": entry.blob}]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.stream})
-
-    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
-        return Commit()
+    def items(self, blob: bytes) -> Sequence[OfflineRecipients]:
+        return decode_offline(blob)
 
 
 def _both(

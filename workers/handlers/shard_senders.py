@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from common.model import Vendor
 from common.storage import keys
-from common.storage.lane_queues import URGENCIES
+from common.storage.lane_entries import URGENCIES
 from common.storage.scripts import script
-from workers.handlers.delivery import LaneSender, RunningRound
+from workers.handlers.delivery import GATHER_S, LaneSender, soonest
 from workers.runtime import Runtime
 
 #: Ready sets in one read, which blocks all others.
 LOOK_KEYS_MAX: Final = 1_024
+#: Share of the pushes on the wire that a shard's round waits for, for GATHER_S at most. Rounds in
+#: the room that another shard's round has left are small, and their entries do not fit whole.
+ROOM_SHARE: Final = 0.5
 
 
 class ShardSenders(LaneSender):
@@ -30,11 +34,11 @@ class ShardSenders(LaneSender):
         self._look = script(runtime.redis, "ready_look")
         self._crew = [LaneSender(one, vendor, in_flight_max, stopping) for one in runtime.shards]
         self._next = 0
+        self.running.at_work = lambda: [
+            running for one in self._crew for running in one.running.own()
+        ]
         for one in self._crew:
             one.joins(self)
-
-    def rounds_at_work(self) -> list[RunningRound]:
-        return [running for one in self._crew for running in one.own_rounds()]
 
     def _slice(self, stopping: Callable[[], bool]) -> None:
         for one in self._crew:
@@ -61,9 +65,14 @@ class ShardSenders(LaneSender):
 
     def start(self) -> tuple[bool, float | None]:
         """Starts rounds of each shard with due lanes, the least recently served first."""
-        if not any(self._room().values()):
+        self._passes = not all(self.running.room(self._threads.joins).values())
+        if not any(self.running.room(self._threads.joins).values()):
             return False, None
+        if (room_s := self._room_soon_s()) > 0:
+            return False, room_s
         now, *dues = self._dues()
+        for number in self.full:
+            dues[number] = -1
         began, waits = False, [(due - now) / 1000 for due in dues if due > now]
         count = len(self._crew)
         for number in range(self._next, self._next + count):
@@ -73,9 +82,23 @@ class ShardSenders(LaneSender):
             started, next_s = self._crew[number % count].start()
             began = began or started
             waits += [] if next_s is None else [next_s]
-            if not any(self._room().values()):
+            self._took_at = time.monotonic() if started else self._took_at
+            if not any(self.running.room(self._threads.joins).values()) or self._room_soon_s() > 0:
+                self._passes = True  # over the shards whose turn has not come
                 break
-        return began, min(waits, default=None)
+        return began, soonest(waits, began=began)
+
+    def passes(self) -> bool:
+        return self._passes or any(one.passes() for one in self._crew)
+
+    def _room_soon_s(self) -> float:
+        """Seconds to wait for the rounds at work to end; 0: there is room, or they take long."""
+        at_work = sum(
+            one.most for one in self.running.at_work() if not one.silent and not one.paced
+        )
+        if at_work <= self.in_flight_max * (1 - ROOM_SHARE):
+            return 0.0
+        return max(self._took_at + GATHER_S - time.monotonic(), 0.0)
 
     def _dues(self) -> list[int]:
         """The server's time, and when each shard's first lane is due or -1, ms."""

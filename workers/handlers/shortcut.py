@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from common.contracts import Message, OfflineRecipients
+from common.metrics import STAGE_SECONDS
 from common.storage.people import UnknownPeopleError
+from workers.app import PRESENCE, ROUTING
 from workers.handlers.presence import FewWorkers, PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.usual_pushes import UsualPushes
-from workers.intake.decoding import Event
+from workers.intake.events import Event
 from workers.queues.consumer import Commit
 
 #: A message to more people goes by the streams, page by page.
@@ -68,15 +70,25 @@ class Shortcut:
     def _commit(
         self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool
     ) -> tuple[Commit, Sequence[Message]]:
-        left: list[Message] = []
-        try:
-            away, commit = self._presence.look(messages) if messages else ((), Commit())
-        except UnknownPeopleError as error:
-            left = [one for one in messages if _names(one, error.people)]
-            unknown = set(map(id, left))
-            away, commit = self._presence.look([one for one in messages if id(one) not in unknown])
+        away, commit, left = self._away(messages) if messages else ((), Commit(), ())
         people = [*away, *offline]
-        return commit + self._routing.route(people, single) if people else commit, left
+        if not people:
+            return commit, left
+        with STAGE_SECONDS.labels(ROUTING).time():
+            return commit + self._routing.route(people, single), left
+
+    def _away(
+        self, messages: Sequence[Message]
+    ) -> tuple[Sequence[OfflineRecipients], Commit, Sequence[Message]]:
+        """Presence's part of `commit`."""
+        with STAGE_SECONDS.labels(PRESENCE).time():
+            try:
+                return (*self._presence.look(messages), ())
+            except UnknownPeopleError as error:
+                left = [one for one in messages if _names(one, error.people)]
+                unknown = set(map(id, left))
+                known = [one for one in messages if id(one) not in unknown]
+                return (*self._presence.look(known), left)
 
 
 def _names(message: Message, people: Collection[tuple[str, str]]) -> bool:

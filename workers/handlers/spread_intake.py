@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import zlib
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from common.clock import now_ms
+from common.model import Vendor
 from common.storage.scripts import script
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP, Entry, StreamStore
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.handlers.intake import (
+    READ_BYTES,
     READ_EVENTS,
     IntakeHandler,
     IntakeLoop,
@@ -24,43 +27,38 @@ from workers.handlers.intake import (
     wakes_of,
 )
 from workers.handlers.overtaking import Overtaking
-from workers.intake import decoding, direct, events
-from workers.intake.decoding import Event
-from workers.intake.state import OF_PEOPLE
-from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
+from workers.intake import decoding
+from workers.intake.event_types import TYPES, effect_of
+from workers.intake.events import Event
+from workers.queues.consumer import Policy, Stores, StreamConsumer, Wake
 
 log = logging.getLogger(__name__)
 
 #: Times the usual read: a call behind more would wait for too long.
 READS_MAX: Final = 8
+#: Bytes of such a read: with usual messages its entries, not the bytes, are what bounds it.
+SPREAD_READ_BYTES: Final = 2 * READ_BYTES
 #: Lines of one entry rewritten for one shard, and its approximate bytes.
 LINES: Final = decoding.LINES_MAX
 BYTES: Final = decoding.ENTRY_BYTES_MAX
 
 
+#: Sends a stage's wake-up.
+Send: TypeAlias = Callable[[str, Vendor | None], None]
+#: What one event of an entry became.
+Read: TypeAlias = Event | decoding.Passed | decoding.Refused
+
+
+def _events(read: Read) -> Sequence[Event]:
+    if isinstance(read, Event):
+        return (read,)
+    return read.events if isinstance(read, decoding.Passed) else ()
+
+
 def shard_of_event(event: Event, count: int) -> int:
     """The shard that works on an event; a repeat of it comes to the same one."""
-    data, app = event.data, event.app
-    if isinstance(data, events.Direct):
-        return shard_of(count, app, direct.user_of(data.target))
-    if isinstance(data, events.Invited):
-        return _of_people(count, app, data.invitees, data.call_id)
-    if isinstance(data, events.Stored) and data.conversation.type != "group":
-        return _of_people(count, app, data.recipients or (), data.conversation.id)
-    if isinstance(data, events.Stored | events.Recalled):
-        return shard_of_group(count, app, data.conversation.id)
-    if isinstance(data, events.Ended):
-        return shard_of_group(count, app, data.call_id)
-    return shard_of(count, app, data.user)
-
-
-def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
-    """The shard of one person; of several, the shard of the subject, which forwards each part."""
-    return (
-        shard_of(count, app, people[0])
-        if len(set(people)) == 1
-        else shard_of_group(count, app, about)
-    )
+    name, is_group = TYPES[event.type].subject(event.data)
+    return (shard_of_group if is_group else shard_of)(count, event.app, name)
 
 
 class Sorter:
@@ -75,9 +73,9 @@ class Sorter:
         self._count = count
         self._ports = ports
         self._part_entries = script(source.redis, "part")
-        self._apps: Sequence[str] | None = None  # asked anew in this read
+        self._apps: Collection[str] | None = None  # asked anew in this read
         #: The content of the last call's entries, by stream and id.
-        self.reads: dict[tuple[str, bytes], list[decoding.Passed | decoding.Refused]] = {}
+        self.reads: dict[tuple[str, bytes], Sequence[Read]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
         self.reads, self._apps = {}, None
@@ -102,22 +100,17 @@ class Sorter:
         """
         states, all_events = list[Event](), list[Event]()
         for name in ((entry.stream, entry.id) for entry in entries):
-            events_ = [
-                event
-                for read in self.reads.get(name, ())
-                if isinstance(read, decoding.Passed)
-                for event in read.events
-            ]
+            events_ = [event for read in self.reads.get(name, ()) for event in _events(read)]
             all_events += events_
             states += [
-                event for event in events_ if name in mixed and isinstance(event.data, OF_PEOPLE)
+                event for event in events_ if name in mixed and effect_of(event).is_of_a_person
             ]
         later = behind(all_events, states)
         try:
             self._ports.state.apply(
                 [event for event in states if event.entry not in later], lambda _event, _why: None
             )
-        except STORE_UNAVAILABLE:
+        except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             log.warning(
@@ -133,15 +126,17 @@ class Sorter:
         """
         if entry.is_suspect:
             return [self._any(entry, 0)]
+        apps_now = self._ports.apps_now
         try:
             reads = self._read(entry, self._apps or self._ports.apps())
-            if self._apps is None and self._ports.apps_now is not None and names_a_stranger(reads):
-                self._apps = (
-                    self._ports.apps_now()
-                )  # else a repeat of the event could come to another shard
+            if type(reads[0]) is Event and len(reads) == 1:  # nearly every entry
+                self.reads[entry.stream, entry.id] = reads
+                return [shard_of_event(reads[0], self._count)]
+            if self._apps is None and apps_now is not None and names_a_stranger(reads):
+                self._apps = apps_now()  # else a repeat of the event could come to another shard
                 reads = self._read(entry, self._apps)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
-            reads = []
+            reads = ()
         if reads:
             self.reads[entry.stream, entry.id] = reads
         shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [
@@ -155,15 +150,14 @@ class Sorter:
         )
 
     @staticmethod
-    def _read(entry: Entry, apps: Sequence[str]) -> list[decoding.Passed | decoding.Refused]:
-        return decoding.read_entries(
+    def _read(entry: Entry, apps: Collection[str]) -> Sequence[Read]:
+        return decoding.read_quickly(
             entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
         )
 
-    def _shard(self, read: decoding.Passed | decoding.Refused, entry: Entry, place: int) -> int:
-        if isinstance(read, decoding.Passed) and read.events:
-            return shard_of_event(read.events[0], self._count)
-        return self._any(entry, place)
+    def _shard(self, read: Read, entry: Entry, place: int) -> int:
+        found = _events(read)
+        return shard_of_event(found[0], self._count) if found else self._any(entry, place)
 
     def _any(self, entry: Entry, place: int) -> int:
         return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
@@ -196,6 +190,47 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
     return packs
 
 
+#: Seconds that a process which is to end goes on with what it has read; its end may take 15 s, of
+#: which one shard's part may take the rest.
+FINISH_S: Final = 5.0
+
+
+class ReadWakes:
+    """Wake-ups of a read whose parts go to shards of one server, which share their workers.
+
+    The first of a queue goes out at once. While the worker is at work it sees by itself what other
+    parts bring; one more wake-up after the last part is for what it may have passed over.
+    """
+
+    def __init__(self) -> None:
+        self._sent: set[Wake] | None = None
+        self._owed: dict[Wake, Send] = {}
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """All wake-ups inside are of one read."""
+        self._sent = set()
+        try:
+            yield
+        finally:
+            owed, self._owed, self._sent = self._owed, {}, None
+            for (stage, vendor), send in owed.items():
+                send(stage, vendor)
+
+    def by(self, send: Send) -> Send:
+        """As `send`, of one shard."""
+
+        def wake(stage: str, vendor: Vendor | None) -> None:
+            if self._sent is None or (stage, vendor) not in self._sent:
+                send(stage, vendor)
+                if self._sent is not None:
+                    self._sent.add((stage, vendor))
+            else:
+                self._owed[stage, vendor] = send
+
+        return wake
+
+
 class SpreadConsumer(StreamConsumer):
     """Reads as one consumer; the shards' consumers finish what it has read."""
 
@@ -203,13 +238,16 @@ class SpreadConsumer(StreamConsumer):
         self,
         parts: Sequence[StreamConsumer],
         sorter: Sorter,
-        handler: Handler,
+        wakes: ReadWakes,
         policy: Policy,
         stores: Stores,
     ) -> None:
-        super().__init__(handler, policy, stores)
+        super().__init__(parts[0].handler, policy, stores)
         self._parts = parts
         self._sorter = sorter
+        self._wakes = wakes
+        self.finish_s = FINISH_S
+        self._ends_at: float | None = None
 
     def run(
         self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]
@@ -218,31 +256,46 @@ class SpreadConsumer(StreamConsumer):
             part.stopping = stopping
         super().run(stopping, turn, pause)
         for part in self._parts:
-            with contextlib.suppress(*STORE_UNAVAILABLE):
+            with if_store_answers():
                 part.give_back()
 
     def once(self) -> int:
         return sum(part.again() for part in self._parts) + super().once()
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """The shards' consumers keep what could not be written; the first error is raised last."""
+        """The shards' consumers keep what could not be written; the first error is raised last.
+        When the process is to end and its time is over, the shards whose turn has not come leave
+        theirs to others.
+        """
         if not entries:
             return
         errors: list[Exception] = []
-        with self._renewer.holding(entries):
+        with self._renewer.holding(entries), self._wakes.read():
             try:
                 by_shard = self._sorter.sorted(entries)
-            except STORE_UNAVAILABLE:
+            except store_unavailable():
                 self._kept += entries
                 raise
             for shard, those in by_shard.items():
+                if self._over():
+                    self._source.release(those)
+                    continue
                 try:
                     cast(IntakeHandler, self._parts[shard].handler).known = self._sorter.reads
                     self._parts[shard].finish(those)
-                except STORE_UNAVAILABLE as error:
+                except store_unavailable() as error:
                     errors.append(error)
+                self.progress_at = time.monotonic()
         if errors:
             raise errors[0]
+
+    def _over(self) -> bool:
+        """True once finish_s have passed since the process was first seen to be about to end."""
+        if not self.stopping():
+            return False
+        now = time.monotonic()
+        self._ends_at = now + self.finish_s if self._ends_at is None else self._ends_at
+        return now >= self._ends_at
 
 
 class _Mean:
@@ -261,25 +314,30 @@ class _Mean:
 
 
 class SpreadIntakeLoop(IntakeLoop):
-    """As IntakeLoop, of several shards. doors: of each."""
+    """As IntakeLoop, of several shards. ports: of each."""
 
-    def __init__(self, streams: Sequence[str], doors: Sequence[IntakePorts]) -> None:
-        super().__init__(streams, doors[0])
-        handlers = [IntakeHandler(one) for one in doors]
+    read_bytes = SPREAD_READ_BYTES
+
+    def __init__(self, streams: Sequence[str], ports: Sequence[IntakePorts]) -> None:
+        super().__init__(streams, ports[0])
+        handlers = [IntakeHandler(one) for one in ports]
         whole: Any = self.consumer
+        wakes = ReadWakes()
+        together = all(one.streams.redis is ports[0].streams.redis for one in ports)
+        sends = [wakes.by(wakes_of(one)) if together else wakes_of(one) for one in ports]
         stores = [
-            Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source)
-            for one in doors
+            Stores(one.streams, one.delayed, one.vault, send, self._source)
+            for one, send in zip(ports, sends, strict=True)
         ]
         parts = [
             StreamConsumer(handler, whole.policy, store)
             for handler, store in zip(handlers, stores, strict=True)
         ]
-        sorter = Sorter(self._source, len(doors), doors[0])
-        self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
+        sorter = Sorter(self._source, len(ports), ports[0])
+        self.consumer = SpreadConsumer(parts, sorter, wakes, whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._handler: Any = _Mean(handlers)
-        self._reads = min(len(doors), READS_MAX)
+        self._reads = min(len(ports), READS_MAX)
         self._bound()
 
     def _bound(self) -> None:

@@ -24,15 +24,15 @@ from common.contracts import (
     encode,
 )
 from common.ledger_records import EventRecord
+from common.metrics import STAGE_SECONDS
 from common.model import Urgency
 from common.ports import Presences
-from common.storage.lane_queues import NewBatch
+from common.storage.lane_entries import NewBatch
 from common.storage.people import Person
-from workers.app import DELIVERY
+from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.handlers.routing import RoutingHandler
-from workers.intake import decoding
-from workers.intake.decoding import Event
-from workers.intake.events import Stored
+from workers.intake.event_types import TYPES, take
+from workers.intake.events import Event, Stored
 from workers.queues.consumer import Commit
 from workers.routing.alike import Pattern, like_row, pattern_of
 from workers.routing.fan_out import BATCH_MAX, route
@@ -74,8 +74,7 @@ def apart(
 
 
 def _named(event: Event) -> Sequence[str]:
-    data = event.data
-    return (data.recipients if isinstance(data, Stored) else data.invitees) or ()
+    return TYPES[event.type].people(event.data)
 
 
 def _is_usual(event: Event, now: int) -> bool:
@@ -132,8 +131,18 @@ class UsualPushes:
 
         single: as in Message.
         """
+        with STAGE_SECONDS.labels(PRESENCE).time():
+            groups, left = self._grouped(events)
+        if not groups:
+            return Commit(), left
+        with STAGE_SECONDS.labels(ROUTING).time():
+            return self._routed(groups, left, single)
+
+    def _routed(
+        self, groups: Mapping[Pattern, Sequence[Away]], left: list[Event], single: bool
+    ) -> tuple[Commit, Sequence[Event]]:
+        """left: the events that need the general path so far."""
         now = now_ms()
-        groups, left = self._grouped(events)
         likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
         batches: list[NewBatch] = []
         rows: list[EventRecord] = []
@@ -154,7 +163,8 @@ class UsualPushes:
 
     def _grouped(self, events: Sequence[Event]) -> tuple[dict[Pattern, list[Away]], list[Event]]:
         """The events to people away with one device, by their pushes' pattern; and the others."""
-        people = list(dict.fromkeys([(event.app, event.data.recipients[0]) for event in events]))
+        whose = [(event.app, event.data.recipients[0]) for event in events]
+        people = list(dict.fromkeys(whose))
         sessions, malformed = self._presences.sessions(people)
         if malformed:  # the general way says so
             return {}, list(events)
@@ -162,14 +172,13 @@ class UsualPushes:
         online = {who for who, own in zip(people, sessions, strict=True) if own}
         groups: dict[Pattern, list[Away]] = {}
         left: list[Event] = []
-        for event in events:
-            user = event.data.recipients[0]
-            who = (event.app, user)
+        for event, who in zip(events, whose, strict=True):
             device = devices.get(who)
             if device is None or who in online:
                 left.append(event)
                 continue
-            pattern = (event.app, device.vendor, device.business_id, device.lang, device.platform)
+            app, user = who
+            pattern = (app, device.vendor, device.business_id, device.lang, device.platform)
             group = groups.get(pattern)
             if group is None:
                 groups[pattern] = [(event, user, device)]
@@ -199,21 +208,21 @@ class UsualPushes:
 
     def _made(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
         """Each pattern's notification, from its first event if that becomes a chat's push."""
-        world = self._routing.world
+        ports = self._routing.ports
         offline: list[OfflineRecipients] = []
         by_event: dict[tuple[str, str], Pattern] = {}
         for event, user, device in firsts:
-            message = decoding.take(event, now).message
+            message = take(event, now).message
             one = OfflineRecipients(
                 message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now
             )
             pattern = pattern_of(one, now)
-            if pattern is not None and not world.tenancy.tenant(event.app).options:
+            if pattern is not None and not ports.tenancy.tenant(event.app).options:
                 by_event[event.app, event.id] = pattern
                 offline.append(one)
         if not offline:
             return {}
-        routed = route(offline, world, now, by_entry=single)
+        routed = route(offline, ports, now, by_entry=single)
         found: dict[Pattern, Notification] = {}
         for urgency, batch in routed.batches:
             for push in batch.pushes:

@@ -172,7 +172,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
 
     async def send(self, request: Request, begun: Callable[[], None]) -> HttpResponse:
         """LostError when no answer will come; cancelling frees the slot and resets the stream.
-        begun: called when it is written.
+        begun: called before it is written; an error of it keeps it unwritten.
         """
         stream = await self.free_channels.acquire()
         sending = AioapnsSending()
@@ -204,11 +204,11 @@ class AioapnsConnection(APNsTLSClientProtocol):
             (":path", request.path),
             (":authority", self.authority),
         ]
+        begun()
         self.conn.send_headers(
             stream, [*headers, *request.headers.items()], end_stream=not request.body
         )
         sending.started, sending.started_at = True, self.loop.time()
-        begun()
         rest = memoryview(request.body)
         while rest and stream in self.sendings and not sending.future.done():
             size = min(
@@ -371,6 +371,13 @@ class AioapnsPool(APNsBaseConnectionPool):
                     connection.close()
 
 
+def _begin(index: int, batch: SendBatch, started: set[int]) -> None:
+    """Marks a request as begun; TimeoutError when its caller has said that it was not."""
+    started.add(index)
+    if batch.told:
+        raise TimeoutError
+
+
 class AioapnsTransport:
     """The `Transport` of workers/wire.py over aioapns. A request that is not a push to APNs is a
     ValueError.
@@ -444,7 +451,7 @@ class AioapnsTransport:
             async with asyncio.timeout_at(
                 batch.ends
             ):  # one instant for all, so that a freed slot goes to nobody whose time is up
-                answer = await pool.send(request, partial(started.add, index))
+                answer = await pool.send(request, partial(_begin, index, batch, started))
             outcome = HttpResponse(
                 answer.status, answer.headers, answer.body, time.monotonic() - batch.begun
             )

@@ -115,9 +115,9 @@ class Http2Pool:
         sending, index, end = self.queue[0]
         if (
             isinstance(sending, StreamSending)
-            and sending.columns is not None
             and isinstance(index, int)
             and isinstance(end, int)
+            and sending.columns_at(index) is not None
         ):
             return sending, index, end
         return None
@@ -334,7 +334,7 @@ class Driver:
         Returns their number and octets.
         """
         alike = pool.alike()
-        if alike is not None:
+        if alike is not None and alike[0].ends > now:
             sending, first, end = alike
             count, octets = h2.begin_alike(sending, first, min(end, first + room), octets_max, now)
             if count:
@@ -342,6 +342,9 @@ class Driver:
                 return count, octets
         sending, index = pool.next()
         if sending.answers[index] is not None:
+            return 0, 0
+        if sending.ends <= now:  # nobody waits for it; not written, it may go again
+            sending.fail(index, "timeout", False, "the deadline passed", now)
             return 0, 0
         try:
             return 1, h2.begin(sending, index, sending.requests[index], now)

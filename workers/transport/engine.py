@@ -32,6 +32,8 @@ from workers.wire import (
     NoAnswer,
     Request,
     RequestColumns,
+    RequestParts,
+    ResponseColumns,
     Route,
     Transport,
 )
@@ -82,9 +84,9 @@ class Flight:
         sending, seconds = self._sending, time.monotonic() - self._sending.begun
         first = self._ends[number - 1] if number else 0
         missing = NoAnswer("timeout", True, "the deadline passed", seconds)
-        return [
-            missing if one is None else one for one in sending.answers[first : self._ends[number]]
-        ]
+        return ResponseColumns(
+            [missing if one is None else one for one in sending.answers[first : self._ends[number]]]
+        )
 
     @property
     def sending(self) -> StreamSending:
@@ -185,8 +187,7 @@ class Http2Transport:
         """Hands over requests of any number of lanes, each of which `handles` is true for. Nothing
         moves before someone waits.
         """
-        alike = len(rounds) == 1 and isinstance(rounds[0][1], RequestColumns)
-        requests = rounds[0][1] if alike else [request for _, part in rounds for request in part]
+        requests = _in_a_row([part for _, part in rounds if part])
         ends: list[int] = []
         for _, part in rounds:
             ends.append((ends[-1] if ends else 0) + len(part))
@@ -220,14 +221,6 @@ class Http2Transport:
                 begun, endpoint = place, request.endpoint if request else ""
         return spans
 
-    def send_rounds(
-        self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float
-    ) -> list[Sequence[HttpResponse | NoAnswer]]:
-        """Requests of many lanes in one poll; a list of answers each, in order."""
-        flight = self.begin(rounds, deadline_s)
-        flight.wait()
-        return [flight.answers(number) for number in range(len(rounds))]
-
     def _context(self, identity: ClientIdentity | None) -> ssl.SSLContext | None:
         """One for all lanes without a certificate, one a certificate. None where the ssl module
         does not take it: libcurl may.
@@ -247,10 +240,15 @@ class Http2Transport:
     # ---- who drives
 
     def drive(self, flight: Flight, until: float) -> bool:
-        """Drives, or waits while another does, until this flight is done or it is that late."""
-        sending = flight.sending
-        while sending.left and time.monotonic() < until:
+        """Drives, or waits while another does, until this flight is done or it is that late.
+
+        It looks once at least, or whoever drives does: a process that stood still finds answers
+        that came in time.
+        """
+        sending, looked = flight.sending, False
+        while sending.left and (not looked or time.monotonic() < until):
             if self._lead.acquire(blocking=False):
+                looked = True
                 try:
                     self._drive(sending, until)
                 finally:
@@ -259,8 +257,11 @@ class Http2Transport:
             driver = self._driver
             if driver is not None and self._inbox:
                 driver.wake()
-            flight.woken.wait(max(until - time.monotonic(), 0.0))
+            woken = flight.woken.wait(max(until - time.monotonic(), 0.0))
+            if not woken and flight.late:  # who drives stood still as well, and reads first
+                woken = flight.woken.wait(GRACE_S)
             flight.woken.clear()
+            looked = not woken
         if not sending.left or time.monotonic() >= sending.ends + GRACE_S:
             self._flights.discard(flight)
         self._hand_over()
@@ -279,18 +280,18 @@ class Http2Transport:
             return
         try:
             self._open_inbox(driver)
-            while sending.left and time.monotonic() < until and not self._closed:
+            while sending.left and not self._closed:
                 driver.turn(until)
                 if self._inbox:
                     self._open_inbox(driver)
                 self._tell(driver)
+                if time.monotonic() >= until:
+                    break
         # Whatever the error was, callers must get their answers, and the next call starts afresh.
         except BaseException as error:
             log.error("the HTTP/2 transport failed: %s", type(error).__name__)
             self._end(driver)
-            if not isinstance(
-                error, Exception
-            ):  # the process was told to end in the middle of a turn
+            if not isinstance(error, Exception):  # the process is stopping in the middle of a turn
                 raise
         if self._closed:
             self._end(driver)
@@ -396,6 +397,15 @@ class Http2Transport:
                     item[0].sending.fail(index, "refused", False, _CLOSED, now)
         for flight in list(self._flights):
             flight.woken.set()
+
+
+def _in_a_row(parts: Sequence[Sequence[Request]]) -> Sequence[Request]:
+    """The requests of all parts; columns stay as they are."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, RequestColumns) for part in parts):
+        return RequestParts(parts)
+    return [request for part in parts for request in part]
 
 
 def _endpoints(requests: Sequence[Request]) -> set[str]:

@@ -6,7 +6,6 @@ value or a body: paths carry device tokens.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from common.setting_checks import is_loopback
 from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 #: Bytes of an answer that are kept, far above every vendor's longest; the rest is dropped.
@@ -58,7 +58,7 @@ def _checked(base: str, endpoint: str) -> str:
         raise ValueError(f"the address of {endpoint} is no URL") from None
     if parts.scheme not in ("https", "http") or not host or port == 0:
         raise ValueError(f"the address of {endpoint} must be https://host:port")
-    if parts.scheme == "http" and not loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"the address of {endpoint} must be https: http is for loopback only")
     if (
         parts.username is not None
@@ -82,16 +82,6 @@ def proxy_refusal(status: int) -> str:
     if status == 407:
         return "it asks for a user and a password, or refuses those given (407)"
     return f"it refuses the connection ({status})"
-
-
-def loopback(host: str) -> bool:
-    """True for `localhost` and addresses of 127.0.0.0/8 and ::1; no name is looked up."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def system_trust() -> tuple[Path | None, Path | None]:
@@ -160,11 +150,13 @@ def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
 class SendBatch:
     """The answers of one send_many: filled by the transport's thread, waited for by the caller's.
 
-    begun, ends: seconds of the monotonic clock. done: called without arguments by the thread that
-    gave the last answer.
+    begun, ends: seconds of the monotonic clock. told: the caller waits no longer and says which
+    requests no connection has. Whoever is about to write one marks it as begun first and then looks
+    here: one of the two sees the other, so none is told as unsent and written afterwards (a process
+    that stood still for a second did both).
     """
 
-    __slots__ = ("_event", "_left", "answers", "begun", "ends")
+    __slots__ = ("_event", "_left", "answers", "begun", "ends", "told")
 
     def __init__(self, count: int, deadline_s: float) -> None:
         self.begun = time.monotonic()
@@ -172,6 +164,7 @@ class SendBatch:
         self.answers: list[HttpResponse | NoAnswer | None] = [None] * count
         self._left = count
         self._event = threading.Event()
+        self.told = False
 
     def put(self, index: int, answer: HttpResponse | NoAnswer) -> None:
         """One answer per index, the first counts. Called by one thread only until `wait` ends."""
@@ -187,6 +180,7 @@ class SendBatch:
         sent: index -> True if begun.
         """
         late = not self._event.wait(max(self.ends - time.monotonic(), 0.0) + GRACE_S)
+        self.told = True
         seconds = time.monotonic() - self.begun if late else 0.0
         return [
             NoAnswer("timeout", sent(index), "the deadline passed", seconds)

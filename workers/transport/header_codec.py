@@ -6,14 +6,16 @@ Constant headers enter the peer's table once; answers are decoded within bounds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from typing import Final
 
-from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
+from workers.transport import huffman
 from workers.transport.exchange import fault_of
-from workers.wire import Request, RequestColumns
+from workers.transport.huffman import HeaderError
+from workers.wire import Request, RequestColumns, is_visible
 
 #: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers
 #: more.
@@ -32,14 +34,9 @@ VOLATILE: Final = frozenset({"apns-id", "apns-collapse-id", "apns-expiration"})
 _STATIC: Final = [(name.decode(), value.decode()) for name, value in HeaderTable.STATIC_TABLE]
 _STATIC_COUNT: Final = len(_STATIC)
 _STATIC_NAMES: Final = {name: place for place, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
+_STATUS_200: Final = 0x88
 _METHOD_POST, _SCHEME_HTTPS, _PATH_NAME = b"\x83", b"\x87", b"\x04"
 _QUICK_PATH: Final = _PATH_NAME.decode("latin-1")
-
-
-class HeaderError(ValueError):
-    """A header block that RFC 7541 or one of our bounds forbids. The tables differ from now on: the
-    connection ends.
-    """
 
 
 class UnsendableError(ValueError):
@@ -93,88 +90,6 @@ def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
     raise HeaderError("an integer too large")
 
 
-_Row = list["tuple[_Row, str] | None"]
-
-
-class _Huffman:
-    """The code of RFC 7541 appendix B as steps of a whole octet, each made when it is first met.
-
-    A row is a place in the code's tree: octet -> (next row, the text that was completed on the
-    way).
-    """
-
-    def __init__(self) -> None:
-        self._nodes: list[list[int | None]] = [
-            [None, None]
-        ]  # a child: >= 0 a node, < 0 symbol -1 - child
-        for symbol, (code, length) in enumerate(
-            zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)
-        ):
-            self._plant(symbol, code, length)
-        self._rows: dict[int, _Row] = {}
-        self._node_of: dict[int, int] = {}
-        self._start = self._row(0)
-        self._ends = {id(self._row(node)) for node in self._padding()}
-
-    def _plant(self, symbol: int, code: int, length: int) -> None:
-        node = 0
-        for place in range(length - 1, -1, -1):
-            bit = code >> place & 1
-            if not place:
-                self._nodes[node][bit] = -1 - symbol
-                return
-            child = self._nodes[node][bit]
-            if child is None:
-                self._nodes.append([None, None])
-                child = self._nodes[node][bit] = len(self._nodes) - 1
-            node = child
-
-    def _row(self, node: int) -> _Row:
-        row = self._rows.get(node)
-        if row is None:
-            row = self._rows[node] = [None] * 256
-            self._node_of[id(row)] = node
-        return row
-
-    def _padding(self) -> list[int]:
-        """Places where a string may end: up to seven bits of ones since the last symbol (§5.2)."""
-        places, node = [0], 0
-        for _ in range(7):
-            node = (
-                self._nodes[node][1] or 0
-            )  # the end of string is the only symbol that begins so, and it has thirty
-            places.append(node)
-        return places
-
-    def decode(self, raw: bytes) -> str:
-        row, text = self._start, ""
-        for octet in raw:
-            try:
-                row, piece = row[octet]  # type: ignore[misc]  # None: a step that was not met before
-            except TypeError:
-                row, piece = self._step(row, octet)
-            text += piece
-        if id(row) not in self._ends:
-            raise HeaderError("a Huffman string without its end")
-        return text
-
-    def _step(self, row: _Row, octet: int) -> tuple[_Row, str]:
-        node, text = self._node_of[id(row)], ""
-        for place in range(7, -1, -1):
-            child = self._nodes[node][octet >> place & 1]
-            if (
-                child is None or child == -257
-            ):  # no code, or the end of string, which must not stand in one
-                raise HeaderError("no Huffman code")
-            if child < 0:
-                text, node = text + chr(-1 - child), 0
-            else:
-                node = child
-        step = row[octet] = (self._row(node), text)
-        return step
-
-
-_huffman: Final = _Huffman()
 #: Header names by their wire form, decoded once. A peer may send new ones without end: beyond the
 #: bound none is kept.
 _names: Final[dict[bytes, str]] = {}
@@ -195,7 +110,7 @@ def _read_string(block: bytes, at: int) -> tuple[str, int]:
     if end > len(block):
         raise HeaderError("a string without its end")
     raw = block[at:end]
-    return (_huffman.decode(raw) if coded else raw.decode("latin-1")), end
+    return (huffman.decode(raw) if coded else raw.decode("latin-1")), end
 
 
 def _read_name(block: bytes, at: int) -> tuple[str, int]:
@@ -249,39 +164,39 @@ class HeaderDecoder:
             found.append(pair)
         return found
 
-    def accepted(self, block: bytes) -> tuple[str, str] | None:
-        """The only header beside the status of a block with 200 and a literal with a known name.
+    def plain(self, blocks: Sequence[bytes], first_at: int) -> list[tuple[str, str]]:
+        """The only header beside 200 of each block, from one on; it is a literal of a known name.
 
-        None for any other block: then nothing has changed, and `decode` reads it. Raises
-        HeaderError as `decode`.
+        Ends at the first other block, or unreadable one: by that nothing has changed, and `decode`
+        reads it.
         """
-        end = len(block)
-        if end < 4 or block[0] != 0x88:
-            return None
-        first, size = block[1], block[2]
-        kept = first & 0xC0 == 0x40
-        index = first & 63 if kept else first & 15
-        length = size & 127
-        if (
-            not index
-            or index == (63 if kept else 15)
-            or length == 127
-            or length + 3 != end
-            or (not kept and first & 0xE0)
-        ):
-            return None
-        name = self._entry(index)[0]
-        if name[:1] == ":":
-            return None
-        raw = block[3:]
-        value = _huffman.decode(raw) if size & 128 else raw.decode("latin-1")
-        pair = (name, value)
-        if kept:
-            self._entries.appendleft(pair)
-            self._bytes += len(name) + len(value) + ENTRY_BYTES
-            if self._bytes > self._limit:
-                self._evict()
-        return pair
+        found, entries, total = list[tuple[str, str]](), self._entries, self._bytes
+        for block in islice(blocks, first_at, None):
+            size = len(block) - 3
+            if size < 1 or block[0] != _STATUS_200 or block[2] & 127 != size or size == 127:
+                break
+            first = block[1]
+            kept = first & 0xC0 == 0x40
+            index = first & 63 if kept else first & 15
+            if not index or index == (63 if kept else 15) or (not kept and first & 0xE0):
+                break
+            try:
+                name = self._entry(index)[0]
+                value = huffman.decode(block[3:]) if block[2] & 128 else block[3:].decode("latin-1")
+            except HeaderError:
+                break
+            if name[:1] == ":":
+                break
+            pair = (name, value)
+            found.append(pair)
+            if kept:
+                entries.appendleft(pair)
+                total += len(name) + len(value) + ENTRY_BYTES
+                while total > self._limit:
+                    old_name, old_value = entries.pop()
+                    total -= len(old_name) + len(old_value) + ENTRY_BYTES
+        self._bytes = total
+        return found
 
     def _literal(self, block: bytes, at: int, first: int) -> tuple[tuple[str, str], int]:
         most = 63 if first & 0x40 else 15
@@ -298,7 +213,7 @@ class HeaderDecoder:
         end = at + 1 + (size & 127)
         if size & 127 < 127 and end <= len(block):  # as _read_string, without the call
             raw = block[at + 1 : end]
-            value, at = _huffman.decode(raw) if size & 128 else raw.decode("latin-1"), end
+            value, at = huffman.decode(raw) if size & 128 else raw.decode("latin-1"), end
         else:
             value, at = _read_string(block, at)
         pair = (name, value)
@@ -345,7 +260,7 @@ class HeaderEncoder:
         self._limit = TABLE_BYTES
         self._last_path = ""
         self._full = False
-        self._resizes: list[int] = []  # table sizes to be told at the start of the next block
+        self._resizes: list[int] = []  # table sizes to announce at the start of the next block
         self._clear()
 
     def _clear(self) -> None:
@@ -398,7 +313,7 @@ class HeaderEncoder:
                 return self._careful(request)
             loose += value
             parts += (index, _QUICK_LENGTHS[len(value)], value)
-        if loose and not (loose.isascii() and loose.isprintable() and " " not in loose):
+        if not is_visible(loose):
             return self._careful(request)
         self._last_path = path
         return "".join(parts).encode("latin-1")
@@ -409,27 +324,34 @@ class HeaderEncoder:
         An odd request's block is meaningless. None when a header has to be added to the table
         first, or cannot be written: `block` does that, one by one.
         """
-        form, known = columns.form, self._quick_known
-        parts, own = [self._quick_prefix.replace("%", "%%")], list[list[str]]()
-        if not self._quick_prefix or any(item not in known for item in form.headers.items()):
+        form = columns.form
+        parts, own = [self._quick_prefix], list[Sequence[str]]()
+        common = [self._common(*item) for item in form.headers.items()]
+        if not self._quick_prefix or None in common:
             return None
         if form.path[1]:
             own.append(columns.paths[first:end])
             parts.append(_QUICK_PATH)
         elif (path := self._quick_paths.get(form.path[0] % ())) is not None:
-            parts.append(path.replace("%", "%%"))
+            parts[0] += path
         else:
             return None
-        shared = "".join([known[item] for item in form.headers.items()]).replace("%", "%%")
         for name, value in form.own_headers.items():
             index = self._quick_names.get(name)
             if index is None:
                 return None
-            own.append(list(columns.columns[value][first:end]))
-            parts.append(index.replace("%", "%%"))
-        if not all(map(_plain, own)):
+            own.append(columns.columns[value][first:end])
+            parts.append(index)
+        if not _plain(list(chain.from_iterable(own))):
             return None
-        return _blocks(parts, own, shared) if own else None
+        return _blocks(parts, own, "".join(filter(None, common)), end - first)
+
+    def _common(self, name: str, value: str) -> str | None:
+        """A header that all requests of a form have; None when `block` has to write it."""
+        known, index = self._quick_known.get((name, value)), self._quick_names.get(name)
+        if known is not None or index is None or not _plain([value]):
+            return known
+        return f"{index}{_QUICK_LENGTHS[len(value)]}{value}"
 
     def _careful(self, request: Request) -> bytes:
         """As `block` for new headers: checked as a whole first.
@@ -510,32 +432,26 @@ class HeaderEncoder:
 
 def _plain(values: list[str]) -> bool:
     """True when each may be a header value unchanged, with its length in one or two octets."""
-    text = "".join(values)
     return (
-        text.isascii()
-        and text.isprintable()
-        and " " not in text
+        is_visible("".join(values))
         and all(values)
-        and max(map(len, values)) < len(_QUICK_LENGTHS)
+        and max(map(len, values), default=0) < len(_QUICK_LENGTHS)
     )
 
 
-def _blocks(parts: list[str], own: list[list[str]], shared: str) -> Iterator[str]:
-    """Joins each request's block. parts: the text before each of `own`; shared: the end.
-
-    The surplus parts at the front are the block's beginning.
+def _blocks(
+    parts: Sequence[str], own: Sequence[Sequence[str]], shared: str, count: int
+) -> Iterator[str]:
+    """Joins each request's block: the first part; a part, a length and a value of each of `own`;
+    what is shared.
     """
-    heads, columns = (
-        ["".join(parts[: len(parts) - len(own) + 1]), *parts[len(parts) - len(own) + 1 :]],
-        list[list[str]](),
-    )
-    text = ""
-    for head, values in zip(heads, own, strict=True):
+    pieces, text = list[Iterable[str]](), parts[0]
+    for part, values in zip(parts[1:], own, strict=True):
+        text += part
         sizes = set(map(len, values))
         if len(sizes) == 1:
-            text += head + _QUICK_LENGTHS[sizes.pop()].replace("%", "%%") + "%s"
+            pieces += (repeat(text + _QUICK_LENGTHS[sizes.pop()]), values)
         else:
-            text += f"{head}%s%s"
-            columns.append([_QUICK_LENGTHS[len(value)] for value in values])
-        columns.append(values)
-    return map((text + shared).__mod__, zip(*columns, strict=True))
+            pieces += (repeat(text), [_QUICK_LENGTHS[len(value)] for value in values], values)
+        text = ""
+    return map("".join, zip(*pieces, repeat(text + shared, count), strict=False))

@@ -15,8 +15,16 @@ from math import inf
 from typing import Final, Literal
 
 from workers.transport.exchange import BODY_BYTES_MAX
-from workers.transport.header_codec import HeaderDecoder, HeaderEncoder, HeaderError
-from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
+from workers.transport.header_codec import HeaderDecoder, HeaderEncoder
+from workers.transport.huffman import HeaderError
+from workers.wire import (
+    HttpResponse,
+    NoAnswer,
+    PlainAnswer,
+    Request,
+    RequestColumns,
+    RequestParts,
+)
 
 (
     DATA,
@@ -75,7 +83,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
-class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, told to it with `code`
+class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, sent to it with `code`
     """A connection that cannot continue. words: the reason, without any content of the peer."""
 
     def __init__(self, words: str, code: int = PROTOCOL_ERROR) -> None:
@@ -87,19 +95,26 @@ class StreamSending:
     """One call of send_many: requests of one or more lanes and their answers, in order.
 
     begun, ends: seconds of the monotonic clock. left: missing answers. bodies: octets of answers
-    kept so far. columns: the requests, where they have one form.
+    kept so far. in_columns: requests of one form are among them; only then there are PlainAnswers.
     """
 
-    __slots__ = ("answers", "begun", "bodies", "columns", "ends", "left", "replays", "requests")
+    __slots__ = ("answers", "begun", "bodies", "ends", "in_columns", "left", "replays", "requests")
 
     def __init__(self, requests: Sequence[Request], deadline_s: float) -> None:
         self.requests = requests
-        self.columns = requests if isinstance(requests, RequestColumns) else None
+        self.in_columns = isinstance(requests, RequestColumns | RequestParts)
         self.begun = time.monotonic()
         self.ends = self.begun + deadline_s
-        self.answers: list[HttpResponse | NoAnswer | None] = [None] * len(requests)
+        self.answers: list[HttpResponse | NoAnswer | PlainAnswer | None] = [None] * len(requests)
         self.left, self.bodies = len(requests), 0
         self.replays: dict[int, int] = {}
+
+    def columns_at(self, index: int) -> tuple[RequestColumns, int] | None:
+        """The columns with this request, and the index of their first; None: it is in none."""
+        part, first = self.requests, 0
+        if isinstance(part, RequestParts):
+            part, first = part.part_at(index)
+        return (part, first) if isinstance(part, RequestColumns) else None
 
     def put(self, index: int, answer: HttpResponse | NoAnswer) -> None:
         """One answer an index, the first counts."""
@@ -251,14 +266,17 @@ class Http2Connection:
     ) -> tuple[int, int]:
         """As `begin` for the requests of one form that can be written the quick way.
 
-        Up to about octets_max octets. Returns their number and octets. 0: the first one needs
-        `begin`.
+        All are of one lane. Up to about octets_max octets. Returns their number and octets. 0: the
+        first one needs `begin`.
         """
-        columns = sending.columns
-        blocks = (
-            self._encoder.blocks(columns, first, end) if columns is not None and self.met else None
-        )
-        if blocks is None or columns is None:
+        found = sending.columns_at(first) if self.met else None
+        if found is None:
+            return 0, 0
+        columns, start = found
+        # about as many as octets_max lets through: blocks of the others are made in their turn
+        end = min(end, first + octets_max // (len(columns.bodies[first - start]) + 1) + 1)
+        blocks = self._encoder.blocks(columns, first - start, end - start)
+        if blocks is None:
             return 0, 0
         odd, answers, out, streams = columns.odd, sending.answers, self._out, self.streams
         most, window, stream, total, queued = (
@@ -270,11 +288,11 @@ class Http2Connection:
         )
         index = first
         for index, block, body in zip(
-            range(first, end), blocks, columns.bodies[first:end], strict=True
+            range(first, end), blocks, columns.bodies[first - start : end - start], strict=True
         ):
             length, size = len(body), len(block)
             if (
-                index in odd
+                index - start in odd
                 or length > most
                 or length > window
                 or not length
@@ -391,26 +409,28 @@ class Http2Connection:
         if self._rest:
             data = self._rest + data
         at, have, streams = 0, len(data), self.streams
+        ids, blocks = list[int](), list[bytes]()  # answers of one frame each, not read yet
         while have - at >= 9:
             word, flags, stream = _unpack(data, at)
             end = at + 9 + (word >> 8)
             if end > have:
-                if word >> 8 > FRAME_BYTES_MAX:
-                    raise ConnectionFault(
-                        _strange(data[at : at + 9], self.settled), FRAME_SIZE_ERROR
-                    )
                 break
-            kind = word & 255
             if (
-                kind == HEADERS
+                word & 255 == HEADERS
                 and flags & 45 == END_HEADERS | END_STREAM
                 and stream in streams
                 and not self._block_of
             ):
-                self._whole_answer(stream, data[at + 9 : end], now)
+                ids.append(stream)
+                blocks.append(data[at + 9 : end])
             else:
-                self._frame(kind, flags, stream & WINDOW_MAX, data[at + 9 : end], now)
+                self._whole_answers(ids, blocks, now)
+                ids, blocks = [], []
+                self._frame(word & 255, flags, stream & WINDOW_MAX, data[at + 9 : end], now)
             at = end
+        self._whole_answers(ids, blocks, now)
+        if have - at >= 9 and word >> 8 > FRAME_BYTES_MAX:
+            raise ConnectionFault(_strange(data[at : at + 9], self.settled), FRAME_SIZE_ERROR)
         self._rest = data[at:]
         if self._pump_due:
             self._pump_due = False
@@ -473,23 +493,36 @@ class Http2Connection:
             block, self._block, self._block_of = self._block, b"", 0
             self._headers(stream, block, bool(self._block_flags & END_STREAM), now)
 
-    def _whole_answer(self, stream: int, block: bytes, now: float) -> None:
-        """Reads an answer of one frame; the quick way for 200 and one more header."""
-        if self._heads or self._stalled:
-            self._headers(stream, block, True, now)
-            return
-        try:
-            pair = self._decoder.accepted(block)
-        except (HeaderError, IndexError) as error:
-            raise ConnectionFault(f"unreadable headers: {error}", COMPRESSION_ERROR) from None
-        if pair is None:
-            self._headers(stream, block, True, now)
+    def _whole_answers(self, ids: Sequence[int], blocks: Sequence[bytes], now: float) -> None:
+        """Reads answers of one frame each, given their streams and header blocks."""
+        at = 0
+        while at < len(ids):
+            if not self._heads and not self._stalled:
+                pairs = self._decoder.plain(blocks, at)
+                self._take_plain(ids[at : at + len(pairs)], pairs, now)
+                at += len(pairs)
+            if at < len(ids):
+                self._headers(ids[at], blocks[at], True, now)
+                at += 1
+
+    def _take_plain(self, ids: Sequence[int], pairs: Sequence[tuple[str, str]], now: float) -> None:
+        """Takes the answers with 200 and this header each."""
+        if not pairs:
             return
         self.heard_at, self._idle, self.met = now, 0, True
-        sending, index, _, _ = self.streams.pop(stream)
-        if sending.answers[index] is None:
-            sending.answers[index] = HttpResponse(200, {pair[0]: pair[1]}, b"", now - sending.begun)
-            sending.left -= 1
+        streams = self.streams
+        for stream, (name, value) in zip(ids, pairs, strict=True):
+            if stream not in streams:  # the same stream twice
+                continue
+            sending, index, _, _ = streams.pop(stream)
+            if sending.answers[index] is None:
+                seconds = now - sending.begun
+                sending.answers[index] = (
+                    (name, value, seconds)
+                    if sending.in_columns
+                    else HttpResponse(200, {name: value}, b"", seconds)
+                )
+                sending.left -= 1
 
     def _headers(self, stream: int, block: bytes, ended: bool, now: float) -> None:
         """A whole header block: an interim answer, the answer's head, or its trailers."""
@@ -587,7 +620,7 @@ class Http2Connection:
             return
         code = _u32.unpack(payload)[0]
         began = stream in self._heads
-        self._stalled.pop(stream, None)  # it is closed: nothing is to be told about it
+        self._stalled.pop(stream, None)  # it is closed: no frame concerns it any more
         if code == REFUSED_STREAM and not began:
             self._give_back(stream, "the server refused the stream", now)
         else:

@@ -172,7 +172,7 @@ class Slot:
         pool.waiting -= 1
         if pool.first_by != inf:
             pool.first_by = min(pool.first_by, job.started_at + FIRST_ANSWER_S)
-        return _OK
+        return _ABORT if job.batch.told else _OK
 
     def resolve(self, *_: object) -> int:
         """Called before libcurl resolves the host of a new connection; never for a replay."""

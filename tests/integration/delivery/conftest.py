@@ -68,7 +68,7 @@ class World:
 
     def __init__(self, runtime: Runtime, meizu: Running, lane: Lane) -> None:
         self.runtime, self.meizu, self.lane = runtime, meizu, lane
-        self.drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
+        self.drain = Stages(runtime).consumer(DELIVERY, Vendor.MEIZU)
         self.timer = Timer(runtime)
         self.writer = LedgerWriter(runtime)
 

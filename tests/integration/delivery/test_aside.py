@@ -12,19 +12,19 @@ from urllib.parse import parse_qs
 
 import pytest
 import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Batch, Push, encode
 from common.model import Urgency, Vendor, Verdict
-from common.storage.credentials import StoredCredential
 from common.storage.delayed import as_new
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.builders import stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import chat
 from workers.app import DELIVERY
-from workers.delivery.deliver import Delivered
+from workers.delivery.results import Delivered
 from workers.handlers.delivery import LaneSender
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -98,28 +98,13 @@ def runtime(
 
 
 def account(runtime: Runtime, business_id: str, app_id: str) -> None:
-    secrets = {"app_secret": "s"}
-    new = StoredCredential(
-        "demo",
-        Vendor.MEIZU,
-        business_id,
-        0,
-        {"app_id": app_id},
-        secrets,
-        frozenset(),
-        {},
-        {},
-        {},
-        False,
-        now_ms(),
-        None,
-    )
+    new = stored_credential("demo", Vendor.MEIZU, business_id, options={"app_id": app_id})
     runtime.credentials.add(new)
     runtime.catalog.changed()
 
 
-def put(runtime: Runtime, business_id: str, number: int) -> str:
-    one = chat(number, urgency=Urgency.CHAT)
+def put(runtime: Runtime, business_id: str, number: int, urgency: Urgency = Urgency.CHAT) -> str:
+    one = chat(number, urgency=urgency)
     batch = Batch(
         app="demo",
         vendor=Vendor.MEIZU,
@@ -128,7 +113,7 @@ def put(runtime: Runtime, business_id: str, number: int) -> str:
         by_entry=True,
     )
     with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+        runtime.lane_queues.put(pipe, [as_new(batch, urgency, encode(batch))])
         pipe.execute()
     return one.target.token
 
@@ -139,9 +124,10 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(
     slow, well = f"{space}s", f"{space}w"
     account(runtime, slow, "slow")
     account(runtime, well, "well")
-    drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
+    drain = Stages(runtime).consumer(DELIVERY, Vendor.MEIZU)
+    assert isinstance(drain, LaneSender)
     lane = f"demo:meizu:{slow}"
-    drain._silent.add(lane)  # its last round waited in vain
+    drain.running.silent.add(lane)  # its last round waited in vain
     hung = [put(runtime, slow, number) for number in range(2)]
     taken = [put(runtime, well, number) for number in range(10, 13)]
     drain(lambda: False)
@@ -149,16 +135,47 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(
     assert sorted(hall.accepted) == sorted(taken), "and nobody waited for it"
     late = put(runtime, slow, 3)
     drain(lambda: False)
-    assert runtime.lane_queues.waiting(lane) == 1, (
-        "one round at a time: what comes meanwhile is given back"
-    )
+    found = runtime.lane_queues.waiting(lane)
+    assert found == 1, "one round at a time: what comes meanwhile is given back"
     hall.open.set()
     end = time.monotonic() + 10
     while runtime.lane_queues.any_left() and time.monotonic() < end:
         drain(lambda: False)
         time.sleep(0.02)
     assert sorted(hall.accepted) == sorted([*taken, *hung, late])
-    assert not drain._silent, "it answers again"
+    assert not drain.running.silent, "it answers again"
+
+
+def test_a_lane_that_is_put_off_while_redis_is_away_holds_no_other_up(
+    runtime: Runtime, hall: Hall, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, well = f"{space}s", f"{space}w"
+    account(runtime, slow, "slow")
+    account(runtime, well, "well")
+    drain = Stages(runtime).consumer(DELIVERY, Vendor.MEIZU)
+    assert isinstance(drain, LaneSender)
+    drain.running.silent.add(f"demo:meizu:{slow}")
+    put(runtime, slow, 0)
+    drain(lambda: False)
+    assert hall.held.acquire(timeout=10), "a round of the slow lane is at work: it has no second"
+    refused = threading.Event()
+
+    def away(*_: object) -> None:
+        refused.set()
+        raise RedisConnectionError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.lane_queues, "give_back", away)
+        taken = [put(runtime, well, 10)]
+        put(runtime, slow, 1, Urgency.CALL)
+        drain(lambda: False)
+        assert refused.is_set()
+    end = time.monotonic() + 5
+    while hall.accepted != taken and time.monotonic() < end:
+        drain(lambda: False)
+        time.sleep(0.02)
+    assert hall.accepted == taken
+    assert [one.taken.lane for one in drain.running.own()] == [f"demo:meizu:{slow}"]
 
 
 TOLD = {
@@ -180,6 +197,6 @@ def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(
         (chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)
     ]
     if not told:
-        deliveries._silent.add(key)
-    deliveries._learn(key, Delivered(outcomes=told))
-    assert (key in deliveries._silent) is silent
+        deliveries.running.silent.add(key)
+    deliveries.running.learn(key, Delivered(outcomes=told))
+    assert (key in deliveries.running.silent) is silent

@@ -8,7 +8,9 @@ import pytest
 import redis
 
 from common.model import Urgency
-from common.storage.lane_queues import NewBatch
+from common.storage import keys
+from common.storage.lane_entries import NewBatch
+from common.storage.streams import StreamStore
 from tests.integration.delivery.conftest import World, chat
 
 
@@ -30,6 +32,20 @@ def test_what_waits_is_sent_though_redis_is_full(world: World, full: redis.Redis
     world.turn(lambda: world.all_decided(works))
     assert set(world.decisions(works)) == {"accepted"}
     assert len(world.accepted()) == len(works)
+
+
+def test_who_reads_a_stream_for_the_first_time_makes_room_though_redis_is_full(
+    world: World, full: redis.Redis
+) -> None:
+    streams, stream = world.runtime.streams, world.runtime.keys.stream(keys.LEDGER)
+    full.xadd(stream, {"b": b"a record"})
+    full.config_set("maxmemory", 1)
+    for _ in range(2):  # and again by another process
+        found = StreamStore(full, world.runtime.keys).read([keys.LEDGER], 10)
+        assert [entry.stream for entry in found] in ([keys.LEDGER], [])
+    with full.pipeline(transaction=True) as pipe:
+        streams.acknowledge(pipe, streams.take_over(keys.LEDGER, 10) or found)
+    assert full.xinfo_groups(stream)[0]["entries-read"] == 1
 
 
 @pytest.mark.parametrize("memory", [0, 1])

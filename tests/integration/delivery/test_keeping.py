@@ -15,12 +15,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.keys import Keys
-from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, Taken
+from common.storage.lane_entries import LaneCommit, LaneTerms, Taken
+from common.storage.lane_queues import LaneQueues
 from common.storage.streams import TAKEOVER_IDLE_MS, StreamStore
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY
 from workers.delivery.deliver import IN_FLIGHT_MAX
-from workers.handlers import lane_rounds
+from workers.handlers import round_writes
 from workers.pipeline import Stages
 from workers.queues.lease_renewer import RENEW_S, LeaseRenewer
 
@@ -56,7 +57,7 @@ def test_it_is_kept_in_time() -> None:
 def test_what_a_vendor_has_answered_is_written_once_redis_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch, failures: int, written: bool
 ) -> None:
-    monkeypatch.setattr(lane_rounds, "WRITE_PATIENCE_S", 2.0)
+    monkeypatch.setattr(round_writes, "WRITE_PATIENCE_S", 2.0)
     tries, queues = itertools.count(1), world.runtime.lane_queues
     commit = queues.commit
 
@@ -85,7 +86,7 @@ def test_a_process_that_is_to_end_gives_back_what_no_round_has_begun_with(world:
     def stopping() -> bool:
         return bool(world.accepted())
 
-    Stages(world.runtime, stopping=stopping).drain(DELIVERY, Vendor.MEIZU)(stopping)
+    Stages(world.runtime, stopping=stopping).consumer(DELIVERY, Vendor.MEIZU)(stopping)
     (taken,) = LaneQueues(world.runtime.redis, world.runtime.keys).take(
         [(world.lane.id, Urgency.GROUP, LaneTerms(gone=True), 600)], 15
     )
@@ -105,7 +106,7 @@ def test_vendors_that_share_a_process_share_what_it_may_have_on_the_wire(world: 
     assert stages.in_flight_max * 9 <= IN_FLIGHT_MAX
     group(world, 0, 15)
     stages.in_flight_max = 4
-    tokens = accepted_in(world, stages.drain(DELIVERY, Vendor.MEIZU))
+    tokens = accepted_in(world, stages.consumer(DELIVERY, Vendor.MEIZU))
     assert len(tokens) == len(set(tokens)) == 15
     assert not world.runtime.lane_queues.any_left()
 

@@ -24,8 +24,8 @@ from common.storage.erasure import erase
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import PendingPush
-from workers.intake import events
-from workers.intake.decoding import Event
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
 from workers.intake.state import StateKeeper
 
 DEVICE = "phone"
@@ -51,7 +51,7 @@ class Town(World):
 
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
-        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
         self.keeper.apply(
             [Event("demo", uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None
         )
@@ -110,7 +110,7 @@ class Town(World):
             "'demo' AND decision IS NOT NULL"
         )
         with self.runtime.engine.connect() as connection:
-            told = {
+            told: dict[str, Any] = {
                 str(row[0]).replace("-", ""): (row[1], row[2], row[3])
                 for row in connection.execute(asked)
             }
@@ -139,48 +139,50 @@ def town(world: World) -> Town:
     return Town(world)
 
 
+def registers(*of: Any, **more: Any) -> Callable[[Town], None]:
+    return lambda town: town.register(*of, **more)
+
+
+def tells(kind: str, **data: Any) -> Callable[[Town], None]:
+    return lambda town: town.tell(kind, **data)
+
+
+def is_set(*states: str) -> Callable[[Town], Any]:
+    """By an operator, one after the other."""
+    return lambda town: [
+        town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x") for state in states
+    ]
+
+
+def in_turn(*steps: Callable[[Town], Any]) -> Callable[[Town], None]:
+    def all_of_them(town: Town) -> None:
+        for step in steps:
+            step(town)
+
+    return all_of_them
+
+
 #: What happens to alice's phone, token T1, while her push waits; where it goes then (None:
 #: nowhere).
 CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
     "nothing": (lambda _: None, "T1"),
-    "she registers again": (lambda town: town.register("alice", "T1", lang="de"), "T1"),
-    "her token is rotated": (lambda town: town.register("alice", "T2"), "T2"),
-    "she logs out": (
-        lambda town: town.tell("session.logout", user="alice", device_id=DEVICE),
-        None,
-    ),
-    "she is kicked, by platform": (
-        lambda town: town.tell("session.kicked", user="alice", platform="android"),
-        None,
-    ),
-    "she unregisters": (
-        lambda town: town.tell("device.unregistered", user="alice", device_id=DEVICE),
-        None,
-    ),
-    "bob has her phone": (lambda town: town.register("bob", "T1"), None),
-    "her other device has the token": (lambda town: town.register("alice", "T1", "other"), None),
+    "she registers again": (registers("alice", "T1", lang="de"), "T1"),
+    "her token is rotated": (registers("alice", "T2"), "T2"),
+    "she logs out": (tells("session.logout", user="alice", device_id=DEVICE), None),
+    "she is kicked, by platform": (tells("session.kicked", user="alice", platform="android"), None),
+    "she unregisters": (tells("device.unregistered", user="alice", device_id=DEVICE), None),
+    "bob has her phone": (registers("bob", "T1"), None),
+    "her other device has the token": (registers("alice", "T1", "other"), None),
     "bob has her phone, and she a new one of the same name": (
-        lambda town: (town.register("bob", "T1"), town.register("alice", "T2")),
+        in_turn(registers("bob", "T1"), registers("alice", "T2")),
         "T2",
     ),
     "she logs out and in on another": (
-        lambda town: (
-            town.tell("session.logout", user="alice", device_id=DEVICE),
-            town.register("alice", "T3"),
-        ),
+        in_turn(tells("session.logout", user="alice", device_id=DEVICE), registers("alice", "T3")),
         "T3",
     ),
-    "an operator retires it": (
-        lambda town: town.runtime.devices.set_state("demo", "alice", DEVICE, "retired", "x"),
-        None,
-    ),
-    "an operator retires and restores it": (
-        lambda town: [
-            town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x")
-            for state in ("retired", "active")
-        ],
-        "T1",
-    ),
+    "an operator retires it": (is_set("retired"), None),
+    "an operator retires and restores it": (is_set("retired", "active"), "T1"),
     "its person is erased": (lambda town: town.erased("alice"), None),
     "a vendor's word retires it": (
         lambda town: town.runtime.devices.retire(
@@ -195,9 +197,11 @@ CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
         "T4",
     ),
     "a receipt gives it bob's token": (
-        lambda town: (
-            town.register("bob", "T5", "bobs"),
-            town.runtime.devices.replace_tokens([("demo", "alice", DEVICE, "T1", "T5", now_ms())]),
+        in_turn(
+            registers("bob", "T5", "bobs"),
+            lambda town: town.runtime.devices.replace_tokens(
+                [("demo", "alice", DEVICE, "T1", "T5", now_ms())]
+            ),
         ),
         None,
     ),
@@ -335,9 +339,8 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another( 
         nonlocal told
         for line in town.accepted()[told:]:
             assert truth.owner[line["token"]][0] == said(line).removeprefix("for "), line
-            assert truth.token.get(truth.owner[line["token"]]) == line["token"], (
-                "and to a token that is in use"
-            )
+            found = truth.token.get(truth.owner[line["token"]])
+            assert found == line["token"], "and to a token that is in use"
             told += 1
 
     for _ in range(40):
@@ -391,15 +394,13 @@ def test_an_apns_token_in_capitals_is_the_same_as_in_small_letters(town: Town) -
     town.register("alice", UPPER, **more)
     town.register("bob", LOWER, **more)
     found = town.runtime.devices.of_users("demo", ["alice", "bob"])
-    assert {user: [one.token for one in devices] for user, devices in found.items()} == {
-        "bob": [LOWER]
-    }
+    seen = {user: [one.token for one in devices] for user, devices in found.items()}
+    assert seen == {"bob": [LOWER]}
     town.register("alice", UPPER[:-2] + "Ab", **more)
     assert set(town.runtime.devices.of_users("demo", ["alice", "bob"])) == {"alice"}
     town.register("carl", UPPER, vendor="fcm", business_id="f")
-    assert town.runtime.devices.of_users("demo", ["carl"])["carl"][0].token == UPPER, (
-        "others' tokens mean what they spell"
-    )
+    shown = town.runtime.devices.of_users("demo", ["carl"])["carl"][0].token
+    assert shown == UPPER, "others' tokens mean what they spell"
 
 
 @pytest.mark.parametrize("order", ["alice first", "bob first"])
@@ -419,11 +420,9 @@ def test_a_voip_token_has_one_owner_the_latest(town: Town, order: str) -> None:
     found = town.runtime.devices.of_users("demo", ["alice", "bob"])
     assert {
         (user, one.device_id): one.voip_token for user, devices in found.items() for one in devices
-    } == {
-        ("alice", "phone"): None,
-        ("bob", "phone"): None,
-        ("bob", "pad"): LOWER,
-    }, "one rings once; the others see an alert"
+    } == {("alice", "phone"): None, ("bob", "phone"): None, ("bob", "pad"): LOWER}, (
+        "one rings once; the others see an alert"
+    )
 
 
 def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_them(
@@ -478,41 +477,35 @@ def _present(town: Town, device: str, state: str, platform: str = "android") -> 
     town.runtime.core.hset(key, device, f"{state}|{platform}|{now_ms() + 600_000}")
 
 
+def wishes(**settings: Any) -> Callable[[Town], None]:
+    return lambda town: _settings(town, **settings)
+
+
+def is_present(*of: str) -> Callable[[Town], None]:
+    return lambda town: _present(town, *of)
+
+
+ALL_DAY = {"start": "00:00", "end": "00:00", "tz": "UTC"}
 MUTE = {"conversation": {"type": "c2c", "id": "s"}, "mode": "all"}
 WISHES: dict[str, tuple[Callable[[Town], Any], dict[str, Any], str]] = {
-    "she opened the app": (lambda town: _present(town, DEVICE, "foreground"), {}, "online"),
-    "her app is in the background": (
-        lambda town: _present(town, DEVICE, "background"),
-        {},
-        "accepted",
-    ),
-    "she muted the chat": (lambda town: _settings(town, mute=MUTE), {}, "muted"),
+    "she opened the app": (is_present(DEVICE, "foreground"), {}, "online"),
+    "her app is in the background": (is_present(DEVICE, "background"), {}, "accepted"),
+    "she muted the chat": (wishes(mute=MUTE), {}, "muted"),
     "she muted another chat": (
-        lambda town: _settings(town, mute={**MUTE, "conversation": {"type": "c2c", "id": "x"}}),
+        wishes(mute={**MUTE, "conversation": {"type": "c2c", "id": "x"}}),
         {},
         "accepted",
     ),
     "she muted all but mentions and is named": (
-        lambda town: _settings(town, mute={**MUTE, "mode": "mention"}),
+        wishes(mute={**MUTE, "mode": "mention"}),
         {"mentioned": True},
         "accepted",
     ),
-    "she does not want to be disturbed": (
-        lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}),
-        {},
-        "dnd",
-    ),
-    "the same, and the push is forced": (
-        lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}),
-        {"respect_dnd": False},
-        "accepted",
-    ),
-    "she blocked the sender": (lambda town: _settings(town, blocked=["ann"]), {}, "blocked"),
+    "she does not want to be disturbed": (wishes(dnd=ALL_DAY), {}, "dnd"),
+    "the same, and the push is forced": (wishes(dnd=ALL_DAY), {"respect_dnd": False}, "accepted"),
+    "she blocked the sender": (wishes(blocked=["ann"]), {}, "blocked"),
     "she works at a desk now": (
-        lambda town: (
-            _settings(town, mobile_when_desktop_online=False),
-            _present(town, "desk", "foreground", "mac"),
-        ),
+        in_turn(wishes(mobile_when_desktop_online=False), is_present("desk", "foreground", "mac")),
         {},
         "online_elsewhere",
     ),

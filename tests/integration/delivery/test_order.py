@@ -4,22 +4,33 @@ all the same.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from common.model import MessageClass, Urgency, Vendor
+from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
+from common.storage.lanes import PROBE_S
 from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
+from tests.integration.simulators.running import Running
 from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.delivery.lane import Lane
+from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
-from workers.handlers.delivery import TURN_S, LaneSender
+from workers.gate import lane_terms
+from workers.handlers.delivery import LaneSender
+from workers.handlers.joint_parts import Wanted
+from workers.handlers.lane_turns import TURN_MS
 from workers.pipeline import Stages
 from workers.queues.consumer import StreamConsumer
+from workers.runtime import Runtime
 
 
 def campaign(count: int) -> list[PendingPush]:
@@ -35,6 +46,10 @@ def classes(world: World) -> list[str]:
         "bulk" if line["token"] >= "token-10000" and len(line["token"]) == 11 else "chat"
         for line in world.accepted()
     ]
+
+
+def _chats(world: World, at_least: int) -> bool:
+    return classes(world).count("chat") >= at_least
 
 
 def test_chats_overtake_a_campaign_of_five_thousand_which_goes_on(world: World) -> None:
@@ -57,14 +72,12 @@ def test_chats_overtake_a_campaign_of_five_thousand_which_goes_on(world: World) 
 def test_a_steady_stream_of_chats_does_not_starve_the_campaign(world: World) -> None:
     world.put(campaign(400))
     chats = 0
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
+    end = time.monotonic() + 60
+    while chats <= 50 or (classes(world).count("bulk") <= 50 and time.monotonic() < end):
         world.put([chat(chats + number, urgency=Urgency.CHAT) for number in range(5)])
         chats += 5
-        due = chats - 5
-        world.turn(lambda due=due: classes(world).count("chat") >= due)
+        world.turn(functools.partial(_chats, world, chats - 5))
     assert classes(world).count("bulk") > 50
-    assert classes(world).count("chat") > 50
 
 
 @pytest.mark.parametrize("expiry", ["the campaign expires first", "the chats expire first"])
@@ -88,10 +101,11 @@ def test_what_was_parked_leaves_in_order_of_urgency(
     world.turn(lambda: len(world.accepted()) >= 150)
     order = classes(world)
     assert order.count("chat") == len(chats)
-    assert order[:20].count("chat") == 20, "no advert before the chats, as far as the rate goes"
-    assert order[: len(chats) + 40].count("chat") == len(chats), (
-        "and of what waits for the rate they are the first"
-    )
+    # side by side it would be 2 of 20: a chat that waits for the rate longer than TURN_S may be
+    # passed, which a busy machine makes of some
+    assert order[:20].count("chat") >= 12, "no advert before the chats, as far as the rate goes"
+    found = order[: len(chats) + 60].count("chat")
+    assert found == len(chats), "and of what waits for the rate they are the first"
     world.turn(lambda: world.all_decided([*bulk, *chats]), 30)
     assert set(world.decisions([*bulk, *chats])) == {"accepted"}
 
@@ -146,13 +160,13 @@ def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
     world: World, lanes: int
 ) -> None:
     assert isinstance(world.drain, LaneSender)
-    rooms = world.drain._pushes_room([Urgency.BULK] * lanes)
+    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes)
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
 
 
 @pytest.mark.parametrize("stage", [PRESENCE, ROUTING])
 def test_the_stages_before_read_the_most_urgent_first(world: World, stage: str) -> None:
-    consumer = Stages(world.runtime).drain(stage)
+    consumer = Stages(world.runtime).consumer(stage)
     assert isinstance(consumer, StreamConsumer)
     assert list(consumer.policy.counts)[:-1] == [f"{stage}:{urgency}" for urgency in Urgency]
 
@@ -163,14 +177,134 @@ def test_the_less_urgent_of_a_lane_wait_their_turn_each_time_it_is_at_work(world
     world.put([chat(1, urgency=Urgency.CALL)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
-    at_work, bulk = cast(LaneSender, world.drain)._running, (world.lane.id, Urgency.BULK)
+    at_work, bulk = cast(LaneSender, world.drain).running._running, (world.lane.id, Urgency.BULK)
     wait_for(lambda: bool(at_work), "the call is on its way")
     looks = cast(
-        LaneSender, Stages(world.runtime).drain(DELIVERY, Vendor.MEIZU)
+        LaneSender, Stages(world.runtime).consumer(DELIVERY, Vendor.MEIZU)
     )  # one whose turns nobody else takes
-    looks._running.update(at_work)
-    assert looks._in_turn([bulk]) == []
-    time.sleep(TURN_S + 0.05)
-    assert looks._in_turn([bulk]) == [bulk], "it has waited its turn"
-    assert looks._in_turn([bulk]) == [], "and the lane was shut: it waits anew"
+    looks.running._running.update(at_work)
+    assert looks._in_turn([bulk], looks.running.ranks()) == []
+    wait_for(lambda: looks._in_turn([bulk], looks.running.ranks()), "it has waited its turn")
+    assert looks._in_turn([bulk], looks.running.ranks()) == [], (
+        "and the lane was shut: it waits anew"
+    )
     slice_.join(20)
+
+
+def test_what_a_round_leaves_behind_goes_before_the_less_urgent(world: World) -> None:
+    """Also where the round ends while the sender asks who may go: what it left is not among those
+    it is told then, as the round was at work when it asked.
+    """
+    looks = cast(LaneSender, world.drain)
+    lane, queues = world.lane, world.runtime.lane_queues
+    world.put([chat(1, urgency=Urgency.GROUP), *campaign(1)])
+    wanted = (lane.id, Urgency.GROUP, lane_terms(lane), 1)
+    (taken,) = queues.take([wanted], PROBE_S)
+    world.put([chat(2, urgency=Urgency.GROUP)])
+    assert looks.running.begin(taken, 1) is not None
+    took: list[tuple[str, Urgency]] = []
+
+    class EndsMeanwhile:
+        """The queues; a round ends while it is asked who may go."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queues, name)
+
+        def pop(self, *args: Any) -> Any:
+            found = queues.pop(*args)
+            looks.running.forget([taken.word])
+            queues.give_back(taken, taken.entries, 0)
+            return found
+
+    looks.runtime.lane_queues = cast(Any, EndsMeanwhile())
+    try:
+        looks.start()
+        took = [(one.taken.lane, one.taken.urgency) for one in looks.running.own()]
+    finally:
+        looks.runtime.lane_queues = queues
+    assert took == []
+    world.turn(lambda: len(world.accepted()) == 3)
+
+
+def test_what_rounds_of_many_lanes_leave_behind_is_ready_before_their_end(world: World) -> None:
+    """Else who looks in between sends the less urgent first, or sleeps over what is left."""
+    looks, lane, queues = cast(LaneSender, world.drain), world.lane, world.runtime.lane_queues
+    world.put([chat(1, urgency=Urgency.GROUP), *campaign(1)])
+    (taken,) = queues.take([(lane.id, Urgency.GROUP, lane_terms(lane), 1)], PROBE_S)
+    world.runtime.redis.zrem(world.runtime.keys.ready(Vendor.MEIZU, Urgency.GROUP), lane.id)
+    assert looks.running.begin(taken, 1) is not None
+    queues.commit(taken, LaneCommit(back=list(taken.entries)))
+    took: list[tuple[str, Urgency]] = []
+
+    class LooksMeanwhile:
+        """The queues; the sender looks right before what is left is ready."""
+
+        asked = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queues, name)
+
+        def wake_at(self, *args: Any) -> None:
+            if not self.asked:
+                self.asked = True
+                looks.start()
+                took.extend((one.taken.lane, one.taken.urgency) for one in looks.running.own())
+            queues.wake_at(*args)
+
+    looks.runtime.lane_queues = cast(Any, LooksMeanwhile())
+    try:
+        wanted = Wanted(taken, taken.entries, lane, 1, ())
+        looks._threads._over([(wanted, Delivered(stays=True))])
+    finally:
+        looks.runtime.lane_queues = queues
+    assert took == [(lane.id, Urgency.GROUP)], "it is still at work"
+    assert not looks.running.of(taken.word)
+    world.turn(lambda: len(world.accepted()) == 2)
+
+
+def test_who_waits_his_turn_is_looked_at_soon_though_another_has_no_room(world: World) -> None:
+    looks = LaneSender(world.runtime, Vendor.MEIZU, 10, lambda: False)
+    lane, queues = world.lane, world.runtime.lane_queues
+    world.put([*campaign(6), chat(1, urgency=Urgency.CALL)])
+    for urgency, most in ((Urgency.BULK, 6), (Urgency.CALL, 1)):
+        (taken,) = queues.take([(lane.id, urgency, lane_terms(lane), most)], PROBE_S)
+        assert looks.running.begin(taken, most) is not None
+    world.put([chat(2, urgency=Urgency.CHAT), chat(3, urgency=Urgency.GROUP)])
+    assert looks.running.room(looks._threads.joins)[Urgency.GROUP] == 0
+    began, next_s = looks.start()
+    assert not began, "the call is at work"
+    assert next_s is not None
+    assert 0 < next_s <= TURN_MS / 1000
+
+
+def test_a_group_without_room_behind_slow_lanes_is_not_looked_at_all_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of slow lanes, which nobody waits for, have the share of groups and bulk."""
+    looks = LaneSender(world.runtime, Vendor.MEIZU, 3, lambda: False)
+    for number in range(2):
+        lane = f"demo:meizu:slow{number}"
+        looks.running.silent.add(lane)
+        entries = [LaneEntry(f"0;3;{number};1;", b"")]
+        taken = Taken(lane, Urgency.BULK, f"w{number}", "go", 0, entries=entries)
+        assert looks.running.begin(taken, 1) is not None
+    world.put([chat(1, urgency=Urgency.GROUP)])
+    queues, count = world.runtime.lane_queues, itertools.count()
+    pop = queues.pop
+    monkeypatch.setattr(queues, "pop", lambda *asked: (next(count), pop(*asked))[1])
+    end = time.monotonic() + 1
+    looks(lambda: time.monotonic() >= end)
+    assert 3 <= next(count) <= 150
+
+
+def test_a_lane_that_has_more_than_fits_on_the_wire_goes_on_without_upkeep(
+    runtime: Runtime, meizu: Running, lane: Callable[..., Lane]
+) -> None:
+    """The sender says itself when the next may go."""
+    world = World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 20_000.0}, "meizu.private"))
+    chats = [chat(number) for number in range(2_000)]
+    world.put(chats)
+    end = time.monotonic() + 25
+    while len(world.accepted()) < len(chats) and time.monotonic() < end:
+        world.drain(lambda: False)
+    assert len(world.accepted()) == len(chats)

@@ -13,22 +13,21 @@ from typing import Any
 
 import pytest
 import redis
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import text
 
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Kind, PushType, Urgency, Vendor
-from common.storage.credentials import StoredCredential
 from common.storage.delayed import as_new
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
+from tests.builders import stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.simulators.running import Running
+from tests.simulator_keys import ec_key, pem_of
 from workers.app import DELIVERY
 from workers.handlers.joint_rounds import JointRounds
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -108,11 +107,7 @@ class Fleet:
     def __init__(self, runtime: Runtime, word: str, silent: int = 0) -> None:
         self.runtime = runtime
         self.apps = [f"{word}{number}" for number in range(LANES)]
-        key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        key = pem_of(ec_key())
         for number, app in enumerate(self.apps):
             runtime.tenants.add(Tenant(app, "Demo", "en", "UTC"))
             env = "sandbox" if number < silent else "production"
@@ -122,24 +117,10 @@ class Fleet:
                 "key_id": "ABCDEFGHIJ",
                 "team_id": "ABCDEFGHIK",
             }
-            new = StoredCredential(
-                app,
-                Vendor.APNS,
-                "ios",
-                0,
-                options,
-                {"p8": key.decode()},
-                frozenset(),
-                {},
-                {},
-                {},
-                False,
-                now_ms(),
-                None,
-            )
+            new = stored_credential(app, Vendor.APNS, "ios", options=options, secrets={"p8": key})
             runtime.credentials.add(new)
         runtime.catalog.changed()
-        self.drain = Stages(runtime).drain(DELIVERY, Vendor.APNS)
+        self.drain = Stages(runtime).consumer(DELIVERY, Vendor.APNS)
         self.writer = LedgerWriter(runtime)
 
     def put(self, pushes: Callable[[str], Sequence[Push]]) -> None:
@@ -237,9 +218,12 @@ def test_together_they_do_what_each_does_alone(
 ) -> None:
     tell(production)
     sent, joint = list[int](), JointRounds.send
-    monkeypatch.setattr(
-        JointRounds, "send", lambda self, wanted: sent.append(len(wanted)) or joint(self, wanted)
-    )
+
+    def send(self: JointRounds, wanted: Any) -> Any:
+        sent.append(len(wanted))
+        return joint(self, wanted)
+
+    monkeypatch.setattr(JointRounds, "send", send)
     together, alone = Fleet(runtime, space + "t"), Fleet(runtime, space + "a")
     together.put(every_kind)
     together.work()
@@ -277,9 +261,8 @@ def test_silent_lanes_keep_no_other_from_being_written(
     while not enough():
         assert time.monotonic() < began + 10
         fleet.drain(enough)
-    assert written[0] < runtime.settings.send_timeout_s, (
-        "before the silent ones have run out of time"
-    )
+    found = written[0]
+    assert found < runtime.settings.send_timeout_s, "before the silent ones have run out of time"
 
 
 def test_a_lane_at_its_rate_goes_on_alone(runtime: Runtime, production: Apns, space: str) -> None:
@@ -312,8 +295,6 @@ def test_time_that_ran_out_while_the_lanes_rates_were_asked_is_seen(
         ]
     )
     fleet.work()
-    assert Counter(row[2] for row in fleet.rows()) == {
-        "expired": LANES,
-        "accepted": 3 * (LANES - 1),
-    }
+    found = Counter(row[2] for row in fleet.rows())
+    assert found == {"expired": LANES, "accepted": 3 * (LANES - 1)}
     assert not [line for line in production.simulator.record.lines() if line["token"] == "a" * 64]

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from common.storage.bindings import bound
 from common.storage.delayed import as_new
 from common.storage.keys import CALL
 from tests.integration.delivery.test_together import (
+    LANES,
     Apns,
     Fleet,
     every_kind,
@@ -36,8 +37,9 @@ from tests.integration.delivery.test_together import (
 )
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
-from workers.delivery.deliver import Delivered
 from workers.delivery.lane import Lane
+from workers.delivery.results import Delivered
+from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 
 __all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
@@ -90,7 +92,7 @@ class Two:
         keys = self.runtime.keys
         numbers = [
             self.runtime.redis.hgetall(keys.badges(app, user))
-            for user in sorted({push.targets[0].user for push in pushes})
+            for user in sorted({target.user for push in pushes for target in push.targets})
         ]
         left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         assert not left, "what was taken is forgotten with the entry"
@@ -234,6 +236,154 @@ def test_one_packed_chat_that_is_not_usual(two: Two, what: str) -> None:
     assert two.packed <= (what in ("again", "own", "dead"))
 
 
+#: By the lane's number a token that the vendor does not take, or that can't be one.
+ODD_TOKENS = {2: "dead" * 16, 3: "f0" * 32, 4: "no token"}
+
+
+def odd_chats(number: int, app: str) -> list[AlikeBatch]:
+    """Two entries of this lane; of lane 1 the second chats are too long for the form."""
+    found = []
+    for text in ("a", "b"):
+        one = alike(app, [text, "x" * 5_000 if number == 1 else text])
+        first = msgspec.structs.replace(
+            one.rows[0], token=ODD_TOKENS.get(number, one.rows[0].token)
+        )
+        found.append(msgspec.structs.replace(one, rows=(first, *one.rows[1:])))
+    return found
+
+
+def told(runtime: Runtime, word: str) -> tuple[list[Any], list[Any]]:
+    """Rows and numbers of `odd_chats`; one of the first lane's was recalled."""
+    fleet = Fleet(runtime, word)
+    runtime.marks.recall(fleet.apps[0], "c2c:ann", "m1")
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        for number, app in enumerate(fleet.apps):
+            for one in odd_chats(number, app):
+                new = as_new(batch_of(one), Urgency.CHAT, encode(one))
+                runtime.lane_queues.put(pipe, [new])
+        pipe.execute()
+    fleet.work()
+    assert not list(runtime.redis.scan_iter(match=f"{runtime.keys.prefix}:*taken:*"))
+    numbers = [runtime.redis.hget(runtime.keys.badges(app, "u0"), "d:n") for app in fleet.apps]
+    return [(app.removeprefix(word), *rest) for app, *rest in fleet.rows()], numbers
+
+
+def test_packed_chats_of_many_lanes_go_together_as_each_does_in_the_general_way(
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(production)
+    ready, in_columns = packed_rounds.prepared, list[int]()
+
+    def prepared(rounds: Any, world: Any) -> Any:
+        found = ready(rounds, world)
+        in_columns.append(len(found) - found.count(None))
+        return found
+
+    monkeypatch.setattr(packed_rounds, "prepared", prepared)
+    together = told(runtime, space + "t")
+    assert max(in_columns) == LANES - 2, "all but those of which one push may not go"
+    monkeypatch.setenv(usual.GENERAL_ONLY, "1")
+    before = len(in_columns)
+    assert told(runtime, space + "g") == together
+    assert not any(in_columns[before:])
+    decisions = Counter(row[2] for row in together[0])
+    assert decisions["recalled"] == 2
+    assert decisions["token_dead"] == 4
+    assert None not in decisions
+
+
+def test_a_round_whose_claims_do_not_fit_its_pushes_keeps_no_other_from_being_sent(
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rounds have taken their numbers, and each goes on in the general way."""
+    fleet, claims_of, asked = Fleet(runtime, space + "c"), packed_rounds.claims_of, list[Any]()
+
+    def one_short(one: Any) -> Any:
+        asked.append(one)
+        return claims_of(one)[: -1 if len(asked) == 1 else None]
+
+    opened, kept = JointRounds._opened, list[Any]()
+
+    def given_up(self: JointRounds, one: Any, packed: Any, known: dict[int, Any]) -> Any:
+        before = dict(known)
+        found = opened(self, one, packed, known)
+        if found is None:
+            kept.append(known.keys() - before)
+        return found
+
+    monkeypatch.setattr(JointRounds, "_opened", given_up)
+    monkeypatch.setattr(packed_rounds, "_requests", lambda *_: None)
+    monkeypatch.setattr(packed_rounds, "claims_of", one_short)
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        for app in fleet.apps:
+            batch = alike(app, ["a", "b"])
+            new = as_new(batch_of(batch), Urgency.CHAT, encode(batch))
+            runtime.lane_queues.put(pipe, [new])
+        pipe.execute()
+    fleet.work(10.0)
+    assert len(asked) > 1
+    assert kept == [set()], "its pushes' ids are other pushes' in a moment"
+    assert Counter(row[2] for row in fleet.rows())["accepted"] >= 2 * (LANES - 1)
+
+
+def page(app: str, count: int, **note: Any) -> Batch:
+    """A page of a group: one notification to `count` devices."""
+    made = push(app, "u0", "0" * 64, **{"title": "Team", **note})
+    made = msgspec.structs.replace(
+        made, note=msgspec.structs.replace(made.note, conversation_type="group")
+    )
+    targets = [
+        msgspec.structs.replace(
+            made.targets[0], user=f"u{n}", token=f"{n:064x}", push_id=f"{n:032x}"
+        )
+        for n in range(count)
+    ]
+    pushes = (Push(note=made.note, targets=tuple(targets)),)
+    return Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=pushes, by_entry=True)
+
+
+@pytest.mark.parametrize("words", ["hi", 'a "quoted" line\n', "会议", "x" * 5_000, "%s 100%"])
+def test_a_page_of_a_group_goes_the_shortest_way(two: Two, words: str) -> None:
+    rows = two.agree_on(lambda app: page(app, 9, body=words))
+    assert two.packed == 1
+    assert [row[1:3] for row in rows] == [("accepted", "200")] * 9
+
+
+def test_few_devices_of_one_notification_are_built_one_by_one(two: Two) -> None:
+    assert len(two.agree_on(lambda app: page(app, 3))) == 3
+    assert not two.packed
+
+
+@pytest.mark.parametrize("what", ["read", "recalled", "moved", "dead", "malformed", "again"])
+def test_one_member_of_a_group_who_is_not_as_the_others(two: Two, what: str) -> None:
+    def made(app: str) -> Batch:
+        batch, marks = page(app, 9, message_id="m", collapse_id="m"), two.runtime.marks
+        note = batch.pushes[0].note
+        if what == "read":
+            marks.read_up_to(app, "u1", f"group:{note.conversation_id}", now_ms() + 60_000)
+        elif what == "recalled":
+            marks.recall(app, f"group:{note.conversation_id}", "m")
+        elif what == "moved":
+            marks.bindings.put([(app, "u1", "d", "-")])
+        odd: dict[str, dict[str, Any]] = {
+            "dead": {"token": "dead" * 16},
+            "malformed": {"token": "no token"},
+            "again": {"again": "unavailable"},
+        }
+        targets = list(batch.pushes[0].targets)
+        targets[1] = msgspec.structs.replace(targets[1], **odd.get(what, {}))
+        pushes = (Push(note=note, targets=tuple(targets)),)
+        return msgspec.structs.replace(batch, pushes=pushes)
+
+    rows = two.agree_on(made)
+    decisions = {"read": "read_elsewhere", "moved": "no_device"} | dict.fromkeys(
+        ("dead", "malformed"), "token_dead"
+    )
+    others = "recalled" if what == "recalled" else "accepted"
+    assert [row[1] for row in rows] == [others, decisions.get(what, others), *[others] * 7]
+    assert two.packed == (what == "dead")
+
+
 @pytest.mark.parametrize(
     "reason", ["InternalServerError", "TooManyRequests", "BadTopic", "PayloadTooLarge", "Unheard"]
 )
@@ -254,7 +404,7 @@ def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) ->
         two.fleet.drain(lambda: False)
         lane, keys = f"{app}:apns:ios", runtime.keys
         left = [
-            [push.targets[0].user for push in decode_batch(blob).pushes]
+            [push.targets[0].user for push in decode_batch(cast(bytes, blob)).pushes]
             for blob in runtime.redis.hgetall(keys.lane_blobs(lane)).values()
         ]
         load = runtime.redis.hgetall(keys.lane_load(lane))

@@ -83,13 +83,13 @@ def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(
     pop = queues.pop
 
     def round_ends_after(*asked: Any) -> Any:
-        looks.append(bool(world.drain._running))  # type: ignore[union-attr]
+        looks.append(bool(world.drain.running.own()))  # type: ignore[union-attr]
         last = sum(looks) == 2  # of the two before it sleeps
         if last and looks[-1]:
             world.put([chat(2, urgency=Urgency.CHAT)])
         told = pop(*asked)
         end = time.monotonic() + 5
-        while last and world.drain._running and time.monotonic() < end:  # type: ignore[union-attr]
+        while last and world.drain.running.own() and time.monotonic() < end:  # type: ignore[union-attr]
             time.sleep(0.005)
         return told
 

@@ -16,7 +16,7 @@ from workers.transport.curl import CurlTransport
 from workers.transport.engine import Http2Transport
 from workers.wire import Request, Route
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,11 @@ def serve(certificate) -> Iterator[Callable]:
     started = []
 
     def start(kind, *arguments, plain=False, alpn=("h2",), client_ca=None, **named):
-        context = (
-            None if plain else servers.server_context(*certificate, alpn=alpn, client_ca=client_ca)
-        )
+        context = None
+        if not plain:
+            context = servers.server_context(
+                certificate[0], certificate[1], alpn=alpn, client_ca=client_ca
+            )
         server = kind(context, *arguments, **named)
         started.append(server)
         return server

@@ -15,6 +15,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -34,6 +35,10 @@ from hyperframe.frame import (
 
 #: A request whose path ends so is answered by every H2Server at once and not written down.
 WARM_UP = "/3/device/warm"
+
+
+def headers_of(pairs: Any) -> dict[Any, Any]:
+    return dict(pairs)
 
 
 @dataclass
@@ -87,7 +92,7 @@ class Server:
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self.log = Log()
         self.context = context
-        self.live = set()
+        self.live: set[Any] = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(
             target=self.loop.run_forever, name="test-server", daemon=True
@@ -213,7 +218,9 @@ class H2Connection(asyncio.Protocol):
     def on(self, event) -> None:
         match event:
             case h2.events.RequestReceived():
-                self.open[event.stream_id] = Seen(self.number, event.stream_id, dict(event.headers))
+                self.open[event.stream_id] = Seen(
+                    self.number, event.stream_id, headers_of(event.headers)
+                )
                 self.peak = max(self.peak, len(self.open))
             case h2.events.DataReceived():
                 self.open[event.stream_id].body += event.data
@@ -368,7 +375,7 @@ class RawConnection(asyncio.Protocol):
             frame = await self.frame()
             if isinstance(frame, HeadersFrame):
                 self.partial[frame.stream_id] = Seen(
-                    self.number, frame.stream_id, dict(self.decoder.decode(frame.data))
+                    self.number, frame.stream_id, headers_of(self.decoder.decode(frame.data))
                 )
             elif isinstance(frame, DataFrame):
                 self.partial[frame.stream_id].body += frame.data
@@ -400,6 +407,26 @@ class RawConnection(asyncio.Protocol):
         self.send(
             WindowUpdateFrame(0, octets), *([WindowUpdateFrame(stream, octets)] if stream else [])
         )
+
+
+class SayingServer(Server):
+    """Says the same to everybody, reads nothing, and ends the connection or not."""
+
+    def __init__(self, context, words: bytes, *, ends: bool) -> None:
+        self.words, self.ends = words, ends
+        super().__init__(context)
+
+    def make(self):
+        server = self
+
+        class Saying(asyncio.Protocol):
+            def connection_made(self, transport) -> None:
+                server.connected(transport)
+                transport.write(server.words)
+                if server.ends:
+                    transport.close()
+
+        return Saying()
 
 
 class H1Server(Server):

@@ -10,13 +10,14 @@ import os
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
 from tests.integration.transport.conftest import Engine, both, push, pushes, route, warm
-from tests.integration.transport.servers import H1Server, H2Server, by_connection
+from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
 from workers.transport.curl import CurlTransport
 from workers.wire import ClientIdentity, NoAnswer, Route
 
@@ -58,9 +59,8 @@ def test_an_unknown_authority_is_refused(transport, tmp_path):
     ensure_ca(tmp_path)
     server = H2Server(server_context(*issue(tmp_path, "stranger")))
     try:
-        assert reasons(transport.send_many(route(server.base), pushes(3), 5)) == {
-            ("refused", False): 3
-        }
+        found = reasons(transport.send_many(route(server.base), pushes(3), 5))
+        assert found == {("refused", False): 3}
         assert not server.log.seen
     finally:
         server.stop()
@@ -126,6 +126,32 @@ def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport
     assert reasons(transport.send_many(route(server.base), pushes(5, 21), 3)) == {200: 5}
 
 
+SETTINGS, GOAWAY = b"\0\0\0\4\0\0\0\0\0", b"\0\0\x08\7\0\0\0\0\0" + bytes(8)
+#: What a peer that agreed on HTTP/2 says before it has read anything, whether it ends, and what is
+#: told: nothing was read where it says so itself, else what was written may have been.
+GREETINGS = {
+    "goaway at once": (SETTINGS + GOAWAY, True, ("reset", False)),
+    "the words of HTTP/1.1": (b"HTTP/1.1 400 Bad Request\r\n\r\n", True, ("reset", True)),
+    "nothing, and ends": (b"", True, ("reset", True)),
+    "nothing": (b"", False, ("timeout", True)),
+}
+
+
+@pytest.mark.parametrize(("words", "ends", "told"), GREETINGS.values(), ids=GREETINGS)
+def test_a_peer_that_agrees_on_http2_and_speaks_another_is_told_by_what_it_may_have_read(
+    serve, either, words, ends, told
+):
+    server = serve(SayingServer, words, ends=ends)
+    assert reasons(either.send_many(route(server.base), pushes(2), 2)) == {told: 2}
+
+
+@pytest.mark.parametrize("words", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n"])
+def test_a_peer_that_speaks_no_tls_has_read_nothing(serve, either, words):
+    server = serve(SayingServer, words, ends=False, plain=True)
+    answers = either.send_many(route(server.base.replace("http://", "https://")), pushes(2), 2)
+    assert reasons(answers) == {("refused" if words else "timeout", False): 2}
+
+
 @both()
 def test_the_client_certificate_is_shown_and_only_on_its_own_pool(serve, transport, ca, ca_folder):
     certificate, key = issue(ca_folder, "client")
@@ -175,11 +201,8 @@ def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, tran
     ]
     answers = transport.send_many(route(server.base), bad, 5)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
-    assert [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers] == [
-        True,
-        False,
-        True,
-    ]
+    found = [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers]
+    assert found == [True, False, True]
     assert len(server.log.seen) == 1
 
 
@@ -214,9 +237,8 @@ def test_two_pools_never_share_a_connection(serve, transport):
     for turn in range(3):
         for pool in ("chat:apns:one:1", "chat:apns:two:1"):
             requests = [push(n, headers={"apns-id": f"{pool}-{turn}-{n}"}) for n in range(5)]
-            assert reasons(transport.send_many(route(server.base, pool=pool), requests, 5)) == {
-                200: 5
-            }
+            found = reasons(transport.send_many(route(server.base, pool=pool), requests, 5))
+            assert found == {200: 5}
     groups = by_connection(server.log)
     assert len(groups) == 2
     assert all(len({seen.id.split("-")[0] for seen in group}) == 1 for group in groups.values())
@@ -240,7 +262,7 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
         ),
     )
     warm(transport, route(server.base))
-    got = {}
+    got: dict[str, Any] = {}
     thread = threading.Thread(
         target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 5))
     )
@@ -371,7 +393,7 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_unsent_and_others_go_on(ser
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(10)
-        hung = {}
+        hung: dict[str, Any] = {}
         base = f"https://127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(
             target=lambda: hung.update(
@@ -416,7 +438,7 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     server = serve(H2Server, lambda connection, seen: None)
     before = {t for t in threading.enumerate() if t.name.startswith("transport")}
     warm(transport, route(server.base))
-    got = {}
+    got: dict[str, Any] = {}
     thread = threading.Thread(
         target=lambda: got.update(answers=transport.send_many(route(server.base), pushes(5), 20))
     )
@@ -470,7 +492,7 @@ def test_a_loop_that_breaks_answers_its_callers_and_is_replaced(serve, curl, cap
     server = serve(H2Server, lambda connection, seen: None)
     warm(curl, route(server.base))
     loop = curl._loop
-    got = {}
+    got: dict[str, Any] = {}
     thread = threading.Thread(
         target=lambda: got.update(answers=curl.send_many(route(server.base), pushes(5), 20))
     )

@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from common.clock import now_ms
 from common.model import Vendor, Verdict
+from tests.builders import present
 from tests.simulator_keys import pem_of
-from tests.unit.vendors.cases import FAMILY, credential, note, target
+from tests.unit.vendors.cases import asked, credential, note, target
+from tests.unit.vendors.strategies import FAMILY
 from workers.vendors.fcm import FCM
 from workers.vendors.types import AccessToken, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
@@ -64,22 +66,22 @@ def server(certificate) -> Iterator[Callable[[str], Route]]:
             text=True,
         )
         started.append(process)
-        base = f"https://localhost:{int(process.stdout.readline())}"
+        base = f"https://localhost:{int(present(process.stdout).readline())}"
         return Route("demo:fcm:b1:1", {"FCM": base, "GOOGLE_OAUTH": base}, True)
 
     yield start
     for process in started:
-        process.stdin.close()
+        present(process.stdin).close()
         process.wait(5)
-        process.stdout.close()
+        present(process.stdout).close()
 
 
 @pytest.mark.parametrize("manner", ["strict", "lenient"])
 def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner: str) -> None:
     route = server(manner)
-    (answer,) = either.send_many(route, [FCM.access.ask(ACCOUNT, now_ms())], 10)
+    (answer,) = either.send_many(route, [asked(FCM, ACCOUNT, now_ms())], 10)
     assert isinstance(answer, HttpResponse), answer
-    access = FCM.access.read(answer, now_ms())
+    access = present(FCM.access).read(answer, now_ms())
     assert isinstance(access, AccessToken), access
     tokens = [f"live-{number}" for number in range(300)]
     batches = [
@@ -100,7 +102,9 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
     assert [one for one in answers if isinstance(one, NoAnswer)] == []
     outcomes = [FCM.classify(batch, one)[0] for batch, one in zip(batches, answers, strict=True)]
     assert {(one.verdict, one.words) for one in outcomes} == {(Verdict.ACCEPTED, "")}
-    assert all(one.vendor_message_id.startswith("projects/demo-im/messages/") for one in outcomes)
+    assert all(
+        present(one.vendor_message_id).startswith("projects/demo-im/messages/") for one in outcomes
+    )
     (seen,) = either.send_many(route, [Request("FCM", "/_seen", {}, b"", method="GET")], 5)
     assert isinstance(seen, HttpResponse)
     assert sorted(json.loads(seen.body)) == sorted(tokens)

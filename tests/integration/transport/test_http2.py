@@ -6,6 +6,7 @@ import asyncio
 import collections
 import threading
 import time
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -64,11 +65,8 @@ def test_method_path_headers_and_body_arrive_as_given_and_nothing_else(serve, tr
     transport.send_many(route(server.base), [request], 5)
     seen = server.log.seen[0]
     assert seen.body == request.body
-    assert (seen.headers[":method"], seen.path, seen.headers[":scheme"]) == (
-        "POST",
-        request.path,
-        "https",
-    )
+    found = (seen.headers[":method"], seen.path, seen.headers[":scheme"])
+    assert found == ("POST", request.path, "https")
     extra = {k for k in seen.headers if not k.startswith(":")} - set(request.headers)
     assert extra <= {"accept", "user-agent", "content-length"}
     assert {k: seen.headers[k] for k in request.headers} == request.headers
@@ -77,7 +75,7 @@ def test_method_path_headers_and_body_arrive_as_given_and_nothing_else(serve, tr
 @both()
 def test_many_callers_share_one_connection_and_get_their_own_answers(serve, transport):
     server = serve(H2Server)
-    wrong = []
+    wrong: list[Any] = []
 
     def caller(first):
         for turn in range(5):
@@ -182,11 +180,10 @@ def test_header_blocks_in_many_continuation_frames_are_read(serve, transport):
 def test_a_server_with_tiny_windows_gets_every_byte(serve, transport):
     server = serve(H2Server, settings={4: 100})
     requests = [push(n, body=bytes([n]) * 4000) for n in range(1, 21)]
-    answers = transport.send_many(route(server.base), requests, 10)
+    answers = transport.send_many(route(server.base), requests, 30)
     assert reasons(answers) == {200: 20}
-    assert {s.id: s.body for s in server.log.seen} == {
-        r.headers["apns-id"]: r.body for r in requests
-    }
+    found = {s.id: s.body for s in server.log.seen}
+    assert found == {r.headers["apns-id"]: r.body for r in requests}
 
 
 @both()
@@ -217,23 +214,26 @@ def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
         over.append(len(connection.open) > connection.limit)
         if connection.answered == 50:
             connection.settings(MAX_CONCURRENT_STREAMS=1)
-            connection.later(0.2, setattr, connection, "limit", 1)
+            connection.later(0.5, lower, connection)
         if connection.answered == 60:
-            connection.limit = 1000
+            connection.limit, connection.raised = 1000, True
             connection.settings(MAX_CONCURRENT_STREAMS=1000)
         connection.later(0.005, connection.reply, seen.stream, 200, {"apns-id": seen.id})
 
-    over = []
-    server = serve(
-        H2Server,
-        behave,
-        settings={3: 1000},
-        greet=lambda connection: setattr(connection, "limit", 1000),
-    )
+    def lower(connection):
+        """Once the client knows of it; on a busy machine it was raised again by then."""
+        if not connection.raised:
+            connection.limit = 1
+
+    def greet(connection):
+        connection.limit, connection.raised = 1000, False
+
+    over: list[Any] = []
+    server = serve(H2Server, behave, settings={3: 1000}, greet=greet)
     for first in (1, 101, 201):
         answers = transport.send_many(route(server.base, connections_max=1), pushes(50, first), 10)
         assert reasons(answers) == {200: 50}
-        time.sleep(0.25)
+        time.sleep(0.8)
     assert not any(over)
     assert len(set(server.log.ids)) == len(server.log.ids) == 150
 
@@ -251,7 +251,7 @@ def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transpo
         else:
             connection.later(0.05, connection.reply, seen.stream, 200, {"apns-id": seen.id})
 
-    refused = []
+    refused: list[Any] = []
     server = serve(H2Server, behave)
     begun = time.monotonic()
     answers = transport.send_many(route(server.base), pushes(300), 10)
@@ -279,13 +279,11 @@ def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(ser
         lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}),
         settings={3: 10},
     )
-    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {
-        200: 8
-    }
+    found = reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 5))
+    assert found == {200: 8}
     assert server.log.connections == 1
-    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {
-        200: 200
-    }
+    shown = reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 10))
+    assert shown == {200: 200}
     assert 1 < server.log.connections <= 3
 
 
@@ -504,10 +502,8 @@ def test_a_connection_lost_at_its_first_request_is_not_tried_with_that_one_again
     serve, transport, lose
 ):
     server = serve(H2Server, lambda connection, seen: lose(connection))
-    assert set(reasons(transport.send_many(route(server.base), [push(1)], 1))) <= {
-        ("reset", True),
-        ("timeout", True),
-    }
+    found = set(reasons(transport.send_many(route(server.base), [push(1)], 1)))
+    assert found <= {("reset", True), ("timeout", True)}
     assert len(server.log.ids) == 1
 
 
@@ -569,9 +565,8 @@ def test_a_server_that_never_finishes_its_body_is_a_timeout(serve, transport):
 
     server = serve(RawServer, script)
     begun = time.monotonic()
-    assert reasons(transport.send_many(route(server.base), [push(1)], 0.6)) == {
-        ("timeout", True): 1
-    }
+    found = reasons(transport.send_many(route(server.base), [push(1)], 0.6))
+    assert found == {("timeout", True): 1}
     assert time.monotonic() - begun < 1.2
 
 
@@ -584,9 +579,8 @@ def test_a_connection_nothing_came_from_is_left_after_a_timeout(serve, transport
         H2Server,
         lambda c, seen: None if c.number == 1 else c.reply(seen.stream, 200, {"apns-id": seen.id}),
     )
-    assert set(reasons(transport.send_many(route(server.base), pushes(5), 0.8))) == {
-        ("timeout", True)
-    }
+    found = set(reasons(transport.send_many(route(server.base), pushes(5), 0.8)))
+    assert found == {("timeout", True)}
     assert reasons(transport.send_many(route(server.base), pushes(5, 11), 3)) == {200: 5}
     assert server.log.connections == 2
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import present
 from tests.integration.transport.conftest import both, push, pushes, route, warm
 from workers.transport.curl import CurlTransport
-from workers.wire import NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 SCRIPT = Path(__file__).with_name("node_server.mjs")
 
@@ -35,13 +36,13 @@ def node(certificate):
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         started.append(process)
-        return f"https://localhost:{int(process.stdout.readline())}"
+        return f"https://localhost:{int(present(process.stdout).readline())}"
 
     yield start
     for process in started:
-        process.stdin.close()
+        present(process.stdin).close()
         process.wait(5)
-        process.stdout.close()
+        present(process.stdout).close()
 
 
 def stats(ca, base):
@@ -50,6 +51,7 @@ def stats(ca, base):
         route(base, pool="stats"), [Request("APNS_PRODUCTION", "/_stats", {}, b"", method="GET")], 5
     )
     transport.close()
+    assert isinstance(answer, HttpResponse)
     return json.loads(answer.body)
 
 

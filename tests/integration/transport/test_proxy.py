@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.builders import present
 from tests.integration.transport.conftest import push, pushes, route
 from tests.integration.transport.servers import H1Server, H2Server
 from tests.integration.transport.test_connections import free_port, reasons
@@ -22,7 +23,7 @@ class Proxy:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.port = int(self.process.stdout.readline())
+        self.port = int(present(self.process.stdout).readline())
         self.name = f"the proxy 127.0.0.1:{self.port}"
 
     def url(self, login=""):
@@ -135,9 +136,8 @@ def test_one_whose_name_nobody_knows_is_named(either):
 def test_one_that_is_silent_costs_the_deadline_and_nothing_was_sent(serve, either, proxy):
     server, through = serve(H2Server), proxy("silent")
     begun = time.monotonic()
-    assert reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6)) == {
-        ("timeout", False): 2
-    }
+    found = reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6))
+    assert found == {("timeout", False): 2}
     assert time.monotonic() - begun < 1.3
 
 
@@ -146,10 +146,8 @@ def test_a_vendor_that_it_can_not_reach(either, proxy):
     (answer,) = either.send_many(
         route(f"https://localhost:{free_port()}", proxy=through.url()), [push(1)], 5
     )
-    assert (answer.sent, answer.words) == (
-        False,
-        f"{through.name}: it refuses the connection (502)",
-    )
+    found = (answer.sent, answer.words)
+    assert found == (False, f"{through.name}: it refuses the connection (502)")
 
 
 def test_what_is_wrong_behind_it_is_the_vendors(serve, either, proxy):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -26,7 +27,8 @@ class Weather:
     """
 
     def __init__(self, seed: int) -> None:
-        self.random, self.done, self.lock = random.Random(seed), [], threading.Lock()
+        self.random, self.lock = random.Random(seed), threading.Lock()
+        self.done: list[Any] = []
 
     def __call__(self, connection, seen) -> None:
         dice = self.random.random()
@@ -62,7 +64,8 @@ def test_what_is_told_is_what_became_of_it(serve, either, seed):  # noqa: PLR091
     weather = Weather(seed)
     server = serve(H2Server, weather, settings={3: 50})
     proxy = ThreadedProxy(("127.0.0.1", server.port))
-    ends, told, chance = time.monotonic() + SECONDS, {}, random.Random(seed)
+    ends, chance = time.monotonic() + SECONDS, random.Random(seed)
+    told: dict[Any, Any] = {}
 
     def caller(number):
         first = 1_000_000 * number

@@ -16,6 +16,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
 from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
+from workers.delivery.ports import RoundReport
 from workers.delivery.settle import settle
 from workers.delivery.work import PendingPush
 from workers.vendors.types import AccessToken
@@ -50,8 +51,8 @@ class Door(Street):
     def renew(self, _pool: str) -> None:
         return None
 
-    def report(self, _lane: Lane, _good: int, _failed: int, refused: bool, *_more: Any) -> None:
-        self.lane_refused.append(refused)
+    def report(self, _lane: Lane, found: RoundReport) -> None:
+        self.lane_refused.append(found.refused)
 
     def send_many(
         self, _route: Any, requests: Sequence[Request], _deadline_s: float
@@ -78,15 +79,11 @@ def test_the_second_refusal_in_a_row_stops_the_lane_and_the_push_waits_behind_it
     assert (wait.delay_s, door.lane_refused) == (0.0, [False]), "fetched anew, tried at once"
     first.target = wait.target
     (wait,) = settle(deliver([first], here, door.world()), here, NOW_MS, None, lambda: 0.5).waits
-    assert (wait.delay_s, wait.target.held_by, len(wait.target.attempts)) == (
-        None,
-        Decision.CREDENTIAL_REFUSED,
-        2,
-    )
+    found = (wait.delay_s, wait.target.held_by, len(wait.target.attempts))
+    assert found == (None, Decision.CREDENTIAL_REFUSED, 2)
     assert door.lane_refused == [False, True]
-    assert door.taken_out == [TOKEN, TOKEN], (
-        "the push that tries the lane later comes with another token"
-    )
+    seen = door.taken_out
+    assert seen == [TOKEN, TOKEN], "the push that tries the lane later comes with another token"
 
 
 @pytest.mark.parametrize("vendor", REFUSALS)

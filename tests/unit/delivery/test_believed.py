@@ -4,12 +4,14 @@ fault, and its lane stops.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from common.contracts import Attempt
 from common.model import Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, answer, note, target
-from workers.delivery.deliver import escalate_expired_token
+from workers.delivery.classifying import escalate_expired_token
 from workers.vendors import VENDORS
 from workers.vendors.types import PushItem, RequestBatch
 
@@ -27,9 +29,10 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("vendor", "refusal"), REFUSALS.items())
 def test_an_access_token_that_is_refused_again_is_the_credential_s_fault(
-    vendor: Vendor, refusal: object
+    vendor: Vendor, refusal: Any
 ) -> None:
-    spec, told = VENDORS[vendor], []
+    spec = VENDORS[vendor]
+    told: list[Any] = []
     for before in ([], ["same"], ["same", "500"], ["500", "same"]):
         attempts = tuple(
             Attempt(NOW_MS, "500", "x", "", None) if one == "500" else told[0] for one in before

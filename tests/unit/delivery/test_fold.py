@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.model import Decision, Kind, MessageClass, PushType, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, note, work
 from workers.delivery.coalescing import OLD_S, View, coalesce, group_of, with_summary
-from workers.delivery.deliver import Delivered
+from workers.delivery.results import Delivered
 from workers.delivery.settle import settle
 from workers.delivery.work import PendingPush
 from workers.vendors.types import Outcome
@@ -67,7 +67,7 @@ def leads(
     return [(one.note.ts_ms - NOW_MS, one.coalesced_count) for one in folded.go]
 
 
-OLD = {"received_ms": NOW_MS - OLD_S * 1000 - 1}
+OLD: dict[str, Any] = {"received_ms": NOW_MS - OLD_S * 1000 - 1}
 CASES: dict[str, tuple[list[PendingPush], list[tuple[int, int]]]] = {
     "five of one conversation, held: the newest goes for all": (series(5), [(4, 5)]),
     "one alone goes as it is": (series(1), [(0, 1)]),
@@ -116,10 +116,8 @@ CASES: dict[str, tuple[list[PendingPush], list[tuple[int, int]]]] = {
 def test_who_goes_and_for_how_many(
     works: list[PendingPush], expected: list[tuple[int, int]]
 ) -> None:
-    assert (
-        leads(works, backlog([w for w in works if w.target.held_by != Decision.UNCERTAIN]))
-        == expected
-    )
+    found = leads(works, backlog([w for w in works if w.target.held_by != Decision.UNCERTAIN]))
+    assert found == expected
 
 
 def test_held_by_the_rate_only_is_no_backlog() -> None:
@@ -265,9 +263,8 @@ def test_those_it_leads_share_its_fate_or_go_without_it(
     head, follower, done = coalesced()
     done.decided.append((head, fate, ""))
     settled = settle(done, lane(), NOW_MS, None, lambda: 0.5)
-    assert {id(one.work): one.decision for one in settled.ended} == {id(head): fate} | (
-        {id(follower): expected} if expected else {}
-    )
+    found = {id(one.work): one.decision for one in settled.ended}
+    assert found == {id(head): fate} | ({id(follower): expected} if expected else {})
     assert [(wait.work, wait.delay_s, wait.target.held_by) for wait in settled.waits] == (
         [] if expected else [(follower, 0.0, HELD)]
     )
@@ -293,7 +290,5 @@ def test_they_are_parked_with_it() -> None:
     head, follower, done = coalesced()
     done.on_hold.append((head, Decision.LANE_PAUSED))
     waits = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
-    assert [(wait.work, wait.delay_s, wait.target.held_by) for wait in waits] == [
-        (head, None, "lane_paused"),
-        (follower, None, "lane_paused"),
-    ]
+    found = [(wait.work, wait.delay_s, wait.target.held_by) for wait in waits]
+    assert found == [(head, None, "lane_paused"), (follower, None, "lane_paused")]

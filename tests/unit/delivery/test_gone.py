@@ -10,7 +10,8 @@ import pytest
 from common.contracts import Target
 from common.model import Decision
 from tests.builders import notification
-from workers.delivery.deliver import ClaimAnswer, deliver
+from workers.delivery.deliver import deliver
+from workers.delivery.ports import ClaimAnswer
 from workers.delivery.work import PendingPush
 
 NOW_MS = 1_763_787_600_000
@@ -22,7 +23,8 @@ class Told:
     """
 
     def __init__(self, answer: ClaimAnswer) -> None:
-        self.answer, self.steps = answer, []
+        self.answer = answer
+        self.steps: list[Any] = []
 
     def lease(self, works: Any, badge_steps: Any) -> list[ClaimAnswer]:
         self.steps += badge_steps
@@ -37,7 +39,7 @@ def work(*, late: bool, held_by: str | None) -> PendingPush:
 
 
 RECALLED, OURS, DONE = (
-    ClaimAnswer("gone", None, "recalled"),
+    ClaimAnswer("revoked", None, "recalled"),
     ClaimAnswer("ours", None, ""),
     ClaimAnswer("done", None, ""),
 )
@@ -59,12 +61,12 @@ CASES = {
         Decision.UNCERTAIN,
     ),
     "logged out while it waited": (
-        ClaimAnswer("gone", None, "no_device"),
+        ClaimAnswer("revoked", None, "no_device"),
         False,
         "lane_paused",
         Decision.NO_DEVICE,
     ),
-    "a second silent push": (ClaimAnswer("gone", None, "folded"), False, None, Decision.FOLDED),
+    "a second silent push": (ClaimAnswer("revoked", None, "folded"), False, None, Decision.FOLDED),
     "too late, no lane was asked": (OURS, True, None, Decision.EXPIRED),
     "too late behind a stopped lane": (OURS, True, "lane_paused", Decision.LANE_PAUSED),
     "too late, but sent already": (DONE, True, None, None),

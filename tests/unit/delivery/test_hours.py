@@ -16,7 +16,9 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def ms(*when: int, zone: ZoneInfo = SHANGHAI) -> int:
-    return int(datetime(*when, tzinfo=zone).timestamp() * 1000)
+    year, month, day, hour, minute, second = (*when, 0, 0, 0)[:6]
+    at = datetime(year, month, day, hour, minute, second, tzinfo=zone)
+    return int(at.timestamp() * 1000)
 
 
 HOURS = {

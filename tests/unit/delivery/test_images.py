@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -86,20 +86,16 @@ def images_after(
         NOW_MS,
         None,
     )
-    done = shown(
-        [(batch, [one]) for batch, one in zip(batches, works, strict=True)], to, None, gallery
-    )
+    pairs = [(batch, [one]) for batch, one in zip(batches, works, strict=True)]
+    done = shown(pairs, to, None, cast(Any, gallery))
     assert [list(of) for _, of in done] == [[one] for one in works]
     return [batch.image for batch, _ in done]
 
 
 def test_one_image_of_many_pushes_is_shown_once_and_remembered_as_long_as_it_holds() -> None:
     gallery, url = Gallery(), "https://cdn.example.com/a.png"
-    assert images_after(gallery, [url, None, url]) == [
-        f"{url}?verifyKey=k",
-        None,
-        f"{url}?verifyKey=k",
-    ]
+    found = images_after(gallery, [url, None, url])
+    assert found == [f"{url}?verifyKey=k", None, f"{url}?verifyKey=k"]
     assert images_after(gallery, [url]) == [f"{url}?verifyKey=k"]
     assert (gallery.asked, gallery.observed) == ([url], 1)
     assert gallery.kept == {url: (f"{url}?verifyKey=k", 60_000)}
@@ -107,7 +103,7 @@ def test_one_image_of_many_pushes_is_shown_once_and_remembered_as_long_as_it_hol
 
 
 NO_WORD = {
-    "no answer": NoAnswer("timeout", True, 1.5, ""),
+    "no answer": NoAnswer("timeout", True),
     "too fast": HttpResponse(200, {}, b'{"code":"83010002"}'),
     "a page of a proxy": HttpResponse(502, {}, b"<html>"),
 }

@@ -12,12 +12,13 @@ from common.contracts import Attempt
 from common.ledger_records import RowRecord
 from common.model import Again, Decision, Kind, Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
-from workers.delivery.deliver import Delivered, is_down
+from workers.delivery.classifying import is_down
 from workers.delivery.lane import Lane
+from workers.delivery.results import Delivered
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.work import PendingPush
-from workers.handlers.lane_rounds import count as _count
 from workers.handlers.ledger_rows import pending_row
+from workers.handlers.round_counts import count as _count
 from workers.vendors import VENDORS
 from workers.vendors.types import Outcome
 from workers.wire import Route
@@ -72,32 +73,18 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
     assert wait.delay_s == pytest.approx(delay_s)
 
 
-TRIES = {
-    "silence after a long throttle": (
-        [Verdict.THROTTLED] * 9,
-        Outcome(Verdict.UNCERTAIN, "timeout"),
-        None,
-    ),
+SILENCE = Outcome(Verdict.UNCERTAIN, "timeout")
+BROKEN = Outcome(Verdict.UNAVAILABLE, "500")
+TRIES: dict[str, tuple[list[str], Outcome, str | None]] = {
+    "silence after a long throttle": ([Verdict.THROTTLED] * 9, SILENCE, None),
     "the third silence": (
         [Verdict.UNCERTAIN, Verdict.THROTTLED, Verdict.UNCERTAIN],
-        Outcome(Verdict.UNCERTAIN, "timeout"),
+        SILENCE,
         "uncertain",
     ),
-    "a 500 after a long throttle": (
-        [Verdict.THROTTLED] * 19,
-        Outcome(Verdict.UNAVAILABLE, "500"),
-        None,
-    ),
-    "the eighth 500": (
-        [Verdict.UNAVAILABLE] * 7,
-        Outcome(Verdict.UNAVAILABLE, "500"),
-        "unavailable",
-    ),
-    "an older fleet's tries count as the same": (
-        [""] * 7,
-        Outcome(Verdict.UNAVAILABLE, "500"),
-        "unavailable",
-    ),
+    "a 500 after a long throttle": ([Verdict.THROTTLED] * 19, BROKEN, None),
+    "the eighth 500": ([Verdict.UNAVAILABLE] * 7, BROKEN, "unavailable"),
+    "an older fleet's tries count as the same": ([""] * 7, BROKEN, "unavailable"),
 }
 
 

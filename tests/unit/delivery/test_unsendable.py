@@ -15,8 +15,9 @@ from common.model import Decision, Vendor, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
 from workers.delivery.access import FleetAccess
-from workers.delivery.deliver import BreakerProbe, deliver
+from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
+from workers.delivery.ports import BreakerProbe, RoundReport
 from workers.delivery.settle import settle
 from workers.transport.exchange import HEAD_BYTES_MAX, fault_of
 from workers.vendors.answers import no_answer
@@ -39,8 +40,8 @@ class Wire(Street):
         self.told: list[tuple[int, int]] = []
         self.observed: list[HttpResponse | NoAnswer] = []
 
-    def report(self, _lane: Lane, good: int, failed: int, *_more: Any, **_named: Any) -> None:
-        self.told.append((good, failed))
+    def report(self, _lane: Lane, found: RoundReport) -> None:
+        self.told.append((found.good, found.failed))
 
     def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Any]:
         return list(self.answers)[: len(requests)]
@@ -77,10 +78,8 @@ def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     batch = RequestBatch((PushItem(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(batch, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
-    assert (
-        no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict
-        is Verdict.UNAVAILABLE
-    )
+    found = no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict
+    assert found is Verdict.UNAVAILABLE
 
 
 HEADS = {
@@ -137,7 +136,7 @@ class Shop:
 def test_an_access_token_that_no_header_can_carry_keeps_the_pushes_waiting(
     token: str, usable: bool
 ) -> None:
-    shop = Shop(token)
+    shop: Any = Shop(token)
     told = FleetAccess(shop, shop, lambda: NOW_MS, lambda _s: None, 1.0).get(
         lane(Vendor.HUAWEI), NOW_MS
     )  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""What a caller was told is unsent is never written afterwards, however late the transport's own
+thread comes: a process may stand still between any two instructions.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from tests.integration.transport.conftest import Engine, pushes, route, warm
+from tests.integration.transport.servers import H2Server, echo
+from workers.transport.aioapns import AioapnsTransport
+from workers.transport.curl import CurlTransport
+from workers.transport.easy import EasyMaker
+from workers.wire import HttpResponse
+
+
+def outcomes(answers):
+    return [
+        answer.status if isinstance(answer, HttpResponse) else (answer.reason, answer.sent)
+        for answer in answers
+    ]
+
+
+UNSENT = [("timeout", False)]
+
+
+class SlowMaker(EasyMaker):
+    def __call__(self, pool):
+        time.sleep(1.0)
+        return super().__call__(pool)
+
+
+def test_curl_makes_a_handle_too_late_for_the_one_who_waits(serve, ca):
+    """The time left was looked at before the pause, so libcurl counts it from after it."""
+    server = serve(H2Server, echo)
+    transport = CurlTransport(ca)
+    transport._make = SlowMaker(ca, 5.0)
+    told = transport.send_many(route(server.base), pushes(1), 0.3)
+    assert outcomes(told) == UNSENT
+    time.sleep(1.5)
+    assert server.log.seen == []
+    transport.close()
+
+
+def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, ca):
+    """One stream at a time; the caller, who drives, stands still until the deadline is over."""
+    server = serve(
+        H2Server,
+        lambda c, seen: c.later(0.5, c.reply, seen.stream, 200, {"apns-id": seen.id}),
+        settings={3: 1},
+    )
+    engine = Engine(ca)
+    where = route(server.base, connections_max=1)
+    warm(engine, where)
+    flight = engine.begin([(where, pushes(3))], 3.0)
+    while not server.log.seen:
+        flight.wait(0.05)
+    time.sleep(4.0)
+    flight.wait()
+    assert outcomes(flight.answers(0)) == [200, *UNSENT, *UNSENT]
+    time.sleep(0.3)
+    assert len(server.log.seen) == 1
+    engine.close()
+
+
+def test_who_waits_for_another_to_drive_gets_what_came_in_time(serve, ca):
+    """Both have stood still until their deadlines were over; the one who drives reads first."""
+    server = serve(
+        H2Server, lambda c, seen: c.later(0.5, c.reply, seen.stream, 200, {"apns-id": seen.id})
+    )
+    engine = Engine(ca)
+    where = route(server.base, connections_max=1)
+    warm(engine, where)
+    drives, waits = (engine.begin([(where, pushes(3))], 2.0) for _ in range(2))
+    end = time.monotonic() + 1.5
+    while len(server.log.seen) < 6 and time.monotonic() < end:
+        drives.wait(0.05)
+    assert engine._lead.acquire(blocking=False)
+    time.sleep(3.0)
+
+    def driven() -> None:
+        engine._lead.release()
+        drives.wait()
+
+    thread = threading.Timer(0.05, driven)
+    thread.start()
+    waits.wait()
+    assert outcomes(waits.answers(0)) == [200] * 3
+    thread.join()
+    assert outcomes(drives.answers(0)) == [200] * 3
+    engine.close()
+
+
+def test_aioapns_comes_too_late_to_a_free_connection(serve, ca):
+    server = serve(H2Server, echo)
+    transport = AioapnsTransport(ca)
+    one = route(server.base)
+    assert outcomes(transport.send_many(one, pushes(1), 60)) == [200]
+    assert transport._loop is not None
+    transport._loop.call_soon_threadsafe(time.sleep, 1.0)
+    told = transport.send_many(one, pushes(1, 2), 0.2)
+    assert outcomes(told) == UNSENT
+    time.sleep(1.0)
+    assert outcomes(transport.send_many(one, pushes(1, 3), 60)) == [200]
+    assert len(server.log.seen) == 2
+    transport.close()

@@ -1,0 +1,266 @@
+"""One vendor's rounds at work in this process: what they may take, and their leases."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from common.model import Urgency, Vendor
+from common.storage.lane_entries import RANK, LaneEntry, Taken
+from common.storage.lane_queues import LaneQueues
+from workers.delivery.results import Delivered
+
+log = logging.getLogger(__name__)
+
+#: Lanes that are sent to at the same time.
+LANES_AT_ONCE: Final = 32
+#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must
+#: be for each: as many as lanes had of late, within these bounds.
+LANES_TOGETHER: Final = 250
+PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
+#: Weight of one take's lanes in that average.
+LEARN_SHARE: Final = 0.25
+#: Those of the lanes that let their last round wait in vain, which must not keep the others from
+#: being sent to: how many at once, and what share of the pushes on the wire each of them may have.
+SILENT_MAX, SILENT_SHARE = 8, 1 / 32
+#: Share of the pushes on the wire, and of the lanes at once, for groups and bulk: a call always
+#: finds room.
+OTHERS_SHARE: Final = 0.6
+#: Share of the pushes on the wire for one lane: the first round of a hanging lane must leave room.
+LANE_SHARE: Final = 0.8
+#: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
+PACED_MAX: Final = 2
+#: Entries are kept for their sender so often, three times within their lease.
+RENEW_S: Final = 4.0
+
+_URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
+
+
+@dataclass(slots=True)
+class RunningRound:
+    """One running round. most: pushes it may have on the wire.
+
+    paced: it sends at its lane's rate; the next round may begin before its last answer, and still
+    follows it. together: with rounds of other lanes. quiet: its end makes no lane ready. lost:
+    names of entries that another sender has claimed.
+    """
+
+    taken: Taken
+    entries: list[LaneEntry]
+    most: int
+    silent: bool = False
+    paced: bool = False
+    together: bool = False
+    quiet: bool = False
+    lost: set[str] = field(default_factory=set)
+    renewed: float = field(default_factory=time.monotonic)
+
+
+class RunningRounds:
+    """They share the bound of pushes on the wire, and the knowledge of silent lanes.
+
+    at_work: the rounds that share the bound; in a shard among several those of all shards.
+    """
+
+    def __init__(self, queues: LaneQueues, vendor: Vendor, in_flight_max: int) -> None:
+        """in_flight_max: pushes on the wire at once."""
+        self.in_flight_max = in_flight_max
+        self.at_work: Callable[[], list[RunningRound]] = self.own
+        self.silent: set[str] = set()  # lanes whose last round waited in vain
+        self.ended = threading.Event()
+        self.changed = threading.Event()  # a lane may be ready since a round ended
+        self._queues = queues
+        self._vendor = vendor
+        self._lock = threading.Lock()
+        self._running: dict[str, RunningRound] = {}  # by the take's word
+        self._each = float(PUSHES_EACH)
+        self._keeper: threading.Thread | None = None
+
+    def joins(self, leader: RunningRounds) -> None:
+        """Shares the leader's bound and silent lanes."""
+        self.at_work, self.silent = leader.at_work, leader.silent
+        self.ended, self.changed = leader.ended, leader.changed
+
+    def own(self) -> list[RunningRound]:
+        with self._lock:
+            return list(self._running.values())
+
+    def of(self, word: str) -> RunningRound | None:
+        """The round of a take, while it is at work."""
+        return self._running.get(word)
+
+    def begin(self, taken: Taken, most: int) -> RunningRound | None:
+        """The round as a running one; None: it is put off.
+
+        A lane whose last round waited in vain for answers runs in the slow share: few pushes on the
+        wire, few such lanes at a time.
+        """
+        silent = taken.lane in self.silent
+        if silent:
+            at_work = self.at_work()
+            crowd = sum(one.silent for one in at_work)
+            twin = any(one.taken.lane == taken.lane for one in at_work)
+            if crowd >= SILENT_MAX or twin:
+                return None
+            most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
+        most = min(most, sum(entry.pushes for entry in taken.entries))
+        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced)
+        with self._lock:
+            self._running[taken.word] = running
+            if self._keeper is None:
+                self._keeper = threading.Thread(
+                    target=self._renew, name=f"leases-{self._vendor}", daemon=True
+                )
+                self._keeper.start()
+        return running
+
+    def forget(self, words: Sequence[str]) -> None:
+        with self._lock:
+            over = [self._running.pop(word, None) for word in words]
+        if not all(one is None or one.quiet for one in over):
+            self.changed.set()
+        self.ended.set()
+
+    def busy(self) -> bool:
+        """True when a running round will end soon; rounds of slow lanes do not count."""
+        return any(not one.silent for one in self.at_work())
+
+    def only_paced(self) -> bool:
+        """True while all that runs is at its lane's rate, for about a second a round.
+
+        What comes beside wakes this worker by the broker: looks for it would be dozens of commands
+        a second.
+        """
+        heard = [one for one in self.at_work() if not one.silent]
+        return bool(heard) and all(one.paced for one in heard)
+
+    def together(self) -> int:
+        """How many are sent with rounds of other lanes."""
+        return sum(one.together for one in self.own())
+
+    def ranks(self) -> dict[str, set[int]]:
+        """By lane, the ranks of its rounds, those at a rate and silent ones aside."""
+        ranks: dict[str, set[int]] = {}
+        for one in self.own():
+            if not one.paced and not one.silent:
+                ranks.setdefault(one.taken.lane, set()).add(RANK[one.taken.urgency])
+        return ranks
+
+    def occupied(self) -> list[tuple[str, Urgency]]:
+        """Lanes that this process takes no more of now: later entries must not overtake."""
+        running = self.own()
+        count = Counter((one.taken.lane, one.taken.urgency) for one in running)
+        whole = {(one.taken.lane, one.taken.urgency) for one in running if not one.paced}
+        return [name for name, number in count.items() if number >= PACED_MAX or name in whole]
+
+    def room(self, together: bool) -> dict[Urgency, int]:
+        """Lanes that may be taken now by urgency."""
+        running = self.at_work()
+        pushes = self.in_flight_max - sum(one.most for one in running)
+        at_once = LANES_TOGETHER if together else LANES_AT_ONCE
+        lanes = min(
+            at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each))
+        )
+        others = [one for one in running if one.taken.urgency not in _URGENT]
+        spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
+        few = (
+            max(0, spare)
+            if pushes > 0
+            and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE)
+            else 0
+        )
+        many = max(0, lanes) if pushes > 0 else 0
+        return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
+
+    def pushes_room(self, urgencies: Sequence[Urgency]) -> list[int]:
+        """The pushes that each of these lanes may have on the wire."""
+        running = self.at_work()
+        left = self.in_flight_max - sum(one.most for one in running)
+        others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
+        each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
+        spare = int(self.in_flight_max * OTHERS_SHARE) - others
+        return [
+            max(1, each if urgency in _URGENT else min(each, spare // len(urgencies)))
+            for urgency in urgencies
+        ]
+
+    def rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
+        """Gives the unused room of calls and chats to those of them whose entries are larger.
+
+        An entry is not split for a few pushes.
+        """
+        sizes = [sum(entry.pushes for entry in taken.entries) for taken, _ in takes]
+        spare = sum(
+            max(room - size, 0)
+            for (taken, room), size in zip(takes, sizes, strict=True)
+            if taken.urgency in _URGENT
+        )
+        most, rooms = int(self.in_flight_max * LANE_SHARE), []
+        for (taken, room), size in zip(takes, sizes, strict=True):
+            more = min(max(min(size, most) - room, 0), spare) if taken.urgency in _URGENT else 0
+            spare -= more
+            rooms.append((taken, room + more))
+        return rooms
+
+    def learn_sizes(self, taken_now: Sequence[Taken]) -> None:
+        """Learns the size of a lane's take: many lanes with few pushes each share one round.
+
+        The fixed cost of a round is then paid once.
+        """
+        sizes = [
+            sum(entry.pushes for entry in taken.entries) + taken.left
+            for taken in taken_now
+            if taken.entries
+        ]
+        if sizes:
+            mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
+            self._each += LEARN_SHARE * (mean - self._each)
+
+    def learn(self, lane: str, done: Delivered) -> None:
+        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
+        if waited and waited * 2 >= len(done.outcomes) + done.accepted:
+            self.silent.add(lane)
+        elif done.outcomes or done.accepted:
+            self.silent.discard(lane)
+
+    def _renew(self) -> None:
+        """Ends with the process."""
+        while True:
+            time.sleep(RENEW_S / 4)
+            with self._lock:
+                due = [
+                    one
+                    for one in self._running.values()
+                    if time.monotonic() - one.renewed > RENEW_S
+                ]
+            for one in due:
+                self._kept(one)
+
+    def _kept(self, one: RunningRound) -> None:
+        """Renews the lease of the round's entries and drops those that another sender has claimed.
+
+        A dropped entry's pushes have not left yet, or are uncertain there.
+        """
+        entries, asked_at = list(one.entries), time.monotonic()
+        try:
+            lost = set(self._queues.renew(one.taken, entries))
+        except (RedisError, OSError) as error:
+            log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+            return
+        one.renewed = asked_at
+        if (
+            lost and one.taken.word in self._running
+        ):  # else it has just ended, and they are nobody's
+            log.warning(
+                "another sender took entries over",
+                extra={"count": len(lost), "queue": self._vendor},
+            )
+            one.lost |= lost
+            one.entries = [entry for entry in entries if entry.id not in lost]
