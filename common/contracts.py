@@ -333,7 +333,7 @@ class Push(Frozen, frozen=True, kw_only=True):
 
 
 class Batch(Frozen, frozen=True, kw_only=True):
-    """One stream entry of delivery: pushes of one lane, at most 200 targets.
+    """One stream entry of delivery: pushes of one lane, at most 100 targets.
 
     The bound is BATCH_MAX in workers/routing. by_entry: its pushes are in no other entry, so that
     the entry's holder may send them; else each is claimed by its id.

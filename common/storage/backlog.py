@@ -106,16 +106,6 @@ class HeldPushes:
             args: list[Any] = [KEEP_S, *(part for _, *parts in changes for part in parts)]
             pipe.eval(source("held"), len(names), *names, *args)
 
-    def mark_coalesced(self, pipe: Pipeline, for_all: Iterable[tuple[Group, int]]) -> None:
-        """The newest of the group, of this event ts, went out for all that are older."""
-        for group, ts_ms in for_all:
-            marks = self.names(group)[1]
-            pipe.hset(marks, "upto", str(ts_ms))
-            pipe.hdel(
-                marks, "patience", "since"
-            )  # who is younger, or joins later, is a backlog of its own
-            pipe.expire(marks, MARKS_S)
-
     def names(self, group: Group) -> tuple[str, str]:
         name = self._keys.backlog(
             hashlib.blake2b(

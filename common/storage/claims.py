@@ -6,7 +6,8 @@ may be in several (recalls, cancels, entries of releases before 0.2) is claimed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
@@ -19,7 +20,7 @@ from redis.exceptions import ResponseError
 
 from common.storage import badges, row_numbers, usual_numbers
 from common.storage.keys import Keys
-from common.storage.row_numbers import RowAsks
+from common.storage.row_numbers import Lot
 from common.storage.scripts import Call, run_all, script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
@@ -33,7 +34,7 @@ class ClaimState(IntEnum):
     OURS = 0
     DONE = 1
     ELSEWHERE = 2
-    GONE = 3
+    REVOKED = 3
 
 
 _STATES = tuple(ClaimState)
@@ -65,11 +66,12 @@ class ClaimRequest:
     badge_step: int
     conversation: str = ""
     registered_ms: int = 0
+    invited_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """badge: the number for this push, None where it carries none. why: reason of GONE, a
+    """badge: the number for this push, None where it carries none. why: reason of REVOKED, a
     decision's name; of OURS `uncertain` where an earlier reader of the entry had it and may have
     sent it.
     """
@@ -104,8 +106,21 @@ def _by_place(record: list[str] | dict[int, str]) -> dict[int, str]:
     return {place - 1: counted for place, counted in items}
 
 
+def _within(places: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The places in groups whose sizes together are `most` at the most."""
+    group, size = list[int](), 0
+    for place, own in zip(places, sizes, strict=True):
+        if group and size + own > most:
+            yield group
+            group, size = [], 0
+        group.append(place)
+        size += own
+    if group:
+        yield group
+
+
 @dataclass(frozen=True, slots=True)
-class Part:
+class TakenPart:
     """Pushes of entries of one take, as `Claims.take` wants them."""
 
     holders: str
@@ -139,13 +154,19 @@ class Claims:
             [
                 (
                     *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
-                    *(a.conversation, a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+                    *(
+                        a.conversation,
+                        a.invited_ms or a.ts_ms,
+                        a.entry,
+                        a.badge_step,
+                        a.registered_ms,
+                    ),
                 )
                 for a in asks
             ]
         )
         reply = self._claim(
-            keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks],
+            keys=[keys.claim, keys.badge, keys.revoked_marks, keys.read_marks],
             args=[KEEP_S, badges.KEEP_S, packed],
         )
         return [
@@ -162,9 +183,9 @@ class Claims:
         caller's token, "" where no process holds them. sends: what was taken is noted with the
         entry, for its next holder.
         """
-        return self.take_all([Part(holders, word, asks, sends)])[0]
+        return self.take_all([TakenPart(holders, word, asks, sends)])[0]
 
-    def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
+    def take_all(self, parts: Sequence[TakenPart]) -> list[list[Number]]:
         """The same for entries of several takes together."""
         found = self._usually(parts)
         rest = iter(
@@ -174,26 +195,29 @@ class Claims:
         )
         return [next(rest) if reply is None else reply for reply in found]
 
-    def take_rows(
-        self, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
-    ) -> list[tuple[int, str]] | None:
-        """As `take` with `sends`, in columns, when no push is stopped and no token changed.
+    def take_rows(self, lots: Sequence[Lot]) -> list[list[tuple[int, str]] | None]:
+        """As `take` with `sends`, in columns, for lots whose pushes nothing stops.
 
-        kept: see row_numbers.py. None: `take` has to decide; nothing was taken, or what was taken
-        is noted.
+        None for a lot: `take` has to decide; nothing was taken, or what was taken is noted.
         """
-        if (
-            not self._usual
-            or len(asks.users) > LEASE_MAX
-            or not all(step > 0 for *_, step in asks.entries)
-        ):
-            return None
-        try:
-            return row_numbers.take(self._redis, self._keys, asks, KEEP_S, kept)
-        except (RedisConnectionError, ResponseError):
-            return None
+        found: list[list[tuple[int, str]] | None] = [None] * len(lots)
+        chosen = [
+            place
+            for place, (asks, _) in enumerate(lots)
+            if len(asks.users) <= LEASE_MAX and all(step > 0 for *_, step in asks.entries)
+        ]
+        if not self._usual:
+            return found
+        for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
+            with contextlib.suppress(RedisConnectionError, ResponseError):
+                taken = row_numbers.take(
+                    self._redis, self._keys, [lots[place] for place in some], KEEP_S
+                )
+                for place, numbers in zip(some, taken, strict=True):
+                    found[place] = numbers
+        return found
 
-    def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
+    def _usually(self, parts: Sequence[TakenPart]) -> list[list[Number] | None]:
         """The parts that plain commands can take; None for a part that needs the script."""
         found: list[list[Number] | None] = [None] * len(parts)
         chosen = [
@@ -215,7 +239,7 @@ class Claims:
             found[at] = numbers
         return found
 
-    def _take_rest(self, parts: Sequence[Part]) -> list[list[Number]]:
+    def _take_rest(self, parts: Sequence[TakenPart]) -> list[list[Number]]:
         """By the script, in one round trip."""
         calls, owners = list[Call](), list[int]()
         for number, part in enumerate(parts):
@@ -231,12 +255,12 @@ class Claims:
     def holders(self, lane: str) -> str:
         return self._keys.lane_holders(lane)
 
-    def _taking(self, part: Part, asks: Sequence[Wanted]) -> Call:
+    def _taking(self, part: TakenPart, asks: Sequence[Wanted]) -> Call:
         prefix, entries = self._keys, dict[str, list[str | int]]()
-        names, gone = dict[str, int](), dict[str, int]()
+        names, revoked = dict[str, int](), dict[str, int]()
         for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
             pushes = entries.setdefault(entry, [])
-            mark = gone.setdefault(prefix.gone(app, conversation, message), len(gone) + 1)
+            mark = revoked.setdefault(prefix.revoked(app, conversation, message), len(revoked) + 1)
             read = names.setdefault(prefix.read(app, user), len(names))
             badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
             pushes += (
@@ -252,7 +276,7 @@ class Claims:
                 counted,
             )
         first = 2 + len(entries)
-        keys = [part.holders, *map(prefix.taken, entries), *names, *gone]
+        keys = [part.holders, *map(prefix.taken, entries), *names, *revoked]
         packed = msgspec.msgpack.encode(
             [
                 one
@@ -265,7 +289,7 @@ class Claims:
             int(part.sends),
             KEEP_S,
             badges.KEEP_S,
-            len(gone),
+            len(revoked),
             first,
             packed,
         ]
@@ -283,12 +307,6 @@ class Claims:
         return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
 
     # ------------------------------------------------------------ by the push's id
-
-    def mark_done(self, pipe: Pipeline, done: Sequence[tuple[str, int]]) -> None:
-        """Inside the caller's MULTI: these (push id, event ts) are never sent again."""
-        if done:
-            names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms in done]
-            pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
     def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
         """Within the caller's MULTI: releases pushes that wait for another entry, or end unseen.

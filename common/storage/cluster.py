@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 
-from common.config import Cluster, cluster_of
+from common.redis_urls import Cluster, cluster_of
 
 #: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a
 #: failover takes.
@@ -96,20 +96,29 @@ class SlotMap:
                 return
         raise NoOwnerError("no node of the cluster answers")
 
-    def _told_by(self, node: Address) -> tuple[Slots, list[Address]]:
+    def owner_id(self, slot: int, node: Address) -> bytes | None:
+        """The id of the slot's owner, as this node knows it; None: it knows of none."""
+        return next(
+            (servers[0][2] for first, last, *servers in self._rows(node) if first <= slot <= last),
+            None,
+        )
+
+    def _rows(self, node: Address) -> list[list[Any]]:
         untyped: Any = redis.Redis(host=node[0], port=node[1], **self._options)
         with contextlib.closing(untyped) as client:
-            reply = client.execute_command("CLUSTER SLOTS")
+            return cast(list[list[Any]], client.execute_command("CLUSTER SLOTS"))
+
+    def _told_by(self, node: Address) -> tuple[Slots, list[Address]]:
         slots: Slots = []
         nodes: dict[Address, None] = {}
-        for first, last, *servers in reply:
-            found = [(_host(host, node[0]), int(port)) for host, port, *_ in servers]
+        for first, last, *servers in self._rows(node):
+            found = [(host_of(host, node[0]), int(port)) for host, port, *_ in servers]
             slots.append((int(first), int(last), found[0]))
             nodes.update(dict.fromkeys(found))
         return slots, list(nodes)
 
 
-def _host(reply: bytes | str | None, asked: str) -> str:
+def host_of(reply: bytes | str | None, asked: str) -> str:
     """An empty host is the one that was asked."""
     name = reply.decode() if isinstance(reply, bytes) else reply
     return name if name and name != "?" else asked

@@ -8,22 +8,24 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, Final, cast
 
 from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import WatchError
 
-from common.storage.cluster import is_slot_client
+from common.storage.entry_marks import PASSED_S, passed_digest
+from common.storage.failover import ReplicaStanding, ask_standing, fails_over, standing
+from common.storage.raw_pipe import execute_watched
 from common.storage.streams import Entry, StreamStore
 
-#: Seconds for which committed entries of another server are remembered at least: their
-#: acknowledgement is a second step.
-PASSED_S: Final = 43_200
 #: Longest wait before two writers that met on these marks retry.
 MET_S: Final = 0.005
-#: Longest wait for a replica of a cluster's primary, and the pause after one that did not answer.
+#: One wait for a replica of the primary, and their number: one that follows may be behind.
 REPLICA_MS: Final = 200
+REPLICA_WAITS: Final = 50
+#: For so long nobody asks again, where no replica follows.
 ALONE_S: Final = 2.0
 
 
@@ -51,7 +53,7 @@ class Commits:
         self._source = source
         self._known: object = None  # the count before the next read
         self._since: object = None  # the count before the entries at work were read
-        self._fails_over = is_slot_client(streams.redis)
+        self._fails_over = fails_over(streams.redis)
         self._alone_until = 0.0
 
     def begin(self) -> None:
@@ -90,7 +92,7 @@ class Commits:
             fill(pipe)
             leave(pipe)
             try:
-                pipe.execute()
+                execute_watched(pipe)
             except (
                 WatchError
             ):  # or the connection broke, and it may be written: then nothing is ours any more
@@ -122,7 +124,7 @@ class Commits:
             pipe.sadd(keys[0], *names)
             pipe.expire(keys[0], 3 * PASSED_S)
             try:
-                pipe.execute()
+                execute_watched(pipe)
             except WatchError:
                 time.sleep(random.uniform(0.0, MET_S))
                 return False
@@ -134,11 +136,29 @@ class Commits:
     def _is_safe(self, keys: Sequence[str], names: Sequence[bytes]) -> bool:
         """True when the write may be acknowledged on the other server.
 
-        False: it was lost with a primary, and is written again. A cluster's primary answers before
-        its replica has a write; this waits for both while there is a replica.
+        False: it was lost with a primary, and is written again. A primary answers before its
+        replica has a write; this waits for both while a replica follows. RedisError: the replica
+        still has not got the write, or has taken the primary's place.
         """
         if not self._fails_over or time.monotonic() < self._alone_until:
             return True
+        for _ in range(REPLICA_WAITS):
+            stands, replicas = self._replicated(keys, names)
+            if replicas or not stands:
+                return stands
+            stands, place = self._standing(keys, names)
+            if not stands:
+                return False
+            if place is ReplicaStanding.REPLACED:
+                self._streams.redis.connection_pool.disconnect(inuse_connections=False)
+                raise RedisConnectionError("another server has taken this one's place")
+            if place is ReplicaStanding.ALONE:
+                self._alone_until = time.monotonic() + ALONE_S
+                return True
+        raise RedisTimeoutError("the replica is too far behind to take over")
+
+    def _replicated(self, keys: Sequence[str], names: Sequence[bytes]) -> tuple[bool, int]:
+        """(True when the write stands, how many replicas have it)."""
         with self._streams.redis.pipeline(transaction=False) as pipe:
             pipe.set(
                 self._streams.keys.synced, b"1"
@@ -147,9 +167,25 @@ class Commits:
                 pipe.smismember(key, list(names))
             cast(Any, pipe).wait(1, REPLICA_MS)
             _, *marks, replicas = cast(Any, pipe.execute())
-        if not replicas:
-            self._alone_until = time.monotonic() + ALONE_S
-        return all(any(found) for found in zip(*marks, strict=True))
+        return _all_marked(marks), replicas
+
+    def _standing(
+        self, keys: Sequence[str], names: Sequence[bytes]
+    ) -> tuple[bool, ReplicaStanding]:
+        """(True when the write stands, the server's place), both of one server, which may be
+        another one than a moment ago.
+        """
+        client = self._streams.redis
+        with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.smismember(key, list(names))
+            ask_standing(client, pipe)
+            answers = pipe.execute(raise_on_error=False)
+        marks, told = answers[: len(keys)], answers[len(keys) :]
+        for one in marks:
+            if isinstance(one, Exception):
+                raise one
+        return _all_marked(marks), standing(client, told)
 
     def _leave(self, leave: Callable[[Pipeline], None]) -> None:
         with self._source.redis.pipeline(transaction=True) as pipe:
@@ -157,7 +193,8 @@ class Commits:
             pipe.execute()
 
     def _digest(self, entry: Entry) -> bytes:
-        """Includes the stream's key: entries of two servers may share an id."""
-        return blake2b(
-            b"\0".join((self._source.name_of(entry.stream).encode(), entry.id)), digest_size=12
-        ).digest()
+        return passed_digest(self._source.name_of(entry.stream), entry.id)
+
+
+def _all_marked(marks: Sequence[Sequence[int]]) -> bool:
+    return all(any(found) for found in zip(*marks, strict=True))

@@ -90,9 +90,17 @@ class SpreadCoreStreams(CoreStreams):
         return self._of(stream).take_over(stream, count, bytes_max)
 
     def overtake(
-        self, name: str, position: str, look: int, most: int, classes: Sequence[str]
+        self,
+        name: str,
+        position: str,
+        look: int,
+        most: int,
+        classes: Sequence[str],
+        *,
+        newest_calls: bool = False,
     ) -> tuple[str, bool, list[Entry]]:
-        return self._of(name).overtake(name, position, look, most, classes)
+        of = self._of(name)
+        return of.overtake(name, position, look, most, classes, newest_calls=newest_calls)
 
     def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
         return {

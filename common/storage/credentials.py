@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
+from common.storage.accounts import SealedCredential
+from common.storage.opened import StoredCredential as StoredCredential
+from common.storage.opened import opened, opened_or_paused
 from common.storage.tables import credentials
-from common.storage.vault import Vault, VaultError
-
-log = logging.getLogger(__name__)
+from common.storage.vault import Vault
 
 #: Two versions live side by side while `rotate` takes effect; older ones are removed.
 VERSIONS_KEPT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCredential:
-    """One version. templates: class -> [id, sender variable, text variable]; limits: quota,
-    device_cap, reserve, rate.
-    """
-
-    app: str
-    vendor: str
-    business_id: str
-    version: int
-    options: Mapping[str, str]
-    secrets: Mapping[str, str] = field(repr=False)
-    rights: frozenset[str]
-    channels: Mapping[str, str]
-    templates: Mapping[str, Sequence[str]]
-    limits: Mapping[str, Any]
-    paused: bool
-    created_ms: int
-    expires_ms: int | None
 
 
 class Credentials:
@@ -48,14 +26,15 @@ class Credentials:
 
     def all(self) -> list[StoredCredential]:
         """The newest version of each, secrets opened."""
-        return [self._open(row) for row in self._newest()]
+        return [opened(one, self._vault) for one in self.sealed()]
 
     def readable(self) -> list[StoredCredential]:
-        """As `all`; a credential that none of our keys opens is paused and without secrets.
+        """As `all`; a credential that none of our keys opens is paused and without secrets."""
+        return [opened_or_paused(one, self._vault) for one in self.sealed()]
 
-        Its pushes wait for the key.
-        """
-        return [self._open_or_pause(row) for row in self._newest()]
+    def sealed(self) -> list[SealedCredential]:
+        """The newest version of each, in a fixed order."""
+        return [SealedCredential(**row) for row in self._newest()]
 
     def listed(self, app: str | None = None) -> list[Mapping[str, Any]]:
         """The newest version of each without its secrets, for people."""
@@ -133,25 +112,6 @@ class Credentials:
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
-
-    def _open(self, row: Mapping[str, Any]) -> StoredCredential:
-        secrets = json.loads(self._vault.decrypt(row["secrets"]))
-        return StoredCredential(**{**row, "secrets": secrets, "rights": frozenset(row["rights"])})
-
-    def _open_or_pause(self, row: Mapping[str, Any]) -> StoredCredential:
-        try:
-            return self._open(row)
-        except VaultError as error:
-            log.error(
-                "a credential can't be opened: its lane waits",
-                extra={
-                    "lane": ":".join((row["app"], row["vendor"], row["business_id"])),
-                    "reason": str(error),
-                },
-            )
-            return StoredCredential(
-                **{**row, "secrets": {}, "rights": frozenset(row["rights"]), "paused": True}
-            )
 
 
 def _key(app: str, vendor: str, business_id: str) -> tuple[Any, ...]:

@@ -21,7 +21,8 @@ from redis.exceptions import WatchError
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
 from common.storage.keys import LEDGER, OLD_STREAMS, WORK_STREAMS, Keys
-from common.storage.lane_queues import LaneQueues, NewBatch, entry_id
+from common.storage.lane_entries import NewBatch, entry_id
+from common.storage.lane_queues import LaneQueues
 from common.storage.scripts import script
 
 RELEASE_MAX: Final = 200

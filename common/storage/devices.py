@@ -113,7 +113,7 @@ class Devices:
         """
         found: dict[str, list[Device]] = {}
         with self._engine.connect() as connection:
-            for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}):
+            for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}).all():
                 found.setdefault(row[0], []).append(
                     Device(row[1], row[2], Vendor(row[3]), *row[4:-1])
                 )
@@ -136,7 +136,7 @@ class Devices:
             for row in connection.execute(
                 _BY_PEOPLE,
                 {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]},
-            ):
+            ).all():
                 found.setdefault((row[-1], row[0]), []).append(
                     Device(row[1], row[2], Vendor(row[3]), *row[4:-1])
                 )
@@ -163,11 +163,14 @@ class Devices:
         }
         with sql.optional(self._engine, RETIRE_S), self._changing() as (connection, changed):
             silent = connection.execute(_FORGET_VOIP, given).all()
-            gone = connection.execute(_RETIRE, {**given, "state": state, "now": now_ms()}).all()
+            ended = connection.execute(_RETIRE, {**given, "state": state, "now": now_ms()}).all()
             changed.extend(
-                [*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)]
+                [
+                    *map(_binding, silent),
+                    *((app, user, device, LEFT) for app, user, device in ended),
+                ]
             )
-        return len(gone)
+        return len(ended)
 
     def retire_held(self, app: str, held: Sequence[Held]) -> int:
         """Foreign tokens that were on hold: those whose device has the same token still. Returns

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Engine, func, literal, select, text, tuple
 from sqlalchemy.exc import OperationalError
 
 from common.ledger_records import unpack_users
+from common.storage import sql
 from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
 from common.storage.tables import ledger_all as ledger
 from common.storage.tables import notes, pages
@@ -28,8 +29,13 @@ COUNTS_KEPT_MAX: Final = 256
 #: Fewer rows are counted each time: what took long was the machine, and rows still come.
 KEPT_FROM_ROWS: Final = 2_000
 
-#: Events that are counted at the same time.
+#: Events that are counted at the same time, and those that may wait for it.
 COUNTERS: Final = 2
+WAITING_MAX: Final = 64
+#: Deadline of one count, seconds: the server's own bound, and connecting.
+COUNT_S_MAX: Final = COUNT_MS_MAX / 1000 + 2.0
+#: Longest wait for counts in seconds.
+PATIENCE_S: Final = 2 * COUNT_S_MAX
 
 _EventKey = tuple[int, Any, str, str]
 _counts: OrderedDict[_EventKey, tuple[float, dict[str, int] | None]] = OrderedDict()
@@ -49,14 +55,15 @@ class EventRows:
 
         A person on two pages of one event counts twice.
         """
-        return self.counts_soon(event, None)[0]
+        return self.counts_soon(event, PATIENCE_S)[0]
 
     def counts_soon(
-        self, event: Mapping[str, Any], patience_s: float | None
+        self, event: Mapping[str, Any], patience_s: float
     ) -> tuple[dict[str, int] | None, bool]:
         """(counts as `counts`, True while counting). It waits for `patience_s` at most.
 
         Counting then continues in the background; the last counts are returned until it ends.
+        Nothing is begun while WAITING_MAX events wait to be counted.
         """
         key = (id(self._engine), event["day"], event["app"], event["event_id"])
         with _lock:
@@ -64,6 +71,8 @@ class EventRows:
             if time.monotonic() < until:
                 return last, False
             counting = _under_way.get(key)
+            if counting is None and len(_under_way) >= WAITING_MAX:
+                return last, True
             if counting is None or counting.done():
                 counting = _under_way[key] = _counters.submit(self._counted, key, dict(event))
         try:
@@ -76,12 +85,14 @@ class EventRows:
         try:
             found = self._count(event)
             took = time.monotonic() - began
-            if found is None or sum(found.values()) >= KEPT_FROM_ROWS:
-                with _lock:
-                    kept_s = max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES)
-                    _counts[key] = (time.monotonic() + kept_s, found)
-                    while len(_counts) > COUNTS_KEPT_MAX:
-                        _counts.popitem(last=False)
+            kept_s = max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES)
+            if found is not None and sum(found.values()) < KEPT_FROM_ROWS:
+                kept_s = 0.0  # shown only to whom the next count takes too long
+            with _lock:
+                _counts[key] = (time.monotonic() + kept_s, found)
+                _counts.move_to_end(key)
+                while len(_counts) > COUNTS_KEPT_MAX:
+                    _counts.popitem(last=False)
             return found
         finally:
             with _lock:
@@ -90,7 +101,7 @@ class EventRows:
     def _count(self, event: Mapping[str, Any]) -> dict[str, int] | None:
         found: dict[str, int] = {}
         try:
-            with self._engine.begin() as connection:
+            with sql.within(COUNT_S_MAX), self._engine.begin() as connection:
                 connection.execute(text(f"SET LOCAL statement_timeout = {COUNT_MS_MAX}"))
                 own = (
                     select(ledger.c.decision, func.count())

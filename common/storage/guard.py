@@ -20,6 +20,7 @@ import msgspec
 from redis import Redis
 
 from common.storage.keys import Keys
+from common.storage.raw_pipe import command, read_all
 from common.storage.redis import existing
 
 WINDOW_MIN = 5
@@ -86,6 +87,8 @@ class Guard:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._minute = 0
+        self._lasting = set[str]()  # counts of this minute that have their time to live
 
     def count(
         self,
@@ -95,7 +98,7 @@ class Guard:
         dead: int,
         accepted: Mapping[str, int] | None = None,
     ) -> dict[str, bool]:
-        """Adds one round's answers; which kinds may be retired now (True: the guard is calm).
+        """Adds one round's answers; which kinds may be retired now (True: the guard allows it).
         accepted: pushes by cohort.
         """
         minute = int(time.time() // 60)
@@ -120,18 +123,23 @@ class Guard:
         One round trip.
         """
         minute = int(time.time() // 60)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for lane, total, accepted in rounds:
-                now, long = (
-                    f"{self._keys.guard(lane)}:{minute}",
-                    self._keys.guard_accepted(lane, minute // 60),
-                )
-                pipe.hincrby(now, "total", total)
-                pipe.expire(now, (WINDOW_MIN + 1) * 60)
-                for cohort, value in accepted.items():
-                    pipe.hincrby(long, cohort, value)
-                pipe.expire(long, (COHORT_H + 1) * 3600)
-            pipe.execute()
+        if minute != self._minute:
+            self._minute, self._lasting = minute, set()
+        commands = list[str]()
+        for lane, total, accepted in rounds:
+            now = f"{self._keys.guard(lane)}:{minute}"
+            long = self._keys.guard_accepted(lane, minute // 60)
+            commands.append(command("HINCRBY", now, "total", str(total)))
+            for cohort, value in accepted.items():
+                commands.append(command("HINCRBY", long, cohort, str(value)))
+            if now not in self._lasting:
+                commands.append(command("EXPIRE", now, str((WINDOW_MIN + 1) * 60)))
+                commands.append(command("EXPIRE", long, str((COHORT_H + 1) * 3600)))
+        read_all(self._redis, "".join(commands), len(commands))
+        # by minute: another thread may have begun the next one meanwhile
+        self._lasting.update(
+            [f"{self._keys.guard(lane)}:{minute}" for lane, _, accepted in rounds if accepted]
+        )
 
     def hold(self, lane: str, tokens: Sequence[Held], now_ms: int) -> None:
         """Puts foreign tokens on hold; a token that is on hold already is unchanged."""
@@ -169,17 +177,15 @@ class Guard:
             for one, since in held
             if now_ms - since > COHORT_H * 3_600_000 or not one.cohort.startswith(f"{version}:")
         )
-        gone = set(old)
-        left = [(one, since) for one, since in held if one not in gone]
+        expired = set(old)
+        left = [(one, since) for one, since in held if one not in expired]
         works = (
             self._working(lane, [one for one, _ in left], now_ms)
             if self.count(lane, 0, 0, 0)["foreign"]
             else set[str]()
         )
-        ripe = tuple(
-            one for one, since in left if now_ms - since >= HOLD_MS and one.cohort in works
-        )
-        return Decided(ripe, old)
+        due = tuple(one for one, since in left if now_ms - since >= HOLD_MS and one.cohort in works)
+        return Decided(due, old)
 
     def release(self, lane: str, tokens: Sequence[Held]) -> None:
         """These are on hold no longer."""

@@ -97,6 +97,16 @@ def renamed(name: bytes, root: str, new_root: str) -> bytes:
     return new_root.encode() + name[len(root) :] if own else name
 
 
+class _Name:
+    """A key that depends on the prefix only."""
+
+    def __init__(self, rest: str) -> None:
+        self._rest = f":{rest}"
+
+    def __get__(self, keys: Keys, _owner: type | None = None) -> str:
+        return keys.prefix + self._rest
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Key names under one prefix; two fleets on one Redis differ here.
@@ -120,15 +130,10 @@ class Keys:
     def seen_events(self, half_day: int) -> str:
         return f"{self.prefix}:{{s0}}:ev:{half_day}"
 
-    @property
-    def takeovers(self) -> str:
-        """The number of claims of other readers' entries."""
-        return f"{self.prefix}:{{s0}}:takeovers"
-
-    @property
-    def synced(self) -> str:
-        """Written before a replica is waited for."""
-        return f"{self.prefix}:{{s0}}:synced"
+    #: The number of claims of other readers' entries.
+    takeovers = _Name("{s0}:takeovers")
+    #: Written before a replica is waited for.
+    synced = _Name("{s0}:synced")
 
     def passed(self, half_day: int) -> str:
         """Entries of the core's own server that were committed."""
@@ -145,46 +150,33 @@ class Keys:
         """People named by the pages of one group's event."""
         return f"{self.prefix}:{{s0}}:fan:{digest}"
 
-    @property
-    def shards(self) -> str:
-        """The number of the fleet's shards; in shard 0."""
-        return f"{self.prefix}:shards"
-
-    @property
-    def resharding(self) -> str:
-        """The state of `pushfleet reshard`; in shard 0, only while it runs or waits to continue."""
-        return f"{self.prefix}:resharding"
+    #: The number of the fleet's shards; in shard 0.
+    shards = _Name("shards")
+    #: The state of `pushfleet reshard`; in shard 0, only while it runs or waits to continue.
+    resharding = _Name("resharding")
 
     # claim.lua makes these four by itself, from the prefix
 
-    @property
-    def claim(self) -> str:
-        return f"{self.prefix}:claim:"
+    claim = _Name("claim:")
 
     def claims(self, day: str, push_id: str) -> str:
         return f"{self.claim}{day}:{push_id[:4]}"
 
-    @property
-    def badge(self) -> str:
-        return f"{self.prefix}:badge:"
+    badge = _Name("badge:")
 
     def badges(self, app: str, user: str) -> str:
         return f"{self.badge}{{{app}:{user}}}"
 
-    @property
-    def gone_marks(self) -> str:
-        return f"{self.prefix}:gone:"
+    revoked_marks = _Name("gone:")
 
-    def gone(self, app: str, conversation: str, message_id: str) -> str:
+    def revoked(self, app: str, conversation: str, message_id: str) -> str:
         """The mark of a message in its conversation; of a call, conversation CALL.
 
         No id holds U+0000.
         """
-        return f"{self.gone_marks}{app}:{conversation}\0{message_id}"
+        return f"{self.revoked_marks}{app}:{conversation}\0{message_id}"
 
-    @property
-    def read_marks(self) -> str:
-        return f"{self.prefix}:read:"
+    read_marks = _Name("read:")
 
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
@@ -208,17 +200,13 @@ class Keys:
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
 
-    @property
-    def delayed(self) -> str:
-        return f"{self.prefix}:delayed"
+    delayed = _Name("delayed")
 
     def parked(self, lane: str, urgency: str) -> str:
         """A lane's parking lot of releases before 0.2, one an urgency."""
         return f"{self.prefix}:parked:{urgency}:{lane}"
 
-    @property
-    def parked_lanes(self) -> str:
-        return f"{self.prefix}:parked-lanes"
+    parked_lanes = _Name("parked-lanes")
 
     # a lane's queues (common/storage/lane_queues.py), under its own hash tag
 
@@ -248,9 +236,7 @@ class Keys:
         """A vendor's lanes by the time at which their taker is checked."""
         return f"{self.prefix}:popped:{{{vendor}}}"
 
-    @property
-    def loaded_lanes(self) -> str:
-        return f"{self.prefix}:loaded-lanes"
+    loaded_lanes = _Name("loaded-lanes")
 
     def backlog(self, digest: str) -> str:
         return f"{self.prefix}:backlog:{digest}"
@@ -269,15 +255,10 @@ class Keys:
         """Prefix: the scripts append the day of the vendor's calendar."""
         return f"{self.prefix}:quota:{lane}:"
 
-    @property
-    def caps(self) -> str:
-        """Prefix: the scripts append the day and a part of the device's digest."""
-        return f"{self.prefix}:cap:"
-
-    @property
-    def held(self) -> str:
-        """Prefix: the scripts append the day and a part of the push's digest."""
-        return f"{self.prefix}:held:"
+    #: Prefix: the scripts append the day and a part of the device's digest.
+    caps = _Name("cap:")
+    #: Prefix: the scripts append the day and a part of the push's digest.
+    held = _Name("held:")
 
     def counted(self, lane: str) -> str:
         return f"{self.prefix}:counted:{lane}"
@@ -303,9 +284,7 @@ class Keys:
     def held_tokens(self, lane: str) -> str:
         return f"{self.prefix}:held-tokens:{lane}"
 
-    @property
-    def held_lanes(self) -> str:
-        return f"{self.prefix}:held-lanes"
+    held_lanes = _Name("held-lanes")
 
     def silent(self, app: str, user: str, device: str) -> str:
         return f"{self.prefix}:silent:{{{app}:{user}}}\0{device}"
@@ -313,17 +292,15 @@ class Keys:
     def message_times(self, bucket: int) -> str:
         return f"{self.prefix}:{{s0}}:ts:{bucket}"
 
-    @property
-    def server_clock(self) -> str:
-        return f"{self.prefix}:{{s0}}:clock"
-
-    @property
-    def config_version(self) -> str:
-        return f"{self.prefix}:config-version"
-
-    @property
-    def receipts_later(self) -> str:
-        return f"{self.prefix}:receipts-later"
+    server_clock = _Name("{s0}:clock")
+    config_version = _Name("config-version")
+    #: The accounts' copy (accounts.py).
+    accounts = _Name("accounts")
+    #: What was first read of SQL as of the version of now (accounts.py).
+    accounts_mark = _Name("accounts-mark")
+    #: There while the copy and SQL were found equal lately (accounts.py).
+    accounts_compared = _Name("accounts-compared")
+    receipts_later = _Name("receipts-later")
 
     def receipt_nonce(self, digest: str) -> str:
         return f"{self.prefix}:nonce:{digest}"
@@ -337,27 +314,17 @@ class Keys:
     def reply(self, key: str) -> str:
         return f"{self.prefix}:reply:{key}"
 
-    @property
-    def replies_due(self) -> str:
-        return f"{self.prefix}:replies-due"
-
-    @property
-    def timer_wake_up(self) -> str:
-        """A wake-up of the timer: something is due before its sleep ends."""
-        return f"{self.prefix}:timer"
+    replies_due = _Name("replies-due")
+    #: A wake-up of the timer: something is due before its sleep ends.
+    timer_wake_up = _Name("timer")
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
 
-    @property
-    def paused_by_restore(self) -> str:
-        """Lanes that a restored backup has paused."""
-        return f"{self.prefix}:paused-by-restore"
-
-    @property
-    def process_names(self) -> str:
-        """Set of the names of all processes that have lived lately."""
-        return f"{self.prefix}:process-names"
+    #: Lanes that a restored backup has paused.
+    paused_by_restore = _Name("paused-by-restore")
+    #: Set of the names of all processes that have lived lately.
+    process_names = _Name("process-names")
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
@@ -369,15 +336,10 @@ class Keys:
     def lease_epoch(self, role: str) -> str:
         return f"{self.prefix}:{{s0}}:lease-epoch:{role}"
 
-    @property
-    def withdrawals(self) -> str:
-        """Pushes to be taken back from screens, by the time of the next look."""
-        return f"{self.prefix}:{{s0}}:withdrawals"
-
-    @property
-    def old_withdrawals(self) -> str:
-        """The same, as an earlier version kept it."""
-        return f"{self.prefix}:withdrawals"
+    #: Pushes to be taken back from screens, by the time of the next look.
+    withdrawals = _Name("{s0}:withdrawals")
+    #: The same, as an earlier version kept it.
+    old_withdrawals = _Name("withdrawals")
 
     def alive(self, name: str) -> str:
         """A process that takes work."""

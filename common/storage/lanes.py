@@ -15,8 +15,6 @@ from common.storage.scripts import run_all, script
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
 #: Probe timeout, with the usual send deadline; after it another process may probe.
 PROBE_S = 15.0
-#: The longest pause that lane_tell.lua sets, seconds.
-PAUSE_MAX_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class LaneStates:
     def tell(
         self, lane: str, version: int, good: int, failed: int, refused: bool, cause: str = ""
     ) -> str | None:
-        """A round's answers. All zero and false: the probe that was asked for was not sent, another
+        """A round's answers. All zero and false: the probe was not sent, another
         may be it.
 
         The new state where the lane has changed by it: stopped, for another cause, or flowing
@@ -132,11 +130,11 @@ class LaneStates:
         """The newest of each; None of a lane that has never changed: those cost next to nothing."""
         names = {lane: self._keys.lane_log(lane) for lane in lanes}
         there = existing(self._redis, list(names.values()))
-        asked = [lane for lane in names if names[lane] in there]
+        known = [lane for lane in names if names[lane] in there]
         with self._redis.pipeline(transaction=False) as pipe:
-            for lane in asked:
+            for lane in known:
                 pipe.lindex(names[lane], 0)
-            found = dict(zip(asked, pipe.execute(), strict=True))
+            found = dict(zip(known, pipe.execute(), strict=True))
         return [_change(found[lane]) if found.get(lane) else None for lane in lanes]
 
     def peek(self, lane: str) -> LaneState:
@@ -147,48 +145,19 @@ class LaneStates:
         """The same for many; those that flow cost next to nothing."""
         names = {lane: self._keys.lane(lane) for lane in lanes}
         there = existing(self._redis, list(names.values()))
-        asked = [lane for lane in names if names[lane] in there]
+        known = [lane for lane in names if names[lane] in there]
         with self._redis.pipeline(transaction=False) as pipe:
-            for lane in asked:
+            for lane in known:
                 pipe.hmget(names[lane], "state", "why")
-            found = dict(zip(asked, pipe.execute(), strict=True))
+            found = dict(zip(known, pipe.execute(), strict=True))
         reply = (found.get(lane, (None, None)) for lane in lanes)
         return [
             LaneState((state or FLOWING.encode()).decode(), (why or b"").decode())
             for state, why in reply
         ]
 
-    def may_flow(self, lane: str, version: int) -> bool:
-        """True when held pushes may return: breaker closed, or its pause over and no probe yet.
-
-        A new credential version also lifts a refused credential.
-        """
-        state, why, until, known, probe = cast(
-            Any,
-            self._redis.hmget(
-                self._keys.lane(lane), "state", "why", "until", "version", "probe_until"
-            ),
-        )
-        if state is None or state == FLOWING.encode():
-            return True
-        if (
-            state == STOPPED.encode()
-            and why == b"credential_refused"
-            and known is not None
-            and int(known) != version
-        ):
-            return True
-        left_s = max(float(until or 0), float(probe or 0)) - self._now()
-        return left_s <= 0 or left_s > PAUSE_MAX_S  # longer than ever set: the clock stepped back
-
     def _time(self) -> float | str:
         return self._clock() if self._clock else ""
-
-    def _now(self) -> float:
-        if self._clock:
-            return self._clock()
-        seconds, micros = self._redis.time()
-        return seconds + micros / 1e6
 
 
 def _unnamed(failed: int, refused: bool) -> str:

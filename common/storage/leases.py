@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import zlib
 from collections.abc import Sequence
 
 from redis import Redis
@@ -43,6 +44,11 @@ class Lease:
     def epoch_key(self) -> str:
         """The key of the role's epoch, which a script that writes for this role compares."""
         return self._keys[1]
+
+    @property
+    def number(self) -> int:
+        """The role as a number of 31 bits, the same in each process: of its lock in PostgreSQL."""
+        return zlib.crc32(self._keys[0].encode()) >> 1
 
     def hold(self) -> bool:
         """Takes or renews it, at most twice a lease. redis.exceptions.RedisError: unknown, the

@@ -11,15 +11,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from sqlalchemy import Engine, Table, text
 from sqlalchemy.exc import IntegrityError
 
-from common.ledger_records import DeadRecord, EventRecord, NoteRecord, PageRecord, Record, RowRecord
+from common.ledger_records import (
+    STREAM_MAX,
+    DeadRecord,
+    EventRecord,
+    NoteRecord,
+    PageRecord,
+    Record,
+    RowRecord,
+)
 from common.storage import ledger_own as own
 from common.storage import sql
 from common.storage.ledger_copy import (
@@ -38,13 +48,14 @@ from common.storage.tables import PARTITIONED, dead_letters, events, ledger, not
 
 __all__ = ["ROWS_MAX", "STREAM_MAX", "LastHour", "Ledger", "day_of"]
 
-#: Entries of the ledger's stream at which delivery stops taking batches: nothing is dropped.
-STREAM_MAX = 20_000
-
 #: Days that have a partition of their own, until today; all before share one.
 OWN_DAYS = 30
 #: Non-final rows that are remembered, so that their next state is merged, not tried as a new row.
 PENDING_MAX = 100_000
+#: First key of the writers' advisory lock; the second is the fence's.
+FENCE_CLASS = 1886745449
+#: Seconds to wait until the transaction of the writer before has ended, and between two looks.
+FENCE_S, FENCE_LOOK_S = 2.0, 0.05
 
 #: The column with the time of a row's write, ms, of each partitioned table.
 _WRITTEN = {
@@ -78,6 +89,26 @@ _ADD_PAGE = (
     "decided_ms, note, count, users)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
+#: The transaction that holds the lock, and its end. The rights for it are the holder's own.
+_HELD = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND classid = %s AND objid = %s AND objsubid = 2 AND pid <> pg_backend_pid()"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_HOLDER: LiteralString = f"SELECT virtualtransaction {_HELD}"
+_END_HOLDER: LiteralString = f"SELECT pg_terminate_backend(pid) {_HELD} AND virtualtransaction = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Keeps the transactions of a role's writers apart, whatever stood still for how long.
+
+    key: the role's, 31 bits: the lock in PostgreSQL that each transaction holds. may: whether this
+    writer has the role, for a second at least; it ends the transaction of a writer before.
+    """
+
+    key: int
+    may: Callable[[], bool]
 
 
 class Ledger(LedgerReader):
@@ -89,52 +120,52 @@ class Ledger(LedgerReader):
         self._pending: dict[int, None] = {}
 
     def write(
-        self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True
+        self, records: Iterable[Record], again: bool = False, fence: Fence | None = None
     ) -> None:
         """Writes all of the records or none; records written before are absorbed.
 
         Raises DataError when one can never be stored. again: some may exist already; without the
-        hint the work is done twice. may: checked before the commit; raises NotTheWriterError where
-        another process may write by now.
+        hint the work is done twice. fence: raises NotTheWriterError where another process may write
+        by now.
         """
-        by_type: dict[type, list[Any]] = {}
-        for record in records:
-            kind = type(record)
-            if kind in by_type:
-                by_type[kind].append(record)
-            else:
-                by_type[kind] = [record]
+        given = list(records)
+        by_type: dict[type, list[Any]] = {
+            kind: [record for record in given if type(record) is kind]
+            for kind in set(map(type, given))
+        }
         days = _days_of(by_type)
         self._ensure_days(days)
         batch = _Batch(by_type, self._pending)
         try:
-            self._store(batch, again, may)
+            self._store(batch, again, fence)
         except (
             psycopg.errors.CheckViolation
         ):  # a day that this process made was dropped since, by it or another one
             self._days -= days
             self._ensure_days(days)
-            self._store(batch, again, may)
+            self._store(batch, again, fence)
         self._remember(by_type.get(RowRecord, ()))
 
-    def _store(self, batch: _Batch, again: bool, may: Callable[[], bool]) -> None:
+    def _store(self, batch: _Batch, again: bool, fence: Fence | None) -> None:
         """Inserts new rows directly; merges the whole batch when one of them is not new."""
         if not again:
             try:
-                return self._once(batch, may, merge=False)
+                return self._once(batch, fence, merge=False)
             except (psycopg.errors.UniqueViolation, _StandsThereError):
                 pass
-        return self._once(batch, may, merge=True)
+        return self._once(batch, fence, merge=True)
 
-    def _once(self, batch: _Batch, may: Callable[[], bool], *, merge: bool) -> None:
+    def _once(self, batch: _Batch, fence: Fence | None, *, merge: bool) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
+                if fence is not None:
+                    _pass(cursor, fence)
                 try:
                     batch.write(cursor, merge)
                 except sql.ROW_ERRORS as error:
                     raise psycopg.DataError(type(error).__name__) from error
-            if not may():
+            if fence is not None and not fence.may():
                 raise NotTheWriterError
 
     def _remember(self, rows: Iterable[RowRecord]) -> None:
@@ -223,8 +254,8 @@ class Ledger(LedgerReader):
                 self._drop_now(table, name)
                 total -= size
                 dropped.append(name.strip('"'))
-        gone = {name.rsplit("_", 1)[-1] for name in dropped}
-        self._days = {day for day in self._days if f"{day:%Y%m%d}" not in gone}
+        dropped_days = {name.rsplit("_", 1)[-1] for name in dropped}
+        self._days = {day for day in self._days if f"{day:%Y%m%d}" not in dropped_days}
         return dropped
 
     def _sizes(self) -> dict[str, tuple[str, int]]:
@@ -275,7 +306,29 @@ def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
 
 
 class NotTheWriterError(TimeoutError):
-    """This writer stood still: another may write by now, and neither sees the other's commit."""
+    """This writer stood still, or the one before does: neither sees what the other commits."""
+
+
+def _pass(cursor: psycopg.Cursor[Any], fence: Fence) -> None:
+    """Takes the fence's lock until the transaction ends.
+
+    A writer before may stand still anywhere in its own, even at its commit: that is ended on the
+    server, so that it is seen whole or never. Only who held the lock while this writer still had
+    the role is ended: a later holder is the writer after this one.
+    """
+    lock, until = (FENCE_CLASS, fence.key), time.monotonic() + FENCE_S
+    while not _one(cursor, "SELECT pg_try_advisory_xact_lock(%s, %s)", lock):
+        holder = _one(cursor, _HOLDER, lock)
+        if time.monotonic() > until or not fence.may():
+            raise NotTheWriterError
+        if holder is not None:
+            cursor.execute(_END_HOLDER, (*lock, holder))
+        time.sleep(FENCE_LOOK_S)
+
+
+def _one(cursor: psycopg.Cursor[Any], statement: LiteralString, values: tuple[int, int]) -> Any:
+    row = cursor.execute(statement, values).fetchone()
+    return row[0] if row else None
 
 
 class _StandsThereError(Exception):
@@ -295,7 +348,7 @@ class _Batch:
         events: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
         waiting = {_key(row) for row in rows if row.decision is None}
-        met = own.met(events, rows) if events and rows else {}
+        pairs = own.met(events, rows) if events and rows else []
         new, known = rows, list[RowRecord]()
         if waiting or pending:
             known = [
@@ -305,29 +358,18 @@ class _Batch:
             ]
             held = set(map(id, known))
             new = [row for row in rows if id(row) not in held]
-            for row in known:
-                met.pop((row.app, row.event_id), None)
+            pairs = [pair for pair in pairs if id(pair[1]) not in held]
         self._event_records, self._rows = events, rows
-        self._own = own_lines(
-            [(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met]
-        )
-        each_met = (
-            len(met) == len(events) == len(rows)
-        )  # as a rule: then nothing is left to look for
-        self._lone = (
-            []
-            if each_met
-            else [row for row in new if (row.app, row.event_id) not in met]
-            if met
-            else new
-        )
+        self._own = own_lines(pairs)
+        self._lone, apart = new, events
+        if len(pairs) == len(events) == len(rows):  # as a rule: then nothing is left to look for
+            self._lone, apart = [], []
+        elif pairs:
+            met_events, met_rows = ({id(pair[side]) for pair in pairs} for side in (0, 1))
+            self._lone = [row for row in new if id(row) not in met_rows]
+            apart = [event for event in events if id(event) not in met_events]
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
-        apart = (
-            []
-            if each_met
-            else [event for event in events if (event.app, event.event_id) not in met]
-        )
         self._events = "".join(map(event_line, apart))
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])

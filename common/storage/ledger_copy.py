@@ -59,7 +59,7 @@ _ESCAPED: Final = {
     "\0": "\\\\0",
     "\x01": "\\x01",
 }
-_json = msgspec.json.Encoder().encode
+_json = msgspec.json.Encoder()
 
 
 @lru_cache(maxsize=64)
@@ -121,7 +121,14 @@ def own_lines(pairs: Sequence[tuple[EventRecord, RowRecord]]) -> str:
     """`own_line` of each. What would have to be escaped is looked for once in all: as a rule there
     is nothing.
     """
-    whole = "".join([_own_raw(event, row) for event, row in pairs])
+    days = {number: _day(number) for number in {row.ts_ms // _DAY_MS for _, row in pairs}}
+    attempts = _tried_of([row for _, row in pairs])
+    whole = "".join(
+        [
+            _own_raw(event, row, days[row.ts_ms // _DAY_MS], tried)
+            for (event, row), tried in zip(pairs, attempts, strict=True)
+        ]
+    )
     tabs = OWN_COLUMNS.count(",") * len(pairs)
     is_plain = "\\" not in whole and "\r" not in whole and "\0" not in whole
     if is_plain and whole.count("\t") == tabs and whole.count("\n") == len(pairs):
@@ -133,11 +140,10 @@ def own_lines(pairs: Sequence[tuple[EventRecord, RowRecord]]) -> str:
     return "".join([own_line(event, row) for event, row in pairs])
 
 
-def _own_raw(event: EventRecord, row: RowRecord) -> str:
-    tried = _tried(row.attempts) if row.attempts else ""
+def _own_raw(event: EventRecord, row: RowRecord, day: str, tried: str) -> str:
     collapse = _collapse(event.screen) if event.screen else ""
     return (
-        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"  # noqa: E501
+        f"{day}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"  # noqa: E501
         f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"  # noqa: E501
         f"\t{row.presence_ms}\t{row.routed_ms}\t{row.decided_ms}"
         f"\t{row.app}\t{row.event_id}\t{event.message_id}\t{event.conversation}\t{event.note}\t{event.screen}\t{collapse}\t{row.user}"
@@ -177,9 +183,17 @@ def own_line(event: EventRecord, row: RowRecord) -> str:
 
 
 def _tried(attempts: Sequence[Attempt]) -> str:
-    return _json(
-        [(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in attempts]
-    ).decode()
+    return _json.encode(_shown(attempts)).decode()
+
+
+def _tried_of(rows: Sequence[RowRecord]) -> list[str]:
+    """`_tried` of each row, "" without attempts; written at once. JSON has no line feed inside."""
+    lines = _json.encode_lines([_shown(row.attempts) for row in rows]).decode().split("\n")
+    return [line if row.attempts else "" for line, row in zip(lines, rows, strict=False)]
+
+
+def _shown(attempts: Sequence[Attempt]) -> list[tuple[int, str, str, str, str | None]]:
+    return [(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in attempts]
 
 
 def note_line(r: NoteRecord) -> str:

@@ -6,6 +6,7 @@ the same recipient first moves the row to `ledger`. All readers use the view `le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -26,17 +27,17 @@ _KEPT: Final = tuple(
 _NAMES: Final = ", ".join((*_SHARED, *(f'"{name}"' for name in _KEPT)))
 _OWN: Final = ", ".join((*(f"e.{name}" for name in _SHARED), *(f"e.row_{name}" for name in _KEPT)))
 _EMPTY: Final = ", ".join(f"row_{name} = NULL" for name in _KEPT)
-_ASKED: Final = "unnest(%s::date[], %s::text[], %s::text[]) AS asked (day, app, event_id)"
+_WANTED: Final = "unnest(%s::date[], %s::text[], %s::text[]) AS wanted (day, app, event_id)"
 _FOUND: Final = (
-    f"SELECT EXISTS (SELECT FROM {_ASKED} JOIN events AS e USING (day, app, event_id) WHERE "
+    f"SELECT EXISTS (SELECT FROM {_WANTED} JOIN events AS e USING (day, app, event_id) WHERE "
     "e.row_user IS NOT NULL)"
 )
 _TAKE_OUT: Final = f"""
-WITH asked AS (SELECT DISTINCT day, app, event_id FROM {_ASKED}),
- moved AS (INSERT INTO ledger ({_NAMES}) SELECT {_OWN} FROM events AS e JOIN asked USING (day, app, event_id)
+WITH wanted AS (SELECT DISTINCT day, app, event_id FROM {_WANTED}),
+ moved AS (INSERT INTO ledger ({_NAMES}) SELECT {_OWN} FROM events AS e JOIN wanted USING (day, app, event_id)
   WHERE e.row_user IS NOT NULL ON CONFLICT DO NOTHING)
-UPDATE events AS e SET {_EMPTY} FROM asked
- WHERE (e.day, e.app, e.event_id) = (asked.day, asked.app, asked.event_id) AND e.row_user IS NOT NULL"""  # noqa: E501
+UPDATE events AS e SET {_EMPTY} FROM wanted
+ WHERE (e.day, e.app, e.event_id) = (wanted.day, wanted.app, wanted.event_id) AND e.row_user IS NOT NULL"""  # noqa: E501
 
 #: Takes the rows of one person out for good.
 FORGET: Final = f"UPDATE events SET {_EMPTY} WHERE app = :app AND row_user = :user"
@@ -57,47 +58,40 @@ VIEW: Final = (
 
 def met(
     events: Sequence[EventRecord], rows: Sequence[RowRecord]
-) -> dict[tuple[str, str], RowRecord]:
-    """(app, event id) -> the row that can be stored in its event.
+) -> list[tuple[EventRecord, RowRecord]]:
+    """The events whose row can be stored in them, with it.
 
     It is the only one among these, final, of a lane without receipts.
     """
-    single: dict[tuple[str, str], RowRecord | None] = {}
-    for row in rows:
-        key = (row.app, row.event_id)
-        single[key] = None if key in single else row
-    found: dict[tuple[str, str], RowRecord] = {}
-    for event in events:
-        key = (event.app, event.event_id)
-        only = single.get(key)
-        if (
-            only is None
-            or only.decision is None
-            or event.decision is not None
-            or only.vendor not in WITHOUT_RECEIPTS
-        ):
-            continue
-        if (
-            only.ts_ms == event.ts_ms
-            and not event.filed_ms
-            and only.decided_ms - event.ts_ms < APART_MS
-        ):
-            found[key] = only
-    return found
+    single = {(row.app, row.event_id): row for row in rows}
+    if len(single) < len(rows):
+        numbers = Counter([(row.app, row.event_id) for row in rows])
+        single = {key: row for key, row in single.items() if numbers[key] == 1}
+    return [
+        (event, only)
+        for event in events
+        if (only := single.get((event.app, event.event_id))) is not None
+        and only.decision is not None
+        and event.decision is None
+        and only.vendor in WITHOUT_RECEIPTS
+        and only.ts_ms == event.ts_ms
+        and not event.filed_ms
+        and only.decided_ms - event.ts_ms < APART_MS
+    ]
 
 
 def stand_in_events(cursor: psycopg.Cursor[Any], rows: Iterable[RowRecord]) -> bool:
     """True when the event of one of these rows holds a row already."""
-    asked = _keys(rows)
-    found = cursor.execute(_FOUND, asked).fetchone() if asked[0] else None
+    wanted = _keys(rows)
+    found = cursor.execute(_FOUND, wanted).fetchone() if wanted[0] else None
     return bool(found and found[0])
 
 
 def take_out(cursor: psycopg.Cursor[Any], records: Iterable[RowRecord | EventRecord]) -> None:
     """Moves the rows held by these records' events to `ledger`, to be merged there."""
-    asked = _keys(records)
-    if asked[0]:
-        cursor.execute(_TAKE_OUT, asked)
+    wanted = _keys(records)
+    if wanted[0]:
+        cursor.execute(_TAKE_OUT, wanted)
 
 
 def _keys(records: Iterable[RowRecord | EventRecord]) -> tuple[list[str], list[str], list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true, tuple_
 
-from common.ledger_records import unpack_users
+from common.ledger_records import Place, unpack_users
 from common.model import PUSHED_EVENTS, Decision, Vendor
 from common.storage.ledger_copy import RANK
 from common.storage.tables import RECEIPT_LANES, devices, events, notes, pages
@@ -29,7 +29,7 @@ ROWS_AT_ONCE = 5_000
 SEEN_PAGE = 1_000
 #: The last pushes to a token that a clear looks through: more than a phone shows of one app.
 TOKEN_ROWS_MAX = 200
-#: Later messages of a conversation that are asked about in one query.
+#: Later messages of a conversation that one query covers.
 LATER_MAX = 64
 
 #: The longest ttl of a push: a row's day may precede its sending by this much.
@@ -39,9 +39,6 @@ HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 #: Counting must not burden the database that the fleet writes to: what takes longer is not counted.
 COUNT_MS_MAX = 2_500
-
-#: (event id, user, device): a row's place among those of its message.
-Place = tuple[str, str, str]
 
 #: Rows of pushes that are, or may be, on a screen.
 _SEEN = or_(
@@ -64,7 +61,7 @@ def day_of(ts_ms: int) -> date:
 
 
 class LedgerReader:
-    """Every question that is asked of the ledger's tables."""
+    """Every query of the ledger's tables."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -175,14 +172,14 @@ class LedgerReader:
             return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
 
     def find_tagged(
-        self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]
+        self, app: str, vendor: Vendor, wanted: Sequence[tuple[str, str]]
     ) -> dict[int, dict[str, Any]]:
-        """Rows of pushes that shared a request, by index of the (tag, device token) in `asked`."""
-        if not asked:
+        """Rows of pushes that shared a request, by index of the (tag, device token) in `wanted`."""
+        if not wanted:
             return {}
         values = {
-            "tags": [tag for tag, _ in asked],
-            "tokens": [token for _, token in asked],
+            "tags": [tag for tag, _ in wanted],
+            "tokens": [token for _, token in wanted],
             "app": app,
             "vendor": vendor,
         }
@@ -191,7 +188,7 @@ class LedgerReader:
             for statement in (_TAGGED, _TAGGED_BY_EVENT):
                 for row in connection.execute(statement, values).mappings():
                     found.setdefault(int(row["number"]) - 1, dict(row))
-                if len(found) == len(asked):
+                if len(found) == len(wanted):
                     break
         return found
 
@@ -276,6 +273,7 @@ class LedgerReader:
         place = (ledger.c.event_id, ledger.c.user, ledger.c.device)
         about = (
             events.c.ts_ms,
+            events.c.received_ms,
             events.c.conversation,
             events.c.type,
             events.c.collapse,
@@ -321,9 +319,9 @@ class LedgerReader:
         They are of its last TOKEN_ROWS_MAX pushes since then. recalled: a recall or clear of it is
         in progress.
         """
-        asked = {"app": app, "user": user, "conversation": conversation, "most": TOKEN_ROWS_MAX}
+        wanted = {"app": app, "user": user, "conversation": conversation, "most": TOKEN_ROWS_MAX}
         with self._engine.connect() as connection:
-            found = connection.execute(_SHOWN_TO_TOKEN, {**asked, **_since(since_ms)})
+            found = connection.execute(_SHOWN_TO_TOKEN, {**wanted, **_since(since_ms)})
             return [dict(row) for row in found.mappings()]
 
     def covered(
@@ -337,7 +335,7 @@ class LedgerReader:
         """The (user, device) that show a later message of this conversation and collapse key.
 
         The latest messages are read first, few at a time: the last one usually covers nearly all.
-        The cost grows with the people asked about, not with the rows of the conversation.
+        The cost grows with the people given, not with the rows of the conversation.
         """
         left, found, size = set(people), set[tuple[str, str]](), 1
         values: dict[str, Any] = {
@@ -349,8 +347,8 @@ class LedgerReader:
         before: tuple[int, str] = (1 << 62, "")
         with self._engine.connect() as connection:
             while left:
-                asked = {**values, "ts": before[0], "id": before[1], "most": size}
-                later = connection.execute(_LATER, asked).all()
+                wanted = {**values, "ts": before[0], "id": before[1], "most": size}
+                later = connection.execute(_LATER, wanted).all()
                 if not later:
                     break
                 names = {
@@ -399,19 +397,7 @@ def paged_rows(
             if name in known or user not in (None, name):
                 continue
             known.add(name)
-            shared = {
-                column: page[column]
-                for column in (
-                    "day",
-                    "app",
-                    "event_id",
-                    "decision",
-                    "class",
-                    "presence_ms",
-                    "decided_ms",
-                    "note",
-                )
-            }
+            shared = {column: page[column] for column in _OF_PAGE}
             yield {**_NOTHING, **shared, "user": name}
 
 
@@ -432,24 +418,25 @@ _NOTHING = {
 
 
 _TAGGED = text(
-    "SELECT asked.number, l.*"
+    "SELECT wanted.number, l.*"
     " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
-    "asked(tag, token, number)"
-    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
-    " JOIN ledger l ON l.tag = asked.tag AND l.tag <> '' AND l.app = :app"
+    "wanted(tag, token, number)"
+    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = wanted.token"
+    " JOIN ledger l ON l.tag = wanted.tag AND l.tag <> '' AND l.app = :app"
     ' AND l."user" = d."user" AND l.device = d.device_id'
-    " WHERE l.vendor = :vendor ORDER BY asked.number, d.state <> 'active'"
+    " WHERE l.vendor = :vendor ORDER BY wanted.number, d.state <> 'active'"
 )
 #: Rows of version 0001: the tag is in their event.
 _TAGGED_BY_EVENT = text(
-    "SELECT asked.number, l.*"
+    "SELECT wanted.number, l.*"
     " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "
-    "asked(tag, token, number)"
-    " JOIN events e ON e.tag = asked.tag AND e.tag <> '' AND e.app = :app"
-    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
+    "wanted(tag, token, number)"
+    " JOIN events e ON e.tag = wanted.tag AND e.tag <> '' AND e.app = :app"
+    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = wanted.token"
     " JOIN ledger l ON l.day = e.day AND l.app = e.app AND l.event_id = e.event_id"
     ' AND l."user" = d."user" AND l.device = d.device_id'
-    " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
+    " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL"
+    " ORDER BY wanted.number, d.state <> 'active'"
 )
 _LATER = text(
     "SELECT day, event_id, ts_ms FROM events WHERE app = :app AND conversation = "
@@ -473,10 +460,10 @@ _OF_TOKEN = (
 )
 #: Order and limit: an index look-up for each token, never a read of all.
 _TOKENS_SEEN = text(
-    'SELECT asked.app, asked."user"'  # noqa: S608
+    'SELECT wanted.app, wanted."user"'  # noqa: S608
     " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]))"
-    ' AS asked (app, "user") CROSS JOIN LATERAL (SELECT FROM ledger_all l WHERE'
-    f' l.app = asked.app AND l."user" = asked."user" AND {_OF_TOKEN}'
+    ' AS wanted (app, "user") CROSS JOIN LATERAL (SELECT FROM ledger_all l WHERE'
+    f' l.app = wanted.app AND l."user" = wanted."user" AND {_OF_TOKEN}'
     " ORDER BY l.routed_ms DESC LIMIT 1) found"
 )
 _SHOWN_TO_TOKEN = text(

@@ -30,6 +30,11 @@ def role_of(stage: str, vendors: Sequence[Vendor] = (), roles: Sequence[str] = (
     return f"{stage}:{','.join(parts)}" if parts else stage
 
 
+#: The phase of `pushfleet reshard`, None while it does not run, and the fleet's number of shards,
+#: None where no process has fixed it.
+ShardCount = tuple[bytes | None, bytes | None]
+
+
 class Heartbeats:
     """name: of one process of the whole fleet; two of the same name would hide each other."""
 
@@ -37,15 +42,21 @@ class Heartbeats:
         self._redis = redis
         self._keys = keys
 
-    def beat(self, name: str, role: str, target: str | None) -> None:
-        """Records a heartbeat, every few seconds. target: host:port of its metrics."""
+    def beat(self, name: str, role: str, target: str | None) -> ShardCount:
+        """Records a heartbeat, every few seconds. target: host:port of its metrics.
+
+        The answer comes in the same round trip: an idle process wakes Redis as rarely as it can.
+        """
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
             pipe.set(self._keys.at_work(name), role, ex=ALIVE_S)
             if target:
                 pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
             pipe.sadd(self._keys.process_names, name)
-            pipe.execute()
+            pipe.hget(self._keys.resharding, "phase")
+            pipe.get(self._keys.shards)
+            *_, phase, number = pipe.execute()
+        return phase, number
 
     def work(self, name: str, role: str) -> None:
         """Called every few seconds from before a process does anything until it has ended."""
@@ -92,9 +103,9 @@ class Heartbeats:
         if not names:
             return {}
         values = cast(Any, self._redis.mget([key(name.decode()) for name in names]))
-        gone = [name for name, value in zip(names, values, strict=True) if value is None]
-        if len(gone) > NAMES_MAX:
-            self._forget(gone)
+        dead = [name for name, value in zip(names, values, strict=True) if value is None]
+        if len(dead) > NAMES_MAX:
+            self._forget(dead)
         return {
             name.decode(): value.decode()
             for name, value in zip(names, values, strict=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, cast
 
 from redis import Redis
 
 from common.storage.bindings import Bindings
+from common.storage.entry_marks import CoreEntries, Holder, digest_mark
 from common.storage.keys import CALL, Keys
 from common.storage.people import PeopleCache
 from common.storage.plain_dedupe import REPEAT, PlainDedupe, Time
 from common.storage.scripts import script
+
+log = logging.getLogger(__name__)
 
 EVENT_KEEP_S = 86_400
 #: Event ids of half a day share a hash; it is kept until the last of them is old enough.
@@ -35,16 +39,21 @@ _NO_TIMES: Final[Mapping[int, MessageTime]] = {}
 
 
 class EventMarks:
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, entries: CoreEntries | None = None) -> None:
+        """entries: the core's, where they are on another server, which may lose an entry and leave
+        its marks.
+        """
         self._redis = redis
         self._keys = keys
+        self._entries = entries
+        self._mark = digest_mark if entries is None else entries.mark
         self.bindings = Bindings(redis, keys)
         self.people = PeopleCache(redis, keys)
         self._dedupe = script(redis, "dedupe")
         self._plain = PlainDedupe(redis)
         self._free = script(redis, "free")
         self._read = script(redis, "read")
-        self._gone = script(redis, "gone")
+        self._revoke = script(redis, "gone")
 
     def repeats(
         self,
@@ -56,15 +65,23 @@ class EventMarks:
         messages: those, by place, whose times are noted if they are new: a read report may come
         before the ledger has them.
         """
+        found = self._told(events, messages)
+        if self._entries is not None and True in found:
+            self._take_from_lost(self._entries, events, messages, found)
+        return found
+
+    def _told(
+        self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime]
+    ) -> list[bool]:
         found: list[bool] = []
         bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
         keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
         for start in range(0, len(events), EVENTS_MAX):
-            part = _event_fields(events[start : start + EVENTS_MAX])
+            part = _event_fields(events[start : start + EVENTS_MAX], self._mark)
             ends = start + len(part) // 2
             times: list[Time] = [
-                (place - start, _digest(*one[:3]), one[3])
-                for place, one in messages.items()
+                (place - start, _digest(app, conversation, message_id), ts_ms)
+                for place, (app, conversation, message_id, ts_ms) in messages.items()
                 if start <= place < ends
             ]
             reply = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
@@ -76,12 +93,67 @@ class EventMarks:
             found += [one == REPEAT for one in reply]
         return found
 
+    def _take_from_lost(
+        self,
+        entries: CoreEntries,
+        events: Sequence[tuple[str, str, str]],
+        messages: Mapping[int, MessageTime],
+        found: list[bool],
+    ) -> None:
+        """Corrects `found` where no entry will bring the event that was noted first: the entry was
+        read, not committed, and lost with the core's server.
+        """
+        parts = _event_fields(events, self._mark)
+        fields, own = parts[::2], set(parts[1::2])
+        places = [place for place, is_repeat in enumerate(found) if is_repeat]
+        holders: dict[int, Holder] = {}
+        for place, holder in zip(
+            places, self._holders([fields[place] for place in places]), strict=True
+        ):
+            if holder[0] == digest_mark(events[place][2]):  # a process of an earlier release's
+                found[place] = False
+            elif holder[0] not in own:
+                holders[place] = holder
+        lost = entries.lost(list(holders.values()))
+        taken = [place for place, is_lost in zip(holders, lost, strict=True) if is_lost]
+        if not taken:
+            return
+        log.warning(
+            "entries were lost with the core's server; their events came again",
+            extra={"count": len(taken)},
+        )
+        pairs = [part for place in taken for part in (fields[place], holders[place][0])]
+        self._free(keys=self._event_hashes(), args=pairs)
+        times = {number: messages[place] for number, place in enumerate(taken) if place in messages}
+        # another reader may have come first with a publication of its own
+        again = self._told([events[place] for place in taken], times)
+        for place, is_repeat in zip(taken, again, strict=True):
+            found[place] = is_repeat
+
+    def _holders(self, fields: Sequence[bytes]) -> list[Holder]:
+        """The newest mark of each field; an empty one where it was given back meanwhile."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in self._event_hashes():
+                pipe.hmget(name, list(fields))
+            reply: Any = pipe.execute()
+        return [
+            max(
+                ((value[:8], int(value[8:])) for value in values if value is not None),
+                key=lambda holder: holder[1],
+                default=(b"", 0),
+            )
+            for values in zip(*reply, strict=True)
+        ]
+
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
         """Frees the (app, event id, entry id) of a dead-lettered entry for a new publication."""
+        # an earlier release's process may have marked them
+        kinds = {self._mark: None, digest_mark: None}
         for start in range(0, len(events), EVENTS_MAX):
+            some = events[start : start + EVENTS_MAX]
             self._free(
                 keys=self._event_hashes(),
-                args=_event_fields(events[start : start + EVENTS_MAX]),
+                args=[part for mark in kinds for part in _event_fields(some, mark)],
                 client=pipe,
             )
 
@@ -100,16 +172,16 @@ class EventMarks:
         """From now on nothing of this message is sent: it is `recalled`. pipe: the pipeline that
         carries it, with others.
         """
-        self._gone(
-            keys=[self._keys.gone(app, conversation, message_id)],
+        self._revoke(
+            keys=[self._keys.revoked(app, conversation, message_id)],
             args=["recalled", 0, MARK_KEEP_S],
             client=pipe,
         )
 
     def end_call(self, app: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
         """Marks a call as ended at `ts_ms`: earlier invitations are not sent, later ones are."""
-        self._gone(
-            keys=[self._keys.gone(app, CALL, call_id)],
+        self._revoke(
+            keys=[self._keys.revoked(app, CALL, call_id)],
             args=["call_ended", ts_ms, MARK_KEEP_S],
             client=pipe,
         )
@@ -169,17 +241,17 @@ class EventMarks:
 
 #: Copied for each name: a new hash object costs half as much again.
 _NEW_12: Final = blake2b(digest_size=12).copy
-_NEW_8: Final = blake2b(digest_size=8).copy
 
 
-def _event_fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
+def _event_fields(
+    events: Sequence[tuple[str, str, str]], mark: Callable[[str], bytes]
+) -> list[bytes]:
     """Per event its field and its entry's mark."""
     fields: list[bytes] = []
     for app, event_id, entry in events:
-        field, mark = _NEW_12(), _NEW_8()
+        field = _NEW_12()
         field.update(f"{app}\0{event_id}".encode("utf-8", "replace"))
-        mark.update(entry.encode())
-        fields += (field.digest(), mark.digest())
+        fields += (field.digest(), mark(entry))
     return fields
 
 

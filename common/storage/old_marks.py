@@ -60,7 +60,7 @@ class OldMarks:
         made = 0
         for _ in range(STEPS_MAX):
             reply: Any = self._redis.scan(
-                self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT
+                self._cursor, match=f"{self._keys.revoked_marks}*", count=SCAN_COUNT
             )
             cursor, names = reply
             made += self._convert([name for name in names if b"\0" not in name])
@@ -72,14 +72,14 @@ class OldMarks:
     def _convert(self, names: Sequence[bytes]) -> int:
         if not names:
             return 0
-        start = len(self._keys.gone_marks)
+        start = len(self._keys.revoked_marks)
         ids = [
             cast("tuple[str, str]", tuple(name.decode()[start:].split(":", 1)))
             for name in names
             if b":" in name[start:]
         ]
         reasons: Any = self._redis.mget(
-            [f"{self._keys.gone_marks}{app}:{message}" for app, message in ids]
+            [f"{self._keys.revoked_marks}{app}:{message}" for app, message in ids]
         )
         why = {one: reason for one, reason in zip(ids, reasons, strict=True) if reason is not None}
         values = {"apps": [app for app, _ in why], "ids": [message for _, message in why]}
@@ -99,7 +99,7 @@ class OldMarks:
     ) -> int:
         """Marks the end of a call as of now: a later invitation into it rings."""
         where = CALL if kind == "call.invited" else conversation
-        if self._redis.exists(self._keys.gone(app, where, message_id)):
+        if self._redis.exists(self._keys.revoked(app, where, message_id)):
             return 0
         if why[app, message_id] == b"recalled":
             self._marks.recall(app, where, message_id)

@@ -19,10 +19,10 @@ import msgspec
 from redis import Redis
 
 from common.contracts import Device
-from common.storage import sql
 from common.storage.keys import Keys
 from common.storage.raw_pipe import command, raw_pipe
 from common.storage.scripts import script
+from common.storage.unavailable import database_unavailable
 
 if TYPE_CHECKING:
     from common.storage.devices import Devices
@@ -224,7 +224,7 @@ class People:
         try:
             with wait or nullcontext():
                 read = self._read(missing)
-        except sql.DATABASE_UNAVAILABLE as error:
+        except database_unavailable() as error:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error

@@ -81,21 +81,19 @@ class PlainDedupe:
         self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]
     ) -> tuple[int, bool, list[list[bytes | None]]]:
         """The server's seconds, True if the first hash expires, and each hash's values."""
-        asked = [name for name in hashes if name == hashes[0] or name in self._filled]
-        others = [name for name in hashes if name not in asked]
+        here = [name for name in hashes if name == hashes[0] or name in self._filled]
+        others = [name for name in hashes if name not in here]
         heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])
         heads += "".join([command("EXISTS", name) for name in others])
-        looks = b"".join([_hmget(name, fields) for name in asked])
-        _, (seconds, _), ttl, *reply = pipe.ask(
-            heads.encode() + looks, 3 + len(others) + len(asked)
-        )
+        looks = b"".join([_hmget(name, fields) for name in here])
+        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + len(others) + len(here))
         there = {name for name, is_there in zip(others, reply, strict=False) if is_there}
         found = reply[len(others) :]
         if there:
             found += pipe.ask(
                 b"".join([_hmget(name, fields) for name in others if name in there]), len(there)
             )
-        self._filled = there.union(asked)
+        self._filled = there.union(here)
         return int(seconds), ttl > 0, found
 
 

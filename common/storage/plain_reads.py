@@ -48,7 +48,7 @@ class PlainReads:
         self._group = group
         self._consumer = consumer
         self._asked = _NEVER
-        self._means: dict[str, float] = {}  # bytes of an entry, when they were last told
+        self._means: dict[str, float] = {}  # bytes of an entry, at their last measurement
         self._backlog = False
 
     def may(self, counts: Mapping[str, int], bytes_max: int) -> bool:

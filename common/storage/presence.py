@@ -11,6 +11,7 @@ from redis import Redis
 from common.ports import Session
 from common.storage import cluster
 from common.storage.raw_pipe import bulk, command, raw_pipe
+from common.storage.sparse import Sparse
 
 STATES = (b"foreground", b"background")
 PLATFORMS = frozenset(
@@ -25,12 +26,14 @@ MILLIS_DIGITS_MAX = 18
 class Presence:
     """One write for hundreds of users: the server's time and each one's hash.
 
-    Plain commands cost the server less than a script.
+    Plain commands cost the server less than a script. While hardly anybody has a hash, a first
+    write asks whose may be there.
     """
 
     def __init__(self, redis: Redis, key_prefix: str) -> None:
         self._redis = redis
         self._prefix = key_prefix
+        self._sparse = Sparse()
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         """The live sessions of each (app, user), and the number of malformed fields and keys."""
@@ -47,7 +50,7 @@ class Presence:
         now_ms, hashes = (
             cluster.hashes(self._redis, keys)
             if cluster.is_core(self._redis)
-            else _hashes(self._redis, keys)
+            else _hashes(self._redis, keys, self._sparse)
         )
         malformed = 0
         found: list[list[Session]] = []
@@ -68,29 +71,40 @@ class Presence:
         return found, malformed
 
 
-def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
+def _hashes(redis: Redis, keys: Sequence[str], sparse: Sparse) -> tuple[int, list[Any]]:
     """The server's time in ms, and each key's fields and values; None where it is no hash.
 
-    The fields are in the protocol's form.
+    The fields are in the protocol's form. Without any key the time is 0.
     """
-    get = "*2\r\n$7\r\nHGETALL\r\n"
-    if "".join(keys).isascii():
-        asked = command("TIME") + "".join([f"{get}${len(key)}\r\n{key}\r\n" for key in keys])
-    else:
-        asked = command("TIME") + "".join([get + bulk(key) for key in keys])
+    found: list[Any] = [()] * len(keys)
+    existing = 0
     with raw_pipe(redis) as pipe:
-        (seconds, micros), *reply = pipe.ask_each(asked, 1 + len(keys))
-    found: list[Any] = []
-    for answer in reply:
+        places = sparse.places(pipe, keys)
+        if not places:
+            return 0, found
+        (seconds, micros), *reply = pipe.ask_each(
+            command("TIME") + _gets([keys[place] for place in places]), 1 + len(places)
+        )
+    for place, answer in zip(places, reply, strict=True):
         if not isinstance(answer, Exception):
-            found.append(answer)
+            found[place] = answer
+            existing += bool(answer)
         elif str(answer).startswith(
             "WRONGTYPE"
         ):  # one person's broken key must not cost all others their answer
-            found.append(None)
+            found[place] = None
+            existing += 1
         else:
             raise answer
+    sparse.found(existing, len(keys))
     return int(seconds) * 1000 + int(micros) // 1000, found
+
+
+def _gets(keys: Sequence[str]) -> str:
+    get = "*2\r\n$7\r\nHGETALL\r\n"
+    if "".join(keys).isascii():
+        return "".join([f"{get}${len(key)}\r\n{key}\r\n" for key in keys])
+    return "".join([get + bulk(key) for key in keys])
 
 
 @lru_cache(4096)
@@ -127,6 +141,12 @@ def _state(value: bytes) -> tuple[bool, str, int | None, int] | None:
     ):
         return None
     return state == b"foreground", platform.decode(), int(since) if more else None, int(until)
+
+
+def until_ms(value: bytes) -> int | None:
+    """Until when a field's value holds; None if malformed."""
+    state = _state(value)
+    return state and state[3]
 
 
 def _is_millis(number: bytes) -> bool:

@@ -9,11 +9,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from hiredis import PushNotification
+from hiredis import PushNotification, pack_command
 from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError, WatchError
 from redis.sentinel import SentinelManagedConnection
 
 from common.storage.cluster import SlotConnection
@@ -108,12 +109,45 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
     try:
         yield RawPipe(connection)
     except BaseException as error:
-        if isinstance(connection, SlotConnection) and isinstance(error, (RedisError, OSError)):
-            connection.failed()
-        connection.disconnect()
+        _end(connection, error)
         raise
     finally:
         pool.release(connection)
+
+
+def _end(connection: Any, error: BaseException) -> None:
+    """Closes a connection whose exchange broke: answers may still be on their way."""
+    if isinstance(connection, SlotConnection) and isinstance(error, (RedisError, OSError)):
+        connection.failed()
+    connection.disconnect()
+
+
+def execute_watched(pipe: Pipeline) -> None:
+    """As `pipe.execute()` for a pipeline that watches keys; its answers are of no use.
+
+    WatchError: a key has changed, or the connection broke and it may be written.
+    """
+    own = cast(Any, pipe)
+    if own.scripts:
+        own.load_scripts()
+    calls = [(*args[0].split(), *args[1:]) for args, _ in own.command_stack]
+    packed = b"".join([_MULTI, *map(pack_command, calls), _EXEC])
+    own.watching = False  # whatever becomes of EXEC, it ends with it
+    try:
+        *queued, done = RawPipe(own.connection).ask_each(packed, len(calls) + 2)
+    except BaseException as error:
+        _end(own.connection, error)
+        if isinstance(error, RedisConnectionError):
+            raise WatchError("the connection broke while keys were watched") from error
+        raise
+    if done is None:
+        raise WatchError("a watched key has changed")
+    for answer in (*queued, *(done if isinstance(done, list) else [done])):
+        if isinstance(answer, Exception):
+            raise answer
+
+
+_MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
 def first_score(answer: Any) -> float:

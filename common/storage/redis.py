@@ -16,7 +16,8 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel as SentinelClient
 
-from common.config import SettingError, is_cluster, sentinel_of
+from common.config import SettingError
+from common.redis_urls import is_cluster, sentinel_of
 from common.storage.cluster import ClusterCore, as_redis, slot_client
 
 log = logging.getLogger(__name__)

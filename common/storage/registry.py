@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, TextClause, text
 
 from common.storage.bindings import LEFT, Binding, bound
+from common.storage.registrations import VOIP
+from common.storage.registrations import Leaving as Leaving
+from common.storage.registrations import Registration as Registration
 from common.tokens import canonical
 
 #: State of a device whose token may be sent to.
 ACTIVE = "active"
 MOVED = "another user or device registered this token later"
-#: Suffix of a vendor's name in `token_owners` for a VoIP token: it has one owner, too.
-VOIP = ":voip"
 #: Columns of `devices` that a registration brings along.
 BROUGHT = (
     "user",
@@ -38,37 +39,6 @@ BROUGHT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
-    """A token bound to a user's device as of `ts_ms`. device: the columns BROUGHT."""
-
-    app: str
-    device: Mapping[str, Any]
-    ts_ms: int
-
-    @property
-    def token_key(self) -> tuple[str, str, str]:
-        vendor = str(self.device["vendor"])
-        return self.app, vendor, canonical(vendor, self.device["token"])
-
-    @property
-    def voip_key(self) -> tuple[str, str, str] | None:
-        vendor, token = str(self.device["vendor"]), self.device.get("voip_token")
-        return (self.app, vendor + VOIP, canonical(vendor, token)) if token else None
-
-    @property
-    def device_key(self) -> tuple[str, str, str]:
-        return self.app, self.device["user"], self.device["device_id"]
-
-    @property
-    def scopes(self) -> list[tuple[str, str, str]]:
-        """The names under which its user may have left it."""
-        names = [f"device:{self.device['device_id']}", f"platform:{self.device['platform']}"]
-        if self.device.get("push_id"):
-            names.append(f"device:{self.device['push_id']}")
-        return [(self.app, self.device["user"], name) for name in names]
-
-
-@dataclass(frozen=True, slots=True)
 class RegisteredDevice:
     """news: per registration, True when it was the newest.
 
@@ -77,31 +47,6 @@ class RegisteredDevice:
 
     news: tuple[bool, ...]
     bindings: tuple[Binding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """A logout, kick or unregistration at `ts_ms`, of a device (id or push id) or of a platform.
-
-    `ios` covers iPad.
-    """
-
-    app: str
-    user: str
-    ts_ms: int
-    reason: str
-    device_id: str | None = None
-    platform: str | None = None
-
-    @property
-    def scopes(self) -> list[str]:
-        if self.device_id is not None:
-            return [f"device:{self.device_id}"]
-        return (
-            ["platform:ios", "platform:ipad"]
-            if self.platform == "ios"
-            else [f"platform:{self.platform}"]
-        )
 
 
 def _insert(table: str, columns: Mapping[str, str], rest: str) -> TextClause:
@@ -385,8 +330,8 @@ def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
         for one in leavings
         for scope in one.scopes
     ]
-    gone = connection.execute(_UNBIND, _arrays(_LEAVING, rows))
-    return [(app, user, device_id, LEFT) for app, user, device_id in gone]
+    unbound = connection.execute(_UNBIND, _arrays(_LEAVING, rows))
+    return [(app, user, device_id, LEFT) for app, user, device_id in unbound]
 
 
 # ---------------------------------------------------------------- names
@@ -404,8 +349,8 @@ def named(
     connection: Connection, names: Iterable[tuple[str, str, str]]
 ) -> dict[tuple[str, str, str], str]:
     """(app, user, push id) -> device id, of those names that are a device's push id; one query."""
-    asked = sorted(set(names))
-    if not asked:
+    keys = sorted(set(names))
+    if not keys:
         return {}
-    rows = connection.execute(_NAMED, _arrays(("app", "user", "push_id"), asked))
+    rows = connection.execute(_NAMED, _arrays(("app", "user", "push_id"), keys))
     return {(app, user, push_id): device_id for app, user, push_id, device_id in rows}

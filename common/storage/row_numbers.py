@@ -1,22 +1,30 @@
-"""usual_numbers.take for unstopped pushes of one lane, in columns: no tuple per push (Redis)."""
+"""usual_numbers.take for unstopped pushes, in columns: no tuple per push (Redis)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import msgspec
 from redis import Redis
-from redis.exceptions import ResponseError
 
 from common.storage import badges
 from common.storage.keys import Keys
-from common.storage.raw_pipe import RawPipe, bulk, command, raw_pipe
-from common.storage.usual_numbers import DAY_S, PROLONG_DAYS, UNTOLD, stop_of
+from common.storage.raw_pipe import RawPipe, command, raw_pipe
+from common.storage.usual_numbers import (
+    DAY_S,
+    PROLONG_DAYS,
+    UNTOLD,
+    first_counts,
+    is_group,
+    record_of,
+    stop_of,
+    unseen,
+    written,
+)
 
-_pack = msgspec.msgpack.Encoder().encode
 #: Placeholder for a person in a key template: no app, prefix or user contains it.
 _WHO = "\0who\0"
 
@@ -39,26 +47,28 @@ class RowAsks(msgspec.Struct, gc=False):
     times_ms: Sequence[int]
 
 
-def take(
-    redis: Redis,
-    keys: Keys,
-    asks: RowAsks,
-    keep_s: int,
-    kept: Callable[[Sequence[bytes | None]], bool],
-) -> list[tuple[int, str]] | None:
-    """By push its badge and the number taken (`Target.counted`).
+#: Pushes of one lane, and the check of their devices' bindings: True while each device has the
+#: token that it had at routing. It is asked only when somebody's devices have changed.
+Lot = tuple[RowAsks, Callable[[Sequence[bytes | None]], bool]]
 
-    kept: True for each person whose device still has the token of routing, given its `bindings`.
-    None: something stops a push, or its device has another token; the general way decides, and
-    nothing was taken. Raises RedisError; then something may have been taken and noted.
+
+def take(
+    redis: Redis, keys: Keys, lots: Sequence[Lot], keep_s: int
+) -> list[list[tuple[int, str]] | None]:
+    """By lot and push its badge and the number taken (`Target.counted`), in one exchange for all.
+
+    None for a lot: something stops a push, or its device has another token; the general way
+    decides, and nothing was taken. Raises RedisError; then something may have been taken and noted.
     """
     with raw_pipe(redis) as pipe:
-        taken = (
-            _numbered(pipe, keys, asks, keep_s) if _nothing_stops(pipe, keys, asks, kept) else None
-        )
+        free = _free(pipe, keys, lots)
+        chosen = [asks for (asks, _), fits in zip(lots, free, strict=True) if fits]
+        taken = _numbered(pipe, keys, chosen, keep_s) if chosen else None
         if taken is None:
             pipe.ask(command("UNWATCH"), 1)
-    return taken
+            return [None] * len(lots)
+    numbers = iter(taken)
+    return [next(numbers) if fits else None for fits in free]
 
 
 def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> list[str]:
@@ -67,83 +77,157 @@ def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> li
     return [f"{head}{user}{tail}" for user in users]
 
 
-def _nothing_stops(
-    pipe: RawPipe, keys: Keys, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]
-) -> bool:
-    """Checks entries, recall and read marks and devices of the pushes in one write."""
-    names = [name for name, *_ in asks.entries]
-    records = list(map(keys.taken, names))
-    gone = [
-        keys.gone(asks.app, conversation, message)
+def _of_all(make: Callable[[str, str], str], lots: Sequence[Lot]) -> list[str]:
+    return list(chain.from_iterable([_made(make, asks.app, asks.users) for asks, _ in lots]))
+
+
+def _free(pipe: RawPipe, keys: Keys, lots: Sequence[Lot]) -> list[bool]:
+    """True for each lot of which nothing stops a push.
+
+    Entries, recall and read marks and devices of all are looked at, mostly in one write.
+    """
+    records = [keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
+    revoked = [
+        f"{head}{conversation}{middle}{message}"
+        for asks, _ in lots
+        for head, middle, _ in (keys.revoked(asks.app, _WHO, _WHO).split(_WHO),)
         for conversation, message in zip(asks.conversations, asks.messages, strict=True)
     ]
-    reads, bindings = (
-        _made(keys.read, asks.app, asks.users),
-        _made(keys.bindings, asks.app, asks.users),
-    )
+    reads, bindings = _of_all(keys.read, lots), _of_all(keys.bindings, lots)
     heads = [
         command("WATCH", *records),
         command("MGET", *records),
-        command("MGET", *gone),
+        command("EXISTS", *revoked),
         command("EXISTS", *reads),
+        command("EXISTS", *bindings),
+        *(command("HMGET", asks.holders, *[name for name, *_ in asks.entries]) for asks, _ in lots),
     ]
-    heads.append(command("HMGET", asks.holders, *names))
-    if "".join(chain(bindings, asks.devices)).isascii():
+    _, before, marked, readers, changed, *holders = pipe.ask("".join(heads), len(heads))
+    every = [True] * len(lots)
+    checks = zip(
+        _unmarked(pipe, lots, revoked) if marked else every,
+        _unread(pipe, lots, reads) if readers else every,
+        _kept(pipe, lots, bindings) if changed else every,
+        strict=True,
+    )
+    free, earlier = list[bool](), iter(before)
+    for (asks, _), held, checked in zip(lots, holders, checks, strict=True):
+        count = len(asks.entries)
+        untaken = list(islice(earlier, count)).count(None) == count
+        free.append(untaken and held.count(asks.word.encode()) == count and all(checked))
+    return free
+
+
+def _kept(pipe: RawPipe, lots: Sequence[Lot], bindings: Sequence[str]) -> list[bool]:
+    """True for each lot whose devices have the tokens of their routing."""
+    devices = list(chain.from_iterable([asks.devices for asks, _ in lots]))
+    found = iter(_bound(pipe, bindings, devices))
+    return [kept(list(islice(found, len(asks.users)))) for asks, kept in lots]
+
+
+def _bound(
+    pipe: RawPipe, bindings: Sequence[str], devices: Sequence[str]
+) -> Sequence[bytes | None]:
+    """The binding of each device; None where unchanged for days."""
+    if "".join(chain(bindings, devices)).isascii():
         looks = [
             f"*3\r\n$4\r\nHGET\r\n${len(key)}\r\n{key}\r\n${len(device)}\r\n{device}\r\n"
-            for key, device in zip(bindings, asks.devices, strict=True)
+            for key, device in zip(bindings, devices, strict=True)
         ]
     else:
         looks = [
-            command("HGET", key, device) for key, device in zip(bindings, asks.devices, strict=True)
+            command("HGET", key, device) for key, device in zip(bindings, devices, strict=True)
         ]
-    _, before, marked, readers, held, *found = pipe.ask(
-        "".join([*heads, *looks]), len(heads) + len(looks)
-    )
-    free = (
-        before.count(None) == len(before)
-        and held.count(asks.word.encode()) == len(held)
-        and marked.count(None) == len(marked)
-    )
-    return free and kept(found) and (not readers or _unread(pipe, asks, reads))
+    return pipe.ask("".join(looks), len(looks))
 
 
-def _unread(pipe: RawPipe, asks: RowAsks, reads: Sequence[str]) -> bool:
-    """True when the conversation is unread so far, and the message too."""
-    both = list(zip(reads, asks.conversations, asks.messages, strict=True))
+def _unmarked(pipe: RawPipe, lots: Sequence[Lot], revoked: Sequence[str]) -> list[bool]:
+    """True for each lot none of whose messages has a mark of its own."""
+    names = iter(revoked)
+    looks = [command("EXISTS", *islice(names, len(asks.users))) for asks, _ in lots]
+    return [not marked for marked in pipe.ask("".join(looks), len(looks))]
+
+
+def _unread(pipe: RawPipe, lots: Sequence[Lot], reads: Sequence[str]) -> list[bool]:
+    """True for each lot whose conversations are unread so far, and their messages too."""
+    names = iter(reads)
     looks = [
-        command("HMGET", key, conversation, f"m:{conversation}\0{message}")
-        for key, conversation, message in both
+        command("HMGET", next(names), conversation, f"m:{conversation}\0{message}")
+        for asks, _ in lots
+        for conversation, message in zip(asks.conversations, asks.messages, strict=True)
     ]
-    found = pipe.ask("".join(looks), len(looks))
-    return all(
-        stop_of(None, read, ts_ms) is None for read, ts_ms in zip(found, asks.times_ms, strict=True)
-    )
+    found = iter(pipe.ask("".join(looks), len(looks)))
+    stops = [[stop_of(None, next(found), ts_ms) for ts_ms in asks.times_ms] for asks, _ in lots]
+    return [not any(one) for one in stops]
 
 
 def _numbered(
-    pipe: RawPipe, keys: Keys, asks: RowAsks, keep_s: int
-) -> list[tuple[int, str]] | None:
+    pipe: RawPipe, keys: Keys, lots: Sequence[RowAsks], keep_s: int
+) -> list[list[tuple[int, str]]] | None:
     """None when one of the entries was taken by another process: then nothing was written."""
-    names = _made(keys.badges, asks.app, asks.users)
-    steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in asks.entries]))
+    entries = [entry for asks in lots for entry in asks.entries]
+    names = [name for asks in lots for name in _made(keys.badges, asks.app, asks.users)]
+    devices = list(chain.from_iterable([asks.devices for asks in lots]))
+    steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in entries]))
+    if all(is_group(asks.conversations[0]) for asks in lots) and unseen(pipe, names, devices):
+        return _first_numbered(pipe, keys, lots, (names, devices, steps), keep_s)
     counts = [
         _counting(key, device, step)
-        for key, device, step in zip(names, asks.devices, steps, strict=True)
+        for key, device, step in zip(names, devices, steps, strict=True)
     ]
     noted = [
-        _record(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@{UNTOLD}"), keep_s)
-        for name, count, step in asks.entries
+        record_of(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@{UNTOLD}"), keep_s)
+        for name, count, step in entries
     ]
-    written = b"".join(
-        [b"*1\r\n$5\r\nMULTI\r\n", "".join(counts).encode(), *noted, b"*1\r\n$4\r\nEXEC\r\n"]
-    )
-    found: Any = pipe.ask(written, 2 * len(names) + len(noted) + 2)[-1]
+    found = written(pipe, b"".join(["".join(counts).encode(), *noted]), 2 * len(names) + len(noted))
     if found is None:
         return None
-    for one in found:
-        if isinstance(one, ResponseError):
-            raise one
+    taken, kept = _taken(names, steps, found)
+    prolong = "".join(
+        [
+            command("HSET", key, ":x", str(int(time.time()) // DAY_S))
+            + command("EXPIRE", key, str(badges.KEEP_S))
+            for key in kept
+        ]
+    )
+    noted, given = list[bytes](), iter(taken)
+    for name, count, _ in entries:
+        own = {place: counted for place, (_, counted) in enumerate(islice(given, count), 1)}
+        noted.append(record_of(keys, name, own, keep_s, again=True))
+    pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
+    given = iter(taken)
+    return [list(islice(given, len(asks.users))) for asks in lots]
+
+
+def _first_numbered(
+    pipe: RawPipe,
+    keys: Keys,
+    lots: Sequence[RowAsks],
+    counts: tuple[Sequence[str], Sequence[str], Sequence[str]],
+    keep_s: int,
+) -> list[list[tuple[int, str]]] | None:
+    """As `_numbered`, of devices that had no count. counts: their keys, devices and steps."""
+    entries = [entry for asks in lots for entry in asks.entries]
+    noted = [
+        record_of(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@0"), keep_s)
+        for name, count, step in entries
+    ]
+    commands = [first_counts(*counts).encode(), *noted]
+    if written(pipe, b"".join(commands), 2 * len(counts[0]) + len(noted)) is None:
+        return None
+    return [
+        [(step, f"{step}@0") for _, count, step in asks.entries for _ in range(count)]
+        for asks in lots
+    ]
+
+
+def _taken(
+    names: Sequence[str], steps: Sequence[str], found: Sequence[Any]
+) -> tuple[list[tuple[int, str]], list[str]]:
+    """By push its badge and number, and the keys of counts that would end before long.
+
+    found: the answers to `_counting` of each.
+    """
     taken, today, kept = list[tuple[int, str]](), int(time.time()) // DAY_S, dict[str, None]()
     for key, step, (own, everybodys, began, all_began, prolonged), since in zip(
         names, steps, found[::2], found[1::2], strict=False
@@ -157,19 +241,7 @@ def _numbered(
         )
         if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
             kept[key] = None
-    prolong = "".join(
-        [
-            command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S))
-            for key in kept
-        ]
-    )
-    noted, start = list[bytes](), 0
-    for name, count, _ in asks.entries:
-        own_counts = [counted for _, counted in taken[start : start + count]]
-        noted.append(_record(keys, name, dict(enumerate(own_counts, 1)), keep_s, again=True))
-        start += count
-    pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
-    return taken
+    return taken, list(kept)
 
 
 def _counting(key: str, device: str, step: str) -> str:
@@ -180,16 +252,3 @@ def _counting(key: str, device: str, step: str) -> str:
     name, own = f"${len(key)}\r\n{key}\r\n", f"${len(device) + 2}\r\n{device}"
     look = f"*7\r\n$5\r\nHMGET\r\n{name}{own}:b\r\n$2\r\n:b\r\n{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
     return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
-
-
-def _record(
-    keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False
-) -> bytes:
-    """As in usual_numbers: a SET of an entry's taken numbers, by place + 1.
-
-    again: only where one exists.
-    """
-    record = _pack(taken)
-    head = f"*{6 if again else 5}\r\n$3\r\nSET\r\n{bulk(keys.taken(entry))}${len(record)}\r\n"
-    tail = f"\r\n$2\r\nEX\r\n{bulk(str(keep_s))}" + ("$2\r\nXX\r\n" if again else "")
-    return head.encode() + record + tail.encode()

@@ -12,15 +12,8 @@ from redis import Redis
 
 from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import (
-    BYTES_MAX,
-    RANK,
-    LaneCommit,
-    LaneQueues,
-    LaneTerms,
-    RateLease,
-    Taken,
-)
+from common.storage.lane_entries import RANK, LaneCommit, LaneTerms, RateLease, Taken
+from common.storage.lane_queues import BYTES_MAX, LaneQueues
 from common.storage.lanes import LaneStates
 from common.storage.redis import best_effort
 from common.storage.scripts import Call, run_all, script

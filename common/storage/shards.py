@@ -18,7 +18,9 @@ from redis.client import Pipeline
 from common.config import SettingError
 from common.storage.badges import Badges
 from common.storage.bindings import Binding, Bindings
+from common.storage.entry_marks import CoreEntries
 from common.storage.keys import LEDGER, Keys
+from common.storage.living import ShardCount
 from common.storage.marks import EventMarks
 from common.storage.people import Asked, Known, PeopleCache, Person
 from common.storage.replies import Replies
@@ -64,10 +66,16 @@ def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
     with redis.pipeline(transaction=False) as pipe:
         pipe.hget(keys.resharding, "phase")
         pipe.get(keys.shards)
-        phase, reply = pipe.execute()
+        phase, number = pipe.execute()
+    return says_stop((phase, number), stage, shards)
+
+
+def says_stop(count: ShardCount, stage: str, shards: int) -> bool:
+    """As must_stop, by the answer to a heartbeat."""
+    phase, number = count
     if phase is not None:
         return stage == "intake" or (stage in _AT_WORK and phase.decode() != DRAIN)
-    return reply is not None and int(reply) != shards
+    return number is not None and int(number) != shards
 
 
 #: Stages that move keys that a change of the number of shards also moves.
@@ -115,9 +123,16 @@ class JointStreams(StreamStore):
 class SpreadMarks(EventMarks):
     """As EventMarks of one shard; what concerns people of other shards goes to theirs."""
 
-    def __init__(self, redis: Redis, keys: Keys, each: Sequence[EventMarks], own: int) -> None:
-        """each: the marks of every shard; own: the number of this one."""
-        super().__init__(redis, keys)
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        each: Sequence[EventMarks],
+        own: int,
+        entries: CoreEntries | None = None,
+    ) -> None:
+        """each: the marks of every shard; own: the number of this one; entries: as EventMarks."""
+        super().__init__(redis, keys, entries)
         self._each, self._own = each, own
         self.bindings = SpreadBindings(redis, keys, each, own)
         self.people = SpreadPeopleCache(redis, keys, each, own)

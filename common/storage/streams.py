@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
@@ -94,6 +94,7 @@ class StreamStore:
         self._looked: dict[str, str] = {}
         self._missed = script(redis, "missed")
         self._ring = script(redis, "ring")
+        self._make_group = script(redis, "make_group")
         self._add_once = script(redis, "add_once")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
@@ -117,12 +118,24 @@ class StreamStore:
             self._made.add(stream)
 
     def make(self, stream: str) -> None:
-        """Creates the stream's group from 0 if missing."""
+        """Creates the stream's group from 0 if missing, also on a full server: whoever reads it
+        makes room.
+        """
         try:
             self.redis.xgroup_create(self._key(stream), GROUP, id="0", mkstream=True)
+        except OutOfMemoryError:
+            if not self._has_group(stream):
+                self._make_group(keys=[self._key(stream)], args=[GROUP])
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+    def _has_group(self, stream: str) -> bool:
+        try:
+            groups: Any = self.redis.xinfo_groups(self._key(stream))
+        except ResponseError:  # no such stream
+            return False
+        return any(one["name"] in (GROUP, GROUP.encode()) for one in groups)
 
     def read(self, streams: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
         """Up to `count` fresh entries of each stream; waits up to `block_ms` for the first."""
@@ -468,12 +481,20 @@ class CoreStreams(StreamStore):
         return kept
 
     def overtake(
-        self, name: str, position: str, look: int, most: int, classes: Sequence[str]
+        self,
+        name: str,
+        position: str,
+        look: int,
+        most: int,
+        classes: Sequence[str],
+        *,
+        newest_calls: bool = False,
     ) -> tuple[str, bool, list[Entry]]:
         """Takes up to `most` urgent ones of `look` unread entries behind `position`.
 
-        Urgent: no message to a group, or of one of the `classes`. Returns the position to continue
-        from, True at the stream's end, and the entries.
+        Urgent: no message to a group, or of one of the `classes`. newest_calls: only calls, and of
+        the entries behind `position` the newest. Returns the position to continue from, True at the
+        stream's end, and the entries.
         """
         args: list[str | int] = [
             GROUP,
@@ -484,6 +505,7 @@ class CoreStreams(StreamStore):
             most,
             self.entry_bytes_max,
             self.kept_bytes,
+            int(newest_calls),
         ]
         at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]

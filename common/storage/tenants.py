@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
+from common.storage.accounts import APP as APP
+from common.storage.accounts import Tenant as Tenant
+from common.storage.accounts import is_app as is_app
 from common.storage.tables import apps
-
-#: The characters of a tenant's name (contract §6): our keys join names by colons, which are not
-#: among them.
-APP = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-def is_app(name: str) -> bool:
-    return APP.fullmatch(name) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """options: hidden-content mode and the texts of content keys."""
-
-    app: str
-    name: str
-    lang: str
-    tz: str
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tenants:

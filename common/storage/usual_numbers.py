@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import msgspec
 from redis import Redis
@@ -16,22 +17,27 @@ from redis.exceptions import ResponseError
 
 from common.storage import badges
 from common.storage.keys import CALL, Keys
-from common.storage.raw_pipe import RawPipe, bulk, command, raw_pipe
+from common.storage.raw_pipe import RawPipe, command, raw_pipe
 
 #: Placeholder of the time at which a count began, in the record of its number: it is known one step
 #: later.
 UNTOLD = "?"
 #: As in take_numbers.lua.
-PROLONG_DAYS, CLOCKS_MS, DAY_S = 30, 2_000, 86_400
+PROLONG_DAYS, DAY_S = 30, 86_400
 
 #: As claims.Wanted and claims.Number.
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 Number = tuple[int, int, str, str]
 #: (key of the hash of the lane's entry holders, the caller's word, the requests).
 Part = tuple[str, str, Sequence[Wanted]]
-_OURS, _GONE = 0, 3
+_OURS, _REVOKED = 0, 3
 _UNREAD: list[bytes | None] = [None, None]
 _pack = msgspec.msgpack.Encoder().encode
+
+
+def is_group(conversation: str) -> bool:
+    """conversation: `<type>:<id>`."""
+    return conversation.startswith("group:")
 
 
 def is_usual(asks: Sequence[Wanted]) -> bool:
@@ -63,14 +69,14 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:
     """By push its stop; None for a part with foreign entries, or entries taken before."""
     records: list[str] = []
-    holds, gone, people = [], [], dict[str, None]()
+    holds, revoked, people = [], [], dict[str, None]()
     for holders, _, asks in parts:
         entries = dict.fromkeys([ask[0] for ask in asks])
         records += map(keys.taken, entries)
         holds.append(command("HMGET", holders, *entries))
-        gone += [keys.gone(ask[2], ask[4], ask[3]) for ask in asks]
+        revoked += [keys.revoked(ask[2], ask[4], ask[3]) for ask in asks]
         people.update(dict.fromkeys([keys.read(ask[2], ask[6]) for ask in asks]))
-    marks = dict.fromkeys(gone)
+    marks = dict.fromkeys(revoked)
     heads = [
         command("WATCH", *records),
         command("MGET", *records),
@@ -95,7 +101,7 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
     stops = iter(
         [
             stop_of(why[mark], read, ask[5])
-            for mark, read, ask in zip(gone, reads, asked, strict=True)
+            for mark, read, ask in zip(revoked, reads, asked, strict=True)
         ]
     )
     found = [[next(stops) for _ in asks] for _, _, asks in parts]
@@ -111,11 +117,11 @@ def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[byte
     return pipe.ask("".join(looks), len(looks))
 
 
-def stop_of(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
+def stop_of(revoked: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
     """The reason why this push may not go, or is already read; as in take_numbers.lua."""
-    if gone is not None:
-        why, _, upto = gone.decode().partition("|")
-        if not int(upto or 0) or ts_ms <= int(upto) + CLOCKS_MS:
+    if revoked is not None:
+        why, _, upto = revoked.decode().partition("|")
+        if not int(upto or 0) or ts_ms <= int(upto):
             return why
     if read == _UNREAD:
         return None
@@ -140,17 +146,20 @@ def _numbered(
         for ask, stop in zip(asks, stops, strict=True)
         if stop is None and ask[8] >= 0
     ]
-    names = [keys.badges(ask[2], ask[6]) for ask in wants]
+    names, devices = [keys.badges(ask[2], ask[6]) for ask in wants], [ask[7] for ask in wants]
+    if all(is_group(ask[4]) for ask in wants) and unseen(pipe, names, devices):
+        counts = first_counts(names, devices, [str(ask[8]) for ask in wants]).encode()
+        noted = _records(keys, chosen, [f"{ask[8]}@0" for ask in wants], keep_s)
+        if written(pipe, b"".join((counts, *noted)), 2 * len(wants) + len(noted)) is None:
+            return None
+        return _numbers_in_order(chosen, [(_OURS, ask[8], "", f"{ask[8]}@0") for ask in wants])
     asked = "".join(
         [_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]
     ).encode()
     noted = _records(keys, chosen, [f"{ask[8]}@{UNTOLD}" for ask in wants], keep_s)
-    reply = pipe.ask(b"".join((_MULTI, asked, *noted, _EXEC)), 2 * len(wants) + len(noted) + 2)[-1]
+    reply = written(pipe, b"".join((asked, *noted)), 2 * len(wants) + len(noted))
     if reply is None:
         return None
-    for one in reply:
-        if isinstance(one, ResponseError):
-            raise one
     numbers, today, kept = list[Number](), int(time.time()) // DAY_S, dict[str, None]()
     for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(
         names, wants, reply[::2], reply[1::2], strict=False
@@ -180,6 +189,40 @@ def _numbered(
 _MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
+def unseen(pipe: RawPipe, names: Sequence[str], devices: Sequence[str]) -> bool:
+    """True when none of these counts exists, and none may begin before the next EXEC.
+
+    A group's message often goes to phones that had no push before: four commands each, the other
+    way. names: keys of badges, of different devices.
+    """
+    if not names or len(set(zip(names, devices, strict=True))) < len(names):
+        return False
+    look = command("EXISTS", *names)
+    if pipe.ask(look, 1) != [0]:
+        return False
+    return bool(pipe.ask(command("WATCH", *names) + look, 2)[-1] == 0)
+
+
+def first_counts(names: Sequence[str], devices: Sequence[str], steps: Sequence[str]) -> str:
+    """Two commands for each device: its first count, which lasts as long as any other."""
+    today, keep = str(int(time.time()) // DAY_S), str(badges.KEEP_S)
+    return "".join(
+        [
+            command("HSET", key, f"{device}:n", step, ":x", today) + command("EXPIRE", key, keep)
+            for key, device, step in zip(names, devices, steps, strict=True)
+        ]
+    )
+
+
+def written(pipe: RawPipe, commands: bytes, count: int) -> list[Any] | None:
+    """The answers to these in one step; None when a watched key has changed. Raises errors."""
+    found = pipe.ask(b"".join((_MULTI, commands, _EXEC)), count + 2)[-1]
+    for one in found or ():
+        if isinstance(one, ResponseError):
+            raise one
+    return cast("list[Any] | None", found)
+
+
 def _counting(key: str, device: str, step: int) -> str:
     """The two commands of one push: its device's badge and start; the count after this push."""
     if not key.isascii() or not device.isascii():
@@ -200,7 +243,7 @@ def _records(
 ) -> list[bytes]:
     """By entry, a SET of its pushes' taken numbers: place + 1 -> count.
 
-    again: only where one exists.
+    again: see record_of.
     """
     entries: dict[str, dict[int, str]] = {}
     given = iter(counts)
@@ -209,13 +252,24 @@ def _records(
             taken = entries.setdefault(ask[0], {})
             if stop is None:
                 taken[ask[1] + 1] = next(given) if ask[8] >= 0 else ""
-    found = []
-    for entry, taken in entries.items():
-        record = _pack(taken)
-        head = f"*{6 if again else 5}\r\n$3\r\nSET\r\n{bulk(keys.taken(entry))}${len(record)}\r\n"
-        tail = f"\r\n$2\r\nEX\r\n{bulk(str(keep_s))}" + ("$2\r\nXX\r\n" if again else "")
-        found.append(head.encode() + record + tail.encode())
-    return found
+    return [record_of(keys, entry, taken, keep_s, again=again) for entry, taken in entries.items()]
+
+
+def record_of(
+    keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False
+) -> bytes:
+    """A SET of an entry's taken numbers: place + 1 -> count. again: only where one exists."""
+    name, record, keep = keys.taken(entry).encode(), _pack(taken), b"%d" % keep_s
+    return b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n%b" % (
+        6 if again else 5,
+        len(name),
+        name,
+        len(record),
+        record,
+        len(keep),
+        keep,
+        b"$2\r\nXX\r\n" if again else b"",
+    )
 
 
 def _numbers_in_order(
@@ -227,7 +281,7 @@ def _numbers_in_order(
     for asks, stops in chosen:
         found.append(
             [
-                (_GONE, -1, stop, "")
+                (_REVOKED, -1, stop, "")
                 if stop is not None
                 else next(given)
                 if ask[8] >= 0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 
 class VaultError(ValueError):
@@ -17,7 +20,12 @@ class Vault:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = tuple(keys)
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    @cached_property
+    def _fernet(self) -> MultiFernet:
+        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - 8 MiB
+
+        return MultiFernet([Fernet(key) for key in self._keys])
 
     def derived(self, purpose: str) -> tuple[bytes, ...]:
         """A 32-byte key for another purpose from each of ours; sign with the first, accept any."""
@@ -27,6 +35,8 @@ class Vault:
         return self._fernet.encrypt(data)
 
     def decrypt(self, data: bytes) -> bytes:
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 - 8 MiB
+
         try:
             return self._fernet.decrypt(data)
         except InvalidToken:

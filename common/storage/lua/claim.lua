@@ -22,14 +22,12 @@ local marks = {}
 for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[7] .. '\0' .. ask[4] end
 local withdrawn = call('MGET', unpack(marks))
 
--- the clocks of an invitation and of its end may differ so much, ms; what comes later is a new invitation into the call
-local clocks = 2000
 
 -- why nothing of this message may go, or nil
 local function gone_by(i, ask)
   if not withdrawn[i] then return nil end
   local why, ts = string.match(withdrawn[i], '^([^|]*)|?(%d*)$')
-  if ts and ts ~= '' and ts ~= '0' and ask[8] > tonumber(ts) + clocks then return nil end
+  if ts and ts ~= '' and ts ~= '0' and ask[8] > tonumber(ts) then return nil end
   return why
 end
 
@@ -38,7 +36,7 @@ local function read_by(ask)
   local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[7] .. '\0' .. ask[4], 'c:' .. ask[4], 'd:' .. ask[6])
   if read[4] and ask[11] <= tonumber(read[4]) then return 'no_device' end
   if ask[7] == '' then return nil end
-  if read[3] and ask[8] <= tonumber(read[3]) + clocks then return 'call_ended' end
+  if read[3] and ask[8] <= tonumber(read[3]) then return 'call_ended' end
   if read[2] or (read[1] and ask[8] <= tonumber(read[1])) then return 'read_elsewhere' end
 end
 

@@ -1,6 +1,7 @@
 -- lane_commit: what became of leased entries: they go, or come back with what is left of them, and all that follows is written with it.
 -- KEYS[1] push:{<lane>}:blobs, [2] :leases, [3] :holders, [4] :tries, [5] :load, [6] :queue:<urgency>, see lane_take.lua
--- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks, then push:{s0}:taken:<entry>
+-- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, KEYS[11] push:timer,
+--         then the keys of marks, then push:{s0}:taken:<entry>
 -- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
 --         {old, new}, change of the load's bytes, delays of the delayed members in ms, unused tokens as {arrival time of the last, unused,
 --         rate} or {}, marks as {kind, key number, …}, how many of the last KEYS are what the entries have taken}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
@@ -48,7 +49,12 @@ if ARGV[3] ~= '' then call('XADD', KEYS[9], '*', 'b', ARGV[3]) end
 if #told[5] > 0 then -- due by this server's clock: who puts and who releases are two machines
   local t = call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  local before = call('ZRANGE', KEYS[10], 0, 0)[1]
   for i, delay in ipairs(told[5]) do call('ZADD', KEYS[10], now + delay, ARGV[3 + #changed + i]) end
+  if call('ZRANGE', KEYS[10], 0, 0)[1] ~= before and call('EXISTS', KEYS[11]) == 0 then -- see delay.lua
+    call('LPUSH', KEYS[11], '1')
+    call('PEXPIRE', KEYS[11], 2000)
+  end
 end
 local unused = told[6]
 if unused[1] then -- given back only while nobody has tokens after ours: else they would be too close to theirs
@@ -70,7 +76,7 @@ for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
   if kind == 'uncount' then -- see let_go.lua
     uncount(key, mark[3], mark[4])
-  elseif kind == 'done' then -- see mark.lua
+  elseif kind == 'done' then -- whatever becomes of its entry
     -- a field that a lease has made is in a hash that has its time already
     if call('HSET', key, mark[3], 'D') == 1 and call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
   elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased

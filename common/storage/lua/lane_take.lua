@@ -90,7 +90,7 @@ if not gone and level < 3 then -- the less urgent leave room for these, which le
   if level < 2 then call('HSET', KEYS[8], 'p' .. level, at, 'w0', at) else call('HSET', KEYS[8], 'p' .. level, at) end
   if r.fresh then call('EXPIRE', KEYS[8], 172800) end
 end
-local left, due = call('ZCARD', KEYS[1]), now
+local left, due = #ids < tonumber(ARGV[3]) and #ids - #chosen or call('ZCARD', KEYS[1]), now
 if not gone and cost >= avail then -- the lane is at its rate: the next may ask a little before these have gone
   call('HSET', KEYS[6], 'r' .. urgency, slowed())
   due = math.max(now, r.start + avail / r.rate - r.lim - LEAD_S)

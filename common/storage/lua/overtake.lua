@@ -2,11 +2,11 @@
 -- KEYS[1]  a stream of the core
 -- KEYS[2]  push:{s0}:takeovers  string: see reclaim.lua
 -- ARGV     group, consumer, idle ms after which another reader's entry is anybody's, id to look on from, entries to look at,
---          entries to take, bytes of one entry, bytes kept of a larger one, then the classes of messages that can wait; those of
---          groups can, too
+--          entries to take, bytes of one entry, bytes kept of a larger one, "1": calls only, and of the entries behind the id the
+--          newest, then the classes of messages that can wait; those of groups can, too
 -- returns  {id of the last one looked at, 1: that was the end of the stream, list of {id, fields, size}}; size as in take.lua
 -- why      the stream is first in, first out: a call behind 300,000 adverts would come too late
-local limit, head = tonumber(ARGV[7]), tonumber(ARGV[8])
+local limit, head, calls = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 
 local function before(one, other)
   local ms, seq = string.match(one, '(%d+)-(%d+)')
@@ -19,16 +19,41 @@ end
 
 local find = string.find
 local classes = {}
-for i = 9, #ARGV do
+for i = 10, #ARGV do
   classes[ARGV[i]] = true
 end
 
--- what looks like it by chance only waits for its turn
+-- The event's own type, as intake reads it: neither what people write nor an object within the payload makes a call of an event.
+-- What is larger than any call, or no JSON, waits for its turn. Past entries that nobody has looked at only an invitation goes: a call's end
+-- must not come before it.
+local CALL_BYTES_MAX = 65536
+local function is_call(text)
+  local name = calls and 'call.invited"' or '"call.'
+  local pattern = calls and '"type"%s*:%s*"call%.invited"' or '"type"%s*:%s*"call%.'
+  -- most texts are left after the first, which is faster
+  if not find(text, name, 1, true) or not find(text, pattern) or #text > CALL_BYTES_MAX then return false end
+  local read, event = pcall(cjson.decode, text)
+  local kind = read and type(event) == 'table' and event.type
+  return type(kind) == 'string' and (calls and kind == 'call.invited' or not calls and string.sub(kind, 1, 5) == 'call.')
+end
+
+local function has_call(text)
+  if not find(text, '"call.', 1, true) then return false end
+  for line in string.gmatch(text, '[^\n]+') do
+    if is_call(line) then return true end
+  end
+  return false
+end
+
+-- what looks like a class or a group by chance only waits for its turn
 local function can_wait(fields)
   for i = 1, #fields, 2 do
     local text = fields[i + 1]
     if fields[i] == 'b' then
-      return not find(text, '"call.', 1, true)
+      return not has_call(text)
+    end
+    if fields[i] == 'e' and calls then
+      return not is_call(text)
     end
     if fields[i] == 'e' then
       local at = find(text, '"class"', 1, true)
@@ -38,7 +63,7 @@ local function can_wait(fields)
       end
       at = find(text, '"group"', 1, true)
       return at and find(string.sub(text, math.max(1, at - 32), at), '"type"%s*:%s*"$') ~= nil
-        or find(text, '"Group.Callback', 1, true) ~= nil
+        or find(text, '"Group.Callback', 1, true) and find(text, '"CallbackCommand"%s*:%s*"Group%.Callback') ~= nil
     end
   end
   return false
@@ -55,9 +80,10 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 local look, most = tonumber(ARGV[5]), tonumber(ARGV[6])
-local raws = redis.call('XRANGE', KEYS[1], '(' .. at, '+', 'COUNT', look)
+local raws = calls and redis.call('XREVRANGE', KEYS[1], '+', '(' .. at, 'COUNT', look)
+  or redis.call('XRANGE', KEYS[1], '(' .. at, '+', 'COUNT', look)
 local found = {}
-for i = 1, #raws do
+for i = calls and #raws or 1, calls and 1 or #raws, calls and -1 or 1 do
   local id, fields = raws[i][1], raws[i][2]
   if not can_wait(fields) then
     local taken = #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) > 0

@@ -11,7 +11,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local busy, taken = {}, 0
 for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
-local found, next_due = {[0] = {}, {}, {}, {}}, nil
+local found, next_due, waits = {[0] = {}, {}, {}, {}}, nil, {}
 local function pop(u, lane)
   redis.call('ZREM', KEYS[u + 1], lane)
   local till, known = now + tonumber(ARGV[1]), redis.call('ZSCORE', KEYS[5], lane)
@@ -33,6 +33,7 @@ end
 for u = 0, 3 do
   local most = tonumber(ARGV[u + 2])
   local due = first(u, most)
+  waits[u] = #due > 0
   local got = 0
   for i = 1, #due, 2 do
     local lane, score = due[i], tonumber(due[i + 1])
@@ -42,7 +43,7 @@ for u = 0, 3 do
         break
       end
       for v = 0, u - 1 do -- what is more urgent and waits for the same lane goes with it, and first
-        if not busy[v .. '|' .. lane] and redis.call('ZSCORE', KEYS[v + 1], lane) then pop(v, lane) end
+        if waits[v] and not busy[v .. '|' .. lane] and redis.call('ZSCORE', KEYS[v + 1], lane) then pop(v, lane) end
       end
       pop(u, lane)
       got = got + 1

@@ -14,7 +14,7 @@
 local call, match = redis.call, string.match
 local word, sends, keep_badge, first = ARGV[1], ARGV[2] == '1', ARGV[4], tonumber(ARGV[6])
 local asked, day = cmsgpack.unpack(ARGV[7]), math.floor(tonumber(call('TIME')[1]) / 86400)
-local PROLONG_DAYS, CLOCKS_MS = 30, 2000 -- as in claim.lua
+local PROLONG_DAYS = 30
 call('HDEL', KEYS[1], '') -- a delete first: a server without free memory refuses a script that begins by adding
 local names, records, at = {}, {}, 1
 while asked[at] do
@@ -31,11 +31,11 @@ local withdrawn = marks > 0 and call('MGET', unpack(KEYS, #KEYS - marks + 1)) or
 local function stopped(mark, key, conversation, message, ts)
   if mark then
     local why, upto = match(mark, '^([^|]*)|?(%d*)$')
-    if not upto or upto == '' or upto == '0' or ts <= tonumber(upto) + CLOCKS_MS then return why end
+    if not upto or upto == '' or upto == '0' or ts <= tonumber(upto) then return why end
   end
   if conversation == 'call' then
     local ended = call('HGET', key, 'c:' .. message)
-    return ended and ts <= tonumber(ended) + CLOCKS_MS and 'call_ended' or nil
+    return ended and ts <= tonumber(ended) and 'call_ended' or nil
   end
   local read = call('HMGET', key, conversation, 'm:' .. conversation .. '\0' .. message)
   if read[2] or (read[1] and ts <= tonumber(read[1])) then return 'read_elsewhere' end

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Engine, text
-
-from common.storage import sql
+from common.storage.waits import within
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Engine
 
 #: Any number will do, as long as all who migrate take the same advisory lock.
 _LOCK: Final = 0x70757368
@@ -32,9 +31,9 @@ def migrate(engine: Engine) -> None:
     from alembic import command  # noqa: PLC0415 - it takes 150 ms to load, and no worker needs it
 
     config = _config()
-    with sql.within(MIGRATE_S), engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL statement_timeout = {int(MIGRATE_S * 1000)}"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    with within(MIGRATE_S), engine.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(MIGRATE_S * 1000)}")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
         _refuse_newer(version_of(engine))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -59,9 +58,11 @@ def check(engine: Engine) -> None:
 def version_of(engine: Engine) -> str | None:
     """The version of the tables in the database; None: there are none of ours."""
     with engine.connect() as connection:
-        if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+        if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
             return None
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        found = (
+            connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
+        )
     return max(found) if found else None
 
 

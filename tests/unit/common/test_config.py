@@ -5,26 +5,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common import runfile
-from common.config import (
-    NothingRunning,
-    SettingError,
-    Settings,
-    cluster_of,
-    environ_of,
-    host_port,
-    resolve,
-    secret_keys,
-    sentinel_of,
-)
+from common.config import SettingError, Settings, environ_of
+from common.redis_urls import cluster_of, sentinel_of
+from common.running_fleet import NothingRunning, resolve
+from common.secret_keys import secret_keys
+from common.setting_checks import host_port
 from common.settings_table import SETTINGS, URL_NAMES
 from workers.cli.settings import shown
 
@@ -35,22 +32,16 @@ def test_nothing_set_gives_the_contracts_defaults():
     settings = Settings.load({})
     assert (settings.redis_url, settings.core_url, settings.database_url) == ("embedded",) * 3
     assert settings.data_dir == Path("var").absolute()
-    assert (settings.event_streams, settings.key_prefix, settings.prefix) == (
-        ("im:events",),
-        "im:",
-        "push",
-    )
+    found = (settings.event_streams, settings.key_prefix, settings.prefix)
+    assert found == (("im:events",), "im:", "push")
     assert (
         settings.apns_client,
         settings.send_timeout_s,
         settings.retry_first_s,
         settings.ledger_days,
     ) == ("curl", 10, None, 7)
-    assert (settings.metrics_port, settings.console_addr, settings.receipts_addr) == (
-        0,
-        "127.0.0.1:8080",
-        "127.0.0.1:8081",
-    )
+    seen = (settings.metrics_port, settings.console_addr, settings.receipts_addr)
+    assert seen == (0, "127.0.0.1:8080", "127.0.0.1:8081")
     assert (
         settings.receipts_url,
         settings.log_level,
@@ -344,6 +335,86 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path, monkeypatch):
     assert (settings.prefix, settings.ledger_days) == ("a", 5)
 
 
+@pytest.mark.parametrize("line", ["PUSHFLEET_LEDGER_DAYS 3", "export PUSHFLEET_LEDGER_DAYS: s3"])
+def test_a_setting_without_an_equals_sign_is_not_left_out(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"PUSHFLEET_PREFIX=a\n{line}\n")
+    with pytest.raises(SettingError, match=r"^PUSHFLEET_LEDGER_DAYS in \.env takes NAME=value$"):
+        Settings.load()
+
+
+SECRET_LINES = {
+    "a colon before a padded key": f"PUSHFLEET_SECRET_KEYS: {KEY}",
+    "a blank before it": f"PUSHFLEET_SECRET_KEYS {KEY}",
+    "exported by two blanks": f"export  PUSHFLEET_SECRET_KEYS: {KEY}",
+    "exported by a tab": f"export\tPUSHFLEET_SECRET_KEYS: {KEY}",
+    "a URL with a query": "PUSHFLEET_DATABASE_URL: postgresql://u:MDEy@h/d?sslmode=require",
+    "small letters": f"pushfleet_secret_keys: {KEY}",
+}
+
+
+@pytest.mark.parametrize("line", SECRET_LINES.values(), ids=SECRET_LINES)
+def test_a_mistyped_line_never_shows_its_secret(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(line)
+    with pytest.raises(SettingError) as refused:
+        Settings.load()
+    name = re.search(r"\w+_(SECRET_KEYS|DATABASE_URL)", line, re.IGNORECASE)
+    assert name is not None
+    assert re.fullmatch(rf"{name[0]}( in \.env)? takes NAME=value", str(refused.value))
+
+
+def test_a_mistyped_variable_never_shows_what_stands_behind_its_name():
+    with pytest.raises(SettingError, match=r"^PUSHFLEET_SECRET_KEYS takes NAME=value$"):
+        Settings.load({f"PUSHFLEET_SECRET_KEYS: {KEY}": ""})
+
+
+@pytest.mark.parametrize("blanks", ["  ", "\t"])
+def test_an_exported_setting_is_read_whatever_the_blanks(tmp_path, monkeypatch, blanks):
+    """A bare export of a name is the shell's, which sets nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        f"export{blanks}PUSHFLEET_LEDGER_DAYS=3\nexport{blanks}PUSHFLEET_LEDGER_DAYS\n"
+    )
+    assert Settings.load().ledger_days == 3
+
+
+#: A line of .env -> the prefix that it sets; None: it is refused.
+LINES = {
+    "a comment behind": ("PUSHFLEET_PREFIX=a # ours", "a"),
+    "a comment behind quotes": ("PUSHFLEET_PREFIX='a' # ours", "a"),
+    "a sign that begins no comment": ("PUSHFLEET_PREFIX=a#b", "a#b"),
+    "a sign in quotes": ('PUSHFLEET_PREFIX="a#b"', "a#b"),
+    "the other quote inside": ('PUSHFLEET_PREFIX="a\'b"', "a'b"),
+    "an end of line of Windows": ("PUSHFLEET_PREFIX=a\r", "a"),
+    "one quote": ("PUSHFLEET_PREFIX='a", None),
+    "quotes that are no pair": ("PUSHFLEET_PREFIX='a\"", None),
+    "as cmd.exe sets it": ("set PUSHFLEET_PREFIX=a", None),
+    "as bash declares it": ("declare -x PUSHFLEET_PREFIX=a", None),
+    "a comment": ("# PUSHFLEET_PREFIX=a", "push"),
+    "a line of Unicode's own inside": ("PUSHFLEET_PREFIX=a\u2028b", None),
+}
+
+
+@pytest.mark.parametrize(("line", "prefix"), LINES.values(), ids=LINES)
+def test_a_line_of_dotenv_means_what_shells_and_docker_read(tmp_path, monkeypatch, line, prefix):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(f"{line}\n".encode())
+    if prefix is None:
+        with pytest.raises(SettingError, match=r"^PUSHFLEET_PREFIX (in \.env )?takes "):
+            Settings.load()
+    else:
+        assert Settings.load().prefix == prefix
+
+
+def test_who_names_one_server_is_told_of_the_other(tmp_path):
+    here = {"PUSHFLEET_DATA_DIR": str(tmp_path)}
+    with pytest.raises(NothingRunning, match=r"set PUSHFLEET_REDIS_URL$"):
+        resolve(Settings.load(here))
+    with pytest.raises(NothingRunning, match=r"set PUSHFLEET_DATABASE_URL$"):
+        resolve(Settings.load({**here, "PUSHFLEET_REDIS_URL": "redis://h"}))
+
+
 def test_a_byte_order_mark_hides_no_setting(tmp_path, monkeypatch):
     """As some text editors write it: else the first line would be ignored without a word."""
     monkeypatch.chdir(tmp_path)
@@ -353,13 +424,8 @@ def test_a_byte_order_mark_hides_no_setting(tmp_path, monkeypatch):
 
 def test_a_sentinel_url_is_read_whole():
     found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
-    assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == (
-        (("a", 1), ("b", 26379)),
-        "m",
-        2,
-        "u",
-        "s",
-    )
+    seen = (found.hosts, found.master, found.db, found.username, found.sentinel_password)
+    assert seen == ((("a", 1), ("b", 26379)), "m", 2, "u", "s")
     assert found.password == "p@"
 
 
@@ -434,9 +500,13 @@ def test_a_running_fleet_gives_servers_simulators_and_ca(tmp_path):
     assert not resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), **other})).endpoints
 
 
+def _with_metric(number: int, run: dict[str, Any]) -> None:
+    run.setdefault("metrics", []).append(number)
+
+
 def test_run_json_is_private_and_survives_many_writers(tmp_path):
     for n in range(5):
-        runfile.change(tmp_path, lambda run, n=n: run.setdefault("metrics", []).append(n))
+        runfile.change(tmp_path, functools.partial(_with_metric, n))
     assert runfile.read(tmp_path)["metrics"] == [0, 1, 2, 3, 4]
     assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o600
     runfile.remove(tmp_path)

@@ -28,7 +28,7 @@ CONVERSATIONS = st.one_of(
 #: Every key that is joined from more than one part, and its parts.
 JOINED: dict[str, tuple[Callable[..., str], tuple[Any, ...]]] = {
     "badges": (KEYS.badges, (APPS, IDS)),
-    "gone": (KEYS.gone, (APPS, CONVERSATIONS, IDS)),
+    "gone": (KEYS.revoked, (APPS, CONVERSATIONS, IDS)),
     "read": (KEYS.read, (APPS, IDS)),
     "bindings": (KEYS.bindings, (APPS, IDS)),
     "silent": (KEYS.silent, (APPS, IDS, IDS)),
@@ -61,10 +61,10 @@ TWINS = {
     "a tenant's name with a colon is refused, so this can't be": (lambda: not is_app("a:b")),
     "a silent device": (lambda: KEYS.silent("a", "u}:x", "d") != KEYS.silent("a", "u", "x}:d")),
     "a call and a chat of that name": (
-        lambda: KEYS.gone("a", CALL, "m") != KEYS.gone("a", "c2c:call", "m")
+        lambda: KEYS.revoked("a", CALL, "m") != KEYS.revoked("a", "c2c:call", "m")
     ),
     "a conversation's id that ends like a message's": (
-        lambda: KEYS.gone("a", "c2c:x", "y:m") != KEYS.gone("a", "c2c:x:y", "m")
+        lambda: KEYS.revoked("a", "c2c:x", "y:m") != KEYS.revoked("a", "c2c:x:y", "m")
     ),
 }
 

@@ -71,13 +71,8 @@ def test_a_json_line_has_time_level_stage_and_the_ids_in_force(written):
             "no device", extra={"count": 2, "token": "abc", "user": "u_alice"}
         )
     line = json.loads(lines())
-    assert (line["level"], line["stage"], line["event_id"], line["message_id"], line["count"]) == (
-        "warning",
-        "routing",
-        "e-1",
-        "m-1",
-        2,
-    )
+    found = (line["level"], line["stage"], line["event_id"], line["message_id"], line["count"])
+    assert found == ("warning", "routing", "e-1", "m-1", 2)
     assert line["at"].endswith("Z")
     assert "u_alice" not in lines()
     assert "abc" not in lines()

@@ -21,7 +21,8 @@ CALL = re.compile(r"(?<![\w.])(?:redis\.p?call|call)\(")
 
 def arguments(text: str, start: int) -> list[str]:
     """The arguments of the call whose bracket opens before `start`, as they are written."""
-    found, depth, begin, quote = [], 0, start, ""
+    found: list[str] = []
+    depth, begin, quote = 0, start, ""
     for at in range(start, len(text)):
         sign = text[at]
         if quote:

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_l
 
 from common import metrics, runfile
 from common.config import Settings
+from tests.builders import present
 
 CONTRACT = [
     "events_total{type,result}",
@@ -106,7 +107,9 @@ def test_the_server_takes_the_next_port_and_says_what_the_checks_say(tmp_path):
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         first = taken.getsockname()[1]
-        port = metrics.serve_metrics(_settings(tmp_path, first), "intake", lambda: True, broken)
+        port = present(
+            metrics.serve_metrics(_settings(tmp_path, first), "intake", lambda: True, broken)
+        )
         assert port is not None
         assert first < port < first + 100
         assert _get(port, "/healthz") == (200, '{"name": "intake", "ok": true}')
@@ -124,7 +127,9 @@ def test_a_check_that_hangs_is_a_no_in_time_and_is_not_begun_anew(tmp_path, monk
         calls.append(1)
         return hang.wait(10)
 
-    port = metrics.serve_metrics(_settings(tmp_path, 21_000), "intake", lambda: True, ready)
+    port = present(
+        metrics.serve_metrics(_settings(tmp_path, 21_000), "intake", lambda: True, ready)
+    )
     assert [_get(port, "/readyz")[0] for _ in range(3)] == [503] * 3
     assert len(calls) == 1
     hang.set()
@@ -185,9 +190,8 @@ def test_counters_that_ring_at_an_increase_begin_at_zero():
 
 
 def test_port_zero_is_off(tmp_path):
-    assert (
-        metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
-    )
+    found = metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True)
+    assert found is None
     assert runfile.read(tmp_path) == {}
 
 
@@ -248,7 +252,7 @@ def test_many_observations_at_once_are_those_one_by_one(amounts: list[float]) ->
     found = [
         [
             (sample.name.removeprefix(name), sample.labels, sample.value)
-            for sample in one.collect()[0].samples
+            for sample in next(iter(one.collect())).samples
         ]
         for name, one in (("singly", singly), ("together", together))
     ]

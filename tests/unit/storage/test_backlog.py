@@ -37,9 +37,10 @@ class Fleet:
             pipe.execute()
 
     def mark_coalesced(self, ts_ms: int) -> None:
-        with self.client.pipeline(transaction=True) as pipe:
-            self.two.mark_coalesced(pipe, [(ANN, ts_ms)])
-            pipe.execute()
+        """As lane_commit.lua does it."""
+        marks = self.two.names(ANN)[1]
+        self.client.hset(marks, "upto", str(ts_ms))
+        self.client.hdel(marks, "patience", "since")
 
     def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
         (seen,) = self.two.look([(ANN, push_id, received_ms)], now_ms)

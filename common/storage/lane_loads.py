@@ -1,0 +1,206 @@
+"""What the lanes' queues hold, and notes about it; nothing is taken (Redis). Scripts: lane_loads,
+lane_over, lane_drop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgspec
+from redis import Redis
+from redis.client import Pipeline
+
+from common.model import Urgency, Vendor
+from common.storage.keys import Keys
+from common.storage.lane_entries import RANK, URGENCIES, vendor_of
+from common.storage.scripts import Call, run_all, script
+from common.storage.streams import StreamDepth
+
+#: Lanes whose loads, and queues whose ends, one script call reads; it blocks all others.
+LOADS_EACH: Final = 200
+OVER_EACH: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One lane's content. bytes: of everything; waiting: pushes in its queues.
+
+    entries, oldest_ms: by urgency, without taken ones.
+    """
+
+    bytes: int
+    waiting: int
+    entries: Mapping[Urgency, int]
+    oldest_ms: Mapping[Urgency, int | None]
+
+
+class LaneLoads:
+    """Loads, ages and names of entries that wait, and of lanes that have any."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.redis = redis
+        self.keys = keys
+        self._drop = script(redis, "lane_drop")
+        self._loads, self._over = script(redis, "lane_loads"), script(redis, "lane_over")
+
+    def walk(self, lane: str, urgency: Urgency, after: int, count: int) -> list[tuple[int, bytes]]:
+        """(order, batch) of entries that wait, in their order, from beyond `after`."""
+        key, beyond = self.keys.lane_queue(lane, urgency), f"({after}"
+        ids = cast(list[bytes], self.redis.zrangebyscore(key, beyond, "+inf", 0, count))
+        blobs = cast(Any, self.redis.hmget(self.keys.lane_blobs(lane), ids)) if ids else []
+        return [
+            (int(entry.split(b";")[2]), blob)
+            for entry, blob in zip(ids, blobs, strict=True)
+            if blob is not None
+        ]
+
+    def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
+        """Within the caller's MULTI: marks entries up to this order as held by an outage."""
+        pipe.hset(
+            self.keys.lane_load(lane),
+            mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why},
+        )
+
+    def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
+        """Names of waiting entries from each (lane, urgency, start) on, in their order."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, urgency, start in wanted:
+                pipe.zrange(self.keys.lane_queue(lane, urgency), start, start + count - 1)
+            return [[entry.decode() for entry in found] for found in pipe.execute()]
+
+    def blobs(self, lane: str, entries: Sequence[str]) -> list[bytes | None]:
+        return (
+            cast(list[bytes | None], self.redis.hmget(self.keys.lane_blobs(lane), list(entries)))
+            if entries
+            else []
+        )
+
+    def loaded(self) -> list[str]:
+        """Lanes that hold something, or did a moment ago."""
+        return self.names_of(cast(set[bytes], self.redis.smembers(self.keys.loaded_lanes)))
+
+    @staticmethod
+    def names_of(loaded: Iterable[bytes]) -> list[str]:
+        """The lanes among the members of keys.loaded_lanes."""
+        return sorted(lane.decode() for lane in loaded)
+
+    def any_left(self) -> bool:
+        """True when any lane holds something, also retries that are not due."""
+        return any(self.bytes_of(self.loaded()).values())
+
+    def over(
+        self, wanted: Sequence[tuple[str, Urgency, int]], now_ms: int, count: int
+    ) -> list[list[str]]:
+        """The expired entries of each (lane, urgency, place): the first `count`, and from place."""
+        calls: list[Call] = []
+        for start in range(0, len(wanted), OVER_EACH):
+            part = wanted[start : start + OVER_EACH]
+            names = [self.keys.lane_queue(lane, urgency) for lane, urgency, _ in part]
+            calls.append((self._over, names, [now_ms, count, *(place for _, _, place in part)]))
+        return [
+            [entry.decode() for entry in found]
+            for reply in run_all(self.redis, calls)
+            for found in reply
+        ]
+
+    def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
+        keys, calls, found = self.keys, list[Call](), dict[str, Load]()
+        for start in range(0, len(lanes), LOADS_EACH):
+            names = list[str]()
+            for lane in lanes[start : start + LOADS_EACH]:
+                names += [
+                    keys.lane_load(lane),
+                    *(keys.lane_queue(lane, urgency) for urgency in URGENCIES),
+                ]
+            calls.append((self._loads, names, []))
+        reply = [one for answer in run_all(self.redis, calls) for one in _decode_loads(answer)]
+        for lane, at in zip(lanes, range(0, len(reply), 10), strict=True):
+            size, waiting, *queues = reply[at : at + 10]
+            counts = dict(zip(URGENCIES, queues[::2], strict=True))
+            firsts = {
+                urgency: first // 1000 if first else None
+                for urgency, first in zip(URGENCIES, queues[1::2], strict=True)
+            }
+            found[lane] = Load(size, max(waiting, 0), counts, firsts)
+        return found
+
+    def backlog(self, loads: Mapping[str, Load] | None = None) -> dict[str, StreamDepth]:
+        """By vendor and urgency (`send:<vendor>:<urgency>`): waiting entries, and since when.
+
+        loads: of all lanes with entries, where the caller has them.
+        """
+        entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
+        oldest: dict[tuple[Vendor, Urgency], int] = {}
+        for lane, load in (self.loads(self.loaded()) if loads is None else loads).items():
+            vendor = vendor_of(lane)
+            for urgency, count in load.entries.items():
+                name, first = (vendor, urgency), load.oldest_ms[urgency]
+                entries[name] += count
+                if first is not None:
+                    oldest[name] = min(first, oldest.get(name, first))
+        return {
+            f"send:{name[0]}:{name[1]}": StreamDepth(count, 0, oldest.get(name))
+            for name, count in entries.items()
+        }
+
+    def untaken_s(self, loads: Mapping[str, Load] | None = None) -> dict[Vendor, float]:
+        """Of each vendor with work: the wait of its sendable lane that no sender took, seconds.
+
+        A lane that is stopped, paused or at its rate may not send now: more senders would not help
+        it. loads: as in `backlog`.
+        """
+        loads = self.loads(self.loaded()) if loads is None else loads
+        if not loads:
+            return {}
+        found = {
+            vendor: 0.0 for vendor in Vendor if any(vendor_of(lane) == vendor for lane in loads)
+        }
+        asked: dict[tuple[Vendor, Urgency], list[str]] = {}
+        for lane, load in loads.items():
+            for urgency, first_ms in load.oldest_ms.items():
+                if first_ms is not None:
+                    asked.setdefault((vendor_of(lane), urgency), []).append(lane)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for (vendor, urgency), lanes in asked.items():
+                cast(Any, pipe).zmscore(self.keys.ready(vendor, urgency), lanes)
+            (seconds, micros), *reply = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        for ((vendor, urgency), lanes), dues in zip(asked.items(), reply, strict=True):
+            for lane, due_ms in zip(lanes, dues, strict=True):
+                if due_ms is not None and due_ms <= now:
+                    since_ms = (
+                        due_ms or loads[lane].oldest_ms[urgency] or now
+                    )  # 0: at once, since it came
+                    found[vendor] = max(found[vendor], (now - since_ms) / 1000)
+        return found
+
+    def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.hget(self.keys.lane_load(lane), "b")
+            return {lane: int(size or 0) for lane, size in zip(lanes, pipe.execute(), strict=True)}
+
+    def waiting(self, lane: str) -> int:
+        """Pushes in the lane's queues, those that are being sent aside."""
+        return max(int(cast(Any, self.redis.hget(self.keys.lane_load(lane), "w")) or 0), 0)
+
+    def forget(self, lanes: Sequence[str]) -> None:
+        """Lanes that hold nothing are looked at no more."""
+        if not lanes:
+            return
+        self.redis.srem(self.keys.loaded_lanes, *lanes)
+        filled = [
+            lane for lane, size in self.bytes_of(lanes).items() if size
+        ]  # something came in between
+        if filled:
+            self.redis.sadd(self.keys.loaded_lanes, *filled)
+
+    def drop(self, lane: str) -> None:
+        """Forgets the counts of a lane without an account, unless it has entries."""
+        self._drop(keys=[self.keys.lane_load(lane), self.keys.lane_tries(lane)])
+
+
+_decode_loads: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[int]).decode

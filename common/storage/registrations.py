@@ -1,0 +1,68 @@
+"""What events change in the registry (registry.py), as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.tokens import canonical
+
+#: Suffix of a vendor's name in `token_owners` for a VoIP token: it has one owner, too.
+VOIP = ":voip"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A token bound to a user's device as of `ts_ms`. device: the columns BROUGHT."""
+
+    app: str
+    device: Mapping[str, Any]
+    ts_ms: int
+
+    @property
+    def token_key(self) -> tuple[str, str, str]:
+        vendor = str(self.device["vendor"])
+        return self.app, vendor, canonical(vendor, self.device["token"])
+
+    @property
+    def voip_key(self) -> tuple[str, str, str] | None:
+        vendor, token = str(self.device["vendor"]), self.device.get("voip_token")
+        return (self.app, vendor + VOIP, canonical(vendor, token)) if token else None
+
+    @property
+    def device_key(self) -> tuple[str, str, str]:
+        return self.app, self.device["user"], self.device["device_id"]
+
+    @property
+    def scopes(self) -> list[tuple[str, str, str]]:
+        """The names under which its user may have left it."""
+        names = [f"device:{self.device['device_id']}", f"platform:{self.device['platform']}"]
+        if self.device.get("push_id"):
+            names.append(f"device:{self.device['push_id']}")
+        return [(self.app, self.device["user"], name) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A logout, kick or unregistration at `ts_ms`, of a device (id or push id) or of a platform.
+
+    `ios` covers iPad.
+    """
+
+    app: str
+    user: str
+    ts_ms: int
+    reason: str
+    device_id: str | None = None
+    platform: str | None = None
+
+    @property
+    def scopes(self) -> list[str]:
+        if self.device_id is not None:
+            return [f"device:{self.device_id}"]
+        return (
+            ["platform:ios", "platform:ipad"]
+            if self.platform == "ios"
+            else [f"platform:{self.platform}"]
+        )
