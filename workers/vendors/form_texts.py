@@ -17,11 +17,9 @@ from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
 from workers.vendors.attempts import tries_met
 from workers.vendors.json_text import compact, whole
-from workers.vendors.text import body_within, cut, utf8_bytes
+from workers.vendors.text import GENERIC, body_within, cut, utf8_bytes
 from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
 
-#: Shown for a message without any text, by the device's language.
-GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
 #: Most characters of a vendor's code that are kept; real ones have at most six.
 CODE_MAX: Final = 32
 #: Tries of a push whose answers can't be read.
@@ -53,7 +51,7 @@ def body_of(note: Notification, most: int) -> str:
     return first_words(most, body_within(note, most), note.fallback_body, generic(note))
 
 
-def veiled(note: Notification) -> bool:
+def text_only(note: Notification) -> bool:
     """True when only title and body may be shown: hidden details, a recall, or an ended call."""
     return note.hidden or quiet(note)
 

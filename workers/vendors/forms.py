@@ -2,30 +2,37 @@
 
 Two samples that differ in all of a push's own values are built in the general way. The first one's
 request, with its values cut out, is the form; it is valid when the second one's values give the
-second one's request.
+second one's request. A batch of one notification has a form of its own: what the notification says
+stands in it, and only what is a device's own is cut out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from common.contracts import AlikeBatch, LikeRow, Notification, encode, push_like
+from common.columns import ColumnBatch, SharedBatch
+from common.contracts import LikeRow, Notification, encode, push_like
 from common.values import Value
 from workers.vendors.ids import uuid_text
 from workers.vendors.json_text import compact
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, VendorSpec
-from workers.wire import Form, Request, RequestColumns, RequestForm
+from workers.wire import Form, Request, RequestColumns, RequestForm, is_visible
 
 #: Values with any content; they occur in bodies only, JSON-encoded.
 WORDS: Final = frozenset({"title", "body", "thread"})
-#: Forms that are kept, of lanes and kinds of notifications.
-FORMS_MAX: Final = 512
+#: Forms that are kept, some KiB each: of lanes and kinds of notifications, and of single
+#: notifications, which are needed while their group's pages are sent.
+FORMS_MAX, SHARED_FORMS_MAX = 5_000, 256
 #: Longest id on the screen that a vendor takes unchanged.
 COLLAPSE_CHARACTERS_MAX: Final = 64
+
+#: Values that differ among the devices of one notification.
+DEVICE_VALUES: Final = frozenset({"token", "push_id", "uuid", "badge", "ttl_s"})
 
 #: Fields of a notification that are a push's own (common/contracts.py: push_like), and those that
 #: no request depends on.
@@ -50,7 +57,12 @@ class PushValues(Value, frozen=True):
 
 
 class _Sample(Value, frozen=True):
+    """A push whose values occur in its request where they belong, and nowhere else. Its push id is
+    no tenant's own: all lanes' requests are cut in the same places.
+    """
+
     row: LikeRow
+    push_id: str
     badge: int
     ttl_s: int
     now_ms: int
@@ -74,6 +86,7 @@ _SAMPLES: Final = (
             3_000,
             None,
         ),
+        "0c5f6b7a91de4e3884a2d71b3f6c9e05",
         badge=1_912_345_601,
         ttl_s=1_234_567,
         now_ms=5_000,
@@ -95,6 +108,7 @@ _SAMPLES: Final = (
             13,
             None,
         ),
+        "f39a1d2e7b604c5d95b8e6087a4d3c1f",
         badge=12_345_602,
         ttl_s=2_234_561,
         now_ms=15,
@@ -106,11 +120,12 @@ BADGE_MAX: Final = max(one.badge for one in _SAMPLES)
 TTL_S_MAX: Final = max(one.ttl_s for one in _SAMPLES)
 
 _forms: dict[tuple[object, ...], RequestForm | None] = {}
+_shared_forms: dict[tuple[object, ...], RequestForm | None] = {}
 
 
 def form_of(
     spec: VendorSpec,
-    batch: AlikeBatch,
+    batch: ColumnBatch,
     credential: Credential,
     access: AccessToken | None,
     callback_url: str | None,
@@ -118,15 +133,20 @@ def form_of(
     """The form of `spec.build`'s requests for this batch's pushes; None without one."""
     if spec.alike is None or spec.request_tokens_max != 1:
         return None
-    like = _neutral(batch.like)
+    is_shared = isinstance(batch, SharedBatch)
+    like = _timeless(batch.like) if is_shared else _neutral(batch.like)
     token = access.value if access is not None else None
-    key = (credential.lane, credential.version, token, callback_url, batch.platform, encode(like))
+    account = (credential.lane, credential.version, token, callback_url)
+    key = (*account, batch.platform, encode(like))
+    kept, most = (_shared_forms, SHARED_FORMS_MAX) if is_shared else (_forms, FORMS_MAX)
     try:
-        return _forms[key]
+        return kept[key]
     except KeyError:
-        if len(_forms) >= FORMS_MAX:
-            _forms.clear()
-        form = _forms[key] = _found(spec, like, batch.platform, credential, access, callback_url)
+        if len(kept) >= most:
+            kept.clear()
+        form = kept[key] = _found(
+            spec, like, batch.platform, credential, access, callback_url, is_shared=is_shared
+        )
         return form
 
 
@@ -137,6 +157,11 @@ def _neutral(like: Notification) -> Notification:
     return msgspec.structs.replace(like, title="t" if like.title else "", **_NEUTRAL)
 
 
+def _timeless(note: Notification) -> Notification:
+    """Without the times of its stages: the same for all pages of a group."""
+    return msgspec.structs.replace(note, presence_ms=0, routed_ms=0)
+
+
 def _found(
     spec: VendorSpec,
     like: Notification,
@@ -144,15 +169,22 @@ def _found(
     credential: Credential,
     access: AccessToken | None,
     callback_url: str | None,
+    *,
+    is_shared: bool = False,
 ) -> RequestForm | None:
+    """is_shared: the notification is every push's, as it is."""
+    names = DEVICE_VALUES if is_shared else VALUES.keys()
+
     def built(sample: _Sample) -> tuple[Request, dict[str, str]] | None:
         push = push_like(like, sample.row, platform)
-        item = PushItem(push.note, push.targets[0], sample.badge, sample.ttl_s)
-        if spec.refuse is not None and spec.refuse(item) is not None:
+        target = msgspec.structs.replace(push.targets[0], push_id=sample.push_id)
+        note = like if is_shared else push.note
+        item = PushItem(note, target, sample.badge, sample.ttl_s)
+        if spec.refuse is not None and spec.refuse(item, credential) is not None:
             return None
         request = spec.build(RequestBatch((item,), sample.now_ms, callback_url), credential, access)
-        about = PushValues([push.targets[0].push_id], [sample.badge], [sample.ttl_s])
-        return request, {name: make(like, [sample.row], about)[0] for name, make in VALUES.items()}
+        about = PushValues([sample.push_id], [sample.badge], [sample.ttl_s])
+        return request, {name: VALUES[name](like, [sample.row], about)[0] for name in names}
 
     first, second = map(built, _SAMPLES)
     if first is None or second is None:
@@ -188,11 +220,16 @@ def _cut(request: Request, values: Mapping[str, str]) -> RequestForm | None:
 
 
 def _form(text: str, values: Mapping[str, str]) -> Form:
-    """The longest value first: the body's text begins with the name that may be the title."""
     by_value = {value: name for name, value in values.items()}
-    found = re.compile("|".join(map(re.escape, sorted(by_value, key=len, reverse=True))))
+    found = _any_of(tuple(by_value))
     names = tuple(by_value[one] for one in found.findall(text))
     return "%s".join(part.replace("%", "%%") for part in found.split(text)), names
+
+
+@lru_cache(2 * len(_SAMPLES))
+def _any_of(values: tuple[str, ...]) -> re.Pattern[str]:
+    """The longest value first: the body's text begins with the name that may be the title."""
+    return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))))
 
 
 #: The values that requests are made of, as text, for each row of a batch: the one table that forms
@@ -214,7 +251,7 @@ VALUES: Final[Mapping[str, Callable[[Notification, Sequence[LikeRow], PushValues
 
 
 def filled(
-    form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: PushValues
+    form: RequestForm, spec: VendorSpec, batch: ColumnBatch, about: PushValues
 ) -> tuple[dict[str, list[str]], list[int]]:
     """The columns that the form asks for, and the places of those that do not follow it."""
     like, rows = batch.like, batch.rows
@@ -230,19 +267,23 @@ def filled(
             )
     odd.update(_beyond(about.badges, 1, BADGE_MAX))
     odd.update(_beyond(about.ttls_s, 0, TTL_S_MAX))
+    if not isinstance(batch, SharedBatch):
+        odd.update(_with_odd_words(spec, like, rows))
+    return columns, sorted(odd)
+
+
+def _with_odd_words(spec: VendorSpec, like: Notification, rows: Sequence[LikeRow]) -> set[int]:
+    """Places of those whose own words do not fit the form."""
     most = (
         spec.alike.chars_max - len(like.ext or "") - len(like.app_name) - 1
         if spec.alike is not None
         else 0
     )
-    odd.update(
-        _beyond(
-            [len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows], 0, most
-        )
-    )
+    lengths = [len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows]
+    odd = set(_beyond(lengths, 0, most))
     if not like.app_name:  # the vendor's own name for who sends would differ from the title
         odd.update([place for place, row in enumerate(rows) if not row.nick])
-    return columns, sorted(odd)
+    return odd
 
 
 def _beyond(numbers: Sequence[int], least: int, most: int) -> list[int]:
@@ -254,7 +295,8 @@ def _beyond(numbers: Sequence[int], least: int, most: int) -> list[int]:
 
 def _plain(text: str) -> bool:
     """True when JSON encodes the text unchanged."""
-    return text.isprintable() and '"' not in text and "\\" not in text
+    unescaped = is_visible(text.replace(" ", "")) if text.isascii() else text.isprintable()
+    return unescaped and '"' not in text and "\\" not in text
 
 
 def _as_json(texts: Sequence[str]) -> list[str]:
@@ -265,16 +307,12 @@ def _as_json(texts: Sequence[str]) -> list[str]:
 
 def _changed(texts: Sequence[str], most: int | None) -> list[int]:
     """Places of those that a vendor may not take, or write, as they are."""
-    joined = "".join(texts)
-    if (
-        joined.isascii()
-        and _plain(joined)
-        and " " not in joined
-        and (most is None or max(map(len, texts)) <= most)
-    ):
+    if _unchanged("".join(texts)) and (most is None or max(map(len, texts)) <= most):
         return []
-    fit = [
-        text.isascii() and _plain(text) and " " not in text and (most is None or len(text) <= most)
-        for text in texts
-    ]
+    fit = [_unchanged(text) and (most is None or len(text) <= most) for text in texts]
     return [place for place, good in enumerate(fit) if not good]
+
+
+def _unchanged(text: str) -> bool:
+    """True when a header, a path and JSON take the text as it is."""
+    return is_visible(text) and '"' not in text and "\\" not in text

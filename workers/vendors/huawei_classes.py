@@ -58,4 +58,4 @@ def place(
         for category in (wish, CATEGORY[wanted]):
             if category in SERVICE and f"{prefix}.{category.lower()}" in credential.rights:
                 return private(wanted, {**fields, "category": category})
-    return public(wanted, {**fields, "category": "MARKETING"}, asked=wish == "MARKETING")
+    return public(wanted, {**fields, "category": "MARKETING"}, requested=wish == "MARKETING")

@@ -5,7 +5,7 @@ Honor uses the same messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +13,14 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
-from workers.vendors.answers import no_answer, read, retry_after_s
+from workers.vendors.answers import (
+    listed_names,
+    no_answer,
+    object_of,
+    read,
+    retry_after_s,
+    tokens_of,
+)
 from workers.vendors.attempts import in_a_row
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
 from workers.vendors.text import cut
@@ -136,6 +143,8 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "differentImgVerifyPolicy": REJECTED,
     "countryNotSupport": Meaning(Verdict.SILENCED),  # suspend, do not delete
 }
+#: The reason of a token whose object gives none: nobody knows what became of it.
+UNNAMED: Final = "unnamed"
 #: A token of another app, or stale since an upgrade: alone in its request it cannot be told from a
 #: wrong project, so the mass guard decides.
 NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
@@ -163,7 +172,7 @@ def classified(
         answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer)
     )
     if code in ("80100000", "80300007"):
-        return _listed(batch, details, illegal)
+        return _listed(batch, details, illegal, plain(object_of(reply.msg).get("failure")))
     meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
     return [outcome(item, meaning, details) for item in batch.items]
 
@@ -197,19 +206,22 @@ def checked(answer: HttpResponse) -> Verdict:
 
 
 def _listed(
-    batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, str] | None
+    batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, str] | None, failures: str
 ) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the
     code.
+
+    failures: how many the vendor says it refused; "" where it does not say.
     """
     alone = len(batch.items) == 1
-    unnamed = (
-        UNKNOWN if illegal is None else ACCEPTED
-    )  # unknown: some failed and we can't read which
+    reasons = illegal or {}
+    strangers = bool(reasons) and reasons.keys().isdisjoint(tokens_of(batch))
+    read_all = REASONS.keys() >= set(reasons.values()) and failures in ("", "0")
+    unread = illegal is None or (strangers and not read_all)
+    unnamed = UNKNOWN if unread else ACCEPTED  # some failed and we can't read which
     if details.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
-    reasons = illegal or {}
     everybody = all(reasons.get(item.target.token) == "noRight" for item in batch.items)
     outcomes = []
     for item in batch.items:
@@ -221,28 +233,19 @@ def _listed(
     return outcomes
 
 
+def _by_reason(listed: Any) -> Iterator[tuple[str, Any]]:
+    """(reason, token) of v1's list, which gives none; an object in it has a reason of its own."""
+    for one in listed if isinstance(listed, list) else [listed]:
+        yield (plain(one.get("reason")) or UNNAMED, one) if isinstance(one, dict) else ("", one)
+
+
 def illegal_tokens(msg: Any) -> dict[str, str] | None:
     """Token -> reason, from both shapes of `msg` (JSON inside JSON, or an object); else None."""
-    detail = msg
-    if isinstance(msg, str) and msg.lstrip().startswith("{"):
-        try:
-            detail = msgspec.json.decode(msg)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return None
-    if not isinstance(detail, dict):
-        return None
+    detail = object_of(msg)
     listed = detail.get("illegalTokens") or detail.get("illegal_tokens")
-    if isinstance(listed, dict):
-        return {
-            token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)
-        }
-    named = dict.fromkeys(texts(listed), "")
+    by_reason = listed.items() if isinstance(listed, dict) else _by_reason(listed)
+    named = {token: plain(reason) for reason, tokens in by_reason for token in listed_names(tokens)}
     return named if named or plain(detail.get("failure")) == "0" else None
-
-
-def texts(value: Any) -> list[str]:
-    """The texts of a list; [] for anything else (null, an object, absent)."""
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def vendor_words(msg: Any, batch: RequestBatch) -> str:

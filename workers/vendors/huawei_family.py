@@ -17,19 +17,18 @@ from common.push_ids import event_tag
 from workers.vendors.answers import read, retry_after_s
 from workers.vendors.json_text import compact, merged
 from workers.vendors.text import cut, named_within
-from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
+from workers.vendors.types import AccessRefused, AccessToken, PushItem, RequestBatch
 from workers.wire import HttpResponse, Request
 
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy.
 #: Source: docs/vendors/huawei.md, 2026-05.
 BODY_BYTES_MAX = 4096
-SILENT_BYTES = 256  # of a silent body beside its data
 #: Least bytes of title and body together; data beside the text is dropped to keep them.
 WORDS_BYTES_MIN = 96
 #: Room kept free while cutting: the quotes and commas that lines of an inbox style add.
 SLACK_BYTES = 16
 TTL_S_MAX = 1_296_000  # 15 days
-TEXT_ID_MAX = 64
+TAG_HEX = 32  # digits of a receipt tag
 IMAGE_URL_MAX = 1024
 VENDOR_WORDS_MAX = 200
 ACCESS_S_DEFAULT = 3600
@@ -106,14 +105,29 @@ def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
     return data
 
 
-def silent_data(note: Notification) -> str:
-    """The data of a push that shows nothing, as text: without the payload where that does not fit
-    beside ext.
+def silent_body(
+    note: Notification, render: Callable[[str], dict[str, Any]], raw_data: Any = None
+) -> dict[str, Any]:
+    """The body of a push that shows nothing, by `render` of its data as text. What does not fit is
+    left out: raw_data (the sender's text in place of ours) first, then the payload; ext never.
     """
-    whole = json_text(click_data(note))
-    if note.ext is None or json_bytes(whole) <= BODY_BYTES_MAX - SILENT_BYTES:
-        return whole
-    return json_text(click_data(note, Keep.EXT))
+    ours = click_data(note)
+    texts = [raw_data] if isinstance(raw_data, str) else []
+    if ours or not texts:
+        texts.append(json_text(ours))
+    if note.ext is not None:
+        texts.append(json_text(click_data(note, Keep.EXT)))
+    bodies = (render(text) for text in texts)
+    return next(
+        (body for body in bodies if len(compact(body)) <= BODY_BYTES_MAX), render(texts[-1])
+    )
+
+
+def refuse_long(least: Mapping[str, Any]) -> str | None:
+    """`payload_too_large` for a push that shows nothing and never fits; `least` is its shortest
+    body. Half of its data would be worth nothing, so no request is made of it.
+    """
+    return "payload_too_large" if len(compact(least)) > BODY_BYTES_MAX else None
 
 
 def json_text(data: Mapping[str, Any]) -> str:
@@ -142,7 +156,11 @@ def group_of(note: Notification) -> str:
 
 def ttl_of(batch: RequestBatch) -> int:
     """Seconds, 1 to 15 days; the least of the items, which is the last useful time."""
-    return min(max(min(item.ttl_s for item in batch.items), 1), TTL_S_MAX)
+    return min(item_ttl_s(item) for item in batch.items)
+
+
+def item_ttl_s(item: PushItem) -> int:
+    return min(max(item.ttl_s, 1), TTL_S_MAX)
 
 
 def badge_of(batch: RequestBatch) -> int | None:

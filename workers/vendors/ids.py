@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from common.push_ids import event_tag
 from workers.vendors.json_text import whole
@@ -15,6 +16,20 @@ def number_id(value: str, bits: int = 31) -> int:
         hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest()
     )
     return 1 + digest % ((1 << bits) - 1)
+
+
+def are_made_of(characters: bytes, most: int, tokens: Sequence[str]) -> bool:
+    """True when each has 1 to `most` characters, all of them ASCII and among these.
+
+    A pattern asked for each of a round's tokens costs many times as much.
+    """
+    whole, lengths = "".join(tokens), [*map(len, tokens)]
+    return (
+        min(lengths, default=1) > 0
+        and max(lengths, default=1) <= most
+        and whole.isascii()
+        and not whole.encode().translate(None, characters)
+    )
 
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

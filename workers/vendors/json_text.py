@@ -1,7 +1,8 @@
-"""JSON of a request: compact, without lone surrogates, with a sender's fields laid on top."""
+"""JSON of a request: compact, without lone surrogates, with a sender's fields laid on top; JWTs."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -18,6 +19,16 @@ def compact(value: Any) -> bytes:
         return _encode(value)
     except UnicodeEncodeError:
         return _encode(_whole(value))
+
+
+def jwt_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+    """The part of a JWT that its signature covers."""
+    return f"{base64url(compact(header))}.{base64url(compact(claims))}"
+
+
+def base64url(raw: bytes) -> str:
+    """Without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _whole(value: Any) -> Any:
@@ -38,6 +49,11 @@ def whole(text: str) -> str:
     except UnicodeEncodeError:
         return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
     return text
+
+
+def scalar_text(value: Any) -> str:
+    """A text or a whole number as text; "" for anything else."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def merged(base: dict[str, Any], over: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass
+from workers.vendors.json_text import scalar_text
 from workers.vendors.types import Credential, Placement
 
 C = MessageClass
@@ -36,11 +37,16 @@ def private(wanted: MessageClass, fields: Mapping[str, str]) -> Placement:
     return Placement(Bucket.PRIVATE, wanted, downgraded=False, fields=fields)
 
 
-def public(wanted: MessageClass, fields: Mapping[str, str], *, asked: bool = False) -> Placement:
-    """asked: the sender himself wished it public; that is no downgrade of ours."""
+def public(
+    wanted: MessageClass, fields: Mapping[str, str], *, requested: bool = False
+) -> Placement:
+    """requested: the sender himself wished it public; that is no downgrade of ours."""
     down = wanted in PRIVATE_CLASSES
     return Placement(
-        Bucket.PUBLIC, C.MARKETING if down else wanted, downgraded=down and not asked, fields=fields
+        Bucket.PUBLIC,
+        C.MARKETING if down else wanted,
+        downgraded=down and not requested,
+        fields=fields,
     )
 
 
@@ -53,6 +59,4 @@ def channel_fields(
 
 def wish_text(value: Any) -> str:
     """A wish as text: a text or a whole number; "" for what is none."""
-    return (
-        str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    )
+    return scalar_text(value).strip()

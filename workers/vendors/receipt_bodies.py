@@ -156,3 +156,12 @@ def milliseconds(value: object) -> int:
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 13:
         return 0
     return int(digits) * (1000 if len(digits) <= 10 else 1)
+
+
+def whole(value: object) -> int:
+    """A whole number of at most 64 bits, also as text; 0 for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value < 1 << 63 else 0

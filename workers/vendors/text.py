@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -79,6 +79,10 @@ def named_within(
     return f"{name}:{rest}" if name else rest
 
 
+#: The text and title of a message that shows nothing of its own, by language (contract §8).
+GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
+GENERIC_TITLE: Final = "新消息"
+
 SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long
 
 
@@ -124,6 +128,18 @@ def leaner(note: Notification) -> Iterator[Notification]:
     bare = msgspec.structs.replace(bare, payload=None)
     yield bare
     yield msgspec.structs.replace(bare, ext=None)
+
+
+def fitting(
+    render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification
+) -> tuple[bytes, bytes, bool]:
+    """As `render`, without the data beside the text that does not fit. True: still too large."""
+    body = b"", b"", True
+    for lean in leaner(note):
+        body = render(lean)
+        if not body[2]:
+            break
+    return body
 
 
 def _short(wishes: Mapping[str, Any]) -> dict[str, Any]:

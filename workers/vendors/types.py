@@ -216,15 +216,23 @@ class ImageSpec:
     per_minute: int
 
 
+def _no_id(_name: str, _value: str) -> None:
+    """The vendor's answers carry the id in their body."""
+
+
 class AlikeSpec(Value, frozen=True):
     """Requests of usual pushes, which differ in a few values only (workers/vendors/forms.py).
 
-    chars_max: characters of the text, the thread and `ext` that always fit. accepted_id: the
-    vendor's id from a plain acceptance; None for any other answer.
+    chars_max: characters of the text, the thread and `ext` that always fit. tokens_valid: True
+    when the vendor's `token_valid` is of each. accepted_id: the vendor's id from a plain
+    acceptance; None for any other answer. header_id: the same for an answer of status 200 without a
+    body that has only this header (name, value).
     """
 
     chars_max: int
+    tokens_valid: Callable[[Sequence[str]], bool]
     accepted_id: Callable[[HttpResponse], str | None]
+    header_id: Callable[[str, str], str | None] = _no_id
 
 
 #: HTTP status of a body that is too large, whatever the vendor.
@@ -301,8 +309,8 @@ class VendorSpec:
     is final.
     check: a request that proves the credential without a push reaching anybody; `checked` reads it.
     refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it
-    `rejected` without a request; it depends on the item's notification only, so one answer holds
-    for all its targets. None: it can be sent.
+    `rejected` without a request; it depends on the item's notification and the credential only, so
+    one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into
     `RequestBatch.prepared`.
     alike: set where requests of usual pushes are made from one form; only with one item a request.
@@ -321,14 +329,15 @@ class VendorSpec:
     without reads its own.
     receipts: how its callbacks are read; None: it sends none.
     account: the options of `credential add` that it needs, by name (vendor_app_id: `--app-id`).
+    options: the further ones, which `--option NAME=VALUE` gives.
     rights_need_template: right -> the classes that need a channel and a template of their own with
     it (contract §6). rights_want_channel: rights that the vendor honours only with a channel of the
     app's.
     endpoints_used: names of the endpoints that this account's traffic goes to; None: all.
     platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the
-    demo, how many are of this vendor. demo_token: (mood, 64 hexadecimal digits) -> a device token
-    as the vendor's look, which its simulator takes; mood "dead" or "fail" says what shall become of
-    it; None: a text that begins with the mood.
+    demo, how many are of this vendor. demo_token: (outcome, 64 hexadecimal digits) -> a device
+    token as the vendor's look, which its simulator takes; outcome "dead" or "fail" says what shall
+    become of it; None: a text that begins with the outcome.
     """
 
     vendor: Vendor
@@ -345,6 +354,7 @@ class VendorSpec:
     raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
     receipts: ReceiptsSpec | None = None
     account: Mapping[str, AccountField]
+    options: frozenset[str] = frozenset()
     rights_need_template: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rights_want_channel: frozenset[str] = frozenset()
     endpoints_used: Callable[[Credential], Sequence[str]] | None = None
@@ -367,7 +377,7 @@ class VendorSpec:
     check: Callable[[Credential, AccessToken | None], Request] | None = None
     checked: Callable[[HttpResponse], Verdict] | None = None
     rights: frozenset[str] = frozenset()
-    refuse: Callable[[PushItem], str | None] | None = None
+    refuse: Callable[[PushItem, Credential], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1

@@ -12,16 +12,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from asn1crypto import pkcs12 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from common.contracts import Attempt, Localized
+from common.contracts import Localized
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.builders import present
+from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.transport.exchange import fault_of
 from workers.vendors.apns import APNS
@@ -52,25 +55,27 @@ REASONS = {
 }
 
 
+def told(*said, sent=None, **headers):
+    """The outcome of one push."""
+    [outcome] = apns_codes.classify(sent or batch(), answer(*said, **headers))
+    return outcome
+
+
 @pytest.mark.parametrize(
     ("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS]
 )
 def test_each_reason_has_its_verdict(said, verdict):
     status, reason = said
-    [outcome] = apns_codes.classify(batch(), answer(status, {"reason": reason}, apns_id="ID-1"))
-    assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (
-        verdict,
-        str(status),
-        reason,
-        "ID-1",
-    )
+    outcome = told(status, {"reason": reason}, apns_id="ID-1")
+    found = (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id)
+    assert found == (verdict, str(status), reason, "ID-1")
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates")
 
 
 def test_accepted_keeps_the_id_that_apns_names():
-    [outcome] = apns_codes.classify(batch(), answer(200, b"", apns_id="0B0F8F0E"))
+    outcome = told(200, b"", apns_id="0B0F8F0E")
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "0B0F8F0E")
 
 
@@ -87,16 +92,14 @@ def test_accepted_keeps_the_id_that_apns_names():
 )
 def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
     push = batch(registered_ms=NOW_MS - 1000)
-    [outcome] = apns_codes.classify(
-        push, answer(410, {"reason": "Unregistered", "timestamp": timestamp})
-    )
+    outcome = told(410, {"reason": "Unregistered", "timestamp": timestamp}, sent=push)
     assert outcome.verdict is verdict
 
 
 def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
     first = {
-        reason: apns_codes.classify(batch(), answer(503, {"reason": reason}))[0].first_s
+        reason: told(503, {"reason": reason}).first_s
         for reason in (
             "ServiceUnavailable",
             "Shutdown",
@@ -114,18 +117,8 @@ def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     }
     assert apns_codes.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
     assert apns_codes.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
-    assert (
-        apns_codes.classify(
-            batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7")
-        )[0].retry_after_s
-        == 7.0
-    )
-    assert (
-        apns_codes.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[
-            0
-        ].retry_after_s
-        is None
-    )
+    assert told(503, {"reason": "ServiceUnavailable"}, retry_after="7").retry_after_s == 7.0
+    assert told(429, {"reason": "TooManyProviderTokenUpdates"}).retry_after_s is None
 
 
 #: What the push was told before -> verdict of UnrelatedKeyIdInToken now.
@@ -136,126 +129,59 @@ ONCE_MORE = {
 }
 
 
-@pytest.mark.parametrize(("told", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
-def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(told, verdict):
-    before = tuple(Attempt(NOW_MS, "403", reason, "", None) for reason in told)
-    [outcome] = apns_codes.classify(
-        batch(attempts=before, attempt=1 + len(before)),
-        answer(403, {"reason": "UnrelatedKeyIdInToken"}),
-    )
+@pytest.mark.parametrize(("met", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
+def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(met, verdict):
+    outcome = told(403, {"reason": "UnrelatedKeyIdInToken"}, sent=batch(met=met))
     assert (outcome.verdict, outcome.attempts_max) == (verdict, None)
 
 
 def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
-    [outcome] = apns_codes.classify(
-        batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000)
-    )
+    outcome = told(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000)
     assert (len(outcome.code), len(outcome.vendor_message_id)) == (64, 64)
 
 
 # ---------------------------------------------------------------- bodies
 
 
+def built(*of_batch, **more):
+    return apns_request.build(batch(*of_batch, **more), credential(Vendor.APNS), ACCESS)
+
+
 def body_of(about, badge=None):
-    return json.loads(
-        apns_request.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body
-    )
+    return json.loads(built(about, badge=badge).body)
 
 
 def headers_of(about):
-    return apns_request.build(batch(about), credential(Vendor.APNS), ACCESS).headers
+    return built(about).headers
 
 
 def test_half_a_character_is_replaced():
     assert body_of(note(body="a\ud83d"))["aps"]["alert"]["body"] == "a\ufffd"
 
 
-def test_a_chat_message_as_it_travels():
-    about = note(
-        subtitle="工作",
-        ext='{"cid":"c2c_1001"}',
-        payload={"seq": 52017, "aps": "no", "ext": "no"},
-        placement={"priority": "10", "interruption_level": "active"},
-    )
-    request = apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS)
-    assert (request.endpoint, request.path, request.method) == (
-        "APNS_PRODUCTION",
-        "/3/device/aa11",
-        "POST",
-    )
-    assert request.headers == {
-        "apns-topic": "com.example.chat",
-        "apns-push-type": "alert",
-        "apns-priority": "10",
-        "apns-expiration": str((NOW_MS + 86_400_000) // 1000),
-        "apns-collapse-id": "m-9f3c",
-        "apns-id": "0b0f8f0e-5a2c-4c1e-9a57-2f6f3c1d9e01",
-        "authorization": "bearer access-1",
-    }
-    assert json.loads(request.body) == {
-        "aps": {
-            "badge": 7,
-            "alert": {"title": "张三", "subtitle": "工作", "body": "今晚八点开会"},
-            "sound": "default",
-            "thread-id": "c2c_1001",
-            "interruption-level": "active",
-        },
-        "seq": 52017,
-        "ext": '{"cid":"c2c_1001"}',
-    }
+def class_of(header, priority, topic="com.example.chat", *, placed="10", **of_note):
+    """A row of CLASSES: a note that is placed with a priority, and what of it its headers say."""
+    return note(placement={"priority": placed}, **of_note), header, priority, topic
 
 
+CALL = {"kind": Kind.CALL_INVITE}
 CLASSES = {
-    "marketing": (
-        note(bucket=Bucket.PUBLIC, placement={"priority": "5", "interruption_level": "passive"}),
-        "alert",
-        "5",
-        "com.example.chat",
+    "marketing": class_of("alert", "5", placed="5", bucket=Bucket.PUBLIC),
+    "call alert": class_of("alert", "10", **CALL),
+    "voip": class_of(
+        "voip", "10", "com.example.chat.voip", placed="5", push_type=PushType.VOIP, **CALL
     ),
-    "call alert": (
-        note(
-            kind=Kind.CALL_INVITE,
-            placement={"priority": "10", "interruption_level": "time-sensitive"},
-        ),
-        "alert",
-        "10",
-        "com.example.chat",
-    ),
-    "voip": (
-        note(kind=Kind.CALL_INVITE, push_type=PushType.VOIP, placement={"priority": "5"}),
-        "voip",
-        "10",
-        "com.example.chat.voip",
-    ),
-    "silent": (
-        note(push_type=PushType.SILENT, placement={"priority": "10"}),
-        "background",
-        "5",
-        "com.example.chat",
-    ),
-    "recall": (
-        note(kind=Kind.RECALL, placement={"priority": "10"}),
-        "alert",
-        "5",
-        "com.example.chat",
-    ),
-    "call cancel": (
-        note(kind=Kind.CALL_CANCEL, placement={"priority": "10"}),
-        "alert",
-        "5",
-        "com.example.chat",
-    ),
+    "silent": class_of("background", "5", push_type=PushType.SILENT),
+    "recall": class_of("alert", "5", kind=Kind.RECALL),
+    "call cancel": class_of("alert", "5", kind=Kind.CALL_CANCEL),
 }
 
 
 @pytest.mark.parametrize(("about", "push_type", "priority", "topic"), CLASSES.values(), ids=CLASSES)
 def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, topic):
     headers = headers_of(about)
-    assert (headers["apns-push-type"], headers["apns-priority"], headers["apns-topic"]) == (
-        push_type,
-        priority,
-        topic,
-    )
+    found = (headers["apns-push-type"], headers["apns-priority"], headers["apns-topic"])
+    assert found == (push_type, priority, topic)
     assert headers["apns-expiration"] == str((NOW_MS + 86_400_000) // 1000)
     assert headers["apns-collapse-id"] == "m-9f3c"
 
@@ -271,14 +197,6 @@ def test_a_call_for_callkit_carries_the_call_and_no_sound():
         "handle": "u_1001",
         "video": True,
         "ext": '{"call":"1"}',
-    }
-
-
-def test_a_silent_push_shows_and_counts_nothing():
-    assert body_of(note(push_type=PushType.SILENT, ext="x", payload={"op": "sync"}), badge=3) == {
-        "aps": {"content-available": 1},
-        "op": "sync",
-        "ext": "x",
     }
 
 
@@ -302,51 +220,29 @@ def test_sound(about, sound):
     assert body_of(about)["aps"].get("sound") == sound
 
 
+def level(expected, *, placed=None, wish=None, raw=None, bucket=Bucket.PRIVATE):
+    """A row of LEVELS: where the app, and the sender in two ways, speak of the level."""
+    about = note(
+        bucket=bucket,
+        placement={"interruption_level": placed} if placed else {},
+        vendor={"interruption_level": wish} if wish else {},
+        vendor_raw={"aps": {"interruption-level": raw}} if raw else {},
+    )
+    return about, expected
+
+
+PUBLIC = Bucket.PUBLIC
 LEVELS = {
-    "as placed": (note(placement={"interruption_level": "active"}), "active"),
-    "not placed": (note(), None),
-    "sender's wish": (
-        note(
-            placement={"interruption_level": "active"},
-            vendor={"interruption_level": "time-sensitive"},
-        ),
-        "time-sensitive",
+    "as placed": level("active", placed="active"),
+    "not placed": level(None),
+    "sender's wish": level("time-sensitive", placed="active", wish="time-sensitive"),
+    "raw wins": level("passive", wish="active", raw="passive"),
+    "nonsense": level("active", placed="active", wish="loud"),
+    "marketing is not lifted": level(
+        "passive", placed="passive", wish="time-sensitive", bucket=PUBLIC
     ),
-    "raw wins": (
-        note(
-            vendor={"interruption_level": "active"},
-            vendor_raw={"aps": {"interruption-level": "passive"}},
-        ),
-        "passive",
-    ),
-    "nonsense": (
-        note(placement={"interruption_level": "active"}, vendor={"interruption_level": "loud"}),
-        "active",
-    ),
-    "marketing is not lifted": (
-        note(
-            bucket=Bucket.PUBLIC,
-            placement={"interruption_level": "passive"},
-            vendor={"interruption_level": "time-sensitive"},
-        ),
-        "passive",
-    ),
-    "nor by raw": (
-        note(
-            bucket=Bucket.PUBLIC,
-            placement={"interruption_level": "passive"},
-            vendor_raw={"aps": {"interruption-level": "critical"}},
-        ),
-        "passive",
-    ),
-    "marketing may be lowered": (
-        note(
-            bucket=Bucket.PUBLIC,
-            placement={"interruption_level": "active"},
-            vendor={"interruption_level": "passive"},
-        ),
-        "passive",
-    ),
+    "nor by raw": level("passive", placed="passive", raw="critical", bucket=PUBLIC),
+    "marketing may be lowered": level("passive", placed="active", wish="passive", bucket=PUBLIC),
 }
 
 
@@ -382,10 +278,8 @@ def test_overrides_of_the_sender():
     "about", [note(hidden=True), note(kind=Kind.RECALL)], ids=["hidden", "recall"]
 )
 def test_neutral_words_are_not_put_back_by_overrides(about):
-    given = type(about)(
-        **{f: getattr(about, f) for f in about.__struct_fields__}
-        | {"vendor": {"title": "secret"}, "vendor_raw": {"aps": {"alert": {"body": "secret"}}}}
-    )
+    raw = {"aps": {"alert": {"body": "secret"}}}
+    given = msgspec.structs.replace(about, vendor={"title": "secret"}, vendor_raw=raw)
     assert body_of(given)["aps"]["alert"] == {"title": "张三", "body": "今晚八点开会"}
 
 
@@ -448,10 +342,8 @@ def test_vector_a_provider_token():
         signed
         == "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"  # noqa: E501
     )
-    assert (
-        hashlib.sha256(signed.encode()).hexdigest()
-        == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
-    )
+    found = hashlib.sha256(signed.encode()).hexdigest()
+    assert found == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
     assert (
         signature
         == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
@@ -493,15 +385,11 @@ def test_vector_b_as_the_file_builds_it():
         vendor={"category": "IM_MESSAGE", "mutable_content": 1},
         vendor_raw={"aps": {"relevance-score": 0.5}},
     )
-    assert (
-        len(apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
-    )
+    assert len(built(about, badge=7).body) == 300
 
 
 def test_vector_c_the_last_byte_that_fits():
-    rest = len(
-        apns_request.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body
-    )
+    rest = len(built(note(title="", body="")).body)
     spare = 4096 - rest - len(b'"badge":2147483647,')
     for letter, size in (("a", 1), ("会", 3)):
         whole, cut = (
@@ -522,10 +410,8 @@ def test_vector_d_collapse_ids():
     assert len(text_id("会" * 22)) == 64
     long = "single_user_000000000123456789_user_000000000987654321_message_recall"
     assert text_id(long) == "c316b70ea9e13121847356c7fe99530524533548eccb27d420993939d4c998e0"
-    assert (
-        headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"]
-        == hashlib.sha256(b"a\r\nx: y").hexdigest()
-    )
+    found = headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"]
+    assert found == hashlib.sha256(b"a\r\nx: y").hexdigest()
 
 
 IDS = {
@@ -544,14 +430,14 @@ IDS = {
 @pytest.mark.parametrize(("given", "sent"), IDS.values(), ids=IDS)
 def test_a_collapse_id_is_the_value_where_a_header_can_carry_it_else_its_digest(given, sent):
     wanted = sent or hashlib.sha256(given.replace("\ud800", "\ufffd").encode()).hexdigest()
-    request = apns_request.build(batch(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
+    request = built(note(collapse_id=given))
     assert request.headers["apns-collapse-id"] == wanted
     assert fault_of(request) is None
 
 
 def test_a_call_may_be_a_kilobyte_longer():
     call = note(push_type=PushType.VOIP, body="a" * 6000)
-    assert len(apns_request.build(batch(call), credential(Vendor.APNS), ACCESS).body) == 5120
+    assert len(built(call).body) == 5120
 
 
 REFUSED = {
@@ -579,8 +465,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert apns_request.refuse(batch(about).items[0]) == reason
-    size = len(apns_request.build(batch(about, badge=9), credential(Vendor.APNS), ACCESS).body)
+    assert apns_request.refuse(batch(about).items[0], credential(Vendor.APNS)) == reason
+    size = len(built(about, badge=9).body)
     assert (size <= (5120 if about.push_type is PushType.VOIP else 4096)) == (reason is None)
 
 
@@ -603,28 +489,28 @@ FITS = {
 
 @pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
 def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
-    body = json.loads(
-        apns_request.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body
-    )
+    body = body_of(note(**about))
     assert {name: value for name, value in body.items() if name != "aps"} == beside
     assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
 
+P8_OPTIONS = {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+
+
 def p8_credential():
-    return credential(Vendor.APNS, {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8})
+    return credential(Vendor.APNS, P8_OPTIONS, {"p8": P8})
 
 
 def test_a_provider_token_taken_for_expired_is_made_anew_only_once_it_is_twenty_minutes_old():
     start = 1_700_000_000 // 2400 * 2400 * 1000
     young, old = start + 1_199_999, start + 1_200_000
-    assert APNS.access.again(p8_credential(), young) == apns_access.ask(p8_credential(), young)
-    again = APNS.access.again(p8_credential(), old)
+    made_anew = present(present(APNS.access).again)
+    assert made_anew(p8_credential(), young) == apns_access.ask(p8_credential(), young)
+    again = made_anew(p8_credential(), old)
     assert again.value != apns_access.ask(p8_credential(), old).value
-    assert again == APNS.access.again(p8_credential(), start + 2_399_999)
-    assert (again.refresh_at_ms, again.expires_at_ms) == (
-        start + 2_400_000,
-        start + 1_200_000 + 3_540_000,
-    )
+    assert again == made_anew(p8_credential(), start + 2_399_999)
+    found = (again.refresh_at_ms, again.expires_at_ms)
+    assert found == (start + 2_400_000, start + 1_200_000 + 3_540_000)
 
 
 def test_every_process_makes_the_same_provider_token_for_forty_minutes():
@@ -708,12 +594,10 @@ def test_a_p12_becomes_certificate_and_key_and_its_password_is_not_kept():
     }
     assert set(secrets) == {"certificate", "key"}
     assert "geheim" not in str(secrets)
-    identity = apns_access.identity(credential(Vendor.APNS, options, secrets))
+    identity = present(apns_access.identity(credential(Vendor.APNS, options, secrets)))
     loaded = x509.load_pem_x509_certificate(identity.certificate_pem)
-    assert (
-        serialization.load_pem_private_key(identity.key_pem, None).public_key()
-        == loaded.public_key()
-    )
+    found = serialization.load_pem_private_key(identity.key_pem, None).public_key()
+    assert found == loaded.public_key()
     assert apns_access.identity(p8_credential()) is None
 
 
@@ -843,12 +727,12 @@ P8_REFUSED = {
     "no key id": ({"team_id": "DEF123GHIJ"}, P8, "--key-id is missing"),
     "short team id": ({"key_id": "ABC123DEFG", "team_id": "DEF"}, P8, "--team-id must have 10"),
     "not a key": (
-        {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
+        P8_OPTIONS,
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
         "not a private key",
     ),
     "another curve": (
-        {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
+        P8_OPTIONS,
         ec.generate_private_key(ec.SECP384R1())
         .private_bytes(
             serialization.Encoding.PEM,
@@ -858,6 +742,7 @@ P8_REFUSED = {
         .decode(),
         "P-256",
     ),
+    "an RSA key": (P8_OPTIONS, pem_of(rsa.generate_private_key(65537, 2048)), "EC P-256"),
 }
 
 
@@ -869,16 +754,9 @@ def test_a_p8_is_refused_with_its_reason(options, pem, reason):
 
 def test_a_p8_is_kept_as_pem_for_production_unless_said_else():
     options, secrets = read_credential(
-        {"topic": "com.example.chat", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
-        {"p8": P8.encode() + b"\n"},
-        NOW_MS,
+        {"topic": "com.example.chat", **P8_OPTIONS}, {"p8": P8.encode() + b"\n"}, NOW_MS
     )
-    assert options == {
-        "topic": "com.example.chat",
-        "env": "production",
-        "key_id": "ABC123DEFG",
-        "team_id": "DEF123GHIJ",
-    }
+    assert options == {"topic": "com.example.chat", "env": "production", **P8_OPTIONS}
     assert secrets == {"p8": P8}
 
 

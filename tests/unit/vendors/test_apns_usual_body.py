@@ -11,6 +11,7 @@ from common.contracts import Localized
 from common.model import Kind, PushType
 from tests.unit.vendors.cases import note
 from workers.vendors.apns import request as apns_request
+from workers.vendors.text import fitting
 
 TEXTS = st.one_of(
     st.text(max_size=40),
@@ -41,7 +42,7 @@ SHAPES = st.fixed_dictionaries(
 def test_both_ways_give_the_same_bytes(shape: dict[str, Any]) -> None:
     about = note(**shape)
     quick = apns_request._usual_body(about)
-    assert quick is None or quick == apns_request._body(about)
+    assert quick is None or quick == fitting(apns_request._whole_body, about)
 
 
 def test_a_usual_chat_takes_the_short_way() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import warnings
 from itertools import permutations
+from typing import Any, cast
 
 import pytest
 from asn1crypto import pkcs12 as asn1
@@ -106,10 +107,8 @@ def taken(raw, **changes):
     """The certificate that was chosen, after a look that its key is the right one."""
     _, secrets = given(raw, **changes)
     chosen = x509.load_pem_x509_certificate(secrets["certificate"].encode())
-    assert (
-        serialization.load_pem_private_key(secrets["key"].encode(), None).public_key()
-        == chosen.public_key()
-    )
+    found = serialization.load_pem_private_key(secrets["key"].encode(), None).public_key()
+    assert found == chosen.public_key()
     return chosen
 
 
@@ -130,7 +129,7 @@ def test_the_identity_that_fits_is_found_in_any_order(order, others):
     files = []
     for name in ("mine", *others):
         key = key_of()
-        files.append(p12_of(key, certificate_of(key, **IDENTITIES[name])))
+        files.append(p12_of(key, certificate_of(key, **cast(Any, IDENTITIES[name]))))
     assert taken(together(*(files[n] for n in order))).serial_number == 42
 
 
@@ -164,6 +163,38 @@ def test_where_none_fits_the_nearest_is_told():
         given(raw)
 
 
+SECRECY = {
+    "3DES and SHA-1, as Keychain and old openssl write": (
+        b"geheim",
+        pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC,
+    ),
+    "AES of today": (b"geheim", pkcs12.PBES.PBESv2SHA256AndAES256CBC),
+    "a password of letters outside ASCII": ("gehäim€".encode(), None),
+    "of Cyrillic letters": ("пароль".encode(), None),
+    "of an emoji, two units in UTF-16": ("geheim🔑".encode(), None),
+    "of 200 letters": (b"x" * 200, None),
+    "with blanks inside": (b"ge heim", None),
+}
+
+
+@pytest.mark.parametrize(("password", "kind"), SECRECY.values(), ids=SECRECY)
+@pytest.mark.parametrize("name", [None, b"", "Ключ 🔑".encode()], ids=["no name", "empty", "odd"])
+def test_a_p12_opens_whatever_its_cipher_password_and_name(password, kind, name):
+    key = key_of()
+    builder = serialization.PrivateFormat.PKCS12.encryption_builder()
+    secrecy = (
+        serialization.BestAvailableEncryption(password)
+        if kind is None
+        else builder.key_cert_algorithm(kind).hmac_hash(hashes.SHA1()).build(password)
+    )
+    raw = pkcs12.serialize_key_and_certificates(
+        name, key, certificate_of(key, serial=42), None, secrecy
+    )
+    assert taken(raw, password=password).serial_number == 42
+    with pytest.raises(CredentialError, match="does not open with this password"):
+        taken(raw, password=password + b"x")
+
+
 def test_a_p12_without_checksum_and_encryption_is_refused():
     key = key_of()
     bare = asn1.Pfx.load(p12_of(key, certificate_of(key), secrecy=serialization.NoEncryption()))
@@ -188,9 +219,8 @@ def test_a_key_that_nobody_can_read_is_nobodys():
         bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f")
     )
     assert of_no_kind != strange
-    assert (
-        taken(together(p12_of(key, certificate_of(key, serial=42)), of_no_kind)).serial_number == 42
-    )
+    found = taken(together(p12_of(key, certificate_of(key, serial=42)), of_no_kind)).serial_number
+    assert found == 42
 
 
 def test_a_p12_in_pem_armour_is_read_and_other_pem_is_named():

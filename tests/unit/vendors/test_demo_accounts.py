@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Vendor
 from workers.cli.demo import account
-from workers.cli.demo_world import account_options, made_up
+from workers.cli.demo_data import account_options, made_up
 from workers.vendors import VENDORS
 
 
@@ -18,6 +18,8 @@ def test_a_vendors_reader_takes_its_demo_account(tmp_path: Path) -> None:
         assert (stored.app, stored.vendor, stored.business_id) == ("demo", vendor, "b-1")
         assert stored.secrets, vendor
         assert all(right.partition(".")[0] == vendor for right in stored.rights), vendor
+        wants_channel = VENDORS[vendor].rights_want_channel & stored.rights
+        assert stored.channels or not wants_channel, "doctor finds nothing wrong with it"
 
 
 @pytest.mark.parametrize("mood", ["", "dead", "fail"])

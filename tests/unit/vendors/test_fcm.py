@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from common.contracts import Attempt, Localized
+from common.contracts import Localized
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.vendors.fcm import FCM
@@ -22,7 +22,6 @@ from workers.vendors.fcm import request as fcm_request
 from workers.vendors.json_text import compact
 from workers.vendors.text import utf8_bytes
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError
-from workers.wire import NoAnswer
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -42,122 +41,79 @@ def fields(*names: str) -> dict:
     return {"@type": BAD_REQUEST, "fieldViolations": [{"field": name} for name in names]}
 
 
+def told(*said, met=(), **headers):
+    """The outcome of one push."""
+    [outcome] = fcm_codes.classify(batch(met=met), answer(*said, **headers))
+    return outcome
+
+
+def said(status, verdict, google, code=None, field=None, message="words"):
+    """A row of ANSWERS. google: the status of Google's API; code: FCM's own, which counts."""
+    details = [fcm_error(code)] * bool(code) + [fields(field)] * bool(field)
+    return status, error(google, *details, message=message), verdict, code or google
+
+
 #: Every row of the page's table: (status, body) -> (verdict, code)
 ANSWERS = {
-    "400 a bad field": (
-        400,
-        error("INVALID_ARGUMENT", fields("message.data[0].value")),
-        Verdict.REJECTED,
-        "INVALID_ARGUMENT",
+    "400 a bad field": said(
+        400, Verdict.REJECTED, "INVALID_ARGUMENT", field="message.data[0].value"
     ),
-    "400 a bad field, FCM's own word too": (
-        400,
-        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.android.ttl")),
-        Verdict.REJECTED,
-        "INVALID_ARGUMENT",
+    "400 a bad field, FCM's own word too": said(
+        400, Verdict.REJECTED, "INVALID_ARGUMENT", "INVALID_ARGUMENT", field="message.android.ttl"
     ),
-    "400 a malformed token": (
+    "400 a malformed token": said(
+        400, Verdict.TOKEN_DEAD, "INVALID_ARGUMENT", "INVALID_ARGUMENT", message=NOT_A_TOKEN
+    ),
+    "400 a malformed token, field named": said(
         400,
-        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN),
         Verdict.TOKEN_DEAD,
         "INVALID_ARGUMENT",
-    ),
-    "400 a malformed token, field named": (
-        400,
-        error(
-            "INVALID_ARGUMENT",
-            fcm_error("INVALID_ARGUMENT"),
-            fields("message.token"),
-            message=NOT_A_TOKEN,
-        ),
-        Verdict.TOKEN_DEAD,
         "INVALID_ARGUMENT",
+        field="message.token",
+        message=NOT_A_TOKEN,
     ),
-    "400 token words without FcmError": (
+    "400 token words without FcmError": said(
+        400, Verdict.REJECTED, "INVALID_ARGUMENT", field="message.token", message=NOT_A_TOKEN
+    ),
+    "400 other": said(
         400,
-        error("INVALID_ARGUMENT", fields("message.token"), message=NOT_A_TOKEN),
         Verdict.REJECTED,
         "INVALID_ARGUMENT",
-    ),
-    "400 other": (
-        400,
-        error(
-            "INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message="Android message is too big"
-        ),
-        Verdict.REJECTED,
         "INVALID_ARGUMENT",
+        message="Android message is too big",
     ),
-    "401 access": (401, error("UNAUTHENTICATED"), Verdict.ACCESS_EXPIRED, "UNAUTHENTICATED"),
-    "401 third party": (
-        401,
-        error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")),
-        Verdict.REJECTED,
-        "THIRD_PARTY_AUTH_ERROR",
-    ),
-    "401 third party, old name": (
-        401,
-        error("UNAUTHENTICATED", fcm_error("APNS_AUTH_ERROR")),
-        Verdict.REJECTED,
-        "APNS_AUTH_ERROR",
-    ),
+    "401 access": said(401, Verdict.ACCESS_EXPIRED, "UNAUTHENTICATED"),
+    "401 third party": said(401, Verdict.REJECTED, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"),
+    "401 third party, old name": said(401, Verdict.REJECTED, "UNAUTHENTICATED", "APNS_AUTH_ERROR"),
     "401 HTML": (401, b"<html>", Verdict.ACCESS_EXPIRED, ""),
-    "403 sender": (
-        403,
-        error("PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")),
-        Verdict.TOKEN_FOREIGN,
-        "SENDER_ID_MISMATCH",
-    ),
-    "403 no right": (
-        403,
-        error("PERMISSION_DENIED"),
-        Verdict.CREDENTIAL_REFUSED,
-        "PERMISSION_DENIED",
-    ),
-    "404 gone": (
+    "403 sender": said(403, Verdict.TOKEN_FOREIGN, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"),
+    "403 no right": said(403, Verdict.CREDENTIAL_REFUSED, "PERMISSION_DENIED"),
+    "404 gone": said(
         404,
-        error("NOT_FOUND", fcm_error("UNREGISTERED"), message="Requested entity was not found."),
         Verdict.TOKEN_DEAD,
+        "NOT_FOUND",
         "UNREGISTERED",
+        message="Requested entity was not found.",
     ),
-    "404 no project": (404, error("NOT_FOUND"), Verdict.CREDENTIAL_REFUSED, "NOT_FOUND"),
+    "404 no project": said(404, Verdict.CREDENTIAL_REFUSED, "NOT_FOUND"),
     "404 HTML": (404, b"<html>404</html>", Verdict.UNKNOWN, ""),
-    "429 quota": (
-        429,
-        error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED")),
-        Verdict.THROTTLED,
-        "QUOTA_EXCEEDED",
-    ),
-    "429 exhausted": (429, error("RESOURCE_EXHAUSTED"), Verdict.THROTTLED, "RESOURCE_EXHAUSTED"),
+    "429 quota": said(429, Verdict.THROTTLED, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
+    "429 exhausted": said(429, Verdict.THROTTLED, "RESOURCE_EXHAUSTED"),
     "429 HTML": (429, b"<html>", Verdict.THROTTLED, ""),
-    "500": (500, error("INTERNAL", fcm_error("INTERNAL")), Verdict.UNAVAILABLE, "INTERNAL"),
-    "500 no FcmError": (500, error("INTERNAL"), Verdict.UNAVAILABLE, "INTERNAL"),
+    "500": said(500, Verdict.UNAVAILABLE, "INTERNAL", "INTERNAL"),
+    "500 no FcmError": said(500, Verdict.UNAVAILABLE, "INTERNAL"),
     "502": (502, b"<html>", Verdict.UNCERTAIN, ""),
-    "503": (
-        503,
-        error("UNAVAILABLE", fcm_error("UNAVAILABLE")),
-        Verdict.UNAVAILABLE,
-        "UNAVAILABLE",
-    ),
+    "503": said(503, Verdict.UNAVAILABLE, "UNAVAILABLE", "UNAVAILABLE"),
     "504": (504, b"", Verdict.UNCERTAIN, ""),
-    "unspecified": (
-        500,
-        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
-        Verdict.UNAVAILABLE,
-        "UNSPECIFIED_ERROR",
-    ),
-    "a code of next year": (
-        403,
-        error("PERMISSION_DENIED", fcm_error("BRAND_NEW")),
-        Verdict.UNKNOWN,
-        "BRAND_NEW",
-    ),
+    "unspecified": said(500, Verdict.UNAVAILABLE, "INTERNAL", "UNSPECIFIED_ERROR"),
+    "a code of next year": said(403, Verdict.UNKNOWN, "PERMISSION_DENIED", "BRAND_NEW"),
     "200 and no name": (200, {"nome": "x"}, Verdict.UNKNOWN, ""),
 }
 
 
 @pytest.mark.parametrize(("status", "body", "verdict", "code"), ANSWERS.values(), ids=ANSWERS)
 def test_each_answer_has_its_verdict(status, body, verdict, code):
-    [outcome] = fcm_codes.classify(batch(), answer(status, body))
+    outcome = told(status, body)
     assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
     assert outcome.alarm == (
         verdict is Verdict.UNKNOWN
@@ -189,33 +145,24 @@ AT_LAST = {
 }
 
 
-@pytest.mark.parametrize(("status", "body", "told", "verdict"), AT_LAST.values(), ids=AT_LAST)
-def test_what_trying_again_does_not_cure_is_believed(status, body, told, verdict):
-    before = tuple(Attempt(NOW_MS, str(status), code, "", None) for code in told)
-    [outcome] = fcm_codes.classify(
-        batch(attempts=before, attempt=1 + len(before)), answer(status, body)
-    )
+@pytest.mark.parametrize(("status", "body", "met", "verdict"), AT_LAST.values(), ids=AT_LAST)
+def test_what_trying_again_does_not_cure_is_believed(status, body, met, verdict):
+    outcome = told(status, body, met=met)
     assert outcome.verdict is verdict
 
 
 def test_accepted_names_the_message():
-    [outcome] = fcm_codes.classify(batch(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
-    assert (outcome.verdict, outcome.vendor_message_id) == (
-        Verdict.ACCEPTED,
-        "projects/demo-im/messages/0:17",
-    )
+    outcome = told(200, {"name": "projects/demo-im/messages/0:17"})
+    found = (outcome.verdict, outcome.vendor_message_id)
+    assert found == (Verdict.ACCEPTED, "projects/demo-im/messages/0:17")
 
 
 def test_waits_as_google_asks_for_them():
-    assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (
-        60,
-        10,
-    )
+    found = (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE])
+    assert found == (60, 10)
     body = error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
-    assert fcm_codes.classify(batch(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
-    assert (
-        fcm_codes.classify(batch(), answer(429, body))[0].retry_after_s is None
-    )  # then the 60 s of the table
+    assert told(429, body, retry_after="17").retry_after_s == 17
+    assert told(429, body).retry_after_s is None  # then the 60 s of the table
 
 
 @pytest.mark.parametrize(
@@ -248,11 +195,11 @@ def test_waits_as_google_asks_for_them():
     ],
 )
 def test_a_device_s_rate_is_not_the_project_s(body, token_only):
-    assert fcm_codes.classify(batch(), answer(429, body))[0].token_only is token_only
+    assert told(429, body).token_only is token_only
 
 
 @pytest.mark.parametrize(
-    ("age_ms", "told", "verdict"),
+    ("age_ms", "met", "verdict"),
     [
         (fcm_codes.FRESH_TOKEN_S * 1000, [], Verdict.TOKEN_DEAD),
         (fcm_codes.FRESH_TOKEN_S * 1000 - 1, [], Verdict.THROTTLED),
@@ -262,16 +209,13 @@ def test_a_device_s_rate_is_not_the_project_s(body, token_only):
         (-1, ["UNREGISTERED"], Verdict.REJECTED),
     ],
 )
-def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict):
-    before = tuple(Attempt(NOW_MS, "404", code, "", None) for code in told)
-    push = batch(registered_ms=NOW_MS - age_ms, attempts=before, attempt=1 + len(before))
+def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, met, verdict):
+    push = batch(registered_ms=NOW_MS - age_ms, met=met)
     [outcome] = fcm_codes.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
     assert outcome.verdict is verdict
     assert outcome.token_only is (verdict is Verdict.THROTTLED)
-    assert (outcome.first_s, outcome.retry_after_s) == (
-        5.0 if verdict is Verdict.THROTTLED else None,
-        None,
-    )
+    found = (outcome.first_s, outcome.retry_after_s)
+    assert found == (5.0 if verdict is Verdict.THROTTLED else None, None)
 
 
 def test_words_repeat_neither_values_nor_tokens():
@@ -293,62 +237,17 @@ def test_words_repeat_neither_values_nor_tokens():
     assert other.words == "no route to <token>"
 
 
-def test_no_answer():
-    assert [o.verdict for o in fcm_codes.classify(batch(), NoAnswer("reset", sent=True))] == [
-        Verdict.UNCERTAIN
-    ]
-
-
 # ---------------------------------------------------------------- bodies
 
 PLACED = {"priority": "HIGH", "channel_id": "im_message"}
 
 
+def built(*of_batch, **more):
+    return fcm_request.build(batch(*of_batch, **more), credential(Vendor.FCM), ACCESS)
+
+
 def message_of(about, **of_batch):
-    return json.loads(
-        fcm_request.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body
-    )["message"]
-
-
-def test_a_chat_message_as_it_travels():
-    about = note(
-        ext='{"cid":"c2c_1001"}',
-        payload={"seq": 52017, "mid": "m", "from": "x", "gcm.n": True},
-        placement=PLACED,
-        image="https://img.example.com/1.png",
-    )
-    request = fcm_request.build(
-        batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS
-    )
-    assert (request.endpoint, request.path) == ("FCM", "/v1/projects/demo-im/messages:send")
-    assert request.headers == {
-        "content-type": "application/json",
-        "authorization": "Bearer access-1",
-    }
-    assert json.loads(request.body) == {
-        "message": {
-            "token": "fXa1:APA91b",
-            "notification": {"title": "张三", "body": "今晚八点开会"},
-            "data": {
-                "seq": "52017",
-                "mid": "m",
-                "x-from": "x",
-                "x-gcm.n": "true",
-                "ext": '{"cid":"c2c_1001"}',
-            },
-            "android": {
-                "ttl": "86400s",
-                "priority": "HIGH",
-                "notification": {
-                    "notification_count": 7,
-                    "tag": "m-9f3c",
-                    "channel_id": "im_message",
-                    "sound": "default",
-                    "image": "https://img.example.com/1.png",
-                },
-            },
-        }
-    }
+    return json.loads(built(about, **of_batch).body)["message"]
 
 
 def test_an_app_that_draws_itself_gets_everything_as_data():
@@ -380,35 +279,16 @@ def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
         payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"},
     )
     data = message_of(about, badge=7)["data"]
-    assert (data["title"], data["tag"], data["badge"], data["sound"]) == (
-        "张三",
-        "m-9f3c",
-        "7",
-        "default",
-    )
-    assert (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"]) == (
-        "secret",
-        "theirs",
-        "9",
-        "loud",
-        "m",
-    )
+    found = (data["title"], data["tag"], data["badge"], data["sound"])
+    assert found == ("张三", "m-9f3c", "7", "default")
+    seen = (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"])
+    assert seen == ("secret", "theirs", "9", "loud", "m")
     assert message_of(note(payload={"title": "t"}))["data"] == {"title": "t"}
 
 
 def test_a_picture_is_taken_from_https_only():
-    assert (
-        "image" not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
-    )
-
-
-def test_a_silent_push_is_normal_data_and_nothing_to_see():
-    message = message_of(note(push_type=PushType.SILENT, ext="e", placement=PLACED), badge=7)
-    assert message == {
-        "token": "aa11",
-        "android": {"ttl": "86400s", "priority": "NORMAL"},
-        "data": {"ext": "e"},
-    }
+    found = "image"
+    assert found not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
 
 
 PRIORITIES = {
@@ -448,12 +328,8 @@ def test_overrides_and_raw_keys():
     )["android"]["notification"]
     assert (android["channel_id"], android["image"]) == ("chat_high", "https://i/2")
     message = message_of(note(vendor_raw=raw, placement=PLACED))
-    assert message["android"]["notification"] == {
-        "tag": "m-9f3c",
-        "channel_id": "raw",
-        "sound": "default",
-        "color": "#112233",
-    }
+    found = message["android"]["notification"]
+    assert found == {"tag": "m-9f3c", "channel_id": "raw", "sound": "default", "color": "#112233"}
     assert message["notification"]["title"] == "raw title"
     assert message_of(note(vendor_raw=raw, hidden=True))["notification"]["title"] == "张三"
 
@@ -465,23 +341,15 @@ def test_sound(sound, shown):
 
 @pytest.mark.parametrize(("badge", "count"), [(None, None), (0, None), (1, 1), (-3, None)])
 def test_a_count_of_nought_would_count_one_up_so_it_is_left_out(badge, count):
-    assert (
-        message_of(note(), badge=badge)["android"]["notification"].get("notification_count")
-        == count
-    )
+    found = message_of(note(), badge=badge)["android"]["notification"].get("notification_count")
+    assert found == count
 
 
 def test_vector_c_durations():
     assert [
         message_of(note(), ttl_s=ttl)["android"]["ttl"]
         for ttl in (0, 3600, 2_419_200, 2_419_201, -1)
-    ] == [
-        "0s",
-        "3600s",
-        "2419200s",
-        "2419200s",
-        "0s",
-    ]
+    ] == ["0s", "3600s", "2419200s", "2419200s", "0s"]
 
 
 def test_a_long_collapse_id_becomes_its_digest():
@@ -504,7 +372,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert fcm_request.refuse(batch(about).items[0]) == reason
+    assert fcm_request.refuse(batch(about).items[0], credential(Vendor.FCM)) == reason
 
 
 FITS = {
@@ -514,6 +382,23 @@ FITS = {
     ),
     "ext goes last": ({"payload": {"a": "1"}, "ext": "x" * 4200}, {}),
 }
+
+
+TYPES = {
+    "of the preset": ({"type": "data"}, {}, True),
+    "over the account's": ({"type": "notification"}, {"data_only": "true"}, False),
+    "under the message's": ({"type": "data", "data_only": False}, {}, False),
+    "none that exists": ({"type": "zork"}, {"data_only": "true"}, True),
+    "no text": ({"type": []}, {}, False),
+}
+
+
+@pytest.mark.parametrize(("vendor", "options", "data_only"), TYPES.values(), ids=TYPES)
+def test_the_type_of_a_push_resource_says_who_draws(vendor, options, data_only):
+    """ZEGO's word in a preset (im-dialects 3.3)."""
+    push = batch(note(vendor=vendor))
+    request = FCM.build(push, credential(Vendor.FCM, options), ACCESS)
+    assert ("notification" not in json.loads(request.body)["message"]) is data_only
 
 
 @pytest.mark.parametrize("data_only", [0, 1])
@@ -563,10 +448,8 @@ def pem_of(key) -> str:
 def test_vector_a_assertion(key):
     signed, signature = fcm_credential.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
     assert len(signed) == 370
-    assert (
-        hashlib.sha256(signed.encode()).hexdigest()
-        == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
-    )
+    found = hashlib.sha256(signed.encode()).hexdigest()
+    assert found == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
     ours = base64.urlsafe_b64decode(signature + "==")
     key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     theirs: Any = serialization.load_pem_public_key(PUBLIC_KEY.encode())
@@ -577,15 +460,13 @@ def test_vector_a_assertion(key):
         hashes.SHA256(),
     )
     token = f"{signed}.{SIGNATURE}"
-    assert (len(token), hashlib.sha256(token.encode()).hexdigest()) == (
-        713,
-        "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a",
-    )
+    seen = (len(token), hashlib.sha256(token.encode()).hexdigest())
+    assert seen == (713, "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a")
     assert len(urlencode({"grant_type": fcm_credential.GRANT_TYPE, "assertion": token})) == 788
 
 
 def test_vector_b_size():
-    body = {
+    body: dict[str, Any] = {
         "message": {
             "token": "fXa1:APA91bEXAMPLE",
             "notification": {"title": "Alice", "body": "晚上八点开会 🚀"},
@@ -607,10 +488,8 @@ def test_vector_b_size():
         "validate_only": False,
     }
     raw = compact(body)
-    assert (len(raw), hashlib.sha256(raw).hexdigest()) == (
-        413,
-        "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629",
-    )
+    found = (len(raw), hashlib.sha256(raw).hexdigest())
+    assert found == (413, "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629")
     sizes = [
         sum(utf8_bytes(k) + utf8_bytes(v) for k, v in body["message"][name].items())
         for name in ("data", "notification")
@@ -626,11 +505,8 @@ def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
     form = parse_qs(request.body.decode())
     assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
     claims = json.loads(base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
-    assert (claims["aud"], claims["iat"], claims["exp"]) == (
-        "https://oauth2.googleapis.com/token",
-        NOW_MS // 1000,
-        NOW_MS // 1000 + 3600,
-    )
+    found = (claims["aud"], claims["iat"], claims["exp"])
+    assert found == ("https://oauth2.googleapis.com/token", NOW_MS // 1000, NOW_MS // 1000 + 3600)
 
 
 ACCESS_ANSWERS = {

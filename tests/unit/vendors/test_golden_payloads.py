@@ -1,4 +1,5 @@
-"""The request of every vendor for every message class, with the rights and without, byte by byte.
+"""The request of every vendor for every message class, with the rights and without, and for a chat
+with every field and a silent one, byte by byte.
 
 A change of the file is a change of what vendors see: PUSHFLEET_TEST_WRITE_GOLDEN=1 writes it anew,
 the diff is to be read.
@@ -33,10 +34,22 @@ OPTIONS = {
     "project_id": "demo-im",
     "client_id": "104000001",
 }
+MORE_OPTIONS = {"badge_class": "a.Main", "receipt_id": "RCP1"}
+CALLBACK = "https://push.example.com/cb"
+#: Those that have silent pushes.
+SILENT = (Vendor.APNS, Vendor.FCM, Vendor.HUAWEI, Vendor.HARMONY, Vendor.HONOR)
+EVERY_FIELD = {
+    "subtitle": "工作",
+    "payload": {"seq": 52017, "list": [1], "from": "x", "gcm.n": True, "aps": "no", "ext": "loses"},
+    "image": "https://cdn.example.com/a.png",
+    "thread_id": "t-1",
+    "sound_android": "ring.mp3",
+    "sound_ios": "ring.caf",
+}
 
 
-def account(vendor: Vendor, *, rights: bool) -> Credential:
-    plain = credential(vendor, OPTIONS)
+def account(vendor: Vendor, *, rights: bool, **more: str) -> Credential:
+    plain = credential(vendor, OPTIONS | more)
     return Credential(
         plain.app,
         vendor,
@@ -52,8 +65,16 @@ def account(vendor: Vendor, *, rights: bool) -> Credential:
     )
 
 
-def request_of(vendor: Vendor, message_class: MessageClass, *, rights: bool) -> Request:
-    spec, who = VENDORS[vendor], account(vendor, rights=rights)
+def request_of(
+    vendor: Vendor,
+    message_class: MessageClass,
+    *,
+    rights: bool,
+    callback_url: str | None = None,
+    options: Mapping[str, str] = {},
+    **of_note: Any,
+) -> Request:
+    spec, who = VENDORS[vendor], account(vendor, rights=rights, **options)
     placed = place(message_class, PushType.ALERT, who, {})
     about = note(
         message_class=message_class,
@@ -64,9 +85,10 @@ def request_of(vendor: Vendor, message_class: MessageClass, *, rights: bool) -> 
         sender_name="张三",
         text="今晚八点开会",
         ext='{"cid":"c2c_1001"}',
+        **of_note,
     )
     item = PushItem(about, target("CN_a1b2" if vendor == Vendor.OPPO else "aa11"), 3, 86_400)
-    [batch] = pack([item], spec, who, NOW_MS, None)
+    [batch] = pack([item], spec, who, NOW_MS, callback_url)
     return spec.build(batch, who, ACCESS if spec.access is not None else None)
 
 
@@ -94,15 +116,33 @@ def readable(body: bytes) -> Any:
 
 
 def every() -> dict[str, Any]:
-    return {
-        f"{vendor} | {message_class} | {'all rights' if rights else 'no rights'}": shown(
-            request_of(vendor, message_class, rights=rights)
+    classes = {
+        f"{vendor} | {message_class} | {'all rights' if rights else 'no rights'}": request_of(
+            vendor, message_class, rights=rights
         )
         for vendor in Vendor
         for message_class in MessageClass
         for rights in (False, True)
         if rights <= bool(VENDORS[vendor].rights)
     }
+    full = {
+        f"{vendor} | chat | every field": request_of(
+            vendor,
+            MessageClass.CHAT,
+            rights=True,
+            callback_url=CALLBACK,
+            options=MORE_OPTIONS,
+            **EVERY_FIELD,
+        )
+        for vendor in Vendor
+    }
+    silent = {
+        f"{vendor} | chat | silent": request_of(
+            vendor, MessageClass.CHAT, rights=True, push_type=PushType.SILENT, payload={"seq": 7}
+        )
+        for vendor in SILENT
+    }
+    return {name: shown(request) for name, request in (classes | full | silent).items()}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +179,5 @@ def test_a_right_changes_what_a_private_class_sends_and_nothing_else(
 
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_two_builds_of_the_same_push_differ(vendor: Vendor) -> None:
-    assert shown(request_of(vendor, MessageClass.CHAT, rights=True)) == shown(
-        request_of(vendor, MessageClass.CHAT, rights=True)
-    )
+    found = shown(request_of(vendor, MessageClass.CHAT, rights=True))
+    assert found == shown(request_of(vendor, MessageClass.CHAT, rights=True))

@@ -5,7 +5,6 @@ push type.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 
 import msgspec
@@ -16,6 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.builders import present
+from tests.page_vectors import HUAWEI_JWT_DIGEST, HUAWEI_V3, HUAWEI_V3_DIGEST, digest
+from tests.unit.vendors.cases import reply, signed
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
     NOW_MS,
@@ -27,8 +29,8 @@ from tests.unit.vendors.pushkit_builders import (
     credential,
     item,
     note,
-    reply,
 )
+from workers.vendors import huawei_codes
 from workers.vendors.harmony import HARMONY
 from workers.vendors.harmony.credential import signing_input
 from workers.vendors.harmony.request import CATEGORIES
@@ -57,21 +59,10 @@ def partial(reasons, code="80100000"):
     )
 
 
-#: reason -> verdict of the token that it names, in a batch where the other one was accepted.
-REASONS = {
-    "tokenFormatError": V.TOKEN_DEAD,
-    "tokenPlatformNotSupport": V.TOKEN_DEAD,
-    "noRight": V.TOKEN_DEAD,
-    "noPushTypeRight": V.CREDENTIAL_REFUSED,
-    "noRightToSendThisLiveNotificationEvent": V.CREDENTIAL_REFUSED,
-    "disableSendHuaweiMsgBecauseOfPenalty": V.CREDENTIAL_REFUSED,
-    "appinfoError": V.CREDENTIAL_REFUSED,
-    "atomicUnableSendUnsubscribedMsg": V.REJECTED,
-    "notSupportPlayVoice": V.REJECTED,
-    "differentImgVerifyPolicy": V.REJECTED,
-    "countryNotSupport": V.SILENCED,
-    "somethingNew": V.UNKNOWN,
-}
+#: reason -> verdict of the token that it names, in a batch where the other one was accepted; those
+#: of the page's table stand in test_pages.py.
+REASONS = {reason: it.verdict for reason, it in huawei_codes.REASONS.items() if reason}
+REASONS["somethingNew"] = V.UNKNOWN
 
 
 @pytest.mark.parametrize("blank", ["", " "])
@@ -107,18 +98,14 @@ def test_all_failed_by_several_reasons():
     outcomes = HARMONY.classify(
         batch("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007")
     )
-    assert [(o.verdict, o.again) for o in outcomes] == [
-        (V.TOKEN_DEAD, None),
-        (V.TOKEN_DEAD, None),
-        (V.UNAVAILABLE, Again.SINGLY),
-    ]
+    found = [(o.verdict, o.again) for o in outcomes]
+    assert found == [(V.TOKEN_DEAD, None), (V.TOKEN_DEAD, None), (V.UNAVAILABLE, Again.SINGLY)]
 
 
 def test_all_failed_without_a_reason():
     answer = reply({"code": "80300007", "msg": "junk"})
-    assert [(o.verdict, o.again) for o in HARMONY.classify(batch("a", "b"), answer)] == [
-        (V.UNAVAILABLE, Again.SINGLY)
-    ] * 2
+    found = [(o.verdict, o.again) for o in HARMONY.classify(batch("a", "b"), answer)]
+    assert found == [(V.UNAVAILABLE, Again.SINGLY)] * 2
     assert HARMONY.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
@@ -137,13 +124,12 @@ CODES = {
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
 def test_codes_of_the_whole_request(code, expected):
-    assert [brief(o) for o in HARMONY.classify(batch("a", "b"), reply({"code": code}))] == [
-        expected
-    ] * 2
+    found = [brief(o) for o in HARMONY.classify(batch("a", "b"), reply({"code": code}))]
+    assert found == [expected] * 2
 
 
 def test_an_unverified_image_is_left_out_once():
-    again = RequestBatch((item(told=[("200", "80100022")], again="without_image"),), NOW_MS)
+    again = batch(met=[("200", "80100022")], again="without_image")
     assert HARMONY.classify(again, reply({"code": "80100022"}))[0].verdict is V.REJECTED
 
 
@@ -167,49 +153,18 @@ def test_a_revoke_is_answered_by_codes_of_its_own(code, verdicts):
 
 
 def test_the_code_of_revoke_is_unknown_on_a_send():
-    assert brief(HARMONY.classify(batch("a"), reply({"code": "80300028"}))[0]) == (
-        V.UNKNOWN,
-        None,
-        None,
-        True,
-    )
+    found = brief(HARMONY.classify(batch("a"), reply({"code": "80300028"}))[0])
+    assert found == (V.UNKNOWN, None, None, True)
 
 
 # ---------------------------------------------------------------- vectors
 
 
 def test_vector_2_bytes_of_a_body():
-    shown = {
-        "category": "IM",
-        "title": "张三",
-        "body": "晚上一起吃饭吗？",
-        "clickAction": {"actionType": 0, "data": {"conv": "c2c-42"}},
-        "badge": {"addNum": 1},
-        "notifyId": 42,
-        "appMessageId": "m-1001",
-        "foregroundShow": False,
-    }
-    options = {"ttl": 86400, "biTag": "m-1001", "collapseKey": -1}
-    raw = compact(
-        {"payload": {"notification": shown}, "target": {"token": ["T1"]}, "pushOptions": options}
-    )
-    assert len(raw) == 323
-    assert (
-        hashlib.sha256(raw).hexdigest()
-        == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
-    )
-    assert (
-        len(
-            compact(
-                {
-                    "payload": {"notification": shown},
-                    "target": {"token": []},
-                    "pushOptions": options,
-                }
-            )
-        )
-        == 319
-    )
+    body = json.loads(HUAWEI_V3)
+    raw = compact(body)
+    assert (raw.decode(), digest(raw)) == (HUAWEI_V3, HUAWEI_V3_DIGEST)
+    assert len(compact({**body, "target": {"token": []}})) == 319
 
 
 def test_vector_4_signing_input():
@@ -218,16 +173,12 @@ def test_vector_4_signing_input():
         "eyJraWQiOiJrMSIsInR5cCI6IkpXVCIsImFsZyI6IlBTMjU2In0.eyJhdWQiOiJodHRwczovL29hdXRoLWxvZ2luLmNsb3VkLmh1YXdlaS5jb20vb2F1dGgyL3YzL3Rva2VuIiwi"
         "aXNzIjoic3ViLTEiLCJleHAiOjE3MDAwMDM2MDAsImlhdCI6MTcwMDAwMDAwMH0"
     )
-    assert len(text) == 199
-    assert (
-        hashlib.sha256(text.encode()).hexdigest()
-        == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
-    )
+    assert digest(text) == HUAWEI_JWT_DIGEST
 
 
 def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
-    token = HARMONY.access.ask(CRED, 1_700_000_000_000)
-    later = HARMONY.access.ask(CRED, 1_700_000_000_000 + 100_000)
+    token = signed(HARMONY, CRED, 1_700_000_000_000)
+    later = signed(HARMONY, CRED, 1_700_000_000_000 + 100_000)
     head, claims, signature = token.value.split(".")
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
     PUBLIC_KEY.verify(
@@ -241,10 +192,8 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
     assert read["exp"] == read["iat"] + 3600
     assert "=" not in token.value
     assert later.value.rsplit(".", 1)[0] == f"{head}.{claims}"
-    assert (token.refresh_at_ms, token.expires_at_ms) == (
-        (read["iat"] + 1800) * 1000,
-        read["exp"] * 1000,
-    )
+    found = (token.refresh_at_ms, token.expires_at_ms)
+    assert found == ((read["iat"] + 1800) * 1000, read["exp"] * 1000)
     assert isinstance(token, AccessToken)
     assert "access" not in repr(token)
     assert token.value not in repr(token)
@@ -252,7 +201,7 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
 
 def test_a_token_that_huawei_takes_for_expired_is_signed_anew_and_is_a_minute_old():
     now_ms = 1_700_000_000_000
-    again = HARMONY.access.again(CRED, now_ms)
+    again = present(present(HARMONY.access).again)(CRED, now_ms)
     claims = json.loads(base64.urlsafe_b64decode(again.value.split(".")[1] + "=="))
     assert (claims["iat"], claims["exp"]) == (1_699_999_940, 1_700_003_540)
     assert (again.refresh_at_ms, again.expires_at_ms) == (now_ms + 1_740_000, now_ms + 3_540_000)
@@ -261,19 +210,19 @@ def test_a_token_that_huawei_takes_for_expired_is_signed_anew_and_is_a_minute_ol
 @pytest.mark.parametrize("second", [0, 1, 1799, 1800, 86_399])
 def test_a_token_always_has_half_an_hour_left(second):
     now_ms = (1_700_000_000 + second) * 1000
-    token = HARMONY.access.ask(CRED, now_ms)
+    token = signed(HARMONY, CRED, now_ms)
     assert token.refresh_at_ms > now_ms
     assert token.expires_at_ms - now_ms > 1_800_000 - 1000
 
 
 def test_nobody_answers_what_was_not_asked():
-    assert isinstance(HARMONY.access.read(reply(b""), NOW_MS), AccessRefused)
+    assert isinstance(present(HARMONY.access).read(reply(b""), NOW_MS), AccessRefused)
 
 
 # ---------------------------------------------------------------- images
 
 URL, GIVEN = "https://cdn.example.com/a.png", "https://cdn.example.com/a.png?verifyKey=MEUC"
-IMAGES = HARMONY.images
+IMAGES = present(HARMONY.images)
 #: image and other fields of the note -> what Huawei is shown.
 WANTED = {
     "a picture": ({"image": URL}, {}, URL),
@@ -293,11 +242,8 @@ def test_only_an_image_that_would_be_sent_is_shown_to_huawei(of_note, of_item, e
 
 def test_the_request_that_has_an_image_looked_at():
     request = IMAGES.ask(URL, CRED, ACCESS)
-    assert (request.method, request.endpoint, request.path) == (
-        "POST",
-        "HARMONY",
-        "/v2/p1/images:verify",
-    )
+    found = (request.method, request.endpoint, request.path)
+    assert found == ("POST", "HARMONY", "/v2/p1/images:verify")
     assert request.headers == {
         "content-type": "application/json; charset=UTF-8",
         "authorization": "Bearer access-1",
@@ -367,44 +313,9 @@ def built(one, *, rights=(), options=None, **over):
     return request, json.loads(request.body)
 
 
-def test_golden_body_of_a_chat():
-    one = note(
-        ext='{"cid":"42"}',
-        payload={"k": [1]},
-        image="https://cdn.example.com/a.png",
-        placement={"category": "IM"},
-        sound_android="ring.mp3",
-    )
-    request, body = built(one, rights=("harmony.im",), options={"receipt_id": "RCP2"}, badge=3)
-    assert (request.endpoint, request.path) == ("HARMONY", "/v3/p1/messages:send")
-    assert request.headers == {
-        "content-type": "application/json; charset=UTF-8",
-        "authorization": "Bearer access-1",
-        "push-type": "0",
-    }
-    app_message_id = body["payload"]["notification"].pop("appMessageId")
-    assert len(app_message_id) == 22
-    assert body == {
-        "payload": {
-            "notification": {
-                "category": "IM",
-                "title": "张三",
-                "body": "晚上一起吃饭吗？",
-                "clickAction": {"actionType": 0, "data": {"k": [1], "ext": '{"cid":"42"}'}},
-                "notifyId": number_id("m-1001"),
-                "badge": {"setNum": 3},
-                "sound": "ring.mp3",
-                "image": "https://cdn.example.com/a.png",
-            }
-        },
-        "target": {"token": ["T1"]},
-        "pushOptions": {"ttl": 86400, "biTag": PUSH_ID, "receiptId": "RCP2"},
-    }
-
-
 def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
     def app_message_id(*tokens, **over):
-        sent = RequestBatch(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
+        sent = RequestBatch(tuple(item(token, note(**over), met=told) for token in tokens), NOW_MS)
         return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"][
             "appMessageId"
         ]
@@ -419,42 +330,48 @@ def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
 
 
 CALL = {"kind": Kind.CALL_INVITE, "push_type": PushType.VOIP, "placement": {"category": "VOIP"}}
-#: name -> (note, rights, push-type)
+
+
+def travels_as(header, *, rights=(), call=False, **of_note):
+    about = {**CALL, **of_note} if call else of_note
+    return note(**about), rights, header
+
+
 PUSH_TYPES = {
-    "a chat": ({}, (), "0"),
-    "a silent one": ({"push_type": PushType.SILENT}, (), "6"),
-    "asked for by the sender": ({"vendor": {"push_type": 6}}, (), "6"),
-    "a call with the right": (CALL, ("harmony.voip",), "10"),
-    "a call without the right": (CALL, ("harmony.im",), "0"),
-    "its cancel is no call": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "0"),
-    "a call placed as marketing": ({**CALL, "bucket": Bucket.PUBLIC}, ("harmony.voip",), "0"),
-    "a call that asks for an alert": (
-        {**CALL, "push_type": PushType.ALERT},
-        ("harmony.voip",),
-        "0",
+    "a chat": travels_as("0"),
+    "a silent one": travels_as("6", push_type=PushType.SILENT),
+    "asked for by the sender": travels_as("6", vendor={"push_type": 6}),
+    "a call with the right": travels_as("10", rights=("harmony.voip",), call=True),
+    "a call without the right": travels_as("0", rights=("harmony.im",), call=True),
+    "its cancel is no call": travels_as(
+        "0", rights=("harmony.voip",), call=True, kind=Kind.CALL_CANCEL
     ),
-    "a call by override": (
-        {**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}},
-        ("harmony.voip",),
+    "a call placed as marketing": travels_as(
+        "0", rights=("harmony.voip",), call=True, bucket=Bucket.PUBLIC
+    ),
+    "a call that asks for an alert": travels_as(
+        "0", rights=("harmony.voip",), call=True, push_type=PushType.ALERT
+    ),
+    "a call by override": travels_as(
         "10",
+        rights=("harmony.voip",),
+        call=True,
+        push_type=PushType.ALERT,
+        vendor={"push_type": 10},
     ),
-    "a message is no call": (
-        {"vendor": {"push_type": 10}, "push_type": PushType.VOIP},
-        ("harmony.voip",),
-        "0",
+    "a message is no call": travels_as(
+        "0", rights=("harmony.voip",), vendor={"push_type": 10}, push_type=PushType.VOIP
     ),
-    "live view is not sent": ({"vendor": {"push_type": 7}}, (), "0"),
-    "raw fields do not choose it": (
-        {"vendor_raw": {"push-type": 6, "pushType": 6, "push_type": 6}},
-        (),
-        "0",
+    "live view is not sent": travels_as("0", vendor={"push_type": 7}),
+    "raw fields do not choose it": travels_as(
+        "0", vendor_raw={"push-type": 6, "pushType": 6, "push_type": 6}
     ),
 }
 
 
-@pytest.mark.parametrize(("fields", "rights", "push_type"), PUSH_TYPES.values(), ids=PUSH_TYPES)
-def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
-    request, body = built(note(**fields), rights=rights)
+@pytest.mark.parametrize(("about", "rights", "push_type"), PUSH_TYPES.values(), ids=PUSH_TYPES)
+def test_the_push_type_follows_kind_and_right(about, rights, push_type):
+    request, body = built(about, rights=rights)
     assert request.headers["push-type"] == push_type
     assert ("extraData" in body["payload"]) is (push_type != "0")
 
@@ -517,12 +434,9 @@ def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
 
 
 def test_the_check_of_a_credential_is_a_push_to_nobody():
-    request = HARMONY.check(CRED, ACCESS)
-    assert (request.path, request.headers["push-type"], request.headers["authorization"]) == (
-        "/v3/p1/messages:send",
-        "0",
-        "Bearer access-1",
-    )
+    request = present(HARMONY.check)(CRED, ACCESS)
+    found = (request.path, request.headers["push-type"], request.headers["authorization"])
+    assert found == ("/v3/p1/messages:send", "0", "Bearer access-1")
     assert json.loads(request.body)["target"] == {"token": []}
     said = {
         "80300010": V.ACCEPTED,
@@ -530,7 +444,7 @@ def test_the_check_of_a_credential_is_a_push_to_nobody():
         "80300002": V.CREDENTIAL_REFUSED,
         "81000001": V.UNAVAILABLE,
     }
-    assert {code: HARMONY.checked(reply({"code": code})) for code in said} == said
+    assert {code: present(HARMONY.checked)(reply({"code": code})) for code in said} == said
 
 
 def test_a_recall_overwrites_where_it_is_not():
@@ -540,122 +454,107 @@ def test_a_recall_overwrites_where_it_is_not():
 
 
 PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
-#: name -> (bucket, placed, rights, vendor, vendor_raw, category)
+
+
+def class_of(category, *, placed="IM", rights=(), **of_note):
+    """A row of CLASSES: a note, placed as a chat unless said else, and its category on the wire."""
+    return note(placement={"category": placed}, **of_note), rights, category
+
+
 CLASSES = {
-    **{f"{c} as placed": (PRIVATE, c, (), {}, {}, c) for c in sorted(CATEGORIES)},
-    "marketing": (PUBLIC, "MARKETING", (), {}, {}, "MARKETING"),
-    "public is marketing whatever is placed": (PUBLIC, "IM", ("harmony.im",), {}, {}, "MARKETING"),
-    "no override raises it": (
-        PUBLIC,
-        "MARKETING",
-        ("harmony.im",),
-        {"category": "IM"},
-        {"notification": {"category": "IM"}},
-        "MARKETING",
+    **{f"{c} as placed": class_of(c, placed=c) for c in sorted(CATEGORIES)},
+    "marketing": class_of("MARKETING", bucket=PUBLIC, placed="MARKETING"),
+    "public is marketing whatever is placed": class_of(
+        "MARKETING", bucket=PUBLIC, rights=("harmony.im",)
     ),
-    "an override needs its right": (PRIVATE, "IM", (), {"category": "WORK"}, {}, "IM"),
-    "and with it holds": (PRIVATE, "IM", ("harmony.work",), {"category": "work"}, {}, "WORK"),
-    "raw wins": (
-        PRIVATE,
-        "IM",
-        ("harmony.work", "harmony.mail"),
-        {"category": "WORK"},
-        {"category": "MAIL"},
+    "no override raises it": class_of(
+        "MARKETING",
+        bucket=PUBLIC,
+        placed="MARKETING",
+        rights=("harmony.im",),
+        vendor={"category": "IM"},
+        vendor_raw={"notification": {"category": "IM"}},
+    ),
+    "an override needs its right": class_of("IM", vendor={"category": "WORK"}),
+    "and with it holds": class_of("WORK", rights=("harmony.work",), vendor={"category": "work"}),
+    "raw wins": class_of(
         "MAIL",
+        rights=("harmony.work", "harmony.mail"),
+        vendor={"category": "WORK"},
+        vendor_raw={"category": "MAIL"},
     ),
-    "missed call": (PRIVATE, "MISS_CALL", ("harmony.miss_call",), {}, {}, "MISS_CALL"),
-    "nobody's category": (PRIVATE, "IM", (), {"category": "CUSTOMER_SERVICE"}, {}, "IM"),
+    "missed call": class_of("MISS_CALL", placed="MISS_CALL", rights=("harmony.miss_call",)),
+    "a call's end is no call": class_of(
+        "MISS_CALL",
+        placed="VOIP",
+        rights=("harmony.voip", "harmony.miss_call"),
+        kind=Kind.CALL_CANCEL,
+        vendor={"category": "VOIP"},
+    ),
+    "a call's end without the right": class_of(
+        "VOIP", placed="VOIP", rights=("harmony.voip",), kind=Kind.CALL_CANCEL
+    ),
+    "a call": class_of("VOIP", placed="VOIP", rights=("harmony.voip", "harmony.miss_call")),
+    "a call's end as marketing": class_of(
+        "MARKETING", bucket=PUBLIC, rights=("harmony.miss_call",), kind=Kind.CALL_CANCEL
+    ),
+    "nobody's category": class_of("IM", vendor={"category": "CUSTOMER_SERVICE"}),
 }
 
 
-@pytest.mark.parametrize(
-    ("bucket", "placed", "rights", "vendor", "raw", "category"), CLASSES.values(), ids=CLASSES
-)
-def test_class_and_right_decide_the_category(bucket, placed, rights, vendor, raw, category):
-    _, body = built(
-        note(bucket=bucket, placement={"category": placed}, vendor=vendor, vendor_raw=raw),
-        rights=rights,
-    )
+@pytest.mark.parametrize(("about", "rights", "category"), CLASSES.values(), ids=CLASSES)
+def test_class_and_right_decide_the_category(about, rights, category):
+    _, body = built(about, rights=rights)
     assert body["payload"]["notification"]["category"] == category
 
 
+def field(name, expected, *, of_item=None, **of_note):
+    """A row of FIELDS: what stands under a name of the notification."""
+    return note(**of_note), of_item or {}, name, expected
+
+
 FIELDS = {
-    "page": (
-        {"vendor": {"click_type": 1, "uri": "im://c/42"}},
-        {},
-        ("clickAction",),
+    "page": field(
+        "clickAction",
         {"actionType": 1, "uri": "im://c/42"},
+        vendor={"click_type": 1, "uri": "im://c/42"},
     ),
-    "page without uri is home": (
-        {"vendor": {"click_type": 1}},
-        {},
-        ("clickAction",),
-        {"actionType": 0},
+    "page without uri is home": field("clickAction", {"actionType": 0}, vendor={"click_type": 1}),
+    "badge clipped": field("badge", {"setNum": 99}, of_item={"badge": 500}),
+    "badge override": field("badge", {"setNum": 5}, of_item={"badge": 1}, vendor={"badge": 5}),
+    "badge left alone": field("badge", None, of_item={"badge": 1}, vendor={"badge": False}),
+    "no badge": field("badge", None),
+    "raw badge in place of the number taken": field(
+        "badge", {"addNum": 2}, of_item={"badge": 1}, vendor_raw={"badge": {"addNum": 2}}
     ),
-    "badge clipped": ({}, {"badge": 500}, ("badge",), {"setNum": 99}),
-    "badge override": ({"vendor": {"badge": 5}}, {"badge": 1}, ("badge",), {"setNum": 5}),
-    "badge left alone": ({"vendor": {"badge": False}}, {"badge": 1}, ("badge",), None),
-    "no badge": ({}, {}, ("badge",), None),
-    "raw badge in place of the number taken": (
-        {"vendor_raw": {"badge": {"addNum": 2}}},
-        {"badge": 1},
-        ("badge",),
-        {"addNum": 2},
+    "raw badge without a number": field(
+        "badge", {"setNum": 1, "x": 2}, of_item={"badge": 1}, vendor_raw={"badge": {"x": 2}}
     ),
-    "raw badge without a number": (
-        {"vendor_raw": {"badge": {"x": 2}}},
-        {"badge": 1},
-        ("badge",),
-        {"setNum": 1, "x": 2},
+    "lines": field("inboxContent", ["a", "b", "c\nd"], body="a\nb\nc\nd", vendor={"style": 3}),
+    "a long line": field(
+        "inboxContent", ["x" * 1023 + "…", "y"], body="x" * 1500 + "\ny", vendor={"style": 3}
     ),
-    "lines": (
-        {"body": "a\nb\nc\nd", "vendor": {"style": 3}},
-        {},
-        ("inboxContent",),
-        ["a", "b", "c\nd"],
+    "raw lines": field("style", 3, vendor_raw={"notification": {"inboxContent": ["x"]}}),
+    "no raw lines for who hides detail": field(
+        "inboxContent", None, hidden=True, vendor_raw={"notification": {"inboxContent": ["x"]}}
     ),
-    "a long line": (
-        {"body": "x" * 1500 + "\ny", "vendor": {"style": 3}},
-        {},
-        ("inboxContent",),
-        ["x" * 1023 + "…", "y"],
+    "silent has no field": field("sound", None, sound_android="none"),
+    "image once refused": field(
+        "image", None, of_item={"again": "without_image"}, image="https://a/b.png"
     ),
-    "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
-    "no raw lines for who hides detail": (
-        {"hidden": True, "vendor_raw": {"notification": {"inboxContent": ["x"]}}},
-        {},
-        ("inboxContent",),
-        None,
+    "raw foregroundShow, flat": field(
+        "foregroundShow", False, vendor_raw={"foregroundShow": False}
     ),
-    "silent has no field": ({"sound_android": "none"}, {}, ("sound",), None),
-    "image once refused": (
-        {"image": "https://a/b.png"},
-        {"again": "without_image"},
-        ("image",),
-        None,
-    ),
-    "raw foregroundShow, flat": (
-        {"vendor_raw": {"foregroundShow": False}},
-        {},
-        ("foregroundShow",),
-        False,
-    ),
-    "raw title is not taken": (
-        {"vendor_raw": {"notification": {"title": "x", "appMessageId": "x"}}},
-        {},
-        ("title",),
-        "张三",
+    "raw title is not taken": field(
+        "title", "张三", vendor_raw={"notification": {"title": "x", "appMessageId": "x"}}
     ),
 }
 
 
-@pytest.mark.parametrize(("fields", "of_item", "path", "expected"), FIELDS.values(), ids=FIELDS)
-def test_each_field_of_the_note_has_its_place(fields, of_item, path, expected):
-    _, body = built(note(**fields), **of_item)
-    value = body["payload"]["notification"]
-    for step in path:
-        value = value.get(step)
-    assert value == expected
+@pytest.mark.parametrize(("about", "of_item", "name", "expected"), FIELDS.values(), ids=FIELDS)
+def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
+    _, body = built(about, **of_item)
+    assert body["payload"]["notification"].get(name) == expected
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
@@ -672,6 +571,13 @@ def test_raw_fields_touch_neither_target_nor_mode():
     _, body = built(note(vendor_raw=raw))
     assert body["pushOptions"] == {"ttl": 86400, "biTag": PUSH_ID, "collapseKey": 7}
     assert body["target"] == {"token": ["T1"]}
+
+
+@pytest.mark.parametrize(("count", "test"), [(10, True), (11, None)])
+def test_a_test_message_to_more_tokens_than_huawei_takes_is_a_usual_one(count, test):
+    tokens = [f"T{n}" for n in range(count)]
+    request = HARMONY.build(batch(*tokens, note_=note(vendor={"test_message": True})), CRED, ACCESS)
+    assert json.loads(request.body)["pushOptions"].get("testMessage") is test
 
 
 # ---------------------------------------------------------------- credential

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
 
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
+from tests.builders import present
+from tests.page_vectors import HONOR_V1, HONOR_V1_DIGEST, HUAWEI_TOKEN_FORM, digest
+from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
     NOW_MS,
@@ -17,10 +19,9 @@ from tests.unit.vendors.pushkit_builders import (
     credential,
     item,
     note,
-    reply,
 )
 from workers.vendors.honor import HONOR
-from workers.vendors.ids import number_id
+from workers.vendors.honor import codes as honor_codes
 from workers.vendors.json_text import compact
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
@@ -28,33 +29,16 @@ V = Verdict
 CRED = credential(Vendor.HONOR)
 
 OK = (V.ACCEPTED, None, None, False)
-FIX = (V.REJECTED, None, None, False)
-LATER = (V.UNAVAILABLE, None, None, False)
-#: code in the body, at HTTP 200 -> (verdict, again, attempts_max, alarm) of a single token.
+ONCE_MORE = (V.ACCESS_EXPIRED, None, 2, False)
+#: code in the body, at HTTP 200 -> (verdict, again, attempts_max, alarm) of a single token; the
+#: verdicts of the page's table stand in test_pages.py.
 CODES = {
-    "200": OK,
-    "80000000": OK,
-    "0": OK,
-    "400": FIX,
-    "401": (V.ACCESS_EXPIRED, None, 2, False),
-    "403": (V.CREDENTIAL_REFUSED, None, None, False),
-    "404": (V.CREDENTIAL_REFUSED, None, None, False),
-    "413": FIX,
-    "429": (V.THROTTLED, None, None, False),
-    "500": LATER,
-    "502": LATER,
-    "503": (V.THROTTLED, None, None, False),
-    "504": LATER,
-    **dict.fromkeys(("80100001", "80100003", "80100004", "80300008", "80300010"), FIX),
-    "80200001": (V.ACCESS_EXPIRED, None, 2, False),
-    "80200003": (V.ACCESS_EXPIRED, None, 2, False),
-    "80300002": (V.CREDENTIAL_REFUSED, None, None, False),
+    **{code: (it.verdict, None, None, False) for code, it in honor_codes.CODES.items()},
+    **dict.fromkeys(("200", "80000000", "0"), OK),
+    **dict.fromkeys(("401", "80200001", "80200003"), ONCE_MORE),
     "80300007": (V.TOKEN_DEAD, None, None, False),
-    "80600003": LATER,
-    "81000001": LATER,
     "418": (V.UNKNOWN, None, None, True),
-    "12345": (V.UNAVAILABLE, None, 3, True),
-    "80399999": (V.UNAVAILABLE, None, 3, True),
+    **dict.fromkeys(("12345", "80399999"), (V.UNAVAILABLE, None, 3, True)),
 }
 
 
@@ -88,24 +72,18 @@ STATUSES = {
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b'{"message":"x"}', b'{"code":null}'])
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HONOR.classify(batch("a", "b"), reply(body, status))] == [
-        expected
-    ] * 2
+    found = [brief(o) for o in HONOR.classify(batch("a", "b"), reply(body, status))]
+    assert found == [expected] * 2
 
 
 def test_an_unknown_code_with_a_4xx_rings_and_is_final():
-    assert brief(HONOR.classify(batch("a"), reply({"code": 77}, 422))[0]) == (
-        V.UNKNOWN,
-        None,
-        None,
-        True,
-    )
+    found = brief(HONOR.classify(batch("a"), reply({"code": 77}, 422))[0])
+    assert found == (V.UNKNOWN, None, None, True)
 
 
 def test_a_throttle_waits_as_long_as_the_vendor_says():
-    assert (
-        HONOR.classify(batch("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s == 9
-    )
+    found = HONOR.classify(batch("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s
+    assert found == 9
 
 
 V5 = {
@@ -119,6 +97,12 @@ V5 = {
     },
 }
 SENT = ["H1", "H2", "H3"]
+
+
+def said(data):
+    return {"code": 200, "data": data}
+
+
 #: name -> (body, verdicts for H1, H2, H3)
 LISTS = {
     "V5": (V5, [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD]),
@@ -127,31 +111,33 @@ LISTS = {
         [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD],
     ),
     "lists are null": (
-        {"code": 200, "data": {"sendResult": True, "failTokens": None, "expireTokens": None}},
+        said({"sendResult": True, "failTokens": None, "expireTokens": None}),
         [V.ACCEPTED] * 3,
     ),
-    "lists are empty": (
-        {"code": 200, "data": {"failTokens": [], "expireTokens": []}},
-        [V.ACCEPTED] * 3,
-    ),
+    "lists are empty": (said({"failTokens": [], "expireTokens": []}), [V.ACCEPTED] * 3),
     "no data": ({"code": 0}, [V.ACCEPTED] * 3),
-    "sendResult false and no lists": (
-        {"code": 200, "data": {"sendResult": False}},
-        [V.UNAVAILABLE] * 3,
-    ),
+    "sendResult false and no lists": (said({"sendResult": False}), [V.UNAVAILABLE] * 3),
     "sendResult false with a list": (
-        {"code": 200, "data": {"sendResult": False, "expireTokens": ["H1"]}},
+        said({"sendResult": False, "expireTokens": ["H1"]}),
         [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED],
     ),
-    "a token nobody sent": ({"code": 200, "data": {"expireTokens": ["zzz"]}}, [V.ACCEPTED] * 3),
-    "expired only": (
-        {"code": 200, "data": {"expireTokens": ["H2"]}},
-        [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED],
+    "a token nobody sent": (said({"expireTokens": ["zzz"]}), [V.ACCEPTED] * 3),
+    "commas within a list": (
+        said({"failTokens": ["H1,H2"]}),
+        [V.UNAVAILABLE, V.UNAVAILABLE, V.ACCEPTED],
     ),
+    "objects": (said({"expireTokens": [{"token": "H1"}]}), [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED]),
+    "data as a text": (said('{"expireTokens":["H1"]}'), [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED]),
+    "expired only": (said({"expireTokens": ["H2"]}), [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED]),
     "partial success without lists": ({"code": 80100000, "data": {}}, [V.UNKNOWN] * 3),
-    "junk lists": (
-        {"code": 200, "data": {"failTokens": "H1", "expireTokens": [1, None, "H2"]}},
-        [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED],
+    "a text, and a list with junk": (
+        said({"failTokens": "H1", "expireTokens": [1, None, "H2"]}),
+        [V.UNAVAILABLE, V.TOKEN_DEAD, V.ACCEPTED],
+    ),
+    "somebody, and nobody says who": (said({"failTokens": [{"id": "H1"}]}), [V.UNKNOWN] * 3),
+    "no lists at all": (
+        said({"failTokens": {"H1": 1}, "expireTokens": 7}),
+        [V.UNAVAILABLE, V.ACCEPTED, V.ACCEPTED],
     ),
 }
 
@@ -177,24 +163,21 @@ def test_vector_6():
     assert (ok.verdict, ok.words) == (V.ACCEPTED, "ok")
     [first] = HONOR.classify(batch("H1"), reply({"code": 401, "message": "x"}))
     [second] = HONOR.classify(
-        RequestBatch((item("H1", told=[("401", "401")]),), NOW_MS),
-        reply({"code": 401, "message": "x"}),
+        batch("H1", met=[("401", "401")]), reply({"code": 401, "message": "x"})
     )
     assert (first.verdict, second.verdict) == (V.ACCESS_EXPIRED, V.CREDENTIAL_REFUSED)
     [unknown] = HONOR.classify(batch("H1"), reply({"code": 12345, "message": "x"}))
     assert (unknown.verdict, unknown.attempts_max, unknown.alarm) == (V.UNAVAILABLE, 3, True)
     [at_last] = HONOR.classify(
-        RequestBatch((item("H1", told=[("200", "12345")] * 2),), NOW_MS),
-        reply({"code": 12345, "message": "x"}),
+        batch("H1", met=[("200", "12345")] * 2), reply({"code": 12345, "message": "x"})
     )
     assert (at_last.verdict, at_last.alarm) == (V.UNKNOWN, True)
 
 
 def test_all_invalid_is_believed_only_of_a_token_alone():
     answer = reply({"code": 80300007})
-    assert [(o.verdict, o.again) for o in HONOR.classify(batch("a", "b"), answer)] == [
-        (V.UNAVAILABLE, Again.SINGLY)
-    ] * 2
+    found = [(o.verdict, o.again) for o in HONOR.classify(batch("a", "b"), answer)]
+    assert found == [(V.UNAVAILABLE, Again.SINGLY)] * 2
     assert HONOR.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
@@ -202,43 +185,23 @@ def test_all_invalid_is_believed_only_of_a_token_alone():
 
 
 def test_vector_1_bytes_of_a_body():
-    shown = {
-        "title": "张三",
-        "body": "晚上一起吃饭吗？",
-        "clickAction": {"type": 3},
-        "importance": "NORMAL",
-        "style": 0,
-        "notifyId": 42,
-        "tag": "c2c-42",
-        "badge": {"addNum": 1, "badgeClass": "com.example.im.MainActivity"},
-    }
-    android = {"ttl": "86400s", "biTag": "m-1001", "targetUserType": 0, "notification": shown}
-    body = {"data": '{"conv":"c2c-42","mid":"m-1001"}', "android": android}
-    raw = compact({**body, "token": ["H1"]})
-    assert len(raw) == 347
-    assert (
-        hashlib.sha256(raw).hexdigest()
-        == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
-    )
+    body = json.loads(HONOR_V1)
+    raw = compact(body)
+    assert (raw.decode(), digest(raw)) == (HONOR_V1, HONOR_V1_DIGEST)
     assert len(compact({**body, "token": []})) == 343
 
 
 def test_vector_2_token_form():
-    request = HONOR.access.ask(CRED, NOW_MS)
+    request = asked(HONOR, CRED, NOW_MS)
     assert (request.endpoint, request.path) == ("HONOR_OAUTH", "/auth/token")
-    assert (
-        request.body
-        == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
-    )
+    assert request.body.decode() == HUAWEI_TOKEN_FORM
 
 
 def test_vector_3_timestamp_is_that_of_the_sending():
     headers = HONOR.build(batch("H1"), CRED, ACCESS).headers
     assert headers["timestamp"] == "1748793600000"
-    assert (
-        HONOR.build(RequestBatch((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"]
-        == "1748793600005"
-    )
+    found = HONOR.build(RequestBatch((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"]
+    assert found == "1748793600005"
 
 
 ACCESS_ANSWERS = {
@@ -268,7 +231,7 @@ ACCESS_ANSWERS = {
 
 @pytest.mark.parametrize(("answer", "expected"), ACCESS_ANSWERS.values(), ids=ACCESS_ANSWERS)
 def test_the_access_call_is_read(answer, expected):
-    read = HONOR.access.read(answer, NOW_MS)
+    read = present(HONOR.access).read(answer, NOW_MS)
     assert (read.verdict if isinstance(read, AccessRefused) else read) == expected
 
 
@@ -292,155 +255,75 @@ def shown(one, **over):
 SERVICE = {"importance": "NORMAL"}
 
 
-def test_golden_body_of_a_chat():
-    one = note(
-        ext="e",
-        payload={"k": 1},
-        image="https://cdn.example.com/a.png",
-        placement=SERVICE,
-        sound_android="ring.mp3",
-        thread_id="t-1",
-    )
-    sent = batch("H1", note_=one, badge=2)
-    request = HONOR.build(sent, credential(Vendor.HONOR, badge_class="a.Main"), ACCESS)
-    assert (request.endpoint, request.path) == ("HONOR", "/api/v1/1040000001/sendMessage")
-    assert request.headers == {
-        "content-type": "application/json; charset=UTF-8",
-        "authorization": "Bearer access-1",
-        "timestamp": "1748793600000",
-    }
-    assert json.loads(request.body) == {
-        "data": '{"k":1,"ext":"e"}',
-        "android": {
-            "ttl": "86400s",
-            "biTag": PUSH_ID,
-            "notification": {
-                "title": "张三",
-                "body": "晚上一起吃饭吗？",
-                "clickAction": {"type": 3},
-                "importance": "NORMAL",
-                "notifyId": number_id("m-1001"),
-                "tag": "m-1001",
-                "group": "t-1",
-                "image": "https://cdn.example.com/a.png",
-                "badge": {"setNum": 2, "badgeClass": "a.Main"},
-            },
-        },
-        "token": ["H1"],
-    }
-
-
-def test_golden_body_of_a_silent_message():
-    assert built(note(push_type=PushType.SILENT, ext="e"), ttl_s=3600) == {
-        "data": '{"ext":"e"}',
-        "android": {"ttl": "3600s", "biTag": PUSH_ID},
-        "token": ["T1"],
-    }
-
-
 PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
-#: name -> (bucket, placement, vendor, vendor_raw, importance)
+
+
+def importance_of(importance, *, placement=SERVICE, **of_note):
+    return note(placement=placement, **of_note), importance
+
+
 CLASSES = {
-    "service": (PRIVATE, SERVICE, {}, {}, "NORMAL"),
-    "marketing": (PUBLIC, {"importance": "LOW"}, {}, {}, "LOW"),
-    "public is marketing whatever is placed": (PUBLIC, SERVICE, {}, {}, "LOW"),
-    "nothing placed is marketing": (PRIVATE, {}, {}, {}, "LOW"),
-    "no override raises it": (
-        PUBLIC,
-        {"importance": "LOW"},
-        {"importance": "NORMAL"},
-        {"android": {"notification": {"importance": "NORMAL"}}},
+    "service": importance_of("NORMAL"),
+    "marketing": importance_of("LOW", bucket=PUBLIC, placement={"importance": "LOW"}),
+    "public is marketing whatever is placed": importance_of("LOW", bucket=PUBLIC),
+    "nothing placed is marketing": importance_of("LOW", placement={}),
+    "no override raises it": importance_of(
         "LOW",
+        bucket=PUBLIC,
+        placement={"importance": "LOW"},
+        vendor={"importance": "NORMAL"},
+        vendor_raw={"android": {"notification": {"importance": "NORMAL"}}},
     ),
-    "nor for a private one placed low": (
-        PRIVATE,
-        {"importance": "LOW"},
-        {"importance": "NORMAL"},
-        {},
-        "LOW",
+    "nor for a private one placed low": importance_of(
+        "LOW", placement={"importance": "LOW"}, vendor={"importance": "NORMAL"}
     ),
-    "a sender may lower": (PRIVATE, SERVICE, {"importance": "low"}, {}, "LOW"),
-    "raw may lower": (
-        PRIVATE,
-        SERVICE,
-        {},
-        {"android": {"notification": {"importance": "LOW"}}},
-        "LOW",
+    "a sender may lower": importance_of("LOW", vendor={"importance": "low"}),
+    "raw may lower": importance_of(
+        "LOW", vendor_raw={"android": {"notification": {"importance": "LOW"}}}
     ),
-    "HIGH is never sent": (PRIVATE, SERVICE, {"importance": "HIGH"}, {}, "NORMAL"),
+    "HIGH is never sent": importance_of("NORMAL", vendor={"importance": "HIGH"}),
 }
 
 
-@pytest.mark.parametrize(
-    ("bucket", "placement", "vendor", "raw", "importance"), CLASSES.values(), ids=CLASSES
-)
-def test_class_and_right_decide_the_importance(bucket, placement, vendor, raw, importance):
-    assert (
-        shown(note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw))["importance"]
-        == importance
-    )
+@pytest.mark.parametrize(("about", "importance"), CLASSES.values(), ids=CLASSES)
+def test_class_and_right_decide_the_importance(about, importance):
+    assert shown(about)["importance"] == importance
+
+
+def field(name, expected, *, of_item=None, raw=None, **of_note):
+    """A row of FIELDS. raw: the sender's own `android.notification`."""
+    about = note(vendor_raw={"android": {"notification": raw}} if raw else {}, **of_note)
+    return about, of_item or {}, name, expected
 
 
 FIELDS = {
-    "marketing has no image": ({"image": "https://a/b.png"}, {}, "image", None),
-    "nor by its sender's raw options": (
-        {"vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}},
-        {},
-        "image",
-        None,
+    "marketing has no image": field("image", None, image="https://a/b.png"),
+    "nor by its sender's raw options": field("image", None, raw={"image": "https://a/b.png"}),
+    "a service message has it by raw": field(
+        "image", "https://a/b.png", placement=SERVICE, raw={"image": "https://a/b.png"}
     ),
-    "a service message has it by raw": (
-        {
-            "placement": SERVICE,
-            "vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}},
-        },
-        {},
-        "image",
-        "https://a/b.png",
-    ),
-    "title of 40": ({"title": "题" * 41}, {}, "title", "题" * 39 + "…"),
-    "body of 256": ({"body": "文" * 257}, {}, "body", "文" * 255 + "…"),
-    "a family is not cut in two": ({"title": "a" * 38 + "👨‍👩‍👧‍👦"}, {}, "title", "a" * 38 + "…"),
-    "big text equals the text": ({"vendor": {"style": 1}}, {}, "bigBody", "晚上一起吃饭吗？"),
-    "big text by raw": (
-        {"vendor_raw": {"android": {"notification": {"style": 1}}}},
-        {},
-        "bigTitle",
-        "张三",
-    ),
-    "no badge without the activity": ({}, {"badge": 2}, "badge", None),
-    "badge clipped": (
-        {},
-        {"badge": 200, "options": {"badge_class": "a.M"}},
+    "title of 40": field("title", "题" * 39 + "…", title="题" * 41),
+    "body of 256": field("body", "文" * 255 + "…", body="文" * 257),
+    "a family is not cut in two": field("title", "a" * 38 + "…", title="a" * 38 + "👨‍👩‍👧‍👦"),
+    "big text equals the text": field("bigBody", "晚上一起吃饭吗？", vendor={"style": 1}),
+    "big text by raw": field("bigTitle", "张三", raw={"style": 1}),
+    "no badge without the activity": field("badge", None, of_item={"badge": 2}),
+    "badge clipped": field(
         "badge",
         {"setNum": 99, "badgeClass": "a.M"},
+        of_item={"badge": 200, "options": {"badge_class": "a.M"}},
     ),
-    "sound is unconfirmed: left out": ({"sound_android": "ring"}, {}, "sound", None),
-    "group is the conversation": ({}, {}, "group", "c2c-42"),
-    "raw when": (
-        {"vendor_raw": {"android": {"notification": {"when": "2025-06-01T16:00:00Z"}}}},
-        {},
-        "when",
-        "2025-06-01T16:00:00Z",
-    ),
-    "raw ids are not taken": (
-        {"vendor_raw": {"android": {"notification": {"tag": "x"}}}},
-        {},
-        "tag",
-        "m-1001",
-    ),
-    "no raw buttons for who hides detail": (
-        {"hidden": True, "vendor_raw": {"android": {"notification": {"buttons": []}}}},
-        {},
-        "buttons",
-        None,
-    ),
+    "sound is unconfirmed: left out": field("sound", None, sound_android="ring"),
+    "group is the conversation": field("group", "c2c-42"),
+    "raw when": field("when", "2025-06-01T16:00:00Z", raw={"when": "2025-06-01T16:00:00Z"}),
+    "raw ids are not taken": field("tag", "m-1001", raw={"tag": "x"}),
+    "no raw buttons for who hides detail": field("buttons", None, hidden=True, raw={"buttons": []}),
 }
 
 
-@pytest.mark.parametrize(("fields", "of_item", "name", "expected"), FIELDS.values(), ids=FIELDS)
-def test_each_field_of_the_note_has_its_place(fields, of_item, name, expected):
-    assert shown(note(**fields), **of_item).get(name) == expected
+@pytest.mark.parametrize(("about", "of_item", "name", "expected"), FIELDS.values(), ids=FIELDS)
+def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
+    assert shown(about, **of_item).get(name) == expected
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
@@ -467,10 +350,8 @@ GOOD = {"app_id": "1040000001", "app_key": "220000001"}
 
 
 def test_a_credential_is_read_and_its_secret_trimmed():
-    assert HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS) == (
-        GOOD,
-        {"app_secret": "s"},
-    )
+    found = HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS)
+    assert found == (GOOD, {"app_secret": "s"})
 
 
 BAD_CREDENTIALS = {

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
+from tests.builders import present
+from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1, HUAWEI_V1_DIGEST, digest
+from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
     NOW_MS,
-    PUSH_ID,
     batch,
     brief,
     credential,
-    item,
     note,
-    reply,
 )
 from workers.vendors import huawei_codes
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
 from workers.vendors.ids import number_id
 from workers.vendors.json_text import compact
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
+from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)
@@ -47,7 +46,7 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("code", sorted(huawei_codes.CODES | CODES))
+@pytest.mark.parametrize("code", sorted({*huawei_codes.CODES, *CODES}))
 def test_each_code_has_its_meaning_on_any_http_status(code):
     answers = [
         reply({"code": code, "msg": "words", "requestId": "r1"}, status)
@@ -57,9 +56,8 @@ def test_each_code_has_its_meaning_on_any_http_status(code):
     _, again, attempts_max, alarm = CODES.get(code, (None, None, None, False))
     assert len({brief(outcome) for outcome in outcomes}) == 1
     assert brief(outcomes[0]) == CODES.get(code, (outcomes[0].verdict, again, attempts_max, alarm))
-    assert [(one.status, one.code, one.vendor_message_id) for one in outcomes] == [
-        (s, code, "r1") for s in ("200", "400", "401", "500")
-    ]
+    found = [(one.status, one.code, one.vendor_message_id) for one in outcomes]
+    assert found == [(s, code, "r1") for s in ("200", "400", "401", "500")]
 
 
 #: HTTP status -> meaning where the body has no code.
@@ -83,9 +81,8 @@ STATUSES = {
 )
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HUAWEI.classify(batch("a", "b"), reply(body, status))] == [
-        expected
-    ] * 2
+    found = [brief(o) for o in HUAWEI.classify(batch("a", "b"), reply(body, status))]
+    assert found == [expected] * 2
 
 
 @pytest.mark.parametrize("code", ["80499999", "12345", "E503", 99])
@@ -102,61 +99,69 @@ def test_flow_control_waits_as_long_as_the_vendor_says():
     assert outcome.retry_after_s == 17
 
 
+def told_of(msg, *verdicts, tokens=("T1", "T2"), code="80100000"):
+    """A row of LISTS: what the vendor says of a request to these tokens."""
+    return {"code": code, "msg": msg, "requestId": "r"}, tokens, verdicts
+
+
 #: name -> (body, tokens, verdicts, again of each)
 LISTS = {
-    "V6 of v1: illegal_tokens": (
-        {
-            "code": "80100000",
-            "msg": '{"success":3,"failure":1,"illegal_tokens":["T4"]}',
-            "requestId": "157000006",
-        },
-        ["T1", "T2", "T3", "T4"],
-        [V.ACCEPTED, V.ACCEPTED, V.ACCEPTED, V.TOKEN_DEAD],
+    "V6 of v1: illegal_tokens": told_of(
+        '{"success":3,"failure":1,"illegal_tokens":["T4"]}',
+        V.ACCEPTED,
+        V.ACCEPTED,
+        V.ACCEPTED,
+        V.TOKEN_DEAD,
+        tokens=("T1", "T2", "T3", "T4"),
     ),
-    "V6 of v3: by reason, blanks in the reason": (
-        {
-            "code": "80100000",
-            "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,'
-            '"failure":2}',
-            "requestId": "169001701",
-        },
-        ["T1", "T2", "T3"],
-        [V.ACCEPTED, V.TOKEN_DEAD, V.TOKEN_DEAD],
+    "V6 of v3: by reason, blanks in the reason": told_of(
+        '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,"failure":2}',
+        V.ACCEPTED,
+        V.TOKEN_DEAD,
+        V.TOKEN_DEAD,
+        tokens=("T1", "T2", "T3"),
     ),
-    "other spelling of each shape": (
-        {"code": "80100000", "msg": {"illegal_tokens": {"tokenFormatError": ["T1"]}, "x": 1}},
-        ["T1", "T2"],
-        [V.TOKEN_DEAD, V.ACCEPTED],
+    "other spelling of each shape": told_of(
+        {"illegal_tokens": {"tokenFormatError": ["T1"]}, "x": 1}, V.TOKEN_DEAD, V.ACCEPTED
     ),
-    "a token nobody sent is ignored": (
-        {"code": "80100000", "msg": '{"illegal_tokens":["zzz"]}'},
-        ["T1", "T2"],
-        [V.ACCEPTED, V.ACCEPTED],
+    "an object with its reason": told_of(
+        '{"illegalTokens":[{"token":"T2","reason":"noRight"}]}', V.ACCEPTED, V.TOKEN_DEAD
     ),
-    "an empty list of one spelling, tokens under the other": (
-        {"code": "80100000", "msg": '{"illegalTokens":null,"illegal_tokens":["T1"]}'},
-        ["T1", "T2"],
-        [V.TOKEN_DEAD, V.ACCEPTED],
+    "an object without a reason": told_of(
+        '{"illegalTokens":[{"token":"T2"}]}', V.ACCEPTED, V.UNKNOWN
     ),
-    "nobody failed after all": (
-        {"code": "80100000", "msg": '{"success":2,"failure":0}'},
-        ["T1", "T2"],
-        [V.ACCEPTED, V.ACCEPTED],
+    "an object whose reason is none of the token's": told_of(
+        '{"illegalTokens":[{"token":"T2","reason":"countryNotSupport"}]}', V.ACCEPTED, V.SILENCED
     ),
-    "some failed and none is named": (
-        {"code": "80100000", "msg": '{"success":1,"failure":1}'},
-        ["T1", "T2"],
-        [V.UNKNOWN, V.UNKNOWN],
+    "a masked token, and the vendor counts a failure": told_of(
+        '{"illegalTokens":{"tokenFormatError":["T2***"]},"success":0,"failure":1}',
+        V.UNKNOWN,
+        V.UNKNOWN,
     ),
-    "a list that can't be read: nobody knows who failed": (
-        {"code": "80100000", "msg": "some failed"},
-        ["T1", "T2"],
-        [V.UNKNOWN, V.UNKNOWN],
+    "a token nobody sent is ignored": told_of('{"illegal_tokens":["zzz"]}', V.ACCEPTED, V.ACCEPTED),
+    "commas within a list": told_of(
+        '{"illegal_tokens":["T2,T3"],"success":1,"failure":2}',
+        V.ACCEPTED,
+        V.TOKEN_DEAD,
+        V.TOKEN_DEAD,
+        tokens=("T1", "T2", "T3"),
     ),
-    "all of a batch invalid, plain text: ask one by one": (
-        {"code": "80300007", "msg": "All the tokens are invalid"},
-        ["T1", "T2"],
-        [V.UNAVAILABLE, V.UNAVAILABLE],
+    "a token in the place of the reason": told_of(
+        '{"illegal_tokens":{"T2":"x"}}', V.UNKNOWN, V.UNKNOWN
+    ),
+    "both lists empty beside a failure": told_of(
+        '{"illegalTokens":{},"illegal_tokens":{},"success":1,"failure":1}', V.UNKNOWN, V.UNKNOWN
+    ),
+    "an empty list of one spelling, tokens under the other": told_of(
+        '{"illegalTokens":null,"illegal_tokens":["T1"]}', V.TOKEN_DEAD, V.ACCEPTED
+    ),
+    "nobody failed after all": told_of('{"success":2,"failure":0}', V.ACCEPTED, V.ACCEPTED),
+    "some failed and none is named": told_of('{"success":1,"failure":1}', V.UNKNOWN, V.UNKNOWN),
+    "a list that can't be read: nobody knows who failed": told_of(
+        "some failed", V.UNKNOWN, V.UNKNOWN
+    ),
+    "all of a batch invalid, plain text: ask one by one": told_of(
+        "All the tokens are invalid", V.UNAVAILABLE, V.UNAVAILABLE, code="80300007"
     ),
 }
 
@@ -164,7 +169,7 @@ LISTS = {
 @pytest.mark.parametrize(("body", "tokens", "verdicts"), LISTS.values(), ids=LISTS)
 def test_partial_success_is_read_token_by_token(body, tokens, verdicts):
     outcomes = HUAWEI.classify(batch(*tokens), reply(body))
-    assert [o.verdict for o in outcomes] == verdicts
+    assert tuple(o.verdict for o in outcomes) == verdicts
     assert all("T4" not in o.words for o in outcomes)
 
 
@@ -217,13 +222,13 @@ SECOND_TIMES = {
     ("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES
 )
 def test_a_remedy_is_tried_so_often_and_no_more(told, again, code, verdict):
-    sent = RequestBatch((item(told=told, again=again),), NOW_MS)
+    sent = batch(met=told, again=again)
     [outcome] = HUAWEI.classify(sent, reply({"code": code}))
     assert outcome.verdict is verdict
 
 
 def test_an_unauthorised_status_twice_is_the_credentials_fault():
-    sent = RequestBatch((item(told=[("401", "")]),), NOW_MS)
+    sent = batch(met=[("401", "")])
     assert HUAWEI.classify(sent, reply(b"", 401))[0].verdict is V.CREDENTIAL_REFUSED
 
 
@@ -236,35 +241,12 @@ def test_the_vendors_words_lose_device_tokens():
 
 # ---------------------------------------------------------------- vectors
 
-V1 = {
-    "validate_only": False,
-    "message": {
-        "android": {
-            "category": "IM",
-            "ttl": "86400s",
-            "bi_tag": "m-1001",
-            "collapse_key": -1,
-            "notification": {
-                "title": "张三",
-                "body": "晚上一起吃饭吗？",
-                "click_action": {"type": 3},
-                "importance": "NORMAL",
-                "tag": "c2c-42",
-                "badge": {"add_num": 1, "class": "com.example.im.MainActivity"},
-            },
-        },
-        "token": ["T1"],
-    },
-}
+V1 = json.loads(HUAWEI_V1)
 
 
 def test_vector_1_bytes_of_a_body():
     raw = compact(V1)
-    assert len(raw) == 320
-    assert (
-        hashlib.sha256(raw).hexdigest()
-        == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
-    )
+    assert (raw.decode(), digest(raw)) == (HUAWEI_V1, HUAWEI_V1_DIGEST)
     assert len(compact({**V1, "message": {**V1["message"], "token": []}})) == 316
 
 
@@ -280,27 +262,19 @@ def test_a_built_body_has_every_field_of_vector_1():
     )["message"]
     android, wanted = message["android"], V1["message"]["android"]
     shown = android["notification"]
-    assert {key: android[key] for key in wanted if key != "notification"} == {
-        key: wanted[key] for key in wanted if key != "notification"
-    }
-    assert {key: shown[key] for key in wanted["notification"] if key != "badge"} == {
-        k: v for k, v in wanted["notification"].items() if k != "badge"
-    }
+    found = {key: android[key] for key in wanted if key != "notification"}
+    assert found == {key: wanted[key] for key in wanted if key != "notification"}
+    seen = {key: shown[key] for key in wanted["notification"] if key != "badge"}
+    assert seen == {k: v for k, v in wanted["notification"].items() if k != "badge"}
     assert shown["badge"] == {"set_num": 1, "class": "com.example.im.MainActivity"}
 
 
 def test_vector_5_token_form():
-    request = HUAWEI.access.ask(CRED, NOW_MS)
-    assert (request.endpoint, request.path, request.method) == (
-        "HUAWEI_OAUTH",
-        "/oauth2/v3/token",
-        "POST",
-    )
+    request = asked(HUAWEI, CRED, NOW_MS)
+    found = (request.endpoint, request.path, request.method)
+    assert found == ("HUAWEI_OAUTH", "/oauth2/v3/token", "POST")
     assert request.headers == {"content-type": "application/x-www-form-urlencoded"}
-    assert (
-        request.body
-        == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
-    )
+    assert request.body.decode() == HUAWEI_TOKEN_FORM
 
 
 # ---------------------------------------------------------------- access
@@ -341,15 +315,15 @@ ACCESS_ANSWERS = {
 
 @pytest.mark.parametrize(("answer", "expected"), ACCESS_ANSWERS.values(), ids=ACCESS_ANSWERS)
 def test_the_access_call_is_read(answer, expected):
-    read = HUAWEI.access.read(answer, NOW_MS)
+    read = present(HUAWEI.access).read(answer, NOW_MS)
     assert (read.verdict if isinstance(read, AccessRefused) else read) == expected
 
 
 def test_a_refusal_names_main_and_sub_code():
-    assert (
-        HUAWEI.access.read(reply({"error": 1101, "sub_error": 12304}, 400), NOW_MS).code
-        == "1101.12304"
-    )
+    said = reply({"error": 1101, "sub_error": 12304}, 400)
+    refused = present(HUAWEI.access).read(said, NOW_MS)
+    assert isinstance(refused, AccessRefused)
+    assert refused.code == "1101.12304"
 
 
 # ---------------------------------------------------------------- build
@@ -364,183 +338,77 @@ def shown(one, *, rights=(), options=None, **over):
     return body["message"]["android"]
 
 
-def test_golden_body_of_a_chat():
-    one = note(
-        ext='{"cid":"42"}',
-        payload={"k": 1, "ext": "loses"},
-        image="https://cdn.example.com/a.png",
-        thread_id="t-1",
-        placement={"category": "IM", "importance": "NORMAL", "channel_id": "im_message"},
-        sound_android="ring.mp3",
-    )
-    cred = credential(Vendor.HUAWEI, "huawei.im", badge_class="a.Main", receipt_id="RCP1")
-    request = HUAWEI.build(batch("T1", "T2", note_=one, badge=7), cred, ACCESS)
-    assert (request.endpoint, request.path) == ("HUAWEI", "/v1/100000001/messages:send")
-    assert request.headers == {
-        "content-type": "application/json; charset=UTF-8",
-        "authorization": "Bearer access-1",
-    }
-    body = json.loads(request.body)
-    assert json.loads(body["message"].pop("data")) == {"k": 1, "ext": '{"cid":"42"}'}
-    assert len(body["message"]["android"].pop("bi_tag")) == 32
-    assert body == {
-        "validate_only": False,
-        "message": {
-            "android": {
-                "category": "IM",
-                "ttl": "86400s",
-                "receipt_id": "RCP1",
-                "notification": {
-                    "title": "张三",
-                    "body": "晚上一起吃饭吗？",
-                    "click_action": {"type": 3},
-                    "importance": "NORMAL",
-                    "notify_id": number_id("m-1001"),
-                    "tag": "m-1001",
-                    "group": "t-1",
-                    "sound": "/raw/ring",
-                    "default_sound": False,
-                    "channel_id": "im_message",
-                    "image": "https://cdn.example.com/a.png",
-                    "badge": {"set_num": 7, "class": "a.Main"},
-                },
-            },
-            "token": ["T1", "T2"],
-        },
-    }
-
-
-def test_golden_body_of_a_silent_message():
-    one = note(push_type=PushType.SILENT, ext="e", placement={"category": "IM"})
-    body = json.loads(HUAWEI.build(batch("T1", note_=one, ttl_s=600), CRED, ACCESS).body)
-    android = {"urgency": "NORMAL", "ttl": "600s", "bi_tag": PUSH_ID}
-    assert body == {
-        "validate_only": False,
-        "message": {"data": '{"ext":"e"}', "android": android, "token": ["T1"]},
-    }
-
-
 PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
-#: name -> (bucket, placement, rights, vendor, vendor_raw, category, importance)
+
+
+def class_of(
+    category, importance="NORMAL", *, placement=None, rights=(), vendor=None, raw=None, **more
+):
+    """A row of CLASSES: a note, placed as a chat unless said else, and its class on the wire."""
+    given = {"vendor": vendor or {}, "vendor_raw": raw or {}, **more}
+    placed = {"category": "IM"} if placement is None else placement
+    return note(placement=placed, **given), rights, category, importance
+
+
 CLASSES = {
     **{
-        f"{c} as placed": (
-            PRIVATE,
-            {"category": c, "importance": "NORMAL"},
-            (),
-            {},
-            {},
-            c,
-            "NORMAL",
-        )
+        f"{c} as placed": class_of(c, placement={"category": c, "importance": "NORMAL"})
         for c in sorted(CATEGORIES)
     },
-    "marketing as placed": (
-        PUBLIC,
-        {"category": "MARKETING", "importance": "LOW"},
-        (),
-        {},
-        {},
+    "marketing as placed": class_of(
+        "MARKETING", "LOW", bucket=PUBLIC, placement={"category": "MARKETING", "importance": "LOW"}
+    ),
+    "marketing without a placement": class_of("MARKETING", "LOW", bucket=PUBLIC, placement={}),
+    "nothing placed is marketing": class_of("MARKETING", placement={}),
+    "public never travels as system, whatever is placed": class_of(
+        "MARKETING", "LOW", bucket=PUBLIC, rights=("huawei.im",)
+    ),
+    "an override never raises marketing": class_of(
         "MARKETING",
         "LOW",
+        bucket=PUBLIC,
+        placement={"category": "MARKETING", "importance": "LOW"},
+        rights=("huawei.im",),
+        vendor={"category": "IM", "importance": "NORMAL"},
     ),
-    "marketing without a placement": (PUBLIC, {}, (), {}, {}, "MARKETING", "LOW"),
-    "nothing placed is marketing": (PRIVATE, {}, (), {}, {}, "MARKETING", "NORMAL"),
-    "public never travels as system, whatever is placed": (
-        PUBLIC,
-        {"category": "IM"},
-        ("huawei.im",),
-        {},
-        {},
+    "nor do raw fields": class_of(
         "MARKETING",
         "LOW",
+        bucket=PUBLIC,
+        placement={"category": "MARKETING", "importance": "LOW"},
+        rights=("huawei.im",),
+        raw={"message": {"android": {"category": "IM"}}, "notification": {"importance": "NORMAL"}},
     ),
-    "an override never raises marketing": (
-        PUBLIC,
-        {"category": "MARKETING", "importance": "LOW"},
-        ("huawei.im",),
-        {"category": "IM", "importance": "NORMAL"},
-        {},
-        "MARKETING",
-        "LOW",
+    "an override among private classes needs its right": class_of(
+        "IM", rights=("huawei.im",), vendor={"category": "WORK"}
     ),
-    "nor do raw fields": (
-        PUBLIC,
-        {"category": "MARKETING", "importance": "LOW"},
-        ("huawei.im",),
-        {},
-        {"message": {"android": {"category": "IM"}}, "notification": {"importance": "NORMAL"}},
-        "MARKETING",
-        "LOW",
+    "and with its right it holds": class_of(
+        "WORK", rights=("huawei.im", "huawei.work"), vendor={"category": "work"}
     ),
-    "an override among private classes needs its right": (
-        PRIVATE,
-        {"category": "IM"},
-        ("huawei.im",),
-        {"category": "WORK"},
-        {},
-        "IM",
-        "NORMAL",
-    ),
-    "and with its right it holds": (
-        PRIVATE,
-        {"category": "IM"},
-        ("huawei.im", "huawei.work"),
-        {"category": "work"},
-        {},
-        "WORK",
-        "NORMAL",
-    ),
-    "raw fields win over overrides": (
-        PRIVATE,
-        {"category": "IM"},
-        ("huawei.mail", "huawei.work"),
-        {"category": "WORK"},
-        {"message": {"android": {"category": "MAIL"}}},
+    "raw fields win over overrides": class_of(
         "MAIL",
-        "NORMAL",
+        rights=("huawei.mail", "huawei.work"),
+        vendor={"category": "WORK"},
+        raw={"message": {"android": {"category": "MAIL"}}},
     ),
-    "a sender may lower": (
-        PRIVATE,
-        {"category": "IM"},
-        ("huawei.im",),
-        {"category": "MARKETING", "importance": "LOW"},
-        {},
+    "a sender may lower": class_of(
         "MARKETING",
         "LOW",
+        rights=("huawei.im",),
+        vendor={"category": "MARKETING", "importance": "LOW"},
     ),
-    "HIGH is never sent": (
-        PRIVATE,
-        {"category": "IM", "importance": "NORMAL"},
-        (),
-        {"importance": "HIGH"},
-        {},
-        "IM",
-        "NORMAL",
+    "HIGH is never sent": class_of(
+        "IM", placement={"category": "IM", "importance": "NORMAL"}, vendor={"importance": "HIGH"}
     ),
-    "a category nobody knows is ignored": (
-        PRIVATE,
-        {"category": "IM"},
-        (),
-        {"category": "SYSTEM_REMINDER"},
-        {},
-        "IM",
-        "NORMAL",
-    ),
+    "a category nobody knows is ignored": class_of("IM", vendor={"category": "SYSTEM_REMINDER"}),
 }
 
 
 @pytest.mark.parametrize(
-    ("bucket", "placement", "rights", "vendor", "raw", "category", "importance"),
-    CLASSES.values(),
-    ids=CLASSES,
+    ("about", "rights", "category", "importance"), CLASSES.values(), ids=CLASSES
 )
-def test_class_and_right_decide_the_category(
-    bucket, placement, rights, vendor, raw, category, importance
-):
-    android = shown(
-        note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw), rights=rights
-    )
+def test_class_and_right_decide_the_category(about, rights, category, importance):
+    android = shown(about, rights=rights)
     assert (android["category"], android["notification"]["importance"]) == (category, importance)
 
 
@@ -563,113 +431,70 @@ def test_what_overwrites_a_recalled_message_has_its_ids_and_no_sound():
 
 
 LAUNCH = "intent:#Intent;action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"  # noqa: E501
+
+
+def field(name, expected, *, of_item=None, **of_note):
+    """A row of FIELDS. name: of what is shown, or with a full stop before it of `android`."""
+    return note(**of_note), of_item or {}, name, expected
+
+
 FIELDS = {
-    "ttl below a second": ({}, {"ttl_s": 0}, ("ttl",), "1s"),
-    "ttl over 15 days": ({}, {"ttl_s": 10**9}, ("ttl",), "1296000s"),
-    "no badge without the activity": ({}, {"badge": 3}, ("notification", "badge"), None),
-    "no sound": ({"sound_android": "none"}, {}, ("notification", "default_sound"), False),
-    "default sound is left to Huawei": (
-        {"sound_android": "default"},
-        {},
-        ("notification", "default_sound"),
+    "ttl below a second": field(".ttl", "1s", of_item={"ttl_s": 0}),
+    "ttl over 15 days": field(".ttl", "1296000s", of_item={"ttl_s": 10**9}),
+    "no badge without the activity": field("badge", None, of_item={"badge": 3}),
+    "no sound": field("default_sound", False, sound_android="none"),
+    "default sound is left to Huawei": field("default_sound", None, sound_android="default"),
+    "an image must be https": field("image", None, image="http://a/b.png"),
+    "no image once it was refused": field(
+        "image", None, of_item={"again": "without_image"}, image="https://a/b.png"
+    ),
+    "nor a raw one": field(
+        "image",
         None,
+        of_item={"again": "without_image"},
+        vendor_raw={"notification": {"image": "https://a/b.png"}},
     ),
-    "an image must be https": ({"image": "http://a/b.png"}, {}, ("notification", "image"), None),
-    "no image once it was refused": (
-        {"image": "https://a/b.png"},
-        {"again": "without_image"},
-        ("notification", "image"),
-        None,
+    "group is the conversation": field("group", "c2c-42"),
+    "channel override": field(
+        "channel_id", "c9", vendor={"channel_id": "c9"}, placement={"channel_id": "c1"}
     ),
-    "nor a raw one": (
-        {"vendor_raw": {"notification": {"image": "https://a/b.png"}}},
-        {"again": "without_image"},
-        ("notification", "image"),
-        None,
-    ),
-    "group is the conversation": ({}, {}, ("notification", "group"), "c2c-42"),
-    "channel override": (
-        {"vendor": {"channel_id": "c9"}, "placement": {"channel_id": "c1"}},
-        {},
-        ("notification", "channel_id"),
-        "c9",
-    ),
-    "big text": ({"vendor": {"style": 1}}, {}, ("notification", "big_body"), "晚上一起吃饭吗？"),
-    "title from the app's name": (
-        {"title": "", "app_name": "Chat"},
-        {},
-        ("notification", "title"),
-        "Chat",
-    ),
-    "ext as intent": (
-        {"vendor": {"ext_as_intent": 1}, "ext": "a b;c"},
-        {},
-        ("notification", "click_action"),
+    "big text": field("big_body", "晚上一起吃饭吗？", vendor={"style": 1}),
+    "title from the app's name": field("title", "Chat", title="", app_name="Chat"),
+    "ext as intent": field(
+        "click_action",
         {"type": 1, "intent": LAUNCH + "S.ext=a%20b%3Bc;end"},
+        vendor={"ext_as_intent": 1},
+        ext="a b;c",
     ),
-    "raw colour": (
-        {"vendor_raw": {"notification": {"color": "#ff0000"}}},
-        {},
-        ("notification", "color"),
-        "#ff0000",
+    "raw colour": field("color", "#ff0000", vendor_raw={"notification": {"color": "#ff0000"}}),
+    "raw lines": field("style", 3, vendor_raw={"notification": {"inbox_content": ["a"]}}),
+    "no raw words for who hides detail": field(
+        "ticker", None, hidden=True, vendor_raw={"notification": {"ticker": "x"}}
     ),
-    "raw lines": (
-        {"vendor_raw": {"notification": {"inbox_content": ["a"]}}},
-        {},
-        ("notification", "style"),
-        3,
+    "raw title is not taken": field("title", "张三", vendor_raw={"notification": {"title": "x"}}),
+    "raw ids are not taken": field(
+        "notify_id", number_id("m-1001"), vendor_raw={"notification": {"notify_id": 1}}
     ),
-    "no raw words for who hides detail": (
-        {"hidden": True, "vendor_raw": {"notification": {"ticker": "x"}}},
-        {},
-        ("notification", "ticker"),
-        None,
+    "raw that is no object does not replace one": field(
+        "click_action", {"type": 3}, vendor_raw={"notification": {"click_action": 5}}
     ),
-    "raw title is not taken": (
-        {"vendor_raw": {"notification": {"title": "x"}}},
-        {},
-        ("notification", "title"),
-        "张三",
+    "raw collapse group": field(
+        ".collapse_key", 5, vendor_raw={"message": {"android": {"collapse_key": 5}}}
     ),
-    "raw ids are not taken": (
-        {"vendor_raw": {"notification": {"notify_id": 1}}},
-        {},
-        ("notification", "notify_id"),
-        number_id("m-1001"),
+    "raw receipt id is not taken": field(
+        ".receipt_id", None, vendor_raw={"message": {"android": {"receipt_id": "x"}}}
     ),
-    "raw that is no object does not replace one": (
-        {"vendor_raw": {"notification": {"click_action": 5}}},
-        {},
-        ("notification", "click_action"),
-        {"type": 3},
-    ),
-    "raw collapse group": (
-        {"vendor_raw": {"message": {"android": {"collapse_key": 5}}}},
-        {},
-        ("collapse_key",),
-        5,
-    ),
-    "raw receipt id is not taken": (
-        {"vendor_raw": {"message": {"android": {"receipt_id": "x"}}}},
-        {},
-        ("receipt_id",),
-        None,
-    ),
-    "raw test mode is not taken": (
-        {"vendor_raw": {"message": {"android": {"target_user_type": 1}}}},
-        {},
-        ("target_user_type",),
-        None,
+    "raw test mode is not taken": field(
+        ".target_user_type", None, vendor_raw={"message": {"android": {"target_user_type": 1}}}
     ),
 }
 
 
-@pytest.mark.parametrize(("fields", "of_item", "path", "expected"), FIELDS.values(), ids=FIELDS)
-def test_each_field_of_the_note_has_its_place(fields, of_item, path, expected):
-    value = shown(note(**fields), **of_item)
-    for step in path:
-        value = value.get(step)
-    assert value == expected
+@pytest.mark.parametrize(("about", "of_item", "name", "expected"), FIELDS.values(), ids=FIELDS)
+def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
+    android = shown(about, **of_item)
+    place = android if name.startswith(".") else android["notification"]
+    assert place.get(name.removeprefix(".")) == expected
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
@@ -681,11 +506,8 @@ def test_raw_fields_touch_neither_target_nor_mode():
     }
     body = json.loads(HUAWEI.build(batch("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
     assert set(body["message"]) == {"data", "android", "token"}
-    assert (body["validate_only"], body["message"]["token"], body["message"]["data"]) == (
-        False,
-        ["T1"],
-        "mine",
-    )
+    found = (body["validate_only"], body["message"]["token"], body["message"]["data"])
+    assert found == (False, ["T1"], "mine")
 
 
 @pytest.mark.parametrize(("badge", "number"), [(0, 0), (1, 1), (99, 99), (1000, 99), (-1, 0)])
@@ -725,7 +547,7 @@ def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, 
 
 
 def test_the_check_delivers_nothing():
-    request = HUAWEI.check(CRED, ACCESS)
+    request = present(HUAWEI.check)(CRED, ACCESS)
     assert json.loads(request.body)["validate_only"] is True
     assert request.path == "/v1/100000001/messages:send"
 
@@ -744,7 +566,7 @@ CHECKED = {
 
 @pytest.mark.parametrize(("code", "verdict"), CHECKED.items())
 def test_the_check_is_read(code, verdict):
-    assert HUAWEI.checked(reply({"code": code})) is verdict
+    assert present(HUAWEI.checked)(reply({"code": code})) is verdict
 
 
 @pytest.mark.parametrize(
@@ -752,7 +574,7 @@ def test_the_check_is_read(code, verdict):
     [(404, V.CREDENTIAL_REFUSED), (503, V.THROTTLED), (200, V.UNKNOWN), (400, V.REJECTED)],
 )
 def test_a_check_without_a_code_proves_nothing(status, verdict):
-    assert HUAWEI.checked(reply(b"<html>", status)) is verdict
+    assert present(HUAWEI.checked)(reply(b"<html>", status)) is verdict
 
 
 def test_rights_are_the_documented_categories():

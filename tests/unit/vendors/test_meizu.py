@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.page_vectors import MEIZU_IDS, MEIZU_SIGNS
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, batch, credential, note
 from workers.vendors.ids import receipt_tag
@@ -77,6 +78,17 @@ VALUES = {
         [Verdict.TOKEN_DEAD, Verdict.ACCEPTED, Verdict.ACCEPTED],
     ),
     "strangers": ({"110002": ["zz", None, 5]}, [Verdict.ACCEPTED] * 3),
+    "somebody, and nobody says who": ({"110002": [{"id": "a"}]}, [Verdict.UNKNOWN] * 3),
+    "tokens as keys": (
+        {"110002": {"a": 1}},
+        [Verdict.TOKEN_DEAD, Verdict.ACCEPTED, Verdict.ACCEPTED],
+    ),
+    "a list of objects": (
+        [{"110002": ["a"]}, {"110010": "b"}],
+        [Verdict.TOKEN_DEAD, Verdict.SILENCED, Verdict.ACCEPTED],
+    ),
+    "without a code": (["a,b"], [Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.ACCEPTED]),
+    "a code without tokens": ({"110002": []}, [Verdict.ACCEPTED] * 3),
     "201 for some": ({"201": ["a", "b"]}, [Verdict.REJECTED, Verdict.REJECTED, Verdict.ACCEPTED]),
     "201 for all": ({"201": ["a", "b", "c"]}, [Verdict.CREDENTIAL_REFUSED] * 3),
 }
@@ -90,72 +102,10 @@ def test_partial_answers(value, verdicts):
     assert [o.verdict for o in outcomes] == verdicts
 
 
-STATUSES = {
-    200: Verdict.UNKNOWN,
-    404: Verdict.UNKNOWN,
-    429: Verdict.THROTTLED,
-    500: Verdict.UNAVAILABLE,
-    502: Verdict.UNAVAILABLE,
-}
-
-
-@pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
-def test_without_a_code_the_status_decides(status, verdict):
-    [outcome] = meizu_codes.classify(batch(), answer(status, b"<html>"))
-    assert outcome.verdict is verdict
-
-
-BROKEN = {
-    "accepted": (502, {"code": "200", "value": {}, "msgId": "m"}, Verdict.UNAVAILABLE),
-    "a dead token": (500, {"code": "110002", "value": ""}, Verdict.UNAVAILABLE),
-    "accepted, says a proxy's 403": (403, {"code": "200", "value": {}}, Verdict.UNKNOWN),
-    "a known code beside a 400": (400, {"code": "1006", "value": ""}, Verdict.CREDENTIAL_REFUSED),
-}
-
-
-@pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
-def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
-    [outcome] = meizu_codes.classify(batch(), answer(status, body))
-    assert outcome.verdict is verdict
-
-
 # ---------------------------------------------------------------- sign
 
-SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-ID_C, ID_D = (
-    "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7c",
-    "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7d",
-)
-SIGNS = {
-    "V1": (
-        {
-            "appId": "10000",
-            "pushIds": "RA50c6348036344485d01776773577c64740465480a6b",
-            "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,'
-            '"validTime":24}}',
-        },
-        "<APP_SECRET>",
-        "ac076ff25d9900015a681cb5172aa53b",
-    ),
-    "V2": (
-        {
-            "appId": "110001",
-            "pushIds": f"{ID_C},{ID_D}",
-            "messageJson": '{"noticeBarInfo":{"noticeMsgType":1,"title":"张三","content":"你好，世界"},"clickTypeInfo":{"clickType":0},"pushTimeInfo":{"offLine":1,"validTime":24},"advanceInfo":{"notifyKey":"c2c_8F3a"},"extra":{"callback":"https://push.example.com/cb/meizu","callback.param":"d=7f3a9c","callback.type":"3"}}',
-        },
-        SECRET,
-        "cab3ac43d22dc28970da038e4f5fdbd3",
-    ),
-    "V3": ({"appId": "110001", "pushId": ID_C}, SECRET, "9e87f455b64b5f458864bfcdfe53a050"),
-    "V4": (
-        {"appId": "110001", "startTime": "20260101", "endTime": "20260102"},
-        SECRET,
-        "314a80b9092d38bac47f32df5f52ceb1",
-    ),
-}
 
-
-@pytest.mark.parametrize(("form", "secret", "wanted"), SIGNS.values(), ids=SIGNS)
+@pytest.mark.parametrize(("form", "secret", "wanted"), MEIZU_SIGNS.values(), ids=MEIZU_SIGNS)
 def test_sign_vectors(form, secret, wanted):
     assert meizu_request.sign(form, secret) == wanted
 
@@ -187,10 +137,8 @@ def test_a_chat_message_as_it_travels():
     request = meizu_request.build(
         batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None
     )
-    assert (request.endpoint, request.path) == (
-        "MEIZU",
-        "/garcia/api/server/push/varnished/pushByPushId",
-    )
+    found = (request.endpoint, request.path)
+    assert found == ("MEIZU", "/garcia/api/server/push/varnished/pushByPushId")
     assert request.headers == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
     form = form_of(about, tokens=("ID1", "ID2"))
     assert (form["appId"], form["pushIds"]) == ("110001", "ID1,ID2")
@@ -252,20 +200,14 @@ def test_seconds_become_hours(ttl_s, info):
     "about", [note(sound_android="none"), note(kind=Kind.RECALL)], ids=["none", "recall"]
 )
 def test_silence(about):
-    assert message_of(about)["advanceInfo"]["notificationType"] == {
-        "vibrate": 0,
-        "lights": 1,
-        "sound": 0,
-    }
+    found = message_of(about)["advanceInfo"]["notificationType"]
+    assert found == {"vibrate": 0, "lights": 1, "sound": 0}
     assert "notificationType" not in message_of(note())["advanceInfo"]
 
 
 def test_words_are_never_empty():
-    assert message_of(note(title=" ", body="", app_name="", fallback_body=""))["noticeBarInfo"] == {
-        "noticeMsgType": 1,
-        "title": "新消息",
-        "content": "您收到一条新消息",
-    }
+    found = message_of(note(title=" ", body="", app_name="", fallback_body=""))["noticeBarInfo"]
+    assert found == {"noticeMsgType": 1, "title": "新消息", "content": "您收到一条新消息"}
 
 
 def test_words_are_cut_at_32_and_100():
@@ -287,28 +229,33 @@ def test_receipts_are_asked_for_only_with_an_address():
     url = "https://push.example.com/r/meizu/3f9c"
     assert "extra" not in message_of()
     assert "extra" not in message_of(callback_url=url + "x" * 100)
-    assert message_of(callback_url=url)["extra"] == {
-        "callback": url,
-        "callback.param": PUSH_ID,
-        "callback.type": "3",
-    }
+    found = message_of(callback_url=url)["extra"]
+    assert found == {"callback": url, "callback.param": PUSH_ID, "callback.type": "3"}
     push = batch(tokens=("a", "b"))
-    assert message_of(tokens=("a", "b"), callback_url=url)["extra"][
-        "callback.param"
-    ] == receipt_tag(push)
+    seen = message_of(tokens=("a", "b"), callback_url=url)["extra"]["callback.param"]
+    assert seen == receipt_tag(push)
 
 
 def test_a_silent_push_is_refused_before_a_request():
     assert (
-        meizu_request.refuse(batch(note(push_type=PushType.SILENT)).items[0])
+        meizu_request.refuse(
+            batch(note(push_type=PushType.SILENT)).items[0], credential(Vendor.MEIZU)
+        )
         == "silent_not_supported"
     )
-    assert meizu_request.refuse(batch().items[0]) is None
+    assert meizu_request.refuse(batch().items[0], credential(Vendor.MEIZU)) is None
 
 
 @pytest.mark.parametrize(
     ("token", "valid"),
-    [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)],
+    [
+        (MEIZU_IDS[0], True),
+        ("", False),
+        ("a,b", False),
+        ("a b", False),
+        ("a" * 257, False),
+        ("会", False),
+    ],
 )
 def test_tokens(token, valid):
     assert meizu_request.token_valid(token) is valid

@@ -5,6 +5,7 @@ built one by one.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_what_is_no_form(sent: Request) -> None:
     assert forms._cut(request(headers={"tag": "0b0f"}), VALUES) is not None
 
 
-def found(**changes: object) -> object:
+def found(**changes: Any) -> object:
     spec = dataclasses.replace(SPEC, **changes)
     return forms._found(
         spec, forms._neutral(ONE.like), "ios", cases.credential(Vendor.FCM), cases.ACCESS, None
@@ -48,7 +49,7 @@ def found(**changes: object) -> object:
 
 def test_a_refused_sample_a_request_without_a_form_and_one_that_knows_the_time_have_none() -> None:
     assert found() is not None
-    assert found(refuse=lambda _: "not that") is None
+    assert found(refuse=lambda _item, _account: "not that") is None
     assert found(build=lambda *_: request(method="PUT")) is None
     assert found(build=lambda sent, *_: request(body=b"%d" % sent.now_ms)) is None
 

@@ -41,6 +41,11 @@ def fcm_error(code: str) -> dict[str, Any]:
     return {"error": {"status": "", "message": "", "details": [detail]}}
 
 
+def named(field: str, status: int = 200, **rest: Any) -> Say:
+    """An answer that holds the code in this field."""
+    return lambda code: (status, {field: code, **rest})
+
+
 def partial(code: str) -> dict[str, Any]:
     return {
         "code": "80100000",
@@ -50,33 +55,21 @@ def partial(code: str) -> dict[str, Any]:
 
 
 ANSWERS: Mapping[str, tuple[Vendor, Iterable[object], Say]] = {
-    "apns: reason": (Vendor.APNS, apns_codes.REASONS, lambda code: (400, {"reason": code})),
+    "apns: reason": (Vendor.APNS, apns_codes.REASONS, named("reason", status=400)),
     "fcm: errorCode": (Vendor.FCM, fcm_codes.FCM_CODES, lambda code: (400, fcm_error(code))),
     "fcm: status without errorCode": (
         Vendor.FCM,
         fcm_codes.STATUS_CODES,
         lambda code: (400, {"error": {"status": code}}),
     ),
-    "huawei: code": (
-        Vendor.HUAWEI,
-        huawei_codes.CODES,
-        lambda code: (200, {"code": code, "msg": "", "requestId": "r"}),
-    ),
-    "harmony: code": (
-        Vendor.HARMONY,
-        huawei_codes.CODES,
-        lambda code: (200, {"code": code, "msg": "", "requestId": "r"}),
-    ),
+    "huawei: code": (Vendor.HUAWEI, huawei_codes.CODES, named("code", msg="", requestId="r")),
+    "harmony: code": (Vendor.HARMONY, huawei_codes.CODES, named("code", msg="", requestId="r")),
     "harmony: reason of 80100000": (
         Vendor.HARMONY,
         set(huawei_codes.REASONS) - {""},
         lambda code: (200, partial(code)),
     ),
-    "honor: code": (
-        Vendor.HONOR,
-        honor_codes.CODES,
-        lambda code: (200, {"code": code, "message": ""}),
-    ),
+    "honor: code": (Vendor.HONOR, honor_codes.CODES, named("code", message="")),
     "xiaomi: code": (
         Vendor.XIAOMI,
         xiaomi_codes.CODES,
@@ -100,11 +93,7 @@ ANSWERS: Mapping[str, tuple[Vendor, Iterable[object], Say]] = {
             {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}},
         ),
     ),
-    "meizu: code": (
-        Vendor.MEIZU,
-        meizu_codes.REQUEST_CODES,
-        lambda code: (200, {"code": code, "message": "", "value": ""}),
-    ),
+    "meizu: code": (Vendor.MEIZU, meizu_codes.REQUEST_CODES, named("code", message="", value="")),
     "meizu: code inside value": (
         Vendor.MEIZU,
         meizu_codes.TOKEN_CODES,

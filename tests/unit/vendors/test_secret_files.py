@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from common.model import Vendor
+from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import NOW_MS
 from workers.vendors import VENDORS
 from workers.vendors.account_secrets import SECRET_BYTES_MAX, secret_text
@@ -76,12 +76,10 @@ def test_a_password_may_hold_blanks_and_any_letter_but_nothing_that_can_t_be_see
 
 
 def key_file(vendor):
-    pem = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = pem_of(rsa.generate_private_key(65537, 2048))
     account = {
         "project_id": "demo-im",
-        "private_key": pem.decode(),
+        "private_key": pem,
         "key_id": "k1",
         "sub_account": "s1",
     }

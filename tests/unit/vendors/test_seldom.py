@@ -15,6 +15,7 @@ from tests.unit.vendors.cases import ACCESS, answer, batch, credential, note
 from workers.vendors import VENDORS, huawei_codes, huawei_family, receipt_bodies
 from workers.vendors.account_secrets import option_of
 from workers.vendors.answers import read
+from workers.vendors.apns import account as apns_account
 from workers.vendors.apns import codes as apns_codes
 from workers.vendors.apns import credential as apns_credential
 from workers.vendors.apns import request as apns_request
@@ -39,11 +40,8 @@ def sent(vendor: Vendor, about: Any, access: Any = ACCESS) -> dict[str, Any]:
 
 def test_words_that_the_app_holds_are_named_by_their_key() -> None:
     about = note(loc=WORDS)
-    assert sent(Vendor.APNS, about)["aps"]["alert"] == {
-        "title": "张三",
-        "loc-key": "CHAT",
-        "loc-args": ["Ann"],
-    }
+    found = sent(Vendor.APNS, about)["aps"]["alert"]
+    assert found == {"title": "张三", "loc-key": "CHAT", "loc-args": ["Ann"]}
     shown = sent(Vendor.FCM, about)["message"]["android"]["notification"]
     assert (shown["body_loc_key"], shown["body_loc_args"]) == ("CHAT", ["Ann"])
     assert apns_request._alert(note(loc=WORDS, hidden=True))["body"], "a veil has words of its own"
@@ -73,10 +71,8 @@ def test_the_shortest_form_has_the_first_words_only() -> None:
 
 
 def test_options_are_spelt_as_the_command_line_has_them() -> None:
-    assert [option_of(name) for name in ("vendor_app_id", "app_secret_file")] == [
-        "--app-id",
-        "--app-secret-file",
-    ]
+    found = [option_of(name) for name in ("vendor_app_id", "app_secret_file")]
+    assert found == ["--app-id", "--app-secret-file"]
 
 
 def test_what_json_cannot_say_is_left_out() -> None:
@@ -112,7 +108,7 @@ def test_a_xiaomi_template_takes_only_so_many_variables() -> None:
 
 def test_apples_environment_names_its_endpoint() -> None:
     told = [
-        apns_credential.endpoints_used(credential(Vendor.APNS, {"env": env}))
+        apns_account.endpoints_used(credential(Vendor.APNS, {"env": env}))
         for env in ("sandbox", "production")
     ]
     assert told == [("APNS_SANDBOX",), ("APNS_PRODUCTION",)]
@@ -145,10 +141,8 @@ def test_the_vendors_own_id_is_that_of_an_accepting_answer() -> None:
     assert [
         fcm_codes.accepted_id(answer(*said)) for said in ((200, named), (200, {}), (404, named))
     ] == [named["name"], None, None]
-    assert [apns_codes.accepted_id(answer(status, apns_id="A-1")) for status in (200, 410)] == [
-        "A-1",
-        None,
-    ]
+    found = [apns_codes.accepted_id(answer(status, apns_id="A-1")) for status in (200, 410)]
+    assert found == ["A-1", None]
     assert apns_codes.accepted_id(answer(200)) is None
 
 

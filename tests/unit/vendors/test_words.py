@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from tests.unit.vendors.words_cases import texts, values
+from tests.unit.vendors.strategies import texts, values
 from workers.vendors.answers import redact
 from workers.vendors.form_texts import (
     code_of,

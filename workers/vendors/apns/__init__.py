@@ -8,15 +8,16 @@ from typing import Final
 
 from common.model import Vendor
 from workers.vendors.apns.access import ask, ask_again, identity, never_asked
-from workers.vendors.apns.classes import place
-from workers.vendors.apns.codes import RETRY, accepted_id, checked, classify
-from workers.vendors.apns.credential import (
+from workers.vendors.apns.account import (
     ACCOUNT,
+    EXACT,
     demo,
     demo_token,
     endpoints_used,
     read_credential,
 )
+from workers.vendors.apns.classes import place
+from workers.vendors.apns.codes import RETRY, accepted_id, checked, classify, header_id
 from workers.vendors.apns.request import (
     SHORT_CHARACTERS_MAX,
     build,
@@ -24,6 +25,7 @@ from workers.vendors.apns.request import (
     prepare,
     refuse,
     token_valid,
+    tokens_valid,
 )
 from workers.vendors.types import TOO_LONG, AccessSpec, AlikeSpec, Limits, VendorSpec
 
@@ -39,6 +41,7 @@ APNS: Final = VendorSpec(
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({EXACT}),
     demo=demo,
     demo_share=28,
     platform="ios",
@@ -58,6 +61,6 @@ APNS: Final = VendorSpec(
     checked=checked,
     refuse=refuse,
     prepare=prepare,
-    alike=AlikeSpec(SHORT_CHARACTERS_MAX, accepted_id),
+    alike=AlikeSpec(SHORT_CHARACTERS_MAX, tokens_valid, accepted_id, header_id),
     too_long=TOO_LONG | {"PayloadTooLarge"},
 )

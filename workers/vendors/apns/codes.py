@@ -66,7 +66,7 @@ NEW_CONNECTION: Final = frozenset(
     {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
 )
 RETRY_FIRST_S: Final = 900.0  # Apple: 5xx may be tried again after 15 minutes
-QUICK_S: Final = 1.0  # nothing was taken and nobody asked for the quarter of an hour
+QUICK_S: Final = 1.0  # nothing was taken and no quarter of an hour was requested
 #: First delays of single reasons: a new connection is all it takes, or the provider token may
 #: change every 20 minutes.
 FIRST_S: Final = {
@@ -107,9 +107,12 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
 
 def accepted_id(answer: HttpResponse) -> str | None:
     """The apns-id of an accepting answer, as `classify` finds it; None for any other."""
-    return (
-        (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
-    )
+    return header_id("apns-id", answer.headers.get("apns-id", "")) if answer.status == 200 else None
+
+
+def header_id(name: str, value: str) -> str | None:
+    """The same for an answer of status 200 that has only this header."""
+    return (value[:REASON_MAX] or None) if name == "apns-id" else None
 
 
 def _refused(

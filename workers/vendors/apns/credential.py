@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
 from workers.vendors.account_secrets import require, secret_file_text, secret_text
-from workers.vendors.types import AccountField, Credential, CredentialError, DemoAccount, DemoKeys
+from workers.vendors.apns.account import EXACT
+from workers.vendors.types import CredentialError
 
 P12_BYTES_MAX: Final = 65_536  # a real one has 3 to 7 KiB
 KDF_ITERATIONS_MAX: Final = 1_000_000  # Keychain writes 2,048; 2**31 would hold a core for an hour
@@ -48,8 +49,6 @@ _SUFFIX: Final = re.compile(
     re.IGNORECASE,
 )
 _VOIP_NAME: Final = "VoIP Services"
-#: Option of a credential: the bundle id itself ends like one of those.
-EXACT: Final = "bundle_id_exact"
 
 Identity = tuple[Any, x509.Certificate]  # a private key, the certificate of its public key
 
@@ -449,37 +448,3 @@ def topic_list(der: bytes) -> list[str]:
         return [child for child in _asn1().core.load(der).native.values() if isinstance(child, str)]
     except _PARSE_ERRORS:
         return []
-
-
-#: Options of `credential add`.
-ACCOUNT: Final[Mapping[str, AccountField]] = {
-    "p12": AccountField("file", "certificate with its key"),
-    "password_file": AccountField("secret", "password of the p12"),
-    "p8": AccountField("file", "signing key", as_given=True),
-    "key_id": AccountField("text"),
-    "team_id": AccountField("text"),
-    "topic": AccountField("text", "bundle id"),
-    "env": AccountField("env", "environment"),
-}
-
-
-def demo(keys: DemoKeys) -> DemoAccount:
-    fields = {
-        "p8": keys.p256,
-        "key_id": "DEMOKEY001",
-        "team_id": "DEMOTEAM01",
-        "topic": "com.example.chat",
-        "env": "production",
-    }
-    return DemoAccount(fields)
-
-
-def demo_token(mood: str, digits: str) -> str:
-    return (
-        {"": "a1", "dead": "dead", "fail": "5007"}[mood] + digits[4:] + ("00" if mood == "" else "")
-    )
-
-
-def endpoints_used(credential: Credential) -> Sequence[str]:
-    """Its own environment's only."""
-    return ("APNS_SANDBOX",) if credential.options.get("env") == "sandbox" else ("APNS_PRODUCTION",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,9 +12,9 @@ import msgspec
 from common.contracts import Notification
 from common.model import Bucket, Kind, PushType
 from common.values import Value, redacted
-from workers.vendors.ids import header_id, uuid_text
+from workers.vendors.ids import are_made_of, header_id, uuid_text
 from workers.vendors.json_text import compact, merged
-from workers.vendors.text import leaner, shrink
+from workers.vendors.text import fitting, shrink
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
@@ -81,7 +81,7 @@ def _bearer(token: str) -> str:
     return f"bearer {token}"
 
 
-def refuse(item: PushItem) -> str | None:
+def refuse(item: PushItem, _credential: Credential) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data.
 
     It depends on the notification only.
@@ -108,13 +108,13 @@ def refuse(item: PushItem) -> str | None:
         )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
             return None  # six bytes a character at the most: it fits
-    return "payload_too_large" if _body(note)[2] else None
+    return "payload_too_large" if fitting(_whole_body, note)[2] else None
 
 
 def prepare(note: Notification, credential: Credential) -> ApnsPrepared:
     """Headers and body but for token, id, access token and badge number."""
     options, usual = credential.options, _usual_body(note)
-    head, tail, too_large = usual or _body(note)
+    head, tail, too_large = usual or fitting(_whole_body, note)
     if usual is None:
         priority, badge = _priority(note), _takes_badge(note)
     else:  # an alert of a message, and no wish of its sender
@@ -194,16 +194,6 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
     except UnicodeEncodeError:  # half a character
         return None
     return raw[:8], raw[8:], False  # {"aps":{ is eight bytes
-
-
-def _body(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(before the badge, after it, True if still too large), without the data that does not fit."""
-    body = b"", b"", True
-    for lean in leaner(note):
-        body = _whole_body(lean)
-        if not body[2]:
-            return body
-    return body
 
 
 def _whole_body(note: Notification) -> tuple[bytes, bytes, bool]:
@@ -365,12 +355,19 @@ def _takes_badge(note: Notification) -> bool:
     return note.push_type is PushType.ALERT and given is None and note.kind is not Kind.BADGE
 
 
-_TOKEN: Final = re.compile(rf"[0-9a-fA-F]{{1,{TOKEN_CHARACTERS_MAX}}}")
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+_TOKEN: Final = re.compile(rf"(?:[0-9a-fA-F]{{2}}){{1,{TOKEN_CHARACTERS_MAX // 2}}}")
 
 
 def token_valid(token: str) -> bool:
-    """Hex digits; Apple warns against counting them."""
+    """Bytes in hex; Apple warns against counting them, but half a byte is none."""
     return _TOKEN.fullmatch(token) is not None
+
+
+def tokens_valid(tokens: Sequence[str]) -> bool:
+    """`token_valid` of all, in one look."""
+    even = sum([len(token) % 2 for token in tokens]) == 0
+    return even and are_made_of(_HEX_DIGITS, TOKEN_CHARACTERS_MAX, tokens)
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:

@@ -17,6 +17,7 @@ from workers.vendors.fcm.request import (
     prepare,
     refuse,
     token_valid,
+    tokens_valid,
 )
 from workers.vendors.types import AccessSpec, AlikeSpec, Limits, VendorSpec
 
@@ -32,6 +33,7 @@ FCM: Final = VendorSpec(
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"data_only"}),
     demo=demo,
     demo_share=12,
     place=place,
@@ -51,5 +53,5 @@ FCM: Final = VendorSpec(
     checked=checked,
     refuse=refuse,
     prepare=prepare,
-    alike=AlikeSpec(WORDS_CHARACTERS_MAX, accepted_id),
+    alike=AlikeSpec(WORDS_CHARACTERS_MAX, tokens_valid, accepted_id),
 )

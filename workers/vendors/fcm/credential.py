@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from common.model import Verdict
 from workers.vendors.account_secrets import secret_file_text
 from workers.vendors.answers import read, redact, retry_after_s
 from workers.vendors.fcm.codes import text
-from workers.vendors.json_text import compact
+from workers.vendors.json_text import base64url, compact, jwt_input
 from workers.vendors.types import (
     AccessRefused,
     AccessToken,
@@ -28,6 +24,9 @@ from workers.vendors.types import (
     DemoKeys,
 )
 from workers.wire import HttpResponse, Request
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 AUDIENCE: Final = "https://oauth2.googleapis.com/token"
@@ -59,6 +58,9 @@ def ask(credential: Credential, now_ms: int) -> Request:
 
 def assertion(options: Mapping[str, str], private_key: str, now_s: int) -> str:
     """A JWT, RS256; `aud` is Google's address wherever the request really goes."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - 9 MiB, see _rsa_key
+    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
+
     header = {"alg": "RS256", "typ": "JWT", "kid": options["key_id"]}
     claims = {
         "iss": options["client_email"],
@@ -67,13 +69,9 @@ def assertion(options: Mapping[str, str], private_key: str, now_s: int) -> str:
         "iat": now_s,
         "exp": now_s + ASSERTION_S,
     }
-    signed = f"{_base64url(compact(header))}.{_base64url(compact(claims))}"
+    signed = jwt_input(header, claims)
     signature = _rsa_key(private_key).sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return f"{signed}.{_base64url(signature)}"
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return f"{signed}.{base64url(signature)}"
 
 
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
@@ -172,6 +170,11 @@ def read_credential(
 
 
 def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
+    # a process without an account does without these
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+
     try:
         key = serialization.load_pem_private_key(pem.encode("utf-8", "replace"), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.fcm.codes import text
-from workers.vendors.ids import text_id
+from workers.vendors.ids import are_made_of, text_id
 from workers.vendors.json_text import compact, merged
-from workers.vendors.text import leaner, shrink, utf8_bytes
+from workers.vendors.text import fitting, shrink, utf8_bytes
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
-from workers.wire import Request
+from workers.wire import VISIBLE, Request
 
 PAYLOAD_BYTES_MAX: Final = (
     4096  # keys and values of data, notification and android.notification, in UTF-8
@@ -111,7 +111,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
 def prepare(note: Notification, credential: Credential) -> FcmPrepared:
     """Path and body but for token, lifetime, access token and badge number."""
     data_only = _data_only(note, credential)
-    head, tail, too_large = _fitting(_data_message if data_only else _shown_message, note)
+    head, tail, too_large = fitting(_data_message if data_only else _shown_message, note)
     badge = (
         b""
         if note.push_type is PushType.SILENT
@@ -128,7 +128,7 @@ def prepare(note: Notification, credential: Credential) -> FcmPrepared:
     )
 
 
-def refuse(item: PushItem) -> str | None:
+def refuse(item: PushItem, _credential: Credential) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data.
 
     It depends on the notification only.
@@ -144,7 +144,7 @@ def refuse(item: PushItem) -> str | None:
             return None
     return (
         "payload_too_large"
-        if _fitting(_data_message, note)[2] or _fitting(_shown_message, note)[2]
+        if fitting(_data_message, note)[2] or fitting(_shown_message, note)[2]
         else None
     )
 
@@ -154,20 +154,12 @@ def _data_only(note: Notification, credential: Credential) -> bool:
 
     A silent push always is.
     """
-    wanted = note.vendor.get("data_only", credential.options.get("data_only"))
+    named = note.vendor.get("type")  # ZEGO's word for it
+    default = named == "data" if named in ("data", "notification") else None
+    if default is None:
+        default = credential.options.get("data_only")
+    wanted = note.vendor.get("data_only", default)
     return note.push_type is PushType.SILENT or wanted in (True, 1, "1", "true")
-
-
-def _fitting(
-    render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification
-) -> tuple[bytes, bytes, bool]:
-    """As `render`, without the data beside the text that does not fit."""
-    message = b"", b"", True
-    for lean in leaner(note):
-        message = render(lean)
-        if not message[2]:
-            return message
-    return message
 
 
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
@@ -309,6 +301,11 @@ _TOKEN: Final = re.compile(rf"[!-~]{{1,{TOKEN_CHARACTERS_MAX}}}")
 def token_valid(token: str) -> bool:
     """Printable ASCII without blanks: registration tokens and installation ids are both opaque."""
     return _TOKEN.fullmatch(token) is not None
+
+
+def tokens_valid(tokens: Sequence[str]) -> bool:
+    """`token_valid` of all, in one look."""
+    return are_made_of(VISIBLE, TOKEN_CHARACTERS_MAX, tokens)
 
 
 def check(credential: Credential, access: AccessToken | None) -> Request:

@@ -18,7 +18,7 @@ from workers.vendors.harmony.credential import (
     sign_again,
 )
 from workers.vendors.harmony.images import ask_image, image_wanted, read_image
-from workers.vendors.harmony.request import CATEGORIES, build, check
+from workers.vendors.harmony.request import CATEGORIES, build, check, refuse
 from workers.vendors.huawei_classes import place
 from workers.vendors.huawei_family import (
     token_valid,
@@ -33,9 +33,11 @@ HARMONY: Final = VendorSpec(
     http2=False,  # unconfirmed, so HTTP/1.1
     request_tokens_max=1000,
     build=build,
+    refuse=refuse,
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"receipt_id"}),
     demo=demo,
     demo_share=8,
     platform="harmony",

@@ -4,21 +4,16 @@ for.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.model import Verdict
 from workers.vendors.account_secrets import secret_file_text
 from workers.vendors.huawei_classes import DEMO_RIGHTS
-from workers.vendors.json_text import compact
+from workers.vendors.json_text import base64url, compact, jwt_input
 from workers.vendors.types import (
     APP_ID,
     AccessRefused,
@@ -30,6 +25,9 @@ from workers.vendors.types import (
     DemoKeys,
 )
 from workers.wire import HttpResponse
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri contain.
 AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
@@ -77,6 +75,11 @@ def read_credential(
 
 
 def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
+    # a process without an account does without these
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     try:
         key = load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -94,11 +97,7 @@ def signing_input(key_id: str, sub_account: str, iat_s: int) -> str:
     """Header and claims of the JWT as it is signed: base64url without padding, joined by a dot."""
     header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
     claims = {"aud": AUDIENCE, "iss": sub_account, "exp": iat_s + JWT_LIFE_S, "iat": iat_s}
-    return f"{_base64url(compact(header))}.{_base64url(compact(claims))}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return jwt_input(header, claims)
 
 
 def sign_access(credential: Credential, now_ms: int) -> AccessToken:
@@ -112,13 +111,16 @@ def sign_again(credential: Credential, now_ms: int) -> AccessToken:
 
 
 def _signed(credential: Credential, iat_s: int) -> AccessToken:
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - 9 MiB, see _rsa_key
+    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
+
     text = signing_input(credential.options["key_id"], credential.options["sub_account"], iat_s)
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
     signature = _rsa_key(credential.secrets["private_key"]).sign(
         text.encode(), pss, hashes.SHA256()
     )
     return AccessToken(
-        f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000
+        f"{text}.{base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000
     )
 
 

@@ -10,6 +10,7 @@ from common.model import Bucket, Kind, PushType
 from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
     BODY_BYTES_MAX,
+    TAG_HEX,
     Keep,
     badge_of,
     bearer,
@@ -17,12 +18,14 @@ from workers.vendors.huawei_family import (
     click_data,
     fitted,
     image_of,
+    item_ttl_s,
     json_text,
     laid,
     note_tag,
     part,
     plain,
     raw_fields,
+    refuse_long,
     text_option,
     title_of,
     ttl_of,
@@ -30,12 +33,13 @@ from workers.vendors.huawei_family import (
 from workers.vendors.ids import base62, number_id, receipt_tag
 from workers.vendors.json_text import compact
 from workers.vendors.text import cut, short_call
-from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 #: Source: 消息分类标准 and the v3 request page, read 2026-05.
 CATEGORIES: Final = SERVICE
 MARKETING: Final = "MARKETING"
+MISSED_CALL: Final = "MISS_CALL"
 NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
 #: Fields that vendor_raw.harmony (or its `notification`) may set. Ids on the screen, texts and
 #: class are ours.
@@ -44,6 +48,7 @@ RAW_NOTIFICATION: Final = frozenset(
 )
 NOISE: Final = frozenset({"sound", "soundDuration", "foregroundShow"})
 RAW_WORDS: Final = frozenset({"inboxContent"})
+TEST_TOKENS_MAX: Final = 10
 RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
 INBOX_LINES_MAX: Final = 3
 INBOX_LINE_MAX: Final = 1024
@@ -94,9 +99,26 @@ def push_type_of(note: Notification, rights: frozenset[str]) -> int:
     return BACKGROUND if silent else NOTIFICATION
 
 
+def refuse(item: PushItem, credential: Credential) -> str | None:
+    """`payload_too_large` where the data of a silent push does not fit, even without payload."""
+    note = item.note
+    if note.kind is Kind.RECALL or push_type_of(note, frozenset()) != BACKGROUND:
+        return None
+    data = json_text(click_data(note, Keep.EXT if note.ext is not None else Keep.ALL))
+    options = {
+        "ttl": item_ttl_s(item),
+        "biTag": "0" * TAG_HEX,
+        **_test(note, 1),
+        **_receipt(credential),
+    }
+    least = {"payload": {"extraData": data}, "target": {"token": []}, "pushOptions": options}
+    return refuse_long(least)
+
+
 def _background(batch: RequestBatch, credential: Credential, push_type: int) -> dict[str, Any]:
-    """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a
-    refusal. A call goes without the data that does not fit: payload first, then ext.
+    """Types 6 and 10: one text for the app's process. A silent push goes without raw options
+    and a payload that do not fit beside ext (`refuse` knows what never fits), a call without all
+    data that does not fit: payload first, then ext.
     """
     note = batch.items[0].note
     raw = note.vendor_raw if push_type == BACKGROUND else {}
@@ -104,15 +126,17 @@ def _background(batch: RequestBatch, credential: Credential, push_type: int) -> 
     body: dict[str, Any] = {
         "payload": {},
         "target": {"token": []},
-        "pushOptions": _options(batch, credential, raw, frozenset({"backgroundMode"})),
+        "pushOptions": {},
     }
-    stages = sorted(Keep, reverse=True) if push_type == CALL else [Keep.ALL]
-    if push_type != CALL and note.ext is not None:
-        stages.append(Keep.EXT)
+    stages = sorted(Keep, reverse=True)
+    if push_type != CALL:
+        stages = [Keep.ALL, Keep.PAYLOAD] + ([Keep.EXT] if note.ext is not None else [])
     for keep in stages:
         # The payload must not change the call.
         data = {**call, **click_data(note, keep), **call}
         body["payload"] = {"extraData": json_text(data)}
+        fields = raw if keep is Keep.ALL else {}
+        body["pushOptions"] = _options(batch, credential, fields, frozenset({"backgroundMode"}))
         if len(compact(body)) <= BODY_BYTES_MAX:
             break
     return body
@@ -136,10 +160,28 @@ def _alert(
 def _options(
     batch: RequestBatch, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]
 ) -> dict[str, Any]:
-    options: dict[str, Any] = {"ttl": ttl_of(batch), "biTag": receipt_tag(batch)}
-    if receipt_id := text_option(credential.options, "receipt_id", 64):
-        options["receiptId"] = receipt_id
+    note = batch.items[0].note
+    options: dict[str, Any] = {
+        "ttl": ttl_of(batch),
+        "biTag": receipt_tag(batch),
+        **_test(note, len(batch.items)),
+        **_receipt(credential),
+    }
     return laid(options, part(raw, "pushOptions"), RAW_OPTIONS & allowed)
+
+
+def _receipt(credential: Credential) -> dict[str, str]:
+    """The callback that Huawei is to use, where the account names one."""
+    receipt_id = text_option(credential.options, "receipt_id", 64)
+    return {} if receipt_id is None else {"receiptId": receipt_id}
+
+
+def _test(note: Notification, count: int) -> dict[str, Any]:
+    """Test message, of up to TEST_TOKENS_MAX tokens; Huawei refuses one with more, so that it goes
+    as a usual one.
+    """
+    wanted = note.vendor.get("test_message") in (True, 1, "1", "true")
+    return {"testMessage": True} if wanted and count <= TEST_TOKENS_MAX else {}
 
 
 def _notification(
@@ -211,10 +253,13 @@ def _lines(text: str) -> list[str]:
 def category_of(note: Notification, rights: frozenset[str]) -> str:
     """The placed category, or an override that does not raise it.
 
-    Marketing stays marketing, and a category needs its right.
+    Marketing stays marketing, and a category needs its right. The end of a call is no invitation:
+    where it may, it travels as a missed call.
     """
     if note.bucket is Bucket.PUBLIC:
         return MARKETING
+    if note.kind is Kind.CALL_CANCEL and "harmony.miss_call" in rights:
+        return MISSED_CALL
     raw = part(note.vendor_raw, "notification") or note.vendor_raw
     wanted = plain(raw.get("category", note.vendor.get("category"))).upper()
     granted = wanted in CATEGORIES and f"harmony.{wanted.lower()}" in rights

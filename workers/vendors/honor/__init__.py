@@ -12,7 +12,7 @@ from workers.vendors.honor.classes import place
 from workers.vendors.honor.codes import classify
 from workers.vendors.honor.credential import ACCOUNT, ask_access, demo, read_credential, read_token
 from workers.vendors.honor.receipts import RECEIPTS
-from workers.vendors.honor.request import build
+from workers.vendors.honor.request import build, refuse
 from workers.vendors.huawei_family import (
     token_valid,
 )
@@ -28,9 +28,11 @@ HONOR: Final = VendorSpec(
     http2=False,  # unconfirmed, so HTTP/1.1
     request_tokens_max=1000,  # unconfirmed, Huawei's figure
     build=build,
+    refuse=refuse,
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"badge_class"}),
     demo=demo,
     demo_share=8,
     place=place,

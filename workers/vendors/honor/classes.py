@@ -18,4 +18,4 @@ def place(
     lowered = str(over.get("importance") or "").upper() == "LOW"
     if wanted in PRIVATE_CLASSES and "honor.service" in credential.rights and not lowered:
         return private(wanted, {"importance": "NORMAL"})
-    return public(wanted, {"importance": "LOW"}, asked=lowered)
+    return public(wanted, {"importance": "LOW"}, requested=lowered)

@@ -8,7 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
-from workers.vendors.answers import no_answer, read, retry_after_s
+from workers.vendors.answers import (
+    listed_names,
+    names_nobody,
+    no_answer,
+    object_of,
+    read,
+    retry_after_s,
+)
 from workers.vendors.huawei_codes import (
     ACCEPTED,
     CREDENTIAL,
@@ -22,7 +29,6 @@ from workers.vendors.huawei_codes import (
     Meaning,
     ReplyDetails,
     outcome,
-    texts,
     vendor_words,
 )
 from workers.vendors.huawei_family import (
@@ -79,7 +85,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         return no_answer(batch, answer)
     reply = read(answer, _HonorReply) or _HonorReply()
     code = plain(reply.code)
-    detail = reply.data if isinstance(reply.data, dict) else {}
+    detail = object_of(reply.data)
     words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, batch)
     details = ReplyDetails(
         answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer)
@@ -106,8 +112,8 @@ def _listed(
 ) -> Sequence[Outcome]:
     """expireTokens are dead, other failTokens may try again, the rest was accepted."""
     expired, failed = (
-        frozenset(texts(detail.get("expireTokens"))),
-        frozenset(texts(detail.get("failTokens"))),
+        frozenset(listed_names(detail.get("expireTokens"))),
+        frozenset(listed_names(detail.get("failTokens"))),
     )
     unnamed = ACCEPTED
     if not expired and not failed:
@@ -115,6 +121,8 @@ def _listed(
             unnamed = UNKNOWN  # some failed and we can't read which
         elif detail.get("sendResult") in (False, "false"):
             unnamed = TWICE
+    if any(names_nobody(detail.get(name), batch) for name in ("expireTokens", "failTokens")):
+        unnamed = UNKNOWN
     outcomes = []
     for item in batch.items:
         token = item.target.token

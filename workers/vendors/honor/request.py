@@ -7,6 +7,7 @@ from typing import Any, Final
 from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.huawei_family import (
+    TAG_HEX,
     Keep,
     badge_of,
     bearer,
@@ -15,12 +16,14 @@ from workers.vendors.huawei_family import (
     fitted,
     group_of,
     image_of,
+    item_ttl_s,
     json_text,
     laid,
     part,
     plain,
     raw_fields,
-    silent_data,
+    refuse_long,
+    silent_body,
     text_id,
     text_option,
     title_of,
@@ -29,7 +32,7 @@ from workers.vendors.huawei_family import (
 from workers.vendors.ids import number_id, receipt_tag
 from workers.vendors.json_text import compact
 from workers.vendors.text import body_within, cut
-from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 TITLE_MAX: Final = 40  # code points; policy, docs/vendors/honor.md
@@ -42,7 +45,7 @@ RAW_WORDS: Final = frozenset({"buttons"})
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     note = batch.items[0].note
     if note.push_type is PushType.SILENT:
-        body = _data_message(batch)
+        body = _data_message(note, ttl_of(batch), receipt_tag(batch))
     else:
         title, text = (
             cut(title_of(note), TITLE_MAX),
@@ -62,20 +65,21 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     )
 
 
-def _data_message(batch: RequestBatch) -> dict[str, Any]:
-    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a
-    data text is worse than a refusal.
-    """
-    data = silent_data(batch.items[0].note)
-    return {
-        **_with_data({"data": data}, batch.items[0].note),
-        "android": _android(batch),
-        "token": [],
-    }
+def refuse(item: PushItem, _credential: Credential) -> str | None:
+    """`payload_too_large` where the data of a silent push does not fit."""
+    if item.note.push_type is not PushType.SILENT:
+        return None
+    return refuse_long(_data_message(item.note, item_ttl_s(item), "0" * TAG_HEX))
 
 
-def _android(batch: RequestBatch) -> dict[str, Any]:
-    return {"ttl": f"{ttl_of(batch)}s", "biTag": receipt_tag(batch)}
+def _data_message(note: Notification, ttl_s: int, tag: str) -> dict[str, Any]:
+    """No notification in it, so the app's process gets it and nothing is shown."""
+    android = {"ttl": f"{ttl_s}s", "biTag": tag}
+    return silent_body(
+        note,
+        lambda data: {"data": data, "android": android, "token": []},
+        part(note.vendor_raw, "message").get("data"),
+    )
 
 
 def _alert(
@@ -90,7 +94,8 @@ def _alert(
     data = {"data": json_text(fields)} if (fields := click_data(note, keep)) else {}
     if keep is Keep.ALL:
         data = _with_data(data, note)
-    return {**data, "android": {**_android(batch), "notification": shown}, "token": []}
+    timing = {"ttl": f"{ttl_of(batch)}s", "biTag": receipt_tag(batch)}
+    return {**data, "android": {**timing, "notification": shown}, "token": []}
 
 
 def _with_data(data: dict[str, Any], note: Notification) -> dict[str, Any]:

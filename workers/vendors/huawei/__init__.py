@@ -9,7 +9,7 @@ from typing import Final
 from common.model import Vendor
 from workers.vendors import huawei_codes
 from workers.vendors.huawei.credential import ACCOUNT, ask_access, demo, read_credential, read_token
-from workers.vendors.huawei.request import CATEGORIES, build, check
+from workers.vendors.huawei.request import CATEGORIES, build, check, refuse
 from workers.vendors.huawei_classes import place
 from workers.vendors.huawei_family import (
     token_valid,
@@ -27,9 +27,11 @@ HUAWEI: Final = VendorSpec(
     http2=False,  # unconfirmed, so HTTP/1.1
     request_tokens_max=1000,
     build=build,
+    refuse=refuse,
     classify=huawei_codes.classified,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"badge_class", "package", "receipt_id"}),
     demo=demo,
     demo_share=14,
     place=place,

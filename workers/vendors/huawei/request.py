@@ -10,6 +10,7 @@ from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
+    TAG_HEX,
     Keep,
     badge_of,
     bearer,
@@ -18,12 +19,14 @@ from workers.vendors.huawei_family import (
     fitted,
     group_of,
     image_of,
+    item_ttl_s,
     json_text,
     laid,
     part,
     plain,
     raw_fields,
-    silent_data,
+    refuse_long,
+    silent_body,
     text_id,
     text_option,
     title_of,
@@ -31,7 +34,7 @@ from workers.vendors.huawei_family import (
 )
 from workers.vendors.ids import number_id, receipt_tag
 from workers.vendors.json_text import compact
-from workers.vendors.types import AccessToken, Credential, RequestBatch, quiet
+from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
 #: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.
@@ -78,7 +81,7 @@ CHECK_TOKEN: Final = "pushfleet-credential-check"
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     note = batch.items[0].note
     if note.push_type is PushType.SILENT:
-        body = _data_message(batch)
+        body = _data_message(note, ttl_of(batch), receipt_tag(batch))
     else:
         style = 2 if _big_text(note) else 1
         body = fitted(
@@ -98,14 +101,22 @@ def _send(credential: Credential, access: AccessToken | None, body: dict[str, An
     )
 
 
-def _data_message(batch: RequestBatch) -> dict[str, Any]:
-    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a
-    data text is worse than a refusal.
-    """
-    note = batch.items[0].note
-    android = {"urgency": "NORMAL", "ttl": f"{ttl_of(batch)}s", "bi_tag": receipt_tag(batch)}
-    message = {"data": silent_data(note), "android": android, "token": []}
-    return {"validate_only": False, "message": _with_data(message, note)}
+def refuse(item: PushItem, _credential: Credential) -> str | None:
+    """`payload_too_large` where the data of a silent push does not fit."""
+    if item.note.push_type is not PushType.SILENT:
+        return None
+    return refuse_long(_data_message(item.note, item_ttl_s(item), "0" * TAG_HEX))
+
+
+def _data_message(note: Notification, ttl_s: int, tag: str) -> dict[str, Any]:
+    """No notification in it, so the app's process gets it and nothing is shown."""
+    android = {"urgency": "NORMAL", "ttl": f"{ttl_s}s", "bi_tag": tag, **_test(note)}
+
+    def body(data: str) -> dict[str, Any]:
+        message = {"data": data, "android": android, "token": []}
+        return {"validate_only": False, "message": message}
+
+    return silent_body(note, body, part(note.vendor_raw, "message").get("data"))
 
 
 def _alert(
@@ -117,6 +128,7 @@ def _alert(
         "category": category_of(note, credential.rights),
         "ttl": f"{ttl_of(batch)}s",
         "bi_tag": receipt_tag(batch),
+        **_test(note),
     }
     if receipt_id := text_option(options, "receipt_id", 64):
         android["receipt_id"] = receipt_id
@@ -135,6 +147,12 @@ def _alert(
         "validate_only": False,
         "message": _with_data(message, note) if keep is Keep.ALL else message,
     }
+
+
+def _test(note: Notification) -> dict[str, Any]:
+    """Test message: 500 a day of the app, beside the device's day. Source: huawei.md."""
+    wanted = plain(note.vendor.get("target_user_type")) == "1"
+    return {"target_user_type": 1} if wanted else {}
 
 
 def _with_data(message: dict[str, Any], note: Notification) -> dict[str, Any]:

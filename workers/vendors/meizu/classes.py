@@ -18,4 +18,4 @@ def place(
     lowered = str(over.get("notice_msg_type", "1")) == "0"
     if wanted in PRIVATE_CLASSES and "meizu.private" in credential.rights and not lowered:
         return private(wanted, {"notice_msg_type": "1"})
-    return public(wanted, {"notice_msg_type": "0"}, asked=lowered)
+    return public(wanted, {"notice_msg_type": "0"}, requested=lowered)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
+from workers.vendors.answers import (
+    listed_names,
+    names_nobody,
+    no_answer,
+    read,
+    redact,
+    retry_after_s,
+    same,
+    tokens_of,
+)
 from workers.vendors.attempts import tries_with
 from workers.vendors.types import Outcome, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
@@ -56,6 +65,7 @@ TOKEN_CODES: Final[Mapping[str, Verdict]] = {
 }
 #: Of a call with several tokens these concern one of them, without naming it.
 ONE_BY_ONE: Final = frozenset({"110002", "110003"})
+NO_CODE: Final = ""
 NO_PERMISSION: Final = "201"
 OTHER_ERROR: Final = "500"
 OTHER_ERROR_TRIES: Final = 3
@@ -109,18 +119,31 @@ def _partial(batch: RequestBatch, accepted: Outcome, value: Any) -> Sequence[Out
     rest.
     """
     named: dict[str, str] = {}
-    for code, tokens in value.items() if isinstance(value, dict) else ():
-        for token in tokens if isinstance(tokens, list) else [tokens]:
-            named.setdefault(str(token), str(code)[:32])
-    codes = [named.get(item.target.token) for item in batch.items]
+    unnamed = None
+    for code, tokens in _by_code(value):
+        for token in listed_names(tokens):
+            named.setdefault(token, code[:32])
+        if names_nobody(tokens, batch):
+            unnamed = NO_CODE
+    codes = [named.get(item.target.token, unnamed) for item in batch.items]
     nobody = all(code == NO_PERMISSION for code in codes)
     return [accepted if code is None else _named(accepted, code, nobody) for code in codes]
+
+
+def _by_code(value: Any) -> Iterator[tuple[str, Any]]:
+    """(code, what names its tokens), of one object or a list of objects; NO_CODE where tokens stand
+    without one.
+    """
+    for one in value if isinstance(value, list) else [value]:
+        yield from one.items() if isinstance(one, dict) else [(NO_CODE, one)]
 
 
 def _named(accepted: Outcome, code: str, nobody: bool) -> Outcome:
     """nobody: no token of the call had permission, so the app has none."""
     verdict = Verdict.CREDENTIAL_REFUSED if nobody else TOKEN_CODES.get(code, Verdict.UNKNOWN)
-    return replace(accepted, verdict=verdict, code=code, alarm=verdict is Verdict.UNKNOWN)
+    return replace(
+        accepted, verdict=verdict, code=code or accepted.code, alarm=verdict is Verdict.UNKNOWN
+    )
 
 
 def _by_status(status: int) -> Verdict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from workers.vendors.json_text import scalar_text
 from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 RECEIPTS_MAX: Final = 10_000
@@ -28,13 +29,9 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
 
 def _of_message(key: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
     message_id, _, kind = key.rpartition("-")
-    status = STATUS.get(_text(entry.get("type")) or kind, "other")
+    status = STATUS.get(scalar_text(entry.get("type")) or kind, "other")
     for token in targets(entry.get("targets")):
-        yield Receipt(token, _text(entry.get("param")), message_id or None, status, 0, None)
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        yield Receipt(token, scalar_text(entry.get("param")), message_id or None, status, 0, None)
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

@@ -13,7 +13,7 @@ from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.ids import receipt_tag
 from workers.vendors.json_text import compact, whole
-from workers.vendors.text import body_within, cut
+from workers.vendors.text import GENERIC, GENERIC_TITLE, body_within, cut
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
@@ -23,8 +23,8 @@ CONTENT_CHARACTERS_MAX: Final = 100
 VALID_HOURS_MAX: Final = 72
 NOTIFY_KEY_CHARACTERS: Final = 8
 CALLBACK_BYTES_MAX: Final = 128
-SAFE_TITLE: Final = "新消息"
-SAFE_CONTENT: Final = "您收到一条新消息"
+SAFE_TITLE: Final = GENERIC_TITLE
+SAFE_CONTENT: Final = GENERIC["zh"]
 
 
 def build(batch: RequestBatch, credential: Credential, _access: AccessToken | None) -> Request:
@@ -58,7 +58,7 @@ def sign(form: Mapping[str, str], app_secret: str) -> str:
     return hashlib.md5(base.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
-def refuse(item: PushItem) -> str | None:
+def refuse(item: PushItem, _credential: Credential) -> str | None:
     """`silent_not_supported`: pass-through messages are not given to apps any more (110053)."""
     return "silent_not_supported" if item.note.push_type is PushType.SILENT else None
 

@@ -36,6 +36,7 @@ OPPO = VendorSpec(
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"template_params"}),
     demo=demo,
     demo_share=8,
     rights_want_channel=frozenset({"oppo.private", "oppo.strong"}),

@@ -47,4 +47,4 @@ def place(
         "category": wish if lowered else CATEGORIES[sent],
         "notify_level": "1",
     }
-    return public(wanted, fields, asked=lowered)
+    return public(wanted, fields, requested=lowered)

@@ -26,7 +26,7 @@ from workers.wire import HttpResponse, NoAnswer
 NAME_MAX: Final = 128  # channel ids, template ids; ours
 _CREDENTIAL = "14 15 16 17 18 26 27 28 30"
 _REQUEST = "12 20 21 22 23 24 25 31 40 41 51 54 59"
-#: 19, 32, 41, 67 and 10000 depend on more than the code: see `_verdict`. 34 is told of pictures,
+#: 19, 32, 41, 67 and 10000 depend on more than the code: see `_verdict`. 34 concerns pictures,
 #: which we never upload;
 #: as the SDK mixes it with 33, on a push it can only mean the day's messages.
 CODES: Final[Mapping[str, Verdict]] = {

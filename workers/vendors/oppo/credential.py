@@ -120,5 +120,5 @@ def demo(keys: DemoKeys) -> DemoAccount:
     )
 
 
-def demo_token(mood: str, digits: str) -> str:
-    return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + digits[:28]
+def demo_token(outcome: str, digits: str) -> str:
+    return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[outcome] + digits[:28]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
+from workers.vendors.json_text import scalar_text
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of, whole
 
 #: eventType -> our status and what it means for the registration id.
 EVENTS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
@@ -33,31 +34,16 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
 
 
 def _receipts(element: Mapping[str, Any]) -> list[Receipt]:
-    status, verdict = EVENTS.get(_text(element.get("eventType")), ("other", None))
+    status, verdict = EVENTS.get(scalar_text(element.get("eventType")), ("other", None))
     tag, request_id, at_ms = (
-        _text(element.get("param")),
-        _text(element.get("messageId")) or None,
-        _at_ms(element.get("eventTime")),
+        scalar_text(element.get("param")),
+        scalar_text(element.get("messageId")) or None,
+        whole(element.get("eventTime")),
     )
     return [
         Receipt(name, tag, request_id, status, at_ms, verdict)
         for name in targets(element.get("registrationIds"))
     ]
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-def _at_ms(value: Any) -> int:
-    """Milliseconds, as a number or as text; 0 for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        return int(value)
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-        else 0
-    )
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

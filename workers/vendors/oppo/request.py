@@ -17,8 +17,8 @@ from workers.vendors.form_texts import (
     mapping,
     number,
     scalar,
+    text_only,
     title_of,
-    veiled,
 )
 from workers.vendors.ids import number_id
 from workers.vendors.json_text import whole
@@ -219,7 +219,7 @@ def _template(note: Notification, credential: Credential) -> dict[str, Any]:
 
 def _own(note: Notification) -> tuple[dict[str, str], dict[str, str]]:
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
-    if veiled(note):
+    if text_only(note):
         name, text = note.title, note.body
     sender = first_words(TEMPLATE_VALUE_MAX, name, note.app_name, generic(note))
     words = first_words(TEMPLATE_VALUE_MAX, text, note.fallback_body, generic(note))
@@ -236,7 +236,7 @@ def _given(note: Notification, values: Any) -> dict[str, str]:
     return {
         whole(key): first_words(
             TEMPLATE_VALUE_MAX,
-            None if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX),
+            None if text_only(note) else scalar(value, PARAMETERS_CHARS_MAX),
             generic(note),
         )
         for key, value in mapping(values).items()
@@ -262,7 +262,7 @@ def _raw(note: Notification) -> dict[str, Any]:
             fields[key] = text
     if (shorter := number(raw.get("show_ttl"), 0, SHOW_TTL_S[note.bucket])) is not None:
         fields["show_ttl"] = shorter
-    if veiled(note):
+    if text_only(note):
         fields.pop("sub_title", None)
     click = fields.get("click_action_type")
     if click is not None and (

@@ -27,6 +27,7 @@ VIVO: Final = VendorSpec(
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"callback_id"}),
     demo=demo,
     demo_share=7,
     place=place,

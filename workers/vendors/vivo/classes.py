@@ -30,5 +30,5 @@ def place(
     return public(
         wanted,
         {"classification": "0", "category": wish if known else CATEGORIES[sent]},
-        asked=lowered,
+        requested=lowered,
     )

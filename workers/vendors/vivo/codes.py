@@ -10,7 +10,16 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Bucket, Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
+from workers.vendors.answers import (
+    listed_names,
+    names_nobody,
+    no_answer,
+    read,
+    redact,
+    retry_after_s,
+    same,
+    tokens_of,
+)
 from workers.vendors.types import Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer
 
@@ -132,7 +141,7 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     task_id = redact(reply.get("taskId") or reply.get("requestId")) or (
         str(reply["taskId"]) if number(reply.get("taskId")) is not None else None
     )
-    invalid = _invalid_users(reply) if code in (0, 10302) else {}
+    invalid = _invalid_users(reply, code) if code in (0, 10302) else {}
     usual = Outcome(
         Verdict.ACCEPTED if code == 0 else CODES[code],
         status,
@@ -141,8 +150,11 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         task_id,
         retry_after_s=wait,
     )
+    unread = code == 0 and any(names_nobody(reply.get(member), batch) for member in INVALID_USERS)
+    unnamed = NO_STATUS if unread else None
     return [
-        _of_token(batch, item, code, usual, invalid.get(item.target.token)) for item in batch.items
+        _of_token(batch, item, code, usual, invalid.get(item.target.token, unnamed))
+        for item in batch.items
     ]
 
 
@@ -192,20 +204,28 @@ def _taken(batch: RequestBatch, reply: Mapping[str, Any]) -> bool:
     )
 
 
-def _invalid_users(reply: Mapping[str, Any]) -> dict[str, int]:
-    """Token -> status, of invalidUser and invalidUsers."""
-    many = reply.get("invalidUsers")
-    named = [reply.get("invalidUser"), *(many if isinstance(many, list) else [])]
-    users = [
-        user
-        for user in named
-        if isinstance(user, dict) and isinstance(user.get("userid"), str | int)
-    ]
-    return {
-        str(user["userid"]): status
-        for user in users
-        if (status := number(user.get("status"))) is not None
-    }
+def _invalid_users(reply: Mapping[str, Any], code: int) -> dict[str, int]:
+    """Token -> status, of invalidUser and invalidUsers; each may be one user or a list.
+
+    A user named beside a success without a status (NO_STATUS) was refused all the same; a status
+    that another place gives the user stays.
+    """
+    statuses: dict[str, int] = {}
+    for member in INVALID_USERS:
+        users = reply.get(member)
+        for user in users if isinstance(users, list) else [users]:
+            status = number(user.get("status")) if isinstance(user, dict) else None
+            for token in listed_names(user):
+                if status is not None:
+                    statuses[token] = status
+                elif code == 0:
+                    statuses.setdefault(token, NO_STATUS)
+    return statuses
+
+
+INVALID_USERS: Final = ("invalidUser", "invalidUsers")
+#: In place of an invalid user's status that vivo left out; it is none of its own.
+NO_STATUS: Final = 0
 
 
 def number(value: Any) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from common.model import Verdict
+from workers.vendors.json_text import scalar_text
 from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
 RECEIPTS_MAX: Final = 10_000
@@ -59,24 +60,20 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
 
 def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
     status, verdict = _meaning(entry)
-    moment = _text(entry.get("ackTime"))
+    moment = scalar_text(entry.get("ackTime"))
     at_ms = int(moment) if moment.isascii() and moment.isdecimal() and len(moment) <= 15 else 0
     for token in targets(entry.get("targets")):
-        yield Receipt(token, _text(entry.get("param")), task_id, status, at_ms, verdict)
+        yield Receipt(token, scalar_text(entry.get("param")), task_id, status, at_ms, verdict)
 
 
 def _meaning(entry: Mapping[str, Any]) -> tuple[str, Verdict | None]:
     """The detail decides; the kind only without a known detail (vivo.md §8)."""
-    kind = _text(entry.get("ackType")).strip() or "0"
-    details = (_text(entry.get(name)).strip() for name in DETAIL_NAMES)
+    kind = scalar_text(entry.get("ackType")).strip() or "0"
+    details = (scalar_text(entry.get(name)).strip() for name in DETAIL_NAMES)
     for code in (*details, kind):
         if code in DETAILS:
             return DETAILS[code]
     return KINDS.get(kind, ("other", None))
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

@@ -81,7 +81,7 @@ def follow(
     return request("/message/pushToList", body, access)
 
 
-def refuse(item: PushItem) -> str | None:
+def refuse(item: PushItem, _credential: Credential) -> str | None:
     """`silent_not_supported`: vivo only shows things. `payload_too_large`: an opaque payload
     exceeds clientCustomMap.
     """

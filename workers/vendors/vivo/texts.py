@@ -10,7 +10,7 @@ from typing import Final
 from common.contracts import Notification
 from workers.vendors.ids import receipt_tag
 from workers.vendors.json_text import compact, whole
-from workers.vendors.text import body_within, cut, leaner
+from workers.vendors.text import GENERIC, GENERIC_TITLE, body_within, cut, leaner
 from workers.vendors.types import Credential, RequestBatch
 from workers.vendors.vivo.codes import CONTENT, TITLE
 
@@ -19,8 +19,8 @@ CONTENT_WEIGHT_MAX: Final = 100
 CUSTOM_CHARACTERS_MAX: Final = 1024  # keys and values of clientCustomMap
 CUSTOM_PAIRS_MAX: Final = 10  # named by the older page only
 CALLBACK_CHARACTERS_MAX: Final = 128
-SAFE_CONTENT: Final = "您收到一条新消息"
-SAFE_TITLE: Final = "新消息"
+SAFE_CONTENT: Final = GENERIC["zh"]
+SAFE_TITLE: Final = GENERIC_TITLE
 
 
 def weight(text: str) -> int:

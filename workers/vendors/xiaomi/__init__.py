@@ -29,6 +29,7 @@ XIAOMI = VendorSpec(
     classify=classify,
     read_credential=read_credential,
     account=ACCOUNT,
+    options=frozenset({"intent_uri", "region"}),
     demo=demo,
     demo_share=10,
     rights_need_template={"xiaomi.private": ("chat", "call")},

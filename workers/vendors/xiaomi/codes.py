@@ -11,7 +11,16 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
-from workers.vendors.answers import no_answer, read, redact, retry_after_s, same, tokens_of
+from workers.vendors.answers import (
+    listed_names,
+    names_nobody,
+    no_answer,
+    read,
+    redact,
+    retry_after_s,
+    same,
+    tokens_of,
+)
 from workers.vendors.attempts import tries_with
 from workers.vendors.form_texts import (
     code_of,
@@ -157,6 +166,7 @@ def _taken(
     data = _data(reply)
     bad = refused_regids(data)
     good = [item for item in batch.items if item.target.token not in bad]
+    unread = any(names_nobody(data.get(name), batch) for name in BAD_REGIDS_NAMES)
     dead = Outcome(
         Verdict.TOKEN_DEAD,
         str(answer.status),
@@ -165,6 +175,8 @@ def _taken(
         vendor_message_id=code_of(data.get("id")) or None,
     )
     accepted = _accepted(len(good), str(answer.status), data)
+    if unread:
+        accepted = replace(accepted, verdict=Verdict.UNKNOWN, words=BAD_REGIDS, alarm=True)
     return [dead if item.target.token in bad else accepted for item in batch.items]
 
 
@@ -184,20 +196,14 @@ def _accepted(good: int, status: str, data: Mapping[str, Any]) -> Outcome:
 
 
 BAD_REGIDS: Final = "bad_regids"
+BAD_REGIDS_NAMES: Final = (BAD_REGIDS, "bad_regIds")
 
 
 def refused_regids(data: Mapping[str, Any]) -> frozenset[str]:
-    """The regids of `bad_regids` (also spelt `bad_regIds`): one comma list, or a list of texts;
-    empty for anything else.
+    """The regids of `bad_regids` (also spelt `bad_regIds`): in any form that
+    `listed_names` reads.
     """
-    found: set[str] = set()
-    for name in (BAD_REGIDS, "bad_regIds"):
-        value = data.get(name)
-        parts = value if isinstance(value, list) else [value]
-        found.update(
-            one.strip() for part in parts if isinstance(part, str) for one in part.split(",")
-        )
-    return frozenset(found - {""})
+    return frozenset(one for name in BAD_REGIDS_NAMES for one in listed_names(data.get(name)))
 
 
 def _data(reply: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
-from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of, whole
 
 DELIVERED, CLICKED, INVALID, DISABLED, FILTERED, OVER_QUOTA, EXPIRED = 1, 2, 16, 32, 64, 128, 1024
 STATUS: Final = {
@@ -51,7 +51,7 @@ def _loads(text: str) -> Any:
 
 
 def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
-    kind, at_ms = _number(item.get("type")), _number(item.get("timestamp", item.get("timeStamp")))
+    kind, at_ms = whole(item.get("type")), whole(item.get("timestamp", item.get("timeStamp")))
     moved, regions = _mapping(item.get("replaceTarget")), _mapping(item.get("targetRegion"))
     tag = param if isinstance(param := item.get("param"), str) else ""
     made = []
@@ -69,14 +69,14 @@ def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
 def _verdict(kind: int, item: Mapping[str, Any], elsewhere: bool) -> Verdict | None:
     """elsewhere: the vendor reports another region: the target is alive, but out of reach."""
     if kind == INVALID:
-        if _number(item.get("errorCode", REGID)) != REGID:
+        if whole(item.get("errorCode", REGID)) != REGID:
             return None
         return Verdict.TOKEN_FOREIGN if elsewhere else Verdict.TOKEN_DEAD
     if kind == DISABLED:
         return Verdict.SILENCED
     if kind == OVER_QUOTA:
         day = _mapping(item.get("extra"))
-        spent, total = _number(day.get("ack")), _number(day.get("quota"))
+        spent, total = whole(day.get("ack")), whole(day.get("quota"))
         return Verdict.QUOTA_SPENT if total and spent >= total else Verdict.DEVICE_CAP
     return None
 
@@ -86,17 +86,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         value = _loads(value)
     return value if isinstance(value, dict) else {}
-
-
-def _number(value: Any) -> int:
-    """A whole number, also as text; 0 for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        return int(value)
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-        else 0
-    )
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.form_texts import (
-    GENERIC,
     body_of,
     click_text,
     generic,
@@ -19,12 +18,12 @@ from workers.vendors.form_texts import (
     mapping,
     message_tag,
     scalar,
+    text_only,
     title_of,
-    veiled,
 )
 from workers.vendors.ids import base62, number_id, receipt_tag
 from workers.vendors.json_text import whole
-from workers.vendors.text import cut, graphemes
+from workers.vendors.text import GENERIC, cut, graphemes
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import Request
 
@@ -140,7 +139,7 @@ def _class_extra(note: Notification, private: bool) -> dict[str, str]:
 def _own_values(note: Notification) -> dict[str, str]:
     """The template's two variables; with hidden details only title and body may fill them."""
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
-    if veiled(note):
+    if text_only(note):
         name, text = note.title, note.body
     sender = (
         template_value(name)
@@ -173,7 +172,9 @@ def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str
         ("content_params", words),
     ):
         for key, value in mapping(given.get(part)).items():
-            shown = words if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
+            shown = (
+                words if text_only(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
+            )
             if isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
                 values[whole(key)] = shown or spare
     return values
@@ -242,7 +243,7 @@ def _raw(note: Notification) -> dict[str, str]:
     """
     raw = note.vendor_raw.get("extra")
     wanted = raw.items() if isinstance(raw, Mapping) else ()
-    allowed = RAW_EXTRA - RAW_TELLING if veiled(note) else RAW_EXTRA
+    allowed = RAW_EXTRA - RAW_TELLING if text_only(note) else RAW_EXTRA
     if quiet(note):
         allowed -= {"sound_uri"}
     extra = {
