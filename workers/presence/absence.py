@@ -9,6 +9,7 @@ from common.contracts import Device, Message, Recipient
 from common.model import Decision
 from common.ports import Session
 from common.values import Value
+from common.whole_seconds import latest_ms
 
 DESKTOPS = frozenset({"windows", "mac", "linux", "web"})
 
@@ -30,6 +31,11 @@ _NO_DEVICE: Final = Verdicts(((None, Decision.NO_DEVICE),), None)
 _WAITS: Final = Verdicts((), None, waits=True)
 
 
+def sent_ms(message: Message) -> int:
+    """The message's time, to which its recipients' states are compared."""
+    return latest_ms(message.ts_ms, message.received_ms)
+
+
 def in_front(session: Session, ts_ms: int) -> bool:
     """True when the app was in front at the message's time; a later state does not count."""
     if session.since_ms is not None and session.since_ms > ts_ms:
@@ -46,10 +52,12 @@ def judge(
     if devices and not sessions:
         return Verdicts((), Recipient(user, tuple(devices), desktop=False))
     if not devices:
-        if any(in_front(session, message.ts_ms) for session in sessions):
+        ts_ms = sent_ms(message)
+        if any(in_front(session, ts_ms) for session in sessions):
             return _ONLINE
         return _NO_DEVICE if message.second_look else _WAITS
-    front = {session.device_id: in_front(session, message.ts_ms) for session in sessions}
+    ts_ms = sent_ms(message)
+    front = {session.device_id: in_front(session, ts_ms) for session in sessions}
     away = tuple(device for device in devices if not _front(device, front))
     online = tuple((device, Decision.ONLINE) for device in devices if _front(device, front))
     if not away:

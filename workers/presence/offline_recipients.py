@@ -12,7 +12,7 @@ from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, MemberPages, Presences, Session
 from common.values import Value
-from workers.presence.absence import in_front, judge
+from workers.presence.absence import in_front, judge, sent_ms
 
 #: People of one message that travel together, page by page: the first ones hear of it soon, the
 #: others cheaply.
@@ -172,7 +172,7 @@ def _judge_all(
     waiting: list[str] = []
     away: list[Recipient] = []
     deviceless: dict[Decision, list[str]] = {}
-    ts_ms, sender = message.ts_ms, message.sender.id
+    ts_ms, sender = sent_ms(message), message.sender.id
     online: list[str] = []
     for user, own, registered in zip(chunk.users, sessions, devices, strict=True):
         if not registered and len(own) == 1 and in_front(own[0], ts_ms) and user != sender:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from common.contracts import ALL, Message, Recipient
 from common.model import Decision, Kind, MessageClass
+from common.time_zones import zone_named as iana_zone
 
 FALLBACK_TZ = "Asia/Shanghai"
 
@@ -115,20 +115,28 @@ def _minute(clock: str) -> int:
 
 def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:
     """The window's zone, else a device's, else the tenant's; an unknown name counts as none."""
-    own = (settings.get("dnd") or {}).get("tz")
-    found = (
-        _zone(name)
-        for name in (own, *(device.tz for device in who.devices), tenant_tz, FALLBACK_TZ)
-        if name
-    )
+    found = (zone_named(name) for name in (*_zones(who, settings), tenant_tz, FALLBACK_TZ) if name)
     return next(zone for zone in found if zone is not None)
 
 
+def _zones(who: Recipient, settings: Mapping[str, Any]) -> Sequence[str | None]:
+    own = (settings.get("dnd") or {}).get("tz")
+    return own, *(device.tz for device in who.devices)
+
+
+def unknown_zone(message: Message, who: Recipient, settings: Mapping[str, Any]) -> str | None:
+    """The name that counted as none where do-not-disturb was judged by another zone."""
+    if settings.get("dnd") is None or message.direct or not message.push.gate.respect_dnd:
+        return None
+    first = next((name for name in _zones(who, settings) if name), None)
+    return first if first is not None and zone_named(first) is None else None
+
+
 @lru_cache(maxsize=1024)
-def _zone(name: str) -> tzinfo | None:
+def zone_named(name: str) -> tzinfo | None:
     """The zone of a name from a phone, also `GMT+08:00`, `GMT+0800`, `UTC+8` and `+08:00`."""
     try:
-        return ZoneInfo(name)
+        return iana_zone(name)
     except (KeyError, ValueError, OSError):  # unknown, no name at all, the name of a folder
         return _offset(name)
 

@@ -32,14 +32,14 @@ from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
-from workers.routing.consent import Named, named_by, refusal
+from workers.routing.consent import Named, named_by, refusal, unknown_zone
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
 from workers.vendors.types import Credential
 
 #: Targets of one entry on a delivery stream.
-BATCH_MAX = 200
+BATCH_MAX = 100
 
 
 class TenantView(Protocol):
@@ -75,9 +75,12 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Routed:
-    """presets_missing: messages (chunks) that name an unknown preset; they used the defaults."""
+    """presets_missing: messages (chunks) that name an unknown preset; they used the defaults.
+    odd_zones: whose do-not-disturb was judged by another zone, and the unknown name.
+    """
 
     batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
+    odd_zones: list[tuple[Message, str, str]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     presets_missing: int = 0
 
@@ -98,9 +101,32 @@ Draft = tuple[LaneName, Notification, list[Target]]
 Shapes = dict[tuple[Any, ...], Notification]
 
 
+class _Style(Value, frozen=True):
+    """What makes one person's notification differ from another's of the same message and lane."""
+
+    lang: str
+    redaction: Redaction | None
+    is_forced: bool
+    push_type: PushType
+    urgency: Urgency
+    mentioned: bool
+
+
+class _FannedOut(Value, frozen=True):
+    """One message and what all its people share; drafts: its notifications so far."""
+
+    one: OfflineRecipients
+    tenancy: Tenancy
+    tenant: TenantView
+    named: Named
+    now_ms: int
+    shapes: Shapes
+    drafts: dict[tuple[Vendor, str, _Style], Draft]
+
+
 def route(
     offline: Sequence[OfflineRecipients],
-    world: RoutingPorts,
+    ports: RoutingPorts,
     now_ms: int,
     *,
     by_entry: bool = False,
@@ -112,7 +138,7 @@ def route(
     shapes: Shapes = {}
     outbox: dict[LaneName, list[Push]] = {}
     patterns: dict[Pattern, tuple[Notification, list[Push]]] = {}
-    settings = _settings(offline, world.preferences)
+    settings = _settings(offline, ports.preferences)
     for one in _once(offline):
         pattern = pattern_of(one, now_ms)
         if (
@@ -125,8 +151,8 @@ def route(
         if known is not None:
             known[1].append(push_like(known[0], one))
             continue
-        _one(one, settings, world, now_ms, routed, outbox, shapes)
-        if pattern is not None and not world.tenancy.tenant(one.message.app).options:
+        _one(one, settings, ports, now_ms, routed, outbox, shapes)
+        if pattern is not None and not ports.tenancy.tenant(one.message.app).options:
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         for part in parts(pushes):
@@ -208,30 +234,27 @@ def _conversation(message: Message) -> str:
 def _one(
     one: OfflineRecipients,
     settings: Settings,
-    world: RoutingPorts,
+    ports: RoutingPorts,
     now_ms: int,
     routed: Routed,
     outbox: dict[LaneName, list[Push]],
     shapes: Shapes,
 ) -> None:
-    message = one.message
+    message, tenancy = one.message, ports.tenancy
     users = [who.user for who in one.recipients]
-    mute = f"mute:{_conversation(message)}"
     friends = (
-        world.friends.friends(message.app, users, message.sender.id)
+        ports.friends.friends(message.app, users, message.sender.id)
         if message.push.gate.require_friend
         else set(users)
     )
-    tenant = world.tenancy.tenant(message.app)
-    strategy_id = message.push.strategy_id
+    mute, strategy_id = f"mute:{_conversation(message)}", message.push.strategy_id
     routed.presets_missing += (
-        bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
+        bool(strategy_id) and tenancy.strategy(message.app, str(strategy_id)) is None
     )
-    drafts: dict[tuple[Any, ...], Draft] = {}
-    stale = message.expires_at_ms <= now_ms
-    named = named_by(message)
+    tenant = tenancy.tenant(message.app)
+    about = _FannedOut(one, tenancy, tenant, named_by(message), now_ms, shapes, {})
     same: dict[tuple[Vendor, str, str | None], Draft] | None = None
-    if not stale and _is_same_for_all(message) and not tenant.options:
+    if message.expires_at_ms > now_ms and _is_same_for_all(message) and not tenant.options:
         same = {}
     for who in one.recipients:
         wishes = settings.get((message.app, who.user)) or {}
@@ -239,39 +262,35 @@ def _one(
             continue
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = (
-            None
-            if message.direct
-            else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
-        )
-        no = no or (Decision.EXPIRED if stale else None)
+        no = _refusal(about, who, wishes, who.user in friends)
+        if wishes and (name := unknown_zone(message, who, wishes)) is not None:
+            routed.odd_zones.append((message, who.user, name))
         for device in who.devices:
-            credential = (
-                None
-                if no
-                else world.tenancy.credential(message.app, device.vendor, device.business_id)
-            )
+            credential = None
+            if not no:
+                credential = tenancy.credential(message.app, device.vendor, device.business_id)
             if credential is None:
                 why = no or Decision.NO_CREDENTIAL
                 routed.rows.append(Row(message, who.user, device, why, one.presence_ms))
                 continue
-            draft = _draft(
-                one,
-                who,
-                named,
-                wishes,
-                device,
-                credential,
-                world.tenancy,
-                tenant,
-                now_ms,
-                drafts,
-                shapes,
-            )
+            draft = _draft(about, who, wishes, device, credential)
             if same is not None and not wishes:
                 same[(device.vendor, device.business_id, device.lang)] = draft
-    for lane, note, targets in drafts.values():
+    for lane, note, targets in about.drafts.values():
         outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
+
+
+def _refusal(
+    about: _FannedOut, who: Recipient, wishes: Mapping[str, Any], is_friend: bool
+) -> Decision | None:
+    """Why a person gets no push. A token is no person and is not asked."""
+    message, now_ms, tz = about.one.message, about.now_ms, about.tenant.tz
+    no = (
+        None
+        if message.direct
+        else refusal(message, who, wishes, is_friend, tz, now_ms, about.named)
+    )
+    return no or (Decision.EXPIRED if message.expires_at_ms <= now_ms else None)
 
 
 def _is_same_for_all(message: Message) -> bool:
@@ -302,53 +321,30 @@ def _join(
 
 
 def _draft(
-    one: OfflineRecipients,
+    about: _FannedOut,
     who: Recipient,
-    named: Named,
     wishes: Mapping[str, Any],
     device: Device,
     credential: Credential,
-    tenancy: Tenancy,
-    tenant: TenantView,
-    now_ms: int,
-    drafts: dict[tuple[Any, ...], Draft],
-    shapes: Shapes,
 ) -> Draft:
     """Adds the device to the notification that it shares with others; renders the first one."""
-    message = one.message
+    message, tenant, named = about.one.message, about.tenant, about.named
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
-    redaction = redaction_of(message, wishes, tenant.options, device.content_key, lang, own)
-    is_forced, mentioned = named.forces(who.user), named.mentions(who.user)
-    push_type = _push_type(_wanted(message, tenancy, device.vendor), device)
-    urgency = urgency_of(message, who.user, named)
-    key = (
-        device.vendor,
-        device.business_id,
+    push_type = _push_type(_wanted(message, about.tenancy, device.vendor), device)
+    style = _Style(
         lang,
-        redaction,
-        is_forced,
+        redaction_of(message, wishes, tenant.options, device.content_key, lang, own),
+        named.forces(who.user),
         push_type,
-        urgency,
-        mentioned,
+        urgency_of(message, who.user, named),
+        named.mentions(who.user),
     )
-    draft = drafts.get(key)
+    key = (device.vendor, device.business_id, style)
+    draft = about.drafts.get(key)
     if draft is None:
-        note = _note(
-            one,
-            credential,
-            tenancy,
-            tenant,
-            lang,
-            redaction,
-            is_forced,
-            mentioned,
-            push_type,
-            urgency,
-            now_ms,
-            shapes,
-        )
-        draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
+        lane = (message.app, device.vendor, device.business_id, style.urgency)
+        draft = about.drafts[key] = (lane, _note(about, credential, style), [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
     draft[2].append(_target(who, device, token, identity))
@@ -416,47 +412,23 @@ _CALL, _CHAT = MessageClass.CALL, MessageClass.CHAT
 _CALLS: Final = frozenset({Kind.CALL_INVITE, Kind.CALL_CANCEL})
 
 
-def _note(
-    one: OfflineRecipients,
-    credential: Credential,
-    tenancy: Tenancy,
-    tenant: TenantView,
-    lang: str,
-    redaction: Redaction | None,
-    is_forced: bool,
-    mentioned: bool,
-    push_type: PushType,
-    urgency: Urgency,
-    now_ms: int,
-    shapes: Shapes,
-) -> Notification:
+def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notification:
     """The shape of messages of its kind, with this message's ids, times and texts."""
-    message, push = one.message, one.message.push
+    message, push, tenant = about.one.message, about.one.message.push, about.tenant
+    lang, redaction = style.lang, style.redaction
     ids_only = redaction is not None and redaction.ids_only
     redacted = redaction is not None or message.kind in (
         Kind.RECALL,
         Kind.CALL_CANCEL,
     )  # no words of the sender beside ours
-    key = (
-        credential.vendor,
-        credential.app,
-        credential.business_id,
-        lang,
-        push_type,
-        urgency,
-        redacted,
-        ids_only,
-        *_wishes(message),
-    )
-    shape = shapes.get(key) if key[-1] else None
-    if shape is None:
-        shape = _shape(
-            message, credential, tenancy, tenant, lang, redacted, ids_only, push_type, urgency
-        )
-        if key[-1]:
-            shapes[key] = shape
+    shape = _shape_shared(about, credential, style, redacted, ids_only)
     texts = words(
-        message, lang, tenant.name, redaction=redaction, forced=is_forced, own=_catalogue(tenant)
+        message,
+        lang,
+        tenant.name,
+        redaction=redaction,
+        forced=style.is_forced,
+        own=_catalogue(tenant),
     )
     return msgspec.structs.replace(
         shape,
@@ -466,8 +438,8 @@ def _note(
         conversation_id=message.conversation.id,
         ts_ms=message.ts_ms,
         received_ms=message.received_ms,
-        presence_ms=one.presence_ms,
-        routed_ms=now_ms,
+        presence_ms=about.one.presence_ms,
+        routed_ms=about.now_ms,
         expires_at_ms=message.expires_at_ms,
         title=texts.title if credential.vendor == Vendor.APNS else texts.android_title,
         subtitle=texts.subtitle,
@@ -485,9 +457,28 @@ def _note(
         collapse_id=collapse_id(message),
         thread_id=None if ids_only else push.thread_id,
         sender_id=message.sender.id,
-        mentioned=mentioned,
-        respect_dnd=push.gate.respect_dnd and not is_forced,
+        mentioned=style.mentioned,
+        respect_dnd=push.gate.respect_dnd and not style.is_forced,
     )
+
+
+def _shape_shared(
+    about: _FannedOut, credential: Credential, style: _Style, redacted: bool, ids_only: bool
+) -> Notification:
+    """The shape of this message's notification; one made before where others share it."""
+    message, vendor = about.one.message, credential.vendor
+    lang, push_type, urgency = style.lang, style.push_type, style.urgency
+    reader = (lang, push_type, urgency, redacted, ids_only)
+    key = (vendor, credential.app, credential.business_id, *reader, *_wishes(message))
+    shape = about.shapes.get(key) if key[-1] else None
+    if shape is None:
+        tenancy, tenant = about.tenancy, about.tenant
+        shape = _shape(
+            message, credential, tenancy, tenant, lang, redacted, ids_only, push_type, urgency
+        )
+        if key[-1]:
+            about.shapes[key] = shape
+    return shape
 
 
 def _wishes(message: Message) -> tuple[Any, ...]:
@@ -525,7 +516,7 @@ def _shape(
     raw = _raw(push.vendor_raw, vendor)
     over = classes.with_raw(vendor, _overrides(preset, push.vendor, vendor), raw)
     placed = classes.place(push.message_class, push_type, credential, over)
-    sound = (preset or {}).get("sound") or {}
+    sound_ios, sound_android = _sounds(preset, vendor)
     return Notification(
         app=message.app,
         event_id="",
@@ -547,8 +538,8 @@ def _shape(
         push_type=push_type,
         urgency=urgency,
         collapse_id="",
-        sound_ios=push.sound.ios or sound.get("ios"),
-        sound_android=push.sound.android or sound.get("android"),
+        sound_ios=push.sound.ios or sound_ios,
+        sound_android=push.sound.android or sound_android,
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
         badge_value=push.badge.value if push.badge.mode == BadgeMode.SET else None,
@@ -605,7 +596,10 @@ _WORDLESS = frozenset(
         "push_mode",
         "push_type",
         "style",
+        "target_user_type",
         "template_id",
+        "test_message",
+        "type",
     }
 )
 
@@ -632,7 +626,37 @@ def _overrides(
     preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor
 ) -> dict[str, Any]:
     """The message's own overrides over the strategy preset's (im-dialects §1, precedence)."""
-    return {**((preset or {}).get(vendor) or {}), **((own or {}).get(vendor) or {})}
+    layers = ((preset or {}).get(vendor) or {}, (own or {}).get(vendor) or {})
+    if vendor == Vendor.FCM:
+        layers = (_with_data_only(layers[0]), _with_data_only(layers[1]))
+    return {**layers[0], **layers[1]}
+
+
+def _with_data_only(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """ZEGO's `type` as our `data_only`, so that the two names of one wish meet in the merge.
+
+    Within a layer `data_only` wins.
+    """
+    kind = layer.get("type")
+    if kind not in ("data", "notification") or layer.get("data_only") is not None:
+        return layer
+    return {**layer, "data_only": kind == "data"}
+
+
+def _sounds(preset: Mapping[str, Any] | None, vendor: Vendor) -> tuple[str | None, str | None]:
+    """(sound on Apple, sound on Android) of a preset: this vendor's own before the common one.
+
+    ZEGO's resources name a sound at each vendor (im-dialects §3.3).
+    """
+    if preset is None:
+        return None, None
+    common = preset.get("sound") or {}
+    own = (preset.get(vendor) or {}).get("sound")
+    if not isinstance(own, str):
+        return common.get("ios"), common.get("android")
+    if vendor == Vendor.APNS:
+        return own, common.get("android")
+    return common.get("ios"), own
 
 
 def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
+from workers.vendors.text import GENERIC
+
 DEFAULT_LANG: Final = "zh"
 #: The fallback language of a key that a catalogue lacks.
 LINGUA_FRANCA: Final = "en"
@@ -24,7 +26,7 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "face": {"zh": "[表情]", "en": "[Face]"},
     "location": {"zh": "[位置]", "en": "[Location]"},
     "merger": {"zh": "[聊天记录]", "en": "[Chat history]"},
-    "hidden": {"zh": "您收到一条新消息", "en": "You have a new message"},
+    "hidden": GENERIC,
     "call_invite": {"zh": "邀请您通话", "en": "Incoming call"},
     "call_cancel": {"zh": "通话已结束", "en": "The call has ended"},
     "call_accepted": {"zh": "已在其他设备接听", "en": "Answered on another device"},
@@ -42,7 +44,7 @@ LANGS: Final = frozenset(TEXTS["hidden"])
 READ: Final = "read_elsewhere"
 
 
-class Ending(StrEnum):
+class CallEnding(StrEnum):
     """The end of a call, as far as its text differs; the values are keys of TEXTS."""
 
     ACCEPTED = "call_accepted"
@@ -54,8 +56,8 @@ class Ending(StrEnum):
 
 #: Reasons of `call.ended` from cores and clouds: ZEGO's own, and the usual ones. Compared in lower
 #: case, letters and digits only.
-_ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
-    Ending.ACCEPTED: frozenset(
+_ENDINGS: Final[Mapping[CallEnding, frozenset[str]]] = {
+    CallEnding.ACCEPTED: frozenset(
         {
             "accepted",
             "accept",
@@ -67,7 +69,7 @@ _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
             "pickedup",
         }
     ),
-    Ending.REJECTED: frozenset(
+    CallEnding.REJECTED: frozenset(
         {
             "rejected",
             "reject",
@@ -78,10 +80,10 @@ _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
             "declinedelsewhere",
         }
     ),
-    Ending.CANCELLED: frozenset(
+    CallEnding.CANCELLED: frozenset(
         {"cancelled", "canceled", "cancel", "callercancel", "callercancelled", "callercanceled"}
     ),
-    Ending.MISSED: frozenset(
+    CallEnding.MISSED: frozenset(
         {
             "timeout",
             "timedout",
@@ -97,10 +99,10 @@ _ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
 }
 
 
-def ending_of(reason: str) -> Ending:
+def ending_of(reason: str) -> CallEnding:
     """The ending of a core's reason; OTHER for an unknown one."""
     word = "".join(letter for letter in reason.lower() if letter.isalnum())
-    return next((ending for ending, words in _ENDINGS.items() if word in words), Ending.OTHER)
+    return next((ending for ending, words in _ENDINGS.items() if word in words), CallEnding.OTHER)
 
 
 #: A tenant's own texts: language tag in lower case -> key of TEXTS -> text. They override ours.
@@ -136,14 +138,14 @@ def translate(key: str, lang: str, own: Catalogue = NOTHING) -> str:
     mine = own.get(lang, NOTHING)
     # A tenant text for a call's end, set before endings had texts of their own, applies to all
     # endings.
-    text = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
+    text = mine.get(key) or (mine.get(CallEnding.OTHER) if key in _OF_ENDS else None)
     if isinstance(text, str) and text:
         return text
     ours = TEXTS[key]
     return ours.get(lang) or ours.get(lang.split("-", maxsplit=1)[0]) or ours[LINGUA_FRANCA]
 
 
-_OF_ENDS: Final = frozenset(str(ending) for ending in Ending)
+_OF_ENDS: Final = frozenset(str(ending) for ending in CallEnding)
 
 
 class CatalogueError(ValueError):

@@ -34,11 +34,26 @@ def test_a_state_that_began_after_the_message_is_not_that_of_its_moment(session,
     assert in_front(session, NOW_MS) is front
 
 
+@pytest.mark.parametrize(
+    ("after_ms", "received_ms", "online"),
+    [
+        (400, 720, True),  # the message is of .4 to .72: whoever looked since .4 sees it
+        (400, 399, False),  # it was on the stream before that
+        (999, 5_000, True),
+        (1_000, 5_000, False),
+    ],
+)
+def test_a_message_of_whole_seconds_may_be_of_any_millisecond_of_it(after_ms, received_ms, online):
+    whole = NOW_MS // 1000 * 1000
+    stored = msgspec.structs.replace(message(), ts_ms=whole, received_ms=whole + received_ms)
+    since = Session("phone", True, "ios", whole + after_ms)
+    assert (judge(stored, "bob", [since], [PHONE]).away is None) is online
+    assert (judge(stored, "bob", [since], []).rows != ()) is online
+
+
 def test_the_senders_own_devices_get_nothing():
-    assert rows(judge(message(), "ann", [BACK], [PHONE, PAD])) == [
-        ("phone", Decision.SENDER),
-        ("pad", Decision.SENDER),
-    ]
+    found = rows(judge(message(), "ann", [BACK], [PHONE, PAD]))
+    assert found == [("phone", Decision.SENDER), ("pad", Decision.SENDER)]
     assert rows(judge(message(), "ann", [], [])) == [(None, Decision.SENDER)]
 
 
@@ -52,9 +67,8 @@ def test_each_device_is_judged_by_its_own_session():
 
 def test_a_gateway_may_know_a_device_by_its_push_id():
     named = device(device_id="phone", push_id="p1")
-    assert rows(judge(message(), "bob", [Session("p1", True, "ios")], [named])) == [
-        ("phone", Decision.ONLINE)
-    ]
+    found = rows(judge(message(), "bob", [Session("p1", True, "ios")], [named]))
+    assert found == [("phone", Decision.ONLINE)]
     assert judge(message(), "bob", [Session("p1", False, "ios")], [named]).away is not None
 
 
@@ -70,7 +84,6 @@ def test_a_desktop_counts_only_in_front(platform, front, desktop):
 
 def test_one_without_a_device_is_looked_at_twice():
     assert judge(message(), "bob", [], []).waits
-    assert rows(judge(msgspec.structs.replace(message(), second_look=True), "bob", [], [])) == [
-        (None, Decision.NO_DEVICE)
-    ]
+    found = rows(judge(msgspec.structs.replace(message(), second_look=True), "bob", [], []))
+    assert found == [(None, Decision.NO_DEVICE)]
     assert rows(judge(message(), "bob", [FRONT], [])) == [(None, Decision.ONLINE)]

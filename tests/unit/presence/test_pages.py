@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from common.contracts import Message
+from common.contracts import Message, decode_messages
+from common.model import Urgency
 from common.ports import MemberPage
 from tests.unit.routing.builders import group
-from workers.presence.offline_recipients import is_for_nobody, page_for
+from workers.handlers.intake import packed_messages
+from workers.pipeline import READ
+from workers.presence.offline_recipients import PAGES, is_for_nobody, page_for
 
 CROWD = tuple(f"c{number}" for number in range(450))
 
@@ -25,7 +28,7 @@ class Pages:
     def page(
         self, _app: str, _group: str, cursor: int, _server: str | None, _count: int
     ) -> MemberPage:
-        return MemberPage(self.pages[cursor], (cursor + 1) % len(self.pages), "server")
+        return MemberPage(list(self.pages[cursor]), (cursor + 1) % len(self.pages), "server")
 
 
 def read(message: Message, pages: Sequence[Sequence[str]]) -> tuple[list[str], bool]:
@@ -68,3 +71,15 @@ def test_what_an_earlier_release_began_may_have_had_somebody() -> None:
     going_on = msgspec.structs.replace(group(exclude=("b",)), cursor=1, pages=1)
     assert read(going_on, [("a",), ("b",)]) == ([], False)
     assert read(going_on, [("a",), ("b",), ("b",)]) == ([], False)
+
+
+def test_one_read_of_groups_that_name_nobody_is_for_a_bearable_number_of_people() -> None:
+    """What is read is worked on at once: 76,000 people took more memory than a process may have,
+    and longer than a lease lasts.
+    """
+    packs = packed_messages([group(message_id=f"m{number}") for number in range(160)])
+    together = READ[list(Urgency).index(Urgency.GROUP)]
+    most = max(len(decode_messages(blob)) for _, blob in packs)
+    assert 1 < most * together * PAGES[0] <= 32_000
+    # the next pages of a message are an entry of their own
+    assert together * max(PAGES) <= 8_000

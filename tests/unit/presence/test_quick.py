@@ -49,7 +49,9 @@ def test_the_quick_way_is_the_usual_one(people: Any, second: bool) -> None:
     one = message(recipients=tuple(world.people), second_look=second)
     seen = look([one], world, world, world, NOW_MS)
     wanted = {user: judge(one, user, *world.people[user]) for user in world.people}
-    told = {(user, None, part.decision) for part in seen.deviceless for user in part.users}
+    told: set[tuple[str, str | None, Any]] = {
+        (user, None, part.decision) for part in seen.deviceless for user in part.users
+    }
     told |= {(row.user, row.device.device_id, row.decision) for row in seen.rows}
     assert told == {
         (user, d and d.device_id, decision)

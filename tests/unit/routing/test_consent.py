@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from common.model import Decision, Kind
 from tests.unit.routing.builders import NOW_MS, device, group, message, who
-from workers.routing.consent import disturbed, forced, muted, named_by, refusal
+from workers.routing.consent import disturbed, forced, muted, named_by, refusal, unknown_zone
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -73,67 +73,42 @@ def test_a_window_holds_exactly_its_own_minutes(start, length, minute):
 
 
 NIGHT = {"start": "22:00", "end": "07:00"}
+
+
+def zone(
+    now_ms: int,
+    *,
+    tz: str | None = None,
+    device: str | None = None,
+    tenant: str = "Asia/Shanghai",
+    held: bool = True,
+) -> tuple[dict[str, Any], dict[str, Any], str, int, bool]:
+    """A row of ZONES: whose zone is which, and whether a push is held then."""
+    window = NIGHT if tz is None else {**NIGHT, "tz": tz}
+    return window, {} if device is None else {"tz": device}, tenant, now_ms, held
+
+
 ZONES: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, bool]] = {
-    "its own zone": (
-        {**NIGHT, "tz": "Europe/Berlin"},
-        {},
-        "Asia/Shanghai",
-        at("23:00", "Europe/Berlin"),
-        True,
+    "its own zone": zone(at("23:00", "Europe/Berlin"), tz="Europe/Berlin"),
+    "its own zone, before the device's": zone(
+        at("23:00"), tz="Europe/Berlin", device="Asia/Shanghai", tenant="UTC", held=False
     ),
-    "its own zone, before the device's": (
-        {**NIGHT, "tz": "Europe/Berlin"},
-        {"tz": "Asia/Shanghai"},
-        "UTC",
-        at("23:00"),
-        False,
+    "the device's": zone(at("23:00", "America/New_York"), device="America/New_York"),
+    "the tenant's": zone(at("22:30", "Asia/Tokyo"), tenant="Asia/Tokyo"),
+    "a name nobody knows: the next one": zone(
+        at("22:30", "Asia/Tokyo"), tz="Mars/Base", device="../etc/passwd", tenant="Asia/Tokyo"
     ),
-    "the device's": (
-        NIGHT,
-        {"tz": "America/New_York"},
-        "Asia/Shanghai",
-        at("23:00", "America/New_York"),
-        True,
+    "a phone's own way, west": zone(at("23:00", "Etc/GMT+5"), device="GMT-05:00"),
+    "a phone's own way, without a colon": zone(
+        at("22:00", "Asia/Kolkata"), device="GMT+0530", tenant="UTC"
     ),
-    "the tenant's": (NIGHT, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
-    "a name nobody knows: the next one": (
-        {**NIGHT, "tz": "Mars/Base"},
-        {"tz": "../etc/passwd"},
-        "Asia/Tokyo",
-        at("22:30", "Asia/Tokyo"),
-        True,
+    "an offset": zone(at("22:00"), tz="+08:00", tenant="UTC"),
+    "hours alone": zone(at("21:59"), tz="UTC+8", tenant="UTC", held=False),
+    "an offset that no place has": zone(
+        at("22:30", "Asia/Tokyo"), tz="+99:00", tenant="Asia/Tokyo"
     ),
-    "a phone's own way, west": (
-        NIGHT,
-        {"tz": "GMT-05:00"},
-        "Asia/Shanghai",
-        at("23:00", "Etc/GMT+5"),
-        True,
-    ),
-    "a phone's own way, without a colon": (
-        NIGHT,
-        {"tz": "GMT+0530"},
-        "UTC",
-        at("22:00", "Asia/Kolkata"),
-        True,
-    ),
-    "an offset": ({**NIGHT, "tz": "+08:00"}, {}, "UTC", at("22:00"), True),
-    "hours alone": ({**NIGHT, "tz": "UTC+8"}, {}, "UTC", at("21:59"), False),
-    "an offset that no place has": (
-        {**NIGHT, "tz": "+99:00"},
-        {},
-        "Asia/Tokyo",
-        at("22:30", "Asia/Tokyo"),
-        True,
-    ),
-    "a folder is no zone": (
-        {**NIGHT, "tz": "Asia"},
-        {},
-        "Asia/Tokyo",
-        at("22:30", "Asia/Tokyo"),
-        True,
-    ),
-    "nothing known: Shanghai": (NIGHT, {"tz": "?"}, "?", at("22:30"), True),
+    "a folder is no zone": zone(at("22:30", "Asia/Tokyo"), tz="Asia", tenant="Asia/Tokyo"),
+    "nothing known: Shanghai": zone(at("22:30"), device="?", tenant="?"),
 }
 
 
@@ -141,9 +116,8 @@ ZONES: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, bool]] = {
 def test_a_window_is_read_in_its_own_zone_then_the_devices_then_the_tenants(
     dnd, of_device, tz, now_ms, held
 ):
-    assert refused(message(), {"dnd": dnd}, now_ms, tenant_tz=tz, **of_device) == (
-        Decision.DND if held else None
-    )
+    found = refused(message(), {"dnd": dnd}, now_ms, tenant_tz=tz, **of_device)
+    assert found == (Decision.DND if held else None)
 
 
 def test_a_window_keeps_its_wall_clock_through_a_change_to_summer_time():
@@ -190,9 +164,8 @@ def test_a_mention_is_of_a_person_or_of_all():
 )
 def test_a_mute_is_about_messages_calls_ring(call):
     assert refused(message(**call), {"mute": {"mode": "all"}}) is None
-    assert refused(message(**call), {**WHOLE_DAY, "mute": {"mode": "all"}}) == Decision.DND, (
-        "but nobody is called in the night"
-    )
+    found = refused(message(**call), {**WHOLE_DAY, "mute": {"mode": "all"}})
+    assert found == Decision.DND, "but nobody is called in the night"
     assert refused(message(), {"mute": {"mode": "all"}}) == Decision.MUTED
 
 
@@ -246,9 +219,8 @@ def test_the_first_reason_counts(settings, changes, decision):
     [(True, False, Decision.NOT_FRIEND), (True, True, None), (False, False, None)],
 )
 def test_a_stranger_is_refused_where_friends_are_asked_for(wanted, friend, decision):
-    assert (
-        refused(message(push={"gate": {"require_friend": wanted}}), {}, friend=friend) == decision
-    )
+    found = refused(message(push={"gate": {"require_friend": wanted}}), {}, friend=friend)
+    assert found == decision
 
 
 @pytest.mark.parametrize(
@@ -267,3 +239,10 @@ def test_phones_are_held_back_only_by_wish_and_while_a_desktop_is_in_front(deskt
         assert (
             refused(message(), {**wishes, "mute": {"mode": "all"}}, desktop=True) == decision
         )  # presence has the first word
+
+
+@pytest.mark.parametrize(("tz", "told"), [("Mars/Base", "Mars/Base"), ("Asia/Tokyo", None)])
+def test_an_unknown_zone_is_named_where_do_not_disturb_was_judged_by_another(tz, told):
+    person = who(device(tz=tz))
+    assert unknown_zone(message(), person, {"dnd": NIGHT}) == told
+    assert unknown_zone(message(), person, {}) is None

@@ -24,7 +24,7 @@ from tests.unit.routing.builders import (
     who,
     world,
 )
-from workers.delivery.deliver import badge_step
+from workers.delivery.claiming import badge_step
 from workers.delivery.work import PendingPush
 from workers.routing.fan_out import BATCH_MAX, route, urgency_of
 from workers.vendors import VENDORS
@@ -67,9 +67,8 @@ def test_a_device_without_an_account_is_told_apart_from_the_others():
     books = Books()
     del books.accounts[Vendor.FCM]
     routed = route([offline(message(), who(device(), device(Vendor.FCM)))], world(books), NOW_MS)
-    assert [(row.device.device_id, row.decision) for row in routed.rows] == [
-        ("fcm-phone", Decision.NO_CREDENTIAL)
-    ]
+    found = [(row.device.device_id, row.decision) for row in routed.rows]
+    assert found == [("fcm-phone", Decision.NO_CREDENTIAL)]
     assert [batch.vendor for _, batch in routed.batches] == [Vendor.APNS]
 
 
@@ -80,17 +79,15 @@ def test_a_mute_is_that_of_this_conversation():
         ("mute:c2c:eve", False),
     ):
         books = Books(settings={"bob": {key: {"mode": "all"}}})
-        assert [row.decision for row in route([offline(message())], world(books), NOW_MS).rows] == [
-            Decision.MUTED
-        ] * dropped
+        found = [row.decision for row in route([offline(message())], world(books), NOW_MS).rows]
+        assert found == [Decision.MUTED] * dropped
 
 
 def test_friends_are_asked_for_only_where_the_message_wants_them():
     books = Books()
     wants = message(push={"gate": {"require_friend": True}})
-    assert [row.decision for row in route([offline(wants)], world(books), NOW_MS).rows] == [
-        Decision.NOT_FRIEND
-    ]
+    found = [row.decision for row in route([offline(wants)], world(books), NOW_MS).rows]
+    assert found == [Decision.NOT_FRIEND]
     books.friendships.add(("bob", "ann"))
     assert route([offline(wants)], world(books), NOW_MS).rows == []
 
@@ -106,10 +103,8 @@ def test_the_same_words_are_rendered_once_and_others_apart():
     ((_, batch),) = route(
         [offline(group(elements=[{"type": "image"}]), *people)], world(Books()), NOW_MS
     ).batches
-    assert sorted((push.note.body, len(push.targets)) for push in batch.pushes) == [
-        ("Ann(Team):[Image]", 5),
-        ("Ann(Team):[图片]", 5),
-    ]
+    found = sorted((push.note.body, len(push.targets)) for push in batch.pushes)
+    assert found == [("Ann(Team):[Image]", 5), ("Ann(Team):[图片]", 5)]
     assert len({target.push_id for push in batch.pushes for target in push.targets}) == 10
 
 
@@ -195,10 +190,8 @@ def test_what_takes_a_call_back_is_never_a_call(vendor, push, kind):
         world(books),
         NOW_MS,
     ).batches
-    assert (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token) == (
-        PushType.ALERT,
-        phone.token,
-    )
+    found = (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token)
+    assert found == (PushType.ALERT, phone.token)
 
 
 ENDS = {
@@ -221,9 +214,8 @@ def test_the_end_of_a_call_is_told_by_its_reason(reason, words):
     own = Books(
         Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"texts": {"en": {"call_cancel": "over"}}})
     )
-    assert (
-        note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), own).body == "over"
-    )
+    found = note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), own).body
+    assert found == "over"
 
 
 # ---------------------------------------------------------------- what each lane is told
@@ -248,6 +240,27 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
         for name in ("nobody's", "s1", None)
     ]
     assert route(asked, world(books), NOW_MS).presets_missing == 1
+
+
+def test_a_preset_may_name_a_sound_at_each_vendor():
+    books = Books()
+    books.strategies["s1"] = {
+        "apns": {"sound": "a.caf"},
+        "fcm": {"sound": "f"},
+        "huawei": {"sound": 7},
+        "sound": {"ios": "all.caf", "android": "all"},
+    }
+    named = message(push={"strategy_id": "s1"})
+    told = {vendor: note(named, device(vendor), books) for vendor in (*SOUNDS, Vendor.VIVO)}
+    assert told[Vendor.APNS].sound_ios == "a.caf"
+    found = {v: told[v].sound_android for v in told if v != Vendor.APNS}
+    assert found == {Vendor.FCM: "f", Vendor.HUAWEI: "all", Vendor.VIVO: "all"}
+    own = message(push={"strategy_id": "s1", "sound": {"ios": "own.caf", "android": "own"}})
+    assert note(own, device(), books).sound_ios == "own.caf"
+    assert note(own, device(Vendor.FCM), books).sound_android == "own"
+
+
+SOUNDS = (Vendor.APNS, Vendor.FCM, Vendor.HUAWEI)
 
 
 @pytest.mark.parametrize(
@@ -600,8 +613,12 @@ def test_a_click_target_travels_as_data_do():
         Books(settings={"bob": {"show_detail": False}}),
         Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"})),
     )
-    assert note(about, device(Vendor.HARMONY), hides).vendor == {
-        "uri": "page://chat",
-        "click_type": "1",
-    }
+    found = note(about, device(Vendor.HARMONY), hides).vendor
+    assert found == {"uri": "page://chat", "click_type": "1"}
     assert note(about, device(Vendor.HARMONY), ids).vendor == {"click_type": "1"}
+
+
+def test_a_zone_that_nobody_knows_is_handed_on_to_be_counted():
+    books = Books(settings={"bob": {"dnd": {"start": "22:00", "end": "07:00"}}})
+    told = route([offline(message(), who(device(tz="Mars/Base")))], world(books), NOW_MS)
+    assert [(user, name) for _, user, name in told.odd_zones] == [("bob", "Mars/Base")]

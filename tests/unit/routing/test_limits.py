@@ -8,18 +8,18 @@ import json
 import random
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import pytest
 
 from common.model import Kind, Vendor
-from simulators import apns, fcm_message, huawei_rules, meizu, oppo, vivo, xiaomi
+from simulators import apns, fcm_message, huawei_rules, meizu, oppo, vivo, xiaomi_rules
 from simulators.honor import Honor
 from tests.examples import examples
 from tests.unit.routing.builders import Books, device, message
 from tests.unit.routing.test_fan_out import wire
-from tests.unit.vendors.cases import PIECES
+from tests.unit.vendors.strategies import PIECES
 from workers.routing.render import HiddenMode
 from workers.vendors.vivo.texts import SAFE_CONTENT, SAFE_TITLE
 from workers.wire import Request
@@ -55,13 +55,13 @@ def _harmony(request: Request) -> None:
 
 
 def _honor(request: Request) -> None:
-    Honor._check(SimpleNamespace(), json.loads(request.body))
+    Honor._check(cast(Any, SimpleNamespace()), json.loads(request.body))
 
 
 def _xiaomi(request: Request) -> None:
     form = _form(request)
-    xiaomi._check_texts(form)
-    for check in (xiaomi._check_effect, xiaomi._check_extras):
+    xiaomi_rules.check_texts(form)
+    for check in (xiaomi_rules.check_effect, xiaomi_rules.check_extras):
         check(form)
 
 

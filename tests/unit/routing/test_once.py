@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> Offlin
 
 
 def pushed(*pages: OfflineRecipients) -> Counter[str]:
-    town = Books()
+    town: Any = Books()
     routed = route(pages, RoutingPorts(town, town, town), NOW_MS)
     return Counter(
         target.push_id

@@ -45,8 +45,8 @@ def device(vendor: Vendor, voip: str | None = None) -> Device:
 
 def account(vendor: Vendor, rights: frozenset[str] = ALL_RIGHTS) -> Credential:
     made = credential(vendor, {"package": "com.example.im"})
-    named = {MessageClass.CHAT: "c1", MessageClass.CALL: "c2"}
-    templates = {one: Template("P1", "sender", "text") for one in named}
+    named: dict[Any, str] = {MessageClass.CHAT: "c1", MessageClass.CALL: "c2"}
+    templates: dict[Any, Template] = {one: Template("P1", "sender", "text") for one in named}
     return Credential("demo", vendor, "b2", 1, made.options, made.secrets, rights, named, templates)
 
 
@@ -62,12 +62,8 @@ def test_every_vendor_takes_what_was_made_for_another(before: Vendor, after: Ven
     )
     moved = for_lane(made, before, device(after), account(after))
     assert (moved.bucket, moved.downgraded) == (Bucket.PRIVATE, False)
-    assert (moved.body, moved.ext, moved.payload, moved.collapse_id) == (
-        made.body,
-        made.ext,
-        made.payload,
-        made.collapse_id,
-    )
+    found = (moved.body, moved.ext, moved.payload, moved.collapse_id)
+    assert found == (made.body, made.ext, made.payload, made.collapse_id)
     batch = RequestBatch((PushItem(moved, target("0a" * 32), 1, 60),), made.ts_ms)
     request = VENDORS[after].build(batch, account(after), AccessToken("a", 1 << 60, 1 << 60))
     if before != after:
@@ -79,11 +75,8 @@ def test_every_vendor_takes_what_was_made_for_another(before: Vendor, after: Ven
 )
 def test_a_class_travels_as_the_new_account_may_send_it(vendor: Vendor) -> None:
     moved = for_lane(note(), Vendor.APNS, device(vendor), account(vendor, frozenset()))
-    assert (moved.bucket, moved.downgraded, moved.class_sent) == (
-        Bucket.PUBLIC,
-        True,
-        MessageClass.MARKETING,
-    )
+    found = (moved.bucket, moved.downgraded, moved.class_sent)
+    assert found == (Bucket.PUBLIC, True, MessageClass.MARKETING)
 
 
 @pytest.mark.parametrize(
@@ -124,18 +117,12 @@ def test_a_call_rings_as_the_new_device_can(
         kind=Kind.CALL_INVITE,
     )
     moved = for_lane(call, Vendor.HARMONY, device(vendor, voip), account(vendor))
-    assert (moved.push_type, moved.voip) == (
-        push_type,
-        call.voip if push_type is PushType.VOIP else None,
-    )
+    found = (moved.push_type, moved.voip)
+    assert found == (push_type, call.voip if push_type is PushType.VOIP else None)
 
 
 def test_another_account_of_the_same_vendor_keeps_the_senders_wishes() -> None:
     made = note(vendor={"priority": "normal"}, image="https://pictures.example/p.png", title="")
     moved = for_lane(made, Vendor.FCM, device(Vendor.FCM), account(Vendor.FCM))
-    assert (moved.vendor, moved.image, moved.title, moved.placement["priority"]) == (
-        made.vendor,
-        made.image,
-        "",
-        "NORMAL",
-    )
+    found = (moved.vendor, moved.image, moved.title, moved.placement["priority"])
+    assert found == (made.vendor, made.image, "", "NORMAL")

@@ -106,9 +106,10 @@ def note_of(
         **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
     )
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
+    nobody: Any = Nobody()
     routed = route(
         [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)],
-        RoutingPorts(Nobody(), Nobody(), house),
+        RoutingPorts(nobody, nobody, house),
         NOW_MS,
     )
     ((_, batch),) = routed.batches
@@ -129,7 +130,7 @@ def body_of(
     return json.loads(spec.build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body)
 
 
-def at(body: dict[str, Any], path: str) -> Any:
+def at(body: Any, path: str) -> Any:
     for step in path.split("/"):
         body = body.get(step) if isinstance(body, dict) else None
     return body
@@ -189,42 +190,78 @@ def test_vendor_raw_beats_the_message_beats_its_preset_beats_the_account(
     assert tuple(at(body_of(vendor, *one), path) for one in with_summary) == values
 
 
+#: (the preset's wishes, the message's own, whether the app draws)
+WHO_DRAWS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "the message's type over the preset's data_only": (
+        {"data_only": True},
+        {"type": "notification"},
+        False,
+    ),
+    "the message's data_only over the preset's type": ({"type": "data"}, {"data_only": 0}, False),
+    "data_only over type in one place": ({}, {"type": "notification", "data_only": True}, True),
+    "a type that is none leaves the preset's": ({"data_only": True}, {"type": ["data"]}, True),
+    "a null is no wish": ({}, {"type": "data", "data_only": None}, True),
+}
+
+
+@pytest.mark.parametrize(("preset", "own", "app_draws"), WHO_DRAWS.values(), ids=WHO_DRAWS)
+def test_a_wish_by_another_name_keeps_its_rank(
+    preset: dict[str, Any], own: dict[str, Any], app_draws: bool
+) -> None:
+    body = body_of(Vendor.FCM, {"vendor": {"fcm": own}}, {"fcm": preset})
+    assert ("notification" not in body["message"]) is app_draws
+
+
+#: vendor -> (key of a preset, what switches it on, where it stands in the body, its value there)
+TESTING: dict[Vendor, tuple[str, Any, str, Any]] = {
+    Vendor.HUAWEI: ("target_user_type", 1, "message/android/target_user_type", 1),
+    Vendor.HARMONY: ("test_message", True, "pushOptions/testMessage", True),
+}
+
+
+@pytest.mark.parametrize("push_type", ["alert", "silent"])
+@pytest.mark.parametrize(("vendor", "wish"), TESTING.items(), ids=TESTING)
+def test_a_preset_makes_a_test_message(
+    vendor: Vendor, wish: tuple[str, Any, str, Any], push_type: str
+) -> None:
+    name, on, path, value = wish
+    push = {"push_type": push_type}
+    assert at(body_of(vendor, push, {vendor: {name: on}}), path) == value
+    assert at(body_of(vendor, push, {vendor: {name: 0}}), path) is None
+    own = {**push, "vendor": {vendor: {name: 0}}}
+    assert at(body_of(vendor, own, {vendor: {name: on}}), path) is None
+
+
 def test_an_unknown_preset_means_the_defaults() -> None:
     assert at(body_of(Vendor.APNS, {"strategy_id": "nobody"}, PRESET), "aps/sound") == "default"
 
 
+def travels_as(
+    expected: PushType,
+    push: Any = None,
+    preset: str = "alert",
+    vendor: Vendor = Vendor.APNS,
+    voip_token: str | None = None,
+) -> tuple[Any, str, Vendor, str | None, PushType]:
+    return push or {}, preset, vendor, voip_token, expected
+
+
 PUSH_TYPES = {
-    "the preset speaks where the message says nothing": (
-        {},
-        "silent",
-        Vendor.APNS,
-        None,
-        PushType.SILENT,
+    "the preset speaks where the message says nothing": travels_as(
+        PushType.SILENT, preset="silent"
     ),
-    "the message's own wish wins": (
-        {"push_type": "silent"},
-        "voip",
-        Vendor.APNS,
-        "aa",
-        PushType.SILENT,
+    "the message's own wish wins": travels_as(
+        PushType.SILENT, push={"push_type": "silent"}, preset="voip", voip_token="aa"
     ),
-    "voip with a token for it": ({}, "voip", Vendor.APNS, "aa", PushType.VOIP),
-    "voip without one is an alert": (
-        {"push_type": "voip"},
-        "alert",
-        Vendor.APNS,
-        None,
-        PushType.ALERT,
+    "voip with a token for it": travels_as(PushType.VOIP, preset="voip", voip_token="aa"),
+    "voip without one is an alert": travels_as(PushType.ALERT, push={"push_type": "voip"}),
+    "voip on Android is an alert": travels_as(
+        PushType.ALERT, push={"push_type": "voip"}, vendor=Vendor.FCM
     ),
-    "voip on Android is an alert": (
-        {"push_type": "voip"},
-        "alert",
-        Vendor.FCM,
-        None,
-        PushType.ALERT,
+    "voip on HarmonyOS": travels_as(
+        PushType.VOIP, push={"push_type": "voip"}, vendor=Vendor.HARMONY
     ),
-    "voip on HarmonyOS": ({"push_type": "voip"}, "alert", Vendor.HARMONY, None, PushType.VOIP),
-    "a word that is none": ({}, "loud", Vendor.APNS, None, PushType.ALERT),
+    "a word that is none": travels_as(PushType.ALERT, preset="loud"),
 }
 
 
@@ -261,68 +298,71 @@ def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
 
 
-#: (vendor, its raw fields, the message's override, class) -> (bucket, class as sent, what stands on
-#: the wire under these names).
+def verbatim(
+    vendor: Vendor,
+    raw: Any,
+    on_wire: dict[str, Any],
+    own: Any = None,
+    wanted: str = "chat",
+    bucket: Bucket = Bucket.PRIVATE,
+) -> tuple[Vendor, Any, Any, str, Any]:
+    """A row of VERBATIM: raw fields beside the message's own override and class, and what stands on
+    the wire under these names.
+    """
+    sent = "chat" if bucket == Bucket.PRIVATE else "marketing"
+    return vendor, raw, own or {}, wanted, (bucket, sent, on_wire)
+
+
 VERBATIM = {
-    "a channel at Xiaomi": (
+    "a channel at Xiaomi": verbatim(
         Vendor.XIAOMI,
         {"extra": {"channel_id": "raw"}},
-        {"channel_id": "own"},
-        "chat",
-        (Bucket.PRIVATE, "chat", {"extra.channel_id": "raw"}),
+        {"extra.channel_id": "raw"},
+        own={"channel_id": "own"},
     ),
-    "never for an advert": (
+    "never for an advert": verbatim(
         Vendor.XIAOMI,
         {"extra": {"channel_id": "raw"}},
-        {},
-        "marketing",
-        (Bucket.PUBLIC, "marketing", {"extra.channel_id": None}),
+        {"extra.channel_id": None},
+        wanted="marketing",
+        bucket=Bucket.PUBLIC,
     ),
-    "what is no channel": (
+    "what is no channel": verbatim(
         Vendor.XIAOMI,
         {"extra": {"channel_id": {"a": 1}}},
-        {"channel_id": ["own"]},
-        "chat",
-        (Bucket.PRIVATE, "chat", {"extra.channel_id": "account"}),
+        {"extra.channel_id": "account"},
+        own={"channel_id": ["own"]},
     ),
-    "channel, category and level at OPPO": (
+    "channel, category and level at OPPO": verbatim(
         Vendor.OPPO,
         {"channel_id": "raw", "category": "ORDER", "notify_level": 1},
-        {"channel_id": "own", "category": "TODO", "notify_level": 2},
-        "chat",
-        (Bucket.PRIVATE, "chat", {"channel_id": "raw", "category": "ORDER", "notify_level": 1}),
+        {"channel_id": "raw", "category": "ORDER", "notify_level": 1},
+        own={"channel_id": "own", "category": "TODO", "notify_level": 2},
     ),
-    "in OPPO's own object, and lower": (
+    "in OPPO's own object, and lower": verbatim(
         Vendor.OPPO,
         {"notification": {"category": "SOCIAL", "notify_level": 16}},
-        {},
-        "chat",
-        (Bucket.PUBLIC, "marketing", {"category": "SOCIAL", "notify_level": None}),
+        {"category": "SOCIAL", "notify_level": None},
+        bucket=Bucket.PUBLIC,
     ),
-    "nor an advert at OPPO": (
+    "nor an advert at OPPO": verbatim(
         Vendor.OPPO,
         {"channel_id": "raw", "category": "IM", "notify_level": 16},
-        {},
-        "marketing",
-        (
-            Bucket.PUBLIC,
-            "marketing",
-            {"channel_id": None, "category": "MARKETING", "notify_level": None},
-        ),
+        {"channel_id": None, "category": "MARKETING", "notify_level": None},
+        wanted="marketing",
+        bucket=Bucket.PUBLIC,
     ),
-    "another category at vivo": (
+    "another category at vivo": verbatim(
         Vendor.VIVO,
         {"category": "ORDER"},
-        {"category": "TODO"},
-        "chat",
-        (Bucket.PRIVATE, "chat", {"classification": 1, "category": "ORDER"}),
+        {"classification": 1, "category": "ORDER"},
+        own={"category": "TODO"},
     ),
-    "lower at vivo: it counts as what it is": (
+    "lower at vivo: it counts as what it is": verbatim(
         Vendor.VIVO,
         {"classification": 0, "category": "SOCIAL"},
-        {},
-        "chat",
-        (Bucket.PUBLIC, "marketing", {"classification": 0, "category": "SOCIAL"}),
+        {"classification": 0, "category": "SOCIAL"},
+        bucket=Bucket.PUBLIC,
     ),
 }
 
@@ -343,9 +383,6 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
     body = VENDORS[vendor].build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
     sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     sent = json.loads(sent["message"])["notification"] if "message" in sent else sent
-    assert (
-        note.bucket,
-        note.class_sent,
-        {name: sent.get(name) for name in expected[2]},
-    ) == expected
+    found = (note.bucket, note.class_sent, {name: sent.get(name) for name in expected[2]})
+    assert found == expected
     assert not note.downgraded

@@ -15,7 +15,6 @@ from tests.unit.routing.builders import group, message
 from workers.routing.render import HiddenMode, Redaction, redaction_of, words
 from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, translate
 
-ON = {"display": {"nick_prefix": "on"}}
 OFF = {"display": {"nick_prefix": "off"}}
 
 
@@ -178,9 +177,8 @@ def test_a_subtitle_is_the_senders():
 
 def test_a_template_gets_sender_and_text_apart():
     assert (said(message()).sender_name, said(message()).text) == ("Ann", "hello")
-    assert (
-        said(message(sender={"id": "ann"}, push={"display": {"title": "Hi"}})).sender_name == "Hi"
-    )
+    found = said(message(sender={"id": "ann"}, push={"display": {"title": "Hi"}})).sender_name
+    assert found == "Hi"
 
 
 # ---------------------------------------------------------------- hidden
@@ -240,13 +238,11 @@ def test_what_stands_in_place_of_a_message(wishes, options, key, redaction):
 
 
 def test_hidden_words_are_in_the_language_of_the_device():
-    assert redaction_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(
-        ZH, everywhere=True
-    )
+    found = redaction_of(message(), {"show_detail": False}, {}, None, "zh")
+    assert found == Redaction(ZH, everywhere=True)
     own = {"ja": {"hidden": "新着メッセージ"}}
-    assert redaction_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction(
-        "新着メッセージ", everywhere=True
-    )
+    seen = redaction_of(message(), {"show_detail": False}, {}, None, "ja", own)
+    assert seen == Redaction("新着メッセージ", everywhere=True)
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
@@ -277,12 +273,8 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         "new",
     )
     shown = said(about, redaction=Redaction("new", title="Ann"))
-    assert (shown.title, shown.body, shown.android_title, shown.sender_name) == (
-        "Ann",
-        "new",
-        "Ann",
-        "Ann",
-    )
+    found = (shown.title, shown.body, shown.android_title, shown.sender_name)
+    assert found == ("Ann", "new", "Ann", "Ann")
     assert shown.hidden
 
 
@@ -300,13 +292,8 @@ def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_
         shown.text,
     ) == ("new",) * 6
     plain = said(group(), redaction=every)
-    assert (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name) == (
-        "",
-        None,
-        "new",
-        "new",
-        "new",
-    )
+    found = (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name)
+    assert found == ("", None, "new", "new", "new")
 
 
 CANARY = "qXcanaryX"
@@ -388,18 +375,10 @@ def test_a_tenants_catalogue_adds_languages_and_changes_words():
     own = read_catalogue(
         {"ja": {"image": "[画像]"}, "zh-Hant": {"image": "[圖片]"}, "en": {"image": "[Picture]"}}
     )
-    assert [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")] == [
-        "ja",
-        "zh-hant",
-        "zh",
-        "en",
-    ]
-    assert [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == [
-        "[画像]",
-        "[圖片]",
-        "[图片]",
-        "[Picture]",
-    ]
+    found = [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")]
+    assert found == ["ja", "zh-hant", "zh", "en"]
+    seen = [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")]
+    assert seen == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
     assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [
         EN,
         ZH,

@@ -36,7 +36,7 @@ def test_a_bare_token_has_no_settings() -> None:
             return {who: {"of": list(conversations)} for who in people}
 
     direct = msgspec.structs.replace(message(), direct=True)
-    assert list(
-        _settings([offline(direct, who()), offline(message(), who(user="eve"))], Asked())
-    ) == [("demo", "eve")]
-    assert _settings([offline(direct, who())], Asked()) == {}
+    asked: Any = Asked()
+    found = list(_settings([offline(direct, who()), offline(message(), who(user="eve"))], asked))
+    assert found == [("demo", "eve")]
+    assert _settings([offline(direct, who())], asked) == {}
