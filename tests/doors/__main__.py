@@ -15,14 +15,19 @@ from typing import Any
 
 from tests.doors.synapse import environment, scenario_synapse
 from tests.doors.world import Doors, doors
-from tests.doors.xmpp import scenario_ejabberd, scenario_prosody
+from tests.doors.xmpp import prosody_modules, scenario_ejabberd, scenario_prosody
 
 SCENARIOS: dict[str, tuple[str, Callable[[Doors], dict[str, Any]]]] = {
     "synapse": (
         "",
         lambda world: scenario_synapse(world, environment(Path("var/doors-synapse").absolute())),
     ),
-    "prosody": ("prosody", scenario_prosody),
+    "prosody": (
+        "prosody",
+        lambda world: scenario_prosody(
+            world, prosody_modules(Path("var/doors-prosody").absolute())
+        ),
+    ),
     "ejabberd": ("ejabberdctl", scenario_ejabberd),
 }
 

@@ -21,6 +21,7 @@ from tests.doors.world import Doors
 from tests.e2e.conftest import digits, wait_for
 from tests.e2e.tenant import device_token
 from workers.cli.up import free_ports
+from workers.gateway.matrix import event_id_of
 
 VERSION = "1.163.2"
 CONFIG = """
@@ -45,6 +46,7 @@ rc_message: {{per_second: 1000, burst_count: 1000}}
 rc_registration: {{per_second: 1000, burst_count: 1000}}
 rc_login: {{address: {{per_second: 1000, burst_count: 1000}}, account: {{per_second: 1000, burst_count: 1000}}}}
 rc_joins: {{local: {{per_second: 1000, burst_count: 1000}}}}
+rc_joins_per_room: {{per_second: 1000, burst_count: 1000}}
 rc_invites: {{per_room: {{per_second: 1000, burst_count: 1000}}, per_user: {{per_second: 1000, burst_count: 1000}}}}
 push: {{include_content: true, group_unread_count_by_room: false}}
 """  # noqa: E501
@@ -168,11 +170,12 @@ def scenario_synapse(world: Doors, python: Path) -> dict[str, Any]:
         )["room_id"]
         server.call("POST", f"/rooms/{room}/join", bob)
         return {
-            "message": _message(world, server, ann, bob, room),
+            **_message(world, server, ann, bob, room),
             "encrypted": _encrypted(world, server, ann, bob, room),
             "event_id_only": _event_id_only(world, server, ann, bob, room),
             "read": _read(world, server, ann, bob, room),
             "call": _call(world, server, ann, bob, room),
+            "ring": _ring(world, server, ann, bob, room),
             "redis_away": _redis_away(world, server, ann, bob, room),
             "dead_token": _dead(world, server, ann, bob, room),
             "members": _members(world, server, ann),
@@ -188,7 +191,15 @@ def _pushes(world: Doors, token: str, count: int, seconds: float = 90) -> list[d
     return list(found)
 
 
-def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
+def _row(world: Doors, token: str, event_id: str) -> dict[str, Any]:
+    """This pusher's row: each of the reader's pushers gets an event of its own of one message."""
+    house = world.house
+    ours = event_id_of({"event_id": event_id}, "org.example.ios", token, 0)
+    return house.one(house.core.why(event_id, house.app, event_id=ours))
+
+
+def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> dict[str, Any]:
+    """A message, and one that names its reader."""
     token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
     event_id = server.say(ann, room, "hello bob")
@@ -196,7 +207,7 @@ def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> An
     assert push["body"]["aps"]["alert"]["body"].endswith("hello bob")
     badge = push["body"]["aps"]["badge"]
     assert badge >= 1, push["body"]
-    assert world.house.one(world.house.why(event_id))["decision"] == "accepted"
+    assert _row(world, token, event_id)["decision"] == "accepted"
     mention = {
         "msgtype": "m.text",
         "body": "@bob look",
@@ -205,7 +216,8 @@ def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> An
     server.say(ann, room, "", **mention)
     second = _pushes(world, token, 2)[1]["body"]["aps"]
     assert second["badge"] == badge + 1, second
-    return push["body"]["aps"]
+    assert second["alert"]["body"].endswith("@bob look"), second
+    return {"message": push["body"]["aps"], "mention": second}
 
 
 def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
@@ -264,11 +276,28 @@ def _call(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
         "party_id": "p",
         "offer": {"type": "offer", "sdp": "v=0"},
     }
-    event_id = server.say(ann, room, "", "m.call.invite", **offer)
+    return _rings(world, token, server.say(ann, room, "", "m.call.invite", **offer))
+
+
+def _ring(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
+    """The ring of a MatrixRTC call, which Synapse pushes by the rules of mentions."""
+    token = device_token("apns")
+    server.pusher(bob, token, "org.example.ios", world.url)
+    ring = {
+        "notification_type": "ring",
+        "lifetime": 30_000,
+        "sender_ts": int(time.time() * 1000),
+        "m.mentions": {"user_ids": ["@bob:localhost"], "room": False},
+    }
+    kind = "org.matrix.msc4075.rtc.notification"
+    return _rings(world, token, server.say(ann, room, "", kind, **ring))
+
+
+def _rings(world: Doors, token: str, event_id: str) -> dict[str, Any]:
     (push,) = _pushes(world, token, 1)
-    row = world.house.one(world.house.why(event_id))
-    assert (row["class"], row["decision"]) == ("call", "accepted")
-    return {"expires_in_s": push["expiration"] - int(time.time())}
+    row = _row(world, token, event_id)
+    assert (row["class"], row["decision"]) == ("call", "accepted"), row
+    return {"class": row["class"], "expires_in_s": push["expiration"] - int(time.time())}
 
 
 def _redis_away(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
@@ -284,7 +313,7 @@ def _redis_away(world: Doors, server: Synapse, ann: str, bob: str, room: str) ->
     finally:
         os.kill(pid, signal.SIGCONT)
     pushes = _pushes(world, token, 1, 120)
-    assert world.house.one(world.house.why(event_id))["decision"] == "accepted"
+    assert _row(world, token, event_id)["decision"] == "accepted"
     return {"pushes": len(pushes)}
 
 

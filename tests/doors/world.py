@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from common.config import Settings, resolve
+from common.config import Settings
+from common.running_fleet import resolve
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, wait_for
 from tests.e2e.house import House
@@ -60,7 +61,7 @@ class Doors:
             for process in processes:
                 process.terminate()
             for process in processes:
-                process.wait(30)
+                process.wait(90)
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote_plus, unquote_to_bytes
 
 from workers.intake.dialects import DialectError, tenant_named
 from workers.intake.dialects.signatures import nim_signed, tencent_signed, zego_signed
+from workers.vendors.json_text import scalar_text
 
 ACKS: Final[Mapping[str, bytes]] = {
     "tencent": b'{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}',
@@ -157,7 +158,7 @@ def _tencent(given: CloudCallback, _value: Mapping[str, Any], secret: str, now_s
 
 
 def _zego(_given: CloudCallback, value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
-    parts = [_text(value.get(name)) for name in ("timestamp", "nonce", "signature")]
+    parts = [scalar_text(value.get(name)) for name in ("timestamp", "nonce", "signature")]
     return all(parts) and zego_signed(secret, parts[0], parts[1], parts[2].lower())
 
 
@@ -166,10 +167,6 @@ def _nim(given: CloudCallback, _value: Mapping[str, Any], secret: str, _now_s: f
         given.headers.get(name, "") for name in ("md5", "curtime", "checksum")
     )
     return bool(checksum) and nim_signed(secret, given.raw, md5.lower(), cur_time, checksum.lower())
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 _CHECKS: Final[Mapping[str, Callable[[CloudCallback, Mapping[str, Any], str, float], bool]]] = {
@@ -185,5 +182,5 @@ def _once(given: CloudCallback, value: Mapping[str, Any]) -> str:
     Its repeats are recognised by the event's id alone.
     """
     if given.cloud == "zego":
-        return f"{_text(value.get('timestamp'))}/{_text(value.get('nonce'))}"
+        return f"{scalar_text(value.get('timestamp'))}/{scalar_text(value.get('nonce'))}"
     return given.headers.get("checksum", "").lower() if given.cloud == "nim" else ""

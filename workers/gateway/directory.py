@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from common.model import Vendor
-from common.storage.tenants import Tenant
+from common.storage.accounts import Tenant
 from common.storage.vault import Vault
 from workers.delivery.lane import Lane
 from workers.gateway.aliases import DoorAccount, aliases_of
 from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, digest_of, opened_secrets
+from workers.shards import ServerStores
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ LOOK_S: Final = 1.5
 
 
 class Config(Protocol):
-    """One version of what operators configured (workers/runtime.py: Snapshot)."""
+    """One version of what operators configured (workers/adapters/catalog.py: Snapshot)."""
 
     @property
     def version(self) -> int: ...
@@ -39,6 +40,13 @@ class ConfigSource(Protocol):
     @property
     def now(self) -> Config: ...
     def fresh(self) -> Config: ...
+
+
+class DoorStores(ServerStores, Protocol):
+    """The part of the runtime that every door uses."""
+
+    @property
+    def catalog(self) -> ConfigSource: ...
 
 
 @dataclass(frozen=True, slots=True)

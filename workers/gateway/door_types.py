@@ -81,7 +81,7 @@ class MattermostStatus(msgspec.Struct, frozen=True):
 
 
 class GorushNotification(msgspec.Struct, frozen=True):
-    """platform: 1 iOS, 2 Android, 3 Huawei; topic: an alias of an account."""
+    """platform: 1 iOS, 2 Android, 3 Huawei; topic: Apple's, of one of the accounts."""
 
     tokens: list[str]
     platform: int
@@ -104,6 +104,20 @@ class GorushAnswer(msgspec.Struct, frozen=True):
     success: str
     counts: int
     logs: list[dict[str, Any]]
+
+
+class GorushError(msgspec.Struct, frozen=True):
+    """Why the call was not taken; code: the HTTP status."""
+
+    code: int
+    message: str
+
+
+class DoorVersion(msgspec.Struct, frozen=True):
+    """source: who answers here."""
+
+    source: str
+    version: str
 
 
 class DoorHealth(msgspec.Struct, frozen=True):

@@ -73,8 +73,13 @@ def _too_deep(value: Any, most: int) -> bool:
 
 
 def is_token(token: str) -> bool:
-    """True for a possible token of any vendor: no NUL, within the registry's bound."""
-    return "\0" not in token and 0 < len(token.encode("utf-8", "replace")) <= TOKEN_BYTES_MAX
+    """True for a possible token of any vendor: no NUL, no half surrogate pair, within the
+    registry's bound.
+    """
+    try:
+        return "\0" not in token and 0 < len(token.encode()) <= TOKEN_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
 
 
 def direct_event(

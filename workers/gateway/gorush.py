@@ -24,11 +24,6 @@ PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
     2: (Vendor.FCM, "android"),
     3: (Vendor.HUAWEI, "huawei"),
 }
-RAW_APS: Final = {
-    "category": "category",
-    "interruption_level": "interruption-level",
-    "content-available": "",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,9 @@ def _notification(
             read.failed.append(failed(word, token[:64], words, error))
             continue
         read.pushes.append(GorushPush(word, token, _event(one, found, token, now_ms)))
-    if not tokens:
+    if not tokens or (
+        found.account.vendor != Vendor.APNS and (one.get("topic") or one.get("condition"))
+    ):
         read.failed.append(
             failed(word, "", words, "topics and conditions are not taken: name tokens")
         )
@@ -258,25 +255,50 @@ def _ttl(one: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     return {}
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: Any, *names: str) -> dict[str, Any]:
+    """The object by these names, one in the other; empty where there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
     return fitting(value) if isinstance(value, Mapping) else {}
 
 
-_RAW: Final[Mapping[Vendor, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    Vendor.FCM: lambda one: {"notification": _object(one.get("notification"))},
-    Vendor.HUAWEI: lambda one: {"notification": _object(one.get("huawei_notification"))},
+def _aps(one: Mapping[str, Any], alert: Mapping[str, Any]) -> dict[str, Any]:
+    aps = {
+        name: value
+        for name, value in _object(one, "apns", "payload", "aps").items()
+        if name != "alert"
+    }
+    inner = {
+        name: value
+        for name, value in alert.items()
+        if name not in ("title", "subtitle", "body", "loc-key", "loc-args")
+    }
+    return aps | ({"alert": fitting(inner)} if inner else {}) | _critical(one.get("sound"))
+
+
+def _critical(sound: Any) -> dict[str, Any]:
+    """Apple's object for a sound; all of it, as only Apple has `critical` and `volume`."""
+    if not isinstance(sound, Mapping) or not as_text(sound.get("name")):
+        return {}
+    numbers = {
+        name: sound[name]
+        for name in ("critical", "volume")
+        if isinstance(sound.get(name), int | float) and 0 <= sound[name] <= 1
+    }
+    return {"sound": {"name": as_text(sound["name"]), **numbers}}
+
+
+_RAW: Final[Mapping[Vendor, Callable[..., tuple[str, dict[str, Any]]]]] = {
+    Vendor.APNS: lambda one, alert: ("aps", _aps(one, alert)),
+    Vendor.FCM: lambda one, _alert: (
+        "notification",
+        _object(one, "notification") | _object(one, "android", "notification"),
+    ),
+    Vendor.HUAWEI: lambda one, _alert: ("notification", _object(one, "huawei_notification")),
 }
 
 
 def _raw(one: Mapping[str, Any], vendor: Vendor, alert: Mapping[str, Any]) -> dict[str, Any]:
     """Verbatim fields; each vendor's file has its white list."""
-    if vendor == Vendor.APNS:
-        inner = {
-            name: value
-            for name, value in alert.items()
-            if name not in ("title", "subtitle", "body", "loc-key", "loc-args")
-        }
-        return {"apns": {"aps": {"alert": fitting(inner)}}} if inner else {}
-    make = _RAW.get(vendor)
-    raw = make(one) if make is not None else {}
-    return {vendor.value: raw} if any(raw.values()) else {}
+    name, raw = _RAW[vendor](one, alert)
+    return {vendor.value: {name: raw}} if raw else {}

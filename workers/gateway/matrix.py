@@ -27,7 +27,6 @@ ELEMENTS: Final = {
     "m.file": "file",
     "m.location": "location",
 }
-TEXT_TYPES: Final = frozenset({"m.text", "m.notice", "m.emote"})
 INVITED: Final = {"zh": "邀请您加入 {room}", "en": "invited you to {room}"}
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
@@ -215,7 +214,8 @@ def _ring_s(content: Mapping[str, Any]) -> int:
     """Seconds of ringing: the call's lifetime (ms), a minute at most."""
     lifetime = content.get("lifetime")
     known = isinstance(lifetime, int | float) and not isinstance(lifetime, bool) and lifetime > 0
-    return max(1, min(int(lifetime / 1000), CALL_S_MAX)) if known else CALL_S_MAX  # type: ignore[operator]
+    # bounded first: JSON's 1e400 is read as infinity, which no integer is
+    return max(1, int(min(lifetime / 1000, CALL_S_MAX))) if known else CALL_S_MAX  # type: ignore[operator]
 
 
 def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, Any] | None]:
@@ -233,10 +233,9 @@ def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, A
             else translate("call_invite", lang),
         }
     if kind == "m.room.member":
-        if (
-            as_text(notification.get("membership")) != "invite"
-            or notification.get("user_is_target") is not True
-        ):
+        # Synapse names it beside the content, the specification within
+        membership = notification.get("membership") or content.get("membership")
+        if as_text(membership) != "invite" or notification.get("user_is_target") is not True:
             return "silent", None
         invited = INVITED.get(lang, INVITED["en"]).format(
             room=room or as_name(notification.get("room_id"))

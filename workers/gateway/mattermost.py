@@ -47,12 +47,17 @@ def platform_of(given: Mapping[str, Any]) -> str:
     return platform.removesuffix("-v2")
 
 
+def token_of(given: Mapping[str, Any]) -> str:
+    """The device's token, without the `platform:` that the app puts before it; "" where there is no
+    text.
+    """
+    token, platform = given.get("device_id"), as_text(given.get("platform"))
+    return token.removeprefix(f"{platform}:") if isinstance(token, str) else ""
+
+
 def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
-    """Total: whatever a field holds, it is used or left out."""
-    token = as_text(given.get("device_id"))
-    token = (
-        token.split(":", 1)[1] if token.startswith(as_text(given.get("platform")) + ":") else token
-    )
+    """Total: whatever a field beside the token holds, it is used or left out."""
+    token = token_of(given)
     kind, push = _push(given, found)
     ack = as_text(given.get("ack_id"))
     identity = (

@@ -136,13 +136,13 @@ def disco_info() -> Node:
     )
 
 
-def disco_items(domain: str, asked: str) -> Node:
-    names = [*COMMAND_NODES, "unregister-push"] if asked == COMMANDS else []
+def disco_items(domain: str, node: str) -> Node:
+    names = [*COMMAND_NODES, "unregister-push"] if node == COMMANDS else []
     items = [
         Node(f"{{{DISCO_ITEMS}}}item", {"jid": domain, "node": name, "name": name})
         for name in names
     ]
-    return Node(f"{{{DISCO_ITEMS}}}query", {"node": asked} if asked else {}, items)
+    return Node(f"{{{DISCO_ITEMS}}}query", {"node": node} if node else {}, items)
 
 
 def command_done(node: str, values: dict[str, str]) -> Node:

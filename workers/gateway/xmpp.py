@@ -8,37 +8,40 @@ import hmac
 import logging
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
-
-from redis import Redis
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from common import metrics
 from common.clock import now_ms
-from common.config import Settings
-from common.storage.direct_tokens import DirectTokens
-from common.storage.keys import Keys
 from common.storage.node_pace import NodePace, NodeTurn
-from common.storage.push_nodes import PushNode, PushNodes
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import store_unavailable
 from common.storage.vault import Vault
 from workers.gateway import stanzas
 from workers.gateway.aliases import DoorAccount, Found, named, only
 from workers.gateway.component import ComponentAddress, ComponentSession
-from workers.gateway.directory import ConfigSource, Directories
+from workers.gateway.directory import Directories, DoorStores
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, encoded
 from workers.gateway.feed import StreamFeed, StreamUnavailable
 from workers.gateway.stanzas import COMMANDS, COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, Publish
 from workers.gateway.xml import Node
 from workers.intake.direct import token_user
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from common.storage.push_nodes import PushNode
+
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the tenants' servers.
 LOOK_S: Final = 1.0
+#: Longest end of one server's connections, seconds: all servers end at once, and a process has 15.
+END_S: Final = 12.0
+#: Longest wait of one stanza for our stores, seconds: a server takes 30 s of silence for an absent
+#: service, and a store that hangs keeps all that wait behind it.
+ANSWER_S_MAX: Final = 8.0
 PURPOSE: Final = "xmpp push nodes"
 XMPP: Final = "xmpp"
 
@@ -56,21 +59,9 @@ class XmppServer:
     domains: tuple[str, ...]
 
 
-class XmppWorld(Protocol):
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def redis(self) -> Redis: ...
-    @property
-    def core(self) -> Redis: ...
-    @property
-    def keys(self) -> Keys: ...
+class XmppStores(DoorStores, Protocol):
     @property
     def engine(self) -> Engine: ...
-    @property
-    def vault(self) -> Vault: ...
-    @property
-    def catalog(self) -> ConfigSource: ...
 
 
 def server_of(app: str, options: Mapping[str, Any], vault: Vault) -> XmppServer | None:
@@ -85,23 +76,23 @@ def server_of(app: str, options: Mapping[str, Any], vault: Vault) -> XmppServer 
     )
 
 
-def serve(world: XmppWorld, stop: threading.Event) -> None:
+def serve(stores: XmppStores, stop: threading.Event) -> None:
     """Serves until `stop` is set: one connection or several to each tenant's server.
 
     Operators may change them meanwhile.
     """
-    feed = StreamFeed(world.core, world.settings.event_streams[0])
-    directories = Directories(world.catalog, world.vault)
+    feed = StreamFeed(stores.core, stores.settings.event_streams[0])
+    directories = Directories(stores.catalog, stores.vault)
     try:
-        asyncio.run(_Sessions(world, feed, directories).run(stop))
+        asyncio.run(_Sessions(stores, feed, directories).run(stop))
     finally:
         directories.close()
         feed.close()
 
 
 class _Sessions:
-    def __init__(self, world: XmppWorld, feed: StreamFeed, directories: Directories) -> None:
-        self._world = world
+    def __init__(self, stores: XmppStores, feed: StreamFeed, directories: Directories) -> None:
+        self._stores = stores
         self._feed = feed
         self._directories = directories
         self._running: dict[XmppServer, list[tuple[ComponentSession, asyncio.Task[None]]]] = {}
@@ -110,9 +101,9 @@ class _Sessions:
         while not stop.is_set():
             wanted = self._wanted()
             for server in self._running.keys() - wanted:
-                await self._end(self._running.pop(server))
+                await leave(self._running.pop(server))
             for server in wanted - self._running.keys():
-                service = PushService(self._world, self._feed, self._directories, server)
+                service = PushService(self._stores, self._feed, self._directories, server)
                 sessions = [
                     ComponentSession(server.address, service.answer)
                     for _ in range(server.connections)
@@ -121,14 +112,13 @@ class _Sessions:
                     (session, asyncio.create_task(session.run())) for session in sessions
                 ]
             await asyncio.to_thread(stop.wait, LOOK_S)
-        for pairs in self._running.values():
-            await self._end(pairs)
+        await asyncio.gather(*map(leave, self._running.values()))
 
     def _wanted(self) -> set[XmppServer]:
         found = set()
         for app, tenant in self._directories.tenants.items():
             try:
-                server = server_of(app, tenant.options, self._world.vault)
+                server = server_of(app, tenant.options, self._stores.vault)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning(
                     "a tenant's XMPP server can't be read",
@@ -139,28 +129,33 @@ class _Sessions:
                 found.add(server)
         return found
 
-    async def _end(self, pairs: list[tuple[ComponentSession, asyncio.Task[None]]]) -> None:
-        """Ends one connection after the other, so that the server keeps one until the last."""
-        for session, task in pairs:
-            session.stop()
-            await asyncio.wait({task}, timeout=15)
-            task.cancel()
+
+async def leave(pairs: Sequence[tuple[ComponentSession, asyncio.Task[None]]]) -> None:
+    """Ends one connection after the other, so that the server keeps one until the last."""
+    for session, task in pairs:
+        session.stop()
+        await asyncio.wait({task}, timeout=END_S / len(pairs))
+        task.cancel()
 
 
 class PushService:
     """Answers the stanzas of one tenant's server."""
 
     def __init__(
-        self, world: XmppWorld, feed: StreamFeed, directories: Directories, server: XmppServer
+        self, stores: XmppStores, feed: StreamFeed, directories: Directories, server: XmppServer
     ) -> None:
-        self._world = world
+        # a process without a server does without their libraries: 23 MiB
+        from common.storage.direct_tokens import DirectTokens  # noqa: PLC0415
+        from common.storage.push_nodes import PushNodes  # noqa: PLC0415
+
+        self._stores = stores
         self._feed = feed
         self._directories = directories
         self._server = server
-        self._nodes = PushNodes(world.engine)
-        self._pace = NodePace(world.redis, world.keys)
-        self._tokens = DirectTokens(world.engine)
-        self._keys = world.vault.derived(PURPOSE)
+        self._nodes = PushNodes(stores.engine)
+        self._pace = NodePace(stores.redis, stores.keys)
+        self._tokens = DirectTokens(stores.engine)
+        self._keys = stores.vault.derived(PURPOSE)
 
     async def answer(self, stanza: Node) -> Node | None:
         """The answer; None for none.
@@ -173,8 +168,9 @@ class PushService:
         if stanza.name != f"{{{COMPONENT}}}iq" or kind not in ("get", "set"):
             return None
         try:
-            answer = await self._iq(stanza, kind)
-        except (StreamUnavailable, *STORE_UNAVAILABLE) as error:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                answer = await self._iq(stanza, kind)
+        except store_unavailable(StreamUnavailable) as error:
             log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
         except (
@@ -245,6 +241,8 @@ class PushService:
         found = _account(accounts, given.get("app-id", ""), name)
         if found is None:
             return stanzas.error(iq, "modify", "not-acceptable")
+        from common.storage.push_nodes import PushNode  # noqa: PLC0415 - loaded with the service
+
         new = PushNode(
             node=secrets.token_urlsafe(12),
             owner=owner,
@@ -273,6 +271,8 @@ class PushService:
     # ------------------------------------------------------------ pushes
 
     async def _publish(self, iq: Node, publish: Publish) -> Node:
+        if not self._allowed(iq):
+            return stanzas.error(iq, "auth", "forbidden")
         if not publish.node:
             return stanzas.error(iq, "modify", "bad-request")
         fits = [

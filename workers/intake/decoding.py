@@ -5,26 +5,18 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
-from common.contracts import (
-    NO_WISHES,
-    PLAIN,
-    TTL_MAX_S,
-    Conversation,
-    Message,
-    PushFields,
-    Sender,
-    encode,
-)
-from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
-from workers.intake import direct, events
+from common.whole_seconds import latest_ms
+from workers.intake import events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
 from workers.intake.dialects.mending import NotTextError, is_odd, marked, mended
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
 from workers.intake.json_keys import certainly_unambiguous
 from workers.intake.usual import read_usual
 
@@ -39,20 +31,6 @@ TOO_LARGE = f"too_large: more than {ENTRY_BYTES_MAX} bytes"
 UNKNOWN_APP = "unknown_app"
 #: A ts further ahead than this counts as now.
 AHEAD_MAX_MS = 300_000
-
-
-class Event(Value, frozen=True):
-    """One event that passed every check. data: one of workers/intake/events.py; entry: id of the
-    stream entry.
-    """
-
-    app: str
-    id: str
-    type: str
-    ts_ms: int
-    received_ms: int
-    entry: str
-    data: Any
 
 
 class Refused(Value, frozen=True):
@@ -86,7 +64,7 @@ def read_entries(
     stream: str,
     entry_id: str,
     fields: Mapping[bytes, bytes],
-    apps: Sequence[str],
+    apps: Collection[str],
     now_ms: int,
     *,
     is_whole: bool = True,
@@ -95,15 +73,27 @@ def read_entries(
 
     `b` has up to LINES_MAX lines. A bad line is refused alone; its entry id ends with its number.
     """
-    raw = fields.get(b"b")
-    if raw is None or b"e" in fields:
-        if (
-            len(fields) == 1
-            and is_whole
-            and (usual := _usual(fields.get(b"e", b""), apps, stream, entry_id, now_ms))
-        ):
-            return [usual]
-        return [read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
+    reads = read_quickly(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)
+    return [Passed((one,)) if isinstance(one, Event) else one for one in reads]
+
+
+def read_quickly(
+    stream: str,
+    entry_id: str,
+    fields: Mapping[bytes, bytes],
+    apps: Collection[str],
+    now_ms: int,
+    *,
+    is_whole: bool = True,
+) -> list[Event | Passed | Refused]:
+    """As `read_entries`; a message without overrides is its event, and no `Passed` is made."""
+    raw = fields.get(b"e")
+    if raw is not None or b"b" not in fields:
+        usual = None
+        if raw is not None and is_whole and len(fields) == 1:
+            usual = _usual(raw, apps, f"{stream}/{entry_id}", _received_ms(entry_id), now_ms)
+        return [usual or read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
+    raw = fields[b"b"]
     lines = lines_of(raw)
     why = None if is_whole else TOO_LARGE
     if len(raw) > ENTRY_BYTES_MAX:
@@ -122,11 +112,11 @@ def read_entries(
                 {**names_of(fields), "as": "b"},
             )
         ]
-    named = [(f"{entry_id}#{number}", line) for number, line in enumerate(lines)]
+    entry, received_ms = f"{stream}/{entry_id}", _received_ms(entry_id)
     return [
-        _usual(line, apps, stream, name, now_ms)
-        or read_entry(stream, name, {b"e": line}, apps, now_ms)
-        for name, line in named
+        _usual(line, apps, f"{entry}#{number}", received_ms, now_ms)
+        or read_entry(stream, f"{entry_id}#{number}", {b"e": line}, apps, now_ms)
+        for number, line in enumerate(lines)
     ]
 
 
@@ -139,7 +129,7 @@ def read_entry(
     stream: str,
     entry_id: str,
     fields: Mapping[bytes, bytes],
-    apps: Sequence[str],
+    apps: Collection[str],
     now_ms: int,
     *,
     is_whole: bool = True,
@@ -178,27 +168,14 @@ def read_entry(
 
 
 def _usual(
-    raw: bytes, apps: Sequence[str], stream: str, entry_id: str, now_ms: int
-) -> Passed | None:
+    raw: bytes, apps: Collection[str], entry: str, received_ms: int, now_ms: int
+) -> Event | None:
     """A message without overrides, read once; None for one that is unclear or refused."""
     event = read_usual(raw) if len(raw) <= ENTRY_BYTES_MAX else None
     if event is None or event.app not in apps or event.ts in _SECONDS:
         return None
-    received_ms = _received_ms(entry_id)
-    entry = f"{stream}/{entry_id}"
-    return Passed(
-        (
-            Event(
-                event.app,
-                event.id,
-                event.type,
-                _by_now(event.ts, now_ms),
-                received_ms,
-                entry,
-                event.data,
-            ),
-        )
-    )
+    ts_ms = _by_now(event.ts, now_ms)
+    return Event(event.app, event.id, event.type, ts_ms, received_ms, entry, event.data)
 
 
 def _received_ms(entry_id: str) -> int:
@@ -228,7 +205,7 @@ class _Head(msgspec.Struct, frozen=True):
     type: Any = None
 
 
-def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
+def _head(raw: bytes, names: Mapping[str, str], apps: Collection[str]) -> tuple[str | None, str]:
     """Tenant and type of a refused entry, as far as readable; for display only."""
     native = (names.get("d") or "native") == "native"
     try:
@@ -245,11 +222,7 @@ def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[st
     ):  # a DialectError and half a character are ValueErrors
         head, named = _Head(), []
     app = named[0] if len(named) == 1 else None if native else names.get("app")
-    kind = (
-        head.type
-        if native and isinstance(head.type, str) and head.type in events.TYPES
-        else "unknown"
-    )
+    kind = head.type if native and isinstance(head.type, str) and head.type in TYPES else "unknown"
     return app.replace("\0", "\ufffd")[: events.APP_MAX] or None if isinstance(
         app, str
     ) else None, kind
@@ -299,12 +272,16 @@ def _mended(body: bytes, mark: str) -> tuple[bytes, int]:
     if not isinstance(event, dict):
         return body, 0
     try:
-        found, count = mended(event, mark)
+        found, count = mended(event, mark, has_texts=_has_texts(event.get("type")))
     except NotTextError:
         raise _UnreadableError(
             "not_unicode: an id or a name holds half a surrogate pair or U+0000"
         ) from None
     return json.dumps(found, ensure_ascii=False).encode(), count
+
+
+def _has_texts(kind: object) -> bool:
+    return isinstance(kind, str) and kind in TYPES and TYPES[kind].has_texts
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -339,24 +316,26 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
         envelope = events.decode_envelope(body)
         if not envelope.app:
             raise _UnreadableError("no_app")
-        if envelope.type not in events.TYPES:
+        kind = TYPES.get(envelope.type)
+        if kind is None:
             raise _UnreadableError("unknown_type")
-        data = events.decode_data(envelope.type, envelope.data)
+        data = events.decode_data(envelope.data, kind.decoder)
     except msgspec.ValidationError as error:
         raise _UnreadableError(f"wrong_shape: {_with_cure(_without_values(str(error)))}") from None
     except msgspec.DecodeError:
         raise _UnreadableError("not_json") from None
-    _check(data)
-    for name, value in (("ts", envelope.ts), *_times_in(data)):
+    if (fault := kind.fault(data)) is not None:
+        raise _UnreadableError(fault)
+    for name, value in (("ts", envelope.ts), *kind.times(data)):
         if value is not None and value in _SECONDS:
             raise _UnreadableError(
                 f"wrong_shape: {name} looks like seconds; it is milliseconds since 1970, so "
                 "1000 times as many"
             )
-    if (
-        isinstance(data, events.Read) and data.up_to_ms is not None
-    ):  # nobody has read what is not written yet
-        data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
+    if isinstance(data, events.Read) and data.up_to_ms is not None:
+        # nobody has read what is not written yet; a second reading must judge alike
+        up_to_ms = min(latest_ms(data.up_to_ms, received_ms), received_ms)
+        data = msgspec.structs.replace(data, up_to_ms=up_to_ms)
     ts_ms = (
         received_ms if envelope.ts is None else envelope.ts
     )  # not now: a second reading of the entry must judge alike
@@ -365,75 +344,9 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     )
 
 
-def _times_in(data: Any) -> tuple[tuple[str, int | None], ...]:
-    """The times that an event names beside its own, by their fields."""
-    if isinstance(data, events.Read):
-        return (("up_to_ms", data.up_to_ms),)
-    if isinstance(data, events.SettingsUpdated) and isinstance(data.mute, events.Mute):
-        return (("mute.until_ms", data.mute.until_ms),)
-    return ()
-
-
 def _by_now(ts_ms: int, now_ms: int) -> int:
     """A time that is too far ahead counts as now."""
     return now_ms if ts_ms > now_ms + AHEAD_MAX_MS else ts_ms
-
-
-#: The parts of each event type that carry an id of their own.
-_NAMED_PARTS = {
-    shape: tuple(
-        part for part in ("conversation", "sender", "inviter") if part in shape.__struct_fields__
-    )
-    for shape in (decoder.type for decoder in events.DECODERS.values())
-}
-
-
-def _check(data: Any) -> None:
-    """Checks that a type cannot express."""
-    for part in _NAMED_PARTS.get(type(data), ()):
-        named = getattr(data, part)
-        if named is not None and not 0 < len(named.id) <= events.NAME_MAX:
-            raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
-    if (name := events.too_long(data)) is not None:
-        raise _UnreadableError(f"wrong_shape: {name} has too many bytes")
-    if isinstance(data, events.Stored | events.Invited | events.Direct) and data.push is not None:
-        _check_travels(data.push)
-    if isinstance(data, events.Direct):
-        _check_direct(data)
-    if (
-        isinstance(data, events.Stored)
-        and data.conversation.type == "c2c"
-        and len(set(data.recipients or ())) != 1
-    ):
-        raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
-    if (
-        isinstance(data, events.Read)
-        and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2
-    ):
-        raise _UnreadableError(
-            "wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms"
-        )
-
-
-def _check_direct(data: events.Direct) -> None:
-    badge = data.push.badge if data.push is not None else None
-    if data.kind == "badge" and (badge is None or badge.value is None):
-        raise _UnreadableError("wrong_shape: a push of kind badge has push.badge.value")
-
-
-def _check_travels(push: PushFields) -> None:
-    """The parts of any shape fit into what our queues carry."""
-    found = [
-        part
-        for part in (push.data.payload, push.template, push.vendor, push.vendor_raw, push.blob)
-        if part is not None
-    ]
-    if not found:
-        return
-    try:
-        encode(found)
-    except OverflowError:
-        raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
 
 #: Times of this century in seconds. As milliseconds they are days of January 1970.
@@ -454,7 +367,7 @@ def _without_values(words: str) -> str:
     return _VALUE.sub("…", words)[:200]
 
 
-def _known(app: str, apps: Sequence[str]) -> None:
+def _known(app: str, apps: Collection[str]) -> None:
     if app not in apps:
         raise _UnreadableError(UNKNOWN_APP)
 
@@ -464,7 +377,7 @@ def _foreign(
     body: bytes,
     mark: str,
     names: Mapping[str, str],
-    apps: Sequence[str],
+    apps: Collection[str],
     entry: str,
     received_ms: int,
     now_ms: int,
@@ -494,7 +407,7 @@ def _foreign(
     return Passed(tuple(found), translated.ignored, translated.unknown_fields, count)
 
 
-def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[str]) -> str:
+def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Collection[str]) -> str:
     """The tenant by the entry's field, the query or the body; they must agree (contract §3)."""
     named = _tenants(names, body)
     if len(named) > 1:
@@ -502,7 +415,7 @@ def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[s
     if named:
         return named[0]
     if len(apps) == 1:
-        return apps[0]
+        return next(iter(apps))
     raise _UnreadableError("no_app")
 
 
@@ -512,164 +425,3 @@ def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
         tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
     )
     return list(dict.fromkeys(name for name in (names.get("app"), *tenants) if name))
-
-
-# ---------------------------------------------------------------- message.stored, call.invited -> M
-
-
-class Taken(Value, frozen=True):
-    """A message on its way, or with the decision that ends it here. ignored: names of wishes that
-    were counted and passed over.
-    """
-
-    message: Message
-    decision: Decision | None
-    ignored: tuple[str, ...] = ()
-
-
-def take(event: Event, now_ms: int) -> Taken:
-    """One `message.stored`, `call.invited` or `push.direct` -> message and early decisions."""
-    if isinstance(event.data, events.Direct):
-        message = direct.message_of(event)
-        return Taken(message, _decided_directly(message, now_ms))
-    if isinstance(event.data, events.Stored) and event.data.push is NO_WISHES:
-        message = _plain(event, event.data)
-        return Taken(message, _decided_plainly(message, now_ms))
-    message = _stored(event) if isinstance(event.data, events.Stored) else _invited(event)
-    ignored = []
-    if message.push.kind != "message":
-        ignored.append("kind")
-    if message.push.gate.audience != "offline":
-        ignored.append("audience")
-    return Taken(message, _decided(message, now_ms), tuple(ignored))
-
-
-def _plain(event: Event, data: events.Stored) -> Message:
-    """A message without wishes of its sender; `_stored` makes the same of it."""
-    recipients = data.recipients
-    if recipients is not None and len(recipients) > 1:
-        recipients = tuple(dict.fromkeys(recipients))
-    return Message(
-        app=event.app,
-        event_id=event.id,
-        type=event.type,
-        message_id=data.message_id,
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        expires_at_ms=event.ts_ms + PLAIN.ttl_s * 1000,
-        conversation=data.conversation,
-        sender=data.sender,
-        recipients=recipients,
-        exclude=data.exclude or (),
-        mentions=data.mentions or (),
-        elements=data.elements or (),
-        push=PLAIN,
-    )
-
-
-def _decided_plainly(message: Message, now_ms: int) -> Decision | None:
-    """As `_decided`, where the sender wished nothing."""
-    for element in message.elements:
-        if element.type in _SPEAKING or _is_text(element.text):
-            return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
-    return Decision.NO_TEXT
-
-
-def _stored(event: Event) -> Message:
-    data: events.Stored = event.data
-    wished = data.push or NO_WISHES
-    ttl_s = min(wished.ttl_s, TTL_MAX_S)
-    recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
-    push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)
-    return Message(
-        app=event.app,
-        event_id=event.id,
-        type=event.type,
-        message_id=data.message_id,
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        expires_at_ms=event.ts_ms + ttl_s * 1000,
-        conversation=data.conversation,
-        sender=data.sender,
-        recipients=recipients,
-        exclude=data.exclude or (),
-        mentions=data.mentions or (),
-        elements=data.elements or (),
-        push=_prefixed(push),
-    )
-
-
-def _prefixed(push: PushFields) -> PushFields:
-    """Resolves `auto`: the name precedes texts that we build, not the sender's own."""
-    if push.display.nick_prefix != "auto":
-        return push
-    display = msgspec.structs.replace(
-        push.display, nick_prefix="off" if _is_text(push.display.body) else "on"
-    )
-    return msgspec.structs.replace(push, display=display)
-
-
-def _invited(event: Event) -> Message:
-    data: events.Invited = event.data
-    wished = data.push or PushFields()
-    push: PushFields = msgspec.structs.replace(
-        _prefixed(wished), message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S)
-    )
-    return Message(
-        app=event.app,
-        event_id=event.id,
-        type=event.type,
-        message_id=data.call_id,
-        kind=Kind.CALL_INVITE,
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        expires_at_ms=event.ts_ms + min(data.timeout_s, TTL_MAX_S) * 1000,
-        conversation=Conversation(type="c2c", id=data.inviter.id),
-        sender=Sender(id=data.inviter.id, nick=data.inviter.nick),
-        recipients=tuple(dict.fromkeys(data.invitees)),
-        push=push,
-    )
-
-
-def _decided(message: Message, now_ms: int) -> Decision | None:
-    gate = message.push.gate
-    if not gate.enabled or not gate.store_offline:
-        return Decision.PUSH_DISABLED
-    if gate.online_only:
-        return Decision.ONLINE_ONLY
-    if message.push.push_type == PushType.ALERT and not _has_text(message):
-        return Decision.NO_TEXT
-    if message.expires_at_ms <= now_ms:
-        return Decision.EXPIRED
-    return None
-
-
-def _decided_directly(message: Message, now_ms: int) -> Decision | None:
-    """A push to a token needs no text of its own: the tenant's replaces it."""
-    if not message.push.gate.enabled:
-        return Decision.PUSH_DISABLED
-    return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
-
-
-#: Element types that have a text of their own in every language (im-dialects §2.2); text and custom
-#: have only what they carry.
-_SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "merger"})
-
-
-def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or _is_text(message.push.display.body):
-        return True
-    force = message.push.force
-    if (
-        force is not None
-        and force.on
-        and message.conversation.type == "group"
-        and _is_text(force.body)
-    ):
-        return True
-    return any(element.type in _SPEAKING or _is_text(element.text) for element in message.elements)
-
-
-def _is_text(text: str | None) -> bool:
-    """True when a text holds visible characters; blanks count as not given."""
-    return bool(text and text.strip())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,10 +25,8 @@ from common.contracts import (
     Sender,
 )
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vendor
-from workers.intake.events import Addressee, Direct
-
-if TYPE_CHECKING:
-    from workers.intake.decoding import Event
+from workers.intake.events import Addressee, Direct, Event
+from workers.intake.wishes import prefixed
 
 #: A call rings no longer than this where its sender names no ttl.
 CALL_TTL_S: Final = 60
@@ -116,17 +114,12 @@ def message_of(event: Event) -> Message:
 
 def _wishes(data: Direct) -> PushFields:
     """The push keys, those that speak of people or of counting set aside."""
-    wished = data.push or PushFields()
+    wished = prefixed(data.push or PushFields(), builds=bool(data.elements))
     changes: dict[str, object] = {
         "ttl_s": min(wished.ttl_s, TTL_MAX_S),
         "badge": _badge(wished.badge),
     }
     changes["gate"] = msgspec.structs.replace(wished.gate, respect_dnd=False, require_friend=False)
-    if wished.display.nick_prefix == "auto":
-        own = bool(wished.display.body and wished.display.body.strip())
-        changes["display"] = msgspec.structs.replace(
-            wished.display, nick_prefix="off" if own or not data.elements else "on"
-        )
     if data.kind == "call":
         changes["message_class"] = MessageClass.CALL
         if wished.ttl_s == PushFields().ttl_s:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
 
@@ -12,14 +12,15 @@ from common import metrics
 from common.contracts import Message, OfflineRecipients
 from common.ledger_records import RowRecord
 from common.model import Decision, Kind
-from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
-from workers.intake import decoding, direct
-from workers.intake.decoding import Event
+from workers.intake import direct, messages
 from workers.intake.direct import DirectRow
-from workers.intake.events import LANG_MAX, PLATFORM_MAX
-from workers.intake.state import Withdrawal
+from workers.intake.effects import Withdrawal, named
+from workers.intake.events import LANG_MAX, PLATFORM_MAX, Event
+
+if TYPE_CHECKING:
+    from common.storage.direct_tokens import DirectToken, DirectTokens
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Directed:
 
     taken: each event with its decision, None where it continues. rows: tokens without a push.
     decisions, waits: decisions to be sent, and until when others are due.
-    withdrawals: of what is shown of cleared conversations.
+    withdrawals: of what is shown of cleared conversations. passed_over: wishes that count as none.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Directed:
     decisions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     waits: list[tuple[str, str, str, int]] = field(default_factory=list)
     withdrawals: list[Withdrawal] = field(default_factory=list)
+    passed_over: list[tuple[Message, str]] = field(default_factory=list)
 
 
 class TokenPushes:
@@ -57,8 +59,11 @@ class TokenPushes:
             return found
         todo: list[tuple[Event, Message]] = []
         for event in batch:
-            taken = decoding.take(event, now)
+            taken = messages.directed(event, now)
             found.taken.append((taken.message, taken.decision))
+            for wish in taken.ignored:
+                metrics.IGNORED.labels(wish).inc()
+                found.passed_over.append((taken.message, wish))
             if taken.decision is None:
                 todo.append((event, taken.message))
             else:
@@ -86,12 +91,14 @@ class TokenPushes:
 
     def again(self, batch: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
         """Replies to repeated requests: only whether the token has been retired since."""
-        asked = [event for event in batch if event.data.reply is not None]
+        repeated = [event for event in batch if event.data.reply is not None]
+        if not repeated:
+            return []
         known = self._tokens.states(
-            [(event.app, direct.user_of(event.data.target)) for event in asked]
+            [(event.app, direct.user_of(event.data.target)) for event in repeated]
         )
         decisions = []
-        for event in asked:
+        for event in repeated:
             user = direct.user_of(event.data.target)
             has = known.get((event.app, user))
             reply = {
@@ -118,7 +125,7 @@ class TokenPushes:
                 self._marks.read_up_to(
                     event.app,
                     direct.user_of(event.data.target),
-                    _conversation(event),
+                    named(event.data.conversation),
                     event.ts_ms,
                     pipe,
                 )
@@ -130,10 +137,6 @@ class TokenPushes:
         self._replies.wait(pipe, directed.waits)
 
 
-def _conversation(event: Event) -> str:
-    return f"{event.data.conversation.type}:{event.data.conversation.id}"
-
-
 def _withdrawal(event: Event) -> Withdrawal:
     return Withdrawal(
         event.app,
@@ -142,11 +145,13 @@ def _withdrawal(event: Event) -> Withdrawal:
         Kind.CLEAR,
         event.ts_ms,
         (direct.user_of(event.data.target),),
-        _conversation(event),
+        named(event.data.conversation),
     )
 
 
 def _token(event: Event, message: Message) -> DirectToken:
+    from common.storage.direct_tokens import DirectToken  # noqa: PLC0415 - SQL, for those only
+
     target = event.data.target
     return DirectToken(
         app=message.app,
@@ -190,11 +195,7 @@ def _ledger_row(row: DirectRow, now: int) -> RowRecord:
         vendor=device.vendor,
         business_id=device.business_id,
         decision=row.decision,
-        downgraded=False,
         message_class=message.push.message_class,
-        class_sent=None,
-        push_id=None,
-        attempts=(),
         presence_ms=0,
         routed_ms=0,
         decided_ms=now,

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from common.contracts import NO_WISHES, Conversation, Element, PushFields, Sender
 from common.model import Vendor
+from common.values import Value
 
 EVENT_ID_MAX = 128
 NAME_MAX = 512
@@ -42,6 +43,20 @@ class Envelope(msgspec.Struct, frozen=True):
     ts: Millis | None = None
     v: Literal[1] = 1
     app: str | None = None
+
+
+class Event(Value, frozen=True):
+    """One event that passed every check. type: a key of event_types.py's TYPES; data: its shape;
+    entry: id of the stream entry.
+    """
+
+    app: str
+    id: str
+    type: str
+    ts_ms: int
+    received_ms: int
+    entry: str
+    data: Any
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -187,36 +202,18 @@ class SettingsUpdated(msgspec.Struct, frozen=True):
     mobile_when_desktop_online: bool | UnsetType | None = UNSET
 
 
-TYPES: dict[str, type[msgspec.Struct]] = {
-    "message.stored": Stored,
-    "message.read": Read,
-    "message.recalled": Recalled,
-    "call.invited": Invited,
-    "call.ended": Ended,
-    "push.direct": Direct,
-    "device.registered": Registered,
-    "device.unregistered": Unregistered,
-    "session.logout": SessionEnded,
-    "session.kicked": SessionEnded,
-    "app.background": Background,
-    "app.foreground": Foreground,
-    "settings.updated": SettingsUpdated,
-}
-DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    name: msgspec.json.Decoder(shape) for name, shape in TYPES.items()
-}
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
-def decode_data(kind: str, data: msgspec.Raw) -> Any:
-    """`data` of an event of a known type. Raises msgspec.ValidationError with the reason."""
+def decode_data(data: msgspec.Raw | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """`data` of an event, by its type's decoder. Raises msgspec.ValidationError with the reason."""
     try:
-        return DECODERS[kind].decode(data)
+        return decoder.decode(data)
     except msgspec.ValidationError:
         found = msgspec.json.decode(data) if b"null" in bytes(data) else None
         if not isinstance(found, dict) or not isinstance(found.get("push"), dict):
             raise
-        return msgspec.convert(found | {"push": _given(found["push"])}, TYPES[kind])
+        return msgspec.convert(found | {"push": _given(found["push"])}, decoder.type)
 
 
 def _given(push: dict[str, Any]) -> dict[str, Any]:
@@ -239,53 +236,3 @@ _OBJECTS = (
 
 def _named(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def too_long(data: Any) -> str | None:
-    """The name of a field that exceeds PostgreSQL's key size in UTF-8; None: all fit."""
-    if isinstance(data, Direct):
-        return (
-            "target.token"
-            if _over(data.target.token, TOKEN_BYTES_MAX)
-            else _conversation_too_long(data)
-        )
-    if isinstance(data, Stored | Invited):
-        people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
-        longest = (
-            max(map(len, people), default=0) * UTF8_BYTES_MAX
-        )  # there may be thousands of them
-        long = longest > NAME_BYTES_MAX and any(_over(one, NAME_BYTES_MAX) for one in people)
-        return "recipients" if long else _conversation_too_long(data)
-    for name in ("user", "device_id", "platform", "push_id"):
-        if _over(getattr(data, name, None), NAME_BYTES_MAX):
-            return name
-    if isinstance(data, Registered) and _over(data.token, TOKEN_BYTES_MAX):
-        return "token"
-    return (
-        _setting_too_long(data)
-        if isinstance(data, SettingsUpdated)
-        else _conversation_too_long(data)
-    )
-
-
-def _conversation_too_long(data: Any) -> str | None:
-    conversation: Conversation | None = getattr(data, "conversation", None)
-    return (
-        "conversation.id"
-        if conversation is not None and _over(conversation.id, NAME_BYTES_MAX)
-        else None
-    )
-
-
-def _setting_too_long(data: SettingsUpdated) -> str | None:
-    if isinstance(data.mute, Mute) and _over(data.mute.conversation.id, NAME_BYTES_MAX):
-        return "mute.conversation.id"
-    if isinstance(data.content_key, ContentKey) and _over(
-        data.content_key.device_id, NAME_BYTES_MAX
-    ):
-        return "content_key.device_id"
-    return None
-
-
-def _over(name: str | None, most: int) -> bool:
-    return name is not None and len(name) * UTF8_BYTES_MAX > most and len(name.encode()) > most

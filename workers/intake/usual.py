@@ -7,20 +7,18 @@ that way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from common.contracts import NO_WISHES
 from workers.intake import events
-from workers.intake.json_keys import is_countable
+from workers.intake.dialects.mending import is_odd
 
 #: Characters of an id that fit PostgreSQL's key size in bytes, whatever they are.
 SAFE_CHARS: Final = events.NAME_BYTES_MAX // events.UTF8_BYTES_MAX
-#: Keys that a usual message has at least: six of the envelope, three of its data, two of the
-#: conversation, one of the sender.
-_KEYS_MIN: Final = 12
+#: Strings that a usual message has at least: twelve keys, and seven values of them.
+_STRINGS_MIN: Final = 19
 _TYPE: Final = b'"message.stored"'
 
 
@@ -41,10 +39,10 @@ _decode = msgspec.json.Decoder(UsualEvent).decode
 def read_usual(raw: bytes) -> UsualEvent | None:
     """The event, if certainly a stored message without overrides; None: undecided, look closer.
 
-    Colons are counted as in json_keys.py: one for each decoded key, and those of the decoded
-    strings. A key that is unknown, repeated, null or empty has a colon in the text only.
+    Quotes are counted: two for each decoded string, keys and values, and those inside the strings.
+    A key that is unknown, repeated, null or empty has quotes in the text only.
     """
-    if _TYPE not in raw or (b"\\" in raw and not is_countable(raw)):
+    if _TYPE not in raw or (b"\\" in raw and (b"\\u0022" in raw or is_odd(raw))):
         return None
     try:
         event = _decode(raw)
@@ -53,51 +51,45 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     data = event.data
     if data.push is not NO_WISHES or not _fits(data):
         return None
-    strange = raw.count(b":") - _keys(
-        data
-    )  # colons that end no key we know: those of strings, and there are never fewer
-    if strange:
-        strange -= data.conversation.id.count(":")
-    if strange:
-        strange -= sum([element.text.count(":") for element in data.elements or () if element.text])
-    return event if not strange or strange == _colons(_names(event)) else None
+    # quotes that delimit no string we know: those inside strings, and there are never fewer
+    strange = raw.count(b'"') - 2 * _strings(data)
+    if not strange or (b'\\"' in raw and strange == _quotes(event)):
+        return event
+    return None
 
 
-def _keys(data: events.Stored) -> int:
+def _strings(data: events.Stored) -> int:
+    """The strings, keys and values, of an event with this content."""
     conversation, sender = data.conversation, data.sender
-    keys = (
-        _KEYS_MIN
-        + (data.recipients is not None)
-        + bool(data.exclude)
-        + bool(data.mentions)
-        + (conversation.name is not None)
+    count = _STRINGS_MIN + 2 * (
+        (conversation.name is not None)
+        + (sender.nick is not None)
+        + (sender.group_card is not None)
+        + (sender.device_id is not None)
     )
-    keys += (
-        (sender.nick is not None) + (sender.group_card is not None) + (sender.device_id is not None)
-    )
-    elements = data.elements
-    if elements:
-        keys += 1
-        for element in elements:
-            keys += 1 if element.text is None else 2
-    return keys
+    for people in (data.recipients, data.exclude, data.mentions):
+        if people:
+            count += 1 + len(people)
+    if data.elements:
+        count += 1
+        for element in data.elements:
+            count += 2 if element.text is None else 4
+    return count
 
 
-def _names(event: UsualEvent) -> list[str | None]:
-    """All strings that may hold a colon, without the texts and the conversation's id."""
+def _quotes(event: UsualEvent) -> int:
+    """The quotes inside the strings of the event."""
     data = event.data
     conversation, sender = data.conversation, data.sender
-    names = [event.id, event.app, data.message_id, conversation.name]
+    names = [event.id, event.app, data.message_id, conversation.id, conversation.name]
     names += [sender.id, sender.nick, sender.group_card, sender.device_id]
-    return [*names, *(data.recipients or ()), *(data.exclude or ()), *(data.mentions or ())]
-
-
-def _colons(strings: Sequence[str | None]) -> int:
-    return sum([text.count(":") for text in strings if text])
+    names += [*(data.recipients or ()), *(data.exclude or ()), *(data.mentions or ())]
+    names += [element.text for element in data.elements or ()]
+    return sum([name.count('"') for name in names if name])
 
 
 def _fits(data: events.Stored) -> bool:
-    """The checks of decoding.py (`_check`) that need no closer look."""
+    """The checks of checks.py (`of_stored`) that need no closer look."""
     if not 0 < len(data.conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
         return False
     people = data.recipients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import math
@@ -11,10 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,6 +21,7 @@ from common.config import Settings
 from common.contracts import encode
 from common.model import Vendor
 from common.storage import keys
+from common.storage.unavailable import store_errors
 from workers import serving
 from workers.receipts.address import PURPOSE, Address, proven, read_path
 from workers.receipts.matched import Callback
@@ -36,8 +33,6 @@ from workers.vendors.types import Credential
 
 log = logging.getLogger(__name__)
 
-BODY_BYTES_MAX: Final = 1 << 20
-BODY_S_MAX: Final = 10.0
 #: Receipts of one callback: a body of commas would make half a million.
 RECEIPTS_MAX: Final = 10_000
 #: Receipts of one entry of the stream; entries at which vendors are asked to retry.
@@ -64,30 +59,21 @@ class ReceiptPorts(ReceiptStores, Protocol):
     def catalog(self) -> Accounts: ...
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
-    """The caller's answer. It repeats nothing of the body."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
-        self.words = words
-
-
-def serve(world: ReceiptPorts, stop: threading.Event) -> None:
+def serve(stores: ReceiptPorts, stop: threading.Event) -> None:
     """Serves until `stop` is set. Raises SettingError when the address cannot be bound."""
-    listener = serving.bind(world.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
-    matcher = Matcher(world)
+    listener = serving.bind(stores.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
+    matcher = Matcher(stores)
     thread = threading.Thread(target=matcher.run, args=(stop.is_set,), name="matcher")
     thread.start()
     try:
-        serving.serve(make_app(world, matcher), listener, stop)
+        serving.serve(make_app(stores, matcher), listener, stop)
     finally:
         stop.set()
         thread.join(10)
 
 
-def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
-    door = _Handler(world)
+def make_app(stores: ReceiptPorts, matcher: Matcher) -> Starlette:
+    door = _Handler(stores)
 
     async def healthz(_request: Request) -> Response:
         good = time.monotonic() - matcher.progress_at < SILENT_S
@@ -96,9 +82,8 @@ def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
     async def callback(request: Request) -> Response:
         try:
             return await door.answer(request)
-        except Refusal as refusal:
-            headers = {"retry-after": "5"} if refusal.status == 503 else None
-            return JSONResponse({"error": refusal.words}, refusal.status, headers)
+        except serving.Refusal as refusal:
+            return JSONResponse({"error": refusal.words}, refusal.status, refusal.headers)
         except ClientDisconnect:
             return Response(status_code=400)
 
@@ -109,28 +94,29 @@ def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
 
 
 class _Handler:
-    def __init__(self, world: ReceiptPorts) -> None:
-        self._world = world
-        self._keys = world.vault.derived(PURPOSE)
+    def __init__(self, stores: ReceiptPorts) -> None:
+        self._stores = stores
+        self._keys = stores.vault.derived(PURPOSE)
         self._logged_at: dict[Vendor, float] = {}
 
     async def answer(self, request: Request) -> Response:
         address = read_path(request.scope.get("raw_path") or request.scope["path"].encode())
         if address is None or address.vendor not in READERS or not proven(address, self._keys):
-            raise Refusal(404, "no such address")
+            raise serving.Refusal(404, "no such address")
         if request.method != "POST":
-            raise Refusal(405, "POST only")
-        body = await _body(request)
-        return await run_in_threadpool(self._take, address, body, dict(request.headers))
+            raise serving.Refusal(405, "POST only")
+        body = await serving.body_of(request)
+        headers = dict(request.headers)
+        return await serving.in_time(lambda: self._take(address, body, headers))
 
     def _take(self, address: Address, body: bytes, headers: Mapping[str, str]) -> Response:
         reader = READERS[address.vendor]
         try:
-            credential = self._world.catalog.credential(
+            credential = self._stores.catalog.credential(
                 address.app, address.vendor, address.business_id
             )
             if credential is None:
-                raise Refusal(404, "no such address")
+                raise serving.Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
             receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
@@ -138,12 +124,12 @@ class _Handler:
         # Answered as taken: a refused vendor stops, or repeats the same callback.
         except ReceiptsError as error:
             self._unreadable(address.vendor, str(error), len(body), headers)
-        except (RedisError, SQLAlchemyError, OSError) as error:
+        except store_errors() as error:
             log.warning(
                 "a receipt can't be stored now",
                 extra={"reason": type(error).__name__, "vendor": address.vendor},
             )
-            raise Refusal(503, "come again") from None
+            raise serving.Refusal(503, "come again") from None
         return Response(reader.ack, media_type="application/json")
 
     def _unreadable(
@@ -162,18 +148,18 @@ class _Handler:
 
     def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
         """Stores all of them with the nonce, or none; a known nonce stores nothing."""
-        world, now = self._world, now_ms()
+        stores, now = self._stores, now_ms()
         seen = (
             None
             if nonce is None
-            else world.keys.receipt_nonce(
+            else stores.keys.receipt_nonce(
                 hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest()
             )
         )
-        if seen is not None and world.redis.exists(seen):
+        if seen is not None and stores.redis.exists(seen):
             return
-        if world.redis.xlen(world.keys.stream(keys.RECEIPTS)) > STREAM_MAX:
-            raise Refusal(503, "come again")
+        if stores.redis.xlen(stores.keys.stream(keys.RECEIPTS)) > STREAM_MAX:
+            raise serving.Refusal(503, "come again")
         parts = [
             tuple(receipts[start : start + RECEIPTS_A_CALLBACK])
             for start in range(0, len(receipts), RECEIPTS_A_CALLBACK)
@@ -187,7 +173,7 @@ class _Handler:
             if seen is not None:
                 pipe.set(seen, b"1", ex=NONCE_S)
 
-        world.streams.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
+        stores.streams.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
 
 
 def _storable(receipt: Receipt) -> bool:
@@ -205,20 +191,5 @@ def _checked_nonce(credential: Credential, headers: Mapping[str, str]) -> str | 
     if not huawei.signature_valid(
         headers, key, credential.options.get("callback_user", ""), now_ms()
     ):
-        raise Refusal(401, "the signature does not fit")
+        raise serving.Refusal(401, "the signature does not fit")
     return huawei.nonce(headers)
-
-
-async def _body(request: Request) -> bytes:
-    """The body, within its bounds of bytes and seconds."""
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_S_MAX):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_BYTES_MAX:
-                    raise Refusal(413, f"at most {BODY_BYTES_MAX} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise Refusal(408, "too slow") from None
-    return b"".join(parts)

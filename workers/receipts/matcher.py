@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from redis import Redis
@@ -22,16 +22,18 @@ from common.model import PRIVATE_CLASSES, Bucket, Vendor
 from common.storage import keys
 from common.storage.bindings import digest_of
 from common.storage.delayed import Delayed
-from common.storage.devices import Devices
 from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
-from common.storage.ledger import Ledger
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
-from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from workers.queues.consumer import Commit, PackedEntries, Policy, Stores, StreamConsumer
 from workers.receipts.matched import LOOK_AGAIN_S, Callback, MatchedReceipts, Sent, is_tag, settle
 from workers.receipts.readers import READERS, label_of
 from workers.vendors.receipt_bodies import Receipt
+
+if TYPE_CHECKING:
+    from common.storage.devices import Devices
+    from common.storage.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class ReceiptStores(Protocol):
         ...
 
 
-class ReceiptsHandler:
+class ReceiptsHandler(PackedEntries):
     """Callbacks -> the pushes they speak of, retired tokens, days that are spent."""
 
     def __init__(self, stores: ReceiptStores) -> None:
@@ -129,15 +131,6 @@ class ReceiptsHandler:
             after=[lambda: _count(counted)],
         )
 
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        return [{b"b": entry.blob}]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": keys.RECEIPTS})
-
-    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
-        return Commit()
-
     def _sent(self, callback: Callback) -> dict[int, Sent]:
         """Rows by their receipt's index: by push id, else by the request's tag and the token."""
         tags = {
@@ -148,8 +141,8 @@ class ReceiptsHandler:
         by_push = self._stores.ledger.find_pushes(sorted(set(tags.values())))
         rows = {number: by_push[tag] for number, tag in tags.items() if tag in by_push}
         shared = [number for number in tags if number not in rows]
-        asked = [(tags[number], callback.receipts[number].token) for number in shared]
-        by_tag = self._stores.ledger.find_tagged(callback.app, callback.vendor, asked)
+        pairs = [(tags[number], callback.receipts[number].token) for number in shared]
+        by_tag = self._stores.ledger.find_tagged(callback.app, callback.vendor, pairs)
         rows |= {shared[index]: row for index, row in by_tag.items()}
         fit = {number: _sent(row) for number, row in rows.items() if _is_of(row, callback)}
         return self._of_their_tokens(callback, fit) if READERS[callback.vendor].strict else fit
@@ -168,14 +161,14 @@ class ReceiptsHandler:
 
     def _retire(self, callback: Callback, settled: MatchedReceipts) -> None:
         """Applies the receipts as a vendor file's verdicts, with the same guard."""
-        calm = {"dead": True}
+        retirable = {"dead": True}
         if settled.dead or settled.foreign:
             lane = f"{callback.app}:{callback.vendor}:{callback.business_id}"
-            calm = self._stores.guard.count(lane, 0, len(settled.foreign), len(settled.dead))
+            retirable = self._stores.guard.count(lane, 0, len(settled.foreign), len(settled.dead))
             self._hold(callback, lane, settled)
         devices, count = self._stores.devices, 0
         for chosen, state, allowed in (
-            (settled.dead, "retired", calm["dead"]),
+            (settled.dead, "retired", retirable["dead"]),
             (settled.silenced, "silenced", True),
         ):
             if chosen and not allowed:

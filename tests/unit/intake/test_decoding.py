@@ -14,7 +14,9 @@ import pytest
 
 from common.contracts import TTL_MAX_S
 from workers.intake import events
-from workers.intake.decoding import ENTRY_BYTES_MAX, Event, Passed, Refused, read_entry, take
+from workers.intake.decoding import ENTRY_BYTES_MAX, Passed, Refused, read_entry
+from workers.intake.event_types import take
+from workers.intake.events import Event
 
 APP, NOW = "1400000001", 1_767_225_600_000
 C2C = {
@@ -47,13 +49,13 @@ def read(body: Any, apps: tuple[str, ...] = (APP, "other"), **fields: str) -> Pa
     return read_entry("im:events", f"{NOW}-0", entry, apps, NOW)
 
 
-def refused(body: Any, **fields: str) -> Refused:
+def refused(body: Any, **fields: Any) -> Refused:
     found = read(body, **fields)
     assert isinstance(found, Refused)
     return found
 
 
-def event(body: Any, **fields: str) -> Event:
+def event(body: Any, **fields: Any) -> Event:
     found = read(body, **fields)
     assert isinstance(found, Passed), found
     (one,) = found.events
@@ -65,64 +67,65 @@ def event(body: Any, **fields: str) -> Event:
 
 def text(value: str) -> bytes:
     """A message whose text is this JSON string, quotes and all."""
-    return (
-        json.dumps(native({**C2C, "elements": [{"type": "text", "text": "HERE"}]}))
-        .replace('"HERE"', value)
-        .encode()
-    )
+    return octets({**C2C, "elements": [{"type": "text", "text": "HERE"}]}, put=('"HERE"', value))
+
+
+def octets(
+    data: Any = STORED, kind: str = "message.stored", put: tuple[str, str] = ("", ""), **more: Any
+) -> bytes:
+    """A native event; put: a text of its JSON, and what stands there instead."""
+    return json.dumps(native(data, kind, **more)).replace(*put).encode()
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not_json"),
     "half an object": (b'{"v":1', "not_json"),
-    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(native()).encode(), "not_json"),
+    "a byte order mark": (b"\xef\xbb\xbf" + octets(), "not_json"),
     "NaN": (b'{"v":1,"ts":NaN}', "not_json"),
     "-Infinity": (b'{"v":1,"ts":-Infinity}', "not_json"),
     "a raw NUL": (text('"a\0b"'), "not_json"),
     "half a surrogate pair in an id": (
-        json.dumps(native({**STORED, "message_id": "m"})).replace('"m"', r'"\ud83d"').encode(),
+        octets({**STORED, "message_id": "m"}, put=('"m"', r'"\ud83d"')),
         "not_unicode",
+    ),
+    "half a surrogate pair beside a type that is a list": (
+        json.dumps({**native(C2C), "type": ["t"]}).replace('"t"', r'"\ud83d"').encode(),
+        "not_unicode",
+    ),
+    "half a surrogate pair beside a type that is an object": (
+        json.dumps({**native(C2C), "type": {}, "x": "t"}).replace('"t"', r'"\ud83d"').encode(),
+        "wrong_shape",
     ),
     "not UTF-8": (text('"a"').replace(b'"a"', b'"\xff"'), "not_utf8"),
     "an escaped NUL in a name": (
-        json.dumps(native({**C2C, "recipients": ["B"]})).replace('"B"', r'"b\u0000"').encode(),
+        octets({**C2C, "recipients": ["B"]}, put=('"B"', r'"b\u0000"')),
         "not_unicode",
     ),
-    "seconds": (json.dumps(native(STORED, ts=1_767_225_600)).encode(), "wrong_shape"),
+    "seconds": (octets(STORED, ts=1_767_225_600), "wrong_shape"),
     "seconds that were read up to": (
-        json.dumps(
-            native(
-                {
-                    "user": "u",
-                    "conversation": {"type": "c2c", "id": "a"},
-                    "up_to_ms": 1_767_225_600,
-                },
-                "message.read",
-            )
-        ).encode(),
+        octets(
+            {"user": "u", "conversation": {"type": "c2c", "id": "a"}, "up_to_ms": 1_767_225_600},
+            "message.read",
+        ),
         "wrong_shape",
     ),
     "a mute until some second": (
-        json.dumps(
-            native(
-                {
-                    "user": "u",
-                    "mute": {
-                        "conversation": {"type": "c2c", "id": "a"},
-                        "mode": "all",
-                        "until_ms": 1_767_225_600,
-                    },
+        octets(
+            {
+                "user": "u",
+                "mute": {
+                    "conversation": {"type": "c2c", "id": "a"},
+                    "mode": "all",
+                    "until_ms": 1_767_225_600,
                 },
-                "settings.updated",
-            )
-        ).encode(),
+            },
+            "settings.updated",
+        ),
         "wrong_shape",
     ),
     "a key twice": (b'{"v":1,"v":1}', "duplicate_key"),
     "a key twice deep inside": (
-        json.dumps(native({**STORED, "x": [{"y": "Z"}]}))
-        .replace('"y": "Z"', '"y":1,"y":2')
-        .encode(),
+        octets({**STORED, "x": [{"y": "Z"}]}, put=('"y": "Z"', '"y":1,"y":2')),
         "duplicate_key",
     ),
     "nested to 33": (b"[" * 33 + b"]" * 33, "too_deep"),
@@ -144,10 +147,8 @@ READABLE: dict[str, bytes] = {
     "an escaped backslash before u0000": text(r'"\\u0000"'),
     "a whole surrogate pair": text(r'"\ud83d\ude00"'),
     "brackets in a text": text('"' + "[{" * 100 + r"\"" * 50 + '"'),
-    "nested to 32": json.dumps(native({**STORED, "x": json.loads("[" * 30 + "]" * 30)})).encode(),
-    "unknown fields, whatever they hold": json.dumps(
-        native({**STORED, "new": {"n": 10**30}}, glow=[None])
-    ).encode(),
+    "nested to 32": octets({**STORED, "x": json.loads("[" * 30 + "]" * 30)}),
+    "unknown fields, whatever they hold": octets({**STORED, "new": {"n": 10**30}}, glow=[None]),
 }
 
 
@@ -280,7 +281,7 @@ CURES = {
     "seconds": (native(STORED, ts=1_767_225_600), "1000 times"),
     "a number for an id": (native({**STORED, "message_id": 5}), "put it in quotes"),
     "a number for a person": (native({**C2C, "recipients": [7]}), "put it in quotes"),
-    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(native()).encode(), "without one"),
+    "a byte order mark": (b"\xef\xbb\xbf" + octets(), "without one"),
 }
 
 
@@ -470,18 +471,31 @@ def test_a_time_too_far_ahead_counts_as_now(ahead_ms: int) -> None:
 
 def test_a_time_a_little_ahead_stays() -> None:
     assert event(native(ts=NOW + 300_000)).ts_ms == NOW + 300_000
-    assert (
-        event(native({**READ, "up_to_ms": NOW + 300_000}, "message.read")).data.up_to_ms
-        == NOW + 300_000
-    )
+
+
+@pytest.mark.parametrize(
+    ("up_to_ms", "counted"),
+    [
+        (NOW + 1, NOW),  # of a clock that is ahead: what comes in that time is not read yet
+        (NOW + 300_000, NOW),
+        (NOW, NOW),  # whole seconds, and its last millisecond is still to come
+        (NOW - 1, NOW - 1),
+        (NOW - 1000, NOW - 1),  # whole seconds
+        (NOW - 999, NOW - 999),
+    ],
+)
+def test_a_conversation_is_read_up_to_now_at_most(up_to_ms: int, counted: int) -> None:
+    entry = {b"e": octets({**READ, "up_to_ms": up_to_ms}, "message.read")}
+    for seconds in (0, 90):  # read later, or a second time
+        found = read_entry("im:events", f"{NOW}-0", entry, (APP,), NOW + 1000 * seconds)
+        assert not isinstance(found, Refused)
+        assert found.events[0].data.up_to_ms == counted
 
 
 def test_a_mute_may_last_for_ever() -> None:
     mute = {"conversation": {"type": "group", "id": "g"}, "mode": "all", "until_ms": 2**53 - 1}
-    assert (
-        event(native({"user": "bob", "mute": mute}, "settings.updated")).data.mute.until_ms
-        == 2**53 - 1
-    )
+    found = event(native({"user": "bob", "mute": mute}, "settings.updated")).data.mute.until_ms
+    assert found == 2**53 - 1
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_MAX_S + 1, 10**30])
@@ -542,12 +556,8 @@ def test_null_counts_as_absent_where_a_field_may_be() -> None:
     absent = dict.fromkeys(("exclude", "mentions", "elements", "push"))
     group = {**C2C, "conversation": {"type": "group", "id": "g", "name": None}, "recipients": None}
     message = take(event(native({**group, **absent})), NOW).message
-    assert (message.recipients, message.exclude, message.mentions, message.elements) == (
-        None,
-        (),
-        (),
-        (),
-    )
+    found = (message.recipients, message.exclude, message.mentions, message.elements)
+    assert found == (None, (), (), ())
     assert message.push.ttl_s == 86_400
     call = {
         "call_id": "c",
@@ -568,17 +578,10 @@ def test_a_wish_that_is_null_is_none() -> None:
         "data": {"payload": {"k": None}},
     }
     wished = take(event(native({**STORED, "push": push})), NOW).message.push
-    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (
-        86_400,
-        "chat",
-        True,
-        1,
-    )
-    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == (
-        "B",
-        "off",
-        {"k": None},
-    )
+    found = (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment)
+    assert found == (86_400, "chat", True, 1)
+    seen = (wished.display.body, wished.display.nick_prefix, wished.data.payload)
+    assert seen == ("B", "off", {"k": None})
     assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith(
         "wrong_shape"
     )
@@ -597,10 +600,8 @@ def test_a_part_of_a_wish_that_is_null_is_none() -> None:
     }
     wished = take(event(native({**STORED, "push": push})), NOW).message.push
     assert (wished.image, wished.template) == ({"fcm": "https://example.com/a.png"}, {})
-    assert (wished.vendor, wished.vendor_raw) == (
-        {"fcm": {"priority": "high"}},
-        {"vivo": {"a": None}},
-    )
+    found = (wished.vendor, wished.vendor_raw)
+    assert found == ({"fcm": {"priority": "high"}}, {"vivo": {"a": None}})
     assert wished.display.loc is not None
     assert wished.display.loc.args == ()
 
@@ -635,7 +636,5 @@ PREFIXES = {
 def test_the_nick_goes_before_what_is_built_from_the_elements(
     push: dict[str, Any], prefix: str
 ) -> None:
-    assert (
-        take(event(native({**STORED, "push": push})), NOW).message.push.display.nick_prefix
-        == prefix
-    )
+    found = take(event(native({**STORED, "push": push})), NOW).message.push.display.nick_prefix
+    assert found == prefix

@@ -12,7 +12,8 @@ import pytest
 from common.contracts import decode_messages, encode
 from common.model import Decision
 from workers.handlers.intake import _taken_back, _times, packed_messages
-from workers.intake.decoding import Passed, read_entry, take
+from workers.intake.decoding import Passed, read_entry
+from workers.intake.event_types import take
 
 NOW_MS = 1_763_787_600_000
 TEXT = [{"type": "text", "text": "hello"}]
@@ -136,15 +137,14 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
 
 
 def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
-    told = [
-        _taken_back(
-            passed(
-                "message.recalled",
-                {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}},
-            )
-        ),
-        _taken_back(passed("call.ended", {"call_id": "c1", "reason": "cancelled"})),
-    ]
+    recalled = {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}}
+    told = _taken_back(
+        [
+            passed("message.recalled", recalled),
+            passed("message.read", {"user": "bob", **recalled}),
+            passed("call.ended", {"call_id": "c1", "reason": "cancelled"}),
+        ]
+    )
     assert [
         (one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told
     ] == [

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.intake import decoding
+from workers.intake.event_types import take
 from workers.intake.usual import read_usual
 
 NOW = 1_763_787_600_000
@@ -110,9 +111,8 @@ def written(draw: st.DrawFn) -> bytes:
 @given(written())
 def test_what_is_read_in_one_go_is_what_the_general_way_reads(raw: bytes) -> None:
     fields = {b"e": raw}
-    assert decoding.read_entries("im:events", ENTRY, fields, ("demo",), NOW) == [
-        decoding.read_entry("im:events", ENTRY, fields, ("demo",), NOW)
-    ]
+    found = decoding.read_entries("im:events", ENTRY, fields, ("demo",), NOW)
+    assert found == [decoding.read_entry("im:events", ENTRY, fields, ("demo",), NOW)]
 
 
 @pytest.mark.parametrize("gap", [(",", ":"), (", ", ": "), (",", " : ")])
@@ -123,10 +123,8 @@ def test_a_message_without_wishes_needs_no_closer_look(gap: tuple[str, str], tex
     event = plain()
     event["data"]["elements"][0]["text"] = text
     for is_ascii in (True, False):
-        assert (
-            read_usual(json.dumps(event, ensure_ascii=is_ascii, separators=gap).encode())
-            is not None
-        )
+        found = read_usual(json.dumps(event, ensure_ascii=is_ascii, separators=gap).encode())
+        assert found is not None
 
 
 def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None:
@@ -140,6 +138,18 @@ def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None
     assert read.reason.startswith("duplicate_key")
 
 
+@pytest.mark.parametrize("quote", ['\\"', "\\u0022"])
+@pytest.mark.parametrize("twice", ['"v":1,"v":1', '"exclude":null,"v":1', '"v" :1 ,"v":1'])
+def test_quotes_inside_a_text_hide_no_key(quote: str, twice: str) -> None:
+    """twice: in place of the version, a key named twice or without a value."""
+    plainly = json.dumps(plain(), separators=(",", ":")).replace("20:00", f"{quote}20:00{quote}")
+    for raw in (plainly, plainly.replace('"v":1', twice)):
+        fields = {b"e": raw.encode()}
+        found = decoding.read_entries("im:events", ENTRY, fields, ("demo",), NOW)
+        assert found == [decoding.read_entry("im:events", ENTRY, fields, ("demo",), NOW)]
+    assert read_usual(plainly.replace('"v":1', twice).encode()) is None
+
+
 @given(changed(), st.integers(-(10**9), 10**9))
 def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(
     event: dict[str, Any], later_ms: int
@@ -151,7 +161,7 @@ def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(
             "im:events", ENTRY, {b"e": json.dumps({**event, "data": data}).encode()}, ("demo",), NOW
         )
         both.append(
-            [decoding.take(one, NOW + later_ms) for one in read.events]
+            [take(one, NOW + later_ms) for one in read.events]
             if isinstance(read, decoding.Passed)
             else read.reason
         )

@@ -66,12 +66,8 @@ FORMS = {
 @pytest.mark.parametrize("vendor", TOLD)
 def test_receipts_are_read_in_json_and_in_a_form(vendor, form):
     [receipt] = READERS[vendor].read(form(*TOLD[vendor]).encode(), {})
-    assert (receipt.token, receipt.tag, receipt.request_id, receipt.status) == (
-        "r1",
-        "p",
-        "q",
-        "delivered",
-    )
+    found = (receipt.token, receipt.tag, receipt.request_id, receipt.status)
+    assert found == ("r1", "p", "q", "delivered")
 
 
 def test_every_reader_is_tried():

@@ -24,9 +24,8 @@ def body(*statuses):
 
 
 def test_delivered_is_read():
-    assert read_receipts(body(STATUS), {}) == [
-        Receipt("H1", "m-1001", "r-1", "delivered", 1748793605123, None)
-    ]
+    found = read_receipts(body(STATUS), {})
+    assert found == [Receipt("H1", "m-1001", "r-1", "delivered", 1748793605123, None)]
     assert json.loads(ACK) == {"code": "0", "message": "success"}
 
 

@@ -66,9 +66,8 @@ def test_each_code_has_its_word_and_its_effect_in_every_shape(code):
         {**V2, "deliveryStatus": {"result": int(code), "timestamp": 1}},
     )
     read = [read_receipts(body(status), {}) for status in shapes]
-    assert [(one.status, one.verdict) for [one] in read] == [
-        CODES.get(code, ("code 999", None))
-    ] * 3
+    found = [(one.status, one.verdict) for [one] in read]
+    assert found == [CODES.get(code, ("code 999", None))] * 3
 
 
 def test_a_thousand_receipts_are_read_and_more_refused():

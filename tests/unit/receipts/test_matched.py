@@ -52,10 +52,8 @@ def test_what_follows_from_a_receipt_of_a_push_of_ours(given, expected):
     ("request_id", "expected"), [("r-1", {"noted", "dead"}), ("r-2", {"lost"}), (None, {"lost"})]
 )
 def test_where_nothing_proves_the_sender_the_vendors_own_id_must_fit(request_id, expected):
-    assert (
-        filled(settle([receipt(Verdict.TOKEN_DEAD, request_id)], {0: SENT}, 0, strict=True))
-        == expected
-    )
+    found = filled(settle([receipt(Verdict.TOKEN_DEAD, request_id)], {0: SENT}, 0, strict=True))
+    assert found == expected
 
 
 def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():

@@ -47,9 +47,8 @@ _IDS: Final[Mapping[str, Any]] = {
         ),
     },
 }
-#: Events with texts. In all others every part that we know is an id or a setting, but for a
-#: conversation's name.
-_SPEAKING: Final = frozenset({"message.stored", "call.invited", "call.ended", "push.direct"})
+#: Of events without texts: every part that we know is an id or a setting, but for a conversation's
+#: name.
 _STATES: Final[Mapping[str, Any]] = {
     **dict.fromkeys(
         (
@@ -92,8 +91,11 @@ def marked(raw: bytes) -> tuple[bytes, str]:
     return _ESCAPE.sub(lambda match: shown if match[1] else match[0], raw), mark
 
 
-def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
-    """A native event without marks, and their number. Raises NotTextError for one in an id."""
+def mended(event: dict[str, Any], mark: str, *, has_texts: bool) -> tuple[dict[str, Any], int]:
+    """A native event without marks, and their number. Raises NotTextError for one in an id.
+
+    has_texts: of its type.
+    """
     count = 0
 
     def walk(value: Any, ids: Any) -> Any:
@@ -112,7 +114,7 @@ def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
             }
         return value
 
-    data = _IDS if event.get("type") in _SPEAKING else _STATES
+    data = _IDS if has_texts else _STATES
     found: dict[str, Any] = walk(event, {"id": None, "type": None, "app": None, "data": data})
     return found, count
 

@@ -216,8 +216,8 @@ def _v1(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
     people = _people(body, "forcePushList", FORCE_IDS_MAX) if people is None else people
     words = reading.shown(CONTENT_CHARS_MAX)
     text = words(body, "forcepushcontent") or words(body, "forcePushContent")
-    asked = body.flag("isForcePush")
-    on = asked if asked is not None else everybody or bool(people)
+    forced = body.flag("isForcePush")
+    on = forced if forced is not None else everybody or bool(people)
     if team and on:
         _force(push, everybody, people, text)
     return nick
@@ -569,7 +569,4 @@ def translate(
     number = source.integer("eventType")
     if number is None:
         raise DialectError("no_command", "eventType is missing")
-    handler = EVENTS.get(number)
-    if handler is None:
-        return Translated((), Ignored.NO_EVENT if number in SILENT else Ignored.UNKNOWN_COMMAND)
-    return reading.run(handler, source, app, query, entry_ms)
+    return reading.run(EVENTS, SILENT, number, source, (app, query, entry_ms))

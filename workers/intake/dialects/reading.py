@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -250,9 +250,20 @@ Handler = Callable[[Fields, Call], Found]
 
 
 def run(
-    handler: Handler, body: Fields, app: str | None, query: str | None, entry_ms: int
+    handlers: Mapping[Any, Handler],
+    silent: Collection[Any],
+    name: Any,
+    body: Fields,
+    call: tuple[str | None, str | None, int],
 ) -> Translated:
-    """The handler's findings as a result. An app of None is DialectError `no_app`."""
+    """The findings of the handler of this name. silent: known names with nothing for us.
+
+    call: app, query, time of the entry. An app of None is DialectError `no_app`.
+    """
+    app, query, entry_ms = call
+    handler = handlers.get(name)
+    if handler is None:
+        return Translated((), Ignored.NO_EVENT if name in silent else Ignored.UNKNOWN_COMMAND)
     if not app:
         raise DialectError("no_app", "the body does not say whose it is, and nobody else did")
     found = handler(body, Call(app, entry_ms, read_query(query)))
@@ -398,11 +409,10 @@ def badge_kept(source: Fields, key: str) -> str | None:
 
 
 def https(source: Fields, key: str) -> str | None:
-    """A picture's address; what is not https is left out and counted."""
+    """A picture's address; what is not https is counted, and left out by intake (messages.py)."""
     value = source.text(key)
-    if value is not None and not value.lower().startswith("https://"):
+    if value and not value.lower().startswith("https://"):
         source.odd()
-        return None
     return value
 
 

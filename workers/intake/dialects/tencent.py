@@ -166,9 +166,9 @@ def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None
         refused = apns.flag("disableVoipPush")
     elif apns is not None:
         apns.skip("disableVoipPush")
-    asked = block.integer("iOSPushType")
+    push_type = block.integer("iOSPushType")
     background = block.flag("enableIOSBackgroundNotification")
-    if refused is not True and (asked == 1 or (asked is None and refused is False)):
+    if refused is not True and (push_type == 1 or (push_type is None and refused is False)):
         put(push, "push_type", "voip")
     elif background:  # Tencent: for iOS only
         put(push, "vendor.apns.push_type", "silent")
@@ -517,15 +517,8 @@ def translate(
     )
     if command is None:
         raise DialectError("no_command", "CallbackCommand is in neither body nor query")
-    handler = COMMANDS.get(command)
-    if handler is None:
-        return Translated(
-            (),
-            Ignored.NO_EVENT
-            if command in SILENT or command.startswith("Push.")
-            else Ignored.UNKNOWN_COMMAND,
-        )
-    return reading.run(handler, source, app, query, entry_ms)
+    silent = {command} if command.startswith("Push.") else SILENT
+    return reading.run(COMMANDS, silent, command, source, (app, query, entry_ms))
 
 
 def _command_of_events(body: dict[str, Any]) -> str | None:

@@ -301,8 +301,8 @@ def _call_id(body: Fields) -> str:
 
 def call_create(body: Fields, call: Call) -> Found:
     """create_time and timeout are seconds."""
-    asked = body.integer("timeout")
-    timeout_s = CALL_TIMEOUT_S if asked is None else min(max(asked, 1), CALL_TIMEOUT_S_MAX)
+    wished = body.integer("timeout")
+    timeout_s = CALL_TIMEOUT_S if wished is None else min(max(wished, 1), CALL_TIMEOUT_S_MAX)
     ts = reading.millis(body, s=["create_time", "timestamp"])
     return _invited(body, call, body.need("caller"), timeout_s, f"call:{_call_id(body)}:create", ts)
 
@@ -429,7 +429,4 @@ def translate(
     name = source.text("event")
     if name is None:
         raise DialectError("no_command", "event is missing")
-    handler = EVENTS.get(name)
-    if handler is None:
-        return Translated((), Ignored.NO_EVENT if name in SILENT else Ignored.UNKNOWN_COMMAND)
-    return reading.run(handler, source, app, query, entry_ms)
+    return reading.run(EVENTS, SILENT, name, source, (app, query, entry_ms))

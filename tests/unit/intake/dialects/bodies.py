@@ -99,3 +99,9 @@ def at(value: Any, path: str) -> Any:
             return ABSENT
         value = value[step]
     return value
+
+
+def within(name: str, value: Any) -> dict[str, Any]:
+    """The value under a dotted name."""
+    first, _, rest = name.partition(".")
+    return {first: within(rest, value) if rest else value}

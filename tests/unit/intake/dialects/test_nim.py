@@ -404,10 +404,8 @@ def test_a_message_for_some_of_a_team():
 
 @pytest.mark.parametrize("conv_type", ["TEAM", "SUPER_TEAM", "CUSTOM_TEAM", "team"])
 def test_teams_are_groups(conv_type):
-    assert data_of("nim", nim(convType=conv_type, to="t1"))["conversation"] == {
-        "type": "group",
-        "id": "t1",
-    }
+    found = data_of("nim", nim(convType=conv_type, to="t1"))["conversation"]
+    assert found == {"type": "group", "id": "t1"}
 
 
 NO_EVENT = {

@@ -95,11 +95,8 @@ def test_every_sample_of_the_three_clouds_is_there():
         if not path.name.endswith(".expected.json")
     }
     assert files == {sample["file"] for sample in SAMPLES}
-    assert {d: sum(sample["d"] == d for sample in SAMPLES) for d in DIALECTS} == {
-        "tencent": 15,
-        "zego": 14,
-        "nim": 14,
-    }
+    found = {d: sum(sample["d"] == d for sample in SAMPLES) for d in DIALECTS}
+    assert found == {"tencent": 15, "zego": 14, "nim": 14}
     assert all((HERE / file.replace(".json", ".expected.json")).exists() for file in files)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from workers.intake.dialects import signatures
@@ -39,9 +41,8 @@ CLOCKS = {
 
 @pytest.mark.parametrize(("off_s", "good"), CLOCKS.values(), ids=CLOCKS)
 def test_tencents_time_may_be_a_minute_off(off_s, good):
-    assert (
-        signatures.tencent_signed("demo-token", "1763787650", TENCENT, 1763787650 + off_s) is good
-    )
+    found = signatures.tencent_signed("demo-token", "1763787650", TENCENT, 1763787650 + off_s)
+    assert found is good
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_nims_vector():
 
 
 def test_nims_checksum_covers_the_body_its_md5_and_the_time():
-    good = ("demo-app-secret", NIM_BODY, NIM_MD5, NIM_TIME, NIM_SUM)
+    good: tuple[Any, ...] = ("demo-app-secret", NIM_BODY, NIM_MD5, NIM_TIME, NIM_SUM)
     for n, wrong in enumerate(
         ("other", NIM_BODY + b" ", NIM_MD5[::-1], NIM_TIME + "0", NIM_SUM[::-1])
     ):
