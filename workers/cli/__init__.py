@@ -23,12 +23,16 @@ def run(arguments: Sequence[str]) -> int:
     import click
 
     from workers.cli.commands import cli
+    from workers.cli.help_texts import PROGRAM, made_text
 
     if any(not _is_typable(one) for one in arguments):
         print("an argument is not UTF-8: type it again, or set LANG=C.UTF-8", file=sys.stderr)
         return WRONG_USE
+    if (text := made_text(arguments)) is not None:
+        click.echo(text)
+        return DONE
     try:
-        return cli.main(args=list(arguments), prog_name="pushfleet", standalone_mode=False) or DONE
+        return cli.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False) or DONE
     except click.exceptions.Exit as ended:
         return int(ended.exit_code)
     except click.exceptions.Abort:
@@ -62,10 +66,11 @@ def _refusal_of(error: Exception) -> tuple[str, int] | None:
     from redis.exceptions import RedisError
     from sqlalchemy.exc import OperationalError, ProgrammingError
 
-    from common.config import NothingRunning, SettingError
+    from common.config import SettingError
+    from common.running_fleet import NothingRunning
     from common.storage.migrations import SchemaError
     from common.storage.vault import VaultError
-    from workers.cli.base import CliError
+    from workers.cli.errors import CliError
 
     if isinstance(error, CliError | SchemaError | SettingError | VaultError):
         return str(error), getattr(error, "exit_code", WRONG_USE)

@@ -6,7 +6,9 @@ import click
 
 from common.clock import now_ms
 from common.storage.api_tokens import TOKEN_ROLES
-from workers.cli.base import CliError, at, noted, opened, print_json, print_table
+from workers.cli.errors import CliError
+from workers.cli.opening import noted, opened
+from workers.cli.printing import at, print_list
 
 DAY_MS = 86_400_000
 
@@ -57,22 +59,17 @@ def listed(as_json: bool) -> None:
     """Tokens by name; what they are is not shown again."""
     with opened() as runtime:
         rows = runtime.api_tokens.listed()
-    if as_json:
-        print_json(rows)
-        return
-    shown = [
-        {
+    print_list(
+        rows,
+        ["id", "name", "role", "app", "made", "ends"],
+        "no token: pushfleet api-token add NAME --role stats --app APP",
+        lambda row: {
             **row,
             "app": row["app"] or "every tenant",
             "made": at(row["created_ms"]),
             "ends": at(row["expires_ms"]),
-        }
-        for row in rows
-    ]
-    print_table(
-        ["id", "name", "role", "app", "made", "ends"],
-        shown,
-        "no token: pushfleet api-token add NAME --role stats --app APP",
+        },
+        as_json=as_json,
     )
 
 

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from workers.cli.base import CliError
+from workers.cli.errors import CliError
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from common.model import Vendor
-from workers.cli.base import CliError
+from workers.cli.errors import CliError
 from workers.console.look import Ports
 from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, ReshardingNowError, replay
 from workers.reports.examination import CURRENT, current, examined
 from workers.reports.person import person
-from workers.reports.story import story_page
+from workers.reports.trace import trace_page
 from workers.runtime import Runtime
 
 
@@ -41,7 +41,7 @@ def console_ports(runtime: Runtime) -> Ports:
             for one in examined(runtime)
             if one.check not in CURRENT or one.problem == "keys_lost"
         ],
-        trace=partial(story_page, runtime),
+        trace=partial(trace_page, runtime),
         test_push=lambda app, user: _test_push(runtime, app, user),
         store_account=lambda vendor, app, business_id, given, rotate: _store(
             runtime, vendor, app, business_id, given, rotate

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from workers.intake import events
-from workers.intake.events import EVENT_ID_MAX
+from workers.intake.event_types import TYPES
+from workers.intake.events import APP_MAX, EVENT_ID_MAX
 
 SCHEMA_ID = "https://pushfleet.example/events.schema.json"
 REF = "#/$defs/{name}"
@@ -54,13 +54,13 @@ def schemas_of(types: Iterable[type], reference: str = REF) -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """One schema for the whole stream: an event is one of its types."""
-    components = schemas_of(events.TYPES.values())
+    components = schemas_of([kind.shape for kind in TYPES.values()])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
         "title": "An event that an IM core publishes to Pushfleet",
-        "oneOf": [{"$ref": REF.format(name=_name(kind))} for kind in sorted(events.TYPES)],
-        "$defs": {**{_name(kind): _envelope(kind) for kind in sorted(events.TYPES)}, **components},
+        "oneOf": [{"$ref": REF.format(name=_name(kind))} for kind in sorted(TYPES)],
+        "$defs": {**{_name(kind): _envelope(kind) for kind in sorted(TYPES)}, **components},
     }
 
 
@@ -101,7 +101,7 @@ def _envelope(kind: str) -> dict[str, Any]:
             "app": {
                 "type": "string",
                 "minLength": 1,
-                "maxLength": events.APP_MAX,
+                "maxLength": APP_MAX,
                 "description": "The tenant.",
             },
             "ts": {
@@ -109,7 +109,7 @@ def _envelope(kind: str) -> dict[str, Any]:
                 "minimum": 0,
                 "description": "Time of the event, ms; absent: now.",
             },
-            "data": {"$ref": REF.format(name=events.TYPES[kind].__name__)},
+            "data": {"$ref": REF.format(name=TYPES[kind].shape.__name__)},
         },
     }
 
@@ -117,7 +117,7 @@ def _envelope(kind: str) -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3: the stream, its messages, and how to publish."""
     schema = json.loads(json.dumps(json_schema()).replace("#/$defs/", "#/components/schemas/"))
-    names = {kind: _name(kind) for kind in sorted(events.TYPES)}
+    names = {kind: _name(kind) for kind in sorted(TYPES)}
     return {
         "asyncapi": "3.0.0",
         "info": {

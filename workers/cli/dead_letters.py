@@ -10,14 +10,18 @@ from typing import Any
 import click
 
 from common.storage.dead_letters import LISTED_MAX, DeadLetter
-from workers.cli.base import CliError, at, noted, opened, print_json, print_json_rows, print_table
+from workers.cli.errors import CliError
+from workers.cli.opening import noted, opened
+from workers.cli.printing import at, print_json, print_json_rows, print_table
 from workers.replay import SEALED, NotReplayableError, replay
 from workers.runtime import Runtime
 
 #: Rows of the table that a person reads, unless more are asked for.
 TABLE_ROWS = 100
 
-_STAGE = click.option("--stage", help="intake, presence, routing, delivery or ledger.")
+#: Who buries: a wrong name would choose no letter, and say so as if all were well.
+STAGES = ("intake", "presence", "routing", "delivery", "ledger", "receipts", "gateway")
+_STAGE = click.option("--stage", type=click.Choice(STAGES), help="Those of one stage.")
 _APP = click.option("--app", "app_id", help="Those of one tenant, where the tenant is known.")
 _IDS = click.argument("ids", nargs=-1, metavar="ID…")
 _ALL = click.option(

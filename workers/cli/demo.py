@@ -23,17 +23,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import text
 
-from common.config import EMBEDDED, Settings, is_cluster, resolve
+from common.config import Settings
 from common.model import Vendor
+from common.redis_urls import is_cluster
+from common.running_fleet import resolve
+from common.setting_checks import EMBEDDED
 from common.storage import keys
 from common.storage.credentials import StoredCredential
 from common.storage.ledger import day_of
 from common.storage.redis import connect_core
 from common.storage.tenants import Tenant
 from workers import shards
-from workers.cli import DONE, NO
-from workers.cli import demo_world as world_of
-from workers.cli.credentials import FILES, read_account
+from workers.cli import DONE, NO, demo_data
+from workers.cli.account_options import FILES, read_account
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
 from workers.runtime import Runtime
@@ -117,10 +119,10 @@ def proven(report: Mapping[str, Any]) -> bool:
 
 
 def play(runtime: Runtime, console: Console) -> dict[str, Any]:
-    world = world_of.make_world()
+    data = demo_data.make_data()
     folder = runtime.settings.data_dir / "accounts"
-    runtime.tenants.add(Tenant(world_of.APP, "示例聊天", "zh", "Asia/Shanghai"))
-    for vendor, options in world_of.account_options(folder):
+    runtime.tenants.add(Tenant(demo_data.APP, "示例聊天", "zh", "Asia/Shanghai"))
+    for vendor, options in demo_data.account_options(folder):
         runtime.credentials.add(account(vendor, options))
     runtime.catalog.changed()
     core = runtime.core
@@ -131,33 +133,33 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        registered = list(world_of.registrations(world))
+        registered = list(demo_data.registrations(data))
         (stream,) = runtime.settings.event_streams
         names = runtime.settings.key_prefix
         _publish(core, stream, registered, progress, "devices register")
         _until_empty(runtime, progress, "registered")
-        _publish(core, stream, list(world_of.logouts(world)), progress, "some log out")
-        for user, fields in world_of.presences(world):
+        _publish(core, stream, list(demo_data.logouts(data)), progress, "some log out")
+        for user, fields in demo_data.presences(data):
             core.hset(
-                f"{names}presence:{{{world_of.APP}:{user}}}",
+                f"{names}presence:{{{demo_data.APP}:{user}}}",
                 items=[part for pair in fields.items() for part in pair],
             )
-        for group, members in world.groups.items():
-            core.sadd(f"{names}members:{{{world_of.APP}:{group}}}", *members)
+        for group, members in data.groups.items():
+            core.sadd(f"{names}members:{{{demo_data.APP}:{group}}}", *members)
         _until_empty(runtime, progress, "logged out")
-        published = list(world_of.messages(world))
+        published = list(demo_data.messages(data))
         rows = sum(
-            len(devices) or 1 for people in world.expected.values() for devices in people.values()
+            len(devices) or 1 for people in data.expected.values() for devices in people.values()
         )
         started = time.monotonic()
         _publish(core, stream, published, progress, "conversations", TALK_XADDS, TALK_S)
         _until_decided(runtime, rows, progress)
         seconds = time.monotonic() - started
-    return report_of(runtime, world, len(published), seconds, console)
+    return report_of(runtime, data, len(published), seconds, console)
 
 
 def account(
-    vendor: Vendor, options: list[str], app: str = world_of.APP, business_id: str | None = None
+    vendor: Vendor, options: list[str], app: str = demo_data.APP, business_id: str | None = None
 ) -> StoredCredential:
     """A stored credential from options as the command line takes them."""
     given: dict[str, Any] = dict.fromkeys(
@@ -248,7 +250,7 @@ QUIET_LOOKS = 4
 
 
 def report_of(
-    runtime: Runtime, world: world_of.World, events: int, seconds: float, console: Console
+    runtime: Runtime, data: demo_data.DemoData, events: int, seconds: float, console: Console
 ) -> dict[str, Any]:
     today = day_of(int(time.time() * 1000))
     rows = list(runtime.ledger.all_rows(today - timedelta(days=1)))
@@ -268,19 +270,19 @@ def report_of(
                 .all()
             )
         )
-        gone = {
+        no_device = {
             tuple(row)
             for row in connection.execute(
                 text("SELECT \"user\", device_id FROM devices WHERE state <> 'active'")
             )
         }
-    missing, doubled = _compare(world, rows, gone)
+    missing, doubled = _compare(data, rows, no_device)
     accepted = [row for row in rows if row["decision"] == "accepted"]
     times = sorted(row["decided_ms"] - received[row["event_id"]] for row in accepted)
     matches, counts = _oracle(runtime, accepted)
     report = {
         "events": events,
-        "recipients": sum(len(people) for people in world.expected.values()),
+        "recipients": sum(len(people) for people in data.expected.values()),
         "rows": len(rows),
         "recipients_without_row": missing,
         "rows_doubled": doubled,
@@ -299,7 +301,7 @@ def report_of(
 
 
 def _compare(
-    world: world_of.World, rows: list[dict[str, Any]], gone: set[tuple[Any, ...]]
+    data: demo_data.DemoData, rows: list[dict[str, Any]], no_device: set[tuple[Any, ...]]
 ) -> tuple[int, int]:
     """Recipients' devices without a row, and rows that are one too many. A device retired on the
     way needs none, its person does.
@@ -307,13 +309,13 @@ def _compare(
     found = Counter((row["event_id"], row["user"], row["device"]) for row in rows)
     people_found = {(row["event_id"], row["user"]) for row in rows}
     missing = 0
-    for event_id, people in world.expected.items():
+    for event_id, people in data.expected.items():
         for user, devices in people.items():
             missing += (event_id, user) not in people_found
             missing += sum(
                 1
                 for device in devices
-                if (event_id, user, device) not in found and (user, device) not in gone
+                if (event_id, user, device) not in found and (user, device) not in no_device
             )
     return missing, sum(count - 1 for count in found.values())
 

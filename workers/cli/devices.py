@@ -9,15 +9,10 @@ import click
 from common.clock import now_ms
 from common.storage.audit import person_mark
 from common.storage.devices import BY_OPERATOR
-from workers.cli.base import (
-    CliError,
-    at,
-    check_tenant,
-    noted,
-    opened,
-    print_json,
-    print_table,
-)
+from workers.cli.arguments import check_tenant
+from workers.cli.errors import CliError
+from workers.cli.opening import noted, opened
+from workers.cli.printing import at, print_list
 
 
 @click.group()
@@ -37,11 +32,8 @@ def listed(app_id: str, user: str | None, as_json: bool) -> None:
             for row in runtime.devices.listed(app_id, user)
         ]
         check_tenant(runtime, app_id, rows, as_json=as_json)
-    if as_json:
-        print_json(rows)
-        return
-    shown = [{**row, "registered": at(row["registered_ms"])} for row in rows]
-    print_table(
+    print_list(
+        rows,
         [
             "user",
             "device_id",
@@ -53,8 +45,9 @@ def listed(app_id: str, user: str | None, as_json: bool) -> None:
             "registered",
             "token",
         ],
-        shown,
         "no device",
+        lambda row: {**row, "registered": at(row["registered_ms"])},
+        as_json=as_json,
     )
 
 

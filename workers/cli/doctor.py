@@ -8,9 +8,10 @@ import click
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.config import Settings, resolve
+from common.config import Settings
+from common.running_fleet import resolve
 from workers.cli import NO, UNREACHABLE
-from workers.cli.base import print_json
+from workers.cli.printing import print_json
 from workers.reports.examination import examined
 from workers.reports.findings import Finding
 from workers.runtime import Runtime

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 import click
 
-from common.config import Settings
-from common.storage import sql
+from common.config import SettingError, Settings
 from common.storage.migrations import migrate as migrate_tables
+from common.storage.redis import best_effort
 from workers.cli import up as whole
+from workers.runtime import Runtime
 
 
 def migrate_settings(settings: Settings) -> None:
-    engine = sql.engine(settings.database_url)
+    """Brings the tables to this version, and tells Redis: processes that start do not ask SQL."""
+    runtime = Runtime(settings)
     try:
-        migrate_tables(engine)
+        migrate_tables(runtime.engine)
+        with best_effort("the copy of the accounts"), contextlib.suppress(SettingError):
+            runtime.catalog.check()
     finally:
-        engine.dispose()
+        runtime.close()
 
 
 @click.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shlex
 import sys
 import time
@@ -18,13 +19,15 @@ from typing import Any
 import click
 
 from common import runfile
-from common.config import VENDOR_ENDPOINTS, Settings, resolve
+from common.config import VENDOR_ENDPOINTS, Settings
 from common.model import Vendor
+from common.running_fleet import resolve
 from common.settings_table import PREFIX
 from workers.cli import NO, run
-from workers.cli.base import CliError, opened, program
-from workers.cli.demo_world import account_options, made_up
-from workers.cli.why import decided_story
+from workers.cli.demo_data import account_options, made_up
+from workers.cli.errors import CliError
+from workers.cli.opening import opened, program
+from workers.cli.why import decided_trace
 from workers.vendors import VENDORS
 
 WAIT_S = 30.0
@@ -65,13 +68,12 @@ def init(
     folder = settings.data_dir / "init"
     options = list(account) or _simulated(settings, vendor, folder)
     business_id = business_id or f"{vendor}-1"
+    name = re.sub(r"[^\w.-]", "_", f"{vendor}-{user}")  # what an earlier call printed stays true
     device = {
         "user": user,
         "device_id": f"{user}-phone",
         "platform": VENDORS[Vendor(vendor)].platform,
         "vendor": vendor,
-    }
-    device |= {
         "business_id": business_id,
         "token": token or made_up(Vendor(vendor), uuid.uuid4().hex + uuid.uuid4().hex),
     }
@@ -84,7 +86,9 @@ def init(
         [
             "publish",
             "--fresh",
-            _event(folder, "device.json", "device.registered", app_id, f"{user}-phone", device),
+            _event(
+                folder, f"{name}-device.json", "device.registered", app_id, f"{user}-phone", device
+            ),
         ]
     )
     for step in steps:
@@ -93,7 +97,14 @@ def init(
         [
             "publish",
             "--fresh",
-            _event(folder, "message.json", "message.stored", app_id, "hello", hello("hello", user)),
+            _event(
+                folder,
+                f"{name}-message.json",
+                "message.stored",
+                app_id,
+                "hello",
+                hello("hello", user),
+            ),
         ]
     )
     raise click.exceptions.Exit(_outcome(settings, app_id, vendor, printed.split()[0]))
@@ -166,7 +177,7 @@ def _outcome(settings: Settings, app_id: str, vendor: str, message_id: str) -> i
     from simulators.registry import SIMULATORS
 
     with opened() as runtime:
-        trace = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
+        trace = decided_trace(runtime, message_id, app_id, time.monotonic() + WAIT_S)
     _do(["why", message_id])
     if not trace or not any(one["decision"] == "accepted" for one in trace["recipients"]):
         print(

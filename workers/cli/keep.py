@@ -11,9 +11,12 @@ from pathlib import Path
 import click
 
 from common import runfile
-from common.config import SECRET_KEYS_NAME, Settings, resolve
+from common.config import Settings
+from common.running_fleet import resolve
+from common.secret_keys import SECRET_KEYS_NAME
 from workers.cli import NO
-from workers.cli.base import CliError, opened
+from workers.cli.errors import CliError
+from workers.cli.opening import opened
 from workers.embedded import EmbeddedError, start_embedded
 from workers.maintenance.backup import KEYS_NAME, BackupCounts, BackupError, load, release, save
 from workers.reports import servers

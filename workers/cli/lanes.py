@@ -4,22 +4,17 @@ days.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from common.clock import now_ms
 from common.model import Bucket, Vendor
-from workers.cli.base import (
-    CliError,
-    NotThereError,
-    at,
-    check_tenant,
-    noted,
-    opened,
-    print_json,
-    print_table,
-)
+from workers.cli.arguments import check_tenant
+from workers.cli.errors import CliError, NotThereError
+from workers.cli.opening import noted, opened
+from workers.cli.printing import at, print_list
 
 
 @click.command()
@@ -32,34 +27,31 @@ def lanes(app_id: str | None, as_json: bool) -> None:
     with opened() as runtime:
         rows = [lane_row(runtime, lane) for lane in lanes_of(runtime, app_id)]
         check_tenant(runtime, app_id, rows, as_json=as_json)
-    if as_json:
-        print_json(rows)
-        return
-    shown = [
-        {
-            **row,
-            "since": at(row["since_ms"])[:19],
-            "quotas": ", ".join(
-                _brief(quota) for quota in row["quotas"] if quota["limit"] is not None
-            ),
-        }
-        for row in rows
-    ]
-    columns = [
-        "app",
-        "vendor",
-        "business_id",
-        "env",
-        "state",
-        "since",
-        "why",
-        "rate",
-        "rate_now",
-        "inflight",
-        "parked",
-        "quotas",
-    ]
-    print_table(columns, shown, "no lane yet: pushfleet credential add")
+    print_list(
+        rows,
+        [
+            "app",
+            "vendor",
+            "business_id",
+            "env",
+            "state",
+            "since",
+            "why",
+            "rate",
+            "rate_now",
+            "inflight",
+            "parked",
+            "quotas",
+        ],
+        "no lane yet: pushfleet credential add",
+        _as_words,
+        as_json=as_json,
+    )
+
+
+def _as_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    quotas = (_brief(quota) for quota in row["quotas"] if quota["limit"] is not None)
+    return {**row, "since": at(row["since_ms"])[:19], "quotas": ", ".join(quotas)}
 
 
 def _brief(quota: dict[str, Any]) -> str:
@@ -101,21 +93,16 @@ def _show(app_id: str | None, as_json: bool) -> None:
             for one in quota_rows(runtime, lane)
         ]
         check_tenant(runtime, app_id, rows, as_json=as_json)
-    if as_json:
-        print_json(rows)
-        return
-    shown = [
-        {
+    print_list(
+        rows,
+        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"],
+        "no lane yet: pushfleet credential add",
+        lambda row: {
             **row,
             "limit": "unlimited" if row["limit"] is None else row["limit"],
             "runs out": at(row["runs_out_ms"]),
-        }
-        for row in rows
-    ]
-    print_table(
-        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"],
-        shown,
-        "no lane yet: pushfleet credential add",
+        },
+        as_json=as_json,
     )
 
 
@@ -125,7 +112,10 @@ def _show(app_id: str | None, as_json: bool) -> None:
 @click.argument("business_id")
 @click.argument("wishes", nargs=-1, required=True, metavar="BUCKET=N...")
 def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) -> None:
-    """Set how many pushes a day a lane may send; every worker knows it within 2 s."""
+    """Set how many pushes a day a lane may send; every worker knows it within 2 s.
+
+    0 sends none; BUCKET=default goes back to the vendor's own figure.
+    """
     from workers.gate import terms_of
 
     wanted = dict(_wish(wish) for wish in wishes)
@@ -143,7 +133,9 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
                 f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet "
                 "credential list"
             )
-        limits = {**stored["limits"], "quota": {**(stored["limits"].get("quota") or {}), **wanted}}
+        quotas = {**(stored["limits"].get("quota") or {}), **wanted}
+        kept = {bucket: number for bucket, number in quotas.items() if number is not None}
+        limits = {**stored["limits"], "quota": kept}
         runtime.credentials.set_limits(app_id, vendor, business_id, limits)
         runtime.catalog.changed()
         noted(runtime, "quota set", app_id, f"{vendor} {business_id}", " ".join(wishes))
@@ -151,13 +143,17 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
         if lane is not None:
             for bucket in wanted:  # the operator knows better than what the vendor said before
                 runtime.admission.report_open(terms_of(lane, now_ms()), Bucket(bucket))
-    print(", ".join(f"{bucket} {number}" for bucket, number in wanted.items()) + " a day")
+    said = {bucket: "by default" if n is None else f"{n} a day" for bucket, n in wanted.items()}
+    print(", ".join(f"{bucket} {words}" for bucket, words in said.items()))
 
 
-def _wish(wish: str) -> tuple[str, int]:
-    from workers.cli.credentials import bucket_of, whole
+def _wish(wish: str) -> tuple[str, int | None]:
+    """(bucket, pushes a day); None: the default."""
+    from workers.cli.account_options import bucket_of, whole
 
     bucket, sign, number = wish.partition("=")
     if not sign:
-        raise CliError(f"quota set takes BUCKET=N, for instance public=20000, not {wish!r}")
-    return bucket_of(bucket), whole(number, f"{bucket}=N")
+        raise CliError(
+            f"quota set takes BUCKET=N, for instance public=20000, or BUCKET=default, not {wish!r}"
+        )
+    return bucket_of(bucket), None if number == "default" else whole(number, f"{bucket}=N")

@@ -28,7 +28,7 @@ SERVERS: Final = {
 class Door:
     """One operation. path: as in OpenAPI. body, answer: a msgspec type, or a JSON schema.
 
-    errors: status -> text.
+    errors: status -> text. refusal: what they hold.
     """
 
     process: str
@@ -41,6 +41,7 @@ class Door:
     parameters: Sequence[Mapping[str, Any]] = ()
     errors: Mapping[int, str] = field(default_factory=dict)
     token: bool = False
+    refusal: Any = DoorError
 
 
 def _query(name: str, words: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -78,6 +79,7 @@ _DOOR_ERRORS: Final = {
     400: "The body can't be read.",
     401: "No tenant has this key.",
     413: "The body is too large.",
+    415: "The body has a coding other than gzip.",
     503: "Come again: nothing was taken.",
 }
 _ANY: Final = {"type": "object", "additionalProperties": True}
@@ -184,7 +186,7 @@ GATEWAY_DOORS: Final = (
             "mattermostPush",
             "Mattermost's push notification service.",
         ),
-        *(door_types.MattermostStatus, door_types.MattermostPush, (_KEY,), _DOOR_ERRORS),
+        *(door_types.MattermostStatus, door_types.MattermostPush, (_KEY,)),
     ),
     Door(
         *(
@@ -194,7 +196,7 @@ GATEWAY_DOORS: Final = (
             "mattermostAck",
             "A phone has shown a push of Mattermost.",
         ),
-        *(door_types.MattermostStatus, door_types.MattermostAck, (_KEY,), _DOOR_ERRORS),
+        *(door_types.MattermostStatus, door_types.MattermostAck, (_KEY,)),
     ),
     Door(
         *("gateway", "post", "/t/{key}/api/push", "gorushPush", "gorush's push API."),
@@ -208,6 +210,7 @@ GATEWAY_DOORS: Final = (
             ),
         ),
         _DOOR_ERRORS,
+        refusal=door_types.GorushError,
     ),
     Door(
         "gateway",
@@ -228,6 +231,20 @@ GATEWAY_DOORS: Final = (
         DoorHealth,
         None,
         (_KEY,),
+    ),
+    Door(
+        "gateway",
+        "get",
+        "/t/{key}/version",
+        "gorushVersion",
+        "The version, as gorush tells its own.",
+        door_types.DoorVersion,
+        None,
+        (_KEY,),
+    ),
+    Door(
+        *("gateway", "get", "/version", "gatewayVersion", "The version of the gateway."),
+        door_types.DoorVersion,
     ),
     Door("gateway", "get", "/healthz", "gatewayHealth", "Health of the gateway.", DoorHealth),
     Door("gateway", "get", "/health", "gatewayHealthShort", "Health of the gateway.", DoorHealth),
@@ -267,6 +284,7 @@ RECEIPT_DOORS: Final = (
             401: "The signature does not fit.",
             404: "No such address.",
             413: "Too large.",
+            415: "The body has a coding other than gzip.",
             503: "Come again.",
         },
     ),
@@ -311,7 +329,8 @@ DOORS: Final = (*API_DOORS, *GATEWAY_DOORS, *RECEIPT_DOORS, *CONSOLE_DOORS)
 def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 of all doors. A path of two processes (`/healthz`) is one operation."""
     types = [one for door in DOORS for one in (door.answer, door.body) if isinstance(one, type)]
-    schemas = schemas_of(dict.fromkeys([*types, ApiError, DoorError]), REF)
+    types += [door.refusal for door in DOORS]
+    schemas = schemas_of(dict.fromkeys([*types, ApiError]), REF)
     paths: dict[str, dict[str, Any]] = {}
     for door in DOORS:
         if door.method in paths.get(door.path, {}):
@@ -341,7 +360,7 @@ def openapi() -> dict[str, Any]:
 
 
 def _operation(door: Door) -> dict[str, Any]:
-    error = ApiError if door.token else DoorError
+    error = ApiError if door.token else door.refusal
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": _json(door.answer)}}
     responses |= {
         str(status): {"description": words, "content": _json(error)}

@@ -16,10 +16,12 @@ from common.clock import now_ms
 from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from common.storage.shards import shard_of
-from workers.cli.base import CliError, NotThereError, at, opened
-from workers.cli.why import in_order, story
+from workers.cli.errors import CliError, NotThereError
+from workers.cli.opening import opened
+from workers.cli.printing import at
+from workers.cli.why import in_order, message_trace
 from workers.handlers.ledger_rows import event_record
-from workers.intake import decoding
+from workers.intake import decoding, messages
 from workers.intake.dialects import DIALECTS
 from workers.intake.events import NAME_MAX
 from workers.routing.fan_out import urgency_of
@@ -291,7 +293,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     )
     if isinstance(read, decoding.Refused):
         raise CliError(f"refused: {read.reason}")
-    taken = decoding.take(read.events[0], now)
+    taken = messages.stored(read.events[0], now)
     adds = [(keys.LEDGER, encode([event_record(taken.message, taken.decision)]))]
     if taken.decision is None:
         offline = OfflineRecipients(
@@ -315,10 +317,10 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
 def _follow(
     runtime: Runtime, message_id: str, app: str, user: str, expected: int
 ) -> dict[str, Any] | None:
-    """Prints the news of the message's story until every device is decided, WAIT_S at most."""
+    """Prints the news of the message's trace until every device is decided, WAIT_S at most."""
     until, seen = time.monotonic() + WAIT_S, set[tuple[Any, ...]]()
     while True:
-        trace = story(runtime, message_id, app, None, user)
+        trace = message_trace(runtime, message_id, app, None, user)
         for line in _lines(trace):
             if line not in seen:
                 seen.add(line)

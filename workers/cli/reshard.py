@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from common.config import SHARDS_MAX, Settings, resolve
-from workers.cli.base import CliError
+from common.config import SHARDS_MAX, Settings
+from common.running_fleet import resolve
+from workers.cli.errors import CliError
 
 
 @click.command()

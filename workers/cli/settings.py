@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from common.config import PROXY_TAKES, VENDOR_ENDPOINTS, Settings, environ_of, read_dotenv
+from common.config import VENDOR_ENDPOINTS, Settings, environ_of, read_dotenv
+from common.setting_checks import PROXY_TAKES
 from common.settings_table import PREFIX, SETTINGS, URL_NAMES, Setting
 
 ENDPOINT_TAKES = "https://host:port (http:// for loopback only), without a path"
@@ -54,7 +55,7 @@ def settings(explain: bool, as_json: bool, markdown: bool) -> None:
     if markdown:
         click.echo(page(), nl=False)
         return
-    from workers.cli.base import print_json
+    from workers.cli.printing import print_json
 
     rows = shown(
         {**read_dotenv(Path(".env")), **os.environ},

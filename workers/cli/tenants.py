@@ -10,16 +10,10 @@ import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
-from workers.cli.base import (
-    CliError,
-    NotThereError,
-    check_tenant,
-    check_zone,
-    json_of,
-    opened,
-    print_json,
-    print_table,
-)
+from workers.cli.arguments import check_tenant, check_zone, json_of
+from workers.cli.errors import CliError, NotThereError
+from workers.cli.opening import opened
+from workers.cli.printing import print_list
 from workers.gateway.secrets import (
     CALLBACK_SECRETS,
     GATEWAY_KEYS,
@@ -137,14 +131,8 @@ def listed(as_json: bool) -> None:
             }
             for t in runtime.tenants.all().values()
         ]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(
-            ["app", "name", "lang", "tz", "hidden_mode"],
-            rows,
-            "no tenant yet: pushfleet app add APP",
-        )
+    columns = ["app", "name", "lang", "tz", "hidden_mode"]
+    print_list(rows, columns, "no tenant yet: pushfleet app add APP", as_json=as_json)
 
 
 @app.command("callback")
@@ -332,14 +320,13 @@ def list_strategies(app_id: str | None, as_json: bool) -> None:
             if app_id in (None, app)
         ]
         check_tenant(runtime, app_id, rows, as_json=as_json)
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(
-            ["app", "id", "preset"],
-            [{**row, "preset": json.dumps(row["preset"], ensure_ascii=False)} for row in rows],
-            "no strategy",
-        )
+    print_list(
+        rows,
+        ["app", "id", "preset"],
+        "no strategy",
+        lambda row: {**row, "preset": json.dumps(row["preset"], ensure_ascii=False)},
+        as_json=as_json,
+    )
 
 
 @strategy.command("remove")

@@ -17,30 +17,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from common import runfile
-from common.config import (
-    EMBEDDED,
-    VENDOR_ENDPOINTS,
-    SettingError,
-    Settings,
-    environ_of,
-    host_port,
-    own_endpoints,
-    secret_keys,
-    simulated_endpoints,
-)
+from common.config import VENDOR_ENDPOINTS, SettingError, Settings, environ_of
 from common.logs import scrub
+from common.running_fleet import own_endpoints, simulated_endpoints
+from common.secret_keys import secret_keys
+from common.setting_checks import EMBEDDED, host_port
 from common.storage.keys import Keys
 from common.storage.living import Heartbeats
 from common.storage.redis import connect
 from common.storage.shards import check_shards
-from workers.cli.base import program
+from workers.cli.opening import program
 from workers.embedded import EmbeddedError, Running, start_embedded
+from workers.processes import set_on_signals
 from workers.supervisor import Line, Supervisor, read_procfile
 
 #: Longest wait for simulators, and for every process to be ready, seconds.
@@ -499,13 +493,7 @@ def _not_ready(fleet: LocalFleet, stop: threading.Event) -> int:
 def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP set `stop`; the old handlers come back after."""
 
-    def tell(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {
-        number: signal.signal(number, tell)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = set_on_signals(stop, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         yield
     finally:

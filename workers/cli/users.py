@@ -17,7 +17,9 @@ from common.storage.audit import person_mark
 from common.storage.erasure import erase
 from common.storage.shards import shard_of
 from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
-from workers.cli.base import CliError, at, noted, opened, print_json, print_table
+from workers.cli.errors import CliError
+from workers.cli.opening import noted, opened
+from workers.cli.printing import at, print_list
 
 if TYPE_CHECKING:
     from workers.runtime import Runtime
@@ -109,15 +111,13 @@ def listed(as_json: bool) -> None:
     """Who may log in."""
     with opened() as runtime:
         rows = runtime.users.listed()
-    if as_json:
-        print_json(rows)
-    else:
-        shown = [{**row, "since": at(row["created_ms"])} for row in rows]
-        print_table(
-            ["name", "role", "since"],
-            shown,
-            "nobody yet: pushfleet user add NAME --role viewer|operator|admin",
-        )
+    print_list(
+        rows,
+        ["name", "role", "since"],
+        "nobody yet: pushfleet user add NAME --role viewer|operator|admin",
+        lambda row: {**row, "since": at(row["created_ms"])},
+        as_json=as_json,
+    )
 
 
 @user.command("remove")

@@ -1,5 +1,5 @@
-"""What the files around the code say of each vendor, made of `VENDORS`: `make generated`, or
-`python -m workers.cli.vendor_files`.
+"""The texts of `--help`, and what the files around the code say of each vendor, made of `VENDORS`:
+`make generated`, or `python -m workers.cli.vendor_files`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from workers.cli import help_texts
+from workers.cli.commands import cli
 from workers.cli.contract import as_text, asyncapi, egress, json_schema
 from workers.cli.openapi import openapi
 from workers.cli.settings import page
@@ -26,6 +28,7 @@ def made(root: Path) -> Iterator[tuple[Path, str]]:
     """(file, the text it should have). Of a chart's lane only its presence is made; its numbers
     stay as they are.
     """
+    yield root / "workers/cli/help_texts.json", help_texts.made(cli)
     procfile, compose, site = root / "Procfile", root / "docker-compose.yml", root / "mkdocs.yml"
     chart = root / "deploy/helm/pushfleet/values.yaml"
     yield (

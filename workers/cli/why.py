@@ -9,8 +9,12 @@ from typing import Any
 
 import click
 
-from workers.cli.base import CliError, at, opened, print_json
-from workers.reports.story import story as story
+from common.storage.dead_letters import DeadLetter
+from workers.cli.errors import CliError, NotThereError
+from workers.cli.opening import opened
+from workers.cli.printing import at, print_json
+from workers.intake.event_types import TYPES
+from workers.reports.trace import message_trace as message_trace
 from workers.runtime import Runtime
 
 #: Interval of `--wait`, seconds; dead letters that are searched for an id, the newest first.
@@ -46,9 +50,9 @@ def why(
     wait_s: float,
     as_json: bool,
 ) -> None:
-    """Tell the story of a message or call, by its id: who got it, who did not, and why."""
+    """Show the trace of a message or call, by its id: who got it, who did not, and why."""
     with opened() as runtime:
-        trace = decided_story(
+        trace = decided_trace(
             runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user
         )
         letters = [] if trace else letters_of(runtime, message_id, app_id)
@@ -59,12 +63,23 @@ def why(
             exit_code=1,
         )
     if as_json:
-        print_json(trace or _refused_story(message_id, letters))
+        print_json(trace or _refused_trace(message_id, letters))
     else:
         print(as_words(trace) if trace else letters_as_words(message_id, letters))
+    if user is not None and trace and _has_nothing_of(trace):
+        raise NotThereError(f"{message_id} has nothing of {user}: no recipient, or not read yet")
 
 
-def decided_story(
+def _has_nothing_of(trace: Mapping[str, Any]) -> bool:
+    """Whether the trace for one person leaves that person out.
+
+    A recall or the end of a call names no person: what it took back stands in other rows.
+    """
+    quiet = trace["type"] in TYPES and TYPES[trace["type"]].trace
+    return not (trace["recipients"] or trace["decision"] or quiet)
+
+
+def decided_trace(
     runtime: Runtime,
     message_id: str,
     app: str | None,
@@ -72,11 +87,11 @@ def decided_story(
     event_id: str | None = None,
     user: str | None = None,
 ) -> dict[str, Any] | None:
-    """The story once each recipient that is known has a decision, or a dead letter names it; until:
+    """The trace once each recipient that is known has a decision, or a dead letter names it; until:
     monotonic, at the latest.
     """
     while True:
-        trace = story(runtime, message_id, app, event_id, user)
+        trace = message_trace(runtime, message_id, app, event_id, user)
         rows = trace["recipients"] if trace else []
         final = trace and (trace["decision"] or (rows and all(row["decision"] for row in rows)))
         if (
@@ -89,22 +104,42 @@ def decided_story(
 
 
 def letters_of(runtime: Runtime, message_id: str, app: str | None) -> list[dict[str, Any]]:
-    """[{id, stage, reason, app, at_ms}] of the newest dead letters that contain this id.
+    """[{id, stage, reason, app, at_ms}] of the newest dead letters of this id.
 
-    The id is a message's, call's or event's.
+    The id is a message's, call's or event's. Where no event can be read in a letter, or its fields
+    are a cloud's own, any text of it counts.
     """
     names = {json.dumps(message_id).encode(), json.dumps(message_id, ensure_ascii=False).encode()}
     found = []
     for letter in runtime.dead_letters.each(None, None, LETTERS_SEARCHED):
         of_app = app is None or letter.app in (None, app)
-        if of_app and any(name in letter.raw for name in names):
+        if of_app and any(name in letter.raw for name in names) and _may_be_of(letter, message_id):
             found.append(
                 {name: getattr(letter, name) for name in ("id", "stage", "reason", "app", "at_ms")}
             )
     return found
 
 
-def _refused_story(message_id: str, letters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _may_be_of(letter: DeadLetter, message_id: str) -> bool:
+    """False where a native event can be read and the id is none of its own, but a tenant's, a
+    person's or a wrong value's.
+    """
+    if letter.fields.get("d", "native") != "native":
+        return True
+    try:
+        event = json.loads(letter.raw)
+    except (ValueError, RecursionError):
+        return True
+    if not isinstance(event, dict):
+        return True
+    own = [event.get("id")]
+    for holder in (event, event.get("data")):
+        if isinstance(holder, dict):
+            own += [holder.get("message_id"), holder.get("call_id")]
+    return message_id in own
+
+
+def _refused_trace(message_id: str, letters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The contract's shape for what never came past its first stage, with its dead letters."""
     last = letters[0]
     shape = {
@@ -132,15 +167,15 @@ def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> s
 
 
 def as_words(trace: Mapping[str, Any]) -> str:
-    """The story for a person."""
+    """The trace for a person."""
     lines = [
         f"{trace['type']} {trace['message_id']} of {trace['app']} (event "
         f"{trace['event_id']}), received {at(trace['received_ms'])}"
     ]
     if trace["decision"]:
         lines.append(f"decided at intake: {trace['decision']}")
-    elif trace["type"] in ("message.recalled", "call.ended"):
-        lines.append("what it took back stands in the steps of its message's recipients")
+    elif trace["type"] in TYPES and TYPES[trace["type"]].trace:
+        lines.append(TYPES[trace["type"]].trace)
     elif not trace["recipients"]:
         lines.append("no recipient is decided yet")
     for one in trace["recipients"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -19,23 +18,28 @@ import click
 from redis.exceptions import RedisError
 
 from common import logs, metrics
-from common.config import Settings, resolve
+from common.config import SettingError, Settings
 from common.model import Vendor
-from common.storage import keys, sql
+from common.running_fleet import resolve
+from common.storage import keys
 from common.storage.keys import Keys
+from common.storage.late import late
 from common.storage.living import ROLES, UPKEEP, role_of
+from common.storage.migrations import SchemaError
 from common.storage.migrations import check as check_tables
-from common.storage.migrations import migrate as migrate_tables
 from common.storage.redis import connect
 from common.storage.shards import must_stop
+from common.storage.unavailable import database_unavailable
+from common.storage.waits import within
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.cli.at_work import WorkBeat
-from workers.processes import tune_gc
+from workers.processes import set_on_signals, tune_gc
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
     from workers.handlers.intake import IntakeLoop, IntakePorts
+    from workers.intake.state import StateKeeper
     from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
@@ -55,12 +59,9 @@ SILENT_S = 60.0
 @click.command()
 def migrate() -> None:
     """Bring the database's tables to this version."""
-    settings = resolve(Settings.load())
-    engine = sql.engine(settings.database_url)
-    try:
-        migrate_tables(engine)
-    finally:
-        engine.dispose()
+    from workers.cli.fleet import migrate_settings
+
+    migrate_settings(resolve(Settings.load()))
     print("the tables are up to date")
 
 
@@ -96,8 +97,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, beat)
         return
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: beat.stop.set())
+    set_on_signals(beat.stop, (signal.SIGTERM, signal.SIGINT))
     run: dict[str, Callable[[Runtime, WorkBeat], None]] = {
         "intake": _intake,
         UPKEEP: partial(_upkeep, roles=taken),
@@ -145,12 +145,27 @@ def _wait_for_reshard(settings: Settings, stage: str) -> None:
 
 def _tables_fit(runtime: Runtime) -> None:
     """SchemaError: the database has no tables, or not those of this version. A database that is
-    away is waited for later.
+    away is waited for later. It is not asked where the copy of the accounts in Redis tells, and was
+    compared with it lately: what was emptied or restored while no fleet ran has other accounts.
     """
+    catalog = runtime.catalog
+    with contextlib.suppress(RedisError, OSError):
+        if (
+            runtime.role.partition(":")[0] != UPKEEP
+            and catalog.compared_lately()
+            and catalog.tables_fit()
+        ):
+            return
     try:
-        with sql.within(START_LOOK_S):
+        with within(START_LOOK_S):
             check_tables(runtime.engine)
-    except sql.DATABASE_UNAVAILABLE as error:
+            with contextlib.suppress(RedisError, OSError, SettingError):
+                catalog.check()
+    except SchemaError:
+        with contextlib.suppress(RedisError, OSError, SettingError):
+            runtime.catalog.disown()  # those that start after us ask the database, too
+        raise
+    except database_unavailable() as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
 
 
@@ -235,40 +250,25 @@ def _heartbeat(
         SILENT_S, 3 * runtime.settings.send_timeout_s
     )  # an access token and two requests may be waited for
     known = Progress(progress, waiting, silent_s)
-    metrics.BUILD_INFO.labels(version()).set(1)
+    metrics.BUILD_INFO.labels(metrics.version()).set(1)
     port = metrics.serve_metrics(
         runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime)
     )
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def alive() -> None:
-        runtime.alive()
-        known.look()
-        if (
-            must_stop(
-                runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards
-            )
-            and not beat.stop.is_set()
-        ):
+        if not runtime.alive() and not beat.stop.is_set():
             log.warning("the number of shards changes: this process ends")
             os.kill(os.getpid(), signal.SIGTERM)
+        known.look()
 
     beat.takes_work(alive)
     tune_gc()
 
 
-def version() -> str:
-    """The version of the installed distribution; `unknown` in a tree without an installation."""
-    try:
-        return importlib.metadata.version("pushfleet")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def _ready(runtime: Runtime) -> bool:
     runtime.redis.ping()
-    with runtime.engine.connect() as connection:
-        connection.exec_driver_sql("SELECT 1")
+    runtime.database_answers()
     return True
 
 
@@ -295,10 +295,8 @@ def intake_loop(runtime: Runtime) -> IntakeLoop:
 
 def doors_of(runtime: Runtime) -> IntakePorts:
     """Intake's ports in this process; runtime: of one shard."""
-    from common.storage.direct_tokens import DirectTokens
     from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
-    from workers.intake.state import StateKeeper
     from workers.pipeline import shortcut_of, spread_of
     from workers.withdraw import schedule
 
@@ -306,17 +304,26 @@ def doors_of(runtime: Runtime) -> IntakePorts:
         core=runtime.core,
         streams=runtime.streams,
         marks=runtime.marks,
-        state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
+        state=late(lambda: _state_of(runtime)),
         vault=runtime.vault,
-        apps=lambda: list(runtime.catalog.now.tenants),
+        apps=lambda: runtime.catalog.now.tenants,
         wake=runtime.send_wake_up,
         delayed=runtime.delayed,
-        directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
+        directly=TokenPushes(
+            late(lambda: runtime.sql.direct_tokens), runtime.marks, runtime.replies
+        ),
         shortcut=shortcut_of(runtime),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         spread=spread_of(runtime),
-        apps_now=lambda: list(runtime.catalog.fresh().tenants),
+        apps_now=lambda: runtime.catalog.fresh().tenants,
+        replicas=lambda: runtime.living.replicas("intake"),
     )
+
+
+def _state_of(runtime: Runtime) -> StateKeeper:
+    from workers.intake.state import StateKeeper
+
+    return StateKeeper(runtime.engine, runtime.badges, runtime.marks)
 
 
 def _upkeep(runtime: Runtime, beat: WorkBeat, roles: Sequence[str]) -> None:
@@ -358,8 +365,8 @@ def _console(runtime: Runtime, beat: WorkBeat) -> None:
 
 
 def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat) -> None:
-    """A Celery worker of this stage's queues. SIGTERM: the drains end between two batches, then the
-    worker.
+    """A Celery worker of this stage's queues. SIGTERM: its consumers end between two batches, then
+    the worker.
     """
     from celery.signals import worker_ready, worker_shutting_down
 
@@ -380,7 +387,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     started = time.monotonic()
 
     def progress() -> float:  # a worker that never heard a wake-up while work waits is not well
-        return max((drain.progress_at for drain in stages.drains.values()), default=started)
+        return max((one.progress_at for one in stages.consumers.values()), default=started)
 
     def waiting() -> bool:
         if stage == DELIVERY:
@@ -400,7 +407,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    # One more than there are queues: a wake-up while all slots run only notifies its drains.
+    # One more than there are queues: a wake-up while all slots run only notifies its consumers.
     slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
         threading.Thread(target=ready.look, name="poll").start()
@@ -449,7 +456,7 @@ class ReadyLanes:
             with contextlib.suppress(RedisError, OSError):
                 self.vendors = shards.due_vendors(self._stages.runtime, self._all)
             for vendor in self.vendors:
-                sender = self._stages.drain(DELIVERY, vendor)
+                sender = self._stages.consumer(DELIVERY, vendor)
                 if time.monotonic() - sender.progress_at >= POLL_S:
                     sender(self._stop.is_set)
 

@@ -38,6 +38,8 @@ ROWS_DEFAULT, ROWS_MAX = 100, 1_000
 VALUE_CHARACTERS_MAX: Final = 512
 #: Longest wait for an answer, seconds; then it reports that a server is away.
 ANSWER_S: Final = 15.0
+#: Longest wait for a message's counts, seconds.
+COUNTS_S: Final = 5.0
 #: Longest time that counts are asked of, and most steps of an answer.
 DAYS_MAX: Final = 400
 STEPS_MAX: Final = 1_500
@@ -58,8 +60,8 @@ ApiHandler = Callable[[Request, ApiToken], msgspec.Struct]
 
 
 class Api:
-    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
-        self._world = world
+    def __init__(self, stores: ConsoleStores, ports: Ports) -> None:
+        self._stores = stores
         self._ports = ports
 
     def routes(self) -> list[Route]:
@@ -103,13 +105,13 @@ class Api:
 
     def _token(self, request: Request) -> ApiToken:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        token = self._world.api_tokens.check(given.strip()) if scheme.lower() == "bearer" else None
+        token = self._stores.api_tokens.check(given.strip()) if scheme.lower() == "bearer" else None
         if token is None:
             raise ApiRefusal(
                 401, "no valid token: Authorization: Bearer …, made by pushfleet api-token add"
             )
-        key = self._world.keys.logins(f"api-{token.id}")
-        with self._world.redis.pipeline(transaction=True) as pipe:
+        key = self._stores.keys.logins(f"api-{token.id}")
+        with self._stores.redis.pipeline(transaction=True) as pipe:
             pipe.incr(key)
             pipe.expire(key, 60, nx=True)
             count = int(pipe.execute()[0])
@@ -129,7 +131,7 @@ class Api:
             _value(request, "decision", empty=True),
             cursor,
             most,
-            None,
+            COUNTS_S,
         )
         if trace is None:
             raise ApiRefusal(
@@ -170,7 +172,7 @@ class Api:
         }
         if app:
             wanted["app"] = app
-        tallies, columns = self._world.tallies, [*by, "name"]
+        tallies, columns = self._stores.tallies, [*by, "name"]
 
         def counts(kind: str) -> list[Count]:
             rows = tallies.read(kind, since, until, columns, step_min=minutes, where=wanted)
@@ -189,7 +191,7 @@ class Api:
 
     def _latency(self, since: int, until: int, wanted: Mapping[str, str]) -> list[Latency]:
         slots: dict[str, dict[int, int]] = {}
-        for row in self._world.tallies.read(
+        for row in self._stores.tallies.read(
             "push", since, until, ["vendor"], slots=True, where={**wanted, "name": "accepted"}
         ):
             slots.setdefault(row["vendor"], {})[row["slot"]] = row["count"]

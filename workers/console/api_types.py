@@ -77,7 +77,9 @@ class MessageTrace(_Told, frozen=True):
     recipients: list[TracedRecipient]
     counts: Annotated[
         dict[str, int] | None,
-        msgspec.Meta(description="Rows by decision, the empty one waits; null: too many to count."),
+        msgspec.Meta(
+            description="Rows by decision, the empty one waits; null: not counted in time."
+        ),
     ]
     next: Annotated[
         str | None,

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from redis import Redis
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from common.clock import now_ms
-from common.config import Settings
 from common.model import Vendor
 from common.storage import keys
 from common.storage.api_tokens import ApiTokens
@@ -24,22 +22,20 @@ from common.storage.audit import Audit
 from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.event_rows import Cursor
-from common.storage.keys import Keys
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Heartbeats
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
-from common.storage.vault import Vault
 from workers import shards
 from workers.console.charts import Funnel, funnel
-from workers.shards import Shard
+from workers.shards import ServerStores, Shard
 
 log = logging.getLogger(__name__)
 
 #: An entry of this age is worth a look; of that age it needs a hand, ms.
 SLOW_MS, LATE_MS = 10_000, 60_000
-TALLY_KEPT_S = 10.0
+LAST_HOUR_KEPT_S = 10.0
 #: Between two examinations for the overview: each takes connections to every vendor.
 EXAMINED_EVERY_S = 60.0
 
@@ -48,17 +44,9 @@ class Changed(Protocol):
     def changed(self) -> None: ...
 
 
-class ConsoleStores(Protocol):
+class ConsoleStores(ServerStores, Protocol):
     """The part of the runtime that the console uses."""
 
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def redis(self) -> Redis: ...
-    @property
-    def core(self) -> Redis: ...
-    @property
-    def keys(self) -> Keys: ...
     @property
     def living(self) -> Heartbeats: ...
     @property
@@ -73,8 +61,6 @@ class ConsoleStores(Protocol):
     def dead_letters(self) -> DeadLetters: ...
     @property
     def users(self) -> Users: ...
-    @property
-    def vault(self) -> Vault: ...
     @property
     def catalog(self) -> Changed: ...
     @property
@@ -116,10 +102,9 @@ class Ports:
     person: Callable[[str, str], dict[str, Any]]
     set_device: Callable[[str, str, str, str], bool]
     #: (message id, app, user, decision, after, rows at most, patience s) ->
-    #: workers/reports/story.py: story_page
+    #: workers/reports/trace.py: trace_page
     trace: Callable[
-        [str, str | None, str | None, str | None, Cursor | None, int, float | None],
-        dict[str, Any] | None,
+        [str, str | None, str | None, str | None, Cursor | None, int, float], dict[str, Any] | None
     ]
     #: doctor's findings: those that change from minute to minute (the lanes' rows); all others,
     #: which take seconds
@@ -140,7 +125,7 @@ class Queue:
     age_ms: int | None
 
     @property
-    def mood(self) -> str:
+    def status(self) -> str:
         age = self.age_ms or 0
         return "bad" if age > LATE_MS else "slow" if age > SLOW_MS else "good"
 
@@ -156,11 +141,11 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """tally None: too many rows to count now."""
+    """last_hour None: too many rows to count now."""
 
     at_ms: int
     queues: Sequence[Queue]
-    tally: LastHour | None
+    last_hour: LastHour | None
     lanes: Sequence[Mapping[str, Any]]
     letters: int
     processes: Sequence[str]
@@ -179,29 +164,29 @@ class Overview:
     @property
     def accepted(self) -> int:
         return (
-            sum(counts.get("accepted", 0) for counts in self.tally.decisions.values())
-            if self.tally
+            sum(counts.get("accepted", 0) for counts in self.last_hour.decisions.values())
+            if self.last_hour
             else 0
         )
 
 
 class Dashboard:
-    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
-        self._world = world
+    def __init__(self, stores: ConsoleStores, ports: Ports) -> None:
+        self._stores = stores
         self._ports = ports
         self._lock = threading.Lock()
         self._examination: Examination | None = None
         self._examine_at = 0.0
         self._examining = threading.Lock()
-        self._tally: tuple[float, LastHour | None] = (-TALLY_KEPT_S, None)
+        self._last_hour: tuple[float, LastHour | None] = (-LAST_HOUR_KEPT_S, None)
 
     def overview(self, lang: str) -> Overview:
         now = now_ms()
         queues, lanes, letters, roles = (
             self.queues(now),
             self._ports.lanes(lang),
-            self._world.dead_letters.counts(),
-            self._world.living.roles(),
+            self._stores.dead_letters.counts(),
+            self._stores.living.roles(),
         )
         count, examined = sum(letters.values()), self.examination()
         problems = [
@@ -211,31 +196,31 @@ class Dashboard:
         return Overview(
             now,
             queues,
-            self.tally(now),
+            self.last_hour(now),
             lanes,
             count,
             list(roles),
             problems,
-            funnel(self._world.tallies, now),
+            funnel(self._stores.tallies, now),
             examined,
         )
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's streams of all urgencies as one."""
-        world = self._world
+        stores = self._stores
         found = []
-        for stream in world.settings.event_streams:
-            first = cast(Any, world.core.xrange(stream, count=1))
+        for stream in stores.settings.event_streams:
+            first = cast(Any, stores.core.xrange(stream, count=1))
             found.append(
                 Queue(
                     stream,
-                    int(world.core.xlen(stream)),
+                    int(stores.core.xlen(stream)),
                     now - int(first[0][0].split(b"-")[0]) if first else None,
                 )
             )
         backlog = {
-            **shards.backlog(world, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
-            **shards.lanes_backlog(world),
+            **shards.backlog(stores, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
+            **shards.lanes_backlog(stores),
         }
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
@@ -249,11 +234,11 @@ class Dashboard:
             found.append(
                 Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None)
             )
-        due = shards.delayed_oldest_ms(world)
+        due = shards.delayed_oldest_ms(stores)
         found.append(
             Queue(
                 "delayed",
-                shards.delayed_count(world),
+                shards.delayed_count(stores),
                 max(now - due, 0) if due is not None else None,
             )
         )
@@ -278,23 +263,23 @@ class Dashboard:
             self._examine_at = time.monotonic() + EXAMINED_EVERY_S
             self._examining.release()
 
-    def tally(self, now: int) -> LastHour | None:
-        """Counted at most each TALLY_KEPT_S seconds, however many people look."""
+    def last_hour(self, now: int) -> LastHour | None:
+        """Counted at most each LAST_HOUR_KEPT_S seconds, however many people look."""
         with self._lock:
-            if time.monotonic() - self._tally[0] >= TALLY_KEPT_S:
+            if time.monotonic() - self._last_hour[0] >= LAST_HOUR_KEPT_S:
                 try:
-                    self._tally = (time.monotonic(), self._world.reports.last_hour(now))
+                    self._last_hour = (time.monotonic(), self._stores.reports.last_hour(now))
                 except OperationalError as error:
                     if not _took_too_long(error):
                         raise
-                    self._tally = (time.monotonic(), None)
-            return self._tally[1]
+                    self._last_hour = (time.monotonic(), None)
+            return self._last_hour[1]
 
     def targets(self) -> list[dict[str, Any]]:
         """Prometheus' http_sd: every process that serves metrics, or should."""
         return [
             {"targets": [address], "labels": {"process": name}}
-            for name, address in self._world.living.targets().items()
+            for name, address in self._stores.living.targets().items()
         ]
 
 
@@ -308,7 +293,7 @@ def _took_too_long(error: DBAPIError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChartLine:
-    """One line of a recipient's story. id: the vendor's, of an attempt."""
+    """One line of a recipient's trace. id: the vendor's, of an attempt."""
 
     at_ms: int
     stage: str
@@ -347,6 +332,12 @@ def since_ms(at_ms: int, from_ms: int) -> str:
 
 def day_of(ms: int) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(ms / 1000))
+
+
+def zone() -> str:
+    """Of the server's local time, as +08:00."""
+    words = time.strftime("%z", time.localtime())
+    return f"{words[:3]}:{words[3:]}"
 
 
 def time_of(ms: int | None) -> str:

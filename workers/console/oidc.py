@@ -95,7 +95,7 @@ class Provider:
             .rstrip(b"=")
             .decode()
         )
-        asked = {
+        params = {
             "response_type": "code",
             "client_id": self._settings.oidc_client_id,
             "redirect_uri": self._back(),
@@ -106,7 +106,7 @@ class Provider:
             "code_challenge_method": "S256",
         }
         target = str(self._described()["authorization_endpoint"])
-        return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(asked)}", pending
+        return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(params)}", pending
 
     def finish(self, pending: Pending, given: Mapping[str, str]) -> SignedInPerson:
         """The returning person. Raises OidcError for nobody, or for one without rights."""

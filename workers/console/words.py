@@ -6,6 +6,18 @@ from collections.abc import Mapping
 from typing import Final
 
 LANGUAGES: Final = ("en", "zh")
+#: Where a message's story and a dead letter come from.
+STAGES: Final[Mapping[str, tuple[str, str]]] = {
+    "intake": ("intake", "接入"),
+    "presence": ("presence", "在线判断"),
+    "routing": ("routing", "路由"),
+    "delivery": ("delivery", "投递"),
+    "attempt": ("attempt", "尝试"),
+    "receipt": ("receipt", "回执"),
+    "receipts": ("receipts", "回执"),
+    "ledger": ("ledger", "记录"),
+    "gateway": ("gateway", "网关"),
+}
 
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "overview": ("Overview", "概览"),
@@ -41,6 +53,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "viewer": ("viewer", "只读"),
     "operator": ("operator", "运维"),
     "admin": ("admin", "管理员"),
+    "times_in": (
+        "Times are the server's, UTC{zone}; in the pictures your own.",
+        "时间为服务器时间（UTC{zone}），图表中为浏览器本地时间。",
+    ),
     "now": ("as of {at}", "截至 {at}"),
     "all_well": ("All is flowing.", "一切正常。"),
     "look_at": ("{count} to look at", "{count} 项需要处理"),
@@ -228,12 +244,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "class": ("Class", "分类"),
     "downgraded": ("sent as {sent}, downgraded", "降级为 {sent} 发送"),
     "push_id": ("Push id", "推送 ID"),
-    "stage_intake": ("intake", "接入"),
-    "stage_presence": ("presence", "在线判断"),
-    "stage_routing": ("routing", "路由"),
-    "stage_delivery": ("delivery", "投递"),
-    "stage_attempt": ("attempt", "尝试"),
-    "stage_receipt": ("receipt", "回执"),
+    **{f"stage_{name}": both for name, both in STAGES.items()},
     "at": ("At", "时间"),
     "stage": ("Stage", "阶段"),
     "reason": ("Reason", "原因"),
@@ -414,9 +425,9 @@ def decision_words(decision: str, lang: str) -> str:
     return found[LANGUAGES.index(lang)] if found else ""
 
 
-def language(asked: str | None, remembered: str | None, accepted: str) -> str:
+def language(chosen: str | None, remembered: str | None, accepted: str) -> str:
     """The page's language: ?lang=, the cookie's, Accept-Language's first, else English."""
-    for one in (asked, remembered):
+    for one in (chosen, remembered):
         if one in LANGUAGES:
             return str(one)
     for part in accepted.lower().split(","):

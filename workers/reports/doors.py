@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
-from common.config import host_port
+from common.setting_checks import host_port
 from workers.gateway.aliases import aliases_of
 from workers.reports.findings import Finding, bad, good
 from workers.runtime import Runtime

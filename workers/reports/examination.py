@@ -12,7 +12,7 @@ from common.config import SettingError
 from common.storage.vault import VaultError
 from common.values import BothWords
 from workers.lane_report import console_rows
-from workers.reports import fleet, servers
+from workers.reports import fleet, network, servers
 from workers.reports.doors import door_findings
 from workers.reports.findings import Finding, bad, database_error, redis_error
 from workers.runtime import Runtime
@@ -45,7 +45,7 @@ def examined(runtime: Runtime) -> Iterator[Finding]:
     redis_there = not broken.get("redis") and not broken.get("core's redis")
     database_there = not broken.get("postgresql") and not broken.get("tables")
     yield from _of_the_fleet(runtime, redis_there, database_there)
-    yield fleet.endpoint_finding(runtime.settings)
+    yield network.endpoint_finding(runtime.settings)
 
 
 def _hides(finding: Finding) -> bool:
@@ -100,8 +100,8 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
         (both, "tenants", fleet.tenant_findings),
         (both, "rights", fleet.right_findings),
         (both, "builds", fleet.build_findings),
-        (both, "vendors", fleet.vendor_findings),
-        (database_there, "receipts", lambda runtime: fleet.receipt_findings(runtime.settings)),
+        (both, "vendors", network.vendor_findings),
+        (database_there, "receipts", lambda runtime: network.receipt_findings(runtime.settings)),
         (database_there, "doors", door_findings),
     )
     for possible, name, check in checks:

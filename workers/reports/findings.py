@@ -12,7 +12,6 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 from sqlalchemy.exc import DBAPIError
@@ -96,6 +95,29 @@ _LOGIN: Final = (
 #: (pattern of the message, its meaning, the cure, both in Chinese). {setting}: the setting that
 #: names the server.
 _REDIS: Final = (
+    (
+        r"certificate has expired|not yet valid",
+        "its certificate has expired, or is of tomorrow",
+        "a new certificate there; is this host's clock right?",
+        "证书已过期或尚未生效",
+        "为其更换证书；本机时钟是否正确？",
+    ),
+    (
+        r"(Hostname|IP address) mismatch|not valid for",
+        "its certificate is of another name",
+        "{setting} with the host name that the certificate has",
+        "证书属于另一个主机名",
+        "{setting} 使用证书中的主机名",
+    ),
+    (
+        r"ALERT_|alert |EOF occurred in violation",
+        "it ends the TLS connection: it may want a client certificate, or not take this one",
+        "{setting}=rediss://…?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem, valid and of "
+        "an authority that it trusts",
+        "TLS 连接被服务器终止：可能需要客户端证书，或不接受当前证书",
+        "{setting}=rediss://…?ssl_certfile=/路径/cert.pem&ssl_keyfile=/路径/key.pem，"
+        "须在有效期内且由其信任的 CA 签发",
+    ),
     (
         r"CERTIFICATE_VERIFY_FAILED|self.signed",
         "its certificate is not trusted",
@@ -190,10 +212,52 @@ _DATABASE: Final = (
         "检查 PUSHFLEET_DATABASE_URL 的主机名拼写",
     ),
     (
+        r"No space left|could not (extend|write|create) ",
+        "its disk is full",
+        "free or enlarge the disk of PostgreSQL; PUSHFLEET_LEDGER_BYTES_MAX bounds the ledger",
+        "磁盘已满",
+        "清理或扩大 PostgreSQL 的磁盘；PUSHFLEET_LEDGER_BYTES_MAX 可限制账本大小",
+    ),
+    (
+        r"certificate has expired|certificate expired|not yet valid",
+        "a certificate has expired, its own or ours",
+        "a new certificate there, or in sslcert=; is this host's clock right?",
+        "证书已过期（服务器的或本机的）",
+        "为其或为 sslcert= 更换证书；本机时钟是否正确？",
+    ),
+    (
+        r"does not match host name",
+        "its certificate is of another name",
+        "PUSHFLEET_DATABASE_URL with the host name that the certificate has",
+        "证书属于另一个主机名",
+        "PUSHFLEET_DATABASE_URL 使用证书中的主机名",
+    ),
+    (
+        r"does not support SSL",
+        "it speaks no TLS",
+        "ssl = on there, or PUSHFLEET_DATABASE_URL without sslmode=",
+        "服务器未启用 TLS",
+        "在服务器上设置 ssl = on，或去掉 PUSHFLEET_DATABASE_URL 中的 sslmode=",
+    ),
+    (
+        r"requires a valid client certificate|certificate required|alert unknown ca",
+        "it wants a client certificate of an authority that it trusts",
+        "PUSHFLEET_DATABASE_URL=…?sslcert=/path/cert.pem&sslkey=/path/key.pem",
+        "需要由其信任的 CA 签发的客户端证书",
+        "PUSHFLEET_DATABASE_URL=…?sslcert=/路径/cert.pem&sslkey=/路径/key.pem",
+    ),
+    (
+        r"root certificate file .* does not exist",
+        "the file of sslrootcert= is not there",
+        "PUSHFLEET_DATABASE_URL=…?sslrootcert=/path/of/ca.pem, of its authority",
+        "sslrootcert= 指定的文件不存在",
+        "填写其 CA 证书的路径：PUSHFLEET_DATABASE_URL=…?sslrootcert=/CA/路径.pem",
+    ),
+    (
         r"certificate verify failed|root certificate",
-        "its certificate is not trusted",
+        "its certificate is not trusted, or has expired",
         "PUSHFLEET_DATABASE_URL=…?sslmode=verify-full&sslrootcert=/path/of/ca.pem",
-        "证书不受信任",
+        "证书不受信任或已过期",
         "PUSHFLEET_DATABASE_URL=…?sslmode=verify-full&sslrootcert=/CA/路径.pem",
     ),
     (
@@ -276,9 +340,8 @@ def database_error(error: BaseException) -> Finding:
     own = getattr(error, "orig", None) or error
     meant = _meant(_DATABASE, str(own))
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    if state is not None and state[:2] in ("25", "42"):  # it has read a statement of ours
+    if (
+        state is not None and state[:2] in ("25", "42", "53") and state != "53300"
+    ):  # it has read a statement of ours
         return bad("postgresql", "database_refuses", **meant)
     return away("postgresql", "server_away", kind=type(own).__name__, **meant)
-
-
-REDIS_ERRORS: Final = (RedisError, OSError)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
-import pycurl
 from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from common.clock import now_ms
-from common.config import Settings, is_loopback
 from common.model import Vendor
 from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
@@ -26,12 +20,11 @@ from common.storage.tenants import is_app
 from common.storage.vault import VaultError
 from common.values import BothWords
 from workers import shards
-from workers.delivery.lane import Lane
+from workers.console.words import STAGES
 from workers.lane_report import lanes_of
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
-from workers.transport.easy import EasyMaker
 
 #: One of lane_report.console_rows, or as much of it as names a lane.
 LaneRow = Mapping[str, Any]
@@ -40,11 +33,10 @@ LaneRow = Mapping[str, Any]
 #: down the stage before it.
 OLD_S, DEEP = 60, 2_000
 SKEW_MS_MAX = 1_000
-EXPIRES_SOON_MS = 30 * 86_400_000
-#: As the alert PushfleetQuotaNearlySpent.
+#: Days before its end at which a credential is reported, and the share of a quota, as in
+#: deploy/alerts.yml.
+EXPIRES_SOON_DAYS: Final = 30
 QUOTA_SHARE: Final = 0.9
-#: A vendor's server must take a connection within this, seconds.
-REACH_S: Final = 4.0
 #: Tokens of another app or environment in the last hour, and their share of all, that indicate a
 #: wrong build.
 FOREIGN_MIN, FOREIGN_SHARE = 20, 0.05
@@ -234,7 +226,7 @@ def expiry_findings(runtime: Runtime) -> Iterator[Finding]:
     now = now_ms()
     for row in runtime.credentials.listed():
         ends = row["expires_ms"]
-        if ends is not None and ends - now < EXPIRES_SOON_MS:
+        if ends is not None and ends - now < EXPIRES_SOON_DAYS * 86_400_000:
             problem = "credential_expired" if ends <= now else "credential_expires"
             yield bad("credentials", problem, lane=_name(row), key=_key(row), at=_at(ends)[:16])
 
@@ -248,7 +240,7 @@ def letter_findings(runtime: Runtime) -> Iterator[Finding]:
     by_stage = sorted(counts.items())
     text = BothWords(
         ", ".join(f"{n} of {stage}" for stage, n in by_stage),
-        "，".join(f"{stage} {n} 条" for stage, n in by_stage),
+        "，".join(f"{STAGES.get(stage, (stage, stage))[1]} {n} 条" for stage, n in by_stage),
     )
     yield replace(bad("dead letters", "letters", counts=text), ok=True, note=True)
 
@@ -336,138 +328,12 @@ def build_findings(runtime: Runtime) -> Iterator[Finding]:
     """Reports tokens of another app or environment: a debug build, or the wrong account."""
     for vendor, decisions in runtime.reports.last_hour(now_ms()).decisions.items():
         foreign = decisions.get("token_foreign", 0)
-        asked = sum(
+        total = sum(
             decisions.get(name, 0)
             for name in ("accepted", "token_dead", "token_foreign", "rejected")
         )
-        if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * asked:
-            yield bad("builds", "build_foreign", vendor=vendor, foreign=foreign, asked=asked)
-
-
-# ---------------------------------------------------------------- the network
-
-
-def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
-    """Connects by TCP and TLS to each server of each vendor with an account.
-
-    It uses the certificates that pushes will use.
-    """
-    targets = sorted(
-        {
-            (lane.vendor, name, url)
-            for lane in lanes_of(runtime)
-            for name, url in _servers(runtime, lane)
-        }
-    )
-    if not targets:
-        return
-    make = EasyMaker(runtime.settings.ca_file, REACH_S)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(
-                lambda target: _reached(make, target[2], runtime.settings.proxies.get(target[0])),
-                targets,
-            )
-        )
-    wrong = [(target, words) for target, words in zip(targets, found, strict=True) if words]
-    own = BothWords("", "")
-    if len(wrong) * 2 > len(targets) > 2:
-        share = f"{len(wrong)} of {len(targets)} servers: look at your own network"
-        own = BothWords(
-            f" ({share})", f"（{len(targets)} 个服务器中有 {len(wrong)} 个：请检查自己的网络）"
-        )
-    for (vendor, name, url), words in wrong:
-        untrusted = "certificate" in words.lower()
-        cure = BothWords("firewall, DNS or proxy of this host", "检查本机的防火墙、DNS 或代理")
-        if untrusted:
-            cure = BothWords(
-                "PUSHFLEET_CA_FILE: the certificates that signed it",
-                "PUSHFLEET_CA_FILE：签发其证书的 CA",
-            )
-        there = name in runtime.settings.endpoints
-        perhaps = (
-            BothWords(f"; or PUSHFLEET_ENDPOINT_{name}", f"；或 PUSHFLEET_ENDPOINT_{name}")
-            if there
-            else BothWords("", "")
-        )
-        yield bad(
-            "vendors",
-            "vendor_away",
-            vendor=vendor,
-            server=urlsplit(url).netloc,
-            said=words,
-            own=own,
-            cure=cure,
-            perhaps=perhaps,
-        )
-    if not wrong:
-        yield good("vendors", f"{len(targets)} servers take connections")
-
-
-def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
-    """(endpoint, base URL) that this lane uses."""
-    spec = lane.spec
-    used = spec.endpoints_used(lane.credential) if spec.endpoints_used else list(spec.endpoints)
-    return [(name, runtime.settings.endpoints.get(name, spec.endpoints[name])) for name in used]
-
-
-def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:
-    """ "" for an established connection; else libcurl's message."""
-    easy = pycurl.Curl()
-    try:
-        make.trust(easy)
-        for option, value in (
-            (pycurl.URL, url),
-            (pycurl.CONNECT_ONLY, 1),
-            (pycurl.NOSIGNAL, 1),
-            (pycurl.PROXY, proxy or ""),
-        ):
-            easy.setopt(option, value)
-        easy.setopt(pycurl.NOPROXY, "" if proxy else "*")
-        easy.setopt(pycurl.HTTPPROXYTUNNEL, 1 if proxy else 0)
-        easy.setopt(pycurl.TIMEOUT_MS, int(REACH_S * 1000))
-        easy.perform()
-    except pycurl.error as error:
-        return str(pycurl.easy_strerror(error.args[0]))
-    finally:
-        easy.close()
-    return ""
-
-
-def receipt_findings(settings: Settings) -> Iterator[Finding]:
-    """Checks that vendors can use the public address of receipts, as far as this host can."""
-    url = settings.receipts_url
-    if url is None or settings.endpoints:  # simulators reach this machine
-        return
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if is_loopback(host):
-        yield bad("receipts", "receipts_own", server=parts.netloc)
-        return
-    if parts.scheme != "https":
-        yield bad("receipts", "receipts_http")
-    try:
-        with socket.create_connection((host, port), REACH_S) as connection:
-            if parts.scheme == "https":
-                with ssl.create_default_context().wrap_socket(connection, server_hostname=host):
-                    pass
-    except OSError as error:
-        untrusted = isinstance(error, ssl.SSLCertVerificationError)
-        said = (
-            BothWords("its certificate is not trusted", "证书不受信任")
-            if untrusted
-            else type(error).__name__
-        )
-        yield bad("receipts", "receipts_away", server=parts.netloc, said=said)
-        return
-    yield good("receipts", f"{parts.netloc} answers")
-
-
-def endpoint_finding(settings: Settings) -> Finding:
-    if not settings.endpoints:
-        return good("endpoints", "the vendors' own")
-    text = ", ".join(f"{name} -> {url}" for name, url in sorted(settings.endpoints.items()))
-    return good("endpoints", f"not the vendors' own, pushes reach no phone: {text}")
+        if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * total:
+            yield bad("builds", "build_foreign", vendor=vendor, foreign=foreign, total=total)
 
 
 def _at(ms: int) -> str:

@@ -170,6 +170,64 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ),
         _same("PUSHFLEET_KEY_PREFIX={first}"),
     ),
+    "core_database": ProblemKind(
+        (
+            "{stream} is written in the server's database {there}, and read in {own}",
+            "{stream} 写在该服务器的 {there} 号库，而读取的是 {own} 号库",
+        ),
+        _same("{setting}=redis://…/{there}"),
+    ),
+    "core_kind": ProblemKind(
+        (
+            "{key}… is a {kind}, and not a {wanted}: it is not read, or stops what reads it",
+            "{key}… 是 {kind}，应为 {wanted}：无法读取",
+        ),
+        (
+            "the core writes a {wanted} there: README, Publish from your core",
+            "核心应写入 {wanted}：见 README 的 Publish from your core",
+        ),
+    ),
+    "presence_value": ProblemKind(
+        (
+            "{key}…: a value is not state|platform|until in ms: this session counts as away",
+            "{key}…：值不是 state|platform|到期毫秒，该会话按离线处理",
+        ),
+        (
+            "gateways write foreground|ios|1796000000000 (the time in milliseconds)",
+            "网关应写入 foreground|ios|1796000000000（毫秒时间）",
+        ),
+    ),
+    "stream_trimmed": ProblemKind(
+        (
+            "{lost} events of {stream} were removed before anybody read them",
+            "{stream} 中有 {lost} 个事件在被读取前已被删除",
+        ),
+        (
+            "who trims it? no MAXLEN in the core's XADD, no XTRIM, no XDEL: the fleet removes what "
+            "it has read; see also that intake keeps up",
+            "谁在裁剪该流？核心的 XADD 不要带 MAXLEN，也不要 XTRIM、XDEL：读过的条目由本系统删除；"
+            "另请确认 intake 处理得过来",
+        ),
+    ),
+    "database_encoding": ProblemKind(
+        (
+            "the database's encoding is {encoding}: names in other scripts can't be stored",
+            "数据库编码为 {encoding}，无法保存中文等名称",
+        ),
+        (
+            "a database of its own: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, then "
+            "pushfleet backup here and restore there",
+            "另建数据库：CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0，再 pushfleet "
+            "backup、restore",
+        ),
+    ),
+    "tables_schema": ProblemKind(
+        (
+            "the tables are in the schema {there}, and this user looks into {own}",
+            "表位于 schema {there}，而该用户使用的是 {own}",
+        ),
+        _same("ALTER ROLE <user> SET search_path = {there}"),
+    ),
     "database_version": ProblemKind(
         ("{version}", "版本过低：{version}"),
         ("the fleet needs {least} or newer", "需要 {least} 或更新版本"),
@@ -373,9 +431,9 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
     ),
     "build_foreign": ProblemKind(
         (
-            "{vendor}: {foreign} of {asked} tokens of the last hour belong to another app or "
+            "{vendor}: {foreign} of {total} tokens of the last hour belong to another app or "
             "environment",
-            "{vendor}：最近一小时 {asked} 个令牌中有 {foreign} 个属于其他应用或环境",
+            "{vendor}：最近一小时 {total} 个令牌中有 {foreign} 个属于其他应用或环境",
         ),
         (
             "a debug build or the wrong account: compare its environment and topic "
@@ -430,8 +488,5 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ),
         "/dead-letters",
     ),
-    "not_looked": ProblemKind(
-        ("can't be looked at: {said}", "无法检查：{said}"),
-        _same("{cure}"),
-    ),
+    "not_looked": ProblemKind(("can't be looked at: {said}", "无法检查：{said}"), _same("{cure}")),
 }

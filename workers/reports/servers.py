@@ -12,15 +12,17 @@ from typing import Any, Final, cast
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.exceptions import NoPermissionError, RedisError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.config import SECRET_KEYS_NAME, SettingError, Settings, secret_keys
+from common.config import SettingError, Settings
+from common.secret_keys import SECRET_KEYS_NAME, secret_keys
 from common.storage import migrations
 from common.storage.cluster import client_for
 from common.storage.migrations import migrate
+from common.storage.presence import until_ms
 from common.storage.redis import CLUSTER_FORM
 from common.storage.streams import GROUP
 from workers.reports.findings import Finding, away, bad, database_error, good, redis_error
@@ -173,23 +175,43 @@ def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
             if kind not in ("stream", "none"):
                 yield bad(name, "stream_kind", stream=stream, kind=kind)
                 continue
-            for kind_of_key in ("presence", "members"):
+            for kind_of_key in CORE_KINDS:
                 core.exists(f"{settings.key_prefix}{kind_of_key}:{{doctor}}")
-            core.xinfo_groups(stream) if kind == "stream" else None
+            if kind == "stream" and (lost := _unread_removed(core, stream)):
+                yield bad(name, "stream_trimmed", stream=stream, lost=lost)
         except (RedisError, OSError) as error:
             yield redis_error(name, error, "PUSHFLEET_CORE_URL")
+
+
+def _unread_removed(core: Redis, stream: str) -> int:
+    """At least so many entries were removed from the stream unread; 0 where nothing counts them, as
+    before Redis 7.
+    """
+    for group in cast(Any, core.xinfo_groups(stream)):
+        if group["name"] == GROUP.encode() and group.get("entries-read") is not None:
+            info = cast(Any, core.xinfo_stream(stream))
+            lost = info["entries-added"] - group["entries-read"] - info["length"]
+            return max(int(lost), 0)
+    return 0
 
 
 def name_findings(runtime: Runtime) -> Iterator[Finding]:
     """Names in use that are not ours: unread streams, presence under another prefix."""
     settings = runtime.settings
-    streams, presences, _ = _names(runtime.core, settings)
+    streams, presences, _, samples = _names(runtime.core, settings)
+    yield from _sampled(runtime.core, settings, samples)
     never = [stream for stream in settings.event_streams if not _written(runtime.core, stream)]
     others = sorted(streams - set(settings.event_streams))
     for stream in others if never else []:
         yield bad("names", "stream_unread", stream=stream, never=", ".join(never))
     for stream in never if not others else []:
-        yield good("names", f"no event was written to {stream} yet")
+        there = _other_database(runtime.core, stream)
+        if there is None:
+            yield good("names", f"no event was written to {stream} yet")
+            continue
+        setting = f"PUSHFLEET_{'REDIS' if settings.core_url == settings.redis_url else 'CORE'}_URL"
+        own = runtime.core.get_connection_kwargs().get("db", 0)
+        yield bad("names", "core_database", stream=stream, there=there, own=own, setting=setting)
     foreign = presences - {settings.key_prefix}
     if foreign and settings.key_prefix not in presences:
         yield bad(
@@ -199,6 +221,39 @@ def name_findings(runtime: Runtime) -> Iterator[Finding]:
             own=settings.key_prefix,
             first=min(foreign),
         )
+
+
+def _sampled(core: Redis, settings: Settings, samples: Mapping[str, bytes]) -> Iterator[Finding]:
+    """Presence and members as the core writes them, by one key of each."""
+    for what, name in samples.items():
+        kind, wanted = cast(Any, core.type(name)).decode(), CORE_KINDS[what]
+        key = f"{settings.key_prefix}{what}:"
+        if kind not in (wanted, "none"):
+            yield bad("names", "core_kind", key=key, kind=kind, wanted=wanted)
+        elif what == "presence" and (pairs := cast(Any, core.hscan(name, count=1))[1]):
+            until = until_ms(next(iter(pairs.values())))
+            if until is None or until < SECONDS_MAX:
+                yield bad("names", "presence_value", key=key)
+
+
+def _other_database(core: Redis, stream: str) -> int | None:
+    """The number of another database of this server that has the stream."""
+    try:
+        numbers = [int(name[2:]) for name in cast(Any, core.info("keyspace"))]
+        own = core.get_connection_kwargs() if isinstance(core, Redis) else {}
+        for number in numbers if own else []:
+            if number == own.get("db", 0):
+                continue
+            kwargs = {**own, "db": number}
+            pool = ConnectionPool(core.connection_pool.connection_class, 1, **kwargs)
+            try:
+                if Redis(connection_pool=pool).exists(stream):
+                    return number
+            finally:
+                pool.disconnect()
+    except (RedisError, OSError):
+        return None  # this user may not look there
+    return None
 
 
 def other_fleets(runtime: Runtime) -> list[str]:
@@ -214,22 +269,33 @@ def _written(core: Redis, stream: str) -> bool:
     return bool(info.get("last-generated-id") not in (b"0-0", "0-0"))
 
 
-_PRESENCE: Final = re.compile(rb"(.*?)(?:presence|members):\{")
+#: A time below it is in seconds, not milliseconds.
+SECONDS_MAX: Final = 100_000_000_000
+#: Kinds of the core's keys that the fleet reads.
+CORE_KINDS: Final = {"presence": "hash", "members": "set"}
+_PRESENCE: Final = re.compile(rb"(.*?)(presence|members):\{")
 _ALIVE: Final = re.compile(rb"(.*?):alive:")
 
 
-def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str]]:
-    """Foreign event streams, presence prefixes and live fleets' prefixes among the first keys."""
+def _names(
+    core: Redis, settings: Settings
+) -> tuple[set[str], set[str], set[str], dict[str, bytes]]:
+    """Foreign event streams, presence prefixes and live fleets' prefixes among the first keys; and
+    one of the core's keys of each kind.
+    """
     presences, prefixes, unknown = set[str](), set[str](), list[bytes]()
+    samples = dict[str, bytes]()
     own = f"{settings.prefix}:".encode()
     for name in itertools.islice(cast(Any, core.scan_iter(count=SCAN_COUNT)), NAMES_MAX):
         if match := _ALIVE.match(name):
             prefixes.add(match[1].decode("utf-8", "replace").removesuffix(":{s0}"))
         elif match := _PRESENCE.match(name):
             presences.add(match[1].decode("utf-8", "replace"))
+            if match[1] == settings.key_prefix.encode():
+                samples.setdefault(match[2].decode(), name)
         elif not name.startswith(own) and len(unknown) < SCAN_COUNT:
             unknown.append(name)
-    return _event_streams(core, unknown, prefixes), presences, prefixes
+    return _event_streams(core, unknown, prefixes), presences, prefixes, samples
 
 
 def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
@@ -257,12 +323,19 @@ def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[s
 # ---------------------------------------------------------------- PostgreSQL
 
 
+#: Where the tables are that this user does not see: (schema, its own).
+_ELSEWHERE: Final = """SELECT n.nspname, coalesce(current_schema(), '-') FROM pg_class AS c
+ JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relname = 'alembic_version' LIMIT 1"""
+
+
 def database_findings(runtime: Runtime) -> Iterator[Finding]:
     try:
         with runtime.engine.connect() as connection:
             version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
             read_only = connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one()
+            encoding = str(connection.execute(text("SHOW server_encoding")).scalar_one())
             current = set(MigrationContext.configure(connection).get_current_heads())
+            elsewhere = None if current else connection.execute(text(_ELSEWHERE)).one_or_none()
     except (SQLAlchemyError, OSError) as error:
         yield database_error(error)
         return
@@ -271,9 +344,14 @@ def database_findings(runtime: Runtime) -> Iterator[Finding]:
         yield bad("postgresql", "database_version", version=words, least=POSTGRES_MIN)
     elif read_only:
         yield bad("postgresql", "database_standby", version=words)
+    elif encoding != "UTF8":
+        yield bad("postgresql", "database_encoding", encoding=encoding)
     else:
         yield good("postgresql", words)
-    yield from _tables(runtime, current)
+    if elsewhere:
+        yield bad("tables", "tables_schema", there=elsewhere[0], own=elsewhere[1])
+    else:
+        yield from _tables(runtime, current)
 
 
 def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:

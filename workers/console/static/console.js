@@ -22,7 +22,7 @@
     new uPlot({
       width, height: 190, cursor: { drag: { x: false, y: false } },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => number.format(v)) }],
+      axes: [{ ...axis, size: 32, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => number.format(v)) }],
       series: [{ value: (_, s) => (s == null ? "–" : clock(s)), label: figure.dataset.time },
         ...names.map((name, n) => ({ label: name || "–", stroke: stroke(n), width: 1.5, spanGaps: false,
           points: { show: true, size: 4 }, value: (_, v) => (v == null ? "–" : number.format(v) + figure.dataset.unit) }))],

@@ -1,18 +1,20 @@
-"""The story of a message for every recipient (contract §7): whole, or a page of it."""
+"""The trace of a message for every recipient (contract §7): whole, or a page of it."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.storage.event_rows import Cursor, EventRows
+from common.storage.event_rows import PATIENCE_S, Cursor, EventRows
 from common.storage.ledger import ROWS_MAX
+from workers.intake.event_types import TYPES, Way
 from workers.runtime import Runtime
 from workers.vendors.ids import uuid_text
 
 
-def story(
+def message_trace(
     runtime: Runtime,
     message_id: str,
     app: str | None,
@@ -20,7 +22,7 @@ def story(
     user: str | None,
     most: int = ROWS_MAX,
 ) -> dict[str, Any] | None:
-    """The story in the contract's shape, with `most` devices at most; None if unknown."""
+    """The trace in the contract's shape, with `most` devices at most; None if unknown."""
     event = runtime.reports.find(message_id, app, event_id)
     if event is None:
         return None
@@ -42,7 +44,7 @@ def story(
     }
 
 
-def story_page(
+def trace_page(
     runtime: Runtime,
     message_id: str,
     app: str | None,
@@ -50,12 +52,13 @@ def story_page(
     decision: str | None,
     after: Cursor | None,
     most: int,
-    patience_s: float | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> dict[str, Any] | None:
-    """The story of up to `most` rows behind `after`, with `counts` and `next`.
+    """The trace of up to `most` rows behind `after`, with `counts` and `next`.
 
     counts: decision -> rows; None: too many to count. decision: only these rows; "" those that
-    wait. patience_s: the longest wait for counts; `counting`: they are still being counted.
+    wait. patience_s: the longest wait for counts; `counting`: they are still being counted. Nothing
+    is counted where all rows are on the page: both then tell of the same moment.
     """
     event = runtime.reports.find(message_id, app, None)
     if event is None:
@@ -74,7 +77,12 @@ def story_page(
     recipients = [
         _recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown
     ]
-    counts, counting = ({}, False) if event["decision"] else rows.counts_soon(event, patience_s)
+    is_whole = user is None and decision is None and after is None and following is None
+    counts, counting = (
+        (_counted(shown), False)
+        if is_whole or event["decision"]
+        else rows.counts_soon(event, patience_s)
+    )
     return {
         **event_fields,
         "recipients": recipients,
@@ -82,6 +90,11 @@ def story_page(
         "counting": counting,
         "next": following,
     }
+
+
+def _counted(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """As EventRows.counts."""
+    return dict(Counter(row["decision"] or "" for row in rows).most_common())
 
 
 def _recipient(
@@ -130,7 +143,7 @@ def _steps(
         ]
     elif row["routed_ms"]:
         steps += [*_away(row), {"stage": "routing", "at_ms": row["decided_ms"], "note": words}]
-    elif event["type"] == "push.direct":
+    elif event["type"] in TYPES and TYPES[event["type"]].way is Way.TOKEN:
         steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
     else:
         steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})

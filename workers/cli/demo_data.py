@@ -1,4 +1,4 @@
-"""The demo's world: people with phones of every brand, settings, presence and messages.
+"""The data of the demo: people with phones of every brand, settings, presence and messages.
 
 It also has the expected recipients.
 """
@@ -39,7 +39,7 @@ class DemoPerson:
 
 
 @dataclass(slots=True)
-class World:
+class DemoData:
     people: dict[str, DemoPerson]
     groups: dict[str, list[str]]
     #: event id -> those who must have rows, each with the devices that must have one ("" where
@@ -47,7 +47,7 @@ class World:
     expected: dict[str, dict[str, set[str]]] = field(default_factory=dict)
 
 
-def make_world(seed: int = 7) -> World:
+def make_data(seed: int = 7) -> DemoData:
     rng = random.Random(seed)
     people = {}
     vendors = list(Vendor)
@@ -61,26 +61,26 @@ def make_world(seed: int = 7) -> World:
         devices = []
         for number in range(count):
             vendor = rng.choices(vendors, shares)[0]
-            mood = rng.choices(["", "dead", "fail"], [95, 3, 2])[0]
-            devices.append((f"{name}-d{number}", vendor, token(vendor, rng, mood)))
+            outcome = rng.choices(["", "dead", "fail"], [95, 3, 2])[0]
+            devices.append((f"{name}-d{number}", vendor, token(vendor, rng, outcome)))
         people[name] = DemoPerson(name, devices, state)
     names = list(people)
     groups = {
         f"g{index:02d}": rng.sample(names, rng.randint(3, 60)) for index in range(SMALL_GROUPS)
     }
     groups["everybody"] = rng.sample(names, BIG_GROUP)
-    return World(people, groups)
+    return DemoData(people, groups)
 
 
-def token(vendor: Vendor, rng: random.Random, mood: str) -> str:
+def token(vendor: Vendor, rng: random.Random, outcome: str) -> str:
     """A device token in the vendor's form, whose text tells the simulator its fate."""
-    return made_up(vendor, f"{rng.getrandbits(256):064x}", mood)
+    return made_up(vendor, f"{rng.getrandbits(256):064x}", outcome)
 
 
-def made_up(vendor: Vendor, digits: str, mood: str = "") -> str:
+def made_up(vendor: Vendor, digits: str, outcome: str = "") -> str:
     """The same of 64 hexadecimal digits."""
     own = VENDORS[vendor].demo_token
-    return own(mood, digits) if own else f"{mood or 'live'}-{vendor}-{digits[:40]}"
+    return own(outcome, digits) if own else f"{outcome or 'live'}-{vendor}-{digits[:40]}"
 
 
 # ---------------------------------------------------------------- accounts
@@ -105,16 +105,11 @@ def account_options(folder: Path) -> Iterator[tuple[Vendor, list[str]]]:
                 _file(folder, f"{vendor}-{name}", value) if is_file else value,
             ]
         options += [option for right in account.rights for option in ("--right", right)]
-        if any(right in spec.rights_need_template for right in account.rights):
-            channels = [
-                (name, f"{name}=10{number}", f"{name}=T{name}")
-                for number, name in enumerate(CLASSES)
-            ]
-            options += [
-                option
-                for _, channel, template in channels
-                for option in ("--channel", channel, "--template", template)
-            ]
+        template = any(right in spec.rights_need_template for right in account.rights)
+        if template or spec.rights_want_channel & set(account.rights):
+            for number, name in enumerate(CLASSES):
+                options += ["--channel", f"{name}=10{number}"]
+                options += ["--template", f"{name}=T{name}"] if template else []
         yield vendor, options
 
 
@@ -146,8 +141,8 @@ def event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def registrations(world: World) -> Iterator[dict[str, Any]]:
-    for person in world.people.values():
+def registrations(demo: DemoData) -> Iterator[dict[str, Any]]:
+    for person in demo.people.values():
         for device, vendor, address in person.devices:
             data = {
                 "user": person.name,
@@ -161,31 +156,31 @@ def registrations(world: World) -> Iterator[dict[str, Any]]:
             )
 
 
-def logouts(world: World) -> Iterator[dict[str, Any]]:
-    for person in world.people.values():
+def logouts(demo: DemoData) -> Iterator[dict[str, Any]]:
+    for person in demo.people.values():
         for device, _, _ in person.devices if person.state == "logged_out" else ():
             yield event("session.logout", {"user": person.name, "device_id": device})
 
 
-def presences(world: World) -> Iterator[tuple[str, dict[str, str]]]:
+def presences(demo: DemoData) -> Iterator[tuple[str, dict[str, str]]]:
     """(user, fields of the presence hash) of those with a live connection."""
     until = int((time.time() + 3600) * 1000)
-    for person in world.people.values():
+    for person in demo.people.values():
         if person.state in ("foreground", "background"):
             device = person.devices[0][0]
             yield person.name, {device: f"{person.state}|android|{until}"}
 
 
-def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
+def messages(demo: DemoData, seed: int = 11) -> Iterator[dict[str, Any]]:
     """Chats, groups, the large group twice, a few calls and a campaign; results in `expected`."""
     rng = random.Random(seed)
-    names = list(world.people)
+    names = list(demo.people)
     for index in range(CHATS):
         sender, receiver = rng.sample(names, 2)
-        yield _chat(world, sender, receiver, f"c{index:05d}", rng)
-    for group in world.groups:
+        yield _chat(demo, sender, receiver, f"c{index:05d}", rng)
+    for group in demo.groups:
         for number in range(2):
-            yield _group(world, group, f"{group}-m{number}", rng)
+            yield _group(demo, group, f"{group}-m{number}", rng)
     for index in range(100):
         sender, receiver = rng.sample(names, 2)
         call = {
@@ -194,7 +189,7 @@ def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
             "invitees": [receiver],
             "timeout_s": 60,
         }
-        yield _expect(world, event("call.invited", {**call, "push": {"class": "call"}}), [receiver])
+        yield _expect(demo, event("call.invited", {**call, "push": {"class": "call"}}), [receiver])
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     for index in range(100):
         receiver = rng.choice(names)
@@ -208,7 +203,7 @@ def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
             "elements": [{"type": "text", "text": f"{today} 周末特惠活动开始了"}],
         }
         yield _expect(
-            world,
+            demo,
             event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 60}}),
             [receiver],
         )
@@ -225,7 +220,7 @@ _SAID = (
 
 
 def _chat(
-    world: World, sender: str, receiver: str, name: str, rng: random.Random
+    demo: DemoData, sender: str, receiver: str, name: str, rng: random.Random
 ) -> dict[str, Any]:
     data: dict[str, Any] = {
         "message_id": name,
@@ -234,14 +229,14 @@ def _chat(
     }
     data |= {"recipients": [receiver], "elements": [{"type": "text", "text": rng.choice(_SAID)}]}
     return _expect(
-        world,
+        demo,
         event("message.stored", {**data, "push": {"data": {"ext": json.dumps({"cid": sender})}}}),
         [receiver],
     )
 
 
-def _group(world: World, group: str, name: str, rng: random.Random) -> dict[str, Any]:
-    members = world.groups[group]
+def _group(demo: DemoData, group: str, name: str, rng: random.Random) -> dict[str, Any]:
+    members = demo.groups[group]
     sender = rng.choice(members)
     data: dict[str, Any] = {
         "message_id": name,
@@ -251,16 +246,16 @@ def _group(world: World, group: str, name: str, rng: random.Random) -> dict[str,
         "sender": {"id": sender, "nick": f"User {sender}"},
         "elements": [{"type": "text", "text": rng.choice(_SAID)}],
     }
-    return _expect(world, event("message.stored", data), members)
+    return _expect(demo, event("message.stored", data), members)
 
 
-def _expect(world: World, published: dict[str, Any], receivers: list[str]) -> dict[str, Any]:
+def _expect(demo: DemoData, published: dict[str, Any], receivers: list[str]) -> dict[str, Any]:
     rows = {}
     for name in receivers:
-        person = world.people[name]
+        person = demo.people[name]
         alive = (
             {device for device, _, _ in person.devices} if person.state != "logged_out" else set()
         )
         rows[name] = alive
-    world.expected[published["id"]] = rows
+    demo.expected[published["id"]] = rows
     return published
