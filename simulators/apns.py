@@ -81,7 +81,7 @@ _DIGITS = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ForcedAnswer:
     """The answer set by `/_sim/tokens` for one device token.
 
     timestamp_ms: only 410 carries one; None: now.
@@ -127,7 +127,7 @@ class Apns:
         self.shares = Shares(self.faults)
         self.options = ApnsOptions()
         self.provider = ProviderTokens()
-        self._told: dict[str, Told] = {}
+        self._forced: dict[str, ForcedAnswer] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._ids: set[bytes] = set()
         self._doubled = 0
@@ -185,9 +185,9 @@ class Apns:
     def _token(self, raw: str, env: str) -> str:
         """The device token in lower case, if it is one that this environment knows."""
         token = raw.lower()
-        told = self._told.get(token)
-        if told:
-            raise RefusedError(told.reason, told.status, told.timestamp_ms)
+        forced = self._forced.get(token)
+        if forced:
+            raise RefusedError(forced.reason, forced.status, forced.timestamp_ms)
         if not _TOKEN.fullmatch(raw):
             raise RefusedError("BadDeviceToken")
         start = token[:4]
@@ -277,12 +277,12 @@ class Apns:
             self.provider.know(AppleAccount.of(wanted))
             return {"accounts": sorted(self.provider.accounts)}
         if action == "tokens":
-            for token, told in wanted.items():
-                if told is None:
-                    self._told.pop(token.lower(), None)
+            for token, forced in wanted.items():
+                if forced is None:
+                    self._forced.pop(token.lower(), None)
                 else:
-                    self._told[token.lower()] = Told(**told)
-            return {"tokens": len(self._told)}
+                    self._forced[token.lower()] = ForcedAnswer(**forced)
+            return {"tokens": len(self._forced)}
         if action == "options":
             self.options = ApnsOptions(**{**asdict(self.options), **wanted})
             return asdict(self.options)

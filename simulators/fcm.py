@@ -1,4 +1,4 @@
-"""Google's FCM HTTP v1 and the OAuth token endpoint: one process, one port, told apart by their
+"""Google's FCM HTTP v1 and the OAuth token endpoint: one process, one port, known by their
 paths.
 
 Source: "REST reference: projects.messages", "FCM error codes", "Using OAuth 2.0 for Server to

@@ -96,7 +96,7 @@ class OAuth:
         if call.method != "POST":
             raise DeniedError("invalid_request", "POST only")
         if (
-            call.headers.get("content-type", "").partition(";")[0].strip()
+            call.headers.get("content-type", "").partition(";")[0].strip().lower()
             != "application/x-www-form-urlencoded"
         ):
             raise DeniedError("invalid_request", "The body is to be a form")

@@ -186,9 +186,9 @@ class Honor(ChinaSimulator):
             private = self.classed(
                 account, shown.get("importance") == "NORMAL", "honor.service", *texts
             )
-        told = {key: value for key, value in body.items() if key != "token"}
+        content = {key: value for key, value in body.items() if key != "token"}
         sending = VendorSending(
-            account, self.requests, len(tokens), private, told, android.get("biTag")
+            account, self.requests, len(tokens), private, content, android.get("biTag")
         )
         return self._deliver(sending, tokens, android.get("targetUserType") == 1)
 

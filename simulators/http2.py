@@ -1,7 +1,7 @@
 """The simulators' HTTP/2 server: the `h2` state machine on asyncio, with the frames that a vendor
 may send at an awkward time.
 
-Made for being mean, not for the world: GOAWAY with a true last_stream_id, RST_STREAM,
+Made to misbehave on purpose: GOAWAY with a true last_stream_id, RST_STREAM,
 REFUSED_STREAM, SETTINGS in the middle, answers in drips, answers larger than any window. Whatever
 is refused, dropped or left is not handled, hence not recorded.
 """

@@ -36,10 +36,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import RSAPSSAlgorithm
 
 from simulators.huawei_rules import SERVICE, check_size, check_v1, check_v3, invalid, tokens_of
 from simulators.rules import https, integer, parsed, wrong
@@ -324,9 +323,9 @@ class Huawei(ChinaSimulator):
             private = self.classed(
                 account, category in SERVICE, f"huawei.{category.lower()}", *texts
             )
-        told = {key: value for key, value in message.items() if key != "token"}
+        content = {key: value for key, value in message.items() if key != "token"}
         return VendorSending(
-            account, self.requests, size, private, told, android.get("bi_tag"), "huawei"
+            account, self.requests, size, private, content, android.get("bi_tag"), "huawei"
         )
 
     # ---- v3
@@ -363,14 +362,14 @@ class Huawei(ChinaSimulator):
             private = self.classed(
                 account, category in SERVICE, f"harmony.{category.lower()}", *texts
             )
-        told = {key: value for key, value in body.items() if key != "target"}
+        content = {key: value for key, value in body.items() if key != "target"}
         push_id = notification.get("appMessageId") or options.get("biTag")
         sending = VendorSending(
             account,
             self.requests,
             len(tokens),
             private,
-            told,
+            content,
             push_id,
             "harmony",
             {"push_type": int(push_type)},
@@ -429,12 +428,12 @@ class Huawei(ChinaSimulator):
         failure = sum(token in dead for token in tokens)
         success = len(tokens) - failure
         if version == 3:
-            told = (
+            content = (
                 {"illegalTokens": illegal, "success": success, "failure": failure}
                 if success
                 else {"failure": failure, "illegalTokens": illegal}
             )
-            message = json.dumps(told, ensure_ascii=False)
+            message = json.dumps(content, ensure_ascii=False)
         elif success:
             flat = [token for named in illegal.values() for token in named]
             message = json.dumps(
@@ -476,14 +475,14 @@ class Huawei(ChinaSimulator):
         settings = self.receipt_settings
         if not (settings.get("on") and settings.get("url")):
             return
-        told_version = int(settings.get("version", 2 if version == 3 else 1))
+        status_version = int(settings.get("version", 2 if version == 3 else 1))
         for start in range(0, len(statuses), 100):
-            told = [
-                _status(sending, token, code, request_id, told_version)
+            content = [
+                _status(sending, token, code, request_id, status_version)
                 for token, code in statuses[start : start + 100]
             ]
             body = json.dumps(
-                {"statuses": told}, ensure_ascii=False, separators=(",", ":")
+                {"statuses": content}, ensure_ascii=False, separators=(",", ":")
             ).encode()
             self.send_receipt(
                 settings["url"],
@@ -543,8 +542,10 @@ class Huawei(ChinaSimulator):
         self._images = {one: ends for one, ends in self._images.items() if ends > time.time()}
         self._images[checked] = expires_s
         self.record.count("images")
-        told = {"code": "83010000", "msg": "Verify success", "requestId": self.new_id()}
-        return VendorReply.json(200, {**told, "downloadUrl": checked, "expireTime": str(expires_s)})
+        content = {"code": "83010000", "msg": "Verify success", "requestId": self.new_id()}
+        return VendorReply.json(
+            200, {**content, "downloadUrl": checked, "expireTime": str(expires_s)}
+        )
 
 
 def _json_part(part: str) -> dict[str, Any] | None:
@@ -565,16 +566,8 @@ def _signed(parts: Sequence[str], public_key: str | None) -> bool:
     if not isinstance(key, rsa.RSAPublicKey):
         return False
     signature = base64.urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4))
-    try:
-        key.verify(
-            signature,
-            f"{parts[0]}.{parts[1]}".encode(),
-            padding.PSS(padding.MGF1(SHA256()), 32),
-            SHA256(),
-        )
-    except InvalidSignature:
-        return False
-    return True
+    signed = f"{parts[0]}.{parts[1]}".encode()
+    return RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256).verify(signed, key, signature)
 
 
 def _status(

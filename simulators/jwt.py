@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
@@ -69,17 +67,6 @@ def public_key(pem: str) -> PublicKey:
 
 def signature_holds(jwt: Jwt, key: PublicKey) -> bool:
     """ES256: raw R||S, 64 bytes. RS256: PKCS #1 v1.5."""
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(jwt.signature, jwt.signed, padding.PKCS1v15(), hashes.SHA256())
-        else:
-            if len(jwt.signature) != 64:
-                return False
-            r, s = (
-                int.from_bytes(jwt.signature[:32], "big"),
-                int.from_bytes(jwt.signature[32:], "big"),
-            )
-            key.verify(encode_dss_signature(r, s), jwt.signed, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return True
+    if isinstance(key, rsa.RSAPublicKey):
+        return RSAAlgorithm(RSAAlgorithm.SHA256).verify(jwt.signed, key, jwt.signature)
+    return ECAlgorithm(ECAlgorithm.SHA256).verify(jwt.signed, key, jwt.signature)

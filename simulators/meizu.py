@@ -10,7 +10,7 @@ Accounts: {account: appId, secret, rights [meizu.private], callbacks [url], pack
 signed; a registered secret is verified, of others only the form of `sign` is, and app ids that
 begin with 999 or `wrong` get 1006. With `callbacks` registered a message with another callback
 fails (1005). With `package`, other restrictedPackageNames get 110031.
-A push is told from its repeat by extra["callback.param"]; without one the record's id is null
+A repeat has the same extra["callback.param"]; without one the record's id is null
 (notifyKey is a collapse key).
 """
 
@@ -421,7 +421,7 @@ class Meizu(ChinaSimulator):
         extra = message.get("extra") or {}
         if not extra.get("callback") or not tokens or extra.get("callback.type", "3") == "2":
             return
-        told = {
+        receipt = {
             f"{message_id}-1": {
                 "param": extra.get("callback.param", ""),
                 "type": 1,
@@ -429,7 +429,7 @@ class Meizu(ChinaSimulator):
             }
         }
         body = urllib.parse.urlencode(
-            {"cb": json.dumps(told, separators=(",", ":")), "access_token": "simulated"}
+            {"cb": json.dumps(receipt, separators=(",", ":")), "access_token": "simulated"}
         ).encode()
         self.send_receipt(
             extra["callback"], body, {"content-type": "application/x-www-form-urlencoded"}

@@ -43,7 +43,7 @@ class Fate:
 
 
 HONEST = Fate()
-GONE = Fate("reset")
+CLOSED = Fate("reset")
 
 
 class Shares:
@@ -51,7 +51,7 @@ class Shares:
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self.watchers: list[Callable[[], None]] = []  # told of every change of the switches
+        self.watchers: list[Callable[[], None]] = []  # called at every change of the switches
         self._seen: dict[str, int] = {}
         self._hits: dict[str, int] = {}
 
@@ -79,7 +79,7 @@ class Shares:
     def fate(self) -> Fate:
         faults = self.faults
         if faults.down:  # a connection in its last moment
-            return GONE
+            return CLOSED
         drip = self.hit("slow_drip", faults.slow_drip)
         delay_s = faults.delay_ms / 1000 if faults.delay_ms and self.hit("delay_ms", 1.0) else 0.0
         for name, kind in _KINDS:

@@ -62,7 +62,7 @@ STRONG_ALERT = 16
 _REGID = re.compile(
     r"(?:(?:[0-9A-Za-z]{2,10}_)?(?:[A-Z]{2}|EUEX)_)?([0-9a-fA-F]{32})|([0-9a-fA-F]{24})"
 )  # or an old id (section 1)
-_FATES = {"dead": "dead", "d1ed": "gone", "fa11": "fail", "b05e": "busy"}
+_FATES = {"dead": "dead", "d1ed": "missing", "fa11": "fail", "b05e": "busy"}
 
 _NOTIFICATION = {
     "app_message_id": text(least=1),
@@ -254,8 +254,8 @@ class Oppo(ChinaSimulator):
         _check(notification, isinstance(category, str) and category in PRIVATE)
         private = self._class(account, notification)
         push_id = notification.get("app_message_id") or notification.get("call_back_parameter")
-        told = {name: value for name, value in message.items() if name != "target_value"}
-        return VendorSending(account, self.requests, size, private, told, push_id)
+        content = {name: value for name, value in message.items() if name != "target_value"}
+        return VendorSending(account, self.requests, size, private, content, push_id)
 
     def _class(self, account: VendorAccount, notification: Mapping[str, Any]) -> bool:
         category, level = notification.get("category"), notification.get("notify_level")
@@ -298,7 +298,7 @@ class Oppo(ChinaSimulator):
         cap, account = self.limits["public_device_daily"], sending.account.id
         fits = sending.private or self.days.take(cap, 1, account, "public", token)
         self.accept(sending, token, **({} if fits else {"dropped": "public_device_daily"}))
-        if fate != "gone":
+        if fate != "missing":
             return "push_arrive" if fits else "user_daily_limit"
         self._invalid[token] = None
         if len(self._invalid) > INVALID_MAX:

@@ -31,7 +31,7 @@ class SimulatorRunning:
     control: str = ""
     servings: list[Any] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
+    def announcement(self) -> dict[str, Any]:
         return {
             "vendor": self.vendor,
             "pid": os.getpid(),
@@ -89,17 +89,17 @@ async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    told = folder / f"{vendor}.json"
-    told.unlink(missing_ok=True)
+    announced = folder / f"{vendor}.json"
+    announced.unlink(missing_ok=True)
     running = await start(vendor, folder, host, port)
-    line = json.dumps(running.told())
+    line = json.dumps(running.announcement())
     half = folder / f".{vendor}.json.{os.getpid()}"
     half.write_text(line + "\n")
-    half.rename(told)
+    half.rename(announced)
     sys.stdout.write(
         line + "\n"
     )  # one write: the other simulators' lines come through the same pipe
     sys.stdout.flush()
     await stop.wait()
-    told.unlink(missing_ok=True)
+    announced.unlink(missing_ok=True)
     await running.close()

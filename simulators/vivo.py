@@ -305,11 +305,11 @@ class Vivo(ChinaSimulator):
         self._check_formal(body)
         if not system and self.calendar.hour() not in OPEN_HOURS:
             raise VendorError(10071, "outside the allowed sending time")
-        told = {
+        content = {
             name: value for name, value in body.items() if name not in ("regId", "alias", "appId")
         }
         push_id = (body.get("extra") or {}).get("callback.param") or body["requestId"]
-        return VendorSending(account, self.requests, size, system, told, push_id)
+        return VendorSending(account, self.requests, size, system, content, push_id)
 
     @staticmethod
     def _check_formal(body: Body) -> None:

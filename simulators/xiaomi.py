@@ -23,194 +23,27 @@ from __future__ import annotations
 import json
 import re
 import time
-import unicodedata
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from simulators.rules import INT32_MAX, parsed, url
+from simulators.rules import parsed
 from simulators.simulator import Record, VendorCall, VendorReply
 from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
-
-TARGETS_MAX = 1000
-TITLE_CHARS_MAX = 49
-DESCRIPTION_CHARS_MAX = 127
-PAYLOAD_BYTES_MAX = 4095
-DAY_MS = 86_400_000
-EXTRAS_MAX = 10
-EXTRAS_CHARS_MAX = 1024
-VARIABLES_MAX = 9
-RECEIPT_BITS = 1 | 2 | 16 | 32 | 64 | 128 | 1024
-
-#: Extras with a meaning; all others are the app's own and are counted.
-KNOWN_EXTRAS = frozenset(
-    "extra." + name
-    for name in (
-        *(
-            "channel_id",
-            "template_id",
-            "template_param",
-            "notify_effect",
-            "intent_uri",
-            "web_uri",
-            "notify_foreground",
-            "sound_uri",
-        ),
-        *(
-            "callback",
-            "callback.param",
-            "callback.type",
-            "jobkey",
-            "only_send_once",
-            "flow_control",
-            "notification_style_type",
-        ),
-        *(
-            "notification_bigPic_uri",
-            "notification_large_icon_uri",
-            "ticker",
-            "channel_name",
-            "channel_description",
-        ),
-        *(
-            "locale",
-            "locale_not_in",
-            "model",
-            "model_not_in",
-            "app_version",
-            "app_version_not_in",
-            "connpt",
-        ),
-    )
+from simulators.xiaomi_rules import (
+    PACKAGE_FIELD,
+    PACKAGE_NAME,
+    RECEIPT_BITS,
+    TARGETS_MAX,
+    Form,
+    check_effect,
+    check_extras,
+    check_numbers,
+    check_receipt_wish,
+    check_template,
+    check_texts,
+    item_form,
 )
-KNOWN_EXTRA_STARTS = (
-    "extra.small_icon",
-    "extra.notification_small_icon",
-    "extra.notification_style_button_",
-)
-_PACKAGE = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
-
-_PACKAGES = "restricted_package_name"
-
-Form = dict[str, str]
-
-
-def _number(form: Mapping[str, str], name: str, low: int, high: int, code: int) -> None:
-    """Refuses with the code what is no whole number from low to high; with 10008 what is no number
-    at all.
-    """
-    value = form.get(name)
-    if value is None:
-        return
-    if not re.fullmatch(r"-?\d{1,18}", value):
-        raise VendorError(10008, f"parameter error: {name}")
-    if not low <= int(value) <= high:
-        raise VendorError(code, f"illegal value: {name}")
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-def template_value_ok(value: Any) -> bool:
-    """1 to 128 characters, not blank, none of category So (emoji, ℃, №) and none unassigned.
-    Source: page, section 3.
-    """
-    if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.strip():
-        return False
-    return not any(unicodedata.category(char) in ("So", "Cn") for char in value)
-
-
-def _check_texts(form: Form) -> None:
-    for name, most, code in (
-        ("title", TITLE_CHARS_MAX, 22100),
-        ("description", DESCRIPTION_CHARS_MAX, 65009),
-    ):
-        if not form.get(name, "").strip():
-            raise VendorError(10016, f"required parameter is missing: {name}")
-        if len(form[name]) > most:
-            raise VendorError(code, f"too long: {name}")
-    if _bytes(form.get("payload", "")) > PAYLOAD_BYTES_MAX:
-        raise VendorError(65009, "too long: payload")
-
-
-def _check_numbers(form: Form, private: bool) -> None:
-    if form.get("pass_through", "0") == "1":
-        raise VendorError(10036, "transparent messages are out of service")
-    _number(form, "pass_through", 0, 0, 10017)
-    _number(form, "notify_type", -1, 7, 10017)
-    _number(form, "notify_id", 0, INT32_MAX, 22103)
-    _number(form, "time_to_live", 1, (10 if private else 1) * DAY_MS, 10017)
-    _number(form, "time_to_send", 0, int(time.time() * 1000) + 7 * DAY_MS, 10017)
-
-
-def _check_effect(form: Form) -> None:
-    """Without notify_effect a notification is a custom one, and those are withdrawn."""
-    effect = form.get("extra.notify_effect")
-    needs = {"1": True, "2": form.get("extra.intent_uri"), "3": url(form.get("extra.web_uri"))}
-    if not needs.get(effect or ""):
-        raise VendorError(22100, "illegal notification: extra.notify_effect")
-    if form.get("extra.notify_foreground", "1") not in ("0", "1"):
-        raise VendorError(10017, "illegal value: extra.notify_foreground")
-
-
-def _check_receipt_wish(form: Form) -> None:
-    callback = form.get("extra.callback")
-    if callback is not None and _bytes(callback) > 128:
-        raise VendorError(65037, "callback url too long")
-    if callback is not None and not url(callback):
-        raise VendorError(65038, "callback url illegal")
-    if _bytes(form.get("extra.callback.param", "")) > 64:
-        raise VendorError(65036, "callback param too long")
-    _number(form, "extra.callback.type", 1, 4095, 10017)
-
-
-def _is_own(name: str) -> bool:
-    """True for an extra of the app's own, whose number is limited.
-
-    The vendor's own names are not counted (section 3).
-    """
-    return (
-        name.startswith("extra.")
-        and name not in KNOWN_EXTRAS
-        and not name.startswith(KNOWN_EXTRA_STARTS)
-    )
-
-
-def _check_extras(form: Form) -> None:
-    jobkey = form.get("extra.jobkey")
-    if jobkey is not None and not re.fullmatch(r"[0-9A-Za-z-][0-9A-Za-z_-]{0,19}", jobkey):
-        raise VendorError(10017, "illegal value: extra.jobkey")
-    own = {name: value for name, value in form.items() if _is_own(name)}
-    if len(own) > EXTRAS_MAX:
-        raise VendorError(65014, "too many extras")
-    if (
-        sum(len(name) - len("extra.") + len(value) for name, value in own.items())
-        > EXTRAS_CHARS_MAX
-    ):
-        raise VendorError(65015, "extras too long")
-
-
-def _check_template(form: Form, account: VendorAccount, private: bool) -> None:
-    """A private message carries a template and its variables; the template of an account that
-    registered its own is known.
-    """
-    template = form.get("extra.template_id")
-    if template is None:
-        if private:
-            raise VendorError(10016, "required parameter is missing: extra.template_id")
-        return
-    values = parsed(form.get("extra.template_param", ""))
-    if not isinstance(values, dict):
-        raise VendorError(10016, "required parameter is missing: extra.template_param")
-    known = account.details.get("templates")
-    if known is not None and (template not in known or set(known[template]) != set(values)):
-        raise VendorError(10017, "illegal value: extra.template_id, extra.template_param")
-    if len(values) > VARIABLES_MAX or not all(
-        template_value_ok(value) for value in values.values()
-    ):
-        raise VendorError(10017, "illegal value: extra.template_param")
-
 
 #: Calls that don't name regids, and the field that names their target (section 1).
 _OTHER_TARGETS = {
@@ -261,14 +94,14 @@ class Xiaomi(ChinaSimulator):
         return VendorError(200002, "qps exceeded")
 
     def refusal(self, error: VendorError) -> VendorReply:
-        told = {
+        content = {
             "result": "error",
             "code": error.code,
             "reason": error.words,
             "description": error.words,
             "trace_id": self.new_id("Xcm"),
         }
-        return VendorReply.json(error.status, told)
+        return VendorReply.json(error.status, content)
 
     def answer(self, call: VendorCall) -> VendorReply:
         posts: dict[str, Callable[[VendorCall], VendorReply]] = {
@@ -308,7 +141,8 @@ class Xiaomi(ChinaSimulator):
         return owner
 
     def _form(self, call: VendorCall) -> Form:
-        if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/x-www-form-urlencoded":
             raise VendorError(10007, "the mime type is not supported")
         try:
             pairs = urllib.parse.parse_qsl(
@@ -316,9 +150,9 @@ class Xiaomi(ChinaSimulator):
             )
         except ValueError as error:
             raise VendorError(10012, "illegal request") from error
-        packages = [value for name, value in pairs if name == _PACKAGES]
+        packages = [value for name, value in pairs if name == PACKAGE_FIELD]
         return dict(pairs) | (
-            {_PACKAGES: ",".join(packages)} if packages else {}
+            {PACKAGE_FIELD: ",".join(packages)} if packages else {}
         )  # the SDK repeats it once a package (section 3)
 
     def _package(self, call: VendorCall, form: Form) -> VendorAccount:
@@ -328,7 +162,7 @@ class Xiaomi(ChinaSimulator):
         if not named:
             raise VendorError(10016, "required parameter is missing: restricted_package_name")
         names = [named] if call.path.startswith("/v2/") else named.split(",")
-        if not all(_PACKAGE.fullmatch(name) for name in names):
+        if not all(PACKAGE_NAME.fullmatch(name) for name in names):
             raise VendorError(22022, "illegal package name")
         return account
 
@@ -350,14 +184,14 @@ class Xiaomi(ChinaSimulator):
 
     def _checked(self, form: Form, account: VendorAccount) -> str:
         """The bucket of a message that breaks no rule."""
-        _check_texts(form)
+        check_texts(form)
         bucket = self._bucket(form, account)
-        _check_numbers(form, bucket == "private")
-        _check_template(form, account, bucket == "private")
+        check_numbers(form, bucket == "private")
+        check_template(form, account, bucket == "private")
         if self.limits["notify_effect_required"]:
-            _check_effect(form)
-        _check_receipt_wish(form)
-        _check_extras(form)
+            check_effect(form)
+        check_receipt_wish(form)
+        check_extras(form)
         private = self.classed(
             account, bucket == "private", "xiaomi.private", form["title"], form["description"]
         )
@@ -365,7 +199,7 @@ class Xiaomi(ChinaSimulator):
 
     def _sending(self, form: Form, account: VendorAccount, bucket: str, size: int) -> VendorSending:
         push_id = form.get("extra.jobkey") or form.get("extra.callback.param")
-        told = {
+        content = {
             name: value
             for name, value in form.items()
             if name not in ("registration_id", "messages")
@@ -375,7 +209,7 @@ class Xiaomi(ChinaSimulator):
             self.requests,
             size,
             bucket == "private",
-            told,
+            content,
             push_id,
             more={"bucket": bucket},
         )
@@ -431,7 +265,7 @@ class Xiaomi(ChinaSimulator):
         return {"bad_regids": ",".join(bad)} if bad else {}
 
     def _done(self, data: dict[str, Any], info: str) -> VendorReply:
-        told = {
+        content = {
             "result": "ok",
             "trace_id": self.new_id("Xdm"),
             "code": 0,
@@ -439,7 +273,7 @@ class Xiaomi(ChinaSimulator):
             "info": info,
             "data": data,
         }
-        return VendorReply.json(200, told)
+        return VendorReply.json(200, content)
 
     def _hand_out(
         self, sending: VendorSending, form: Form, message_id: str, targets: list[str]
@@ -469,7 +303,7 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(21305, "required parameter is missing: messages")
         if len(items) > TARGETS_MAX:
             raise VendorError(10017, "illegal value: messages")
-        flat = [_flat(item) for item in items]
+        flat = [item_form(item) for item in items]
         account = self._multi_account(call, flat)
         self.gate(account, len(flat))
         buckets = [self._checked(one, account) for _, one in flat]
@@ -490,7 +324,7 @@ class Xiaomi(ChinaSimulator):
         packages = {one.get("restricted_package_name", "") for _, one in flat}
         if "" in packages:
             raise VendorError(10016, "required parameter is missing: restricted_package_name")
-        if len(packages) > 1 or not _PACKAGE.fullmatch(next(iter(packages))):
+        if len(packages) > 1 or not PACKAGE_NAME.fullmatch(next(iter(packages))):
             raise VendorError(22022, "illegal package name")
         return self._account(call, next(iter(packages)))
 
@@ -601,24 +435,6 @@ class Xiaomi(ChinaSimulator):
             self.send_receipt(
                 form["extra.callback"], body, {"content-type": "application/x-www-form-urlencoded"}
             )
-
-
-def _flat(item: Any) -> tuple[str, Form]:
-    """(target, the message as the form of a single one would have it)."""
-    if not isinstance(item, dict) or not isinstance(item.get("target"), str) or not item["target"]:
-        raise VendorError(21305, "required parameter is missing: target")
-    message = item.get("message")
-    if not isinstance(message, dict):
-        raise VendorError(21305, "required parameter is missing: message")
-    extra = message.get("extra", {})
-    if not isinstance(extra, dict):
-        raise VendorError(10017, "illegal value: extra")
-    form = {str(name): _text(value) for name, value in message.items() if name != "extra"}
-    return item["target"], form | {f"extra.{name}": _text(value) for name, value in extra.items()}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def make(record: Record) -> Xiaomi:

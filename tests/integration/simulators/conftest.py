@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from simulators.simulator import Faults
+from tests.builders import present
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,7 +57,7 @@ def running(tmp_path_factory):
     command = [sys.executable, "-m", "simulators", "apns", "fcm", "--dir", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        told = [json.loads(present(process.stdout).readline()) for _ in range(2)]
         yield {
             one["vendor"]: Vendor(one["endpoints"], one["ca_file"], one["record"], one["control"])
             for one in told

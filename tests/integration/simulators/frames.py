@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -17,6 +18,8 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
+
+from tests.builders import present
 
 BODY = b'{"aps":{"alert":{"body":"hi"}}}'
 
@@ -36,14 +39,12 @@ class Client:
         self.h2.initiate_connection()
         if window is not None:
             self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
-        self.answers, self.resets, self.half, self.limits, self.goaway, self.pieces = (
-            {},
-            {},
-            {},
-            [],
-            None,
-            [],
-        )
+        self.answers: dict[int, Any] = {}
+        self.resets: dict[int, Any] = {}
+        self.half: dict[int, Any] = {}
+        self.limits: list[Any] = []
+        self.goaway: tuple[int | None, int] | None = None
+        self.pieces: list[Any] = []
         self.acknowledging = self.open = True
         self.flush()
 
@@ -116,7 +117,7 @@ class Client:
         elif isinstance(event, StreamReset):
             self.resets[event.stream_id] = int(event.error_code)
         elif isinstance(event, ConnectionTerminated):
-            self.goaway = (event.last_stream_id, int(event.error_code))
+            self.goaway = (event.last_stream_id, int(present(event.error_code)))
 
     def close(self) -> None:
         self.socket.close()

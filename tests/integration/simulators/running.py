@@ -16,6 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from simulators.door import Manners
 from simulators.http2 import serve_port
 from simulators.simulator import Record, ensure_ca, issue
@@ -92,6 +94,30 @@ class Running:
     @property
     def tokens(self):
         return [line["token"] for line in self.lines]
+
+
+def fixtures_of(vendor, client_of, access_of=None, **clock):
+    """Fixtures of a module: the vendor's simulator, its client, and what lets the client send.
+    clock: the simulator's own time, where a test needs one.
+    """
+
+    @pytest.fixture(name=vendor)
+    def simulator(tmp_path):
+        with Running(vendor, tmp_path) as running:
+            if clock:
+                running.door("clock", **clock)
+            yield running
+
+    @pytest.fixture(name="client")
+    def client(request):
+        running = request.getfixturevalue(vendor)
+        return client_of(running.base, running.ca)
+
+    @pytest.fixture(name="access")
+    def access(client):
+        return access_of(client)
+
+    return (simulator, client, access) if access_of else (simulator, client)
 
 
 class Receipts(http.server.ThreadingHTTPServer):

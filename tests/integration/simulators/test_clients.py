@@ -33,6 +33,8 @@ ALERT = {"aps": {"alert": {"title": "Alice", "body": "晚上八点开会 🚀"}}
 
 
 def token(prefix="") -> str:
+    """Of no prefix given: one that the simulator gives no meaning to."""
+    prefix = prefix or "a0a0"
     return prefix + uuid.uuid4().hex + uuid.uuid4().hex[len(prefix) :]
 
 
@@ -75,12 +77,8 @@ def test_aioapns_understands_200_400_and_410(apns):
     ]
     assert before <= results[2].timestamp <= int(time.time() * 1000)
     (line,) = apns.lines(account="AIOAPNS123", id=requests[0].notification_id)
-    assert (line["token"], line["body"], line["env"], line["topic"]) == (
-        requests[0].device_token,
-        ALERT,
-        "production",
-        TOPIC,
-    )
+    found = (line["token"], line["body"], line["env"], line["topic"])
+    assert found == (requests[0].device_token, ALERT, "production", TOPIC)
 
 
 def test_aioapns_headers_arrive(apns):
@@ -89,12 +87,8 @@ def test_aioapns_headers_arrive(apns):
     )
     asyncio.run(by_aioapns(apns, "APNS_SANDBOX", [request]))
     (line,) = apns.lines(id=request.notification_id)
-    assert (line["env"], line["priority"], line["collapse_id"], line["push_type"]) == (
-        "sandbox",
-        5,
-        "m-9f3c",
-        "background",
-    )
+    found = (line["env"], line["priority"], line["collapse_id"], line["push_type"])
+    assert found == ("sandbox", 5, "m-9f3c", "background")
     assert abs(line["expiration"] - time.time() - 3600) < 10
 
 
@@ -172,7 +166,8 @@ def test_libcurl_speaks_http2_with_apns(apns):
 def test_libcurl_replays_what_goaway_left_untouched_and_nothing_else(apns):
     apns.tell("faults", {"goaway_after": 40, "only_first": 1})
     jwt = keys.provider_token(KEY, kid="GOAWAY1234")
-    multi, ids, statuses = pycurl.CurlMulti(), [str(uuid.uuid4()) for _ in range(100)], []
+    multi, ids = pycurl.CurlMulti(), [str(uuid.uuid4()) for _ in range(100)]
+    statuses: list[int] = []
     multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
     handles = [prepared(apns, jwt, push_id) for push_id in ids]
     for handle in handles:
@@ -254,11 +249,8 @@ def test_fcm_speaks_both_versions_of_http(fcm, version):
         fcm.ca_file, f"{fcm.endpoints['FCM']}/v1/projects/demo/messages:send", [], b"{}", version
     )
     wanted = {pycurl.CURL_HTTP_VERSION_2TLS: pycurl.CURL_HTTP_VERSION_2}.get(version, version)
-    assert (*answer[:2], json.loads(answer[3])["error"]["status"]) == (
-        401,
-        wanted,
-        "UNAUTHENTICATED",
-    )
+    found = (*answer[:2], json.loads(answer[3])["error"]["status"])
+    assert found == (401, wanted, "UNAUTHENTICATED")
 
 
 # ---------------------------------------------------------------- firebase-admin
@@ -317,12 +309,8 @@ def test_firebase_admin_sends_what_the_record_then_shows(fcm, firebase):
         message("device-1", data={"push_id": "p1"}, android=android), app=firebase
     )
     (line,) = fcm.lines(name=name)
-    assert (line["token"], line["id"], line["collapse_id"], line["project"]) == (
-        "device-1",
-        "p1",
-        "m-1",
-        "demo",
-    )
+    found = (line["token"], line["id"], line["collapse_id"], line["project"])
+    assert found == ("device-1", "p1", "m-1", "demo")
     assert line["body"]["android"]["ttl"] == "3600s"
 
 

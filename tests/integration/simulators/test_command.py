@@ -10,17 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from simulators.registry import SIMULATORS, present
+from simulators.registry import SIMULATORS
+from simulators.registry import present as present_simulators
+from tests.builders import present
+from tests.processes import gone
 
 ROOT = Path(__file__).parents[3]
-READY_S = 20.0
 
 
 @contextmanager
@@ -37,27 +38,14 @@ def started(*arguments: str, lines: int):
             process,
             {
                 one["vendor"]: one
-                for one in (json.loads(process.stdout.readline()) for _ in range(lines))
+                for one in (json.loads(present(process.stdout).readline()) for _ in range(lines))
             },
         )
     finally:
         if process.poll() is None:
             process.terminate()
         process.wait(timeout=10)
-        process.stdout.close()
-
-
-def gone(pid: int, seconds: float = 5.0) -> bool:
-    """Whether the process ends in time; a zombie has ended."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
+        present(process.stdout).close()
 
 
 def free_run(count: int) -> int:
@@ -167,7 +155,7 @@ def test_a_taken_port_is_exit_code_2_and_one_line(tmp_path):
 def test_every_vendor_that_is_there_can_be_made(tmp_path):
     from simulators.simulator import Record
 
-    for vendor in present():
+    for vendor in present_simulators():
         simulator = SIMULATORS[vendor].make(Record(tmp_path / f"{vendor}.jsonl"))
         assert (simulator.vendor, bool(simulator.endpoints)) == (vendor, True)
 
@@ -176,8 +164,8 @@ def test_every_vendor_that_is_there_can_be_made(tmp_path):
 def test_pushfleet_simulate_ends_in_order_and_leaves_nothing(tmp_path, number):
     argv = [sys.executable, "-m", "workers", "simulate", "meizu", "--dir", str(tmp_path)]
     process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    told = json.loads(process.stdout.readline())
+    told = json.loads(present(process.stdout).readline())
     process.send_signal(number)
     assert process.wait(timeout=10) == 0
     assert gone(told["pid"])
-    process.stdout.close()
+    present(process.stdout).close()

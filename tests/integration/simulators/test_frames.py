@@ -27,7 +27,7 @@ def client(apns):
 
 
 def token() -> str:
-    return uuid.uuid4().hex * 2
+    return f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}"  # a prefix without a meaning
 
 
 def push(client: Client, device: str | None = None, **more) -> tuple[int, str]:

@@ -1,8 +1,5 @@
-"""Honor: client and simulator, both written from the vendor's page, agree; the page's vectors,
-recomputed.
-"""
+"""The Honor simulator refuses, records and reports as the vendor's page says."""
 
-import hashlib
 import json
 import time
 
@@ -10,19 +7,12 @@ import pytest
 
 from tests.integration.simulators.clients.honor import (
     HonorClient,
-    compact,
     split,
-    stamp,
-    token_form,
 )
-from tests.integration.simulators.running import DELETE, Running, changed, hook
+from tests.integration.simulators.running import DELETE, changed, fixtures_of, hook
+from tests.page_vectors import HONOR_V1
 
-VECTOR = (
-    '{"data":"{\\"conv\\":\\"c2c-42\\",\\"mid\\":\\"m-1001\\"}","android":{"ttl":"86400s","biTag":"m-1001","targetUserType":0,'
-    '"notification":{"title":"张三","body":"晚上一起吃饭吗？","clickAction":{"type":3},"importance":"NORMAL","style":0,"notifyId":42,'
-    '"tag":"c2c-42","badge":{"addNum":1,"badgeClass":"com.example.im.MainActivity"}}},"token":["H1"]}'
-)
-BODY = json.loads(VECTOR)
+BODY = json.loads(HONOR_V1)
 SHOWN = "android.notification"
 LOW = changed(BODY, f"{SHOWN}.importance", "LOW")
 
@@ -31,45 +21,9 @@ def to(*tokens, body=BODY):
     return changed(body, "token", list(tokens))
 
 
-@pytest.fixture
-def honor(tmp_path):
-    with Running("honor", tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def client(honor):
-    return HonorClient(honor.base, honor.ca)
-
-
-@pytest.fixture
-def access(client):
-    return client.token()[1]["access_token"]
-
-
-def test_the_pages_vectors():
-    assert compact(BODY).decode() == VECTOR
-    sizes = [len(compact(BODY)), len(compact(to())), len(json.dumps(to(), separators=(",", ":")))]
-    assert sizes == [347, 343, 373]
-    assert (
-        hashlib.sha256(VECTOR.encode()).hexdigest()
-        == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
-    )
-    form = "grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
-    assert token_form("100000001", "a+b/c=") == form
-    assert stamp(1748793600) == "1748793600000"
-    answer = {
-        "code": 200,
-        "data": {
-            "sendResult": True,
-            "requestId": "r-1",
-            "failTokens": ["H2", "H3"],
-            "expireTokens": ["H3"],
-        },
-    }
-    assert split(["H1", "H2", "H3"], answer) == ({"H1"}, {"H2"}, {"H3"})
-    assert split(["H1"], {"code": "200", "msg": "ok", "data": None}) == ({"H1"}, set(), set())
-    assert split(["H1"], {"code": 401, "message": "x"}) is None
+honor, client, access = fixtures_of(
+    "honor", HonorClient, lambda client: client.token()[1]["access_token"]
+)
 
 
 def test_the_quota_day_begins_at_midnight_in_shanghai(honor):
@@ -103,9 +57,8 @@ def test_who_may_not_send(honor, client, access):
     assert client.send(BODY, "")[1]["code"] == 401
     assert client.send(BODY, "unknown")[1]["code"] == 401
     assert client.send(BODY, access, app_id="999000001")[1]["code"] == 404
-    assert client.send(BODY, access, app_id="104000002")[1]["code"] == 404, (
-        "the app of another client"
-    )
+    found = client.send(BODY, access, app_id="104000002")[1]["code"]
+    assert found == 404, "the app of another client"
     assert client.send(BODY, access, when="1748793600")[1]["code"] == 400, "seconds"
     assert client._web.call("POST", "/v1/104000001/messages:send", b"{}")[0] == 404
     honor.faults(expire_access=True)
@@ -206,9 +159,8 @@ def test_caps_drop_after_the_success_and_rates_refuse(honor, client, access):
     time.sleep(1.01 - time.time() % 1)  # a second of its own
     assert [client.send(test, access)[1]["code"] for _ in range(2)] == [200] * 2
     assert honor.lines[-1]["dropped"] == "test_daily"
-    assert client.send(to("A", "B"), access)[1]["code"] == 429, (
-        "the fourth device within the second"
-    )
+    found = client.send(to("A", "B"), access)[1]["code"]
+    assert found == 429, "the fourth device within the second"
     honor.door("limits", per_second=0)
     honor.faults(over_rate=True)
     assert client.send(BODY, access)[1]["code"] == 429

@@ -15,13 +15,13 @@ from simulators.simulator import Record, VendorCall, VendorReply
 from tests.integration.simulators.clients.huawei import make_jwt
 from tests.integration.simulators.test_honor import BODY as HONOR
 from tests.integration.simulators.test_huawei import BODY as HMS
-from tests.integration.simulators.test_huawei import BODY3, D, N
+from tests.integration.simulators.test_huawei import BODY3, KEY
 from tests.integration.simulators.test_meizu import MESSAGE as MEIZU
 from tests.integration.simulators.test_oppo import MESSAGE as OPPO
 from tests.integration.simulators.test_vivo import BODY as VIVO
 from tests.integration.simulators.test_xiaomi import CHAT, item
 
-JWT = make_jwt(N, D)
+JWT = make_jwt(KEY)
 VALUES = st.recursive(
     st.none()
     | st.booleans()

@@ -72,6 +72,8 @@ def run(installed, script: str, wanted: dict, ca_file: str):
 
 
 def token(prefix: str = "") -> str:
+    """Of no prefix given: one that the simulator gives no meaning to."""
+    prefix = prefix or "a0a0"
     return prefix + (uuid.uuid4().hex + uuid.uuid4().hex)[len(prefix) :]
 
 

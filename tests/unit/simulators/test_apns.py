@@ -206,14 +206,10 @@ def test_passing_trouble_ends_by_push_not_by_token(apns, prefix, wanted):
 
 
 def test_a_token_belongs_to_one_environment(apns):
-    assert [reason(apns, call(token="5a4d" + TOKEN), env) for env in ("sandbox", "production")] == [
-        "accepted",
-        "BadDeviceToken",
-    ]
-    assert [reason(apns, call(token="9c0d" + TOKEN), env) for env in ("production", "sandbox")] == [
-        "accepted",
-        "BadDeviceToken",
-    ]
+    found = [reason(apns, call(token="5a4d" + TOKEN), env) for env in ("sandbox", "production")]
+    assert found == ["accepted", "BadDeviceToken"]
+    seen = [reason(apns, call(token="9c0d" + TOKEN), env) for env in ("production", "sandbox")]
+    assert seen == ["accepted", "BadDeviceToken"]
 
 
 def test_a_told_token_answers_as_told(apns):
@@ -221,10 +217,8 @@ def test_a_told_token_answers_as_told(apns):
         "tokens", {TOKEN.upper(): {"reason": "Unregistered", "timestamp_ms": 1700000123456}}
     )
     reply = apns.handle(call(), "production")
-    assert (reply.status, reply.body) == (
-        410,
-        b'{"reason":"Unregistered","timestamp":1700000123456}',
-    )
+    found = (reply.status, reply.body)
+    assert found == (410, b'{"reason":"Unregistered","timestamp":1700000123456}')
     apns.control("tokens", {TOKEN: {"reason": "ExpiredToken", "timestamp_ms": 1, "status": 410}})
     assert reason(apns, call()) == "ExpiredToken"
     apns.control("tokens", {TOKEN: None})
@@ -258,10 +252,8 @@ def test_a_key_it_was_not_told_of_is_taken_at_its_word_and_a_known_one_is_not(ap
     assert reason(apns, call(jwt=stranger)) == "accepted"
     told(apns)
     assert reason(apns, call(jwt=stranger, connection=2)) == "InvalidProviderToken"
-    assert (
-        reason(apns, call(jwt=keys.provider_token(KEY, team="OTHERTEAM1"), connection=3))
-        == "InvalidProviderToken"
-    )
+    found = reason(apns, call(jwt=keys.provider_token(KEY, team="OTHERTEAM1"), connection=3))
+    assert found == "InvalidProviderToken"
     assert reason(apns, call(connection=4)) == "accepted"
 
 
@@ -269,10 +261,8 @@ def test_a_known_key_has_its_topics_and_its_environment(apns):
     told(apns, topics=["com.example.chat"], env="sandbox")
     assert reason(apns, call()) == "BadEnvironmentKeyInToken"
     assert reason(apns, call(), "sandbox") == "accepted"
-    assert (
-        reason(apns, call(apns_push_type="voip", apns_topic="com.example.chat.voip"), "sandbox")
-        == "accepted"
-    )
+    found = reason(apns, call(apns_push_type="voip", apns_topic="com.example.chat.voip"), "sandbox")
+    assert found == "accepted"
     assert reason(apns, call(apns_topic="com.example.other"), "sandbox") == "TopicDisallowed"
 
 
@@ -283,9 +273,8 @@ def test_a_connection_belongs_to_one_team_and_one_key(apns):
     }
     assert reason(apns, call()) == "accepted"
     assert [reason(apns, call(jwt=jwt)) for jwt in other.values()] == list(other)
-    assert [
-        reason(apns, call(jwt=jwt, connection=n)) for n, jwt in enumerate(other.values(), 2)
-    ] == ["accepted"] * 2
+    found = [reason(apns, call(jwt=jwt, connection=n)) for n, jwt in enumerate(other.values(), 2)]
+    assert found == ["accepted"] * 2
 
 
 def test_a_new_token_within_twenty_minutes_is_one_too_many_and_after_them_it_is_not(apns):
@@ -311,25 +300,19 @@ def test_expire_access_refuses_what_was_seen_and_takes_what_is_new(apns):
 
 def test_an_expired_token_wedges_its_connection_where_that_is_wanted(apns):
     expired = keys.provider_token(KEY, iat=int(time.time()) - 4000)
-    assert [reason(apns, call(jwt=expired)), reason(apns, call())] == [
-        "ExpiredProviderToken",
-        "accepted",
-    ]
+    found = [reason(apns, call(jwt=expired)), reason(apns, call())]
+    assert found == ["ExpiredProviderToken", "accepted"]
     apns.control("options", {"wedge_on_expired": True})
-    assert [reason(apns, call(jwt=expired, connection=2)), reason(apns, call(connection=2))] == [
-        "ExpiredProviderToken"
-    ] * 2
+    seen = [reason(apns, call(jwt=expired, connection=2)), reason(apns, call(connection=2))]
+    assert seen == ["ExpiredProviderToken"] * 2
     assert reason(apns, call(connection=3)) == "accepted"
 
 
 @pytest.mark.parametrize("switch", ["over_rate", "over_quota"])
 def test_over_rate_and_over_quota_are_too_many_requests(apns, switch):
     apns.faults.change({switch: True, "only_first": 2})
-    assert [reason(apns, call()) for _ in range(3)] == [
-        "TooManyRequests",
-        "TooManyRequests",
-        "accepted",
-    ]
+    found = [reason(apns, call()) for _ in range(3)]
+    assert found == ["TooManyRequests", "TooManyRequests", "accepted"]
 
 
 # ---------------------------------------------------------------- certificates
@@ -343,10 +326,8 @@ def test_a_certificate_speaks_for_its_one_topic_unasked(apns):
     cert = shown(keys.push_certificate())
     assert reason(apns, call(apns_topic=None, **cert)) == "accepted"
     assert reason(apns, call(apns_topic="com.example.other", **cert)) == "TopicDisallowed"
-    assert (apns.record.lines()[0]["account"], apns.record.lines()[0]["topic"]) == (
-        "a11ce",
-        "com.example.chat",
-    )
+    found = (apns.record.lines()[0]["account"], apns.record.lines()[0]["topic"])
+    assert found == ("a11ce", "com.example.chat")
 
 
 def test_a_certificate_of_many_topics_names_each(apns):
@@ -356,10 +337,8 @@ def test_a_certificate_of_many_topics_names_each(apns):
         )
     )
     assert reason(apns, call(apns_topic=None, **cert)) == "MissingTopic"
-    assert (
-        reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
-        == "accepted"
-    )
+    found = reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
+    assert found == "accepted"
     assert (
         reason(
             apns, call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)
@@ -375,10 +354,8 @@ def test_a_token_that_everybody_makes_up_lives(apns):
 
 def test_a_certificate_may_list_its_topic_for_calls_apart(apns):
     cert = shown(keys.push_certificate(voip_topics=["com.example.chat.voip"]))
-    assert (
-        reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
-        == "accepted"
-    )
+    found = reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
+    assert found == "accepted"
 
 
 def test_a_certificate_that_is_over_is_none(apns):
@@ -393,9 +370,8 @@ def test_a_certificate_that_is_over_is_none(apns):
 def test_a_certificate_is_for_the_environments_it_is_marked_for(apns, marks, allowed):
     cert = shown(keys.push_certificate(marks=marks))
     for env in ("production", "sandbox"):
-        assert reason(apns, call(**cert), env) == (
-            "accepted" if env in allowed else "BadCertificateEnvironment"
-        )
+        found = reason(apns, call(**cert), env)
+        assert found == ("accepted" if env in allowed else "BadCertificateEnvironment")
 
 
 def test_a_certificate_makes_the_authorization_header_meaningless(apns):

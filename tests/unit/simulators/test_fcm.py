@@ -85,10 +85,8 @@ def test_what_is_no_jwt_gets_no_token(fcm):
 
 def test_the_form_must_be_one_and_of_its_grant(fcm):
     jwt = keys.assertion(KEY)
-    assert (
-        json.loads(fcm.handle(token_call(jwt, grant="password")).body)["error"]
-        == "unsupported_grant_type"
-    )
+    found = json.loads(fcm.handle(token_call(jwt, grant="password")).body)["error"]
+    assert found == "unsupported_grant_type"
     assert json.loads(fcm.handle(token_call(jwt, headers={})).body)["error"] == "invalid_request"
 
 
@@ -100,10 +98,8 @@ def test_a_known_account_must_sign_with_its_own_key(fcm):
         {"client_email": email, "public_key_pem": keys.public_pem(other), "project_id": "demo"},
     )
     reply = fcm.handle(token_call(keys.assertion(KEY)))
-    assert (reply.status, json.loads(reply.body)["error_description"]) == (
-        400,
-        "Invalid JWT Signature.",
-    )
+    found = (reply.status, json.loads(reply.body)["error_description"])
+    assert found == (400, "Invalid JWT Signature.")
     assert fcm.handle(token_call(keys.assertion(other))).status == 200
 
 
@@ -114,20 +110,15 @@ def test_a_known_account_sends_for_its_own_project_only(fcm):
         {"client_email": email, "public_key_pem": keys.public_pem(KEY), "project_id": "demo"},
     )
     assert send(fcm, {"token": "a"})[0].status == 200
-    assert (
-        send(fcm, {"token": "a"}, path="/v1/projects/else/messages:send")[1]["error"]["status"]
-        == "PERMISSION_DENIED"
-    )
+    found = send(fcm, {"token": "a"}, path="/v1/projects/else/messages:send")[1]["error"]["status"]
+    assert found == "PERMISSION_DENIED"
 
 
 def test_an_access_token_ends(fcm):
     fcm.control("options", {"access_token_s": 0})
     reply, answer = send(fcm, {"token": "a"})
-    assert (reply.status, answer["error"]["status"], "details" in answer["error"]) == (
-        401,
-        "UNAUTHENTICATED",
-        False,
-    )
+    found = (reply.status, answer["error"]["status"], "details" in answer["error"])
+    assert found == (401, "UNAUTHENTICATED", False)
 
 
 def test_expire_access_refuses_all_tokens_given_until_then(fcm):
@@ -254,11 +245,8 @@ def test_each_wrong_field_is_named(fcm, message, field):
         if "fieldViolations" in one
         for one in one["fieldViolations"]
     ]
-    assert (reply.status, answer["error"]["status"], violations) == (
-        400,
-        "INVALID_ARGUMENT",
-        [field],
-    )
+    found = (reply.status, answer["error"]["status"], violations)
+    assert found == (400, "INVALID_ARGUMENT", [field])
     assert BAD_REQUEST in [one["@type"] for one in answer["error"]["details"]]
     assert fcm.record.lines() == []
 
@@ -278,11 +266,8 @@ def test_keys_and_values_count_in_bytes(fcm, target, limit):
     assert send(fcm, {**target, **fits})[0].status == 200
     fits["android"]["notification"]["tag"] += "y"
     reply, answer = send(fcm, {**target, **fits})
-    assert (reply.status, code_of(answer), answer["error"]["message"]) == (
-        400,
-        "INVALID_ARGUMENT",
-        "Android message is too big",
-    )
+    found = (reply.status, code_of(answer), answer["error"]["message"])
+    assert found == (400, "INVALID_ARGUMENT", "Android message is too big")
 
 
 TARGETS = {
@@ -318,11 +303,8 @@ def test_busy_says_when_to_come_back(fcm):
 def test_over_quota_and_over_rate_are_quota_exceeded(fcm, switch):
     fcm.faults.change({switch: True, "retry_after_s": 5, "only_first": 1})
     reply, answer = send(fcm, {"token": "a"})
-    assert (reply.status, code_of(answer), reply.headers["retry-after"]) == (
-        429,
-        "QUOTA_EXCEEDED",
-        "5",
-    )
+    found = (reply.status, code_of(answer), reply.headers["retry-after"])
+    assert found == (429, "QUOTA_EXCEEDED", "5")
     assert send(fcm, {"token": "a"})[0].status == 200
 
 
@@ -338,21 +320,14 @@ def test_a_project_has_so_many_a_minute_and_refused_ones_count_too(fcm):
 def test_a_device_has_its_own_limit(fcm):
     fcm.control("options", {"device_per_minute": 2})
     bearer = access(fcm)
-    assert [send(fcm, {"token": token}, bearer)[0].status for token in ("a", "a", "a", "b")] == [
-        200,
-        200,
-        429,
-        200,
-    ]
+    found = [send(fcm, {"token": token}, bearer)[0].status for token in ("a", "a", "a", "b")]
+    assert found == [200, 200, 429, 200]
 
 
 def test_a_wrong_project_and_a_wrong_path(fcm):
     reply, answer = send(fcm, {"token": "a"}, path="/v1/projects/wrong-one/messages:send")
-    assert (reply.status, code_of(answer), "details" in answer["error"]) == (
-        403,
-        "PERMISSION_DENIED",
-        False,
-    )
+    found = (reply.status, code_of(answer), "details" in answer["error"])
+    assert found == (403, "PERMISSION_DENIED", False)
     assert fcm.handle(VendorCall("POST", "/batch", "", {}, b"")).status == 404
     assert fcm.handle(VendorCall("GET", SEND, "", {}, b"")).status == 404
 
@@ -386,15 +361,16 @@ def test_any_bytes_are_refused_without_a_crash(body):
         check(body)
 
 
+def shown(part):
+    return {"android": {"notification": part}}
+
+
 #: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their
 #: number, null as absent.
 PROTO = {
-    "a number as a text": ({"android": {"notification": {"notification_count": "3"}}}, True),
-    "a whole number with a point": (
-        {"android": {"notification": {"notificationCount": 3.0}}},
-        True,
-    ),
-    "an exponent": ({"android": {"notification": {"notification_count": "1e2"}}}, True),
+    "a number as a text": (shown({"notification_count": "3"}), True),
+    "a whole number with a point": (shown({"notificationCount": 3.0}), True),
+    "an exponent": (shown({"notification_count": "1e2"}), True),
     "an enum by its number": (
         {
             "android": {
@@ -405,29 +381,24 @@ PROTO = {
         True,
     ),
     "a colour in texts": (
-        {
-            "android": {
-                "notification": {
-                    "light_settings": {
-                        "color": {"red": "0.5", "alpha": 1},
-                        "light_on_duration": "1s",
-                        "light_off_duration": "0.5s",
-                    }
+        shown(
+            {
+                "light_settings": {
+                    "color": {"red": "0.5", "alpha": 1},
+                    "light_on_duration": "1s",
+                    "light_off_duration": "0.5s",
                 }
             }
-        },
+        ),
         True,
     ),
     "null is absent": ({"notification": {"image": None}, "webpush": None}, True),
-    "a broken number": ({"android": {"notification": {"notification_count": 3.5}}}, False),
-    "more than 32 bits": (
-        {"android": {"notification": {"notification_count": "4294967296"}}},
-        False,
-    ),
+    "a broken number": (shown({"notification_count": 3.5}), False),
+    "more than 32 bits": (shown({"notification_count": "4294967296"}), False),
     "an enum that is none": ({"android": {"priority": 7}}, False),
     "a truth in a text": ({"android": {"direct_boot_ok": "true"}}, False),
-    "an empty text": ({"android": {"notification": {"notification_count": ""}}}, False),
-    "a truth for a number": ({"android": {"notification": {"notification_count": True}}}, False),
+    "an empty text": (shown({"notification_count": ""}), False),
+    "a truth for a number": (shown({"notification_count": True}), False),
 }
 
 

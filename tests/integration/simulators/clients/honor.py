@@ -5,6 +5,7 @@ import time
 import urllib.parse
 
 from tests.integration.simulators.clients.web import Web
+from workers.vendors.json_text import compact
 
 
 def token_form(client_id, secret):
@@ -15,10 +16,6 @@ def token_form(client_id, secret):
 
 def stamp(now_s):
     return str(int(now_s * 1000))
-
-
-def compact(value):
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def split(tokens, answer):

@@ -1,16 +1,13 @@
-"""A Huawei client written from the vendor's page alone: OAuth, PS256 by hand, v1, v2, v3, partial
-answers, the receipts' signature.
-"""
+"""A Huawei client: OAuth, JWTs by PyJWT, v1, v2, v3, partial answers."""
 
-import base64
-import hashlib
-import hmac
 import json
-import secrets
 import time
 import urllib.parse
 
+import jwt
+
 from tests.integration.simulators.clients.web import Web
+from workers.vendors.json_text import compact
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -21,57 +18,19 @@ def token_form(client_id, secret):
     )
 
 
-def compact(value):
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def size_without_tokens(body):
-    """Section 3's count: the compact JSON with an empty token array."""
-    copy = json.loads(compact(body))
-    (copy["message"] if "message" in copy else copy["target"])["token"] = []
-    return len(compact(copy))
-
-
-def _b64url(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def signing_input(key_id, issuer, issued_s, expires_s):
-    header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
+def make_jwt(key, **changes):
+    """A well-signed token; changes: another header or claim."""
+    now = int(time.time())
+    header = {"kid": "k1", "typ": "JWT", "alg": "PS256"}
     claims = {
         "aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
-        "iss": issuer,
-        "exp": expires_s,
-        "iat": issued_s,
+        "iss": "sub-1",
+        "exp": now + 3600,
+        "iat": now,
     }
-    return f"{_b64url(compact(header))}.{_b64url(compact(claims))}"
-
-
-def _mgf1(seed, length):
-    blocks = (
-        hashlib.sha256(seed + counter.to_bytes(4, "big")).digest()
-        for counter in range(-(-length // 32))
-    )
-    return b"".join(blocks)[:length]
-
-
-def pss_sign(message, n, d):
-    """RSASSA-PSS of RFC 8017 with SHA-256, MGF1-SHA-256 and a salt of 32 bytes, by the book."""
-    bits = n.bit_length() - 1
-    size = -(-bits // 8)
-    salt = secrets.token_bytes(32)
-    digest = hashlib.sha256(bytes(8) + hashlib.sha256(message).digest() + salt).digest()
-    block = bytes(size - 32 - 32 - 2) + b"\x01" + salt
-    masked = bytearray(a ^ b for a, b in zip(block, _mgf1(digest, len(block)), strict=True))
-    masked[0] &= 0xFF >> (8 * size - bits)
-    encoded = bytes(masked) + digest + b"\xbc"
-    return pow(int.from_bytes(encoded, "big"), d, n).to_bytes(-(-n.bit_length() // 8), "big")
-
-
-def make_jwt(n, d, key_id="k1", issuer="sub-1", issued_s=None, life_s=3600):
-    issued_s = int(time.time()) if issued_s is None else issued_s
-    text = signing_input(key_id, issuer, issued_s, issued_s + life_s)
-    return f"{text}.{_b64url(pss_sign(text.encode(), n, d))}"
+    for name, value in changes.items():
+        (header if name in header else claims)[name] = value
+    return jwt.encode(claims, key, "PS256", header)
 
 
 def refused_tokens(answer):
@@ -85,18 +44,6 @@ def refused_tokens(answer):
     if "illegal_tokens" in told:
         return {"illegal": told["illegal_tokens"]}
     return {reason.strip(): tokens for reason, tokens in told.get("illegalTokens", {}).items()}
-
-
-def callback_good(header, key, user):
-    """X-HUAWEI-CALLBACK-ID against either form of the key."""
-    parts = dict(part.strip().split("=", 1) for part in header.split(";"))
-    message = (parts["timestamp"] + parts["nonce"] + user).encode()
-    forms = (base64.b64decode(key), key.encode())
-    return any(
-        base64.b64encode(hmac.new(form, message, hashlib.sha256).digest()).decode()
-        == parts["value"]
-        for form in forms
-    )
 
 
 class HuaweiClient:

@@ -1,56 +1,20 @@
-"""An OPPO client written from the vendor's page alone."""
+"""An OPPO client; it signs as our vendor file does, which is held to the page's vectors."""
 
-import hashlib
 import json
-import re
 import time
 import urllib.parse
+from typing import Any
 
 from tests.integration.simulators.clients.web import Web
-
-REGID = re.compile(r"^((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}$")
-
-
-def sign(app_key, timestamp, master_secret):
-    return hashlib.sha256((app_key + timestamp + master_secret).encode()).hexdigest()
-
-
-def auth_body(app_key, timestamp, master_secret):
-    return urllib.parse.urlencode(
-        {
-            "app_key": app_key,
-            "sign": sign(app_key, timestamp, master_secret),
-            "timestamp": timestamp,
-        }
-    )
-
-
-def compact(value):
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def host_of(regid):
-    """`domestic`, `overseas`, or None for what is no registration id."""
-    if not REGID.match(regid):
-        return None
-    parts = regid.split("_")
-    return "domestic" if len(parts) == 1 or parts[-2] == "CN" else "overseas"
+from workers.vendors.json_text import compact
+from workers.vendors.oppo.credential import sign
 
 
 def sort_batch(tokens, answer):
     """{token: `accepted`, `drop` or the code} by registration id; a missing entry is None."""
     found = {entry.get("registrationId"): entry.get("errorCode", 0) for entry in answer["data"]}
-    names = {0: "accepted", 10000: "drop"}
+    names: dict[Any, str] = {0: "accepted", 10000: "drop"}
     return {token: names.get(found.get(token), found.get(token)) for token in tokens}
-
-
-def dead_by_receipt(items):
-    return [
-        one.strip()
-        for item in items
-        if item["eventType"] == "regid_invalid"
-        for one in item["registrationIds"].split(",")
-    ]
 
 
 class OppoClient:
@@ -66,7 +30,7 @@ class OppoClient:
         return json.loads(self._web.call(method, path, pairs.encode(), headers)[1])
 
     def auth(self, key="exampleAppKey0001", secret="exampleMasterSecret0001", skew_ms=0):
-        stamp = str(int(time.time() * 1000) + skew_ms)
+        stamp = int(time.time() * 1000) + skew_ms
         return self.call(
             "auth", {"app_key": key, "sign": sign(key, stamp, secret), "timestamp": stamp}
         )

@@ -31,16 +31,6 @@ def receipts(body):
         return json.loads(urllib.parse.unquote(data))
 
 
-def invalid_targets(body):
-    """The regids a receipt post declares invalid."""
-    return [
-        one
-        for item in receipts(body).values()
-        if item["type"] == 16
-        for one in item["targets"].split(",")
-    ]
-
-
 class XiaomiClient:
     def __init__(self, base, ca, secret="EXAMPLE_APP_SECRET"):
         self._web, self._secret = Web(base, ca), secret
