@@ -8,27 +8,62 @@ client is already None, and the AttributeError ends the whole worker ("Unrecover
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as stock
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 #: Seconds after which a worker without wake-ups asks for them again.
 WAIT_S: Final = 3
 _NEEDLESS: Final = ("_subclient_health_tref", "_binding_expiry_tref", "_reauth_tref")
 
 
+#: A server's words where it refuses to write: as a replica by now, without its disk, without its
+#: replicas.
+_REFUSED: Final = ("READONLY", "UNBLOCKED", "MASTERDOWN", "MISCONF", "NOREPLICAS")
+
+
+class NoRoomError(RedisConnectionError):
+    """The server has no free memory."""
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """A server that refuses to write is waited for, as one that is away is. Celery takes its answer
+    for the end of the worker.
+    """
+    try:
+        yield
+    except (OutOfMemoryError, ReadOnlyError) as error:
+        kind = NoRoomError if isinstance(error, OutOfMemoryError) else RedisConnectionError
+        raise kind(type(error).__name__) from error
+    except ResponseError as error:
+        refused = [word for word in _REFUSED if word in str(error)]
+        if not refused:
+            raise
+        raise RedisConnectionError(refused[0]) from error
+
+
 class _Guard:
     connection: Any
 
-    def _queue_bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Waits for a server without free memory, which refuses even a queue's name."""
-        try:
-            return super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
-        except OutOfMemoryError as error:
-            raise RedisConnectionError("Redis has no free memory") from error
+    @contextlib.contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        with _waiting(), super().conn_or_acquire(client) as found:  # type: ignore[misc]
+            yield found
+
+    def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
+        """Whoever publishes names the queue once more, so a worker begins on a full server."""
+        with contextlib.suppress(NoRoomError):
+            super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        with _waiting():
+            return super()._brpop_read(**options)  # type: ignore[misc]
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
@@ -59,7 +94,21 @@ class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
     connection broken, and hangs: both workers of a stage did, after Redis had been away for a
     second under load (tests/chaos/test_streams.py, long form). Redis' own record of it returns as
     one more wake-up.
+
+    A server without free memory refuses the record of a wake-up and the lock of the look for lost
+    ones; celery takes either answer for the end of the worker. The wake-up is worked on without its
+    record, as what it finds to send makes room, and lost ones wait: upkeep sends others.
     """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        try:
+            super().append(message, delivery_tag)
+        except NoRoomError:
+            super(stock.QoS, self).append(message, delivery_tag)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> Any:
+        with contextlib.suppress(NoRoomError):
+            return super().restore_visible(*args, **kwargs)
 
     def ack(self, delivery_tag: str) -> None:
         try:

@@ -13,9 +13,10 @@ from common.model import Vendor
 from common.storage import living
 from common.storage.cluster import client_for
 from common.storage.lanes import FLOWING, PAUSED
+from workers.adapters.breaker import log_lane_changed
 from workers.delivery.causes import OPERATOR
 from workers.delivery.lane import Lane
-from workers.runtime import Runtime, log_lane_changed
+from workers.runtime import Runtime
 
 
 class PauseWatch:
@@ -45,8 +46,8 @@ def show_missing(runtime: Runtime) -> None:
     vendors = {Vendor(vendor) for _, vendor, _ in runtime.catalog.now.lanes}
     receipts = runtime.settings.receipts_url is not None
     wanted = living.missing([], vendors, receipts=receipts)
-    gone = set(living.missing(runtime.living.roles().values(), vendors, receipts=receipts))
-    metrics.show(metrics.PROCESSES_MISSING, {(line,): int(line in gone) for line in wanted})
+    missing = set(living.missing(runtime.living.roles().values(), vendors, receipts=receipts))
+    metrics.show(metrics.PROCESSES_MISSING, {(line,): int(line in missing) for line in wanted})
 
 
 def show_memory(runtime: Runtime) -> None:

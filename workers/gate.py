@@ -11,9 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TYPE_CHECKING
 
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
 from common.storage import lane_queues
@@ -25,15 +23,18 @@ from common.storage.admission import (
     Count,
     LaneLimits,
 )
-from common.storage.lane_queues import LaneTerms
-from common.storage.ledger import Ledger
+from common.storage.lane_entries import LaneTerms
 from common.storage.redis import best_effort
-from workers.delivery.deliver import GRANTED, Permit
+from common.storage.unavailable import store_errors
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
+from workers.delivery.ports import GRANTED, Permit
 from workers.delivery.work import PendingPush
 from workers.routing.classes import place
 from workers.vendors.types import PushItem
+
+if TYPE_CHECKING:
+    from common.storage.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ class FleetGate:
             job.result(REBUILD_WAIT_S)
         except StillRunning:
             return False
-        except (SQLAlchemyError, RedisError, OSError) as error:
+        except store_errors() as error:
             log.warning(
                 "a lane's counts are lost and the ledger can't be read: it waits",
                 extra={"reason": type(error).__name__},

@@ -11,8 +11,8 @@ from common.clock import now_ms
 from common.model import Verdict
 from common.storage.bindings import digest_of
 from common.storage.guard import NEW_MS, Held, cohort_of
-from workers.delivery import deliver as delivery
 from workers.delivery.lane import Lane
+from workers.delivery.results import Delivered
 from workers.delivery.settle import Retire
 from workers.delivery.work import PendingPush
 from workers.runtime import Runtime
@@ -20,27 +20,27 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
+def accepted_by_cohort(done: Delivered, lane: Lane, now: int) -> Counter[str]:
     """The number of a round's accepted pushes per cohort."""
-    tokens = [
-        ((target := work.target).app_version, target.registered_ms)
-        for work, outcome in done.outcomes
-        if outcome.verdict is Verdict.ACCEPTED
+    targets = [
+        work.target for work, outcome in done.outcomes if outcome.verdict is Verdict.ACCEPTED
     ]
-    return by_cohort(tokens, lane, now)
+    versions = [target.app_version for target in targets]
+    return by_cohort(versions, [target.registered_ms for target in targets], lane, now)
 
 
-def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
-    """The number of these tokens per cohort. tokens: (app version, time of registration)."""
+def by_cohort(
+    app_versions: Sequence[str | None], registered_ms: Sequence[int], lane: Lane, now: int
+) -> Counter[str]:
+    """The number of tokens per cohort, given the app's version and the registration of each."""
     version, new_ms = lane.credential.version, now - NEW_MS
-    if (
-        tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms
-    ):  # of old tokens one time stands for all
-        return Counter({cohort_of(version, None, 0, now): len(tokens)})
-    ages = Counter([token if token[1] > new_ms else (None, 0) for token in tokens])
+    if registered_ms and max(registered_ms) <= new_ms:  # of old tokens one time stands for all
+        return Counter({cohort_of(version, None, 0, now): len(registered_ms)})
+    both = zip(app_versions, registered_ms, strict=True)
+    ages = Counter([(name, since) if since > new_ms else (None, 0) for name, since in both])
     found = Counter[str]()
-    for (app_version, registered_ms), number in ages.items():
-        found[cohort_of(version, app_version, registered_ms, now)] += number
+    for (app_version, since_ms), number in ages.items():
+        found[cohort_of(version, app_version, since_ms, now)] += number
     return found
 
 

@@ -14,7 +14,8 @@ from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.cluster import owner_of
-from common.storage.lane_queues import Load, Taken, vendor_of
+from common.storage.lane_entries import Taken, vendor_of
+from common.storage.lane_loads import Load
 from common.storage.scripts import Call
 from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
@@ -32,16 +33,21 @@ BUDGET_S: Final = 0.25
 #: that are ended at a time.
 WINDOW: Final = 200
 END_MAX: Final = 20
-#: The server's memory is asked for so often.
+#: The server's memory is asked for so often; in each look while it is nearly full.
 MEMORY_EVERY_S: Final = 5.0
+#: Percent of its memory at which a server counts as full, and to which waiting bulk and groups end.
+FULL_PERCENT: Final = 98
+ROOM_PERCENT: Final = 95
 #: Interval of the check for entries of an earlier release, once none was left.
 OLD_EVERY_S: Final = 5.0
-#: Entries of one lane and urgency that are looked through for what was recalled.
+#: Entries of one lane and urgency that are looked through for what was recalled, and of one read.
 PULL_MAX: Final = 1_000
+PULL: Final = 50
 
 #: Beyond the order of every entry.
 EVERYTHING: Final = 1 << 62
 FLEET_FULL: Final = "the queues of all lanes together are full"
+SERVER_FULL: Final = "Redis is full"
 _BULK_FIRST: Final = (Urgency.BULK, Urgency.GROUP)
 
 
@@ -56,8 +62,7 @@ class LaneTimer:
         self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
-        #: True when any lane had entries at the last look.
-        self.loaded = False
+        self._memory_used = 0
 
     # ------------------------------------------------------------ ten times a second
 
@@ -90,16 +95,16 @@ class LaneTimer:
         the server's clock was set back.
         """
         vendors = self._old_work()
-        self.loaded = bool(loaded)
         if set_back_ms:
             self._follow_clock(set_back_ms, loaded)
         if not loaded:  # what is taken or waits keeps its lane among them
             return vendors
-        self._queues.reap(*Vendor)
+        loaded_vendors = sorted({vendor_of(lane) for lane in loaded})
+        self._queues.reap(*loaded_vendors)
         if time.monotonic() >= self._lanes_at:
             self._lanes_at = time.monotonic() + len(loaded) // LANES_PER_S
             self._look_through(loaded)
-        return vendors | set(self._queues.due_vendors())
+        return vendors | set(self._queues.due_vendors(loaded_vendors))
 
     def _look_through(self, loaded: Sequence[str]) -> None:
         loads = self._queues.loads(loaded)
@@ -185,7 +190,7 @@ class LaneTimer:
 
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
-        ended = self._rounds.review(taken, words)
+        ended = self._rounds.unsent.review(taken, words)
         self._queues.wake_at(
             [(taken.lane, taken.urgency, 0)]
         )  # a sender that looked meanwhile saw less in the queue
@@ -204,7 +209,8 @@ class LaneTimer:
     def _shed(self, loads: Mapping[str, Load]) -> None:
         """Ends pushes over the bounds: of a lane its bulk, then groups; of the fleet also chats.
 
-        The fleet's oldest lanes come first.
+        The fleet's oldest lanes come first. On a full server bulk and groups end whatever fills it:
+        it takes no event any more, and no call.
         """
         until = time.monotonic() + BUDGET_S
         most = self._runtime.settings.lane_bytes_max // len(
@@ -219,16 +225,29 @@ class LaneTimer:
         bound = self._fleet_bound()
         over = sum(load.bytes for load in loads.values()) - bound
         if bound and over > 0:
-            oldest = sorted(
-                loads,
-                key=lambda lane: min(
-                    (ms for ms in loads[lane].oldest_ms.values() if ms), default=1 << 62
-                ),
-            )
-            for urgency in (*_BULK_FIRST, Urgency.CHAT):
-                for lane in oldest:
-                    if over > 0 and loads[lane].entries[urgency]:
-                        over -= self._end_of(lane, (urgency,), over, FLEET_FULL, until)
+            self._end_oldest(loads, (*_BULK_FIRST, Urgency.CHAT), over, FLEET_FULL, until)
+        elif (missing := self._missing_room()) > 0:
+            self._end_oldest(loads, _BULK_FIRST, missing, SERVER_FULL, until)
+
+    def _end_oldest(
+        self,
+        loads: Mapping[str, Load],
+        urgencies: Sequence[Urgency],
+        size: int,
+        words: str,
+        until: float,
+    ) -> None:
+        """Ends pushes of these urgencies until `size` bytes are free; the oldest lanes' first."""
+        oldest = sorted(
+            loads,
+            key=lambda lane: min(
+                (ms for ms in loads[lane].oldest_ms.values() if ms), default=1 << 62
+            ),
+        )
+        for urgency in urgencies:
+            for lane in oldest:
+                if size > 0 and loads[lane].entries[urgency]:
+                    size -= self._end_of(lane, (urgency,), size, words, until)
 
     def _end_of(
         self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float
@@ -260,15 +279,26 @@ class LaneTimer:
     def _fleet_bound(self) -> int:
         """Bytes of all lanes together; 0: the server has no bound."""
         if time.monotonic() >= self._memory_at:
-            self._memory_at = time.monotonic() + MEMORY_EVERY_S
             reply: Any = self._runtime.redis.info("memory")
             self._memory_max = int(reply.get("maxmemory", 0))
+            self._memory_used = int(reply.get("used_memory", 0)) - int(
+                reply.get("mem_not_counted_for_evict", 0)
+            )
+            if self._missing_room() <= 0:
+                self._memory_at = time.monotonic() + MEMORY_EVERY_S
         return (
             self._memory_max
             * self._runtime.settings.bytes_max_percent
             // 100
             // self._shards_here()
         )
+
+    def _missing_room(self) -> int:
+        """Bytes that this shard has to free on a full server; 0: it is not full."""
+        if self._memory_used * 100 <= self._memory_max * FULL_PERCENT:
+            return 0
+        over = self._memory_used - self._memory_max * ROOM_PERCENT // 100
+        return over // self._shards_here() if self._memory_max else 0
 
     def _shards_here(self) -> int:
         """Shards that share this shard's server now."""
@@ -277,25 +307,31 @@ class LaneTimer:
 
     # ------------------------------------------------------------ recalls
 
-    def recalled(self, words: Mapping[str, Sequence[str]]) -> None:
+    def recalled(self, words: Mapping[str, Sequence[str]], until: float) -> None:
         """Ends recalled pushes that wait in a lane's queue now, not when the lane resumes.
 
-        words: message ids by app.
+        words: message ids by app. until: by time.monotonic; what it has not come to by then is
+        dropped when it would be sent.
         """
-        until = time.monotonic() + BUDGET_S
-        loaded = [lane for lane in self._queues.loaded() if lane.split(":", 1)[0] in words]
-        for lane in loaded:
-            wanted = [word.encode() for word in words[lane.split(":", 1)[0]]]
-            for urgency in Urgency:
-                for start in range(0, PULL_MAX, WINDOW):
-                    (ids,) = self._queues.windows([(lane, urgency, start)], WINDOW)
-                    blobs = self._queues.blobs(lane, ids)
-                    found = [
-                        entry
-                        for entry, blob in zip(ids, blobs, strict=True)
-                        if blob and any(word in blob for word in wanted)
-                    ]
-                    if found:
-                        self._review(self._queues.pick(lane, urgency, found))
-                    if len(ids) < WINDOW or time.monotonic() >= until:
-                        break
+        for lane in self._queues.loaded():
+            wanted = [word.encode() for word in words.get(lane.split(":", 1)[0], ())]
+            for urgency in Urgency if wanted else ():
+                self._end_recalled(lane, urgency, wanted, until)
+
+    def _end_recalled(
+        self, lane: str, urgency: Urgency, wanted: Sequence[bytes], until: float
+    ) -> None:
+        for start in range(0, PULL_MAX, PULL):
+            if time.monotonic() >= until:
+                return
+            (ids,) = self._queues.windows([(lane, urgency, start)], PULL)
+            found = [
+                entry
+                for entry, blob in zip(ids, self._queues.blobs(lane, ids), strict=True)
+                # many words in large entries take a second a hundred of them
+                if blob and time.monotonic() < until and any(word in blob for word in wanted)
+            ]
+            if found:
+                self._review(self._queues.pick(lane, urgency, found))
+            if len(ids) < PULL:
+                return

@@ -18,14 +18,13 @@ from common.contracts import (
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
-from common.storage import sql
 from common.storage.bindings import Bindings, holds
 from common.storage.claims import Claims, ReturnedClaim
-from common.storage.row_numbers import RowAsks
-from common.storage.unavailable import STORE_UNAVAILABLE
-from common.tokens import canonical
+from common.storage.row_numbers import Lot, RowAsks
+from common.storage.unavailable import database_unavailable, store_unavailable
+from common.tokens import all_canonical, canonical
 from workers.delivery.alike import AlikeRound
-from workers.delivery.deliver import badge_step
+from workers.delivery.claiming import badge_step
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
 from workers.delivery.outcomes import SEEN
@@ -88,7 +87,7 @@ class BoundAddresses:
             devices = self._devices.of_users(
                 app, sorted({works[index].target.user for index in changed})
             )
-        except sql.DATABASE_UNAVAILABLE:
+        except database_unavailable():
             devices = None
         for index in changed:
             found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
@@ -110,16 +109,31 @@ class ClaimedRows:
         self._store = store
         self._bindings = bindings
 
-    def take(self, lane: Lane, one: AlikeRound) -> list[tuple[int, str]] | None:
+    def take(self, rounds: Sequence[tuple[Lane, AlikeRound]]) -> list[list[tuple[int, str]] | None]:
+        found: list[list[tuple[int, str]] | None] = [None] * len(rounds)
+        lots = [
+            (place, self._lot(lane, one))
+            for place, (lane, one) in enumerate(rounds)
+            if self._is_own(lane, one)
+        ]
+        taken = self._store.take_rows([lot for _, lot in lots]) if lots else ()
+        for (place, _), numbers in zip(lots, taken, strict=True):
+            found[place] = numbers
+        return found
+
+    def _is_own(self, lane: Lane, one: AlikeRound) -> bool:
+        """True when all pushes are of the lane's tenant and spelt as the registry spells them, and
+        their people's devices are known on this server.
+        """
+        vendor, app = str(lane.vendor), lane.credential.app
+        return (
+            all(batch.app == app for _, batch in one.entries)
+            and all_canonical(vendor, [row.token for row in one.rows])
+            and self._bindings.own((app, row.user) for row in one.rows)
+        )
+
+    def _lot(self, lane: Lane, one: AlikeRound) -> Lot:
         vendor, business_id, rows = str(lane.vendor), lane.credential.business_id, one.rows
-        if any(canonical(vendor, row.token) != row.token for row in rows):
-            return None
-        if not self._bindings.own(
-            [(batch.app, row.user) for _, batch in one.entries for row in batch.rows]
-        ):
-            return None
-        if any(batch.app != lane.credential.app for _, batch in one.entries):
-            return None
         asks = RowAsks(
             self._store.holders(one.hold.lane),
             one.hold.word,
@@ -138,16 +152,14 @@ class ClaimedRows:
         )
 
         def kept(bindings: Sequence[bytes | None]) -> bool:
-            known = [
-                (binding, row.token)
-                for binding, row in zip(bindings, rows, strict=True)
-                if binding is not None
-            ]
+            if bindings.count(None) == len(bindings):
+                return True
             return all(
-                holds(binding.decode(), vendor, business_id, token) for binding, token in known
+                binding is None or holds(binding.decode(), vendor, business_id, row.token)
+                for binding, row in zip(bindings, rows, strict=True)
             )
 
-        return self._store.take_rows(asks, kept)
+        return asks, kept
 
 
 class PresentConsent:
@@ -175,7 +187,7 @@ class PresentConsent:
                 app: self._known(app, [work for work in works if work.note.app == app])
                 for app in {app for app, _ in people}
             }
-        except STORE_UNAVAILABLE:
+        except store_unavailable():
             return [Standing.AWAY] * len(works)
         return [
             self._judge(work, own, *known[work.note.app]) or Standing.KEPT

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from common.contracts import Device
+from common.ledger_records import STREAM_MAX
 from common.model import Vendor
-from common.storage import keys, ledger, sql
+from common.storage import keys
 from common.storage.people import KnownDevices, Person
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import deliver as delivery
@@ -60,23 +61,23 @@ class Stages:
         self.runtime = runtime
         self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
         self.stopping = stopping
-        self.drains: dict[str, Drain] = {}
+        self.consumers: dict[str, StageConsumer] = {}
 
-    def drain(self, stage: str, vendor: Vendor | None = None) -> Drain:
+    def consumer(self, stage: str, vendor: Vendor | None = None) -> StageConsumer:
         queue = queue_of(stage, vendor)
-        if queue not in self.drains:
-            self.drains[queue] = self._make(stage, vendor)
-        return self.drains[queue]
+        if queue not in self.consumers:
+            self.consumers[queue] = self._make(stage, vendor)
+        return self.consumers[queue]
 
-    def _make(self, stage: str, vendor: Vendor | None) -> Drain:
+    def _make(self, stage: str, vendor: Vendor | None) -> StageConsumer:
         if len(self.runtime.shards) == 1:
             return self._of_shard(self.runtime, stage, vendor)
         if vendor is not None and self.runtime.together:
             return ShardSenders(self.runtime, vendor, self.in_flight_max, self.stopping)
-        drains = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
+        consumers = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
         if stage == PRESENCE:
-            drains += map(forwarding_of, self.runtime.shards)
-        return ShardDrains(drains)
+            consumers += map(forwarding_of, self.runtime.shards)
+        return ShardConsumers(consumers)
 
     def _of_shard(
         self, runtime: Runtime, stage: str, vendor: Vendor | None
@@ -92,28 +93,28 @@ class Stages:
         if stage == ROUTING:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
-            raise ValueError("delivery drains one vendor's streams")
+            raise ValueError("delivery consumes one vendor's streams")
         return LaneSender(
             runtime, vendor, max(self.in_flight_max // len(runtime.shards), 1), self.stopping
         )
 
 
-class ShardDrains:
-    """One stage's drains of all shards in one process, side by side."""
+class ShardConsumers:
+    """One stage's consumers of all shards in one process, side by side."""
 
-    def __init__(self, drains: Sequence[StreamConsumer | LaneSender]) -> None:
-        self._drains = drains
+    def __init__(self, consumers: Sequence[StreamConsumer | LaneSender]) -> None:
+        self._consumers = consumers
         self._called = threading.Event()
         self._running = threading.Lock()
         self._news = threading.Event()  # a call, or the end of a slice
-        # Twice: a drain that is called during its slice only learns that there is more.
+        # Twice: a consumer that is called during its slice only learns that there is more.
         self._pool = ThreadPoolExecutor(
-            min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard"
+            min(2 * len(consumers), THREADS_MAX), thread_name_prefix="shard"
         )
 
     @property
     def progress_at(self) -> float:
-        return max(one.progress_at for one in self._drains)
+        return max(one.progress_at for one in self._consumers)
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
         """Runs until the slices of all shards have ended, then raises the first error.
@@ -139,7 +140,7 @@ class ShardDrains:
             self._news.clear()
             if self._called.is_set() and not errors:
                 self._called.clear()
-                for begun in [self._pool.submit(one, stopping) for one in self._drains]:
+                for begun in [self._pool.submit(one, stopping) for one in self._consumers]:
                     at_work.add(begun)
                     begun.add_done_callback(lambda _: self._news.set())
             elif not any(one.done() for one in at_work):
@@ -151,7 +152,7 @@ class ShardDrains:
 
 
 #: One stage's slices of work in this process.
-Drain: TypeAlias = StreamConsumer | LaneSender | ShardDrains
+StageConsumer: TypeAlias = StreamConsumer | LaneSender | ShardConsumers
 
 
 def forwarding_of(runtime: Runtime) -> StreamConsumer:
@@ -190,10 +191,10 @@ def routing_of(runtime: Runtime) -> RoutingHandler:
 def shortcut_of(runtime: Runtime) -> Shortcut:
     """Presence and routing within intake's process."""
     routing = routing_of(runtime)
-    presence = presence_of(runtime, lambda: sql.optional(runtime.engine, PEOPLE_S))
+    presence = presence_of(runtime, lambda: runtime.optional_sql(PEOPLE_S))
 
     def devices(people: Sequence[Person]) -> Mapping[Person, Device]:
-        return runtime.people.plain(people, sql.optional(runtime.engine, PEOPLE_S))
+        return runtime.people.plain(people, runtime.optional_sql(PEOPLE_S))
 
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
@@ -227,8 +228,7 @@ def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Sto
         wake=runtime.send_wake_up,
         heard=lambda: runtime.wakes.clear_wake_up(queue_of(stage, vendor)),
         room=lambda: (
-            stage != DELIVERY
-            or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX
+            stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= STREAM_MAX
         ),
     )
 
@@ -240,12 +240,12 @@ def register(app: Celery, stages: Stages, stopping: Callable[[], bool]) -> None:
 
     @app.task(name=task_of(PRESENCE))
     def drain_presence() -> None:
-        stages.drain(PRESENCE)(stopping)
+        stages.consumer(PRESENCE)(stopping)
 
     @app.task(name=task_of(ROUTING))
     def drain_routing() -> None:
-        stages.drain(ROUTING)(stopping)
+        stages.consumer(ROUTING)(stopping)
 
     @app.task(name=task_of(DELIVERY))
     def drain_delivery(vendor: str) -> None:
-        stages.drain(DELIVERY, Vendor(vendor))(stopping)
+        stages.consumer(DELIVERY, Vendor(vendor))(stopping)

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -30,6 +32,23 @@ def _dies_with(parent: int, death_signal: int) -> Callable[[], None]:
             os._exit(1)
 
     return in_child
+
+
+def set_on_signals(stop: threading.Event, numbers: Iterable[signal.Signals]) -> dict[int, Any]:
+    """Each of these signals sets `stop`. Returns the handlers that stood there before.
+
+    A handler runs between two steps of the main thread, which may hold the lock of `stop` just
+    then (in `wait`, or in the `set` of the signal before): setting it there would wait for ever.
+    `SimpleQueue.put` may interrupt itself; a thread of its own sets the event.
+    """
+    caught: SimpleQueue[int] = SimpleQueue()
+
+    def pass_on() -> None:
+        caught.get()
+        stop.set()
+
+    threading.Thread(target=pass_on, name="signals", daemon=True).start()
+    return {number: signal.signal(number, lambda n, _: caught.put(n)) for number in numbers}
 
 
 def spawn(

@@ -6,223 +6,110 @@ Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage gets the two or th
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine
 
-from common import metrics
 from common.clock import now_ms
-from common.config import Settings, is_cluster, secret_keys
+from common.config import Settings
 from common.contracts import Notification, encode
 from common.ledger_records import DeadRecord
-from common.model import Bucket, Decision, Kind, PushType, Vendor
+from common.model import Bucket, Vendor
+from common.redis_urls import is_cluster
+from common.secret_keys import secret_keys
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
-from common.storage import sql
 from common.storage.access import AccessStore
+from common.storage.accounts import FORM, AccountsCopy, AccountSet
 from common.storage.admission import ROUND_S, Admission
-from common.storage.api_tokens import ApiTokens
-from common.storage.audit import Audit
 from common.storage.backlog import HeldPushes
 from common.storage.badges import Badges
-from common.storage.credentials import Credentials, StoredCredential
-from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
-from common.storage.devices import Devices
+from common.storage.entry_marks import CoreEntries
 from common.storage.fanouts import Fanouts
 from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
-from common.storage.ledger import Ledger
-from common.storage.ledger_reads import LedgerReader
+from common.storage.late import late
 from common.storage.living import Heartbeats
 from common.storage.marks import EventMarks
 from common.storage.members import Members
+from common.storage.migrations import version_of
+from common.storage.opened import opened_or_paused, unopened
 from common.storage.people import KnownDevices, KnownPreferences, People
-from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import best_effort, connect, connect_core
+from common.storage.redis import connect, connect_core
 from common.storage.replies import Replies
 from common.storage.screens import ScreenStore
 from common.storage.shard_lanes import ShardLaneQueues
-from common.storage.shards import RESHARD, HomeReplies, SpreadBadges, SpreadMarks, check_shards
+from common.storage.shards import (
+    RESHARD,
+    HomeReplies,
+    SpreadBadges,
+    SpreadMarks,
+    check_shards,
+    says_stop,
+)
 from common.storage.silences import SilentPushLimiter
-from common.storage.strategies import Strategies
 from common.storage.streams import StreamStore
-from common.storage.tallies import Tallies
-from common.storage.tenants import Tenant, Tenants, is_app
-from common.storage.users import Users
 from common.storage.vault import Vault
+from workers.adapters.breaker import FleetBreaker
+from workers.adapters.catalog import AccountSources, Catalog
+from workers.adapters.claims import FleetClaims
+from workers.adapters.held_pushes import HeldView
+from workers.adapters.images import FleetImages
+from workers.adapters.leases import FleetLeases
+from workers.adapters.requests import observe
 from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
-from workers.delivery.causes import in_words, whose_fault
-from workers.delivery.coalescing import View
-from workers.delivery.deliver import BreakerOpen, BreakerProbe, ClaimAnswer
-from workers.delivery.deliver import DeliveryPorts as DeliveryWorld
-from workers.delivery.lane import Lane, limits_of
-from workers.delivery.work import Hold, PendingPush
-from workers.gate import FleetGate, terms_of
+from workers.delivery.lane import Lane
+from workers.delivery.ports import DeliveryPorts
+from workers.gate import FleetGate
 from workers.late_binding import BoundAddresses, ClaimedRows, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.fan_out import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
-from workers.vendors import VENDORS
-from workers.vendors.types import Credential, Template
-from workers.wire import HttpResponse, NoAnswer, Route, Transport
+from workers.wire import Transport
 
 if TYPE_CHECKING:
     from celery import Celery
+    from sqlalchemy import Engine
+
+    from common.storage.devices import Devices
+    from common.storage.ledger_reads import LedgerReader
+    from common.storage.postgres import Ping
+    from common.storage.sql_stores import SqlStores
+    from common.storage.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
-#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with
-#: them a round of 500 is answered within the usual deadline by a vendor that takes a second for
-#: each. HTTP/2 needs few (workers/wire.py).
-HTTP1_CONNECTIONS_MAX = 50
-#: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this
-#: often.
-CONFIG_EVERY_S = 1.0
-#: Seconds that a look at changed settings waits for the database; after them the last good copy
-#: stays in use.
-CONFIG_WAIT_S = 3.0
+#: Roles that send nothing and check no signature: secrets are not opened in them. Upkeep does open
+#: them: its gauges show a lane whose secrets no key opens as paused.
+_WITHOUT_SECRETS = frozenset({"intake", "presence", "routing"})
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Tenants, accounts and presets as of one version."""
-
-    version: int
-    tenants: Mapping[str, Tenant]
-    lanes: Mapping[tuple[str, Vendor, str], Lane]
-    strategies: Mapping[tuple[str, str], Mapping[str, Any]]
+T = TypeVar("T")
 
 
-class Catalog:
-    """Tenants, credentials and strategies, read from SQL when their version in Redis has moved. The
-    last good copy stays in use.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
-        self._look_at = 0.0
-
-    @property
-    def now(self) -> Snapshot:
-        known = self._snapshot
-        if known is not None and time.monotonic() < self._look_at:
-            return known
-        with self._lock:
-            if time.monotonic() >= self._look_at:
-                self._look()
-                self._look_at = time.monotonic() + CONFIG_EVERY_S
-            if self._snapshot is None:
-                self._snapshot = self._load(0)
-            return self._snapshot
-
-    def fresh(self) -> Snapshot:
-        """As `now`, but our copy is no older than this call."""
-        self._look_at = 0.0
-        return self.now
-
-    def changed(self) -> None:
-        """Notifies every process of a change."""
-        self._runtime.redis.incr(self._runtime.keys.config_version)
-        self._look_at = 0.0
-
-    def _look(self) -> None:
-        version = int(self._runtime.redis.get(self._runtime.keys.config_version) or 0)
-        if self._snapshot is not None and self._snapshot.version == version:
-            return
-        if self._snapshot is None:
-            self._snapshot = self._load(version)
-            return
-        try:
-            with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
-                self._snapshot = self._load(version)
-        except sql.DATABASE_UNAVAILABLE:
-            log.warning("the database is away: credentials stay as they were")
-
-    def _load(self, version: int) -> Snapshot:
-        runtime = self._runtime
-        lanes = {}
-        for stored in runtime.credentials.readable():
-            lane = lane_of(stored, runtime.settings)
-            if lane is not None:
-                lanes[(stored.app, lane.vendor, stored.business_id)] = lane
-        tenants = runtime.tenants.all()
-        if odd := [app for app in tenants if not is_app(app)]:
-            log.error(
-                "tenants of an older version have names that may share keys with others: add "
-                "each anew under a name of letters, digits,"
-                " '.', '_' and '-' and move its core there",
-                extra={"count": len(odd)},
-            )
-        return Snapshot(version, tenants, lanes, runtime.strategies.all())
-
-    # what routing asks (workers/routing/fan_out.py: Tenancy)
-
-    def tenant(self, app: str) -> Tenant:
-        return self.now.tenants.get(app) or Tenant(app, "", "zh", "Asia/Shanghai")
-
-    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
-        lane = self.lane(app, vendor, business_id)
-        return lane.credential if lane is not None else None
-
-    def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
-        return self.now.strategies.get((app, strategy_id))
-
-    def lane(self, app: str, vendor: Vendor, business_id: str) -> Lane | None:
-        return self.now.lanes.get((app, vendor, business_id))
+def _in_redis(kind: Callable[[Redis, Keys], T]) -> cached_property[T]:
+    """A store of the process's shard."""
+    return cached_property(lambda self: kind(self.redis, self.keys))
 
 
-def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
-    """The lane of a stored credential; None for an unknown vendor (a newer version's row)."""
-    spec = VENDORS.get(Vendor(stored.vendor))
-    if spec is None:
-        return None
-    credential = Credential(
-        app=stored.app,
-        vendor=spec.vendor,
-        business_id=stored.business_id,
-        # Not the number in the store, which restarts when an account is removed and added again:
-        # the new account would meet a stopped lane, and use the old one's access token and
-        # connections.
-        version=stored.created_ms,
-        options=stored.options,
-        secrets=stored.secrets,
-        rights=stored.rights,
-        channels=stored.channels,
-        templates={name: Template(*template) for name, template in stored.templates.items()},
-    )
-    bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
-    route = Route(
-        f"{credential.lane}:{credential.version}",
-        bases,
-        spec.http2,
-        spec.identity(credential),
-        proxy=settings.proxies.get(spec.vendor),
-    )
-    if not spec.http2:
-        route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
-    reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
-    return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
+def _in_sql(store: Callable[[SqlStores], T]) -> cached_property[T]:
+    """One of SqlStores, which are loaded when one of them is first used."""
+    return cached_property(lambda self: late(lambda: store(self.sql)))
 
 
 class Runtime:
-    """Everything a process needs of the world, made when first asked for."""
+    """What a process works with: stores, connections, settings; each made at its first use."""
 
     def __init__(self, settings: Settings, name: str = "tool", role: str = "tool") -> None:
         self.settings = settings
@@ -252,18 +139,43 @@ class Runtime:
             check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
         return client
 
+    @property
+    def core_is_elsewhere(self) -> bool:
+        """True when the core's Redis may lose what the fleet's has: no MULTI is about both."""
+        url = self.settings.core_url
+        return url != self.settings.redis_url or is_cluster(url)
+
     @cached_property
     def core(self) -> Redis:
-        url = self.settings.core_url
-        return (
-            self.redis
-            if url == self.settings.redis_url and not is_cluster(url)
-            else connect_core(url)
-        )
+        return connect_core(self.settings.core_url) if self.core_is_elsewhere else self.redis
 
     @cached_property
     def engine(self) -> Engine:
+        from common.storage import sql  # noqa: PLC0415 - its libraries take 23 MiB
+
         return sql.engine(self.settings.database_url)
+
+    @cached_property
+    def sql(self) -> SqlStores:
+        """The stores in SQL. The properties beside it load them with the first use of one."""
+        from common.storage.sql_stores import SqlStores  # noqa: PLC0415 - 23 MiB
+
+        return SqlStores(self.engine, late(lambda: self.vault))
+
+    @cached_property
+    def database_answers(self) -> Ping:
+        """Raises psycopg.Error where it does not."""
+        from common.storage.postgres import Ping  # noqa: PLC0415 - its library takes 9 MiB
+
+        return Ping(self.settings.database_url)
+
+    @contextmanager
+    def optional_sql(self, seconds: float) -> Iterator[None]:
+        """As sql.optional."""
+        from common.storage import sql  # noqa: PLC0415 - its libraries take 23 MiB
+
+        with sql.optional(self.engine, seconds):
+            yield
 
     @cached_property
     def vault(self) -> Vault:
@@ -273,13 +185,8 @@ class Runtime:
     def app(self) -> Celery:
         return make_app(self.settings)
 
-    @cached_property
-    def living(self) -> Heartbeats:
-        return Heartbeats(self.redis, self.keys)
-
-    @cached_property
-    def streams(self) -> StreamStore:
-        return StreamStore(self.redis, self.keys)
+    living = _in_redis(Heartbeats)
+    streams = _in_redis(StreamStore)
 
     @property
     def wakes(self) -> StreamStore:
@@ -317,7 +224,14 @@ class Runtime:
     @cached_property
     def own_marks(self) -> EventMarks:
         """The marks of this shard alone."""
-        return EventMarks(self.redis, self.keys)
+        return EventMarks(self.redis, self.keys, self._core_entries)
+
+    @cached_property
+    def _core_entries(self) -> CoreEntries | None:
+        if not self.core_is_elsewhere:
+            return None
+        streams = self.settings.event_streams
+        return CoreEntries(lambda: self.core, streams, self.redis, self.keys)
 
     @cached_property
     def all_marks(self) -> Sequence[EventMarks]:
@@ -329,12 +243,10 @@ class Runtime:
         return (
             self.own_marks
             if self.settings.shards == 1
-            else SpreadMarks(self.redis, self.keys, self.all_marks, self.number)
+            else SpreadMarks(self.redis, self.keys, self.all_marks, self.number, self._core_entries)
         )
 
-    @cached_property
-    def fanouts(self) -> Fanouts:
-        return Fanouts(self.redis, self.keys)
+    fanouts = _in_redis(Fanouts)
 
     @cached_property
     def own_badges(self) -> Badges:
@@ -352,22 +264,15 @@ class Runtime:
             return self.own_badges
         return SpreadBadges(self.redis, self.keys, self.all_badges, self.number)
 
-    @cached_property
-    def claims(self) -> claim_store.Claims:
-        return claim_store.Claims(self.redis, self.keys)
-
-    @cached_property
-    def backlog(self) -> HeldPushes:
-        return HeldPushes(self.redis, self.keys)
+    claims = _in_redis(claim_store.Claims)
+    backlog = _in_redis(HeldPushes)
 
     @cached_property
     def screens(self) -> ScreenStore:
         # as long as an access token is fetched, and the push sent
         return ScreenStore(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
 
-    @cached_property
-    def silences(self) -> SilentPushLimiter:
-        return SilentPushLimiter(self.redis, self.keys)
+    silences = _in_redis(SilentPushLimiter)
 
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
@@ -379,9 +284,7 @@ class Runtime:
     def replies(self) -> Replies:
         return Replies(self.redis, self.keys)
 
-    @cached_property
-    def guard(self) -> Guard:
-        return Guard(self.redis, self.keys)
+    guard = _in_redis(Guard)
 
     @cached_property
     def admission(self) -> Admission:
@@ -401,65 +304,68 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings, self.marks.people)
+        return late(lambda: self.sql.devices(self.marks.bindings, self.marks.people))
 
     @cached_property
     def people(self) -> People:
         return People(self.marks.people, self.devices, self.preferences)
 
-    @cached_property
-    def preferences(self) -> Preferences:
-        return Preferences(self.engine)
+    preferences = _in_sql(lambda sql: sql.preferences)
 
     @cached_property
     def reports_engine(self) -> Engine:
         """The engine for reports: a read replica if there is one, the primary while it is away."""
+        from common.storage import sql  # noqa: PLC0415 - its libraries take 23 MiB
+
         url = self.settings.database_reports_url
         return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
 
     @cached_property
     def reports(self) -> LedgerReader:
-        return LedgerReader(self.reports_engine)
+        return late(lambda: self.sql.reports(self.reports_engine))
 
-    @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(self.engine)
-
-    @cached_property
-    def tenants(self) -> Tenants:
-        return Tenants(self.engine)
-
-    @cached_property
-    def credentials(self) -> Credentials:
-        return Credentials(self.engine, self.vault)
-
-    @cached_property
-    def dead_letters(self) -> DeadLetters:
-        return DeadLetters(self.engine, self.vault)
-
-    @cached_property
-    def users(self) -> Users:
-        return Users(self.engine)
-
-    @cached_property
-    def api_tokens(self) -> ApiTokens:
-        return ApiTokens(self.engine)
-
-    @cached_property
-    def audit(self) -> Audit:
-        return Audit(self.engine)
+    ledger = _in_sql(lambda sql: sql.ledger)
+    tenants = _in_sql(lambda sql: sql.tenants)
+    credentials = _in_sql(lambda sql: sql.credentials)
+    dead_letters = _in_sql(lambda sql: sql.dead_letters)
+    users = _in_sql(lambda sql: sql.users)
+    api_tokens = _in_sql(lambda sql: sql.api_tokens)
+    audit = _in_sql(lambda sql: sql.audit)
 
     @cached_property
     def tallies(self) -> Tallies:
-        return Tallies(self.reports_engine)
+        return late(lambda: self.sql.tallies(self.reports_engine))
 
-    @cached_property
-    def strategies(self) -> Strategies:
-        return Strategies(self.engine)
+    strategies = _in_sql(lambda sql: sql.strategies)
 
     @cached_property
     def catalog(self) -> Catalog:
-        return Catalog(self)
+        copy = AccountsCopy(
+            self.redis, self.keys, late(lambda: self.vault), self.settings.database_url
+        )
+        opens = self.role.partition(":")[0] not in _WITHOUT_SECRETS
+        return Catalog(
+            self.settings,
+            AccountSources(
+                copy,
+                self._accounts,
+                self.optional_sql,
+                lambda one: opened_or_paused(one, self.vault) if opens else unopened(one),
+                lambda: version_of(self.engine),
+            ),
+        )
+
+    def _accounts(self, version: int) -> AccountSet:
+        """SQL's accounts, with the version that they are to be of."""
+        presets = self.strategies.all().items()
+        return AccountSet(
+            FORM,
+            version,
+            version_of(self.engine),
+            list(self.tenants.all().values()),
+            self.credentials.sealed(),
+            [(app, name, dict(preset)) for (app, name), preset in sorted(presets)],
+        )
 
     @cached_property
     def transport(self) -> Transport:
@@ -492,16 +398,16 @@ class Runtime:
     def routing(self) -> RoutingWorld:
         return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
-    def delivery(self, vendor: Vendor) -> DeliveryWorld:
+    def delivery(self, vendor: Vendor) -> DeliveryPorts:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
         deadline_s = self.settings.send_timeout_s
         store = AccessStore(self.home.redis, self.home.keys, self.vault, deadline_s)
-        return DeliveryWorld(
-            claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
-            backlog=_Backlog(self.backlog),
+        return DeliveryPorts(
+            claims=FleetClaims(self.claims, self.silences if vendor == Vendor.APNS else None),
+            backlog=HeldView(self.backlog),
             summary_text=self._summary_text,
             gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
-            breaker=_Breaker(
+            breaker=FleetBreaker(
                 self.lane_states,
                 self.admission,
                 lambda: [one.id for one in self.catalog.now.lanes.values()],
@@ -511,8 +417,8 @@ class Runtime:
             now_ms=now_ms,
             deadline_s=deadline_s,
             callback_url=self.callback_url,
-            observe=_observe,
-            images=_Images(SeenImages(self.home.redis, self.home.keys)),
+            observe=observe,
+            images=FleetImages(SeenImages(self.home.redis, self.home.keys)),
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(
                 self.presence,
@@ -522,6 +428,7 @@ class Runtime:
                 now_ms,
             ),
             screens=PlacesOnScreens(self.screens),
+            leases=FleetLeases(self.lane_queues),
             rows=ClaimedRows(self.claims, self.marks.bindings),
         )
 
@@ -590,16 +497,20 @@ class Runtime:
                 "wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__}
             )
 
-    def alive(self) -> None:
-        """Records a heartbeat of this process, for `up` and `doctor`."""
-        self.living.beat(self.name, self.role, self.metrics_at)
+    def alive(self) -> bool:
+        """Records a heartbeat of this process, for `up` and `doctor`.
+
+        False: it has to end, as the number of shards changes or has changed.
+        """
+        count = self.living.beat(self.name, self.role, self.metrics_at)
+        return not says_stop(count, self.role.partition(":")[0], self.settings.shards)
 
     def leave(self) -> None:
         """Records the end of this process, so that nothing waits for it or alerts."""
         self.living.leave([self.name])
 
     def close(self) -> None:
-        for part in ("transport", "apns_transport"):
+        for part in ("transport", "apns_transport", "database_answers"):
             if part in self.__dict__:
                 self.__dict__[part].close()
         for name in ("engine", "reports_engine"):
@@ -658,6 +569,7 @@ for _name in (
         "all_badges",
         "core",
         "engine",
+        "sql",
         "reports_engine",
         "vault",
         "app",
@@ -681,270 +593,3 @@ for _name in (
     ),
 ):
     setattr(ShardRuntime, _name, _of_home(_name))
-
-
-class _Claims:
-    """The stage's port over the store. silences: of a vendor that throws away silent pushes close
-    together (APNs).
-    """
-
-    def __init__(self, store: claim_store.Claims, silences: SilentPushLimiter | None) -> None:
-        self._store = store
-        self._silences = silences
-
-    def lease(
-        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
-    ) -> Sequence[ClaimAnswer]:
-        if all(work.by_entry for work in works):
-            return self._spaced(works, self._taken(works, badge_steps))
-        both = list(zip(works, badge_steps, strict=True))
-        taken = iter(self._taken(*_apart(both, by_entry=True)))
-        claimed = iter(self._claimed(*_apart(both, by_entry=False)))
-        return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
-
-    def _taken(self, works: Sequence[PendingPush], steps: Sequence[int]) -> list[ClaimAnswer]:
-        """Claims of pushes in one entry only; those of one take are requested together."""
-        if not works:
-            return []
-        numbers_of_all: list[claim_store.Number] = []
-        parts = []
-        for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
-            both = list(part)
-            asks = [
-                (
-                    *(
-                        work.entry,
-                        work.place,
-                        (note := work.note).app,
-                        note.message_id,
-                        _read_as(work),
-                        note.ts_ms,
-                    ),
-                    *((target := work.target).user, target.device, step, work.counted),
-                )
-                for work, step in both
-            ]
-            hold = both[0][0].hold or _NOBODY
-            parts.append(
-                claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends)
-            )
-        for numbers in self._store.take_all(parts):
-            numbers_of_all += numbers
-        return [
-            ClaimAnswer(
-                _STATES[state],
-                None if badge < 0 else badge,
-                why or ("uncertain" if work.repeated else ""),
-                counted,
-            )
-            for work, (state, badge, why, counted) in zip(works, numbers_of_all, strict=True)
-        ]
-
-    def _claimed(
-        self, works: Sequence[PendingPush], badge_steps: Sequence[int]
-    ) -> list[ClaimAnswer]:
-        if not works:
-            return []
-        asks = [
-            claim_store.ClaimRequest(
-                work.note.app,
-                work.note.message_id if work.note.kind in _WITHDRAWN else "",
-                work.target.user,
-                work.target.device,
-                work.target.push_id,
-                work.note.ts_ms,
-                work.entry.partition(";")[0],
-                step,
-                _read_as(work),
-                work.target.registered_ms,
-            )
-            for work, step in zip(works, badge_steps, strict=True)
-        ]
-        return [
-            ClaimAnswer(_STATES[claim.state], claim.badge, claim.why)
-            for claim in self._store.lease(asks)
-        ]
-
-    def _spaced(
-        self, works: Sequence[PendingPush], answers: list[ClaimAnswer]
-    ) -> list[ClaimAnswer]:
-        """Limits silent pushes of messages to one in 20 minutes per device; calls are exempt.
-
-        The surplus is folded.
-        """
-        if self._silences is None:
-            return answers
-        silent = [
-            index
-            for index, (work, answer) in enumerate(zip(works, answers, strict=True))
-            if answer.state == "ours"
-            and work.note.push_type == PushType.SILENT
-            and work.note.kind == Kind.MESSAGE
-        ]
-        asks = [
-            (
-                works[i].note.app,
-                works[i].target.user,
-                works[i].target.device,
-                works[i].target.push_id,
-            )
-            for i in silent
-        ]
-        for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
-            if not may_go:
-                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED, answers[index].counted)
-        return answers
-
-
-#: The hold of entries that were not taken from a lane.
-_NOBODY = Hold("", "")
-_STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
-
-
-def _apart(
-    works: Sequence[tuple[PendingPush, int]], *, by_entry: bool
-) -> tuple[list[PendingPush], list[int]]:
-    chosen = [one for one in works if one[0].by_entry == by_entry]
-    return [work for work, _ in chosen], [step for _, step in chosen]
-
-
-#: Kinds that a recall, a cancel or a read takes back; recalls and cancels themselves are not.
-_WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
-
-
-def _read_as(work: PendingPush) -> str:
-    """The conversation whose reading makes this push needless.
-
-    A call is answered, not read; "" for a push that cannot have been read.
-    """
-    note = work.note
-    if note.kind == Kind.CALL_INVITE:
-        return "call"
-    return f"{note.conversation_type}:{note.conversation_id}" if note.kind == Kind.MESSAGE else ""
-
-
-class _Backlog:
-    """The stage's port over the store."""
-
-    def __init__(self, store: HeldPushes) -> None:
-        self._store = store
-
-    def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
-        return [
-            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due)
-            if one.member
-            else None
-            for one in self._store.look(asks)
-        ]
-
-
-class _Images:
-    def __init__(self, store: SeenImages) -> None:
-        self._store = store
-
-    def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
-        return self._store.known(lane.id, images)
-
-    def keep(self, lane: Lane, image: str, given: str, life_ms: int) -> None:
-        self._store.keep(lane.id, image, given, life_ms)
-
-    def room(self, lane: Lane, wanted: int, per_minute: int) -> int:
-        return self._store.room(lane.id, wanted, per_minute, now_ms() // 1000)
-
-
-class _Breaker:
-    def __init__(
-        self,
-        store: lane_store.LaneStates,
-        admission: Admission,
-        lane_ids: Callable[[], Sequence[str]],
-    ) -> None:
-        """lane_ids: of all lanes, to tell one vendor's failure from a common one."""
-        self._store = store
-        self._admission = admission
-        self._lane_ids = lane_ids
-
-    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
-        if lane.paused:
-            return BreakerOpen(Decision.LANE_PAUSED)
-        state = self._store.ask(lane.id, lane.credential.version)
-        if state.state == lane_store.FLOWING:
-            return None
-        why = Decision(state.why or Decision.UNAVAILABLE)
-        return BreakerProbe(why) if state.probe else BreakerOpen(why)
-
-    def report(
-        self,
-        lane: Lane,
-        good: int,
-        failed: int,
-        refused: bool,
-        retry_after_s: float | None,
-        throttled: int = 0,
-        cause: str = "",
-    ) -> None:
-        cause = cause or ("credential" if refused else "unknown" if failed else "")
-        with best_effort("how a round went"):
-            if throttled or retry_after_s:
-                self._admission.slow_down(
-                    terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0
-                )
-            state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
-            if state is not None:
-                self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
-
-    def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
-        """Logs and counts each change with its cause; also how many lanes have stopped."""
-        ids = self._lane_ids()
-        last = [
-            change
-            for change in self._store.last_changes(ids)
-            if change and change.state == lane_store.STOPPED
-        ]
-        log_lane_changed(
-            lane, state, cause, whose_fault([change.cause for change in last], len(ids))
-        )
-
-
-def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
-    """In the log and as pushfleet_lane_changes_total."""
-    credential = lane.credential
-    metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
-    words = f"lane {credential.vendor} {credential.business_id} of {credential.app} "
-    words += (
-        "flows again"
-        if state == lane_store.FLOWING
-        else f"{state}: {in_words('', cause)}" + (f" ({hint})" if hint else "")
-    )
-    extra = {
-        "app": credential.app,
-        "vendor": credential.vendor,
-        "business_id": credential.business_id,
-        "reason": cause or "none",
-    }
-    log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
-
-
-def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
-    seconds: dict[int | str, list[float]] = {}
-    for answer in answers:
-        seconds.setdefault(
-            answer.status if isinstance(answer, HttpResponse) else answer.reason, []
-        ).append(answer.seconds)
-    for status, taken in seconds.items():
-        requests, histogram = _request_metrics(lane.vendor, status)
-        requests.inc(len(taken))
-        metrics.observe_all(histogram, taken)
-
-
-@lru_cache(1024)
-def _request_metrics(vendor: Vendor, status: int | str) -> tuple[Counter, Histogram]:
-    """Kept: where a request carries one push, looking up the labels took longer than counting.
-    Statuses are 500 at most a vendor.
-    """
-    return metrics.VENDOR_REQUESTS.labels(
-        vendor, metrics.request_status(status)
-    ), metrics.VENDOR_REQUEST_SECONDS.labels(vendor)
-
-
-Stopping = Callable[[], bool]

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import threading
-from typing import TYPE_CHECKING, Final
+import zlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import anyio
+import anyio.to_thread
 import uvicorn
+from starlette.requests import Request
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from common.config import SettingError, host_port
+from common.config import SettingError
+from common.setting_checks import host_port
 
 if TYPE_CHECKING:
     from asyncio.events import TimerHandle
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Calls at the same time; more are answered with 503.
 CALLS_MAX: Final = 512
@@ -27,9 +36,16 @@ IDLE_S_MAX: Final = 15
 #: server below has no bound.
 HEAD_S_MAX: Final = 10.0
 HEAD_BYTES_MAX: Final = 32 * 1024
+#: Bounds of a callback's body, bytes and seconds.
+BODY_BYTES_MAX: Final = 1 << 20
+BODY_S_MAX: Final = 10.0
+#: Members of one gzip body (RFC 1952, 2.2): each is copied once by all before it.
+MEMBERS_MAX: Final = 64
 #: Longest call, with body and answer; also the longest reading of the rest of an answer.
 CALL_S_MAX: Final = 60.0
 FLUSH_S_MAX: Final = 10.0
+#: Longest wait of one call for our stores, however many wait before it.
+ANSWER_S_MAX: Final = 8.0
 #: Share of the places from which a new connection ends the oldest waiting one.
 WAITING_SHARE: Final = 0.75
 #: Seconds for running calls after the stop.
@@ -37,6 +53,83 @@ STOP_S_MAX: Final = 5
 BACKLOG: Final = 1024
 #: Between two times that the server sets its answers' date.
 TICK_S: Final = 2.0
+#: A header by which a client offers another protocol.
+_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
+
+
+async def body_of(request: Request) -> bytes:
+    """The body, unpacked. Raises Refusal 413, 408 beyond its bounds, 415 for a coding other than
+    gzip, 400 for what is not the coding that it names.
+    """
+    packed = _is_packed(request)
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            async for part in request.stream():
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise Refusal(413, f"at most {BODY_BYTES_MAX} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal(408, "too slow") from None
+    body = b"".join(parts)
+    return unpacked(body) if packed else body
+
+
+def _is_packed(request: Request) -> bool:
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    named = [one for one in map(str.strip, codings) if one not in ("", "identity")]
+    if named and named not in (["gzip"], ["x-gzip"]):
+        raise Refusal(415, "a body is plain or gzip", {"accept-encoding": "gzip"})
+    return bool(named)
+
+
+def unpacked(body: bytes) -> bytes:
+    """What was packed by gzip, in whole members one behind the other. Raises Refusal 413, 400.
+    Never more than the bound is unpacked, however small the body.
+    """
+    found, rest = b"", body
+    for _ in range(MEMBERS_MAX):
+        if not rest:
+            return found
+        reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            found += reader.decompress(rest, BODY_BYTES_MAX + 1 - len(found))
+        except zlib.error:
+            raise Refusal(400, "the body is not gzip") from None
+        if len(found) > BODY_BYTES_MAX:
+            raise Refusal(413, f"at most {BODY_BYTES_MAX} bytes, unpacked")
+        if not reader.eof:
+            raise Refusal(400, "the body ends within a gzip member")
+        rest = reader.unused_data
+    if rest:
+        raise Refusal(413, f"at most {MEMBERS_MAX} gzip members")
+    return found
+
+
+async def in_time(work: Callable[[], T]) -> T:
+    """What `work` gives, in a thread. Refusal 503 after ANSWER_S_MAX: a store hangs, and whoever
+    calls us has a limit of their own. The thread goes on until the store's own limit, so the work
+    may be done all the same: a repeat must change nothing.
+    """
+    try:
+        with anyio.fail_after(ANSWER_S_MAX):
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    except TimeoutError:
+        raise Refusal(503, "come again") from None
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """A head, or its begin with what follows, without an offer of another protocol.
+
+    A server may ignore the offer (RFC 9110, 7.8); the parser below ends there and loses the body.
+    Java's own client and `curl --http2` offer h2c with each first request of a connection.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    if b"pgrade" not in head and b"PGRADE" not in head:
+        return data
+    return _UPGRADE.sub(b"\r\nignored", head) + data[len(head) :]
 
 
 class BoundedHead(HttpToolsProtocol):
@@ -49,6 +142,8 @@ class BoundedHead(HttpToolsProtocol):
     since = 0.0
     _head_bytes = 0
     _in_head = True
+    #: The last message is whole: what comes next is a head.
+    _between = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -81,6 +176,8 @@ class BoundedHead(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        if self._in_head or self._between:
+            data = without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
@@ -91,9 +188,13 @@ class BoundedHead(HttpToolsProtocol):
             self._begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._between = False
         self._arm(CALL_S_MAX)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._between = True
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.since = self.loop.time()
@@ -143,6 +244,16 @@ class QuietServer(uvicorn.Server):
                 loop.call_soon_threadsafe(ending.set)
 
 
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
+    """The caller's answer. It repeats nothing of the body."""
+
+    def __init__(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+        self.headers = {**(headers or {}), **({"retry-after": "5"} if status == 503 else {})}
+
+
 def bind(addr: str, setting: str) -> socket.socket:
     """A listening socket; raises SettingError for an address in use, or of another machine."""
     host, port = host_port(addr)
@@ -182,14 +293,14 @@ def serve(
         # workers/console/peers.py.
         proxy_headers=False,
     )
-    server, asked = QuietServer(config), True
+    server, wanted = QuietServer(config), True
 
     def run() -> None:
-        nonlocal asked
+        nonlocal wanted
         try:
             server.run([listener])
         finally:
-            asked = stop.is_set()
+            wanted = stop.is_set()
             stop.set()
 
     thread = threading.Thread(target=run, name="http")
@@ -199,7 +310,7 @@ def serve(
     server.end()
     thread.join(STOP_S_MAX + 1)
     listener.close()
-    if not asked:
+    if not wanted:
         raise RuntimeError("the HTTP server ended by itself")
 
 

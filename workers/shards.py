@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
+from redis import Redis
+
+from common.config import Settings
 from common.model import Vendor
 from common.storage.delayed import Delayed
-from common.storage.lane_queues import LaneQueues, Load
+from common.storage.keys import Keys
+from common.storage.lane_loads import Load
+from common.storage.lane_queues import LaneQueues
 from common.storage.streams import StreamDepth, StreamStore
+from common.storage.vault import Vault
 
 T = TypeVar("T", bound=Hashable)
+
+
+class ServerStores(Protocol):
+    """What doors and console use of a fleet, whatever else each of them does."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def redis(self) -> Redis: ...
+    @property
+    def core(self) -> Redis: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def vault(self) -> Vault: ...
 
 
 class Shard(Protocol):

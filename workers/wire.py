@@ -6,11 +6,23 @@ the other.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, overload
+from itertools import accumulate
+from typing import Final, Literal, Protocol, overload
 
 from common.values import Value, redacted
+
+VISIBLE: Final = bytes(range(0x21, 0x7F))
+
+
+def is_visible(text: str) -> bool:
+    """True for visible ASCII only, which a header or a path takes unchanged.
+
+    str.isprintable looks each character up, six times as long for the values of a round.
+    """
+    return text.isascii() and not text.encode().translate(None, VISIBLE)
 
 
 class Request(Value, frozen=True):
@@ -117,6 +129,37 @@ class RequestColumns(Sequence[Request]):
         ]
 
 
+class RequestParts(Sequence[Request]):
+    """Requests of several lanes in a row, each lane's part kept as it is."""
+
+    __slots__ = ("_starts", "parts")
+
+    def __init__(self, parts: Sequence[Sequence[Request]]) -> None:
+        """No part is empty."""
+        self.parts = parts
+        self._starts = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, place: int) -> Request: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Request]: ...
+    def __getitem__(self, place: int | slice) -> Request | Sequence[Request]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        part, start = self.part_at(place % len(self))
+        return part[place % len(self) - start]
+
+    def part_at(self, place: int) -> tuple[Sequence[Request], int]:
+        """The part with the request of this place, and the place of the part's first."""
+        number = bisect_right(self._starts, place) - 1
+        return self.parts[number], self._starts[number]
+
+
 class HttpResponse(Value, frozen=True):
     """A response, whatever the status. headers: lower-case names."""
 
@@ -140,6 +183,40 @@ class NoAnswer(Value, frozen=True):
     words: str = ""
     seconds: float = 0.0
     unsendable: bool = False
+
+
+#: An answer of status 200 without a body, and with one header: its name and value, and its seconds.
+PlainAnswer = tuple[str, str, float]
+
+
+class ResponseColumns(Sequence[HttpResponse | NoAnswer]):
+    """The answers to RequestColumns. A plain one becomes an HttpResponse when it is asked for.
+
+    parts: the same as they were kept.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[HttpResponse | NoAnswer | PlainAnswer]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @overload
+    def __getitem__(self, place: int) -> HttpResponse | NoAnswer: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[HttpResponse | NoAnswer]: ...
+    def __getitem__(
+        self, place: int | slice
+    ) -> HttpResponse | NoAnswer | Sequence[HttpResponse | NoAnswer]:
+        if isinstance(place, slice):
+            return ResponseColumns(self.parts[place])
+        one = self.parts[place]
+        if isinstance(one, tuple):
+            name, value, seconds = one
+            return HttpResponse(200, {name: value}, b"", seconds)
+        return one
 
 
 @dataclass(frozen=True, slots=True)

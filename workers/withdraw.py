@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from common.call_times import invited_ms
 from common.clock import now_ms
 from common.contracts import (
     Conversation,
@@ -24,17 +25,18 @@ from common.contracts import (
     Sender,
     encode,
 )
+from common.ledger_records import Place
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
-from common.storage import keys, sql
-from common.storage.ledger_reads import Place
+from common.storage import keys
 from common.storage.raw_pipe import command, first_score, read_all
 from common.storage.scripts import script
 from common.storage.shards import shard_of
+from common.storage.unavailable import database_unavailable
 from workers.app import PRESENCE, ROUTING
-from workers.intake.state import Withdrawal
+from workers.intake.effects import Withdrawal
 from workers.lane_timer import LaneTimer
 from workers.routing.fan_out import urgency_of
-from workers.routing.texts import READ, Ending, ending_of
+from workers.routing.texts import READ, CallEnding, ending_of
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ TTL_S = 86_400
 #: round finds those.
 ROUND = 200
 BUDGET_S = 0.5
+#: Part of it for pushes that wait in lanes' queues: the rest is for those that somebody saw.
+QUEUES_S = 0.2
 #: Rows of one page of a wish: after each it is advanced.
 PAGE = 1_000
 #: Seconds after which a started recall that was not finished is repeated, and the number of
@@ -73,9 +77,6 @@ SHOWN_MS = 7 * 86_400_000
 PLACES_MAX = 50
 #: People of one entry on the routing stream.
 CHUNK = 500
-#: A call's end for some of its people speaks of invitations up to its own time, and a little for
-#: differing clocks.
-CLOCKS_MS = 2_000
 
 
 class PendingRecall(msgspec.Struct, frozen=True, array_like=True):
@@ -171,8 +172,8 @@ def due_in_s(runtime: Runtime) -> float:
 
     The first look of a new recall is due in LOOKS_S[0].
     """
-    asked = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
-    (seconds, micros), first = read_all(runtime.redis, asked, 2)
+    commands = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
+    (seconds, micros), first = read_all(runtime.redis, commands, 2)
     left_s = first_score(first) - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
     return min(max(float(left_s), 0.0), LOOKS_S[0])
 
@@ -264,7 +265,9 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
         else:
             rows = runtime.ledger.accepted_of(*one.message, since_ms, one.recall.after, PAGE)
             offline = _offline(runtime, one.recall, rows)
-    except sql.DATABASE_UNAVAILABLE as error:
+    except database_unavailable() as error:
+        from common.storage import sql  # noqa: PLC0415 - it is loaded by now
+
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise
@@ -358,8 +361,9 @@ def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
     for recall in recalls:
         words.setdefault(recall.app, []).append(recall.message_id)
     if words:
+        until = time.monotonic() + QUEUES_S
         for one in runtime.shards:
-            LaneTimer(one).recalled(words)
+            LaneTimer(one).recalled(words, until)
 
 
 def _offline(
@@ -428,7 +432,8 @@ def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any])
     if recall.kind == Kind.RECALL:
         return row["type"] != _INVITATION and recall.conversation in ("", row["conversation"])
     people = recall.users is None or row["user"] in named
-    return row["type"] == _INVITATION and people and row["ts_ms"] <= recall.ts_ms + CLOCKS_MS
+    invited = invited_ms(row["ts_ms"], row["received_ms"])
+    return row["type"] == _INVITATION and people and invited <= recall.ts_ms
 
 
 _INVITATION = "call.invited"
@@ -471,7 +476,7 @@ def _in_front(
     runtime: Runtime, recall: PendingRecall, users: Sequence[str]
 ) -> Mapping[str, set[str]]:
     """By user the devices with an open app, where the call was accepted: it continues there."""
-    if ending_of(recall.reason) != Ending.ACCEPTED:
+    if ending_of(recall.reason) != CallEnding.ACCEPTED:
         return {user: set() for user in users}
     found, _ = runtime.presence.sessions([(recall.app, user) for user in users])
     return {

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from common.contracts import encode
 from common.ledger_records import EventRecord, PageRecord, Record, RowRecord, decode_records
 from common.model import PUSHED_EVENTS, Vendor
 from common.storage import keys, sql
 from common.storage.leases import Lease
+from common.storage.ledger import Fence
 from common.storage.shards import JointStreams
 from common.storage.streams import Entry
-from common.storage.unavailable import STORE_UNAVAILABLE
-from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from common.storage.unavailable import store_unavailable
+from workers.queues.consumer import Commit, PackedEntries, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ LOOK_S: Final = 0.05
 LOOK_MAX_S: Final = 0.2
 #: Remaining lease in seconds that a commit requires.
 COMMIT_S: Final = 1.0
-#: Events whose pushes have rows of their own.
+
+#: One object: `RowRecord | PageRecord` is made anew for each record that is asked.
+_OUTCOMES: Final = (RowRecord, PageRecord)
 
 
 @dataclass(slots=True)
@@ -57,13 +59,13 @@ class _Read:
     unmet: set[tuple[str, str]]
 
 
-class LedgerHandler:
+class LedgerHandler(PackedEntries):
     """Records of the ledger's stream -> SQL; nothing follows from them in Redis."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.hold_s = HOLD_S
-        self.may_write: Callable[[], bool] = lambda: True
+        self.fence: Fence | None = None
         #: Called before each transaction: a turn of many of them is not stuck.
         self.goes_on: Callable[[], None] = lambda: None
         self._reads: dict[tuple[str, bytes], _Read] = {}
@@ -96,15 +98,16 @@ class LedgerHandler:
         read = _Read(now, [], set())
         with contextlib.suppress(msgspec.MsgspecError):  # handle() says so
             read.records = decode_records(entry.blob)
+        unmet = self._unmet
         for record in read.records:
             if isinstance(record, EventRecord):
                 if record.decision is None and record.type in PUSHED_EVENTS:
                     name = (record.app, record.event_id)
                     read.unmet.add(name)
-                    self._unmet[name] = read
-            elif self._unmet and isinstance(record, RowRecord | PageRecord):
+                    unmet[name] = read
+            elif unmet and isinstance(record, _OUTCOMES):
                 name = (record.app, record.event_id)
-                of = self._unmet.pop(name, None)
+                of = unmet.pop(name, None)
                 if of is not None:
                     of.unmet.discard(name)
                     self._met_at = now
@@ -177,8 +180,8 @@ class LedgerHandler:
         """
         self.goes_on()
         try:
-            self._runtime.ledger.write(records, again, self.may_write)
-        except STORE_UNAVAILABLE as error:
+            self._runtime.ledger.write(records, again, self.fence)
+        except store_unavailable() as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
             log.warning(
@@ -188,18 +191,8 @@ class LedgerHandler:
             self._write(records[:middle], again)
             self._write(records[middle:], again)
 
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        try:
-            return [{b"b": encode([record])} for record in decode_records(entry.blob)]
-        except msgspec.MsgspecError:
-            return [{b"b": entry.blob}]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": keys.LEDGER})
-
-    def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
-        del entry
-        return Commit()
+    def items(self, blob: bytes) -> Sequence[Record]:
+        return decode_records(blob)
 
 
 class LedgerWriter:
@@ -229,7 +222,7 @@ class LedgerWriter:
 
     def turn(self, lease: Lease | None = None) -> float:
         if lease is not None:
-            self._handler.may_write = lambda: lease.left_s > COMMIT_S
+            self._handler.fence = Fence(lease.number, lambda: lease.left_s > COMMIT_S)
             self._handler.goes_on = lambda: setattr(lease, "busy_at", time.monotonic())
         self.flush(BLOCK_MS)
         if self.consumer.stopping() and self.consumer.holds:

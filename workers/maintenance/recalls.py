@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from common.config import is_cluster
+from common.redis_urls import is_cluster
 from common.storage.leases import Lease
 from common.storage.old_marks import OldMarks
 from workers.held_tokens import decide_held

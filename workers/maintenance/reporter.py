@@ -14,7 +14,7 @@ from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
-from common.storage.lane_queues import Load
+from common.storage.lane_loads import Load
 from common.storage.leases import Lease
 from common.storage.streams import CoreStreams, StreamDepth
 from workers import shards
@@ -51,6 +51,8 @@ TALLY_AGAIN_S = 2.0
 TALLY_S = 20.0
 #: Seconds between two deletions by age.
 AGES_EVERY_S = 900.0
+#: Between two comparisons of the accounts in SQL with their copy in Redis.
+ACCOUNTS_EVERY_S = 60.0
 #: Longest duration of one such look; the rest waits for the next.
 AGES_S = 120.0
 #: A gauge's query is not waited for longer than this.
@@ -81,8 +83,9 @@ class Reporter:
             self.show_dead_letters: LETTERS_EVERY_S,
             self.every_15_s: EVERY_15_S,
             self.keep_days: EVERY_15_S,
-            self.tally: TALLY_EVERY_S,
+            self.count_minutes: TALLY_EVERY_S,
             self.forget: AGES_EVERY_S,
+            self.check_accounts: ACCOUNTS_EVERY_S,
         }
         for each, every_s in pace.items():
             if time.monotonic() >= self._due.get(each, 0.0):
@@ -247,7 +250,7 @@ class Reporter:
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
 
-    def tally(self) -> None:
+    def count_minutes(self) -> None:
         """Counts by minute for the console and the API. What still waits for the ledger is looked
         at first: it is counted again.
         """
@@ -256,10 +259,15 @@ class Reporter:
         with sql.optional(runtime.engine, TALLY_S):
             runtime.tallies.sample(now_ms(), self._waiting)
             if runtime.tallies.count(now_ms(), unwritten):
-                self._due[self.tally] = time.monotonic() + TALLY_AGAIN_S
+                self._due[self.count_minutes] = time.monotonic() + TALLY_AGAIN_S
+
+    def check_accounts(self) -> None:
+        """A change whose notice was lost is noticed all the same."""
+        with sql.optional(self._runtime.engine, QUERY_S):
+            self._runtime.catalog.check()
 
     def forget(self) -> None:
-        """Data of people who left, dead letters beyond their age or size, readers that are gone."""
+        """Data of people who left, dead letters beyond their age or size, dead readers."""
         runtime = self._runtime
         for stream in runtime.settings.event_streams:
             self._core.make(stream)
@@ -267,9 +275,9 @@ class Reporter:
         runtime.streams.make(keys.RECEIPTS)
         runtime.streams.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
         with sql.optional(runtime.engine, AGES_S):
-            gone = ageing.forget(runtime.engine, now_ms())
+            deleted = ageing.forget(runtime.engine, now_ms())
             runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)
-        for kind, count in gone.items():
+        for kind, count in deleted.items():
             log.warning(
                 "what is too old or too much was forgotten", extra={"cause": kind, "count": count}
             )

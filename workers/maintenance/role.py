@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from redis.exceptions import RedisError
 
 from common.storage.leases import LEASE_MS, Lease
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import store_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RoleThread:
         while not self._stopping():
             try:
                 pause_s = self._once()
-            except STORE_UNAVAILABLE as error:
+            except store_unavailable() as error:
                 log.warning(
                     "a store is away, waiting",
                     extra={"stage": self._role.name, "reason": type(error).__name__},
@@ -104,7 +104,7 @@ class RoleThread:
             try:
                 self._role.listen(seconds)
                 seconds = 0.0
-            except STORE_UNAVAILABLE:
+            except store_unavailable():
                 log.info("nobody can wake this role", extra={"stage": self._role.name})
         until = time.monotonic() + seconds
         while not self._stopping() and (left := until - time.monotonic()) > 0:

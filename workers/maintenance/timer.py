@@ -4,6 +4,7 @@ never touches SQL.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -16,8 +17,8 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
 
-#: Between two looks at the delayed set while anything waits or a lane has work. A retry is due a
-#: second after its first try at the soonest, so the look of each second has seen its lane by then.
+#: Least and longest time between two looks at what is due. Whoever puts something that is due
+#: earlier than the rest wakes the timer.
 TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
@@ -37,16 +38,12 @@ class Timer:
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        ((retries, replies, idle),) = _dues([self._runtime])
-        return self.work(retries=retries, replies=replies, idle=idle)
-
-    def work(self, *, retries: bool, replies: bool, idle: bool) -> float:
-        """As `turn`. retries: one is due; replies: the wait for one is over; idle: none waits."""
+        ((retries, replies, next_s),) = _dues([self._runtime])
         try:
             self.release(retries=retries, replies=replies)
         finally:  # on a full server the look is what makes room
             self.look()
-        return self.pause_s(idle)
+        return _pause_s(next_s)
 
     def release(self, *, retries: bool, replies: bool) -> None:
         if retries:
@@ -59,10 +56,6 @@ class Timer:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._look()
-
-    def pause_s(self, idle: bool) -> float:
-        """Seconds until the next turn."""
-        return EVERY_S if idle and not self.lanes.loaded else TICK_S
 
     def listen(self, seconds: float) -> None:
         """Waits for `seconds` at most, or until something earlier is put (lua/delay.lua)."""
@@ -114,7 +107,7 @@ class ShardTimers:
                 one.release(retries=retries, replies=replies)
             except Exception as error:  # noqa: BLE001 - of this shard: the others go on
                 failed.append(error)
-        pause_s = min([one.pause_s(due[2]) for one, due in zip(self._timers, dues, strict=True)])
+        pause_s = _pause_s(min([next_s for *_, next_s in dues]))
         until = time.monotonic() + LOOKS_S
         for one in [*self._timers[self._first :], *self._timers[: self._first]]:
             self._first = (self._first + 1) % len(self._timers)
@@ -137,6 +130,11 @@ class ShardTimers:
         """Nothing is kept."""
 
 
+def _pause_s(next_s: float) -> float:
+    """Seconds until the next turn. next_s: until the first is due."""
+    return max(TICK_S, min(next_s, EVERY_S))
+
+
 def _listen(shards: Sequence[Runtime], seconds: float) -> None:
     with raw_pipe(shards[0].redis) as pipe:
         pipe.ask(
@@ -147,14 +145,19 @@ def _listen(shards: Sequence[Runtime], seconds: float) -> None:
         )
 
 
-def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
-    """Per shard: a retry is due, a reply's wait is due, nothing waits. One round trip."""
+def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, float]]:
+    """Per shard: a retry is due, a reply's wait is due, seconds until the first is due.
+
+    One round trip.
+    """
     names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
-    asked = "".join(
+    commands = "".join(
         [command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]]
     )
-    (seconds, micros), *firsts = read_all(shards[0].redis, asked, 1 + len(names))
+    (seconds, micros), *firsts = read_all(shards[0].redis, commands, 1 + len(names))
     now = int(seconds) * 1000 + int(micros) // 1000
-    due = [bool(first) and first_score(first) <= now for first in firsts]
-    idle = [not first for first in firsts]
-    return [(due[at], due[at + 1], idle[at] and idle[at + 1]) for at in range(0, len(firsts), 2)]
+    waits = [(first_score(first) - now) / 1000 if first else math.inf for first in firsts]
+    return [
+        (one <= 0, other <= 0, min(one, other))
+        for one, other in zip(waits[::2], waits[1::2], strict=True)
+    ]

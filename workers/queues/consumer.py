@@ -26,7 +26,7 @@ from common.storage import keys
 from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed, Later
 from common.storage.streams import ALONE, READ_BYTES_MAX, Entry, StreamStore
-from common.storage.unavailable import STORE_UNAVAILABLE
+from common.storage.unavailable import if_store_answers, store_unavailable
 from common.storage.vault import Vault
 from workers.queues.lease_renewer import LeaseRenewer
 
@@ -110,6 +110,28 @@ class Handler(Protocol):
         reason: of the dead letter; None: the entry is split.
         """
         ...
+
+
+class PackedEntries:
+    """The part of a handler whose entries are one field `b`, of one item unless `items` says."""
+
+    __slots__ = ()
+
+    def items(self, _blob: bytes) -> Sequence[Any]:
+        """The items, each to be packed singly. Raises MsgspecError: one item."""
+        raise msgspec.DecodeError
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        try:
+            return [{b"b": encode([item])} for item in self.items(entry.blob)]
+        except msgspec.MsgspecError:
+            return [{b"b": entry.blob}]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.stream})
+
+    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
+        return Commit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +219,7 @@ class StreamConsumer:
             while not stopping() and time.monotonic() < end:
                 if not self._stores.room():
                     log.warning(
-                        "the ledger's stream is full: nothing is taken until it drains",
+                        "the ledger's stream is full: nothing is taken until it has room",
                         extra={"queue": self.policy.stage},
                     )
                     return
@@ -205,7 +227,7 @@ class StreamConsumer:
                     self.progress_at = time.monotonic()
                     return
             self._stores.wake(self.policy.stage, self.policy.vendor)
-        except STORE_UNAVAILABLE as error:
+        except store_unavailable() as error:
             log.warning(
                 "a store is away; the work waits in its stream",
                 extra={"reason": type(error).__name__, "queue": self.policy.stage},
@@ -225,7 +247,7 @@ class StreamConsumer:
             try:
                 if not turn():
                     pause()
-            except STORE_UNAVAILABLE as error:
+            except store_unavailable() as error:
                 log.warning(
                     "a store is away, waiting",
                     extra={"reason": type(error).__name__, "queue": self.policy.stage},
@@ -234,7 +256,7 @@ class StreamConsumer:
             self.progress_at = (
                 time.monotonic()
             )  # also while a store is away: a restart would not help
-        with contextlib.suppress(*STORE_UNAVAILABLE):
+        with if_store_answers():
             self.give_back()
 
     def give_back(self) -> None:
@@ -271,7 +293,7 @@ class StreamConsumer:
         if self._beside is not None and self._hurry:
             entries = self._source.read_weighted(next(self._beside), self.policy.bytes_max)
         entries = entries or self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
-        self._hurry = any(is_urgent(entry) for entry in entries)
+        self._hurry = self._beside is not None and any(is_urgent(entry) for entry in entries)
         return self._gathered(entries)
 
     def listen(self, block_ms: int) -> int:
@@ -291,7 +313,7 @@ class StreamConsumer:
             time.sleep(wait_s)
             try:
                 entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
-            except STORE_UNAVAILABLE:
+            except store_unavailable():
                 self._held = entries
                 raise
         if entries and not self.stopping() and (held := self.policy.hold(entries)):
@@ -321,7 +343,7 @@ class StreamConsumer:
     # ------------------------------------------------------------ suspects, poison
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """All of the entries are handled, refused, split, or released (STORE_UNAVAILABLE). Suspects
+        """All of the entries are handled, refused, split, or released (store_unavailable). Suspects
         come last, each alone.
         """
         if not entries:
@@ -331,7 +353,8 @@ class StreamConsumer:
             suspects = [entry for entry in entries if entry.is_suspect]
             for entry in suspects:  # until its turn comes, being taken over does not count
                 self._source.set_delivery_count(entry, entry.deliveries - 1)
-            self._handle([entry for entry in entries if not entry.is_suspect], left)
+            others = [one for one in entries if not one.is_suspect] if suspects else entries
+            self._handle(others, left)
             for entry in suspects:
                 if not self.stopping():
                     self._alone(entry, left)
@@ -345,7 +368,7 @@ class StreamConsumer:
         left = {(entry.stream, entry.id): entry for entry in entries}
         try:
             yield left
-        except STORE_UNAVAILABLE:
+        except store_unavailable():
             if self.policy.keeps_order and not self.stopping():
                 self._kept = list(left.values())
             else:
@@ -372,7 +395,7 @@ class StreamConsumer:
         started = time.perf_counter()
         try:
             self._commit(entries)
-        except STORE_UNAVAILABLE:
+        except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
             self._isolate(entries, error)
@@ -390,7 +413,7 @@ class StreamConsumer:
             for entry in entries:
                 try:
                     self._commit([entry])
-                except STORE_UNAVAILABLE:
+                except store_unavailable():
                     raise
                 except Exception as own:  # noqa: BLE001
                     self._isolate([entry], own)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from common.storage import sql
 from common.storage.streams import Entry, StreamStore
+from common.storage.waits import waiting_s
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ class LeaseRenewer:
 
     def _renew(self, *, everything: bool) -> None:
         """Renews all blocks when due; at once those whose thread began or ended a database wait."""
+        asked_at = time.monotonic()
         try:
             for block in self._held.values():
-                waits = sql.waiting_s(block.thread) >= STORE_WAIT_S
+                waits = waiting_s(block.thread) >= STORE_WAIT_S
                 if everything or waits != (block.counted is False):
                     if waits or block.counted is False:
                         block.counted = not waits
@@ -93,4 +94,4 @@ class LeaseRenewer:
         except (RedisError, OSError) as error:
             log.warning("entries could not be kept", extra={"reason": type(error).__name__})
         if everything:
-            self._due = time.monotonic() + self._renew_s
+            self._due = asked_at + self._renew_s

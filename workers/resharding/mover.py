@@ -22,7 +22,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import as_new, parts_of, with_batch
 from common.storage.keys import Keys
-from common.storage.lane_queues import URGENCIES, LaneEntry, NewBatch, entry_id, vendor_of
+from common.storage.lane_entries import URGENCIES, LaneEntry, NewBatch, entry_id, vendor_of
 from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
 from workers.delivery import settle
@@ -103,7 +103,7 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
         for one in runtime.shards:
             one.delayed.release_due()
         for stage in (PRESENCE, ROUTING):
-            stages.drain(stage)(lambda: False)
+            stages.consumer(stage)(lambda: False)
         for those in replayed:
             those.adopt()
         for writer in writers:
@@ -183,7 +183,7 @@ class Mover:
 
     def _entry(self, place: Place, lane: str, rounds: LaneRounds, entry: LaneEntry) -> int:
         """entry: as it waits, with how many senders died with it."""
-        _, blob = rounds.undecided(entry)
+        _, blob = rounds.unsent.undecided(entry)
         urgency = URGENCIES[int(entry.id.split(";")[1])]
         parts = self._parts(blob, place.number)
         self._groups(place, parts)

@@ -1,0 +1,1 @@
+"""What stands behind the stages' ports: stores and the catalog, in the words of a stage."""
