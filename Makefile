@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test coverage properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
+.PHONY: generated image alerts-fired doctor-49 site helm alerts install install-dev lock demo up test coverage properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -129,6 +129,10 @@ alerts-fired: install-dev
 # doctor on forty-nine seeded faults on real servers, in one run; report var/reports/doctor.json; ARGS="PostgreSQL"
 doctor-49: install-dev
 	@$(BIN)/python -m tests.doctored $(ARGS)
+
+# the container image's steps run by hand, as root on a Debian host: what it weighs, and that its Python runs in it; var/image
+image:
+	@$(PYTHON) -m tests.image
 
 # the pages of docs/ as a site in var/site
 site:

