@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos.campaign import Trouble, _pass, good, run, show, write
 from tests.chaos.fleet import APP, Town
-from tests.cluster import ValkeyCluster, published, valkey_cluster
+from tests.cluster import ValkeyCluster, published, valkey_cluster, wait_until
 
 #: Keys whose slots suffer: the fleet's, and the core's stream.
 VICTIMS = ("{s0}", "im:events")
@@ -45,6 +45,7 @@ class ClusterTrouble:
         self.cluster = cluster
         self.recovery_s: list[float] = []
         self.moves: list[float] = []
+        self.faults_at: list[tuple[float, str, str]] = []
         self.failed = ""
 
     def whole(self) -> bool:
@@ -55,6 +56,7 @@ class ClusterTrouble:
 
     def kill(self, place: Town, trouble: Trouble, key: str) -> None:
         victim = self.cluster.owner(key)
+        self.faults_at.append((round(time.time(), 1), "kill", key))
         victim.kill()
         began = time.monotonic()
         trouble.faults["kill_primary"] += 1
@@ -121,6 +123,7 @@ class ClusterTrouble:
             self.failed = f"{type(error).__name__}: {error}"
             return
         self.moves.append(round(time.monotonic() - began, 2))
+        self.faults_at.append((round(time.time(), 1), "moved", key))
         trouble.faults["move_slot"] += 1
 
     def _heal(self, place: Town, trouble: Trouble) -> None:
@@ -137,7 +140,9 @@ class ClusterTrouble:
             began = time.monotonic()
             self.kill(place, trouble, VICTIMS[turn % 2])
             self._heal(place, trouble)
-            self.move(trouble, VICTIMS[(turn // 2) % 2])
+            self.move(trouble, moved := VICTIMS[(turn // 2) % 2])
+            # MIGRATE answers before the new owner's replica has the keys: killed now, it loses them
+            wait_until(lambda: self.cluster.replicated(moved), "the replica has what moved", 60)
             _pass(
                 place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic())
             )
@@ -157,6 +162,7 @@ def campaign(seconds: float, messages: int, per_second: float, seed: int) -> dic
     report |= {
         "recovery_after_kill_s": faults.recovery_s,
         "moves_s": faults.moves,
+        "faults_at": faults.faults_at,
         "move_failed": faults.failed,
     }
     soon = (

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.config import VENDOR_ENDPOINTS, Settings, resolve
+from common.config import VENDOR_ENDPOINTS, Settings
+from common.running_fleet import resolve
 from common.storage import keys
+from tests.builders import core_event
 from tests.cluster import published
 from tests.conftest import open_folder
+from tests.simulator_keys import p8_options
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
@@ -58,11 +59,12 @@ SHORT_TTL_S = 5
 @dataclass(slots=True)
 class Books:
     """expected: (event, user, device) of everybody who must have a row. limited: tokens on the lane
-    with the quota.
+    with the quota. added_at: Unix time at which Redis had an event.
     """
 
     expected: set[tuple[str, str, str]] = field(default_factory=set)
     limited: set[str] = field(default_factory=set)
+    added_at: dict[str, float] = field(default_factory=dict)
     messages: int = 0
 
 
@@ -83,27 +85,7 @@ class Town:
 
     def settle_in(self, people: int) -> None:
         """A tenant with two accounts, `ios` and the limited one `few`, and one iPhone a person."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        p8 = self.runtime.settings.data_dir / "key.p8"
-        p8.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        options = [
-            "--p8",
-            str(p8),
-            "--key-id",
-            "CHAOSKEY01",
-            "--team-id",
-            "CHAOSTEAM1",
-            "--topic",
-            "com.example.chat",
-            "--env",
-            "production",
-        ]
+        options = p8_options(self.runtime.settings.data_dir / "key.p8", "CHAOSKEY01", "CHAOSTEAM1")
         self.command("app", "add", APP)
         self.command("credential", "add", "apns", "--app", APP, "--business-id", "ios", *options)
         limits = ["--quota", f"private={self.quota}", "--rate", f"{RATE_PER_S}/s"]
@@ -169,17 +151,11 @@ class Town:
     def _add(self, kind: str, data: Mapping[str, Any]) -> str:
         """The same event again until Redis has said yes: the event id makes that harmless."""
         identity = uuid.uuid4().hex
-        event = {
-            "v": 1,
-            "id": identity,
-            "type": kind,
-            "app": APP,
-            "ts": int(time.time() * 1000),
-            "data": data,
-        }
+        event = core_event(APP, kind, data, event_id=identity)
         while True:
             try:
                 published(self.runtime.core, "im:events", {"e": json.dumps(event)})
+                self.books.added_at[identity] = time.time()
                 return identity
             except RedisError:
                 time.sleep(0.1)
@@ -284,6 +260,7 @@ def accounts(town: Town) -> dict[str, Any]:
         "lost_examples": [
             (key, rows[key]["note"] if key in rows else None) for key in sorted(never_decided)[:5]
         ],
+        "lost_at": sorted({round(town.books.added_at[key[0]], 1) for key in never_decided})[:50],
         "accepted_without_row": len(seen.keys() - set(accepted)),
         "doubled": sum(count - 1 for count in seen.values()),
         "doubled_bound": 500 * delivery_kills,

@@ -137,7 +137,7 @@ class ThreadedProxy:
         self._call(lambda: setattr(self.p, "refusing", on))
 
     def set_latency(self, s, jitter=0.0):
-        self._call(lambda: (setattr(self.p, "latency", s), setattr(self.p, "jitter", jitter)))
+        self._call(lambda: vars(self.p).update(latency=s, jitter=jitter))
 
     def stop(self):
         """Cuts what is open and ends the thread; nothing of the proxy is left."""

@@ -78,7 +78,9 @@ def _push(lane: int, number: int, urgency: Urgency) -> Push:
 def fill(runtime: Runtime) -> None:
     each = PUSHES // LANES
     for lane in range(LANES):
-        made, batches, later, turn = 0, [], [], 0
+        batches: list[Any] = []
+        later: list[Any] = []
+        made, turn = 0, 0
         while made < each:
             urgency = tuple(Urgency)[turn % 4]
             size = min(SIZES[turn % len(SIZES)], each - made)

@@ -83,12 +83,13 @@ def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None
 
 
 if __name__ == "__main__":
-    pipeline.Stages._make = make_drain
+    setattr(pipeline.Stages, "_make", make_drain)  # noqa: B010
     keys.STREAMS = (*keys.STREAMS, SEND)  # the timer looks after the last stage's stream, too
-    Runtime.streams = property(
+    streams = property(
         lambda runtime: runtime.__dict__.setdefault(
             "_belts", StreamStore(runtime.redis, runtime.keys, TAKEOVER_MS)
         )
     )
+    setattr(Runtime, "streams", streams)  # noqa: B010
     vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
     sys.exit(run(["worker", sys.argv[1], *vendors]))

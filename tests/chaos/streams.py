@@ -128,7 +128,8 @@ class StreamFleet:
         return sum(worker.restarts for worker in self._supervisor.workers)
 
     def done(self) -> dict[str, int]:
-        return {name.decode(): int(count) for name, count in self.direct.hgetall(DONE).items()}
+        counts: Any = self.direct.hgetall(DONE)
+        return {name.decode(): int(count) for name, count in counts.items()}
 
     def came(self) -> dict[int, int]:
         return {int(number): int(count) for number, count in self.direct.hgetall(CAME).items()}

@@ -20,7 +20,8 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest, ClaimState, day_of
 from common.storage.delayed import as_new
-from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
+from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
+from common.storage.lane_queues import LaneQueues
 from common.storage.streams import DELIVERIES_MAX
 from tests.unit.vendors.cases import note
 from workers.app import DELIVERY
@@ -92,10 +93,9 @@ def life(settings: Settings, deadly: str) -> int:
     try:
         runtime = runtime_of(settings)
         sender = LaneSender(runtime, Vendor.APNS, 500, lambda: False)
-        sender._lane = lambda lane: (
-            None
-        )  # the account is not known here: what it sends is written down instead
-        sender._rounds.without_account = lambda taken, entries, *_: finish(
+        # the account is not known here: what it sends is written down instead
+        vars(sender)["_lane"] = lambda lane: None
+        vars(sender._threads.rounds.unsent)["without_account"] = lambda taken, entries, *_: finish(
             runtime, taken, entries, deadly
         )
         end = time.monotonic() + 20
@@ -138,7 +138,7 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
             pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs]
         )
         pipe.execute()
-    lives = []
+    lives: list[int] = []
     while not lives or lives[-1] == KILLED:
         lives.append(life(world, "deadly"))
         time.sleep(IDLE_MS / 1000 * 2)

@@ -23,7 +23,9 @@ from typing import Any
 
 from sqlalchemy import text
 
-from common.config import Settings, environ_of, resolve
+from common.config import Settings, environ_of
+from common.running_fleet import resolve
+from tests.builders import core_event
 from tests.chaos.campaign import good, show, write
 from tests.chaos.fleet import APP, ELSEWHERE, Town, accounts, keys_file, wait_for
 from tests.conftest import open_folder
@@ -34,6 +36,9 @@ from workers.supervisor import Worker
 
 #: As docs/upgrade.md has it: against the way of a push, upkeep last.
 ORDER = ("delivery-apns", "routing", "presence", "intake", "upkeep")
+#: One message in so many goes to a group with two such people without a device for each with one.
+GROUP_EVERY = 20
+GROUP_AWAY = 10
 HERE = Path(__file__).parents[2]
 #: Settings of a later version would stop the processes of the version before.
 COMMON = (
@@ -83,29 +88,27 @@ class Upgrade(Town):
         return [f"{lane}{number}" for number in range(count)]
 
     def publish_all(self, people: list[str], count: int) -> None:
-        """`count` messages to these people in turn."""
+        """`count` messages to these people in turn, now and then one to a group of them."""
         pipe = self.runtime.core.pipeline(transaction=False)
         for number in range(count):
-            identity, user = uuid.uuid4().hex, people[number % len(people)]
-            data = {
+            identity, group = uuid.uuid4().hex, number % GROUP_EVERY == 0
+            away = [people[(number + at) % len(people)] for at in range(GROUP_AWAY if group else 1)]
+            bare = [f"bare{at}" for at in range(2 * GROUP_AWAY)] if group else []
+            data: dict[str, Any] = {
                 "message_id": f"m{self.books.messages}",
                 "sender": {"id": "s"},
-                "recipients": [user],
+                "recipients": away + bare,
             }
             data |= {
-                "conversation": {"type": "c2c", "id": "s"},
+                "conversation": {"type": "group", "id": "g"}
+                if group
+                else {"type": "c2c", "id": "s"},
                 "elements": [{"type": "text", "text": f"number {number}"}],
             }
-            event = {
-                "v": 1,
-                "id": identity,
-                "type": "message.stored",
-                "app": APP,
-                "ts": int(time.time() * 1000),
-                "data": data,
-            }
+            event = core_event(APP, "message.stored", data, event_id=identity)
             pipe.xadd("im:events", {"e": json.dumps(event)})
-            self.books.expected.add((identity, user, "phone"))
+            self.books.expected |= {(identity, user, "phone") for user in away}
+            self.books.expected |= {(identity, user, "") for user in bare}
             self.books.messages += 1
             if number % 500 == 499:
                 pipe.execute()
@@ -119,9 +122,9 @@ class Upgrade(Town):
             if worker.name.rpartition(".")[0] == name and worker.process:
                 worker.process.send_signal(signal.SIGSTOP)
 
-    def replace(self, say: Callable[[str], None]) -> dict[str, float]:
+    def replace(self, people: list[str], each: int, say: Callable[[str], None]) -> dict[str, float]:
         """This version in place of the other, one process after the other; seconds until each said
-        that it lives.
+        that it lives. `each` messages come after each: what a new stage writes, old ones read.
         """
         (self.folder / "current").write_text(str(HERE))
         took = {}
@@ -130,6 +133,7 @@ class Upgrade(Town):
                 worker for worker in self.workers if worker.name.rpartition(".")[0] == name
             ]:
                 took[worker.name] = self._replaced(worker)
+                self.publish_all(people, each)
                 say(
                     f"{worker.name} replaced after {took[worker.name]} s; {self.sent()} "
                     "pushes were sent until now"
@@ -249,14 +253,14 @@ def _upgraded(
     streams = {name: redis.xlen(name) for name in redis.scan_iter(match="push*", _type="stream")}
     say(f"{place.sent()} of {messages} were sent, {streams} entries wait: the upgrade begins")
     migrate_settings(place.runtime.settings)
-    took = place.replace(say)
-    under_way = messages - place.sent()
+    under_way = place.sent()
+    took = place.replace(many, messages // 20, say)
     place.command("credential", "resume", APP, "apns", "few", checkout=HERE)
     settled = place.settled(300.0, lambda: None)
     return {
         "seed": seed,
         "messages": place.books.messages,
-        "left_when_replaced": under_way,
+        "sent_before": under_way,
         "kills": dict(place.kills),
         "recovery_s": took,
         "settled": settled,

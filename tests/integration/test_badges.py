@@ -5,8 +5,6 @@ push at the same time.
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
 import sys
 import uuid
 from typing import Any
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from common.storage.badges import BASE_MAX, Badges
 from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
 from common.storage.keys import Keys
+from tests.processes import at_once
 
 NOW_MS = 1_763_787_600_000
 PROCESSES, PUSHES, AT_ONCE = 4, 250, 5
@@ -87,28 +86,15 @@ def test_a_thousand_pushes_of_four_processes_use_each_number_once(
 ) -> None:
     desk.report(7)
     arguments = [redis_url, f"push{space}"], [str(PUSHES), str(AT_ONCE), str(NOW_MS)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in "abcd"[:PROCESSES]
-    ]
-    try:
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        told = [json.loads(process.communicate(timeout=60)[0]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert all(len(numbers) == PUSHES and numbers == sorted(numbers) for numbers in told)
-    assert sorted(number for numbers in told for number in numbers) == list(
-        range(8, 8 + PROCESSES * PUSHES)
+    told = at_once(
+        [
+            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]]
+            for name in "abcd"[:PROCESSES]
+        ]
     )
+    assert all(len(numbers) == PUSHES and numbers == sorted(numbers) for numbers in told)
+    found = sorted(number for numbers in told for number in numbers)
+    assert found == list(range(8, 8 + PROCESSES * PUSHES))
     assert desk.push().badge == 8 + PROCESSES * PUSHES
 
 

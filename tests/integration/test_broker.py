@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import cast
 
 import pytest
 from redis.exceptions import RedisError
@@ -89,6 +90,59 @@ def test_a_worker_outlives_the_restart_of_redis(
     assert worker.poll() is None
 
 
+def test_a_worker_outlives_a_server_without_free_memory(work, restartable_valkey, send_wake_up):
+    """It takes the wake-ups that are there, looks for lost ones, and another worker starts."""
+    client = connect(restartable_valkey.url)
+    workers = [work(1.0, 1)]
+    send_wake_up()
+    assert rung(restartable_valkey.url, 1, 20)
+    for _ in range(4):
+        send_wake_up()
+    client.config_set("maxmemory", 1)
+    workers.append(work(1.0, 1))
+    end = time.monotonic() + 20
+    while client.llen("push:celery:presence") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not client.llen("push:celery:presence"), "what waited is taken"
+    time.sleep(12.0)  # ten waits of a worker without wake-ups, of which one looks for lost ones
+    assert [one.poll() for one in workers] == [None, None]
+    client.config_set("maxmemory", 0)
+    before = int(client.get("push:rung") or 0)
+    for _ in range(4):
+        send_wake_up()
+    assert rung(restartable_valkey.url, before + 4, 20)
+    assert [one.poll() for one in workers] == [None, None]
+
+
+#: How a server comes to refuse every write, and takes them again.
+REFUSALS = {
+    "a replica by now": ("replicaof 127.0.0.1 1", "replicaof no one"),
+    "without its replicas": (
+        "config set min-replicas-to-write 1",
+        "config set min-replicas-to-write 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("refuses", "takes"), REFUSALS.values(), ids=REFUSALS)
+def test_a_worker_outlives_a_server_that_refuses_to_write(
+    work, restartable_valkey, send_wake_up, refuses, takes
+):
+    client = connect(restartable_valkey.url)
+    worker = work(0.0, 1)
+    send_wake_up()
+    assert rung(restartable_valkey.url, 1, 20)
+    client.execute_command(*refuses.split(" "))
+    time.sleep(8.0)  # more than a wait without wake-ups, and a second worker begins
+    other = work(0.0, 1)
+    time.sleep(5.0)
+    assert (worker.poll(), other.poll()) == (None, None)
+    client.execute_command(*takes.split(" "))
+    send_wake_up()
+    assert rung(restartable_valkey.url, 2, 20)
+    assert (worker.poll(), other.poll()) == (None, None)
+
+
 def test_a_worker_ends_at_sigterm(work, restartable_valkey, send_wake_up):
     worker = work(0)
     send_wake_up()
@@ -101,7 +155,7 @@ def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, send_
     send_wake_up()
     keys = connect(restartable_valkey.url).keys("*")
     assert keys
-    assert all(key.startswith(b"push:celery:") for key in keys)
+    assert all(cast(bytes, key).startswith(b"push:celery:") for key in keys)
 
 
 def test_a_wake_up_carries_no_data_and_is_json(restartable_valkey, send_wake_up):

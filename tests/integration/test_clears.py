@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import json as msgjson
@@ -30,7 +30,7 @@ from tests.records import event_record, note_record, row_record
 from workers import withdraw
 from workers.handlers import ledger_rows
 from workers.intake.direct import token_user
-from workers.intake.state import Withdrawal
+from workers.intake.effects import Withdrawal
 from workers.runtime import Runtime
 
 
@@ -59,8 +59,13 @@ class Phone:
 
     def shown(self, message_id: str, screen: dict[str, str] | None = None, **more: Any) -> None:
         self.ts += 1_000
-        told = {"app": self.app, "event_id": "e-" + message_id, "ts_ms": self.ts}
-        row = {"vendor": "apns", "business_id": "ios", "decision": "accepted", "user": self.user}
+        told: dict[str, Any] = {"app": self.app, "event_id": "e-" + message_id, "ts_ms": self.ts}
+        row: dict[str, Any] = {
+            "vendor": "apns",
+            "business_id": "ios",
+            "decision": "accepted",
+            "user": self.user,
+        }
         row |= {name: more.pop(name) for name in list(more) if name in ("user", "decision", "note")}
         row |= {"message_class": more.pop("message_class", "chat"), "decided_ms": self.ts}
         row |= {"routed_ms": self.ts}
@@ -122,7 +127,8 @@ def test_of_a_number_on_the_icon_nothing_is_taken_back() -> None:
     where = {"conversation": Conversation(type="c2c", id="ann"), "sender": Sender(id="ann")}
     push = PushFields(collapse_key="badge:t")
     for kind, screen in (("badge", {"push_type": "silent"}), ("message", {})):
-        message = Message(**told, **times, **where, push=push, kind=Kind(kind), direct=True)
+        about = cast(Any, {**told, **times, **where})
+        message = Message(**about, push=push, kind=Kind(kind), direct=True)
         row = ledger_rows.event_record(message, None)
         assert msgjson.decode(row.screen) == {"collapse_key": "badge:t", **screen}
 
@@ -174,20 +180,41 @@ def test_it_looks_at_so_many_places_and_pushes_only(
     assert names(phone.cleared()) == ["m2", "m3", "m4"]
 
 
+#: Copies of the one row of a table with another name each, as a day of pushes to tokens leaves.
+MANY_ROWS = """
+INSERT INTO {table} SELECT (jsonb_populate_record(one, jsonb_build_object(
+ 'event_id', 'e-' || number, '{user}', 'token:' || number, '{routed}', one.{routed} - number))).*
+ FROM {table} one, generate_series(1, 5000) number WHERE one.app = '{app}' AND one.{user} = '{who}'
+"""
+
+
 def test_it_finds_a_tokens_rows_by_their_index(phone: Phone) -> None:
+    """Of thousands: of a few rows the planner may take any index, by what it last counted."""
     phone.shown("m1")
+    told = {"app": phone.app, "event_id": "e-m2", "ts_ms": phone.ts}
+    row = {**told, "routed_ms": phone.ts, "decided_ms": phone.ts}
+    rows = [row_record(**row, user=user) for user in (phone.user, "another")]
+    phone.runtime.ledger.write([event_record(**told, message_id="m2", received_ms=0), *rows])
     since = ledger_reads._since(phone.ts)
     asked = {"app": phone.app, "user": phone.user, "conversation": "group:g", "most": 9}
     tokens = {"apps": [phone.app] * 200, "users": [f"token:{number}" for number in range(200)]}
     with phone.runtime.engine.connect() as connection:
-        connection.exec_driver_sql("SET enable_seqscan = off")
+        for table, user, routed in (
+            ("events", "row_user", "row_routed_ms"),
+            ("ledger", "user", "routed_ms"),
+        ):
+            names = {"table": table, "user": user, "routed": routed, "app": phone.app}
+            copies = MANY_ROWS.format(**names, who=phone.user).replace("one.user", 'one."user"')
+            assert connection.exec_driver_sql(copies).rowcount == 5_000
+        connection.exec_driver_sql("ANALYZE events, ledger")
         for query, values in (
             (ledger_reads._SHOWN_TO_TOKEN, asked),
             (ledger_reads._TOKENS_SEEN, tokens),
         ):
             explained = connection.execute(text("EXPLAIN " + query.text), {**values, **since})
             plan = "\n".join(row[0] for row in explained)
-            assert "app_row_user_row_routed" in plan
-            assert "app_user_routed" in plan
-            assert "Limit" in plan
-            assert "Hash" not in plan
+            assert "app_row_user_row_routed" in plan, plan
+            assert "app_user_routed" in plan, plan
+            assert "Limit" in plan, plan
+            assert "Hash" not in plan, plan
+        connection.rollback()

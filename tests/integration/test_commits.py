@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -20,6 +21,7 @@ from common.storage.redis import connect
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from tests.integration.test_consumer import Numbers
+from tests.records import fields_of
 from workers.queues.consumer import Commit, Policy, Stores, StreamConsumer
 
 IN, OUT = keys.ROUTING, keys.PRESENCE
@@ -55,7 +57,7 @@ class Town:
     ) -> None:
         self.redis, self.keys, self._elsewhere = client, Keys(f"push{space}"), elsewhere
         self.streams = StreamStore(client, self.keys, IDLE_MS)
-        self._vault = Vault([Fernet.generate_key()])
+        self._vault = Vault([Fernet.generate_key().decode()])
 
     def reader(self, handler: Forwarding | None = None) -> tuple[StreamConsumer, Forwarding]:
         handler = handler or Forwarding()
@@ -76,7 +78,7 @@ class Town:
         time.sleep(1.5 * IDLE_MS / 1000)
 
     def forwarded(self) -> list[bytes]:
-        return [fields[b"b"] for _, fields in self.redis.xrange(self.keys.stream(OUT))]
+        return [fields[b"b"] for fields in fields_of(self.redis, self.keys.stream(OUT))]
 
     def left(self) -> int:
         return int(self.redis.xlen(self.keys.stream(IN)))
@@ -138,7 +140,7 @@ def test_a_slow_reader_neither_buries_nor_splits_what_is_anothers(town: Town) ->
         town.reader()[0].once()
         return [{b"b": b"8"}, {b"b": b"9"}]
 
-    handler.split = taken_over
+    setattr(handler, "split", taken_over)  # noqa: B010
     consumer.once()
     assert sorted(town.forwarded()) == [b"8 9", b"9"]
     assert not town.left()
@@ -172,13 +174,12 @@ def test_entries_that_are_ours_are_asked_for_only_after_a_takeover(
     """What is asked once a commit would be paid by every push of a fleet at rest."""
     asked: list[int] = []
     renew = StreamStore.renew
-    monkeypatch.setattr(
-        StreamStore,
-        "renew",
-        lambda self, entries, counted=None: (
-            asked.append(len(entries)) or renew(self, entries, counted)
-        ),
-    )
+
+    def counts(self: StreamStore, entries: Any, counted: Any = None) -> Any:
+        asked.append(len(entries))
+        return renew(self, entries, counted)
+
+    monkeypatch.setattr(StreamStore, "renew", counts)
     consumer, _ = town.reader()
     for number in range(5):
         town.put(str(number))
@@ -211,10 +212,8 @@ def test_a_dead_letter_is_replayed_once(redis_client: redis.Redis, space: str) -
         False,
         True,
     ]
-    assert [fields[b"b"] for _, fields in redis_client.xrange(streams.keys.stream(IN))] == [
-        b"1",
-        b"2",
-    ]
+    found = [fields[b"b"] for fields in fields_of(redis_client, streams.keys.stream(IN))]
+    assert found == [b"1", b"2"]
 
 
 def test_a_commit_that_lost_everything_says_so(town: Town) -> None:

@@ -16,25 +16,40 @@ from cryptography.fernet import Fernet
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
-from common.ledger_records import NoteRecord, RowRecord, decode_records
+from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.storage import keys
+from common.storage.core_streams import core_streams
+from common.storage.marks import EventMarks
 from common.storage.migrations import migrate
+from common.storage.streams import GROUP
 from common.storage.tenants import Tenant
+from tests.builders import core_event, device_of
 from tests.conftest import OwnValkey
+from tests.records import records_of
 from workers.app import PRESENCE, ROUTING
-from workers.cli.worker import doors_of
-from workers.handlers.intake import IntakeLoop
+from workers.cli.worker import doors_of, intake_loop
+from workers.handlers.intake import IntakeHandler, IntakeLoop
+from workers.handlers.spread_intake import Sorter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 
 
 @pytest.fixture
-def runtime(settings: Settings, restartable_valkey: OwnValkey, tmp_path: Any) -> Iterator[Runtime]:
+def runtime(
+    settings: Settings,
+    restartable_valkey: OwnValkey,
+    tmp_path: Any,
+    request: pytest.FixtureRequest,
+) -> Iterator[Runtime]:
+    """param: shards of the fleet."""
     (tmp_path / "keys").write_bytes(Fernet.generate_key())
     (tmp_path / "keys").chmod(0o600)
     found = Runtime(
         dataclasses.replace(
-            settings, core_url=restartable_valkey.url, secret_keys_file=tmp_path / "keys"
+            settings,
+            core_url=restartable_valkey.url,
+            secret_keys_file=tmp_path / "keys",
+            shards=getattr(request, "param", 1),
         )
     )
     migrate(found.engine)
@@ -54,25 +69,59 @@ class Core:
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         now = int(time.time() * 1000)
-        event = {
-            "v": 1,
-            "id": uuid.uuid4().hex,
-            "type": kind,
-            "app": self.app,
-            "ts": now,
-            "data": data,
-        }
-        self.runtime.core.xadd(self.stream, {"e": json.dumps(event)})
+        self.put(core_event(self.app, kind, data, ts_ms=now))
+
+    def put(self, *events: dict[str, Any], field: str = "e") -> bytes:
+        """One entry; its id."""
+        lines = "\n".join(json.dumps(event) for event in events)
+        entry: Any = self.runtime.core.xadd(self.stream, {field: lines})
+        return bytes(entry)
+
+    def chat(self, event_id: str) -> dict[str, Any]:
+        where = {"type": "c2c", "id": "alice"}
+        who = {"message_id": event_id, "conversation": where, "sender": {"id": "alice"}}
+        words = {"recipients": ["bob"], "elements": [{"type": "text", "text": "hi"}]}
+        return core_event(self.app, "message.stored", {**who, **words}, event_id=event_id)
+
+    def loses(self, entry: bytes) -> None:
+        """As a replica that was promoted before it had the entry."""
+        self.runtime.core.xack(self.stream, GROUP, entry)
+        assert self.runtime.core.xdel(self.stream, entry) == 1
+
+    def taken_in(self) -> list[str]:
+        """Events that intake takes in now, by the ledger's stream; `repeat <id>` for repeats."""
+        before = len(self._ledger())
+        consumer = intake_loop(self.runtime)
+        while consumer.once(block_ms=10):
+            pass
+        assert not self.runtime.core.xlen(self.stream)
+        return [
+            record.event_id if isinstance(record, EventRecord) else f"repeat {record.event_id}"
+            for record in self._ledger()[before:]
+        ]
+
+    def _ledger(self) -> list[EventRecord | NoteRecord]:
+        return [
+            record
+            for shard in self.runtime.shards
+            for record in records_of(shard.redis, shard.keys.stream(keys.LEDGER))
+            if isinstance(record, EventRecord | NoteRecord) and record.app == self.app
+        ]
+
+    def dies_before_its_commit(self) -> None:
+        """A process that reads what is there and marks its events as seen."""
+        doors = [doors_of(shard) for shard in self.runtime.shards]
+        source = core_streams(self.runtime.core, [self.stream], self.runtime.keys)
+        entries = source.read([self.stream], 100)
+        assert entries
+        for number, those in Sorter(source, len(doors), doors[0]).sorted(entries).items():
+            IntakeHandler(doors[number]).handle(those)
 
     def phone(self, user: str) -> None:
-        data = {
-            "user": user,
-            "device_id": "d",
-            "platform": "ios",
-            "vendor": "apns",
-            "business_id": "ios",
-        }
-        self.publish("device.registered", {**data, "token": uuid.uuid4().hex * 2})
+        data = device_of(user, device_id="d")
+        self.publish(
+            "device.registered", {**data, "token": f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}"}
+        )
 
     def group_message(self) -> None:
         members = f"{self.prefix}members:{{{self.app}:g}}"
@@ -93,13 +142,12 @@ class Core:
         through.
         """
         stages = Stages(self.runtime)
-        stages.drain(PRESENCE)(lambda: False)
-        stages.drain(ROUTING)(lambda: False)
+        stages.consumer(PRESENCE)(lambda: False)
+        stages.consumer(ROUTING)(lambda: False)
         found: dict[str, list[str]] = {}
-        for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER)):
-            for record in decode_records(fields[b"b"]):
-                if isinstance(record, RowRecord) and record.app == self.app:
-                    found.setdefault(record.user, []).append(str(record.decision))
+        for record in records_of(self.runtime.redis, self.runtime.keys.stream(keys.LEDGER)):
+            if isinstance(record, RowRecord) and record.app == self.app:
+                found.setdefault(record.user, []).append(str(record.decision))
         return found
 
 
@@ -146,14 +194,121 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(
         )
         == 1
     )
-    assert {user: set(found) for user, found in core.decisions().items()}["carol"] == {
-        "no_credential"
-    }
-    steps = [
-        r
-        for _, f in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
-        for r in decode_records(f[b"b"])
-    ]
+    seen = {user: set(found) for user, found in core.decisions().items()}["carol"]
+    assert seen == {"no_credential"}
+    steps = records_of(runtime.redis, runtime.keys.stream(keys.LEDGER))
     assert not [record for record in steps if isinstance(record, NoteRecord)], (
         "our own second reading is no repeated event"
     )
+
+
+@pytest.mark.parametrize("runtime", [1, 3], indirect=True, ids="{} shards".format)
+def test_an_event_whose_entry_was_lost_before_its_commit_is_taken_in_when_it_comes_again(
+    runtime: Runtime,
+) -> None:
+    """The core's server died with the entry, and the core publishes the event again."""
+    core = Core(runtime)
+    first = core.put(core.chat("e1"))
+    core.dies_before_its_commit()
+    core.loses(first)
+    core.put(core.chat("e1"))
+    core.put(core.chat("e1"))
+    assert sorted(core.taken_in()) == ["e1", "repeat e1"]
+    core.put(core.chat("e1"))
+    assert core.taken_in() == ["repeat e1"]
+
+
+def test_a_lost_entry_of_many_events_gives_back_each(runtime: Runtime) -> None:
+    core = Core(runtime)
+    first = core.put(*[core.chat(f"e{number}") for number in (0, 1, 1, 199)], field="b")
+    core.dies_before_its_commit()
+    core.loses(first)
+    core.put(*[core.chat(f"e{number}") for number in (199, 1, 0)], field="b")
+    assert sorted(core.taken_in()) == ["e0", "e1", "e199"]
+
+
+def test_an_event_whose_entry_still_waits_at_a_dead_reader_is_a_repeat(runtime: Runtime) -> None:
+    core = Core(runtime)
+    first = core.put(core.chat("e1"))
+    core.dies_before_its_commit()
+    core.put(core.chat("e1"))
+    consumer = intake_loop(runtime)
+    assert consumer.once(block_ms=10) == 1
+    runtime.core.xclaim(core.stream, GROUP, "dead", 0, [first], idle=60_000)
+    assert core.taken_in() == ["e1"]
+    core.put(core.chat("e1"))
+    assert core.taken_in() == ["repeat e1"]
+
+
+def test_a_lost_entry_that_was_committed_leaves_no_second_push(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(runtime)
+    assert core.taken_in() == []
+    first = core.put(core.chat("e1"))
+
+    def away(**_: Any) -> Any:
+        raise RedisConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.core, "pipeline", away)
+        with pytest.raises(RedisConnectionError):
+            intake_loop(runtime).once(block_ms=10)
+    core.loses(first)
+    core.put(core.chat("e1"))
+    assert core.taken_in() == ["repeat e1"]
+
+
+def test_two_publications_of_a_lost_event_at_two_readers_are_one_event(runtime: Runtime) -> None:
+    """Both find its entry lost; one of them takes the id."""
+    core = Core(runtime)
+    marks = [doors_of(runtime).marks for _ in range(2)]
+    lost = f"{core.stream}/{int(time.time() * 1000)}-0"
+    again = [f"{core.stream}/{int(time.time() * 1000)}-{number}" for number in (1, 2)]
+    assert marks[0].repeats([(core.app, "e1", lost)]) == [False]
+    told: list[bool] = []
+    entries: Any = marks[0]._entries
+    look = entries.lost
+
+    def other_comes_first(holders: Any) -> Any:
+        found = look(holders)
+        entries.lost = look
+        told.extend(marks[1].repeats([(core.app, "e1", again[1])]))
+        return found
+
+    entries.lost = other_comes_first
+    assert marks[0].repeats([(core.app, "e1", again[0])]) == [True]
+    assert told == [False]
+
+
+def test_marks_of_the_release_before_are_understood(runtime: Runtime) -> None:
+    """Its processes end while this one's begin: what they had read is no repeat, what they have
+    committed is.
+    """
+    core = Core(runtime)
+    before = EventMarks(runtime.redis, runtime.keys)
+    entry = f"{core.stream}/{int(time.time() * 1000)}-0"
+    further = f"{core.stream}/{int(time.time() * 1000)}-1"
+    assert before.repeats([(core.app, "e1", entry)]) == [False]
+    assert runtime.marks.repeats([(core.app, "e1", entry)]) == [False]
+    assert runtime.marks.repeats([(core.app, "e1", further)]) == [True]
+    runtime.marks.free([(core.app, "e1", entry)])
+    assert runtime.marks.repeats([(core.app, "e1", further)]) == [False]
+
+
+ODD = {
+    "an id of the core's own": "18446744073709551615-18446744073709551615",
+    "many in one ms": "1764000000000-16384",
+    "a place past the last": "1764000000000-0#255",
+}
+
+
+@pytest.mark.parametrize("name", ODD.values(), ids=ODD)
+def test_an_entry_whose_id_fits_no_mark_is_told_apart_all_the_same(
+    runtime: Runtime, name: str
+) -> None:
+    app = uuid.uuid4().hex
+    entry, other = f"{Core(runtime).stream}/{name}", f"{Core(runtime).stream}/5-5"
+    assert runtime.marks.repeats([(app, "e1", entry)]) == [False]
+    assert runtime.marks.repeats([(app, "e1", entry)]) == [False]
+    assert runtime.marks.repeats([(app, "e1", other)]) == [True]

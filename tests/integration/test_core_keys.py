@@ -126,7 +126,7 @@ def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(
         for group in ("broken", "sound")
     ]
     runtime.streams.hand_on((), [(keys.PRESENCE, encode(messages))])
-    drain = Stages(runtime).drain(PRESENCE)
+    drain = Stages(runtime).consumer(PRESENCE)
     for _ in range(3):
         drain(lambda: False)
     assert runtime.streams.backlog([keys.PRESENCE])[keys.PRESENCE].pending == 0

@@ -18,7 +18,9 @@ import psycopg
 import pytest
 
 from common.storage.redis import connect
+from tests.builders import present
 from tests.conftest import data_settings, open_folder
+from tests.processes import gone
 from workers import embedded
 from workers.embedded import EmbeddedError, find_home, start_embedded
 
@@ -62,18 +64,6 @@ def session(url: str) -> psycopg.Connection:
     return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
 
-def gone(pid: int, seconds: float = 5) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_both_start_within_seconds(start, data_dir):
     """The quickest of three new folders: what else the machine does is not theirs."""
     took = []
@@ -91,7 +81,7 @@ def test_both_keep_their_data(start):
         sql.execute("CREATE TABLE kept AS SELECT 'ja' AS word")
         assert sql.execute("SHOW server_encoding").fetchone() == ("UTF8",)
         assert sql.execute("SHOW fsync").fetchone() == ("on",)
-        assert sql.execute("SHOW server_version_num").fetchone()[0].startswith("18")
+        assert present(sql.execute("SHOW server_version_num").fetchone())[0].startswith("18")
     first.stop()
     second = start()
     assert (second.redis_url, second.database_url) == (first.redis_url, first.database_url)
@@ -136,7 +126,7 @@ def test_the_second_starter_is_told_who_has_the_folder(start, data_dir):
 
 def test_nothing_outlives_a_starter_that_is_killed_and_the_next_one_goes_on(start, data_dir):
     first = starter(data_dir)
-    *pids, _, database_url = first.stdout.readline().split()
+    *pids, _, database_url = present(first.stdout).readline().split()
     with session(database_url) as sql:
         sql.execute("CREATE TABLE kept AS SELECT 1 AS one")
     first.kill()
@@ -146,6 +136,16 @@ def test_nothing_outlives_a_starter_that_is_killed_and_the_next_one_goes_on(star
     with session(second.database_url) as sql:
         assert sql.execute("SELECT one FROM kept").fetchone() == (1,)
     assert connect(second.redis_url).ping()
+
+
+def test_valkey_takes_freed_memory_again_without_a_search(start):
+    """Of use to glibc's allocator only, which the wheel's Valkey has."""
+    running = start(postgres=False)
+    with connect(running.redis_url) as client:
+        info = client.info()
+    assert info["mem_allocator"] == "libc"
+    environ = Path(f"/proc/{info['process_id']}/environ").read_bytes().split(b"\0")
+    assert f"GLIBC_TUNABLES={embedded.VALKEY_MALLOC}".encode() in environ
 
 
 @pytest.mark.parametrize("name", ["valkey", "postgres"])
@@ -286,7 +286,7 @@ def as_somebody(folder: Path) -> tuple[Any, Any]:
             return
         theirs.send(
             [
-                *(server.process.pid for server in running.servers),
+                *(present(server.process).pid for server in running.servers),
                 running.redis_url,
                 running.database_url,
             ]

@@ -7,12 +7,15 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.storage import guard as guard_store
+from common.storage import raw_pipe
 from common.storage.guard import COHORT_H, HOLD_MS, MANY, Guard, Held, cohort_of
 from common.storage.keys import Keys
 
@@ -191,3 +194,47 @@ def test_dead_tokens_are_retired_at_once_unless_half_of_many_are(lane: Lane) -> 
     assert lane.guard.count(LANE, 100, 0, 40)["dead"]
     assert not lane.guard.count(LANE, 500, 0, 400)["dead"]
     assert time.time() == lane.now / 1000
+
+
+def test_rounds_without_a_refused_token_are_counted_and_their_counts_end(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, now = Keys("push" + uuid.uuid4().hex), [NOW / 1000]
+    monkeypatch.setattr("common.storage.guard.time.time", lambda: now[0])
+    guard, cohort = Guard(redis_client, keys), cohort_of(VERSION, "1.0", NOW - 30 * DAY, NOW)
+    guard.count_good([(LANE, 2, {}), ("b:apns:ios", 1, {cohort: 1})])
+    guard.count_good([(LANE, 3, {cohort: 3}), ("b:apns:ios", 1, {cohort: 1})])
+    minute = int(now[0] // 60)
+    of_lane = keys.guard_accepted(LANE, minute // 60)
+    assert redis_client.hgetall(f"{keys.guard(LANE)}:{minute}") == {b"total": b"5"}
+    assert redis_client.hgetall(of_lane) == {cohort.encode(): b"3"}
+    assert redis_client.hget(keys.guard_accepted("b:apns:ios", minute // 60), cohort) == b"2"
+    now[0] += 60
+    guard.count_good([(LANE, 1, {cohort: 1})])
+    assert redis_client.hgetall(of_lane) == {cohort.encode(): b"4"}
+    counts = list(redis_client.scan_iter(match=f"{keys.prefix}:*"))
+    assert len(counts) == 5
+    assert all(redis_client.ttl(key) > 0 for key in counts)
+
+
+def test_counts_end_also_where_a_minute_ends_while_they_are_written(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes are counted by several threads."""
+    keys, now = Keys("push" + uuid.uuid4().hex), [NOW / 1000]
+    monkeypatch.setattr("common.storage.guard.time.time", lambda: now[0])
+    guard, write = Guard(redis_client, keys), raw_pipe.read_all
+    cohort = cohort_of(VERSION, "1.0", NOW - 30 * DAY, NOW)
+
+    def slow(*asked: Any) -> Any:
+        monkeypatch.setattr(guard_store, "read_all", write)
+        now[0] += 60
+        guard.count_good([("b:apns:ios", 1, {cohort: 1})])
+        return write(*asked)
+
+    monkeypatch.setattr(guard_store, "read_all", slow)
+    for _ in range(2):
+        guard.count_good([(LANE, 1, {cohort: 1})])
+    counts = list(redis_client.scan_iter(match=f"{keys.prefix}:*"))
+    assert len(counts) == 5
+    assert all(redis_client.ttl(key) > 0 for key in counts)

@@ -9,46 +9,39 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import redis
-from cryptography.fernet import Fernet
 from sqlalchemy import exc as sql_errors
 
 from common import metrics
-from common.config import Settings
 from common.contracts import encode
 from common.ledger_records import RowRecord
 from common.model import Kind
 from common.storage import keys, ledger
 from common.storage.direct_tokens import DirectTokens
-from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.builders import device_of
 from tests.records import row_record
-from workers.handlers.intake import PACK_BYTES, IntakeLoop, IntakePorts
+from workers.handlers.intake import (
+    PACK_BYTES,
+    REST_S_MAX,
+    SMALL_READ,
+    IntakeLoop,
+    IntakePorts,
+)
 from workers.intake import events
-from workers.intake.decoding import Event
 from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
-from workers.intake.state import StateKeeper, Withdrawal
+from workers.intake.effects import Withdrawal
+from workers.intake.events import Event
+from workers.intake.state import StateKeeper
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
-
-
-@pytest.fixture
-def runtime(settings: Settings, tmp_path: Path, redis_client: redis.Redis) -> Iterator[Runtime]:
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    made = Runtime(dataclasses.replace(settings, secret_keys_file=tmp_path / "keys"), "test")
-    migrate(made.engine)
-    yield made
-    made.close()
 
 
 class Intake:
@@ -84,7 +77,7 @@ class Intake:
     ) -> IntakePorts:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        stores = {
+        stores: dict[str, Any] = {
             "core": runtime.core,
             "streams": runtime.streams,
             "delayed": runtime.delayed,
@@ -92,7 +85,7 @@ class Intake:
             "vault": runtime.vault,
         }
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
-        apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
+        apps: dict[str, Any] = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
         return IntakePorts(
             **stores,
             **apps,
@@ -135,17 +128,28 @@ def wide(size: int) -> str:
     return "".join(chr(random.randrange(0x10000, 0x1F000)) for _ in range(size))
 
 
+@pytest.mark.parametrize(
+    ("replicas", "entries", "rests"), [(1, 1, 0), (4, 1, 1), (4, SMALL_READ, 0)]
+)
+def test_a_replica_leaves_turns_to_the_others_after_a_small_read(
+    intake: Intake, replicas: int, entries: int, rests: int
+) -> None:
+    """Else four processes read one entry each where one would read four at once."""
+    naps: list[float] = []
+    ports = dataclasses.replace(intake.doors(), replicas=lambda: replicas)
+    loop = IntakeLoop([intake.stream], ports, naps.append)
+    loop.once(block_ms=10)  # makes the group
+    for number in range(entries):
+        intake.put(intake.event("app.background", {"user": f"u{number}", "badge": 1}))
+    assert loop.once(block_ms=10) == entries
+    assert len(naps) == rests
+    assert all(0 < seconds <= REST_S_MAX for seconds in naps)
+
+
 def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(
     intake: Intake,
 ) -> None:
-    registered = {
-        "user": "bob",
-        "device_id": "d",
-        "platform": "ios",
-        "vendor": "apns",
-        "business_id": "b",
-        "token": "t",
-    }
+    registered = device_of("bob", device_id="d", business_id="b", token="t")
     long = [
         intake.put(intake.event("device.registered", {**registered, "user": wide(512)})),
         intake.put(
@@ -255,19 +259,16 @@ def test_a_tenant_counts_as_unknown_only_when_nobody_has_added_it_meanwhile(inta
     intake.put(intake.event("message.recalled", recall))
     never = intake.put({**intake.event("message.recalled", recall), "app": "nobody"})
     intake.put(intake.event("message.recalled", recall))
-    assert {entry: letter["reason"] for entry, letter in intake.finish().items()} == {
-        never: "unknown_app"
-    }
+    found = {entry: letter["reason"] for entry, letter in intake.finish().items()}
+    assert found == {never: "unknown_app"}
 
 
 def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:
     before = counted("ignored", "session.logout"), counted("accepted", "session.logout")
     intake.put(intake.event("session.logout", {"user": "bob"}))
     intake.finish()
-    assert (counted("ignored", "session.logout"), counted("accepted", "session.logout")) == (
-        before[0] + 1,
-        before[1],
-    )
+    found = (counted("ignored", "session.logout"), counted("accepted", "session.logout"))
+    assert found == (before[0] + 1, before[1])
 
 
 def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(
@@ -290,10 +291,8 @@ def test_a_refusal_is_counted_by_its_type(intake: Intake) -> None:
     intake.put(intake.event("message.read", {"user": "bob"}))
     intake.put(b"{")
     intake.finish()
-    assert (counted("dead_letter", "message.read"), counted("dead_letter", "unknown")) == (
-        before[0] + 1,
-        before[1] + 1,
-    )
+    found = (counted("dead_letter", "message.read"), counted("dead_letter", "unknown"))
+    assert found == (before[0] + 1, before[1] + 1)
 
 
 @pytest.mark.parametrize("conversation", [{"type": "c2c", "id": "ann"}, None])

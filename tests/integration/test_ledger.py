@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ import psycopg
 import pytest
 
 from common.clock import now_ms
-from common.config import Settings
 from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Vendor
@@ -23,19 +21,11 @@ from common.storage.ledger import Ledger, day_of
 from common.storage.migrations import migrate
 from tests.conftest import own_database
 from tests.records import event_record, note_record, row_record
-from workers.cli.why import story
+from workers.cli.why import message_trace
 from workers.runtime import Runtime
 
 DAY_MS = 86_400_000
 PUSH_ID = "95c67d08ece7251297893ddb2268c6f3"
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(settings)
-    migrate(runtime.engine)
-    yield runtime
-    runtime.close()
 
 
 @pytest.fixture
@@ -99,7 +89,7 @@ def told(
     event_id: str | None = None,
     user: str | None = None,
 ) -> Any:
-    return story(runtime, message_id, app, event_id, user)
+    return message_trace(runtime, message_id, app, event_id, user)
 
 
 def today() -> date:
@@ -249,9 +239,8 @@ def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(
         ("bob", "phone"): ["again: ignored", "his"],
         ("eve", "phone"): ["again: ignored", "hers"],
     }
-    assert {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]} == {
-        "95c67d08-ece7-2512-9789-3ddb2268c6f3"
-    }
+    seen = {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]}
+    assert seen == {"95c67d08-ece7-2512-9789-3ddb2268c6f3"}
 
 
 # ---------------------------------------------------------------- what is written straight in, and
@@ -285,10 +274,8 @@ def test_every_text_comes_back_as_it_was(runtime: Runtime, app: str, words: str)
         runtime.ledger.write([about, one, note(about, one.user, one.device, words)], again)
     (found,) = told(runtime, app)["recipients"]
     assert (found["user"], found["device"]) == (one.user, one.device)
-    assert (found["attempts"][0]["words"], found["attempts"][0]["vendor_message_id"]) == (
-        words,
-        None,
-    )
+    seen = (found["attempts"][0]["words"], found["attempts"][0]["vendor_message_id"])
+    assert seen == (words, None)
     stored = runtime.ledger.find("m1", app, None)
     assert stored is not None
     assert (stored["conversation"], stored["note"]) == (about.conversation, words)
@@ -303,9 +290,8 @@ def test_what_is_written_again_changes_nothing_whatever_stands_beside_it(
     runtime.ledger.write([about, *rows])  # some are new, some are not
     runtime.ledger.write([*rows, *rows], again=True)
     runtime.ledger.write([*rows, *rows])
-    assert [one["user"] for one in told(runtime, app)["recipients"]] == [
-        f"u{number}" for number in range(5)
-    ]
+    found = [one["user"] for one in told(runtime, app)["recipients"]]
+    assert found == [f"u{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize("another", [False, True], ids=["the same process", "another process"])
@@ -374,11 +360,8 @@ def test_a_person_on_two_pages_has_one_row_and_one_with_a_row_has_that(
         [about, page(about, ["a", "b"]), page(about, ["b", "c"]), row(about, user="c", device="")]
     )
     found = told(runtime, app)["recipients"]
-    assert [(one["user"], one["decision"]) for one in found] == [
-        ("a", "online"),
-        ("b", "online"),
-        ("c", "accepted"),
-    ]
+    seen = [(one["user"], one["decision"]) for one in found]
+    assert seen == [("a", "online"), ("b", "online"), ("c", "accepted")]
 
 
 def test_pages_count_by_their_people_and_go_with_their_day(runtime: Runtime, app: str) -> None:

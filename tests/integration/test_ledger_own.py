@@ -4,6 +4,7 @@ whatever order.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -20,27 +21,19 @@ from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Attempt, encode
 from common.ledger_records import EventRecord, Record, RowRecord
+from common.model import Decision
 from common.storage import keys
 from common.storage.erasure import erase
 from common.storage.leases import JointLease, Lease
-from common.storage.ledger import day_of
+from common.storage.ledger import FENCE_CLASS, Fence, NotTheWriterError, day_of
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
+from common.storage.unavailable import store_unavailable
 from tests.records import event_record, row_record
 from workers.maintenance import role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
-
-
-@pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    runtime = Runtime(
-        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(runtime.engine)
-    yield runtime
-    runtime.close()
 
 
 @pytest.fixture
@@ -123,9 +116,8 @@ def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(
     (apart,) = runtime.ledger.rows(runtime.ledger.find("m-e2", app, None) or {})
     assert in_ledger(runtime, app) == 1
     times = {"event_id", "presence_ms", "routed_ms", "decided_ms", "day"}
-    assert {name: seen[name] for name in seen.keys() - times} == {
-        name: apart[name] for name in apart.keys() - times
-    }
+    shown = {name: seen[name] for name in seen.keys() - times}
+    assert shown == {name: apart[name] for name in apart.keys() - times}
     assert seen.keys() == apart.keys()
 
 
@@ -178,7 +170,7 @@ def test_any_order_any_repeats_give_each_device_its_highest_row(
                 ["accepted", "uncertain", "no_device", None], random_of.choice([1, 1, 2])
             ):
                 records.append(row(about, user, decision=decision))
-                rank = RANK[decision] if decision else 10
+                rank = RANK[Decision(decision)] if decision else 10
                 best[(about.event_id, user, "phone")] = max(
                     best.get((about.event_id, user, "phone"), (0, "")), (rank, decision or "")
                 )
@@ -275,8 +267,46 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
 
 
-def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(  # noqa: PLR0915 - one story
-    runtime: Runtime, another: Runtime, app: str
+@contextlib.contextmanager
+def standing_still_at_its_commit(runtime: Runtime) -> Iterator[threading.Event]:
+    """The runtime's next commit of rows waits until the block ends. Yields: it does."""
+    stands, goes_on = threading.Event(), threading.Event()
+
+    @listens_for(runtime.engine, "commit")
+    def wait(_connection: Any) -> None:
+        stands.set()
+        goes_on.wait(30)
+
+    try:
+        yield stands
+    finally:
+        goes_on.set()
+
+
+@contextlib.contextmanager
+def standing_still_in_its_statement(runtime: Runtime) -> Iterator[threading.Event]:
+    """The runtime's writer waits for a table until the block ends, and may write no more."""
+    stands = threading.Event()
+    with runtime.engine.connect() as connection:
+        connection.execute(text("LOCK TABLE events IN SHARE MODE"))
+        stands.set()
+        yield stands
+        connection.rollback()
+
+
+def write_all(writer: LedgerWriter, lease: Lease, done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not done() and time.monotonic() < end:
+        lease.hold()
+        writer.consumer._reclaim_at = 0.0
+        writer.turn(lease)
+
+
+@pytest.mark.parametrize(
+    "standing_still", [standing_still_in_its_statement, standing_still_at_its_commit]
+)
+def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(
+    runtime: Runtime, another: Runtime, app: str, standing_still: Any
 ) -> None:
     """Neither sees what the other has not committed: one push would have two rows."""
     stream = runtime.keys.stream(keys.LEDGER)
@@ -294,30 +324,45 @@ def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(  # noqa: 
     def turn() -> None:
         try:
             first.turn(slow)
-        except TimeoutError as error:
+        except store_unavailable() as error:
             raised.append(error)
 
-    with runtime.engine.connect() as connection:
-        connection.execute(
-            text("LOCK TABLE events IN SHARE MODE")
-        )  # the first stands still in its transaction
+    with standing_still(runtime) as stands:
         assert slow.hold()
         still = threading.Thread(target=turn)
         still.start()
+        assert stands.wait(10)
         while not next_.hold():
             time.sleep(0.05)
         runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
         second.turn(next_)
-        connection.rollback()
     still.join(20)
     assert len(raised) == 1
-    next_.hold()
-    end = time.monotonic() + 10
-    while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
-        next_.hold()
-        second.consumer._reclaim_at = 0.0
-        second.turn(next_)
+    write_all(second, next_, lambda: not runtime.streams.redis.xlen(stream))
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
+
+
+def test_a_writer_without_the_role_does_not_end_the_one_after_it(
+    runtime: Runtime, another: Runtime, app: str
+) -> None:
+    """The lock passed from one holder to the next after this writer had seen it held."""
+    lock = {"class": FENCE_CLASS, "key": 7}
+    take = text("SELECT pg_advisory_xact_lock(:class, :key)")
+    about = stored(app, "e1")
+    runtime.ledger.ready_for(day_of(about.ts_ms))
+    with another.engine.connect() as before, another.engine.connect() as after:
+        before.execute(take, lock)
+        has_role = [True, False]
+
+        def may() -> bool:
+            if len(has_role) == 2:
+                before.rollback()
+                after.execute(take, lock)
+            return has_role.pop(0)
+
+        with pytest.raises(NotTheWriterError):
+            runtime.ledger.write([about], fence=Fence(7, may))
+        assert after.execute(text("SELECT 1")).scalar() == 1, "it goes on"
 
 
 def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(

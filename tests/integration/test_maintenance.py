@@ -4,6 +4,7 @@ what needs it.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,21 +13,23 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from redis.exceptions import OutOfMemoryError
 
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import encode
 from common.model import Urgency, Vendor
 from common.storage import keys
-from common.storage.credentials import StoredCredential
 from common.storage.delayed import Later
 from common.storage.leases import Lease
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
 from common.storage.migrations import migrate
 from common.storage.streams import StreamStore
+from tests.builders import stored_credential
 from tests.conftest import embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
+from tests.waiting import eventually
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.reporter import Reporter
 from workers.queues.lease_renewer import LeaseRenewer
@@ -75,15 +78,12 @@ def put(runtime: Runtime, count: int, delay_ms: int = 0) -> None:
         pipe.execute()
 
 
-def eventually(found: Callable[[], object], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < until, "not in time"
-        time.sleep(0.05)
-
-
 def on_stream(runtime: Runtime) -> int:
     return int(runtime.redis.xlen(runtime.keys.stream(STREAM)))
+
+
+def _waits(runtime: Runtime, count: int) -> bool:
+    return on_stream(runtime) == count
 
 
 @pytest.mark.usefixtures("upkeep")
@@ -96,9 +96,8 @@ def test_due_pushes_leave_while_the_database_is_frozen(
     server.stop()
     for number in range(1, 9):
         put(runtime, 10)
-        eventually(
-            lambda number=number: on_stream(runtime) == 10 + 10 * number, 4 if number > 3 else 8
-        )  # type: ignore[misc]
+        wanted = 10 + 10 * number
+        eventually(functools.partial(_waits, runtime, wanted), 4 if number > 3 else 8)
         time.sleep(0.5)
 
 
@@ -238,6 +237,26 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(
     assert len(runtime.ledger.rows(found)) == 9
 
 
+def test_a_writer_that_begins_while_redis_is_full_writes_what_waits(runtime: Runtime) -> None:
+    """Its rows are what fills the server."""
+    LedgerWriter(runtime).flush()
+    event = event_record(
+        app="full", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
+    )
+    runtime.streams.hand_on((), [(keys.LEDGER, encode([event]))])
+    another = Runtime(runtime.settings)
+    another.redis.config_set("maxmemory", 1)
+    try:
+        LedgerWriter(another).flush()
+        assert runtime.redis.xlen(runtime.keys.stream(keys.LEDGER)) == 0
+        with pytest.raises(OutOfMemoryError):
+            another.redis.set(another.keys.stream("not-there"), 1)
+    finally:
+        another.redis.config_set("maxmemory", 0)
+        another.close()
+    assert runtime.ledger.find(event.message_id, "full", None) is not None
+
+
 def _put(runtime: Runtime, *records: object) -> None:
     runtime.streams.hand_on((), [(keys.LEDGER, encode(list(records)))])
 
@@ -350,24 +369,8 @@ def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime
 
 def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: Runtime) -> None:
     reporter, app = Reporter(runtime), f"idle{now_ms()}"
-    usual: dict[str, Any] = {
-        "options": {},
-        "secrets": {},
-        "channels": {},
-        "templates": {},
-        "limits": {},
-        "expires_ms": None,
-    }
     for number in range(100):
-        named = {
-            "app": app,
-            "vendor": Vendor.FCM,
-            "business_id": f"b{number}",
-            "version": 0,
-            "created_ms": 1,
-            "paused": False,
-        }
-        runtime.credentials.add(StoredCredential(**named, **usual, rights=frozenset()))  # type: ignore[arg-type]
+        runtime.credentials.add(stored_credential(app, Vendor.FCM, f"b{number}"))
     runtime.catalog.changed()
     lanes = [lane.id for lane in runtime.catalog.fresh().lanes.values()]
     assert len(lanes) >= 100
@@ -378,9 +381,8 @@ def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: R
         (lambda: runtime.guard.stopped_of(lanes), 60),
         (reporter.every_15_s, 120),
     ):
-        assert min(cost_of(runtime, look) for _ in range(3)) <= most, (
-            "whatever else asks this server now only adds to a look"
-        )
+        found = min(cost_of(runtime, look) for _ in range(3))
+        assert found <= most, "whatever else asks this server now only adds to a look"
     states = runtime.lane_states.peek_all(lanes)
     assert [index for index, state in enumerate(states) if state.state != "flowing"] == [7]
     assert not any(runtime.guard.stopped_of(lanes).values())

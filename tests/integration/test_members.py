@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +26,7 @@ from workers.presence.offline_recipients import PAGES, chunks
 SIZE = 6_000
 
 
-def message(**more: object) -> Message:
+def message(**more: Any) -> Message:
     return Message(
         app="A",
         event_id="e",
@@ -35,14 +36,15 @@ def message(**more: object) -> Message:
         received_ms=1,
         conversation=Conversation(type="group", id="g"),
         sender=Sender(id="boss"),
-        **{"expires_at_ms": 2} | more,
+        **({"expires_at_ms": 2} | more),
     )
 
 
 def pages(
-    members: Members, first: Message, between: dict[int, object] | None = None
+    members: Members, first: Message, between: dict[int, Callable[[], None]] | None = None
 ) -> list[tuple[str, ...]]:
-    found, more = [], first
+    found = []
+    more: Message | None = first
     while more is not None:
         ((chunk, more),) = chunks([more], members)
         found.append(chunk.users)
@@ -126,8 +128,9 @@ def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -
     many commits come to nothing.
     """
     keys = Keys(f"push{space}")
+    registry: Any = Registry()
     handler = PresenceHandler(
-        Members(client, "im:"), Presence(client, "im:"), Registry(), Fanouts(client, keys)
+        Members(client, "im:"), Presence(client, "im:"), registry, Fanouts(client, keys)
     )
     todo, told = [message(expires_at_ms=2**50)], list[str]()
     while todo:

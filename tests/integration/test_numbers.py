@@ -5,11 +5,9 @@ with it or stands still.
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -22,14 +20,18 @@ from common.storage import row_numbers, usual_numbers
 from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
 from common.storage.keys import CALL, Keys
-from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
+from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
+from common.storage.lane_queues import LaneQueues
 from common.storage.marks import EventMarks
 from common.storage.row_numbers import RowAsks
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
+from tests.processes import at_once
 
 LANE, APP, USER = "demo:apns:b", "demo", "bob"
-OURS, GONE, ELSEWHERE = int(ClaimState.OURS), int(ClaimState.GONE), int(ClaimState.ELSEWHERE)
+#: Its messages go to phones that have had no push yet.
+GROUP = "group:g"
+OURS, REVOKED, ELSEWHERE = int(ClaimState.OURS), int(ClaimState.REVOKED), int(ClaimState.ELSEWHERE)
 _numbers = itertools.count()
 
 
@@ -86,7 +88,7 @@ class Sender:
         if taken is not None:
             return taken
         return [
-            tuple(one)
+            cast(Any, tuple(one))
             for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)
         ]
 
@@ -116,7 +118,8 @@ class Sender:
             messages,
             times,
         )
-        taken = self.claims.take_rows(rows, lambda bindings: len(bindings) == len(asks))
+        lot = (rows, lambda bindings: len(bindings) == len(asks))
+        (taken,) = self.claims.take_rows([lot])
         return None if taken is None else [(OURS, badge, "", counted) for badge, counted in taken]
 
     def number(self, entry: str, **ask: Any) -> int:
@@ -223,14 +226,14 @@ def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(
     app, user = "a", "u"
     other = {"user": user, "conversation": CALL if why == "call_ended" else CHAT}
     ask = (
-        *sender.ask("e", message="m1", **other)[:2],
+        *sender.ask("e", message="m1", **cast(Any, other))[:2],
         app,
-        *sender.ask("e", message="m1", **other)[3:],
+        *sender.ask("e", message="m1", **cast(Any, other))[3:],
     )
     later = (*ask[:3], "m2", ask[4], TS + 60_000, *ask[6:])
     stop(sender.marks)
     for _ in range(2):  # it was not sent, so the second sender is not in doubt
-        assert sender.take(ask) == [(GONE, -1, why, "")]
+        assert sender.take(ask) == [(REVOKED, -1, why, "")]
     assert sender.take(later) == [(OURS, 1, "", "1@0")]
 
 
@@ -241,20 +244,18 @@ def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after
     ask = ("e", 0, "a", "m1", CALL if why == "call_ended" else CHAT, TS, "u", "d", 1, "")
     assert sender.take(ask) == [(OURS, 1, "", "1@0")]
     stop(sender.marks)
-    assert sender.take(ask) == [(GONE, -1, "uncertain", "1@0")], "and it stays counted"
+    assert sender.take(ask) == [(REVOKED, -1, "uncertain", "1@0")], "and it stays counted"
 
 
 def test_a_call_that_ended_rings_again_later(sender: Sender) -> None:
     sender.marks.end_call(APP, "c1", TS)
     assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3] == (
-        GONE,
+        REVOKED,
         -1,
         "call_ended",
     )
     assert (
-        sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 3_000))[0][
-            0
-        ]
+        sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 1))[0][0]
         == OURS
     )
 
@@ -309,21 +310,7 @@ def test_pushes_of_two_processes_use_each_number_once(
     sender: Sender, redis_url: str, space: str
 ) -> None:
     command = [sys.executable, "-c", PUSHER, redis_url, f"push{space}"]
-    started = [
-        subprocess.Popen(
-            [*command, name, "300", "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name in "ab"
-    ]
-    try:
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        told = [json.loads(process.communicate(timeout=60)[0]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
+    told = at_once([[*command, name, "300", "5"] for name in "ab"])
     assert sorted(number for numbers in told for number in numbers) == list(range(1, 601))
 
 
@@ -374,7 +361,7 @@ _WORLDS = st.lists(
         st.sampled_from(["phone", "tablet"]),
         st.sampled_from([-1, 1, 7, 99]),
         st.sampled_from(["m1", "m2", "m3", "mä"]),
-        st.sampled_from([CHAT, ""]),
+        st.sampled_from([CHAT, "", GROUP]),
         st.sampled_from([TS, TS + 60_000]),
     ),
     min_size=1,
@@ -472,3 +459,56 @@ def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_
     assert sender.number("e") == 4
     redis_client.set(sender.keys.taken("e"), msgpack.encode({1: f"1@{usual_numbers.UNTOLD}"}))
     assert sender.take(sender.ask("e")) == [(OURS, 4, "uncertain", f"1@{TS}")]
+
+
+@pytest.mark.parametrize("way", ["plain commands", "columns"])
+def test_phones_that_a_group_reaches_first_cost_two_commands_each(
+    redis_client: redis.Redis, space: str, way: str
+) -> None:
+    sender = Sender(redis_client, f"push{space}", usual=True, rows=way == "columns")
+
+    def asks(entry: str) -> list[Wanted]:
+        return [
+            sender.ask(entry, place, user=f"u{place}", conversation=GROUP, message="m")
+            for place in range(100)
+        ]
+
+    first, again = asks("e"), asks("f")
+    before = _commands(redis_client)
+    assert sender.take(*first) == [(OURS, 1, "", "1@0")] * 100
+    assert _commands(redis_client) - before <= 2 * 100 + 25
+    assert sender.take(*again) == [(OURS, 2, "", "1@0")] * 100, "seen by now"
+    assert redis_client.ttl(sender.keys.badges(APP, "u7")) > 89 * 86_400
+    assert sender.client.hexists(sender.keys.badges(APP, "u7"), ":x")
+
+
+def _commands(client: redis.Redis) -> int:
+    """Of all clients of the test's own server."""
+    return int(client.info("stats")["total_commands_processed"])
+
+
+@pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
+def test_a_count_that_begins_between_the_look_and_the_write_is_the_scripts(
+    redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
+) -> None:
+    sender = Sender(redis_client, f"push{space}", usual=True, rows=way is row_numbers)
+    first_counts = usual_numbers.first_counts
+
+    def seen_meanwhile(*args: Any) -> str:
+        sender.badges.report(APP, USER, "phone", TS, 5)
+        return first_counts(*args)
+
+    monkeypatch.setattr(way, "first_counts", seen_meanwhile)
+    redis_client.hset(sender.keys.lane_holders(LANE), "e", "w")
+    ask = sender.ask("e", conversation=GROUP)
+    assert sender.take(ask, word="w") == [(OURS, 6, "", f"1@{TS}")]
+
+
+def test_two_devices_of_one_person_and_two_messages_to_one(sender: Sender) -> None:
+    asks = [
+        sender.ask("e", place, conversation=GROUP, device=device)
+        for place, device in enumerate(["phone", "tablet"])
+    ]
+    assert [badge for _, badge, _, _ in sender.take(*asks)] == [1, 1]
+    twice = [sender.ask("f", place, conversation=GROUP, device="watch") for place in range(2)]
+    assert [badge for _, badge, _, _ in sender.take(*twice)] == [1, 2]

@@ -4,32 +4,16 @@ conversation only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-from cryptography.fernet import Fernet
-
 from common.clock import now_ms
-from common.config import Settings
 from common.storage.claims import ClaimRequest, ClaimState
 from common.storage.keys import CALL
-from common.storage.migrations import migrate
 from tests.records import event_record
 from workers.maintenance.recalls import Recalls
 from workers.runtime import Runtime
 
 APP = "old"
-
-
-@pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(
-        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(made.engine)
-    yield made
-    made.close()
 
 
 def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tuple[Any, str]:
@@ -54,11 +38,11 @@ def test_marks_of_the_release_before_stop_what_they_stopped(runtime: Runtime) ->
         ]
     )
     for message, why in (("m1", "recalled"), ("c1", "call_ended"), ("unknown", "recalled")):
-        runtime.redis.set(f"{runtime.keys.gone_marks}{APP}:{message}", why, ex=600)
+        runtime.redis.set(f"{runtime.keys.revoked_marks}{APP}:{message}", why, ex=600)
     Recalls(runtime).turn()
-    assert lease(runtime, "m1", "c2c:bob", now) == (ClaimState.GONE, "recalled")
+    assert lease(runtime, "m1", "c2c:bob", now) == (ClaimState.REVOKED, "recalled")
     assert lease(runtime, "m2", "c2c:bob", now) == (ClaimState.OURS, "")
-    assert runtime.redis.exists(runtime.keys.gone(APP, CALL, "c1"))
-    assert runtime.redis.exists(f"{runtime.keys.gone_marks}{APP}:m1"), (
+    assert runtime.redis.exists(runtime.keys.revoked(APP, CALL, "c1"))
+    assert runtime.redis.exists(f"{runtime.keys.revoked_marks}{APP}:m1"), (
         "workers of that release ask for it"
     )

@@ -6,35 +6,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 
-from common.config import Settings
-from common.ledger_records import EventRecord, NoteRecord, decode_records
+from common.ledger_records import EventRecord, NoteRecord
 from common.storage import keys
-from common.storage.migrations import migrate
 from common.storage.streams import GROUP
 from common.storage.tenants import Tenant
+from tests.records import records_of
 from workers.cli.worker import doors_of
+from workers.handlers import overtaking
 from workers.handlers.intake import READ_COUNT, IntakeLoop
 from workers.runtime import Runtime
 
 APP = "overtaken"
 
 
-@pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(
-        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(made.engine)
-    if APP not in made.tenants.all():
-        made.tenants.add(Tenant(APP, "Overtaken", "en", "Asia/Shanghai"))
-    yield made
-    made.close()
+@pytest.fixture(autouse=True)
+def _tenant(runtime: Runtime) -> None:
+    if APP not in runtime.tenants.all():
+        runtime.tenants.add(Tenant(APP, "Overtaken", "en", "Asia/Shanghai"))
 
 
 class Core:
@@ -58,11 +50,7 @@ class Core:
 
     def stored(self) -> list[str]:
         """Event ids in the order in which intake was done with them."""
-        records = [
-            one
-            for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER))
-            for one in decode_records(fields[b"b"])
-        ]
+        records = records_of(self.runtime.redis, self.runtime.keys.stream(keys.LEDGER))
         assert not [one for one in records if isinstance(one, NoteRecord)]
         return [one.event_id for one in records if isinstance(one, EventRecord)]
 
@@ -78,6 +66,12 @@ def message(event_id: str, kind: str = "c2c", **push: Any) -> dict[str, Any]:
     return {"v": 1, "id": event_id, "type": "message.stored", "app": APP, "data": data}
 
 
+def chat_of(event_id: str, text: str) -> dict[str, Any]:
+    made = message(event_id)
+    made["data"]["elements"] = [{"type": "text", "text": text}]
+    return made
+
+
 def advert(number: int) -> dict[str, Any]:
     return message(f"ad{number}", **{"class": "marketing"})
 
@@ -87,9 +81,94 @@ def call(event_id: str) -> dict[str, Any]:
     return {"v": 1, "id": event_id, "type": "call.invited", "app": APP, "data": data}
 
 
+def ended(event_id: str, call_id: str) -> dict[str, Any]:
+    data = {"call_id": call_id, "reason": "cancelled"}
+    return {"v": 1, "id": event_id, "type": "call.ended", "app": APP, "data": data}
+
+
 @pytest.fixture
 def core(runtime: Runtime) -> Core:
     return Core(runtime)
+
+
+def test_a_call_far_behind_what_was_looked_at_is_taken_chats_before_it_keep_their_order(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of thousands are between: a look takes longer than a call may wait."""
+    monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
+    loop = core.loop()
+    adverts = [advert(number) for number in range(4 * READ_COUNT)]
+    core.put(*adverts[: 2 * READ_COUNT], message("chat1"), *adverts[2 * READ_COUNT :])
+    core.put(message("chat2"), call("first"))
+    loop.once(block_ms=1)
+    assert core.stored()[READ_COUNT:] == ["first"]
+    core.put(call("second"))
+    loop.once(block_ms=1)
+    assert [one for one in core.stored() if not one.startswith("ad")] == ["first", "second"]
+    while loop.once(block_ms=1):
+        pass
+    found = core.stored()
+    assert max(Counter(found).values()) == 1
+    assert len(found) == len(adverts) + 4
+    assert found.index("chat1") < found.index("chat2")
+    assert not core.runtime.core.xlen(core.stream)
+
+
+@pytest.mark.parametrize("field", ["e", "b"], ids=["one event", "a packed entry"])
+@pytest.mark.parametrize("text", ['see "call.py" there', '"call.invited"', json.dumps(call("x"))])
+def test_a_text_about_calls_does_not_make_a_chat_overtake_earlier_ones(
+    core: Core, text: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
+    loop = core.loop()
+    adverts = [advert(number) for number in range(4 * READ_COUNT)]
+    core.put(*adverts[: 2 * READ_COUNT], message("chat1"), *adverts[2 * READ_COUNT :])
+    core.put(chat_of("chat2", text), field=field)
+    while loop.once(block_ms=1):
+        pass
+    assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
+
+
+@pytest.mark.parametrize("field", ["e", "b"], ids=["one event", "a packed entry"])
+@pytest.mark.parametrize("kind", ["call.invited", "call.ended"])
+def test_an_object_within_its_payload_does_not_make_a_chat_overtake_earlier_ones(
+    core: Core, kind: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
+    loop = core.loop()
+    adverts = [advert(number) for number in range(4 * READ_COUNT)]
+    core.put(*adverts[: 2 * READ_COUNT], message("chat1"), *adverts[2 * READ_COUNT :])
+    core.put(message("chat2", payload={"about": {"type": kind}, "type": kind}), field=field)
+    while loop.once(block_ms=1):
+        pass
+    assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
+
+
+def test_a_text_that_names_a_groups_callback_does_not_keep_a_chat_behind_later_ones(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overtaking, "LOOK_S", 10.0)
+    loop = core.loop()
+    core.put(*(advert(number) for number in range(3 * READ_COUNT)))
+    core.put(chat_of("chat1", '"Group.CallbackAfterSendMsg"'), message("chat2"))
+    while loop.once(block_ms=1):
+        pass
+    assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
+
+
+@pytest.mark.parametrize("field", ["e", "b"], ids=["one event", "a packed entry"])
+def test_a_calls_end_does_not_overtake_its_invitation(
+    core: Core, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
+    monkeypatch.setattr(overtaking, "LOOK_ENTRIES", READ_COUNT)
+    loop = core.loop()
+    adverts = [advert(number) for number in range(6 * READ_COUNT)]
+    core.put(*adverts[: 4 * READ_COUNT], call("invited"), *adverts[4 * READ_COUNT :])
+    core.put(ended("ended", "invited"), field=field)
+    while loop.once(block_ms=1):
+        pass
+    assert [one for one in core.stored() if not one.startswith("ad")] == ["invited", "ended"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +187,9 @@ def core(runtime: Runtime) -> Core:
     ids=["call", "chat", "group", "public", "public, packed JSON", "call, indented JSON"],
 )
 def test_what_people_wait_for_does_not_wait_behind_a_campaign(
-    core: Core, late: Any, overtakes: bool
+    core: Core, late: Any, overtakes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(overtaking, "LOOK_S", 10.0)  # a busy machine needs longer for two looks
     loop = core.loop()
     adverts = [advert(number) for number in range(3 * READ_COUNT)]
     core.put(*adverts, late)

@@ -21,7 +21,7 @@ from sqlalchemy import text
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Conversation, Device, Message, PushFields, Sender, encode
-from common.model import Decision, Kind, Urgency, Vendor
+from common.model import Decision, Kind, MessageClass, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.erasure import erase
 from common.storage.migrations import migrate
@@ -40,8 +40,8 @@ from common.storage.people import (
 from common.storage.streams import Entry
 from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
-from workers.intake import events
-from workers.intake.decoding import Event
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
 from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
 from workers.queues.consumer import Commit
@@ -60,7 +60,7 @@ class Town:
 
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
-        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
         self.keeper.apply(
             [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)],
             lambda *_: None,
@@ -276,23 +276,19 @@ def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> Non
     )
 
     def commit(workers: int, given: Entry = entry, world: Any = runtime.routing) -> Commit:
-        routing = dataclasses.replace(routing_of(runtime), world=world)
+        routing = dataclasses.replace(routing_of(runtime), ports=world)
         at_once = RoutedAtOnce(routing, lambda: workers, runtime.people.sharing)
         return dataclasses.replace(presence_of(runtime), at_once=at_once).handle([given])
 
     one, two = commit(1), commit(2)
     others = [commit(1, msgspec.structs.replace(entry, deliveries=3)), commit(1, world=None)]
-    assert [(len(other.forward), other.wake, len(other.deferred)) for other in others] == [
-        (1, two.wake, 1)
-    ] * 2
+    seen = [(len(other.forward), other.wake, len(other.deferred)) for other in others]
+    assert seen == [(1, two.wake, 1)] * 2
     assert [row.decision for row in one.rows] == [Decision.NO_CREDENTIAL]  # type: ignore[union-attr]
     assert (list(one.forward), one.wake, len(one.deferred)) == ([], frozenset(), 1)
     ((stream, blob),) = two.forward
-    assert (stream, two.wake, list(two.rows)) == (
-        keys.routing(Urgency.CHAT),
-        frozenset({("routing", None)}),
-        [],
-    )
+    found = (stream, two.wake, list(two.rows))
+    assert found == (keys.routing(Urgency.CHAT), frozenset({("routing", None)}), [])
     routed = routing_of(runtime).handle([Entry(stream, b"1-1", blob)])
     assert [row.user for row in routed.rows] == [row.user for row in one.rows] == ["bob"]  # type: ignore[union-attr]
 
@@ -320,5 +316,5 @@ def _chat(app: str, user: str) -> Message:
         conversation=Conversation(type="c2c", id="ann"),
         sender=Sender(id="ann"),
         recipients=(user,),
-        push=PushFields(message_class="chat"),
+        push=PushFields(message_class=MessageClass.CHAT),
     )

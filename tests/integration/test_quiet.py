@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kombu.asynchronous import Hub
@@ -15,6 +15,7 @@ from common.config import Settings
 from common.model import Urgency
 from common.storage import keys
 from common.storage.delayed import Later
+from tests.waiting import eventually
 from workers import broker
 from workers.app import make_app
 from workers.cli.at_work import WorkBeat
@@ -49,7 +50,7 @@ def test_a_timer_with_nothing_to_do_sleeps_until_something_is_put(runtime: Runti
     timer.listen(4.0)
     assert 0.05 < time.monotonic() - began < 2.0
     other.join()
-    assert timer.turn() == TICK_S
+    assert TICK_S <= timer.turn() < 0.3, "until it is due"
 
 
 def test_only_what_is_due_before_all_else_wakes_the_timer(runtime: Runtime) -> None:
@@ -83,27 +84,20 @@ def test_one_thread_says_that_a_process_lives_and_that_it_is_at_work(runtime: Ru
     beat.begin()
     assert list(living.at_work()) == ["intake.1"]
     assert not living.roles()
-    beat.takes_work(runtime.alive)
+    beat.takes_work(cast(Any, runtime.alive))
     assert living.roles() == {"intake.1": "intake"}
     runtime.redis.delete(runtime.keys.alive("intake.1"), runtime.keys.at_work("intake.1"))
-    until(
+    eventually(
         lambda: (
             runtime.redis.exists(runtime.keys.alive("intake.1"), runtime.keys.at_work("intake.1"))
             == 2
         )
     )
     beat.stop.set()
-    until(lambda: not living.roles())
+    eventually(lambda: not living.roles())
     assert list(living.at_work()) == ["intake.1"]
     beat.end()
     assert not living.at_work()
-
-
-def until(said: Any) -> None:
-    end = time.monotonic() + 5.0
-    while not said():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_worker_without_wake_ups_asks_once_in_three_seconds(runtime: Runtime) -> None:

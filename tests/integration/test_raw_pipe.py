@@ -14,10 +14,13 @@ import hiredis
 import pytest
 import redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
 
 from common.storage.presence import Presence
-from common.storage.raw_pipe import command, raw_pipe, read_all
+from common.storage.raw_pipe import command, execute_watched, raw_pipe, read_all
+from common.storage.scripts import script
+from tests.records import fields_of
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 
@@ -98,7 +101,75 @@ def test_what_a_server_tells_of_itself_is_nobodys_answer() -> None:
 
     with server(answer) as port:
         client = client_of(port, protocol=3)
-        assert read_all(
-            client, command("GET", "a") + command("GET", "b") + command("GET", "c"), 3
-        ) == [b"a", b"b", b"c"]
+        found = read_all(client, command("GET", "a") + command("GET", "b") + command("GET", "c"), 3)
+        assert found == [b"a", b"b", b"c"]
         client.close()
+
+
+@contextmanager
+def watching(client: redis.Redis, key: str) -> Iterator[Pipeline]:
+    """A MULTI that holds only while nobody changes the key."""
+    with client.pipeline(transaction=True) as pipe:
+        pipe.watch(key)  # type: ignore[no-untyped-call]
+        pipe.multi()
+        yield pipe
+
+
+def test_what_a_watched_pipeline_holds_is_written_in_one_step(
+    redis_client: redis.Redis, space: str
+) -> None:
+    key = f"{space}:key"
+    lease = script(redis_client, "lease")
+    with watching(redis_client, key) as pipe:
+        pipe.xadd(f"{space}:stream", {"b": b"\r\n\xff"})
+        pipe.hset(f"{space}:hash", mapping={"ü": 1, b"\0": "x"})
+        lease(keys=[f"{space}:lease", f"{space}:epoch"], args=["me", 10_000], client=pipe)
+        execute_watched(pipe)
+    assert fields_of(redis_client, f"{space}:stream") == [{b"b": b"\r\n\xff"}]
+    assert redis_client.hgetall(f"{space}:hash") == {"ü".encode(): b"1", b"\0": b"x"}
+    assert redis_client.exists(f"{space}:lease")
+
+
+def test_a_changed_key_ends_a_watched_pipeline_unwritten(
+    redis_client: redis.Redis, space: str
+) -> None:
+    key = f"{space}:key"
+    with watching(redis_client, key) as pipe:
+        redis_client.set(key, "another's")
+        pipe.set(f"{space}:other", "1")
+        with pytest.raises(redis.WatchError):
+            execute_watched(pipe)
+    assert not redis_client.exists(f"{space}:other")
+
+
+@pytest.mark.parametrize("words", [("SET", "{key}"), ("HSET", "{key}", "field", "value")])
+def test_a_refused_command_of_a_watched_pipeline_is_raised(
+    redis_client: redis.Redis, space: str, words: tuple[str, ...]
+) -> None:
+    """One that the server refuses when it comes, one that fails when it runs."""
+    key = f"{space}:key"
+    redis_client.set(key, "no hash")
+    with watching(redis_client, key) as pipe:
+        pipe.execute_command(*(word.format(key=key) for word in words))
+        with pytest.raises(redis.ResponseError):
+            execute_watched(pipe)
+    assert redis_client.get(key) == b"no hash"
+
+
+def test_a_connection_that_breaks_while_keys_are_watched_may_have_written() -> None:
+    """The caller looks whose its entries are, and the next connection is a new one."""
+    asked: list[bytes] = []
+
+    def answer(words: list[bytes]) -> bytes:
+        asked.append(words[0].upper())
+        return b"-LOADING it loads\r\n" if words[0] == b"MULTI" else b"+OK\r\n"
+
+    with server(answer) as port:
+        client = client_of(port, protocol=2)
+        with watching(client, "key") as pipe:
+            pipe.set("a", "b")
+            with pytest.raises(redis.WatchError):
+                execute_watched(pipe)
+        assert client.execute_command("GET", "c") == b"OK"
+        client.close()
+    assert asked == [b"WATCH", b"MULTI", b"SET", b"EXEC", b"GET"]

@@ -30,9 +30,10 @@ from common.storage.marks import EventMarks
 from common.storage.migrations import migrate
 from common.storage.preferences import Preferences
 from common.storage.tenants import Tenant, Tenants
+from tests.builders import device_of
 from workers.cli import run
-from workers.intake import events
-from workers.intake.decoding import Event
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
 from workers.intake.state import StateKeeper
 
 Told = tuple[str, int, dict[str, Any]]
@@ -65,7 +66,7 @@ def apply(
             ts,
             ts,
             "e",
-            events.DECODERS[kind].decode(msgspec.json.encode(data)),
+            TYPES[kind].decoder.decode(msgspec.json.encode(data)),
         )
         for kind, ts, data in told
     ]
@@ -77,14 +78,7 @@ def apply(
 def registered(
     ts: int, user: str, device: str, token: str, platform: str = "ios", push_id: str | None = None
 ) -> Told:
-    data = {
-        "user": user,
-        "device_id": device,
-        "platform": platform,
-        "vendor": "fcm",
-        "business_id": "ios",
-        "token": token,
-    }
+    data = device_of(user, device_id=device, platform=platform, vendor="fcm", token=token)
     return ("device.registered", ts, {**data, "push_id": push_id})
 
 
@@ -285,6 +279,23 @@ def test_a_device_that_was_left_has_no_binding_until_it_is_registered_again(
     assert binding(app) == bound("fcm", "ios", "B", None)
 
 
+def test_unchanged_devices_are_told_by_one_command(redis_client: redis.Redis, space: str) -> None:
+    def calls() -> int:
+        stats: Any = redis_client.info("commandstats")
+        return int(stats.get("cmdstat_hget", {"calls": 0})["calls"])
+
+    bindings, devices = (
+        Bindings(redis_client, Keys(f"push{space}")),
+        [(space, f"u{number}", "d1") for number in range(1_500)],
+    )
+    before = calls()
+    assert bindings.look(devices) == [None] * 1_500
+    assert calls() == before
+    bindings.put([(space, "u1400", "d1", LEFT)])
+    assert bindings.look(devices) == [None] * 1_400 + [LEFT] + [None] * 99
+    assert calls() == before + 500, "only the part in which somebody's have changed"
+
+
 def test_a_retired_token_lives_again_when_it_is_registered_anew(
     keeper: StateKeeper, tables: Engine
 ) -> None:
@@ -315,9 +326,8 @@ def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_langu
     app = apply(
         keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})]
     )
-    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == [
-        "en-US-u-ca-grego"
-    ]
+    found = [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]]
+    assert found == ["en-US-u-ca-grego"]
 
 
 def test_a_content_key_may_name_its_device_by_the_push_id(
@@ -329,9 +339,8 @@ def test_a_content_key_may_name_its_device_by_the_push_id(
         {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}},
     )
     app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
-    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == [
-        "quiet"
-    ]
+    found = [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]]
+    assert found == ["quiet"]
 
 
 def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(
@@ -427,10 +436,8 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert active(tables, app, "u1") == set()
     assert command("device", "restore", app, "u1", "d1")[0] == 0
     assert active(tables, app, "u1") == {("u1", "d1", token)}
-    assert command("device", "retire", app, "u1", "nobody") == (
-        1,
-        command("device", "retire", app, "u1", "nobody")[1],
-    )
+    found = command("device", "retire", app, "u1", "nobody")
+    assert found == (1, command("device", "retire", app, "u1", "nobody")[1])
 
 
 def test_what_a_wrong_credential_retired_is_taken_back_by_lane_and_time(

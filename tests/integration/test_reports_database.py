@@ -18,7 +18,7 @@ from common.storage.ledger import Ledger
 from common.storage.migrations import migrate
 from tests.conftest import own_database
 from tests.records import event_record, row_record
-from workers.reports.story import story, story_page
+from workers.reports.trace import message_trace, trace_page
 from workers.runtime import Runtime
 
 
@@ -43,10 +43,10 @@ def test_why_and_counts_are_asked_of_the_replica(settings: Settings, replica: st
     migrate(runtime.engine)
     migrate(runtime.reports_engine)
     Ledger(runtime.reports_engine).write(records("there", "bob"))
-    told = story(runtime, "there", None, None, None)
+    told = message_trace(runtime, "there", None, None, None)
     assert told is not None
     assert [one["user"] for one in told["recipients"]] == ["bob"]
-    assert story_page(runtime, "there", None, None, None, None, 10) is not None
+    assert trace_page(runtime, "there", None, None, None, None, 10) is not None
     assert runtime.ledger.find("there", None, None) is None, "the fleet itself asks the primary"
     runtime.close()
 
@@ -57,7 +57,7 @@ def test_while_the_replica_is_away_the_primary_is_asked(settings: Settings) -> N
     runtime = Runtime(dataclasses.replace(settings, database_reports_url=nobody))
     migrate(runtime.engine)
     runtime.ledger.write(records("here", "eve"))
-    told = story(runtime, "here", None, None, None)
+    told = message_trace(runtime, "here", None, None, None)
     assert told is not None
     assert [one["user"] for one in told["recipients"]] == ["eve"]
     runtime.close()

@@ -68,9 +68,8 @@ def test_on_an_empty_database_no_worker_starts(
 ) -> None:
     code, said = started(["worker", stage], url, redis_url, data_dir)
     assert code == 2
-    assert (
-        said.strip().splitlines()[-1] == "the database has no tables of ours yet: pushfleet migrate"
-    )
+    found = said.strip().splitlines()[-1]
+    assert found == "the database has no tables of ours yet: pushfleet migrate"
 
 
 @pytest.mark.parametrize("command", [["worker", "presence"], ["migrate"]])

@@ -14,6 +14,7 @@ from common.storage import sql
 from common.storage.credentials import Credentials, StoredCredential
 from common.storage.migrations import migrate
 from common.storage.vault import Vault, VaultError
+from tests.builders import stored_credential
 from tests.conftest import own_database
 
 
@@ -27,21 +28,7 @@ def engine(database_url: str):
 
 
 def stored(business_id: str) -> StoredCredential:
-    return StoredCredential(
-        "a",
-        "meizu",
-        business_id,
-        0,
-        {"app_id": "1"},
-        {"app_secret": "s3"},
-        frozenset(),
-        {},
-        {},
-        {},
-        False,
-        1,
-        None,
-    )
+    return stored_credential("a", "meizu", business_id, secrets={"app_secret": "s3"})
 
 
 def test_what_no_key_opens_waits_and_the_rest_is_read(

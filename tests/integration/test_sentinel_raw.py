@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.sentinel import SentinelConnectionPool
@@ -39,7 +39,8 @@ def test_a_connection_that_outlived_its_master_is_given_up() -> None:
         if login.get("password"):
             second.config_set("requirepass", login["password"])
         known: Any = Sentinels(address_of(first))
-        options = {**_options(one.redis_url or ""), **login}
+        options: dict[str, Any] = dict(_options(one.redis_url or ""))
+        options.update(cast(Any, login))
         client = redis.Redis(connection_pool=SentinelConnectionPool("main", known, **options))
         queues, lane = LaneQueues(client, Keys("push")), "demo:apns:ios"
         queues.wake_at([(lane, Urgency.CHAT, 5)])

@@ -4,20 +4,24 @@ nothing up.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from common.clock import now_ms
 from common.model import Vendor
-from common.storage import sql
+from common.storage import postgres, sql
 from common.storage.devices import Devices
 from common.storage.ledger import Ledger
 from common.storage.migrations import migrate
+from tests.builders import present
 from tests.conftest import embedded, own_database
 from tests.frozen import FrozenPostgres
 from tests.pooler import kinds, pooler
@@ -45,6 +49,35 @@ def _seconds(call: object) -> float:
     with pytest.raises(sql.DATABASE_UNAVAILABLE):
         call()  # type: ignore[operator]
     return time.monotonic() - began
+
+
+def test_a_ping_says_whether_the_database_answers_and_takes_us(server: FrozenPostgres) -> None:
+    ping = postgres.Ping(server.url)
+    ping()
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(postgres.DeadlineError):
+        ping()
+    assert time.monotonic() - began < postgres.PING_S + 1
+    server.go_on()
+    ping()
+    ping.close()
+    named = make_url(server.url).set(username="nobody").render_as_string(hide_password=False)
+    with pytest.raises(psycopg.OperationalError):
+        postgres.Ping(named)()
+
+
+def test_a_process_that_asks_nothing_else_is_ready_without_sqlalchemy(
+    server: FrozenPostgres,
+) -> None:
+    code = (
+        "import sys; from common.storage.postgres import Ping; Ping(sys.argv[1])();"
+        " print('sqlalchemy' in sys.modules)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, server.url], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "False"
 
 
 def test_a_statement_under_way_ends_by_the_clients_deadline(
@@ -83,14 +116,14 @@ def test_a_frozen_server_holds_nobody_longer_than_asked(
 def test_without_a_callers_deadline_the_engines_own_holds(
     server: FrozenPostgres, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(postgres, "DEADLINE_S", 1.0)
 
     def ask() -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
             server.stop()
             with (
-                connection.connection.driver_connection.cursor() as cursor,
+                present(connection.connection.driver_connection).cursor() as cursor,
                 cursor.copy("COPY (SELECT 1) TO STDOUT") as copy,
             ):
                 list(copy)
@@ -106,9 +139,8 @@ def test_dead_tokens_are_left_alone_while_the_server_is_frozen(
     assert Devices(engine).retire(dead, "retired") == 0
     server.stop()
     assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 8
-    assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 0.1, (
-        "the next one is not tried"
-    )
+    found = _seconds(lambda: Devices(engine).retire(dead, "retired"))
+    assert found < 0.1, "the next one is not tried"
 
 
 # ---------------------------------------------------------------- poolers

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.test_embedded import gone
+from tests.builders import present
+from tests.processes import gone
 from workers.supervisor import RESTART_S_MAX, Line, Supervisor, read_procfile
 
 STAYS = (
@@ -46,12 +48,16 @@ def supervise():
         supervisor.stop(0.5)
 
 
+def written(supervisor: Any) -> str:
+    return str(supervisor.stream.getvalue())
+
+
 def until(supervisor: Supervisor, said, seconds: float = 10) -> str:
     end = time.monotonic() + seconds
-    while not said(supervisor.stream.getvalue()):
-        assert time.monotonic() < end, supervisor.stream.getvalue()
+    while not said(written(supervisor)):
+        assert time.monotonic() < end, written(supervisor)
         supervisor.tick(0.05)
-    return supervisor.stream.getvalue()
+    return written(supervisor)
 
 
 def test_each_replica_runs_and_its_lines_carry_its_name(supervise):
@@ -109,7 +115,7 @@ supervisor.start()
 supervisor.run(until={{"stop": False}})
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    pid = int(process.stdout.readline().split()[3])
+    pid = int(present(process.stdout).readline().split()[3])
     process.kill()
     process.communicate()
     assert gone(pid)
@@ -142,11 +148,8 @@ delivery-apns: pushfleet worker delivery --vendors 'apns'
 def test_a_procfile_is_read(tmp_path):
     (tmp_path / "Procfile").write_text(PROCFILE)
     one, two = read_procfile(tmp_path / "Procfile", {"SET": "x"})
-    assert (one.name, one.argv, one.env) == (
-        "intake",
-        ("pushfleet", "worker", "intake"),
-        {"A": "1", "B": "9100", "C": "x"},
-    )
+    found = (one.name, one.argv, one.env)
+    assert found == ("intake", ("pushfleet", "worker", "intake"), {"A": "1", "B": "9100", "C": "x"})
     assert two.argv == ("pushfleet", "worker", "delivery", "--vendors", "apns")
 
 

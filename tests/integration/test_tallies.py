@@ -16,8 +16,9 @@ from common.storage import event_rows
 from common.storage.event_rows import EventRows
 from common.storage.migrations import migrate
 from common.storage.tallies import MINUTE_MS, SETTLE_MS, SLOTS, percentile
+from tests.builders import present
 from tests.records import event_record, note_record, row_record
-from workers.reports.story import story, story_page
+from workers.reports.trace import message_trace, trace_page
 from workers.runtime import Runtime
 
 #: A minute of this day, in the past.
@@ -211,10 +212,10 @@ def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
             receipt(one, "u001", T0, "clicked"),
         ]
     )
-    whole = story(runtime, "m-e1", app, None, None)["recipients"]
+    whole = present(message_trace(runtime, "m-e1", app, None, None))["recipients"]
     found, after = [], None
     while True:
-        told = story_page(runtime, "m-e1", app, None, None, after, 7)
+        told = present(trace_page(runtime, "m-e1", app, None, None, after, 7))
         found += told["recipients"]
         assert len(told["recipients"]) <= 7
         if (after := told["next"]) is None:
@@ -248,9 +249,11 @@ def test_a_page_is_narrowed_by_person_and_decision(runtime, app, user, decision,
             page(one, ["lee"]),
         ]
     )
-    told = story_page(runtime, "m-e1", app, user, decision, None, 100)
+    told = present(trace_page(runtime, "m-e1", app, user, decision, None, 100))
     assert len(told["recipients"]) == expected
-    assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None))[""] == 1
+    assert (
+        present(EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None)))[""] == 1
+    )
 
 
 def test_few_rows_are_counted_anew_however_long_the_last_count_took(runtime, app):
@@ -266,6 +269,26 @@ def test_few_rows_are_counted_anew_however_long_the_last_count_took(runtime, app
     assert EventRows(runtime.engine).counts(found) == {"accepted": 2}
 
 
+def test_who_asks_for_counts_waits_no_longer_than_a_count_may_take(runtime, app, monkeypatch):
+    """The table is locked for minutes, and the counters have work for as long."""
+    monkeypatch.setattr(event_rows, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(event_rows, "WAITING_MAX", 3)
+    events = [about(app, str(number)) for number in range(5)]
+    runtime.ledger.write(events)
+    rows = EventRows(runtime.engine)
+    found = [runtime.ledger.find(event.message_id, app, None) for event in events]
+    with runtime.engine.begin() as connection, ThreadPoolExecutor(5) as callers:
+        connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        assert list(callers.map(rows.counts, found)) == [None] * 5
+        assert time.monotonic() - began < 2.0
+        assert sum(key[2] == app for key in list(event_rows._under_way)) == 3
+    end = time.monotonic() + 10
+    while event_rows._under_way and time.monotonic() < end:
+        time.sleep(0.05)
+    assert rows.counts(found[4]) == {}
+
+
 def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
     monkeypatch.setattr(event_rows, "KEPT_FROM_ROWS", 0)
     one = about(app)
@@ -276,8 +299,8 @@ def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
             runtime.ledger.find("m-e1", app, None), 0.05
         )
         assert (counts, counting) == (None, True)
-    told = story_page(runtime, "m-e1", app, None, None, None, 7, 10.0)
-    assert (told["counts"], told["counting"]) == ({"accepted": 1}, False)
+    soon = EventRows(runtime.engine).counts_soon(runtime.ledger.find("m-e1", app, None), 10.0)
+    assert soon == ({"accepted": 1}, False)
     key = next(key for key in event_rows._counts if key[2] == app)
     event_rows._counts[key] = (0.0, {"accepted": 1})  # too old
     runtime.ledger.write([pushed(one, "u2", T0, "accepted")])
@@ -288,3 +311,35 @@ def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
     assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None)) == {
         "accepted": 2
     }
+
+
+def test_a_page_that_shows_all_rows_has_their_counts_however_slow_counting_is(
+    runtime, app, monkeypatch
+):
+    """One reading: no row tells another thing than the counts above it."""
+    monkeypatch.setattr(event_rows, "WAITING_MAX", 0)  # nothing is counted
+    one = about(app)
+    runtime.ledger.write([one, *(pushed(one, f"u{n}", T0, "accepted") for n in (1, 2))])
+    runtime.ledger.write([pushed(one, "u3", T0, "expired")])
+    told = present(trace_page(runtime, "m-e1", app, None, None, None, 3, 0.0))
+    assert (told["counts"], told["counting"]) == ({"accepted": 2, "expired": 1}, False)
+    assert list(told["counts"]) == ["accepted", "expired"], "the most first"
+    for user, decision, rows in ((None, None, 2), ("u1", None, 3), (None, "expired", 3)):
+        told = present(trace_page(runtime, "m-e1", app, user, decision, None, rows, 0.0))
+        assert (told["counts"], told["counting"]) == (None, True)
+
+
+def test_what_was_counted_after_the_page_had_gone_is_on_the_next_one(runtime, app):
+    """Where each count takes longer than a page waits, loading again shows the count of before."""
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "u1", T0, "accepted")])
+    event = runtime.ledger.find("m-e1", app, None)
+    seen = []
+    for _ in range(2):
+        with runtime.engine.begin() as connection:
+            connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+            seen.append(EventRows(runtime.engine).counts_soon(event, 0.05))
+        until = time.monotonic() + 10
+        while any(key[2] == app for key in list(event_rows._under_way)):
+            assert time.monotonic() < until
+    assert seen == [(None, True), ({"accepted": 1}, True)]

@@ -12,14 +12,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from common import runfile
-from common.config import SettingError, resolve
+from common.config import SettingError
+from common.running_fleet import resolve
 from common.storage.redis import connect
+from tests.builders import present
 from tests.conftest import data_settings
-from tests.integration.test_embedded import gone
+from tests.processes import gone
+from tests.waiting import eventually
 from workers.cli import up as module
 from workers.cli.up import in_background, read_replicas, simulator_lines, up, with_replicas
 from workers.embedded import EmbeddedError
@@ -60,14 +64,6 @@ def procfile(tmp_path, monkeypatch):
     return path
 
 
-def eventually(check, seconds: float = 10):
-    until = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
-    return found
-
-
 def told_by(data_dir: Path, vendor: str) -> int | None:
     """The pid that a simulator has told, once it is ready."""
     try:
@@ -77,7 +73,7 @@ def told_by(data_dir: Path, vendor: str) -> int | None:
 
 
 def test_one_fleet_with_simulators_and_everything_comes_back(procfile, data_dir):
-    migrated = []
+    migrated: list[Any] = []
     wanted = data_settings(data_dir, ENDPOINT_VIVO="https://127.0.0.1:1")
     with in_background(wanted, {"presence": 2}, True, migrate=migrated.append) as fleet:
         assert fleet.names == ["intake.1", "presence.1", "presence.2"]
@@ -101,13 +97,17 @@ def test_one_fleet_with_simulators_and_everything_comes_back(procfile, data_dir)
         assert found.endpoints == fleet.settings.endpoints
         assert found.endpoints["VIVO"] == "https://127.0.0.1:1"
         client = connect(run["redis_url"])
-        first = client.get("push:alive:intake.1")
+        first: Any = client.get("push:alive:intake.1")
         assert str(found.ca_file).encode() in first
-        servers = {server.name: server.process.pid for server in fleet._servers.servers}
-        simulator = fleet._simulators.workers[0].process.pid
+        servers = {
+            server.name: present(server.process).pid for server in present(fleet._servers).servers
+        }
+        simulator = present(present(fleet._simulators).workers[0].process).pid
         for pid in (*servers.values(), simulator):
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: fleet._servers.servers[1].process.pid != servers["valkey"])
+        eventually(
+            lambda: present(present(fleet._servers).servers[1].process).pid != servers["valkey"]
+        )
         eventually(lambda: connect(run["redis_url"]).ping())
         eventually(lambda: told_by(data_dir, "apns") not in (None, simulator))
         assert resolve(wanted).endpoints == found.endpoints
@@ -118,13 +118,15 @@ def test_ctrl_c_ends_it_with_exit_code_0_and_nothing_is_left(procfile, data_dir)
     argv = [sys.executable, "-c", RUN, str(data_dir), str(procfile)]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     said = []
-    for line in process.stdout:
+    for line in present(process.stdout):
         said.append(line.strip())
         if said[-1] == "ready":
             break
     assert any(line.startswith("console") and "http://127.0.0.1:" in line for line in said)
     client = connect(runfile.read(data_dir)["redis_url"])
-    pids = [int(client.get(key).split(b",")[0][1:]) for key in client.keys("push:alive:*")]
+    pids = [
+        int(cast(bytes, client.get(key)).split(b",")[0][1:]) for key in client.keys("push:alive:*")
+    ]
     before = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
@@ -132,7 +134,7 @@ def test_ctrl_c_ends_it_with_exit_code_0_and_nothing_is_left(procfile, data_dir)
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
     assert not (data_dir / "run.json").exists()
-    process.stdout.close()
+    present(process.stdout).close()
 
 
 def test_a_second_up_in_the_same_folder_is_refused(procfile, data_dir, capsys):

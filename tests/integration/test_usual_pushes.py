@@ -7,31 +7,30 @@ from __future__ import annotations
 import dataclasses
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import msgspec
 import pytest
-from cryptography.fernet import Fernet
+from prometheus_client import REGISTRY
 
 from common.clock import now_ms
-from common.config import Settings
 from common.contracts import Batch, Push, decode_batch, encode
 from common.ledger_records import DeadRecord, Record
 from common.model import Vendor
 from common.storage.direct_tokens import DirectTokens
-from common.storage.migrations import migrate
 from common.storage.people import KnownPreferences
 from common.storage.streams import Entry
 from common.storage.tenants import Tenant
+from tests.builders import core_event, device_of
 from tests.unit.routing.builders import credential
 from workers.handlers import usual_pushes
 from workers.handlers.intake import IntakeHandler, IntakePorts
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
-from workers.intake import events
-from workers.intake.decoding import Event
 from workers.intake.directed import TokenPushes
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
 from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
 from workers.runtime import Runtime
@@ -89,20 +88,16 @@ class Town:
         dice = self.dice
         for number in range(dice.choice([1, 1, 1, 1, 2])):
             vendor, business, platform = dice.choice(PLACES)
-            data = {
-                "user": user,
-                "device_id": f"d{number}",
-                "platform": platform,
-                "vendor": vendor,
-                "business_id": business,
-            }
+            data = device_of(
+                user, device_id=f"d{number}", platform=platform, vendor=vendor, business_id=business
+            )
             lang = dice.choice([None, None, "en", "de"])
             self._tell(
                 app,
                 "device.registered",
                 {
                     **data,
-                    "token": uuid.uuid4().hex * 2,
+                    "token": f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}",
                     "lang": lang,
                     "app_version": dice.choice([None, "1.2"]),
                 },
@@ -125,7 +120,7 @@ class Town:
             )
 
     def _tell(self, app: str, kind: str, data: dict[str, Any]) -> None:
-        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
         self._told.append(Event(app, uuid.uuid4().hex, kind, now_ms(), now_ms(), "e", decoded))
 
     def stored(self) -> bytes:
@@ -160,16 +155,7 @@ class Town:
             case 6:
                 data["elements"] *= 2
         app = dice.choice([*self.apps, next(iter(self.apps))])
-        return msgspec.json.encode(
-            {
-                "v": 1,
-                "id": uuid.uuid4().hex,
-                "type": "message.stored",
-                "app": app,
-                "ts": ts,
-                "data": data,
-            }
-        )
+        return msgspec.json.encode(core_event(app, "message.stored", data, ts_ms=ts))
 
     def handle(
         self, entries: list[Entry], *, usual: bool
@@ -179,13 +165,13 @@ class Town:
         ports = dataclasses.replace(
             runtime.routing, tenancy=World(self.apps), preferences=KnownPreferences(runtime.people)
         )
-        routing = dataclasses.replace(routing_of(runtime), world=ports)
+        routing = dataclasses.replace(routing_of(runtime), ports=ports)
         self.quick = self.quick or UsualPushes(
             runtime.presence, runtime.people.plain, routing, lambda: self.config
         )
         quick = self.quick if usual else None
         shortcut = Shortcut(presence_of(runtime), routing, lambda: 1, runtime.people.sharing, quick)
-        doors = IntakePorts(
+        ports_ = IntakePorts(
             core=runtime.core,
             streams=runtime.streams,
             marks=runtime.marks,
@@ -198,7 +184,7 @@ class Town:
             directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
             shortcut=shortcut,
         )
-        commit = IntakeHandler(doors).handle(entries)
+        commit = IntakeHandler(ports_).handle(entries)
         with runtime.redis.pipeline(transaction=True) as pipe:
             for more in commit.extra:
                 more(pipe)
@@ -209,24 +195,14 @@ class Town:
             key = runtime.keys.lane_blobs(lane)
             blobs = dict(runtime.redis.hgetall(key))
             batches += [
-                (lane, decode_batch(blobs[name]))
-                for name in sorted(blobs, key=lambda name: int(name.split(b";")[2]))
+                (lane, decode_batch(cast(bytes, blobs[name])))
+                for name in sorted(blobs, key=lambda name: int(cast(bytes, name).split(b";")[2]))
             ]
             took_quick_way |= any(b"\xa4rows" in blob for blob in blobs.values())
             runtime.redis.delete(key)
         assert took_quick_way == usual
         assert all(later.due_ms > now_ms() - 60_000 for later in commit.deferred)
         return list(commit.rows), batches, {*commit.wake, len(commit.deferred), len(commit.forward)}
-
-
-@pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    runtime = Runtime(
-        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(runtime.engine)
-    yield runtime
-    runtime.close()
 
 
 def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[Push]]:
@@ -268,6 +244,25 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
         assert all(batch.by_entry for _, batch in quick[1])
 
 
+@pytest.mark.parametrize("usual", [False, True])
+def test_what_intake_does_of_the_next_two_stages_is_counted_as_theirs(
+    runtime: Runtime, usual: bool
+) -> None:
+    def counted(stage: str) -> float:
+        found = REGISTRY.get_sample_value("pushfleet_stage_seconds_count", {"stage": stage})
+        return found or 0.0
+
+    town, stream = Town(runtime, 3), runtime.settings.event_streams[0]
+    raws = [town.stored() for _ in range(40)]
+    entries = [
+        Entry(stream, b"%d-%d" % (now_ms(), n), raw, 1, False, {b"e": raw})
+        for n, raw in enumerate(raws)
+    ]
+    before = {stage: counted(stage) for stage in ("presence", "routing")}
+    town.handle(entries, usual=usual)
+    assert all(counted(stage) > before[stage] for stage in before)
+
+
 def test_what_is_kept_of_a_lane_is_of_its_tenant_as_it_is(runtime: Runtime) -> None:
     town = Town(runtime, 7)
     app, stream = next(iter(town.apps)), runtime.settings.event_streams[0]
@@ -306,7 +301,7 @@ def test_the_quick_way_is_taken_by_the_usual_and_keeps_each_persons_order(runtim
             "sender": {"id": "ann"},
             "recipients": [user],
         }
-        data = events.DECODERS["message.stored"].decode(
+        data = TYPES["message.stored"].decoder.decode(
             msgspec.json.encode({**chat, "elements": [{"type": "text", "text": "hi"}], **more})
         )
         return Event("app", f"e{number}", "message.stored", now_ms(), now_ms(), f"s/{number}", data)

@@ -15,11 +15,10 @@ from common.config import Settings
 from common.contracts import Target
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, Vendor
 from common.storage.admission import Admission
-from common.storage.credentials import StoredCredential
 from common.storage.keys import Keys
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
-from tests.builders import notification
+from tests.builders import notification, stored_credential
 from tests.conftest import own_database
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -72,34 +71,23 @@ def runtime(
 @pytest.fixture
 def lane(runtime: Runtime, space: str) -> Callable[..., Lane]:
     """lane(vendor, limits, rights) -> a stored credential's lane; its business id is this test's
-    own.
+    own, `beside` it that of another lane.
     """
 
-    def make(vendor: Vendor, limits: dict[str, Any], *rights: str) -> Lane:
+    def make(vendor: Vendor, limits: dict[str, Any], *rights: str, beside: str = "") -> Lane:
         named = {"chat": "c1", "call": "c2"} if rights else {}
-        options, secrets = (
-            {"package": "com.example.im", "app_id": "1", "app_key": "k"},
-            {"app_secret": "s"},
-        )
-        templates = {name: ["P1", "sender", "text"] for name in named}
-        new = StoredCredential(
+        new = stored_credential(
             "demo",
             vendor,
-            space,
-            0,
-            options,
-            secrets,
-            frozenset(rights),
-            named,
-            templates,
-            limits,
-            False,
-            now_ms(),
-            None,
+            space + beside,
+            rights=frozenset(rights),
+            channels=named,
+            templates={name: ["P1", "sender", "text"] for name in named},
+            limits=limits,
         )
         runtime.credentials.add(new)
         runtime.catalog.changed()
-        found = runtime.catalog.lane("demo", vendor, space)
+        found = runtime.catalog.lane("demo", vendor, space + beside)
         assert found is not None
         return found
 

@@ -78,9 +78,8 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
             self.model = Model(self.terms)
             self.granted: list[AdmissionRequest] = []
             if self.terms.counted:
-                assert self.store.admit(self.terms, [ask_of(0)]) is None, (
-                    "counts that nobody vouches for grant nothing"
-                )
+                found = self.store.admit(self.terms, [ask_of(0)])
+                assert found is None, "counts that nobody vouches for grant nothing"
                 self.store.rebuild(self.terms, self.store.day(self.terms)[0], [])
 
         @rule(asks=st.lists(ASK, min_size=1, max_size=8))

@@ -20,8 +20,8 @@ from common.storage.admission import AdmissionRequest, Count
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
-from workers.cli.base import CliError
 from workers.cli.commands import cli
+from workers.cli.errors import CliError
 from workers.delivery.lane import Lane
 from workers.gate import terms_of
 from workers.maintenance.reporter import Reporter
@@ -127,15 +127,25 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
         for row in rows(run("quota", "list", "--json"))
         if (row["business_id"], row["bucket"]) == (space, "public")
     )
-    assert (public["app"], public["vendor"], public["used"], public["limit"]) == (
-        "demo",
-        "oppo",
-        5,
-        6,
-    ), "and the vendor's word is forgotten"
-    assert [row["used"] for row in rows(run("quota", "--json"))] == [
-        row["used"] for row in rows(run("quota", "list", "--json"))
-    ]
+    seen = (public["app"], public["vendor"], public["used"], public["limit"])
+    assert seen == ("demo", "oppo", 5, 6), "and the vendor's word is forgotten"
+    found = [row["used"] for row in rows(run("quota", "--json"))]
+    assert found == [row["used"] for row in rows(run("quota", "list", "--json"))]
+
+
+def test_a_quota_of_none_and_the_way_back(
+    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+) -> None:
+    lane(Vendor.OPPO, {"quota": {"private": 9}})
+    usual = runtime.catalog.fresh().lanes["demo", Vendor.OPPO, space].spec.limits.quota_public
+    for wish, words, now in (
+        ("public=0", "public 0 a day", 0),
+        ("public=default", "public by default", usual),
+    ):
+        assert words in run("quota", "set", "demo", "oppo", space, wish).stdout
+        limits = runtime.catalog.fresh().lanes["demo", Vendor.OPPO, space].limits
+        assert (limits.quota_public, limits.quota_private) == (now, 9)
+    assert "public=default" in run("quota", "set", "--help").stdout.replace("BUCKET", "public")
 
 
 WRONG = {
@@ -170,7 +180,13 @@ def test_what_is_named_and_not_there_is_no_wrong_use(
 
 
 @pytest.mark.parametrize(
-    "command", ["test-push nobody bob", "strategy add nobody s1 {file}", "app gateway-key nobody"]
+    "command",
+    [
+        "test-push nobody bob",
+        "strategy add nobody s1 {file}",
+        "app gateway-key nobody",
+        "credential add xiaomi --app nobody --business-id b --package a.b --app-secret-file {file}",
+    ],
 )
 def test_a_tenant_that_is_not_there_is_no_wrong_use(
     run: Callable[..., Result], tmp_path: Path, command: str
@@ -178,10 +194,8 @@ def test_a_tenant_that_is_not_there_is_no_wrong_use(
     (tmp_path / "preset.json").write_text("{}")
     result = run(*command.format(file=tmp_path / "preset.json").split())
     assert isinstance(result.exception, CliError)
-    assert (result.exception.exit_code, str(result.exception)) == (
-        1,
-        "no tenant nobody: pushfleet app add nobody",
-    )
+    found = (result.exception.exit_code, str(result.exception))
+    assert found == (1, "no tenant nobody: pushfleet app add nobody")
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)

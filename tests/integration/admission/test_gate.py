@@ -27,8 +27,10 @@ from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
-from workers.delivery.deliver import Delivered, Permit, deliver
+from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
+from workers.delivery.ports import Permit
+from workers.delivery.results import Delivered
 from workers.delivery.settle import settle
 from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
@@ -88,10 +90,8 @@ def test_counts_that_are_lost_come_back_from_the_ledger(
         sent(work(9), "other", Decision.ACCEPTED, at_ms=today),
     ]
     runtime.ledger.write(rows)
-    assert (
-        admit(gate, vivo, [work(i) for i in range(100, 106)])
-        == [None] * 4 + [Decision.QUOTA_SPENT] * 2
-    )
+    found = admit(gate, vivo, [work(i) for i in range(100, 106)])
+    assert found == [None] * 4 + [Decision.QUOTA_SPENT] * 2
     runtime.redis.flushall()
     runtime.ledger.write(
         [sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(100, 104)]
@@ -156,20 +156,15 @@ def test_a_reserve_stands_where_its_class_travels(
 
 def test_a_vendors_word_wins_over_our_default_and_not_over_the_operator(lane: MakeLane) -> None:
     assert terms_of(lane(Vendor.XIAOMI, {}), now_ms()).open_limits == {Bucket.PUBLIC}
-    assert (
-        terms_of(lane(Vendor.XIAOMI, {"quota": {"public": 777}}), now_ms()).open_limits
-        == frozenset()
-    )
+    found = terms_of(lane(Vendor.XIAOMI, {"quota": {"public": 777}}), now_ms()).open_limits
+    assert found == frozenset()
 
 
 def test_xiaomi_counts_requests_and_vivo_counts_devices(gate: FleetGate, lane: MakeLane) -> None:
     wishes = {"rate": 1.0, "quota": {"public": 1000}}
     assert admit(gate, lane(Vendor.XIAOMI, wishes), [work(i) for i in range(20)]) == [None] * 20
-    assert admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)]) == [
-        None,
-        Decision.THROTTLED,
-        Decision.THROTTLED,
-    ]
+    found = admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)])
+    assert found == [None, Decision.THROTTLED, Decision.THROTTLED]
 
 
 @pytest.mark.parametrize("rate", [0.5, 1, 7, 20, 500])
@@ -308,17 +303,14 @@ def test_receipts_close_the_day_of_a_device_and_of_the_public_class(
     assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
     gate.report_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
     gate.report_receipts(xiaomi, public, [], [now])
-    assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [
-        Decision.QUOTA_SPENT,
-        None,
-    ]
+    found = admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)])
+    assert found == [Decision.QUOTA_SPENT, None]
 
 
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
-    assert (
-        round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict == "unavailable"
-    )
+    found = round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict
+    assert found == "unavailable"
     assert runtime.admission.usage(terms_of(xiaomi, now_ms()))[1].used == 0
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(
@@ -339,9 +331,8 @@ def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(
     assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
     second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
-    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes} == {
-        "accepted"
-    }
+    found = {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes}
+    assert found == {"accepted"}
     assert Counter(second.paths) == {"/message/send": 20}
 
 
@@ -472,10 +463,10 @@ def test_an_account_that_is_removed_and_added_again_has_nothing_of_the_one_befor
     """
     old = lane(Vendor.VIVO, {})
     runtime.lane_states.tell(old.id, old.credential.version, good=0, failed=0, refused=True)
-    assert not runtime.lane_states.may_flow(old.id, old.credential.version)
+    assert not runtime.lane_states.ask(old.id, old.credential.version).probe
     runtime.credentials.remove("demo", "vivo", space)
     new = lane(Vendor.VIVO, {})
     assert new.id == old.id
     assert new.credential.version > old.credential.version
     assert new.route.pool != old.route.pool
-    assert runtime.lane_states.may_flow(new.id, new.credential.version)
+    assert runtime.lane_states.ask(new.id, new.credential.version).probe

@@ -72,9 +72,8 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
         thread.join(60)
     assert set(after_midnight) == {True, False}
     assert given[False, None] == given[True, None] == QUOTA, "each day gave what it has"
-    assert set(given) == {
-        (day, what) for day in (False, True) for what in (None, Decision.QUOTA_SPENT)
-    }
+    found = set(given)
+    assert found == {(day, what) for day in (False, True) for what in (None, Decision.QUOTA_SPENT)}
     assert (used(store, meizu, clock).used, used(store, meizu, clock).limit) == (QUOTA, QUOTA)
     clock.now = MIDNIGHT - 0.05
     assert used(store, meizu, clock).used == QUOTA

@@ -72,9 +72,8 @@ def test_a_quota_is_kept_to_the_last_push_while_processes_die(
             taker.kill()
             taker.wait()
     killed, rest = read(logs[0]), [read(log) for log in logs[1:]]
-    assert sum(one["ask"] for one in rest) == TRIES // TAKERS * (TAKERS - 1), (
-        "every survivor made all its tries"
-    )
+    found = sum(one["ask"] for one in rest)
+    assert found == TRIES // TAKERS * (TAKERS - 1), "every survivor made all its tries"
     used = store.usage(terms)[1].used
     assert used == QUOTA, (
         "more was asked for than there was, to the end: what is given back is taken again"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +27,7 @@ from common.storage.keys import Keys
 from tests.integration.admission.conftest import Clock
 
 PUBLIC, PRIVATE = Bucket.PUBLIC, Bucket.PRIVATE
-FAST = {"rate_per_s": 1e6, "burst": 1e6}
+FAST: dict[str, Any] = {"rate_per_s": 1e6, "burst": 1e6}
 _ids = itertools.count()
 
 
@@ -66,9 +67,8 @@ def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: 
     terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
     clock.now = at(23, 59, 59.5)
     first = asks(6)
-    assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 5 + [
-        AdmissionAnswer.QUOTA_SPENT
-    ]
+    found = told(store.admit(terms, first))
+    assert found == [AdmissionAnswer.GRANTED] * 5 + [AdmissionAnswer.QUOTA_SPENT]
     clock.now = at(0, 0, 0.25, day=1)
     assert told(store.admit(terms, first[:2])) == [AdmissionAnswer.GRANTED] * 2, (
         "a repeat of yesterday's push takes nothing of today"
@@ -129,9 +129,8 @@ def test_a_device_cap_holds_the_device_and_nobody_else(store: Admission) -> None
         AdmissionAnswer.DEVICE_CAP,
         AdmissionAnswer.GRANTED,
     ]
-    assert (
-        granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT) == 1
-    )
+    found = granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT)
+    assert found == 1
     other = vouched(store, LaneLimits("a:vivo:other", **FAST, caps={PUBLIC: 2}))
     assert granted(store, other, 2, token="one") == 2, "another account's device is another device"
 
@@ -255,10 +254,8 @@ def test_pushes_of_one_request_pay_once(store: Admission) -> None:
         AdmissionRequest(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3)
         for number in range(9)
     ]
-    assert (
-        told(store.admit(terms, wanted))
-        == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
-    )
+    found = told(store.admit(terms, wanted))
+    assert found == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
 
 
 def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
@@ -390,9 +387,8 @@ def test_flow_control_halves_the_rate_for_every_replica(
     terms = LaneLimits("a:vivo:b", rate_per_s=100, burst=100)
     other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
     assert store.slow_down(terms, throttled=True) == 50
-    assert other.slow_down(terms, throttled=True) == 50, (
-        "the replicas' answers of one second are one piece of news"
-    )
+    found = other.slow_down(terms, throttled=True)
+    assert found == 50, "the replicas' answers of one second are one piece of news"
     assert other.rate_now(terms) == 50
     assert granted(other, terms, 100) == 50, "the burst shrinks with it"
     rates = []

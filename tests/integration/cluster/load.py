@@ -14,7 +14,9 @@ from redis.exceptions import RedisError
 
 from common.ledger_records import RowRecord, decode_records
 from common.storage import keys
+from common.storage.cluster import client_for
 from common.storage.members import Members
+from common.storage.streams import GROUP
 from tests.cluster import published, wait_until
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import intake_loop
@@ -114,12 +116,26 @@ class Load:
 
     def all_accounted_for(self) -> None:
         """Every event that was published has exactly one row."""
-        while self._consumer.once(block_ms=10):
+        rest = intake_loop(self.runtime)
+        while rest.once(block_ms=10):
             pass
         rows = self.rows()
-        assert not [one for one in self.sent if rows[one] != 1], Counter(
-            rows[one] for one in self.sent
+        wrong = {one: rows[one] for one in self.sent if rows[one] != 1}
+        assert not wrong, (f"{len(wrong)} of {len(self.sent)}", *map(self._told, wrong.items()))
+
+    def _told(self, event: tuple[str, int]) -> str:
+        """Where an event stands that has not one row: with the core, or gone."""
+        (name, rows), entries = event, client_for(self.runtime.core, self.core.stream)
+        left = [entry for entry, told in entries.xrange(self.core.stream) if name in str(told)]
+        place = self.sent.index(name)
+        ids = [one["message_id"] for one in self._pending(entries)]
+        return (
+            f"{name}, number {place} to {PEOPLE[place % len(PEOPLE)]}: {rows} rows; with the core"
+            f" as {left}, of which are being worked on {[one for one in left if one in ids]}"
         )
+
+    def _pending(self, core: Any) -> list[dict[str, Any]]:
+        return list(core.xpending_range(self.core.stream, GROUP, "-", "+", 100))
 
 
 def again(do: Callable[[], Any]) -> Any:

@@ -16,7 +16,7 @@ from common import metrics
 from common.config import Settings
 from common.model import Urgency, Vendor
 from common.storage import keys
-from common.storage.lane_queues import NewBatch
+from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
 from common.storage.redis import connect
 from tests.cluster import ValkeyCluster

@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from redis import Redis
 from redis.exceptions import RedisError
 
 from common.config import Settings
+from common.storage.failover import ReplicaStanding, ask_standing, standing
 from common.storage.members import Members
 from common.storage.migrations import migrate
 from common.storage.redis import connect
 from tests.cluster import _free_port, wait_until
 from tests.conftest import open_folder
+from tests.integration.cluster.behind import Behind
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, read_whole
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -34,6 +37,7 @@ class Pair:
 
     url: str
     master: subprocess.Popen[bytes]
+    replica: subprocess.Popen[bytes]
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def pair() -> Iterator[Pair]:
             wait_until(
                 lambda: _knows(f"redis://127.0.0.1:{sentinel}"), "the sentinel knows the replica"
             )
-            yield Pair(url, master)
+            yield Pair(url, master, others[0])
         finally:
             for process in (master, *others):
                 end(process, (9, 5))
@@ -125,3 +129,29 @@ def test_the_master_dies_under_load(runtime: Runtime, pair: Pair) -> None:
     finally:
         load.end()
     load.all_accounted_for()
+
+
+def test_with_the_core_elsewhere_an_entry_stays_there_while_the_replica_is_behind(
+    runtime: Runtime, pair: Pair, redis_url: str
+) -> None:
+    parted = Runtime(dataclasses.replace(runtime.settings, core_url=redis_url), role="test")
+    Behind(parted, pair.replica.send_signal).stays_with_the_core()
+    parted.close()
+
+
+def test_a_server_is_known_by_its_run_id_whatever_address_others_have_found(pair: Pair) -> None:
+    """All connections share the pool's address; the one that was asked may be of an earlier server,
+    which stood still while another took its place. Here it is the replica, which has none itself.
+    """
+    with contextlib.closing(connect(pair.url)) as client:
+        pool: Any = client.connection_pool
+        host, port = pool.sentinel_manager.discover_slaves("m")[0]
+        password = pool.connection_kwargs["password"]
+        with contextlib.closing(Redis(host=host, port=port, password=password)) as other:
+            assert standing(client, ask_standing(client, other)) is ReplicaStanding.REPLACED
+        assert standing(client, ask_standing(client, client)) is ReplicaStanding.FOLLOWED
+        pair.replica.kill()
+        wait_until(
+            lambda: standing(client, ask_standing(client, client)) is ReplicaStanding.ALONE,
+            "nobody follows",
+        )

@@ -19,7 +19,7 @@ from common.storage import keys
 from common.storage.cluster import each
 from common.storage.delayed import Later
 from common.storage.keys import Keys, renamed
-from common.storage.lane_queues import LaneCommit, LaneTerms, NewBatch
+from common.storage.lane_entries import LaneCommit, LaneTerms, NewBatch
 from common.storage.members import Members
 from common.storage.redis import connect, connect_core
 from tests.cluster import ValkeyCluster, valkey_cluster

@@ -87,7 +87,7 @@ def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
         for one in spread.shards:
             one.delayed.release_due()
         for stage in (PRESENCE, ROUTING):
-            stages.drain(stage)(lambda: False)
+            stages.consumer(stage)(lambda: False)
     rows = Counter[tuple[str, str]]()
     for one in spread.shards:
         for _, fields in one.redis.xrange(one.keys.stream(keys.LEDGER)):

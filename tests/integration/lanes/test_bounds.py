@@ -8,6 +8,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,13 @@ from common.contracts import Batch, Push, encode
 from common.model import MessageClass, Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest
-from common.storage.lane_queues import LaneCommit, LaneQueues, Taken
+from common.storage.lane_entries import LaneCommit, Taken
+from common.storage.lane_queues import LaneQueues
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
 from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
-from workers.handlers import delivery
+from workers.handlers import running_rounds
 from workers.handlers.lane_rounds import LaneRounds
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
@@ -39,7 +41,7 @@ def each(world: World, works: Sequence[PendingPush]) -> None:
         world.put([one])
 
 
-def bounded(world: World, **settings: int) -> None:
+def bounded(world: World, **settings: Any) -> None:
     world.runtime.settings = dataclasses.replace(world.runtime.settings, **settings)
 
 
@@ -92,6 +94,37 @@ def test_over_the_fleets_bound_chats_end_too_calls_never(world: World) -> None:
             )
         )
         assert world.decisions(calls) == [None] * 5
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("percent", [40, 101])
+def test_on_a_full_server_bulk_and_groups_end_chats_and_calls_stay(
+    world: World, percent: int
+) -> None:
+    """The queues are far below their bounds: something else fills the server, and no call comes in.
+
+    percent: of the server's memory that is used.
+    """
+    pause(world)
+    calls, chats, groups, bulk = (
+        of(urgency, 10, rank * 100) for rank, urgency in enumerate(Urgency)
+    )
+    each(world, [*calls, *chats, *groups, *bulk])
+    assert world.decisions(bulk) == [None] * 10, "and the ledger has its reader"
+    redis = world.runtime.redis
+    used = int(redis.info("memory")["used_memory"])  # type: ignore[index]
+    redis.config_set("maxmemory-policy", "noeviction")
+    redis.config_set("maxmemory", used * 100 // percent)
+    try:
+        world.timer.lanes._memory_at = 0.0
+        if percent > 100:
+            world.turn(lambda: world.decisions([*groups, *bulk]) == ["throttled"] * 20)
+        else:
+            world.timer.lanes.look()
+            assert world.decisions([*groups, *bulk]) == [None] * 20
+        assert world.decisions([*calls, *chats]) == [None] * 20
+        assert world.waiting() == (20 if percent > 100 else 40)
     finally:
         redis.config_set("maxmemory", 0)
 
@@ -166,12 +199,15 @@ def test_the_numbers_of_an_earlier_releases_streams_never_change(position: int) 
 def test_what_its_sender_renews_is_nobody_elses(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "RENEW_S", 0.1)
+    monkeypatch.setattr(running_rounds, "RENEW_S", 0.1)
     queues, commits = world.runtime.lane_queues, []
     queues.lease_ms, commit = 600, queues.commit
-    monkeypatch.setattr(
-        queues, "commit", lambda taken, told: commits.append(lost := commit(taken, told)) or lost
-    )
+
+    def counted(taken: Any, told: Any) -> Any:
+        commits.append(commit(taken, told))
+        return commits[-1]
+
+    monkeypatch.setattr(queues, "commit", counted)
     world.meizu.door("faults", delay_ms=1_900)
     world.put([chat(1, urgency=Urgency.CHAT)])
     with world.running():
@@ -216,7 +252,7 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(
         return commit(one, told)
 
     monkeypatch.setattr(queues, "commit", others_first)
-    assert rounds.split(taken, entry)
+    assert rounds.unsent.split(taken, entry)
     world.turn(lambda: world.all_decided(works))
     assert world.decisions(works) == ["accepted"] * 3
     assert len(world.accepted()) == 3

@@ -32,33 +32,18 @@ NUMBER = b"35"
 
 def batch(world: World, number: int) -> bytes:
     now = now_ms()
-    note = {
+    note: dict[str, Any] = {
         "app": "demo",
         "event_id": uuid.uuid4().hex,
         "message_id": f"m{number}",
         "conversation_type": "c2c",
         "conversation_id": "ann",
     }
-    note |= {
-        "ts_ms": now,
-        "received_ms": now,
-        "presence_ms": now,
-        "routed_ms": now,
-        "expires_at_ms": now + 600_000,
-    }
+    note |= dict.fromkeys(("ts_ms", "received_ms", "presence_ms", "routed_ms"), now)
+    note |= {"expires_at_ms": now + 600_000}
     note |= {"title": "Ann", "body": "hello", "collapse_id": f"m{number}", "placement": {}}
-    target = [
-        f"u{number}",
-        "d",
-        f"token-{number:04d}",
-        push_id(number),
-        "android",
-        1,
-        [],
-        None,
-        None,
-        0,
-    ]
+    phone = [f"u{number}", "d", f"token-{number:04d}", push_id(number), "android"]
+    target: list[Any] = [*phone, 1, [], None, None, 0]
     business_id = world.lane.credential.business_id
     return pack(
         {
@@ -155,33 +140,23 @@ def message(number: int, user: str) -> dict[str, Any]:
     }
 
 
+def away_of(world: World, message: dict[str, Any]) -> dict[str, Any]:
+    """Carl is away; he has one phone."""
+    phone = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007"]
+    device = [*phone, None, "en", None, None, 1, None, None]
+    people = [["carl", [device], False]]
+    return {"message": message, "recipients": people, "presence_ms": now_ms()}
+
+
 def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
     redis, names, stages = world.runtime.redis, world.runtime.keys, Stages(world.runtime)
-    device = [
-        "d",
-        "android",
-        "meizu",
-        world.lane.credential.business_id,
-        "token-0007",
-        None,
-        "en",
-        None,
-        None,
-        1,
-        None,
-        None,
-    ]
     redis.xadd(names.stream("presence"), {"b": pack([message(1, "nobody")])})
-    away = {
-        "message": message(2, "carl"),
-        "recipients": [["carl", [device], False]],
-        "presence_ms": now_ms(),
-    }
+    away = away_of(world, message(2, "carl"))
     redis.xadd(names.stream("routing"), {"b": pack([away])})
 
     def drained() -> bool:
         for stage in (PRESENCE, ROUTING):
-            stages.drain(stage)(lambda: False)
+            stages.consumer(stage)(lambda: False)
         return (
             len(world.accepted()) == 1
             and decided("nobody") == ["no_device"]
@@ -203,25 +178,7 @@ def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
 
 def routed(world: World, single: bool, deliveries: int) -> Batch:
     """What routing makes of one person's entry."""
-    device = [
-        "d",
-        "android",
-        "meizu",
-        world.lane.credential.business_id,
-        "token-0007",
-        None,
-        "en",
-        None,
-        None,
-        1,
-        None,
-        None,
-    ]
-    away = {
-        "message": message(1, "carl") | {"single": single},
-        "recipients": [["carl", [device], False]],
-        "presence_ms": now_ms(),
-    }
+    away = away_of(world, message(1, "carl") | {"single": single})
     commit = routing_of(world.runtime).handle(
         [Entry("routing:chat", b"1-1", pack([away]), deliveries)]
     )
@@ -229,7 +186,8 @@ def routed(world: World, single: bool, deliveries: int) -> Batch:
         for more in commit.extra:
             more(pipe)
         pipe.execute()
-    (blob,) = world.runtime.redis.hvals(world.runtime.keys.lane_blobs(world.lane.id))
+    blobs: Any = world.runtime.redis.hvals(world.runtime.keys.lane_blobs(world.lane.id))
+    (blob,) = blobs
     return decode_batch(blob)
 
 

@@ -11,15 +11,9 @@ import redis
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
-from common.storage.lane_queues import (
-    LOADS_EACH,
-    OVER_EACH,
-    LaneCommit,
-    LaneQueues,
-    LaneTerms,
-    NewBatch,
-    Taken,
-)
+from common.storage.lane_entries import LaneCommit, LaneTerms, NewBatch, Taken
+from common.storage.lane_loads import LOADS_EACH, OVER_EACH
+from common.storage.lane_queues import LaneQueues
 
 LANE = "a:fcm:b"
 OPEN = LaneTerms(version=1, rate_per_s=100_000.0, burst=100_000.0)
@@ -89,17 +83,12 @@ def test_what_many_lanes_hold_is_told_of_each(queues: LaneQueues) -> None:
     loads = queues.loads(lanes)
     assert [loads[lane].bytes for lane in lanes] == [*range(1, len(lanes)), len(lanes) + 8]
     assert (loads[lanes[0]].waiting, loads[lanes[-1]].waiting) == (2, 4)
-    assert loads[lanes[-1]].entries == {
-        Urgency.CALL: 0,
-        Urgency.CHAT: 1,
-        Urgency.GROUP: 0,
-        Urgency.BULK: 2,
-    }
+    seen = loads[lanes[-1]].entries
+    assert seen == {Urgency.CALL: 0, Urgency.CHAT: 1, Urgency.GROUP: 0, Urgency.BULK: 2}
     now_ms = time.time() * 1000
     firsts = loads[lanes[-1]].oldest_ms
-    assert [
-        urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000
-    ] == [Urgency.CHAT, Urgency.BULK]
+    shown = [urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000]
+    assert shown == [Urgency.CHAT, Urgency.BULK]
     assert queues.loaded() == sorted(lanes)
     found, _ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
     assert len(found) == len(lanes) + 1, "each is ready, the last one for both"

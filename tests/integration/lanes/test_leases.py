@@ -10,17 +10,11 @@ import redis
 
 from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import (
-    BURST_SHARE,
-    LaneCommit,
-    LaneQueues,
-    LaneTerms,
-    RateLease,
-    Taken,
-)
+from common.storage.lane_entries import LaneCommit, LaneTerms, RateLease, Taken
+from common.storage.lane_queues import BURST_SHARE, LaneQueues
 from common.storage.lanes import LaneStates
 from common.storage.shard_lanes import ShardLaneQueues
-from workers.delivery.pacing import Pacer
+from workers.delivery.pacing import ANSWER_S, PART, Pacer
 
 LANE = "a:fcm:b"
 
@@ -39,21 +33,25 @@ class Sender:
     """
 
     def __init__(
-        self, queues: LaneQueues, clock: Clock, terms: LaneTerms, late: Callable[[], float]
+        self,
+        queues: LaneQueues,
+        clock: Clock,
+        terms: LaneTerms,
+        late: Callable[[], float],
+        stands: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """stands: seconds for which it stands still before it reads the answer to a lease."""
         self.queues, self.clock, self.terms, self.late = queues, clock, terms, late
+        self.stands = stands
         self.pacer: Pacer | None = None
+        self.unread: tuple[RateLease, float] | None = None
         self.wakes = clock.now
 
     def turn(self, sent: list[float]) -> None:
         if self.clock.now < self.wakes:
             return
-        part = self.pacer.part([1] * 1_000) if self.pacer is not None else None
-        if self.pacer is None or part is None:
-            lease = lease_of(self.queues, self.terms, 1_000, self.clock.now)
-            if not lease.tokens:
-                self.pacer, self.wakes = None, self.clock.now + 0.01
-                return
+        if self.unread is not None:
+            (lease, asked_at), self.unread = self.unread, None
             self.pacer = Pacer(
                 lease.tokens,
                 lease.first_s,
@@ -61,7 +59,16 @@ class Sender:
                 lease.lim_s,
                 self.clock,
                 lambda _: None,
+                asked_at,
             )
+        part = self.pacer.part([1] * 1_000) if self.pacer is not None else None
+        if self.pacer is None or part is None:
+            lease = lease_of(self.queues, self.terms, 1_000, self.clock.now)
+            if not lease.tokens:
+                self.pacer, self.wakes = None, self.clock.now + 0.01
+                return
+            self.unread = lease, self.clock.now
+            self.wakes = self.clock.now + self.stands()
             return
         count, wait_s = part
         if wait_s > 0:
@@ -113,6 +120,29 @@ def test_a_lane_at_its_rate_reaches_it_and_is_never_over(
     assert len(late) / 10 >= (0.97 if rate >= 100 else 0.8) * rate
 
 
+@pytest.mark.parametrize("rate", [7, 100, 2_000])
+def test_who_stood_still_behind_a_lease_sends_no_second_of_it_beside_the_others(
+    redis_client: redis.Redis, space: str, rate: int
+) -> None:
+    """Its tokens' time is over, or another's by then."""
+    clock, chance = Clock(), random.Random(rate)
+    queues, sent = LaneQueues(redis_client, Keys(f"push{space}")), list[float]()
+
+    def stands() -> float:
+        return chance.uniform(0.3, 2.0) if chance.random() < 0.5 else 0.0
+
+    fleet = [Sender(queues, clock, terms_of(rate), lambda: 0.0, stands) for _ in range(3)]
+    began, step = clock.now, 0.001 if rate < 1_000 else 0.0005
+    while clock.now < began + 12:
+        for sender in fleet:
+            sender.turn(sent)
+        clock.now += step
+    of_each = max(1.0, (1 + rate * BURST_SHARE) * PART) + rate * ANSWER_S
+    assert most_in_a_second(sent) <= rate + len(fleet) * of_each
+    late = [time for time in sent if time >= began + 2]
+    assert len(late) >= 2 * rate, "the lane goes on"
+
+
 def test_a_lease_reaches_a_second_ahead_and_what_comes_next_comes_after_it(
     redis_client: redis.Redis, space: str
 ) -> None:
@@ -120,9 +150,8 @@ def test_a_lease_reaches_a_second_ahead_and_what_comes_next_comes_after_it(
     first = lease_of(queues, terms_of(100), 1_000, now)
     assert 98 <= first.tokens <= 102
     assert lease_of(queues, terms_of(100), 10, now).tokens <= 1, "all of the next second is taken"
-    assert lease_of(queues, terms_of(100), 10, now + 0.5).first_s > 0.4, (
-        "what comes next comes after it"
-    )
+    found = lease_of(queues, terms_of(100), 10, now + 0.5).first_s
+    assert found > 0.4, "what comes next comes after it"
 
 
 def test_adverts_leave_room_where_chats_ask(redis_client: redis.Redis, space: str) -> None:

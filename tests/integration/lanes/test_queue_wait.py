@@ -11,7 +11,8 @@ import redis
 
 from common.model import Urgency, Vendor
 from common.storage.keys import PRESENCE, Keys, presence
-from common.storage.lane_queues import LaneQueues, LaneTerms, NewBatch
+from common.storage.lane_entries import LaneTerms, NewBatch
+from common.storage.lane_queues import LaneQueues
 from common.storage.streams import GROUP, StreamStore
 
 STREAM = presence(Urgency.CHAT)

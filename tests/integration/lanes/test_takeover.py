@@ -15,9 +15,10 @@ from common.model import Decision, MessageClass, Urgency, Vendor
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
 from workers.app import DELIVERY
-from workers.delivery import deliver
+from workers.delivery import batching, sending
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
+from workers.handlers.round_writes import RoundWriter
 from workers.pipeline import Stages
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
@@ -45,7 +46,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
     def arm(when: str) -> threading.Event:
         died, place = (
             threading.Event(),
-            {"sent": (LaneRounds, "_write"), "asked": (deliver, "_ask")}[when],
+            {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when],
         )
         was: Any = getattr(*place)
 
@@ -109,7 +110,7 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
     """One of three breaks the stage after it has taken its number; what is left of the entry is
     tried alone, and buried.
     """
-    works, was = chats(3), deliver._sendable
+    works, was = chats(3), batching.items
     world.put(works)
 
     def breaks(mine: Any, *args: Any) -> Any:
@@ -117,7 +118,7 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
             raise ValueError
         return was(mine, *args)
 
-    monkeypatch.setattr(deliver, "_sendable", breaks)
+    monkeypatch.setattr(batching, "items", breaks)
     world.turn(lambda: world.decisions([works[0], works[2]]) == ["accepted"] * 2)
     world.turn(lambda: not world.runtime.lane_queues.any_left())
     assert count(world) == 3, "each once, whoever asked how often"
@@ -125,9 +126,8 @@ def test_an_entry_that_breaks_its_rounds_is_split_and_keeps_its_numbers(
         pass
     ((letter,),) = (world.runtime.dead_letters.listed(),)
     ((push,),) = (decode_batch(letter.raw).pushes,)
-    assert (push.targets[0].counted, push.targets[0].held_by) == ("1@0", Decision.UNCERTAIN), (
-        "a replay counts it no more"
-    )
+    found = (push.targets[0].counted, push.targets[0].held_by)
+    assert found == ("1@0", Decision.UNCERTAIN), "a replay counts it no more"
 
 
 def test_a_retry_that_nobody_saw_gives_its_number_back_until_it_goes_again(world: World) -> None:
@@ -157,9 +157,9 @@ def test_a_sender_that_stood_still_while_another_finished_sends_nothing(
         return was(self, *args)
 
     monkeypatch.setattr(LaneRounds, "send", stands_still)
-    monkeypatch.setattr("workers.handlers.delivery.RENEW_S", 60.0)
+    monkeypatch.setattr("workers.handlers.running_rounds.RENEW_S", 60.0)
     world.put(works)
-    slow, world.drain = world.drain, Stages(world.runtime).drain(DELIVERY, Vendor.MEIZU)
+    slow, world.drain = world.drain, Stages(world.runtime).consumer(DELIVERY, Vendor.MEIZU)
     thread = threading.Thread(target=slow, args=(goes_on.is_set,))
     thread.start()
     assert stopped.wait(10)

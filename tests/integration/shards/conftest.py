@@ -17,12 +17,11 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from common.clock import now_ms
 from common.config import Settings
 from common.model import Vendor
-from common.storage.credentials import StoredCredential
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.builders import core_event, device_of, stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.simulators.running import Running
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -80,24 +79,12 @@ class ShardedFleet:
         self._made()
 
     def lane(self, business_id: str, **limits: Any) -> str:
-        options, secrets = (
-            {"package": "com.example.im", "app_id": "1", "app_key": "k"},
-            {"app_secret": "s"},
-        )
-        new = StoredCredential(
+        new = stored_credential(
             self.app,
             Vendor.MEIZU,
             business_id,
-            0,
-            options,
-            secrets,
-            frozenset({"meizu.private"}),
-            {},
-            {},
-            limits,
-            False,
-            now_ms(),
-            None,
+            rights=frozenset({"meizu.private"}),
+            limits=limits,
         )
         self.runtime.credentials.add(new)
         self.runtime.catalog.changed()
@@ -111,14 +98,7 @@ class ShardedFleet:
     # ------------------------------------------------------------ the core
 
     def event(self, kind: str, data: dict[str, Any], event_id: str = "") -> dict[str, Any]:
-        return {
-            "v": 1,
-            "id": event_id or uuid.uuid4().hex,
-            "type": kind,
-            "app": self.app,
-            "ts": now_ms(),
-            "data": data,
-        }
+        return core_event(self.app, kind, data, event_id=event_id or uuid.uuid4().hex)
 
     def publish(self, *events: dict[str, Any], packed: bool = False) -> None:
         lines = [json.dumps(event).encode() for event in events]
@@ -128,13 +108,9 @@ class ShardedFleet:
             pipe.execute()
 
     def phone(self, user: str, business_id: str = "m1") -> dict[str, Any]:
-        data = {
-            "user": user,
-            "device_id": f"d-{user}",
-            "platform": "android",
-            "vendor": "meizu",
-            "business_id": business_id,
-        }
+        data = device_of(
+            user, device_id=f"d-{user}", platform="android", vendor="meizu", business_id=business_id
+        )
         return self.event("device.registered", {**data, "token": token_of(user)})
 
     def chat(self, user: str, message_id: str, **more: Any) -> dict[str, Any]:
@@ -174,7 +150,7 @@ class ShardedFleet:
     def route(self) -> None:
         """Until nothing is on its way between the stages."""
         end = time.monotonic() + 10
-        names = (
+        names: tuple[str, ...] = (
             "presence:call",
             "presence:chat",
             "presence:group",
@@ -190,7 +166,7 @@ class ShardedFleet:
             for timer in self.timers:
                 timer.turn()
             for stage in (PRESENCE, ROUTING):
-                self.stages.drain(stage)(lambda: False)
+                self.stages.consumer(stage)(lambda: False)
 
     def send(self, until: Callable[[], Any], seconds: float = 15.0) -> None:
         end = time.monotonic() + seconds
@@ -198,7 +174,7 @@ class ShardedFleet:
             assert time.monotonic() < end, f"not within {seconds} s"
             for timer in self.timers:
                 timer.turn()
-            self.stages.drain(DELIVERY, Vendor.MEIZU)(lambda: bool(until()))
+            self.stages.consumer(DELIVERY, Vendor.MEIZU)(lambda: bool(until()))
 
     def all_sent(self) -> None:
         self.send(lambda: not any_left(self.runtime))

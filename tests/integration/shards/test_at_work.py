@@ -9,26 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.config import environ_of
+from common.storage.streams import GROUP
 from tests.integration.shards.conftest import ShardedFleet
+from tests.waiting import eventually
 from workers.cli.at_work import WorkBeat
 from workers.resharding.steps import Resharding, ReshardingError
 from workers.shards import any_left
 
 ROOT = Path(__file__).parents[3]
-
-
-def until(said: Callable[[], Any], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not said():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)
@@ -38,7 +32,7 @@ def test_who_begins_or_finishes_is_waited_for(sharded: ShardedFleet) -> None:
     beat.begin()
     assert not living.roles(), "it takes no work yet, or no more"
     sharded.runtime.redis.delete(sharded.runtime.keys.at_work("delivery.1@h"))
-    until(living.at_work)
+    eventually(living.at_work)
     with pytest.raises(ReshardingError, match=r"delivery\.1@h"):
         Resharding(sharded.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
     beat.end()
@@ -64,16 +58,45 @@ def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(
     )
     living, lane = fleet.runtime.living, f"{fleet.app}:meizu:m1"
     try:
-        until(living.roles)
-        until(lambda: fleet.runtime.redis.exists(fleet.runtime.keys.lane_leases(lane)))
+        eventually(living.roles)
+        eventually(lambda: fleet.runtime.redis.exists(fleet.runtime.keys.lane_leases(lane)))
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        until(lambda: not living.roles())
+        eventually(lambda: not living.roles())
         assert list(living.at_work()) == ["sender"]
-        until(lambda: not living.at_work())
+        eventually(lambda: not living.at_work())
         assert not any_left(fleet.runtime), "its answer was written first"
         assert process.wait(5) == 0
     finally:
         process.kill()
         process.wait()
     assert fleet.rows("slow") == {"ann": ["accepted"]}
+
+
+def test_a_process_that_is_to_end_leaves_the_other_shards_to_others(sharded: ShardedFleet) -> None:
+    """A read of a fleet that is behind is eight times the usual one: writing all of it would take
+    longer than a process has to end.
+    """
+    fleet, people = sharded, [f"u{number}" for number in range(40)]
+    core = fleet.runtime.core
+    consumer: Any = fleet.intake.consumer
+    fleet.publish(*map(fleet.phone, people))
+    fleet.take_in()
+    fleet.publish(*(fleet.chat(user, f"e-{user}") for user in people))
+    consumer.finish_s = 0.0
+    consumer.stopping = lambda: int(core.xlen(fleet.stream)) < len(people)
+    fleet.intake.once(block_ms=10)
+    left = int(core.xlen(fleet.stream))
+    assert 0 < left < len(people)
+    waiting: Any = core.xpending_range(fleet.stream, GROUP, "-", "+", len(people))
+    assert [entry["times_delivered"] for entry in waiting] == [0] * left
+    consumer.stopping = lambda: False
+    end = time.monotonic() + 60
+    while core.xlen(fleet.stream):
+        assert time.monotonic() < end, "nobody takes over what was left"
+        fleet.intake.once(block_ms=100)
+    fleet.route()
+    fleet.all_sent()
+    for user in people:
+        assert fleet.rows(f"e-{user}") == {user: ["accepted"]}
+    assert set(fleet.shown().values()) == {1}

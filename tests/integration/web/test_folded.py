@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 
 from common.model import Vendor
-from tests.integration.web.conftest import APP, call, eventually, message, registered
+from tests.integration.web.conftest import APP, call, message, registered
 from tests.integration.web.test_receipts import publish, pushed
-from workers.cli.why import story
+from tests.waiting import eventually
+from workers.cli.why import message_trace
 
 
 def limits(simulators, **wanted):
@@ -44,7 +45,7 @@ def test_silent_pushes_close_together_go_to_other_vendors_devices(
 
         def look():
             fleet.step()
-            told = story(runtime, f"s{number}", APP, None, None)
+            told = message_trace(runtime, f"s{number}", APP, None, None)
             return told and told["recipients"] and told["recipients"][0]["decision"]
 
         return eventually(look)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.integration.web.conftest import message, registered
+from tests.waiting import eventually
 
 NOT_UTF_8 = "\udcff"  # as Python reads the byte 0xff of an argument
 
@@ -102,3 +106,78 @@ def test_the_benchmarks_are_not_asked_for_outside_of_a_checkout(cli, monkeypatch
 def test_a_worker_names_a_wrong_option_whatever_servers_run(cli, monkeypatch, more):
     monkeypatch.setenv("PUSHFLEET_REDIS_URL", "embedded")  # and nobody has started it
     assert cli("worker", *more).code == 2
+
+
+@pytest.mark.parametrize("command", [("list",), ("replay", "--all"), ("drop", "--all")])
+def test_dead_letters_of_a_stage_that_is_none_are_wrong_use(cli, command):
+    said = cli("dead-letters", *command, "--stage", "deliverry")
+    assert said.code == 2
+    assert "deliverry" in said.err
+    assert cli("dead-letters", "list", "--stage", "delivery", "--json").json == []
+
+
+#: An option of another vendor beside a good account, which would be dropped without a word.
+FOREIGN = {
+    "meizu": ("--app-id", "110001", "--app-key", "k"),
+    "huawei": ("--app-id", "100001", "--package", "com.example"),
+    "xiaomi": ("--package", "com.example.im", "--topic", "com.example.im"),
+    "oppo": ("--app-key", "key", "--env", "sandbox"),
+}
+
+
+@pytest.mark.parametrize(("vendor", "options"), FOREIGN.items(), ids=FOREIGN)
+def test_an_account_with_an_option_of_another_vendor_is_refused(
+    cli, tmp_path: Path, vendor: str, options: tuple[str, ...]
+):
+    assert cli("app", "add", "a").code == 0
+    secret = tmp_path / "secret"
+    secret.write_text("simulated-secret-1")
+    account = (vendor, "--app", "a", "--business-id", "b", "--app-secret-file", str(secret))
+    said = cli("credential", "add", *account, *options)
+    assert said.code == 2
+    assert f"{options[2]} is no option of {vendor}, which takes --" in said.err
+    assert cli("credential", "list", "a", "--json").json == []
+    assert cli("credential", "add", *account, *options[:2]).code == 0
+    assert cli("credential", "rotate", "a", vendor, "b", *options[2:]).code == 2
+
+
+UNREAD = {
+    "another vendor's": ("--option", "app_key=zork"),
+    "nobody's": ("--option", "zork=1"),
+    "Apple's": ("--voip-alias", "foo"),
+}
+
+
+@pytest.mark.parametrize("options", UNREAD.values(), ids=UNREAD)
+def test_an_option_that_the_vendor_never_reads_is_refused(
+    cli, tmp_path: Path, options: tuple[str, ...]
+):
+    assert cli("app", "add", "a").code == 0
+    secret = tmp_path / "secret"
+    secret.write_text("simulated-secret-1")
+    account = ("meizu", "--app", "a", "--business-id", "b", "--app-secret-file", str(secret))
+    said = cli("credential", "add", *account, "--app-id", "110001", *options)
+    assert said.code == 2
+    assert "is no option of meizu" in said.err
+    assert options[0] == "--voip-alias" or "which takes app_id, callback" in said.err
+    assert cli("credential", "list", "a", "--json").json == []
+    given = (*account, "--option", "app_id=110001", "--option", "callback=on")
+    assert cli("credential", "add", *given).code == 0
+    assert cli("credential", "rotate", "a", "meizu", "b", *options).code == 2
+
+
+def test_a_person_of_whom_a_message_has_nothing_is_not_there(cli, fleet, tenant):
+    for each in (registered("bob", "phone", "meizu", "token-1"), message("m-1", ["bob"])):
+        fleet.runtime.core.xadd(fleet.runtime.settings.event_streams[0], {"e": json.dumps(each)})
+    eventually(lambda: fleet.step() or cli("why", "m-1", "bob", "--json").code == 0)
+    said = cli("why", "m-1", "eve", "--json")
+    assert (said.code, said.json["recipients"]) == (1, [])
+    assert "nothing of eve" in said.err
+    assert cli("why", "m-1").code == 0
+
+
+def test_of_what_was_decided_for_everybody_each_person_has_an_answer(cli, fleet, tenant):
+    stored = message("m-2", ["bob"], gate={"enabled": False})
+    fleet.runtime.core.xadd(fleet.runtime.settings.event_streams[0], {"e": json.dumps(stored)})
+    eventually(lambda: fleet.step() or cli("why", "m-2", "--json").code == 0)
+    assert cli("why", "m-2", "bob", "--json").json["decision"] == "push_disabled"

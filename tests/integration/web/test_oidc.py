@@ -92,9 +92,8 @@ def signed_in(browser: Browser, sub: str):
 def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
     base, runtime = sso
     olga, adam, noone = (Browser(base) for _ in range(3))
-    assert "organisation" in olga.go("/").text, (
-        "the login page offers it, and nothing is open without it"
-    )
+    seen = "organisation"
+    assert seen in olga.go("/").text, "the login page offers it, and nothing is open without it"
     page = signed_in(olga, "u1")
     assert page.status == 200
     assert page.headers["refresh"] == "0; url=/"
@@ -106,10 +105,8 @@ def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
     assert refused.status == 403
     assert "The sign-in was refused" in refused.text
     assert noone.go("/lanes").text.count("organisation") == 1
-    assert {(row["who"], row["action"], row["result"]) for row in runtime.audit.listed()} == {
-        ("sso:olga", "signed in", "operator"),
-        ("sso:adam", "signed in", "admin"),
-    }
+    found = {(row["who"], row["action"], row["result"]) for row in runtime.audit.listed()}
+    assert found == {("sso:olga", "signed in", "operator"), ("sso:adam", "signed in", "admin")}
     runtime.users.add("vera", "viewer", "correct horse")
     vera = Browser(base)
     vera.log_in("vera")
@@ -131,9 +128,8 @@ def test_nobody_signs_in_with_anothers_answer(sso):
     denied = Browser(base)
     state = urllib.parse.parse_qs(urllib.parse.urlsplit(begun(denied)).query)["state"][0]
     assert denied.go(f"/login/oidc/back?error=access_denied&state={state}").status == 403
-    assert "pushfleet" not in {
-        name for one in (mine, theirs, changed, denied) for name in one.cookies
-    }
+    found = "pushfleet"
+    assert found not in {name for one in (mine, theirs, changed, denied) for name in one.cookies}
 
 
 WRONG = {

@@ -14,8 +14,9 @@ import sys
 import pytest
 
 from common.config import environ_of
-from tests.integration.web.conftest import ROOT, call, eventually
+from tests.integration.web.conftest import ROOT, call
 from tests.integration.web.test_receipts import listens
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from common.publisher import EVENT_BYTES_MAX, Publisher
-from tests.integration.web.conftest import APP, eventually, message, registered
+from tests.integration.web.conftest import APP, message, registered
+from tests.waiting import eventually
 
 ONE = {"v": 1, "id": "e1", "type": "message.stored", "app": APP, "ts": 1, "data": {"x": "喂"}}
 TWO = {**ONE, "id": "e2"}
@@ -75,20 +76,8 @@ def test_what_is_no_json_is_named_and_stops_it(cli, runtime, text, words, before
 
 
 def test_a_callback_goes_with_its_dialect(cli, runtime):
-    assert (
-        cli(
-            "publish",
-            "-",
-            "--dialect",
-            "tencent",
-            "--app",
-            APP,
-            "--q",
-            f"SdkAppid={APP}",
-            stdin="{}",
-        ).code
-        == 0
-    )
+    words = f"publish - --dialect tencent --app {APP} --q SdkAppid={APP}".split()
+    assert cli(*words, stdin="{}").code == 0
     assert entries(runtime) == [
         {b"e": b"{}", b"d": b"tencent", b"app": APP.encode(), b"q": f"SdkAppid={APP}".encode()}
     ]

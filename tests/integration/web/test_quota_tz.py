@@ -6,10 +6,10 @@ import pytest
 
 from common.model import Bucket, Vendor
 from tests.integration.web.conftest import APP
+from workers.adapters.catalog import lane_of
 from workers.delivery.hours import shut_for_s
 from workers.delivery.lane import limits_of
 from workers.gate import terms_of
-from workers.runtime import lane_of
 from workers.vendors import VENDORS
 
 #: By the vendors' pages: APNs publishes no quota, Google's days are Pacific ones, the Chinese
@@ -50,20 +50,10 @@ def lane(runtime, business_id):
 
 def test_a_zone_is_kept_through_a_rotation_and_shown(runtime, tenant, cli, tmp_path):
     (tmp_path / "secret").write_text("another-secret")
-    options = (
-        "--app",
-        APP,
-        "--business-id",
-        "west",
-        "--app-id",
-        "110007",
-        "--app-secret-file",
-        "secret",
-    )
-    assert cli("credential", "add", "meizu", *options, "--quota-tz", "America/New_York").code == 0
-    assert (
-        cli("credential", "rotate", APP, "meizu", "west", "--app-secret-file", "secret").code == 0
-    )
+    new = f"credential add meizu --app {APP} --business-id west --app-id 110007".split()
+    secret = ("--app-secret-file", "secret")
+    assert cli(*new, *secret, "--quota-tz", "America/New_York").code == 0
+    assert cli("credential", "rotate", APP, "meizu", "west", *secret).code == 0
     runtime.catalog.changed()
     shown = {row["business_id"]: row["tz"] for row in cli("quota", "--app", APP, "--json").json}
     assert (shown["west"], shown["meizu-1"]) == ("America/New_York", "Asia/Shanghai")

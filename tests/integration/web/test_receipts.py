@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -18,13 +20,17 @@ from common.clock import now_ms
 from common.contracts import Attempt
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys
+from common.storage.redis import SOCKET_TIMEOUT_S
 from simulators.huawei import callback_headers
-from tests.integration.web.conftest import APP, call, eventually, message, registered
+from tests.integration.web.conftest import APP, call, message, registered
 from tests.records import row_record
-from workers.cli.why import story
+from tests.waiting import eventually
+from workers import serving
+from workers.adapters.catalog import lane_of
+from workers.cli.why import message_trace
 from workers.receipts.address import PURPOSE, path_of
 from workers.receipts.http import serve
-from workers.runtime import lane_of
+from workers.runtime import Runtime
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ def pushed(
 
     def decided():
         fleet.step()
-        told = story(runtime, message_id, APP, None, None)
+        told = message_trace(runtime, message_id, APP, None, None)
         return (
             told
             and len(told["recipients"]) == len(people)
@@ -90,7 +96,7 @@ def told_of(runtime, fleet, user="bob", message_id="m1"):
         fleet.writer.flush()
         return [
             receipt["status"]
-            for row in story(runtime, message_id, APP, None, user)["recipients"]
+            for row in message_trace(runtime, message_id, APP, None, user)["recipients"]
             for receipt in row["receipts"]
         ]
 
@@ -279,8 +285,8 @@ def early_push_id(runtime, fleet) -> str:
     from workers.app import PRESENCE, ROUTING
 
     fleet._consumer.once(10)
-    fleet._stages.drain(PRESENCE)(lambda: False)
-    fleet._stages.drain(ROUTING)(lambda: False)
+    fleet._stages.consumer(PRESENCE)(lambda: False)
+    fleet._stages.consumer(ROUTING)(lambda: False)
     [lane] = runtime.lane_queues.loaded()
     [(_, blob)] = runtime.lane_queues.walk(lane, Urgency.CHAT, 0, 10)
     threading.Timer(0.5, fleet.step).start()
@@ -379,6 +385,42 @@ def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, 
     assert call(receipts + "/healthz").status == 200
 
 
+def test_a_store_that_hangs_is_told_in_time_to_however_many_call(
+    runtime, tenant, restartable_valkey, free_port, monkeypatch
+):
+    """More callers than threads: each waits for the store's own limit, one behind the other."""
+    monkeypatch.setattr(serving, "ANSWER_S_MAX", 0.5)
+    where = {"redis_url": restartable_valkey.url, "core_url": restartable_valkey.url}
+    address = f"127.0.0.1:{free_port()}"
+    own = Runtime(
+        replace(runtime.settings, **where, receipts_addr=address, receipts_url=f"http://{address}"),
+        "test",
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(own, stop))
+    thread.start()
+    try:
+        at = url(own, Vendor.MEIZU)
+        body = meizu_body("0" * 32, "live1")
+        eventually(lambda: listens(address) and call(at, body).status == 200)
+        restartable_valkey.pause()
+        with ThreadPoolExecutor(60) as callers:
+            answers = list(callers.map(lambda _: timed(at, body), range(60)))
+        assert {answer.status for answer, _ in answers} == {503}
+        assert {answer.headers["retry-after"] for answer, _ in answers} == {"5"}
+        assert max(took for _, took in answers) < SOCKET_TIMEOUT_S
+    finally:
+        restartable_valkey.go_on()
+        stop.set()
+        thread.join(15)
+        own.close()
+
+
+def timed(at, body):
+    began = time.monotonic()
+    return call(at, body), time.monotonic() - began
+
+
 def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(
     runtime, receipts, caplog
 ):
@@ -455,7 +497,6 @@ def test_while_redis_is_away_the_vendor_is_told_to_come_again(
     """Same database and keys, so the account is known; but what can't be stored is not
     acknowledged.
     """
-    from workers.runtime import Runtime
 
     port = free_port()
     other = settings_with(

@@ -99,6 +99,43 @@ def test_a_slow_call_ends(address, monkeypatch, kind):
     assert answer(address) == b"HTTP/1.1 200 OK"
 
 
+#: What a caller says first, and then again and again: a sign of life is no progress.
+TRICKLES = {
+    "a head, a byte at a time": ("HEAD_S_MAX", HALF_HEAD, b"a"),
+    "empty lines before a head": ("HEAD_S_MAX", b"", b"\r\n"),  # a server may skip them
+    "half a head behind a call that was answered": (
+        "HEAD_S_MAX",
+        b"GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nX-A: ",
+        b"a",
+    ),
+    "a body in chunks of a byte": (  # no length says when it is too slow
+        "CALL_S_MAX",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\na\r\n",
+    ),
+    "a trailer that never ends": (
+        "CALL_S_MAX",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ",
+        b"a",
+    ),
+}
+
+
+@pytest.mark.parametrize(("setting", "said", "more"), TRICKLES.values(), ids=TRICKLES)
+def test_a_call_that_trickles_ends(address, monkeypatch, setting, said, more):
+    monkeypatch.setattr(serving, setting, 0.5)
+    with connected(address, said) as connection:
+        end = time.monotonic() + 10
+        try:
+            while time.monotonic() < end:
+                connection.sendall(more)
+                time.sleep(0.05)
+        except OSError:
+            pass
+        assert time.monotonic() < end
+    assert answer(address) == b"HTTP/1.1 200 OK"
+
+
 def test_many_calls_on_one_connection_are_not_ended(address, monkeypatch):
     monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
     monkeypatch.setattr(serving, "CALL_S_MAX", 0.5)

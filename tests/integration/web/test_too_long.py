@@ -13,7 +13,7 @@ from common.model import Again, Vendor, Verdict
 from tests.integration.web.conftest import call
 from tests.integration.web.test_receipts import pushed
 from tests.unit.vendors.cases import batch, note
-from workers.delivery.deliver import shortened
+from workers.delivery.classifying import shortened
 from workers.vendors import VENDORS
 from workers.vendors.text import SHORTEST_CHARACTERS, shortest
 from workers.vendors.types import Outcome
@@ -42,11 +42,8 @@ def test_each_code_that_says_too_long_has_a_cure_once(vendor, code):
         batch(attempts=(Attempt(0, status, outcome.code, "", None, Verdict.UNAVAILABLE),)).items[0],
     )
     cured = shortened(first, outcome, VENDORS[vendor])
-    assert (cured.verdict, cured.again, cured.retry_after_s) == (
-        Verdict.UNAVAILABLE,
-        Again.SHORTEST,
-        0.0,
-    )
+    found = (cured.verdict, cured.again, cured.retry_after_s)
+    assert found == (Verdict.UNAVAILABLE, Again.SHORTEST, 0.0)
     assert shortened(again, outcome, VENDORS[vendor]) == outcome
     other = Outcome(Verdict.REJECTED, "400", "80100016")
     assert shortened(first, other, VENDORS[vendor]) == other
@@ -61,12 +58,8 @@ def test_the_shortest_form_keeps_the_words_beginning_and_no_data():
         ext="e",
     )
     short = shortest(about)
-    assert (short.payload, short.ext, short.subtitle, len(short.title)) == (
-        None,
-        None,
-        None,
-        SHORTEST_CHARACTERS,
-    )
+    found = (short.payload, short.ext, short.subtitle, len(short.title))
+    assert found == (None, None, None, SHORTEST_CHARACTERS)
     assert "今晚八点开会大家准时" in short.body
     assert len(short.body) <= SHORTEST_CHARACTERS
 
