@@ -26,6 +26,7 @@ from typing import Any
 
 from common.config import environ_of
 from common.storage.migrations import migrate
+from tests.builders import core_event
 from tests.conftest import data_settings, embedded, open_folder
 from workers.cli.up import free_ports
 from workers.runtime import Runtime
@@ -121,14 +122,7 @@ class World:
 
     def event(self, kind: str, data: dict[str, Any], age_s: float = 0.0) -> None:
         ms = int((time.time() - age_s) * 1000)
-        told = {
-            "v": 1,
-            "id": f"e{time.time_ns()}",
-            "type": kind,
-            "app": APP,
-            "ts": ms,
-            "data": data,
-        }
+        told = core_event(APP, kind, data, ts_ms=ms, event_id=f"e{time.time_ns()}")
         self.runtime.core.xadd("im:events", {"e": json.dumps(told)})
 
     def simulator(self, page: str, **wanted: Any) -> None:

@@ -5,6 +5,7 @@ primaries, each with a replica.
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import signal
 import socket
@@ -19,9 +20,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.storage.cluster import client_for, is_core
+from common.storage.failover import ReplicaStanding, ask_standing, standing
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -30,6 +33,8 @@ SLOTS = 16_384
 #: A node that is silent for so long is taken over by its replica.
 NODE_TIMEOUT_MS = 1_000
 START_S = 60.0
+#: A core waits for so long for a replica that follows and is behind.
+REPLICA_S_MAX = 10.0
 
 
 @dataclass(slots=True)
@@ -103,6 +108,12 @@ class ValkeyCluster:
                     return next(one for one in self.nodes if one.port == port)
         raise AssertionError(f"nobody serves {key}")
 
+    def replica_of(self, primary: Node) -> Node:
+        """The server that follows this one."""
+        told = primary.say("CLUSTER", "REPLICAS", primary.id)
+        name = told[0].split()[0].decode()
+        return next(node for node in self.nodes if node is not primary and node.id == name)
+
     def healthy(self) -> bool:
         """Whether every node that lives sees all slots served, and each primary has a replica that
         follows it.
@@ -163,6 +174,19 @@ class ValkeyCluster:
         source.say("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         wait_until(lambda: self.owner(key) is target, f"the slot of {key} has moved", seconds)
         return target
+
+    def replicated(self, key: str) -> bool:
+        """Whether the replica of the key's primary has all that this one has now."""
+        beside = f"{{{key.strip('{}')}}}:replicated"
+        with (
+            contextlib.suppress(RedisError, OSError),
+            contextlib.closing(self.owner(key).client) as client,
+        ):
+            pipe: Any = client.pipeline(transaction=False)
+            pipe.set(beside, b"1", px=60_000)
+            pipe.wait(1, 1_000)
+            return bool(pipe.execute()[1])
+        return False
 
     def revive(self) -> None:
         """Starts what was killed."""
@@ -270,7 +294,7 @@ def _join(nodes: Sequence[Node], primaries: int) -> None:
         "all have met",
     )
     for replica, primary in zip(nodes[primaries:], nodes, strict=False):
-        wait_until(lambda r=replica, p=primary: _replicate(r, p), "a replica follows")
+        wait_until(functools.partial(_replicate, replica, primary), "a replica follows")
 
 
 def _replicate(replica: Node, primary: Node) -> bool:
@@ -293,13 +317,21 @@ def _covered(nodes: Sequence[Node]) -> bool:
 
 def published(core: Any, stream: str, fields: dict[str, Any], *, replicated: bool = False) -> bytes:
     """As XADD; on a cluster, or where there is a replica, that has the entry, too: a primary that
-    dies takes nothing with it that a core counts on.
+    dies takes nothing with it that a core counts on. RedisError where it still has not.
     """
-    with client_for(core, stream).pipeline(transaction=False) as pipe:
-        pipe.xadd(stream, fields)
-        if replicated or is_core(core):
-            cast(Any, pipe).wait(1, 100)
-        return cast(bytes, pipe.execute()[0])
+    if not replicated and not is_core(core):
+        return cast(bytes, core.xadd(stream, cast(Any, fields)))
+    client = client_for(core, stream)
+    with cast(Any, client).client() as own:  # WAIT is about its own connection's writes
+        entry = cast(bytes, own.xadd(stream, cast(Any, fields)))
+        until = time.monotonic() + REPLICA_S_MAX
+        while not own.wait(1, 100):
+            place = standing(client, ask_standing(client, own))
+            if place is ReplicaStanding.ALONE:
+                break
+            if place is ReplicaStanding.REPLACED or time.monotonic() > until:
+                raise RedisTimeoutError(f"no replica has the entry: {place}")
+    return entry
 
 
 def main() -> None:

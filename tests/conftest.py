@@ -179,14 +179,17 @@ def _conninfo(url: str) -> str:
 
 
 @contextlib.contextmanager
-def own_database(server_url: str) -> Iterator[str]:
-    """A new database on the server of the URL; the URL of the new one."""
+def own_database(server_url: str, made: str = "") -> Iterator[str]:
+    """A new database on the server of the URL; the URL of the new one.
+
+    made: options of CREATE DATABASE.
+    """
     name = "pushfleet_test_" + uuid.uuid4().hex[:10]
     address, _, options = server_url.partition("?")
     base = address.rpartition("/")[0]
     conninfo = _conninfo(server_url)
     with psycopg.connect(conninfo, autocommit=True) as session:
-        session.execute(f"CREATE DATABASE {name}")
+        session.execute(f"CREATE DATABASE {name} {made}")
     try:
         yield f"{base}/{name}" + (f"?{options}" if options else "")
     finally:

@@ -38,6 +38,7 @@ from tests.conftest import data_settings, embedded, open_folder, own_database
 from tests.integration.cluster.tls_door import tls_doors
 from workers.cli import run
 from workers.cli.up import free_ports
+from workers.delivery.ports import RoundReport
 from workers.embedded import find_home, valkey_binary
 from workers.runtime import Runtime
 
@@ -316,7 +317,7 @@ def vendor_down(place: Place) -> Iterator[Env]:
     lane = place.runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
     assert lane is not None
     breaker = place.runtime.delivery(Vendor.MEIZU).breaker
-    breaker.report(lane, good=0, failed=200, refused=False, retry_after_s=60, cause="connect")
+    breaker.report(lane, RoundReport(failed=200, retry_after_s=60, cause="connect"))
     try:
         yield {}
     finally:
@@ -601,6 +602,11 @@ def _users() -> list[Fault]:
     ]
 
 
+def _emptied(place: Any) -> None:
+    place.redis.delete("im:events")
+    written(place)
+
+
 def _names_and_rights() -> list[Fault]:
     version = "UPDATE alembic_version SET version_num = "
     newer = acted(
@@ -608,7 +614,7 @@ def _names_and_rights() -> list[Fault]:
     )
     stringy = acted(
         lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")),
-        lambda p: p.redis.delete("im:events") or written(p),
+        _emptied,
     )
     other_stream = acted(
         lambda p: p.redis.xadd("chat:events", {"e": "{}"}), lambda p: p.redis.delete("chat:events")

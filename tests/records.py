@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord
+from common.ledger_records import (
+    DeadRecord,
+    EventRecord,
+    NoteRecord,
+    RowRecord,
+    decode_records,
+)
 
 
 def row_record(**named: Any) -> RowRecord:
@@ -44,3 +50,13 @@ def note_record(**named: Any) -> NoteRecord:
 
 def dead_record(**named: Any) -> DeadRecord:
     return DeadRecord(**{"entry_id": "1-0", "app": None, "fields": {}, **named})
+
+
+def fields_of(client: Any, stream: str) -> list[dict[bytes, bytes]]:
+    """The entries of a stream, oldest first."""
+    return [fields for _, fields in client.xrange(stream)]
+
+
+def records_of(client: Any, stream: str) -> list[Any]:
+    """The records of a ledger's stream, oldest first."""
+    return [one for fields in fields_of(client, stream) for one in decode_records(fields[b"b"])]

@@ -8,6 +8,7 @@ import base64
 import datetime
 import json
 import time
+from pathlib import Path
 
 from asn1crypto import core as asn1
 from cryptography import x509
@@ -38,6 +39,14 @@ def ec_key() -> ec.EllipticCurvePrivateKey:
 
 def pem_of(key) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def p8_options(p8: Path, key_id: str = "TESTKEY001", team_id: str = "TESTTEAM01") -> list[str]:
+    """Options of `credential add apns`, with a key of one's own in this file."""
+    if not p8.exists():
+        p8.write_text(pem_of(ec_key()))
+    account = f"--key-id {key_id} --team-id {team_id} --topic com.example.chat --env production"
+    return ["--p8", str(p8), *account.split()]
 
 
 def public_pem(key) -> str:

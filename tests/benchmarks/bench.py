@@ -21,7 +21,7 @@ from typing import Any
 
 import redis
 
-from common.config import Settings, resolve
+from common.config import Settings
 from tests.benchmarks.counters import POSTGRES, counters
 from tests.benchmarks.plain_celery import push
 from tests.benchmarks.stand import APP, TAKES_EFFECT_S, Stand, apns_options, stand, vendor
@@ -29,6 +29,11 @@ from tests.npm import install
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
 from workers.runtime import Runtime
+
+try:
+    from common.running_fleet import resolve
+except ModuleNotFoundError:  # this file in a checkout of before (against.py)
+    from common.config import resolve  # type: ignore[attr-defined, no-redef]
 
 USERS = 5_000
 #: Events of one entry, where they are packed (contract: up to 200).
@@ -73,18 +78,9 @@ def plain_celery(redis_url: str, url: str, ca: Path, folder: Path, count: int) -
     client = redis.Redis.from_url(redis_url)
     client.delete("plain:done")
     push.app.conf.broker_url = redis_url
-    argv = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "tests.benchmarks.plain_celery",
-        "worker",
-        "-c",
-        str(os.cpu_count() or 2),
-        "-l",
-        "ERROR",
-    ]
+    slots = os.cpu_count() or 2
+    words = f"-m celery -A tests.benchmarks.plain_celery worker -c {slots} -l ERROR"
+    argv = [sys.executable, *words.split()]
     worker = subprocess.Popen(
         argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

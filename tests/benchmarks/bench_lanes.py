@@ -37,16 +37,17 @@ from typing import Any
 
 import pycurl
 
-from common.config import Settings, secret_keys
+from common.config import Settings
 from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Urgency, Vendor
+from common.secret_keys import secret_keys
 from common.storage import keys
 from common.storage.tenants import Tenant
 from simulators.simulator import issue
 from tests.benchmarks.stand import MOCK, built_mock, serving_mock
 from workers.app import DELIVERY
 from workers.cli.demo import account
-from workers.cli.demo_world import account_options
+from workers.cli.demo_data import account_options
 from workers.cli.fleet import migrate_settings
 from workers.embedded import start_embedded
 from workers.pipeline import Stages
@@ -263,7 +264,7 @@ def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
     """Until the lane's streams are empty. The ledger's stream is emptied unread: writing rows is
     upkeep's work, on another core.
     """
-    drain = Stages(runtime).drain(DELIVERY, vendor)
+    drain = Stages(runtime).consumer(DELIVERY, vendor)
     end = time.monotonic() + 600
     while time.monotonic() < end:
         drain(lambda: False)

@@ -20,10 +20,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pycurl
 
 from simulators.simulator import ensure_ca, issue
+from tests.builders import present
 from tests.integration.transport.servers import H2Server, server_context
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
@@ -163,7 +165,7 @@ def one(name: str, base: str, ca: Path, in_flight: int, count: int) -> tuple[flo
     gc.collect()
     if name == "pycurl":
         return measure(BarePycurl(base, ca, in_flight).send, in_flight, count)
-    clients = {
+    clients: dict[str, Callable[[Path], Any]] = {
         "engine": lambda ca: Http2Transport(ca, CurlTransport(ca)),
         "curl": CurlTransport,
         "aioapns": AioapnsTransport,
@@ -208,14 +210,14 @@ def main() -> None:
         ) as process:
             try:
                 rounds(
-                    process.stdout.readline().strip(),
+                    present(process.stdout).readline().strip(),
                     ca,
                     in_flights,
                     chosen.requests,
                     chosen.repeat,
                 )
             finally:
-                process.stdin.close()
+                present(process.stdin).close()
 
 
 if __name__ == "__main__":

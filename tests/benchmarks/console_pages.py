@@ -15,8 +15,8 @@ from common.clock import now_ms
 from common.storage.migrations import migrate
 from tests.conftest import data_settings, embedded
 from tests.records import event_record
-from workers.console.app import COUNTS_S
-from workers.reports.story import story_page
+from workers.console.pages import COUNTS_S
+from workers.reports.trace import trace_page
 from workers.runtime import Runtime
 
 _ROWS = text(
@@ -64,14 +64,14 @@ def main() -> None:
             took = []
             for _ in range(20):
                 began = time.perf_counter()
-                told = story_page(runtime, "m1", "big", user, decision, after, 100, COUNTS_S)
+                told = trace_page(runtime, "m1", "big", user, decision, after, 100, COUNTS_S)
                 took.append((time.perf_counter() - began) * 1000)
                 assert told is not None
                 assert told["recipients"]
             cuts = statistics.quantiles(took, n=20)
             print(
                 f"{name:<14} first {took[0]:7.1f}  p50 {statistics.median(took):7.1f}  p95 "
-                f"{cuts[18]:7.1f} ms  counts {told['counts']}"
+                f"{cuts[18]:7.1f} ms  counts {told and told['counts']}"
             )
         runtime.close()
 

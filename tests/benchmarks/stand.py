@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import text
 
-from common.config import Settings, resolve
+from common.config import Settings
 from common.model import Vendor
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import Counters, counters, processes
@@ -36,6 +36,11 @@ from workers.cli.demo import account
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import free_ports, in_background
 from workers.runtime import Runtime
+
+try:
+    from common.running_fleet import resolve
+except ModuleNotFoundError:  # this file in a checkout of before (against.py)
+    from common.config import resolve  # type: ignore[attr-defined, no-redef]
 
 try:
     from simulators.simulator import ensure_ca, issue
@@ -50,10 +55,16 @@ delivery-apns: pushfleet worker delivery --vendors apns
 upkeep: pushfleet worker upkeep
 """
 APP = "bench"
+#: This file is laid into the checkout of an earlier version, too: of tests it imports no builders.
+IPHONE = {"platform": "ios", "vendor": "apns", "business_id": "ios"}
 #: Contract §2: tenants and credentials that change take effect within so long; no process says
 #: when.
 TAKES_EFFECT_S = 2.0
 REGISTERED_S_MAX = 300.0
+#: Seconds until a further process has to be ready, and until all others know of it
+#: (living.REPLICAS_S).
+READY_S_MAX = 60.0
+REPLICAS_KNOWN_S = 6.0
 #: The names of the fleet's streams are asked for again after so long.
 STREAMS_KNOWN_S = 2.0
 
@@ -142,8 +153,11 @@ def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
 class Stand:
     """A running fleet with one tenant and an APNs lane."""
 
-    def __init__(self, runtime: Runtime, names: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, runtime: Runtime, names: Sequence[str], folder: Path, environ: Mapping[str, str]
+    ) -> None:
         self.runtime = runtime
+        self.environ = environ
         self.redis = runtime.core
         self.folder = folder
         self.names = names
@@ -245,14 +259,7 @@ class Stand:
         for start in range(0, count, 200):
             with self.redis.pipeline(transaction=False) as pipe:
                 for n in range(start, min(start + 200, count)):
-                    data = {
-                        "user": f"r{n}",
-                        "device_id": "d",
-                        "platform": "ios",
-                        "vendor": "apns",
-                        "business_id": "ios",
-                    }
-                    data |= {"token": f"{n:064x}"}
+                    data = {"user": f"r{n}", "device_id": "d", "token": f"{n:064x}", **IPHONE}
                     pipe.xadd("im:events", {"e": json.dumps(event(APP, "device.registered", data))})
                 pipe.execute()
         while self.redis.xlen("im:events"):
@@ -341,6 +348,59 @@ class Stand:
         return counters(self.runtime.settings.data_dir, self.redis, self.runtime.engine)
 
     @contextlib.contextmanager
+    def more(self, lines: Sequence[str]) -> Iterator[None]:
+        """A further process of each of these lines (`intake`, `delivery --vendors apns`) inside, as
+        a supervisor starts it.
+        """
+        before = self._at_work()
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "workers", "worker", *line.split()],
+                env={**os.environ, **self.environ, "PUSHFLEET_PROCESS": f"{line.split()[0]}.m{n}"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for n, line in enumerate(lines)
+        ]
+        try:
+            end = time.monotonic() + READY_S_MAX
+            while self._at_work() < before + len(lines):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not {len(lines)} more processes within {READY_S_MAX:g} s")
+                time.sleep(0.1)
+            time.sleep(REPLICAS_KNOWN_S)
+            yield
+        finally:
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.wait(30)
+
+    def _at_work(self) -> int:
+        return sum(self.runtime.living.replicas(stage) for stage in ("intake", "delivery"))
+
+    def steadily(self, per_second: int, seconds: float, users: int) -> Burst:
+        """c2c messages at a pace, until each is accepted and written. Whatever is due goes in one
+        write: a publisher that waits for its processor puts no less on the stream.
+        """
+        prefix, count = uuid.uuid4().hex[:8], round(per_second * seconds)
+        before, began = self.counters(), time.time()
+        sent = 0
+        while sent < count:
+            due = min(count, 1 + int((time.time() - began) * per_second))
+            with self.redis.pipeline(transaction=False) as pipe:
+                for n in range(sent, due):
+                    message = c2c_message(APP, f"{prefix}-{n}", f"u{n % users}")
+                    pipe.xadd("im:events", {"e": message})
+                pipe.execute()
+            sent = due
+            time.sleep(max(began + sent / per_second - time.time(), 0.001))
+        self.accepted(prefix, count)
+        used = self.counters().since(before, count)
+        took_ms = max(self.last_accepted_ms(prefix) - began * 1000, 1)
+        return Burst(count / took_ms * 1000, used)
+
+    @contextlib.contextmanager
     def held_intake(self) -> Iterator[None]:
         """Intake stands still inside: what is published lies on the core's stream before the clock
         starts.
@@ -388,14 +448,8 @@ class Burst:
 
 
 def event(app: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "id": uuid.uuid4().hex,
-        "type": kind,
-        "app": app,
-        "ts": int(time.time() * 1000),
-        "data": data,
-    }
+    head = {"v": 1, "id": uuid.uuid4().hex, "ts": int(time.time() * 1000)}
+    return {**head, "type": kind, "app": app, "data": data}
 
 
 def c2c_message(app: str, message_id: str, to: str) -> str:
@@ -412,26 +466,15 @@ def c2c_message(app: str, message_id: str, to: str) -> str:
 def apns_options(folder: Path) -> list[str]:
     p8 = folder / "bench.p8"
     if not p8.exists():
-        key = ec.generate_private_key(ec.SECP256R1())
         p8.write_bytes(
-            key.private_bytes(
+            ec.generate_private_key(ec.SECP256R1()).private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             )
         )
-    return [
-        "--p8",
-        str(p8),
-        "--key-id",
-        "BENCHKEY01",
-        "--team-id",
-        "BENCHTEAM1",
-        "--topic",
-        "com.example.chat",
-        "--env",
-        "production",
-    ]
+    account = ("--key-id", "BENCHKEY01", "--team-id", "BENCHTEAM1", "--topic", "com.example.chat")
+    return ["--p8", str(p8), *account, "--env", "production"]
 
 
 @contextlib.contextmanager
@@ -446,13 +489,9 @@ def stand(
         "PUSHFLEET_ENDPOINT_APNS_PRODUCTION": url,
         "PUSHFLEET_CA_FILE": str(ca),
     }
-    wanted = Settings.load(
-        {
-            **environ,
-            "PUSHFLEET_LOG_LEVEL": "warning",
-            **{f"PUSHFLEET_{name}": value for name, value in settings.items()},
-        }
-    )
+    environ |= {"PUSHFLEET_LOG_LEVEL": "warning"}
+    environ |= {f"PUSHFLEET_{name}": value for name, value in settings.items()}
+    wanted = Settings.load(environ)
     try:
         with in_background(
             wanted,
@@ -463,7 +502,7 @@ def stand(
         ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:
-                made = Stand(runtime, fleet.names, folder)
+                made = Stand(runtime, fleet.names, folder, environ)
                 made.tenant(APP)
                 runtime.catalog.changed()
                 time.sleep(TAKES_EFFECT_S)

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.config import EMBEDDED, Settings, resolve
-from tests.chaos.fleet import keys_file
+from common.config import Settings
+from common.running_fleet import resolve
+from common.setting_checks import EMBEDDED
+from tests.builders import core_event
 from tests.cluster import valkey_cluster
 from tests.conftest import open_folder
+from tests.simulator_keys import p8_options
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
-from workers.cli.why import story
+from workers.cli.why import message_trace
 from workers.runtime import Runtime
 
 WAIT_S = 30.0
@@ -52,14 +53,7 @@ class Core:
         event_id: str | None = None,
     ) -> str:
         identity = event_id or uuid.uuid4().hex
-        event = {
-            "v": 1,
-            "id": identity,
-            "type": kind,
-            "app": app,
-            "ts": now_ms() if ts is None else ts,
-            "data": data,
-        }
+        event = core_event(app, kind, data, ts_ms=now_ms() if ts is None else ts, event_id=identity)
         self.redis.xadd("im:events", {"e": json.dumps(event, ensure_ascii=False)})
         return identity
 
@@ -90,12 +84,12 @@ class Core:
         user: str | None = None,
         event_id: str | None = None,
     ) -> dict[str, Any]:
-        """The story, once it has at least `rows` rows and each is decided (or the event was decided
+        """The trace, once it has at least `rows` rows and each is decided (or the event was decided
         at intake).
         """
 
         def told() -> dict[str, Any] | None:
-            found = story(self.runtime, message_id, app, event_id, user)
+            found = message_trace(self.runtime, message_id, app, event_id, user)
             if found is None:
                 return None
             decided = [one for one in found["recipients"] if one["decision"] is not None]
@@ -136,7 +130,6 @@ def fleet() -> Iterator[Core]:
             "PUSHFLEET_TEST_CLUSTER"
         ):  # `make cluster-e2e`: the same on a cluster of its own
             environ |= {"PUSHFLEET_REDIS_URL": stack.enter_context(valkey_cluster()).url()}
-            environ |= {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder))}
         settings = Settings.load(environ)
         assert settings.database_url == EMBEDDED
         with in_background(
@@ -162,27 +155,7 @@ def tenants(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     from common.storage.tenants import Tenant
     from workers.cli.demo import account
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    p8 = tmp_path_factory.mktemp("tenants") / "key.p8"
-    p8.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    options = [
-        "--p8",
-        str(p8),
-        "--key-id",
-        "TESTKEY001",
-        "--team-id",
-        "TESTTEAM01",
-        "--topic",
-        "com.example.chat",
-        "--env",
-        "production",
-    ]
+    options = p8_options(tmp_path_factory.mktemp("tenants") / "key.p8")
 
     def made() -> Iterator[str]:
         while True:

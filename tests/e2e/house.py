@@ -17,7 +17,7 @@ from common.storage.tenants import Tenant
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.tenant import FleetTenant
 from workers.cli.demo import account
-from workers.cli.demo_world import account_options
+from workers.cli.demo_data import account_options
 
 #: vendor -> business id
 BUSINESS = {"apns": "ios"} | {
@@ -74,7 +74,11 @@ class House(FleetTenant):
 
     def callback(self, body: dict[str, Any], query: str | None = None) -> None:
         """Hands a cloud's callback body on, as the core does, and waits until it was read."""
-        fields = {"e": json.dumps(body, ensure_ascii=False), "d": self.dialect, "app": self.app}
+        fields: dict[Any, Any] = {
+            "e": json.dumps(body, ensure_ascii=False),
+            "d": self.dialect,
+            "app": self.app,
+        }
         self.core.redis.xadd("im:events", fields if query is None else {**fields, "q": query})
         self.core.settled()
 
@@ -136,9 +140,9 @@ class House(FleetTenant):
         """Until the message's only push waits behind its lane."""
 
         def parked() -> bool:
-            from workers.cli.why import story
+            from workers.cli.why import message_trace
 
-            told = story(self.core.runtime, message_id, self.app, None, None)
+            told = message_trace(self.core.runtime, message_id, self.app, None, None)
             return bool(
                 told
                 and told["recipients"]

@@ -20,10 +20,11 @@ from unittest import mock
 import pytest
 
 from common import runfile
+from tests.builders import device_of
 from tests.e2e.conftest import Core
 from tests.e2e.tenant import platform_of
 from workers.cli import run
-from workers.cli.demo_world import account_options
+from workers.cli.demo_data import account_options
 
 
 def cli(fleet: Core, *arguments: str) -> tuple[int, str, str]:
@@ -117,10 +118,10 @@ def row_of(
 ) -> dict[str, Any]:
     """The only row of a message once `look` likes it, decided or not."""
     from tests.e2e.conftest import wait_for
-    from workers.cli.why import story
+    from workers.cli.why import message_trace
 
     def told() -> dict[str, Any] | None:
-        found = story(fleet.runtime, data["message_id"], app, None, None)
+        found = message_trace(fleet.runtime, data["message_id"], app, None, None)
         rows = found["recipients"] if found else []
         return rows[0] if len(rows) == 1 and look(rows[0]) else None
 
@@ -138,14 +139,14 @@ def register(
     **more: Any,
 ) -> str:
     """Registers a device; its token. Settled."""
-    data = {
-        "user": user,
-        "device_id": device,
-        "platform": platform_of(vendor),
-        "vendor": vendor,
-        "business_id": business_id,
-        "token": token,
-    }
+    data = device_of(
+        user,
+        device_id=device,
+        platform=platform_of(vendor),
+        vendor=vendor,
+        business_id=business_id,
+        token=token,
+    )
     fleet.publish("device.registered", {**data, **more}, app=app)
     fleet.settled()
     return token
@@ -177,17 +178,8 @@ def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
     """
     made = {}
     for vendor, options in account_options(folder):
-        good(
-            fleet,
-            "credential",
-            "add",
-            str(vendor),
-            "--app",
-            app,
-            "--business-id",
-            f"{vendor}-1",
-            *options,
-        )
+        new = f"credential add {vendor} --app {app} --business-id {vendor}-1".split()
+        good(fleet, *new, *options)
         made[str(vendor)] = options
     took_effect()
     return made

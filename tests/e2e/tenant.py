@@ -10,7 +10,7 @@ from typing import Any
 
 from common.model import Vendor
 from tests.e2e.conftest import Core, digits
-from workers.cli.demo_world import made_up
+from workers.cli.demo_data import made_up
 from workers.vendors import VENDORS
 
 
@@ -66,7 +66,7 @@ class FleetTenant:
         return address
 
     def send(self, data: dict[str, Any], rows: int = 1, **more: Any) -> dict[str, Any]:
-        """Publishes a message.stored; its story once every row is decided."""
+        """Publishes a message.stored; its trace once every row is decided."""
         self.event("message.stored", data, **more)
         return self.why(data["message_id"], rows)
 

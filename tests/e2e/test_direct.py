@@ -188,10 +188,8 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
         assert [word for word in ("first words", "secret", "Ann") if word in said] == [], vendor
         assert house.one(house.why(data["message_id"]))["decision"] == "accepted"
     _, last = standing(house, "apns", shown["apns"])
-    assert (last["push_type"], last["body"]["aps"]["alert"]["body"]) == (
-        "alert",
-        "已在其他设备阅读",
-    )
+    found = (last["push_type"], last["body"]["aps"]["alert"]["body"])
+    assert found == ("alert", "已在其他设备阅读")
     assert "sound" not in last["body"]["aps"]
     ids = [push["collapse_id"] for push in house.pushes(target["token"])]
     assert ids.count(other["message_id"]) == 1
@@ -256,6 +254,16 @@ def test_the_decision_is_told_where_it_was_asked_for(house: House) -> None:
     assert 0 < house.core.runtime.redis.ttl(house.core.runtime.keys.reply(key)) <= 60
     told = replies(house, key)
     assert (told["event_id"], told["decision"], told["retired"]) == (event_id, "accepted", False)
+
+
+def test_what_routing_decides_is_told_once(house: House) -> None:
+    key, runtime = uuid.uuid4().hex, house.core.runtime
+    data = direct(reply={"key": key, "wait_ms": 60_000}, target={"business_id": "nobody"})
+    event_id = house.event("push.direct", data)
+    told = replies(house, key)
+    assert (told["event_id"], told["decision"]) == (event_id, "no_credential")
+    waiter = f"{key}\0{event_id}\0{told['user']}"
+    assert runtime.redis.zscore(runtime.keys.replies_due, waiter) is None, "nothing more is told"
 
 
 def test_a_decision_that_takes_longer_than_the_wait_is_told_as_none(house: House) -> None:

@@ -63,12 +63,16 @@ async def post_all(url: str, bodies: list[dict[str, Any]]) -> list[bytes]:
     )
 
     async def one(body: dict[str, Any]) -> bytes:
-        raw = json.dumps(body).encode()
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        writer.write(head.format(len(raw)).encode() + raw)
-        line = await reader.readline()
-        writer.close()
-        return line
+        raw, until = json.dumps(body).encode(), time.monotonic() + 60
+        while True:
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.write(head.format(len(raw)).encode() + raw)
+            line = await reader.readline()
+            writer.close()
+            # as every homeserver does; on a busy machine some are told so after 8 s
+            if line.split()[1] != b"503" or time.monotonic() > until:
+                return line
+            await asyncio.sleep(1)
 
     return await asyncio.gather(*map(one, bodies))
 
@@ -89,7 +93,7 @@ def test_a_thousand_callers_at_once_are_all_taken(town: Town, door: httpx.Client
     began = time.monotonic()
     statuses = asyncio.run(post_all(str(door.base_url), bodies))
     assert {line.split()[1] for line in statuses} == {b"200"}
-    assert time.monotonic() - began < 50
+    assert time.monotonic() - began < 60
     town.core.settled()
     tokens = {body["notification"]["devices"][0]["pushkey"] for body in bodies}
 
@@ -97,6 +101,20 @@ def test_a_thousand_callers_at_once_are_all_taken(town: Town, door: httpx.Client
         return len(tokens & {line["token"] for line in town.core.record("apns")}) == CALLERS
 
     wait_for(arrived, "all of them are pushed", 90)
+
+
+def test_callers_beyond_the_bound_are_asked_to_come_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, stream = town.core.runtime, "im:feed-" + uuid.uuid4().hex
+    monkeypatch.setattr("workers.gateway.feed.WAITING_MAX", 0)
+    feed = StreamFeed(runtime.core, stream)
+    try:
+        with pytest.raises(StreamUnavailable):
+            asyncio.run(feed.put([{"e": b"{}"}]))
+    finally:
+        feed.close()
+    assert not runtime.core.exists(stream)
 
 
 def test_what_came_while_a_write_ran_goes_in_one(town: Town) -> None:
@@ -132,12 +150,8 @@ def test_what_came_while_a_write_ran_goes_in_one(town: Town) -> None:
 def test_what_is_no_native_event_stays_an_entry_and_the_order_holds() -> None:
     cloud: dict[str, bytes | str] = {"e": b"{}", "d": "zego"}
     large = b"x" * 150_000
-    assert packed([{"e": b"1"}, {"e": b"2"}, cloud, {"e": b"3"}, {"e": large}, {"e": large}]) == [
-        {"b": b"1\n2"},
-        cloud,
-        {"b": b"3\n" + large},
-        {"e": large},
-    ]
+    found = packed([{"e": b"1"}, {"e": b"2"}, cloud, {"e": b"3"}, {"e": large}, {"e": large}])
+    assert found == [{"b": b"1\n2"}, cloud, {"b": b"3\n" + large}, {"e": large}]
     assert [len(fields["b"].split(b"\n")) for fields in packed([{"e": b"1"}] * 400)] == [200, 200]  # type: ignore[arg-type]
 
 

@@ -10,17 +10,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from common import metrics
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
 from tests.e2e.conftest import Core, digits, wait_for
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town
+from workers.gateway import xmpp
 from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
 from workers.gateway.xml import DEPTH_MAX, STANZA_BYTES_MAX, Node, StanzaReader, XmlError
 from workers.gateway.xmpp import serve
@@ -66,16 +68,26 @@ class ComponentServer:
     def ask(
         self, inner: str, sender: str = "bob@example.org/phone", kind: str = "set", line: int = 0
     ) -> Node:
-        identity = uuid.uuid4().hex
+        (answer,) = self.ask_all([inner], sender, kind, line)
+        return answer
+
+    def ask_all(
+        self, inners: Sequence[str], sender: str, kind: str = "set", line: int = 0
+    ) -> list[Node]:
+        """The answers, in their order; all is asked before the first of them."""
         connection, reader = self.lines[line]
-        connection.sendall(
-            f"<iq type='{kind}' id='{identity}' from='{sender}' "
-            f"to='push.example.org'>{inner}</iq>".encode()
-        )
-        while True:
+        names = [uuid.uuid4().hex for _ in inners]
+        for name, inner in zip(names, inners, strict=True):
+            connection.sendall(
+                f"<iq type='{kind}' id='{name}' from='{sender}' "
+                f"to='push.example.org'>{inner}</iq>".encode()
+            )
+        answers = dict[str, Node | None].fromkeys(names)
+        while None in answers.values():
             for stanza in reader.feed(connection.recv(65_536)):
-                if stanza.attrs.get("id") == identity:
-                    return stanza
+                if stanza.attrs.get("id") in answers:
+                    answers[stanza.attrs["id"]] = stanza
+        return [one for one in answers.values() if one is not None]
 
     def command(self, name: str, sender: str = "bob@example.org/phone", **fields: str) -> Node:
         form = "".join(
@@ -191,10 +203,8 @@ def test_a_registration_and_a_loud_push_on_either_connection(
     assert kind_of(server.publish(told, summary("lunch?"))) == ("result", "")
     (push,) = pushed(town, token)
     assert push["body"]["aps"]["alert"] == {"title": "ann@example.org", "body": "lunch?"}
-    assert (push["collapse_id"], push["body"]["aps"]["thread-id"]) == (
-        told["node"],
-        "ann@example.org",
-    )
+    found = (push["collapse_id"], push["body"]["aps"]["thread-id"])
+    assert found == (told["node"], "ann@example.org")
     assert "badge" not in push["body"]["aps"]
     assert kind_of(
         server.ask(PUBLISH.format(**told, inner=summary("again")), "example.org", line=1)
@@ -254,11 +264,8 @@ def test_a_room_is_a_group_and_a_call_rings_by_the_voip_token(
         told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>"
     )
     (call,) = pushed(town, voip)
-    assert (call["push_type"], call["body"]["encrypted"], call["body"]["iv"]) == (
-        "voip",
-        "Y2lwaGVy",
-        "aXY=",
-    )
+    found = (call["push_type"], call["body"]["encrypted"], call["body"]["iv"])
+    assert found == ("voip", "Y2lwaGVy", "aXY=")
 
 
 def test_cancel_is_for_what_is_dead_and_for_nothing_else(
@@ -267,10 +274,8 @@ def test_cancel_is_for_what_is_dead_and_for_nothing_else(
     token = device_token("apns")
     told = server.register(token, device_id="one")
     assert kind_of(server.publish({**told, "secret": "0" * 32})) == ("modify", "not-acceptable")
-    assert kind_of(server.ask(PUBLISH.format(node="", secret="x", inner=""))) == (
-        "modify",
-        "bad-request",
-    )
+    found = kind_of(server.ask(PUBLISH.format(node="", secret="x", inner="")))
+    assert found == ("modify", "bad-request")
     dead = server.register("dead" + digits()[:60])
     assert kind_of(server.publish(dead, summary("x"))) == ("result", "")
     wait_for(
@@ -284,8 +289,6 @@ def test_cancel_is_for_what_is_dead_and_for_nothing_else(
 
 
 def test_a_node_that_this_database_does_not_know_waits(town: Town, server: ComponentServer) -> None:
-    from sqlalchemy import text
-
     told = server.register(device_token("apns"))
     with town.core.runtime.engine.begin() as connection:
         connection.execute(
@@ -293,6 +296,20 @@ def test_a_node_that_this_database_does_not_know_waits(town: Town, server: Compo
             {"app": town.app},
         )
     assert kind_of(server.publish(told)) == ("wait", "resource-constraint")
+
+
+def test_while_a_store_hangs_every_push_is_told_to_wait(
+    town: Town, server: ComponentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pushes than there are threads for the database: those behind them are answered, too."""
+    monkeypatch.setattr(xmpp, "ANSWER_S_MAX", 3.0)
+    told = server.register(device_token("apns"))
+    with town.core.runtime.engine.begin() as connection:
+        connection.execute(text("LOCK TABLE settings IN ACCESS EXCLUSIVE MODE"))
+        pushes = [PUBLISH.format(**told, inner=summary(f"push {number}")) for number in range(40)]
+        answers = server.ask_all(pushes, "example.org")
+    assert set(map(kind_of, answers)) == {("wait", "resource-constraint")}
+    wait_for(lambda: kind_of(server.publish(told)) == ("result", ""), "the database is back")
 
 
 def test_a_token_moves_to_its_newest_owner_and_a_device_keeps_its_node(
@@ -312,18 +329,17 @@ def test_strangers_and_other_questions(server: ComponentServer) -> None:
     assert kind_of(
         server.command("register-push-apns", sender="eve@evil.example/x", token="aa", device_id="d")
     ) == ("auth", "forbidden")
-    assert kind_of(server.command("register-push-apns", token="", device_id="d")) == (
-        "modify",
-        "bad-request",
-    )
+    told = PUBLISH.format(**server.register(device_token("apns")), inner=summary("x"))
+    assert kind_of(server.ask(told, "evil.example")) == ("auth", "forbidden")
+    assert kind_of(server.ask(told, "example.org")) == ("result", "")
+    found = kind_of(server.command("register-push-apns", token="", device_id="d"))
+    assert found == ("modify", "bad-request")
     info = server.ask("<query xmlns='http://jabber.org/protocol/disco#info'/>", kind="get")
     assert "urn:xmpp:push:0" in info.write()
     assert 'type="push"' in info.write()
     assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get")) == ("result", "")
-    assert kind_of(server.ask("<query xmlns='jabber:iq:version'/>", kind="get")) == (
-        "cancel",
-        "service-unavailable",
-    )
+    seen = kind_of(server.ask("<query xmlns='jabber:iq:version'/>", kind="get"))
+    assert seen == ("cancel", "service-unavailable")
 
 
 HOSTILE = [
@@ -350,8 +366,6 @@ def test_a_connection_that_ends_comes_back(server: ComponentServer, town: Town) 
     line, _ = server.lines.pop()
     line.close()
     server.accept()
-    assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1)) == (
-        "result",
-        "",
-    )
+    found = kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1))
+    assert found == ("result", "")
     time.sleep(0.1)

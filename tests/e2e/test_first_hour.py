@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,17 @@ ROOT = Path(__file__).parents[2]
 PAGE, CHINESE, README = (
     ROOT / name for name in ("docs/first-hour.md", "docs/zh/first-hour.md", "README.md")
 )
+
+
+#: The pages speak to a plain Redis: `make up` starts one.
+on_a_plain_redis = pytest.mark.skipif(
+    "PUSHFLEET_TEST_CLUSTER" in os.environ, reason="the pages' clients are of a plain Redis"
+)
+#: `redis-cli -u URL COMMAND …`
+REDIS_CLI = """
+import sys, redis
+print(redis.Redis.from_url(sys.argv[2], decode_responses=True).execute_command(*sys.argv[3:]))
+"""
 
 
 def blocks(page: Path) -> list[str]:
@@ -33,9 +46,20 @@ def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def away_again(fleet: Core) -> Iterator[None]:
+    """The pages say that bob is online for ten seconds; the next test's bob is not."""
+    yield
+    fleet.redis.delete("im:presence:{1400000001:bob}")
+
+
 def typed(clone: Path, commands: str) -> str:
-    """What the commands of one block say; each must end with 0."""
+    """What the commands of one block say; each must end with 0. `pushfleet` is on nobody's path."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+    here = str(Path(sys.prefix) / "bin")
+    own["PATH"] = os.pathsep.join(
+        one for one in os.environ["PATH"].split(os.pathsep) if one != here
+    )
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", commands],
         check=False,
@@ -49,14 +73,11 @@ def typed(clone: Path, commands: str) -> str:
     return done.stdout
 
 
+@on_a_plain_redis
 def test_the_page_leads_to_a_push_of_ones_own_and_through_the_first_day(clone: Path) -> None:
     start, init, publish, second, online, refused, failing, doctor = blocks(PAGE)
     assert "make up" in start
-    said = typed(clone, init)
-    assert "bob-phone  apns apns-1: accepted" in said
-    assert re.search(
-        r"^\$ \.venv/bin/pushfleet credential add apns --app 1400000001", said, re.MULTILINE
-    )
+    assert "bob-phone  apns apns-1: accepted" in typed(clone, init)
     assert "accepted" in typed(clone, publish)
     said = typed(clone, second)
     assert "carol-phone  xiaomi xiaomi-1: accepted" in said
@@ -73,8 +94,11 @@ def test_the_page_leads_to_a_push_of_ones_own_and_through_the_first_day(clone: P
 
 def test_what_init_prints_can_be_typed_again(clone: Path) -> None:
     said = typed(clone, ".venv/bin/pushfleet init --app again-1 --user dora --vendor vivo")
+    typed(clone, ".venv/bin/pushfleet init --app again-1 --user emil --vendor oppo")  # in between
     commands = re.findall(r"^\$ (\.venv/bin/pushfleet (?:app|publish) .*)$", said, re.MULTILINE)
     assert len(commands) == 3
+    account = r"^\$ \.venv/bin/pushfleet credential add vivo --app again-1"
+    assert re.search(account, said, re.MULTILINE)
     (message_id,) = re.findall(r"^hello-\w+$", typed(clone, "\n".join(commands)), re.MULTILINE)
     assert "dora-phone  vivo vivo-1: accepted" in typed(
         clone, f".venv/bin/pushfleet why {message_id} --wait 20"
@@ -98,6 +122,33 @@ def test_the_readmes_push_works_in_its_own_order(clone: Path) -> None:
     init, publish = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
     typed(clone, init)
     assert "bob-phone  apns apns-1: accepted" in typed(clone, publish)
+
+
+@on_a_plain_redis
+def test_what_the_readme_shows_a_core_works_with_redis_cli(clone: Path, tmp_path: Path) -> None:
+    """Where Redis' own tool is not installed, one that sends the same words stands in for it."""
+    text = README.read_text(encoding="utf-8")
+    part = text[text.index("## Publish from your core") : text.index("## Run it for real")]
+    publish, presence = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+    if shutil.which("redis-cli") is None:
+        tool = tmp_path / "redis-cli"
+        tool.write_text(f"#!{sys.executable}\n{REDIS_CLI}")
+        tool.chmod(0o755)
+    path = f'PATH="{tmp_path}:{Path(sys.executable).parent}:$PATH"\n'
+    typed(clone, ".venv/bin/pushfleet init")
+    published = typed(clone, path + publish)
+    assert re.search(r"\d+-\d+", published), published
+    assert "bob-phone  apns apns-1: accepted" in typed(
+        clone, ".venv/bin/pushfleet why core-m-1 --wait 20"
+    )
+    typed(clone, path + publish.splitlines()[0] + "\n" + presence)
+    event = (
+        '{"v":1,"id":"core-2","type":"message.stored","app":"1400000001","data":{'
+        '"message_id":"core-m-2","conversation":{"type":"group","id":"team-7"},'
+        '"sender":{"id":"alice"},"elements":[{"type":"text","text":"Lunch?"}]}}'
+    )
+    typed(clone, f".venv/bin/pushfleet publish - <<'END'\n{event}\nEND\n")
+    assert "apns apns-1: online" in typed(clone, ".venv/bin/pushfleet why core-m-2 --wait 20")
 
 
 def test_a_dead_letters_story_in_json(clone: Path) -> None:

@@ -67,3 +67,37 @@ def test_an_image_that_huawei_has_no_time_for_goes_as_the_sender_named_it(
     late = [(attempts, shown) for attempts, shown in told if attempts == 2]
     assert late, "80100022, then without the image"
     assert all("image" not in shown for _, shown in late)
+
+
+#: The wishes; whether APNs' and FCM's phones get a picture.
+INSECURE = {
+    "ios": ({"image": {"ios": "http://cdn.example.com/a.png"}}, [False, False]),
+    "fcm's own": ({"vendor": {"fcm": {"image": "ftp://cdn.example.com/a.png"}}}, [False, False]),
+    "one of two": (
+        {"image": {"ios": "HTTPS://cdn.example.com/a.png", "fcm": "//cdn.example.com/a.png"}},
+        [True, False],
+    ),
+}
+
+
+@pytest.mark.parametrize(("push", "pictures"), INSECURE.values(), ids=INSECURE)
+def test_a_picture_that_is_not_https_is_left_out_counted_and_told(
+    fleet: Core, lanes: Lanes, push: dict[str, object], pictures: list[bool]
+) -> None:
+    app, _ = lanes
+    user, addresses = "u-" + uuid.uuid4().hex[:10], {}
+    for vendor in ("apns", "fcm"):
+        device = f"{vendor}-phone"
+        addresses[vendor] = register(fleet, app, user, vendor, f"{vendor}-1", token(vendor), device)
+    before = operator.metric(fleet, "pushfleet_ignored_total", reason="insecure_image")
+    data = operator.message(user, push=push)
+    fleet.publish("message.stored", data, app=app)
+    told = fleet.why(data["message_id"], app, rows=2)["recipients"]
+    for row in told:
+        notes = [step["note"] for step in row["steps"]]
+        assert "the address of a picture is not https: sent without it" in notes
+        assert row["decision"] == "accepted"
+    sent = [str(fleet.pushes_to(vendor, address)) for vendor, address in addresses.items()]
+    assert ["cdn.example.com" in body for body in sent] == pictures
+    after = operator.metric(fleet, "pushfleet_ignored_total", reason="insecure_image")
+    assert after == before + 1

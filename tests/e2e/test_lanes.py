@@ -4,6 +4,7 @@ tokens, recalls, a lane that is stopped.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import uuid
@@ -92,11 +93,8 @@ def huawei(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     android = line["body"]["android"]
     notification = android["notification"]
     assert line["id"] == android["bi_tag"] == push_id
-    assert (android["category"], notification["importance"], line["class"]) == (
-        "IM",
-        "NORMAL",
-        "private",
-    )
+    found = (android["category"], notification["importance"], line["class"])
+    assert found == ("IM", "NORMAL", "private")
     return {
         **_click(line["body"]["data"]),
         "title": notification["title"],
@@ -137,11 +135,8 @@ def xiaomi(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     body = line["body"]
     assert body["extra.jobkey"] == base62(push_id, len(body["extra.jobkey"]))
     assert len(body["extra.jobkey"]) >= 16
-    assert (body["extra.channel_id"], body["extra.template_id"], line["class"]) == (
-        "100",
-        "Tchat",
-        "private",
-    )
+    found = (body["extra.channel_id"], body["extra.template_id"], line["class"])
+    assert found == ("100", "Tchat", "private")
     ttl_s = int(body["time_to_live"]) / 1000
     return {
         **_click(body["payload"]),
@@ -222,9 +217,8 @@ def test_an_accepted_push_has_the_contracts_wire_form(
         "ttl_s": TTL_S,
     }
     rows = [send(fleet, app, user, push=push) for _ in range(2)]
-    assert [
-        (row["decision"], row["vendor"], row["class_sent"], row["downgraded"]) for row in rows
-    ] == [("accepted", vendor, "chat", False)] * 2
+    found = [(row["decision"], row["vendor"], row["class_sent"], row["downgraded"]) for row in rows]
+    assert found == [("accepted", vendor, "chat", False)] * 2
     lines = received(fleet, vendor, address)
     told = [
         WIRE[vendor](line, row["push_id"].replace("-", ""))
@@ -392,6 +386,10 @@ THREE = ["huawei", *BY_KEY]
 SIX = [vendor for vendor in WRONG if vendor not in THREE]
 
 
+def _alarmed(fleet: Core, labels: dict[str, str]) -> bool:
+    return metric(fleet, "pushfleet_lane_state", **labels) == 2
+
+
 @pytest.mark.parametrize("wrong", [THREE, SIX], ids=["three at once", "six at once"])
 def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cured(
     fleet: Core, lanes: Lanes, tmp_path: Path, wrong: list[str]
@@ -425,11 +423,7 @@ def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cur
     for vendor in wrong:
         assert operator.lane_state(fleet, app, vendor, f"{vendor}-1")[1] == "credential_refused"
         labels = {"app": app, "vendor": vendor, "business_id": f"{vendor}-1"}
-        wait_for(
-            lambda labels=labels: metric(fleet, "pushfleet_lane_state", **labels) == 2,
-            f"{vendor}'s alarm",
-            20,
-        )
+        wait_for(functools.partial(_alarmed, fleet, labels), f"{vendor}'s alarm", 20)
         assert not received(fleet, vendor, people[vendor][1])
     outage_lasts(held_ms)
     for vendor in wrong:

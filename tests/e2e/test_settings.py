@@ -7,12 +7,13 @@ from __future__ import annotations
 import datetime
 import json
 import time
-import uuid
 from typing import Any
 
 import pytest
 
+from tests.builders import core_event
 from tests.e2e.conftest import Core
+from tests.e2e.operator import metric
 from tests.e2e.town import Town, decision, now_ms
 
 pytestmark = [pytest.mark.e2e]
@@ -30,24 +31,53 @@ def after(town: Town, settings: dict[str, Any], **more: Any) -> str:
     return behind(town, user, settings, **more)
 
 
+def written(town: Town, events: list[tuple[str, Any]], at_once: bool = False) -> None:
+    """As the core writes events, one behind the other. at_once: both are in one read of ours."""
+    with town.core.redis.pipeline(transaction=at_once) as pipe:
+        for kind, body in events:
+            pipe.xadd("im:events", {"e": json.dumps(core_event(town.app, kind, body))})
+        pipe.execute()
+
+
 def behind(town: Town, user: str, settings: dict[str, Any], **more: Any) -> str:
     data = town.message(user, **more)
-    with town.core.redis.pipeline(transaction=False) as pipe:
-        for kind, body in (
-            ("settings.updated", {"user": user, **settings}),
-            ("message.stored", data),
-        ):
-            event = {
-                "v": 1,
-                "id": uuid.uuid4().hex,
-                "type": kind,
-                "app": town.app,
-                "ts": now_ms(),
-                "data": body,
-            }
-            pipe.xadd("im:events", {"e": json.dumps(event)})
-        pipe.execute()
+    events = [("settings.updated", {"user": user, **settings}), ("message.stored", data)]
+    written(town, events)
     return decision(town.why(data["message_id"]))
+
+
+UNKNOWN_ZONES = {
+    "the window's": (
+        {"dnd": {"start": "00:00", "end": "00:00", "tz": "Mars/Phobos"}},
+        {},
+        "dnd",
+        "Mars/Phobos",
+    ),
+    "the device's": ({"dnd": {"start": "00:00", "end": "00:00"}}, {"tz": "CN"}, "dnd", "CN"),
+    "of no window that is open": (
+        {"dnd": {"start": "00:00", "end": "00:01", "tz": "../../etc"}},
+        {},
+        "accepted",
+        "../../etc",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "decided", "name"), UNKNOWN_ZONES.values(), ids=UNKNOWN_ZONES
+)
+def test_a_zone_that_nobody_knows_is_counted_and_told(
+    town: Town, settings: dict[str, Any], more: dict[str, Any], decided: str, name: str
+) -> None:
+    before = metric(town.core, "pushfleet_ignored_total", reason="unknown_tz")
+    user = town.person()
+    town.register(user, **{key: more.pop(key) for key in ("tz",) if key in more})
+    town.event("settings.updated", {"user": user, **settings})
+    (row,) = town.send(town.message(user, **more))["recipients"]
+    words = f"the time zone {name!r} is unknown: the next known one counts for do-not-disturb"
+    assert row["decision"] == decided
+    assert words in [step["note"] for step in row["steps"]]
+    assert metric(town.core, "pushfleet_ignored_total", reason="unknown_tz") == before + 1
 
 
 LATER = {
@@ -64,21 +94,8 @@ def test_what_is_set_behind_a_message_in_one_read_is_for_the_next_one(
     user = town.person()
     town.register(user)
     first, second = town.message(user), town.message(user)
-    with town.core.redis.pipeline(transaction=True) as pipe:  # both are read at once
-        for kind, body in (
-            ("message.stored", first),
-            ("settings.updated", {"user": user, **settings}),
-        ):
-            event = {
-                "v": 1,
-                "id": uuid.uuid4().hex,
-                "type": kind,
-                "app": town.app,
-                "ts": now_ms(),
-                "data": body,
-            }
-            pipe.xadd("im:events", {"e": json.dumps(event)})
-        pipe.execute()
+    events = [("message.stored", first), ("settings.updated", {"user": user, **settings})]
+    written(town, events, at_once=True)
     assert decision(town.why(first["message_id"])) == "accepted"
     town.event("message.stored", second)
     assert decision(town.why(second["message_id"])) in ("muted", "dnd", "blocked")
@@ -240,7 +257,7 @@ def test_a_forced_push_reaches_those_in_its_list_with_its_own_text(town: Town) -
     group = town.person("g")
     conversation = {"type": "group", "id": group, "name": "Team"}
     mute = {"mute": {"conversation": {"type": "group", "id": group}, "mode": "all"}}
-    wishes = {
+    wishes: dict[str, dict[str, Any]] = {
         "muted": mute,
         "window": {"dnd": {"start": "00:00", "end": "00:00"}},
         "blocks": {**mute, "blocked": ["ann"]},

@@ -64,7 +64,8 @@ class Scene:
         return str(body["MsgKey"])
 
     def cloud(self, dialect: str, body: dict[str, Any]) -> None:
-        fields = {"e": json.dumps(body, ensure_ascii=False), "d": dialect, "app": self.town.app}
+        text = json.dumps(body, ensure_ascii=False)
+        fields: dict[Any, Any] = {"e": text, "d": dialect, "app": self.town.app}
         self.town.core.redis.xadd("im:events", fields)
         self.town.core.settled()
 
@@ -284,14 +285,16 @@ def recalled(scene: Scene) -> str:
 
 def read_elsewhere(scene: Scene) -> str:
     data = scene.town.message(scene.user)
-    scene.tell("message.read", conversation=data["conversation"], up_to_ms=now_ms() + 60_000)
-    scene.town.event("message.stored", data)
+    ts = now_ms()
+    scene.tell("message.read", conversation=data["conversation"], up_to_ms=ts)
+    scene.town.event("message.stored", data, ts=ts)
     return str(data["message_id"])
 
 
 def call_ended(scene: Scene) -> str:
     call_id = "c-" + uuid.uuid4().hex
-    scene.town.event("call.ended", {"call_id": call_id, "reason": "cancelled"})
+    invited_ms = now_ms()
+    scene.town.event("call.ended", {"call_id": call_id, "reason": "cancelled"}, ts=invited_ms + 1)
     data = {
         "call_id": call_id,
         "inviter": {"id": "ann"},
@@ -299,7 +302,7 @@ def call_ended(scene: Scene) -> str:
         "timeout_s": 60,
         "push": {},
     }
-    scene.town.event("call.invited", data)
+    scene.town.event("call.invited", data, ts=invited_ms)
     return call_id
 
 
@@ -451,7 +454,5 @@ def test_an_account_that_was_blocked_with_its_tokens_unbound_gets_nothing(scene:
     scene.town.register(scene.user, device="pad")
     for device in ("phone", "pad"):
         scene.tell("device.unregistered", device_id=device)
-    assert (
-        scene.town.core.why(scene.native(), scene.town.app)["recipients"][0]["decision"]
-        == "no_device"
-    )
+    found = scene.town.core.why(scene.native(), scene.town.app)["recipients"][0]["decision"]
+    assert found == "no_device"

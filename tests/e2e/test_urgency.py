@@ -16,7 +16,7 @@ from common.model import Vendor
 from common.storage.backlog import COALESCE_AFTER_MS
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.test_c2c import message
-from workers.cli.why import story
+from workers.cli.why import message_trace
 
 pytestmark = [pytest.mark.e2e]
 
@@ -27,16 +27,15 @@ def pause(fleet: Core, app: str, paused: bool) -> None:
 
 
 def paused_lane(fleet: Core, app: str) -> None:
-    """Pauses the lane and waits until a push is really parked behind it."""
+    """Pauses the lane and waits until a push was really held behind it; none waits afterwards."""
     pause(fleet, app, True)
-    lane = f"{app}:apns:ios"
 
-    def parks() -> bool:
-        fleet.publish("message.stored", message("probe", "prober", push={"ttl_s": 3}), app=app)
-        return fleet.runtime.lane_queues.waiting(lane) > 0
+    def holds() -> bool:
+        probe = message("probe", "prober", push={"ttl_s": 1})
+        fleet.publish("message.stored", probe, app=app)
+        return decision(fleet, app, probe) == "lane_paused"
 
-    wait_for(parks, "the pause has come through")
-    wait_for(lambda: not fleet.runtime.lane_queues.waiting(lane), "the probe's time ran out")
+    wait_for(holds, "the pause has come through")
 
 
 def outage_lasts(received_by_ms: int) -> None:
@@ -167,7 +166,7 @@ def test_what_waited_for_a_moment_comes_singly(
 
 def waits(fleet: Core, app: str, data: dict[str, Any]) -> bool:
     """Whether the message's only push met the outage: its row says that it waits."""
-    told = story(fleet.runtime, data["message_id"], app, None, None)
+    told = message_trace(fleet.runtime, data["message_id"], app, None, None)
     return bool(
         told and told["recipients"] and "waits" in told["recipients"][0]["steps"][-1]["note"]
     )

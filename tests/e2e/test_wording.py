@@ -5,18 +5,18 @@ that hidden words are found nowhere.
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from common.model import Vendor
+from tests.builders import core_event
 from tests.e2e.conftest import Core
-from tests.e2e.town import Town, decision, now_ms, wait_for
+from tests.e2e.town import Town, decision, wait_for
+from tests.e2e.watch import Watch
 
 pytestmark = [pytest.mark.e2e]
 
@@ -33,35 +33,6 @@ def small(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
 
 
 # ---------------------------------------------------------------- hidden words
-
-
-class Watch:
-    """Every command that Redis takes while it is open, as text."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self.commands: list[str] = []
-
-    def __enter__(self) -> Watch:
-        self._monitor = self._core.redis.monitor()
-        self._monitor.__enter__()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-        return self
-
-    def _listen(self) -> None:
-        try:
-            for one in self._monitor.listen():
-                self.commands.append(str(one["command"]))
-                if self.commands[-1].startswith("ECHO over"):
-                    return
-        except (RedisError, OSError, ValueError):
-            return
-
-    def __exit__(self, *_: object) -> None:
-        self._core.redis.echo("over")
-        self._thread.join(10)
-        self._monitor.__exit__(None, None, None)
 
 
 def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
@@ -116,9 +87,8 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
             },
         )
         core.settled()
-    assert {row["vendor"]: row["decision"] for row in told["recipients"]} == dict.fromkeys(
-        tokens, "accepted"
-    )
+    seen = {row["vendor"]: row["decision"] for row in told["recipients"]}
+    assert seen == dict.fromkeys(tokens, "accepted")
     assert len(town.pushes(tokens["apns"])) == 1
     folder = core.runtime.settings.data_dir
     records = [
@@ -229,10 +199,8 @@ def test_a_content_key_picks_the_tenants_text_for_a_device_of_one_who_hides(smal
         {"user": user, "show_detail": False, "content_key": {"device_id": "keyed", "key": "quiet"}},
     )
     small.send(small.message(user), rows=2)
-    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)] == [
-        "有人找你",
-        "您收到一条新消息",
-    ]
+    found = [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)]
+    assert found == ["有人找你", "您收到一条新消息"]
     small.event("settings.updated", {"user": user, "content_key": None})
     small.send(small.message(user), rows=2)
     assert small.pushes(keyed)[-1]["body"]["aps"]["alert"]["body"] == "您收到一条新消息"
@@ -243,19 +211,14 @@ def test_a_catalogue_of_the_tenant_speaks_further_languages(small: Town, tmp_pat
     file.write_text(
         json.dumps({"ja": {"image": "[画像]", "hidden": "新着メッセージがあります"}}), "utf-8"
     )
-    assert (
-        small.command("app", "add", small.app, "--hidden-mode", "full", "--texts", str(file))[0]
-        == 0
-    )
+    found = small.command("app", "add", small.app, "--hidden-mode", "full", "--texts", str(file))[0]
+    assert found == 0
     small.changed()
     user = small.person()
     tokens = [small.register(user, device=lang, lang=lang) for lang in ("ja-JP", "en", "fr")]
     small.send(small.message(user, elements=[{"type": "image"}]), rows=3)
-    assert [small.push(token)["body"]["aps"]["alert"]["body"] for token in tokens] == [
-        "Ann:[画像]",
-        "Ann:[Image]",
-        "Ann:[图片]",
-    ]
+    seen = [small.push(token)["body"]["aps"]["alert"]["body"] for token in tokens]
+    assert seen == ["Ann:[画像]", "Ann:[Image]", "Ann:[图片]"]
 
 
 REFUSED = {
@@ -321,20 +284,12 @@ def test_hundreds_of_messages_at_once_each_have_a_badge_of_their_own(small: Town
     town.event("app.background", {"user": user, "device_id": "phone", "badge": 41})
     with town.core.redis.pipeline(transaction=False) as pipe:
         for _ in range(MESSAGES):
-            event = {
-                "v": 1,
-                "id": uuid.uuid4().hex,
-                "type": "message.stored",
-                "app": town.app,
-                "ts": now_ms(),
-                "data": town.message(user),
-            }
+            event = core_event(town.app, "message.stored", town.message(user))
             pipe.xadd("im:events", {"e": json.dumps(event)})
         pipe.execute()
     wait_for(lambda: len(town.pushes(token)) >= MESSAGES, f"{MESSAGES} pushes")
-    assert sorted(push["body"]["aps"]["badge"] for push in town.pushes(token)) == list(
-        range(42, 42 + MESSAGES)
-    )
+    found = sorted(push["body"]["aps"]["badge"] for push in town.pushes(token))
+    assert found == list(range(42, 42 + MESSAGES))
 
 
 BADGES: dict[str, tuple[dict[str, Any], list[Any]]] = {

@@ -4,10 +4,7 @@ Tencent's callbacks or as a core.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +12,11 @@ from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
+from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.tenant import FleetTenant, device_token
-from workers import cli
 from workers.cli.demo import account
-from workers.cli.demo_world import account_options
+from workers.cli.demo_data import account_options
 
 
 class Town(FleetTenant):
@@ -64,18 +61,7 @@ class Town(FleetTenant):
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Runs `pushfleet …` on this fleet: exit code, stdout, stderr."""
-        out, err = io.StringIO(), io.StringIO()
-        name, before = "PUSHFLEET_DATA_DIR", os.environ.get("PUSHFLEET_DATA_DIR")
-        os.environ[name] = str(self.core.runtime.settings.data_dir)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = cli.run(list(arguments))
-        finally:
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
-        return code, out.getvalue(), err.getvalue()
+        return operator.cli(self.core, *arguments)
 
     def add(
         self, vendor: str, business_id: str, *more: str, given: Sequence[str] | None = None
@@ -84,17 +70,8 @@ class Town(FleetTenant):
         are given.
         """
         options = self.options[vendor] if given is None else given
-        return self.command(
-            "credential",
-            "add",
-            vendor,
-            "--app",
-            self.app,
-            "--business-id",
-            business_id,
-            *options,
-            *more,
-        )
+        named = ("--app", self.app, "--business-id", business_id)
+        return self.command("credential", "add", vendor, *named, *options, *more)
 
     def person(self, name: str = "u") -> str:
         return name + uuid.uuid4().hex[:8]
@@ -115,7 +92,7 @@ class Town(FleetTenant):
 
     def callback(self, body: dict[str, Any], query: str = "") -> None:
         """Hands a callback of Tencent's on, as the core does, and waits until it was read."""
-        fields = {
+        fields: dict[Any, Any] = {
             "e": json.dumps(body, ensure_ascii=False),
             "d": "tencent",
             "q": f"SdkAppid={self.app}&contenttype=json&{query}",
@@ -146,7 +123,7 @@ class Town(FleetTenant):
         return {**body, **more}
 
     def sent(self, body: dict[str, Any], rows: int = 1) -> dict[str, Any]:
-        """Hands a one-to-one message on; its story once every row is decided."""
+        """Hands a one-to-one message on; its trace once every row is decided."""
         self.callback(body, "CallbackCommand=C2C.CallbackAfterSendMsg")
         return self.why(body["MsgKey"], rows)
 

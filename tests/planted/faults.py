@@ -71,15 +71,15 @@ FAULTS: Final = (
     Fault(
         "the address of the moment of routing is used",
         "workers/delivery/deliver.py",
-        "    return _sorted(late.addressed(works, lane, world.addresses), done) if works else []\n",
-        "    return list(works)\n",
+        "        mine = done.add(late.addressed(mine, lane, ports.addresses))\n",
+        "",
         ("tests/integration/delivery/test_late_binding.py",),
     ),
     Fault(
         "what is urgent does not go before what is not",
-        "workers/handlers/delivery.py",
-        "ahead = first.get(lane, len(RANK)) < RANK[urgency]",
-        "ahead = first.get(lane, len(RANK)) < 0",
+        "workers/handlers/lane_turns.py",
+        "ahead = {one for one in at_work if one < rank} | passed_over",
+        "ahead = set[int]()",
         ("tests/integration/delivery/test_order.py", "tests/integration/lanes"),
     ),
     Fault(
@@ -88,6 +88,13 @@ FAULTS: Final = (
         "  if not can_wait(fields) then",
         "  if false then",
         ("tests/integration/test_overtaking.py",),
+    ),
+    Fault(
+        "a ledger writer does not wait for the end of the one before",
+        "common/storage/ledger.py",
+        "                if fence is not None:\n                    _pass(cursor, fence)\n",
+        "",
+        ("tests/integration/test_ledger_own.py",),
     ),
     Fault(
         "a badge number is taken twice",

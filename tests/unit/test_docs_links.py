@@ -13,6 +13,7 @@ import pytest
 
 from common.config import known_names
 from common.settings_table import unknown
+from tests.builders import present
 from workers.cli.commands import cli
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ def wrong_in(words: list[str]) -> str | None:
         known |= {
             name
             for sub in command.list_commands(context)
-            for p in command.get_command(context, sub).params
+            for p in present(command.get_command(context, sub)).params
             for name in p.opts
         }  # type: ignore[union-attr]
     named = [match[0] for word in words if (match := re.match(r"--[a-z][a-z0-9-]*", word))]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.model import MessageClass, PushType, Vendor, Verdict
-from common.tokens import canonical
+from common.tokens import all_canonical, canonical
 from tests.unit.vendors.cases import answer, batch, credential
 from workers.intake.decoding import Passed, Refused, read_entry
 from workers.routing.classes import place
@@ -43,6 +43,23 @@ def test_a_token_is_the_same_in_every_spelling_that_its_vendor_takes(
     vendor: str, token: str, kept: str
 ) -> None:
     assert canonical(vendor, token) == kept
+    for beside in ([], ["0102"], ["ab01"]):
+        assert all_canonical(vendor, [*beside, token]) == (token == kept)
+
+
+APPLE_TOKENS = {
+    "half a byte at the end": ("ab" * 32 + "a", False),  # a token is bytes in hex
+    "one digit": ("a", False),
+    "one byte": ("0f", True),  # Apple gives no length
+    "an end of line": ("ab" * 32 + "\n", False),
+    "digits of another script": ("\u0661\u0661" * 32, False),
+    "as NSData was printed": ("<" + "ab" * 32 + ">", False),
+}
+
+
+@pytest.mark.parametrize(("token", "valid"), APPLE_TOKENS.values(), ids=APPLE_TOKENS)
+def test_a_token_that_cannot_be_apples_is_never_sent_to_apple(token: str, valid: bool) -> None:
+    assert VENDORS[Vendor.APNS].token_valid(token) is valid
 
 
 # ---------------------------------------------------------------- answers and receipts
@@ -64,6 +81,62 @@ def test_xiaomi_names_dead_tokens_in_a_success(told: Any, dead: set[str]) -> Non
         for token, one in zip(TOKENS, outcomes, strict=True)
         if one.verdict is Verdict.TOKEN_DEAD
     } == dead
+
+
+def _nested(**fields: Any) -> dict[str, Any]:
+    return {"code": "80100000", "msg": json.dumps(fields), "requestId": "q"}
+
+
+#: A success that names what it refused in a form that the vendor's page does not show. A form that
+#: is not read would make a refused token an accepted one.
+REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "huawei, one text": ("huawei", _nested(illegal_tokens="r2", failure=1), {"r2": "token_dead"}),
+    "huawei, commas": (
+        "huawei",
+        _nested(illegal_tokens="r2, r3"),
+        {"r2": "token_dead", "r3": "token_dead"},
+    ),
+    "harmony, a reason with one text": (
+        "harmony",
+        _nested(illegalTokens={"tokenFormatError": "r2", "zork": ["r3"]}),
+        {"r2": "token_dead", "r3": "unknown"},
+    ),
+    "honor, texts": (
+        "honor",
+        {"code": 200, "data": {"sendResult": True, "failTokens": "r1", "expireTokens": "r2,r3"}},
+        {"r1": "unavailable", "r2": "token_dead", "r3": "token_dead"},
+    ),
+    "meizu, commas": (
+        "meizu",
+        {"code": "200", "value": {"110002": "r1,r2"}, "msgId": "m"},
+        {"r1": "token_dead", "r2": "token_dead"},
+    ),
+    "vivo, one user": (
+        "vivo",
+        {"result": 0, "taskId": "t", "invalidUsers": {"status": "1", "userid": "r2"}},
+        {"r2": "token_dead"},
+    ),
+    "vivo, a list under the other name": (
+        "vivo",
+        {"result": 0, "taskId": "t", "invalidUser": [{"status": 1, "userid": "r3"}]},
+        {"r3": "token_dead"},
+    ),
+    # refused for a reason that was left out: neither accepted nor dead
+    "vivo, no status": (
+        "vivo",
+        {"result": 0, "taskId": "t", "invalidUsers": [{"userid": "r2"}]},
+        {"r2": "unknown"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("vendor", "body", "refused"), REFUSED.values(), ids=REFUSED)
+def test_a_token_that_a_success_refuses_is_never_accepted(
+    vendor: str, body: dict[str, Any], refused: dict[str, str]
+) -> None:
+    outcomes = VENDORS[Vendor(vendor)].classify(batch(tokens=TOKENS), answer(200, body))
+    verdicts = {token: str(one.verdict) for token, one in zip(TOKENS, outcomes, strict=True)}
+    assert verdicts == dict.fromkeys(TOKENS, "accepted") | refused
 
 
 RECEIPTS: dict[

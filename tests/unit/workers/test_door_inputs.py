@@ -106,7 +106,23 @@ def test_other_doors_leave_out_what_is_too_deep() -> None:
     assert taken(push.event).push.data.payload == {"k": 1}
 
 
-@pytest.mark.parametrize("token", ["", "a\0b", "x" * 2_049, "\u6c49" * 683, 7, None])
+@pytest.mark.parametrize(
+    ("lifetime", "ttl_s"), [(float("inf"), 60), (float("nan"), 60), (1e300, 60), (30_500, 30)]
+)
+def test_a_call_rings_a_minute_at_most_whatever_its_lifetime(lifetime: float, ttl_s: int) -> None:
+    call = notification(type="m.call.invite", content={"lifetime": lifetime})
+    event = matrix.event_of(call, {"pushkey": "ab" * 32}, FOUND, "en", NOW)
+    assert taken(event).push.ttl_s == ttl_s
+
+
+@pytest.mark.parametrize(
+    ("device_id", "token"), [("apple_rn:t", "t"), ("t:u", "t:u"), ("apple_rn:", ""), (7, "")]
+)
+def test_mattermosts_token_stands_behind_the_platform(device_id: Any, token: str) -> None:
+    assert mattermost.token_of({"platform": "apple_rn", "device_id": device_id}) == token
+
+
+@pytest.mark.parametrize("token", ["", "a\0b", "\ud83d", "x" * 2_049, "\u6c49" * 683, 7, None])
 def test_gorush_tells_of_each_token_that_is_none(token: Any) -> None:
     read = gorush.read_request(
         [{"platform": 1, "tokens": [token, "good"], "message": "hi"}], [ACCOUNT], NOW

@@ -46,14 +46,12 @@ def users(record: object) -> list[str]:
 
 
 def test_few_people_have_a_record_each_and_many_share_them() -> None:
-    assert [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)] == [RowRecord] * (
-        PAGE_MIN - 1
-    )
+    found = [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)]
+    assert found == [RowRecord] * (PAGE_MIN - 1)
     pages = presence_records([], rows(2 * PAGE_MAX + 3), 5)
     assert [one.count for one in pages if isinstance(one, PageRecord)] == [PAGE_MAX, PAGE_MAX, 3]
-    assert [user for one in pages for user in users(one)] == [
-        f"u{number}" for number in range(2 * PAGE_MAX + 3)
-    ]
+    seen = [user for one in pages for user in users(one)]
+    assert seen == [f"u{number}" for number in range(2 * PAGE_MAX + 3)]
 
 
 def test_events_and_decisions_are_never_mixed_on_a_page() -> None:

@@ -11,7 +11,9 @@ import yaml
 from common.values import BothWords
 from workers.console.words import ACTIONS, CHECKS
 from workers.reports.findings import bad
+from workers.reports.fleet import EXPIRES_SOON_DAYS, QUOTA_SHARE
 from workers.reports.problems import PROBLEMS, filled
+from workers.reports.servers import MEMORY_SHARE_MAX
 
 ROOT = Path(__file__).parents[3]
 RULES = {
@@ -116,3 +118,15 @@ def test_the_console_has_words_for_each_of_doctors_checks():
     checks = set(re.findall(r'\b(?:bad|good|away|_safely)\(\s*"([^"]+)"', source))
     assert len(checks) > 15
     assert checks <= set(CHECKS)
+
+
+LIMITS = {
+    "PushfleetCredentialExpires": f"{EXPIRES_SOON_DAYS} * 86400 > ",
+    "PushfleetQuotaNearlySpent": f" > {QUOTA_SHARE}",
+    "PushfleetRedisMemory": f" > {MEMORY_SHARE_MAX}",
+}
+
+
+@pytest.mark.parametrize(("alert", "limit"), LIMITS.items(), ids=LIMITS)
+def test_an_alert_rings_where_doctor_and_console_warn(alert, limit):
+    assert limit in RULES[alert]["expr"]

@@ -11,9 +11,9 @@ import pytest
 
 from common.config import VENDOR_ENDPOINTS, Settings
 from common.model import Vendor
-from common.storage.credentials import StoredCredential
+from tests.builders import stored_credential
+from workers.adapters.catalog import lane_of
 from workers.delivery.access import FleetAccess
-from workers.runtime import lane_of
 from workers.wire import NoAnswer, Request, Route
 
 OPTIONS = {
@@ -28,11 +28,7 @@ OPTIONS = {
 
 
 def lane(vendor: Vendor, settings: Settings) -> Any:
-    secrets = {"app_secret": "s"}
-    stored = StoredCredential(
-        "demo", vendor, "b1", 1, OPTIONS, secrets, frozenset(), {}, {}, {}, False, 1, None
-    )
-    return lane_of(stored, settings)
+    return lane_of(stored_credential("demo", vendor, options=OPTIONS), settings)
 
 
 @pytest.mark.parametrize("vendor", Vendor)

@@ -10,9 +10,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_settings_page_is_made_of_the_code():
-    assert (ROOT / "docs/settings.md").read_text() == page(), (
-        "make it anew: pushfleet settings --markdown > docs/settings.md"
-    )
+    found = (ROOT / "docs/settings.md").read_text()
+    assert found == page(), "make it anew: pushfleet settings --markdown > docs/settings.md"
 
 
 def test_values_are_shown_with_their_origin_and_without_passwords(tmp_path):
@@ -28,15 +27,11 @@ def test_values_are_shown_with_their_origin_and_without_passwords(tmp_path):
     rows = {row["name"]: row for row in shown(environ, {"PUSHFLEET_LEDGER_DAYS"})}
     assert "hunter2" not in str(rows)
     assert "AAAA" not in str(rows)
-    assert (rows["PUSHFLEET_REDIS_URL"]["value"], rows["PUSHFLEET_REDIS_URL"]["from"]) == (
-        "redis://***@h:6379/1",
-        "environment",
-    )
+    found = (rows["PUSHFLEET_REDIS_URL"]["value"], rows["PUSHFLEET_REDIS_URL"]["from"])
+    assert found == ("redis://***@h:6379/1", "environment")
     assert rows["PUSHFLEET_DATABASE_URL"]["from"] == "file"
-    assert (rows["PUSHFLEET_LEDGER_DAYS"]["value"], rows["PUSHFLEET_LEDGER_DAYS"]["from"]) == (
-        "9",
-        ".env",
-    )
+    seen = (rows["PUSHFLEET_LEDGER_DAYS"]["value"], rows["PUSHFLEET_LEDGER_DAYS"]["from"])
+    assert seen == ("9", ".env")
     assert (rows["PUSHFLEET_LOG_LEVEL"]["value"], rows["PUSHFLEET_LOG_LEVEL"]["from"]) == (
         "info",
         "default",

@@ -211,11 +211,8 @@ def test_padding_priority_continuation_interim_and_trailers() -> None:
     )
     (answer,) = peer.sending.answers
     assert isinstance(answer, HttpResponse)
-    assert (answer.status, answer.headers, answer.body) == (
-        400,
-        {"apns-id": "a", "x": "1, 2"},
-        b"body",
-    )
+    found = (answer.status, answer.headers, answer.body)
+    assert found == (400, {"apns-id": "a", "x": "1, 2"}, b"body")
 
 
 def test_an_answer_before_the_body_is_sent_ends_the_upload() -> None:

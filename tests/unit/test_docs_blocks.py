@@ -1,0 +1,120 @@
+"""Every block of code in the pages is what it says: shell that bash reads, Python that compiles,
+JSON that parses and events that the schema takes, YAML that parses, settings that are taken,
+addresses that the HTTP doors have, queries that Prometheus' own tool takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from common.config import Settings
+from tests.unit.test_docs_links import PAGES, ROOT, name_of
+
+LANGUAGES = {"sh", "json", "yaml", "sql", "nginx", "caddy", "mermaid"}
+BLOCK = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+QUERY = re.compile(r"`([^`\n]*\bpushfleet_[a-z_]+[^`\n]*)`")
+
+
+def blocks(page: Path, language: str | None = None) -> Iterator[tuple[str, str]]:
+    """(language, text)."""
+    for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if language in (None, found[1]):
+            yield found[1], found[2]
+
+
+def written(page: Path, command: str) -> Iterator[str]:
+    """What the shell blocks give a command as a here document."""
+    for _, text in blocks(page, "sh"):
+        yield from re.findall(command + r"[^\n]* - <<'END'\n(.*?)\nEND", text, re.DOTALL)
+
+
+def events(page: Path) -> Iterator[str]:
+    yield from written(page, "pushfleet publish")
+    for _, text in blocks(page, "sh"):
+        yield from re.findall(r"XADD \S+ '\*' e '(.*?)'", text, re.DOTALL)
+    for _, text in blocks(page, "json"):
+        if '"type":"' in text:
+            yield text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_block_says_its_language_and_can_be_read(page: Path) -> None:
+    for language, text in blocks(page):
+        assert language in LANGUAGES, text
+        if language == "sh":
+            done = subprocess.run(
+                ["bash", "-n"], input=text, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{text}\n{done.stderr}"
+        elif language == "yaml":
+            assert yaml.safe_load(text)
+        elif language == "json":
+            assert json.loads(text)
+    for text in written(page, "python"):
+        compile(text, name_of(page), "exec")
+
+
+def test_the_events_that_pages_show_are_events() -> None:
+    schema = json.loads((ROOT / "docs/events.schema.json").read_text())
+    shown = [(name_of(page), text) for page in PAGES for text in events(page)]
+    assert len(shown) >= 10
+    for page, text in shown:
+        try:
+            jsonschema.validate(json.loads(text), schema)
+        except jsonschema.ValidationError as error:
+            pytest.fail(f"{page}: {error.message}: {text}")
+
+
+def test_the_settings_that_a_page_shows_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("word\n")
+    for page in PAGES:
+        for _, text in blocks(page, "sh"):
+            found = re.findall(r"^(PUSHFLEET_[A-Z_]+)=(\S+)", text, re.MULTILINE)
+            given = {
+                name: str(tmp_path / "secret") if name.endswith("_FILE") else value
+                for name, value in found
+            }
+            if given:
+                settings = Settings.load({**given, "PUSHFLEET_DATA_DIR": str(tmp_path)})
+                assert settings.oidc_issuer
+
+
+def test_the_addresses_that_pages_ask_are_served() -> None:
+    document = json.loads((ROOT / "docs/openapi.json").read_text())
+    known = [re.sub(r"\{[^}]*\}", "[^/]+", path) for path in document["paths"]]
+    asked = [
+        (name_of(page), path)
+        for page in PAGES
+        for _, text in blocks(page, "sh")
+        for path in re.findall(r"curl [^\n]*?https?://[^/\s']+(/[^?'\s]*)", text)
+    ]
+    assert len(asked) >= 5
+    wrong = [one for one in asked if not any(re.fullmatch(path, one[1]) for path in known)]
+    assert not wrong
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt install prometheus")
+def test_prometheus_takes_the_queries_of_the_pages(tmp_path: Path) -> None:
+    queries = [
+        query
+        for page in PAGES
+        for query in QUERY.findall(page.read_text(encoding="utf-8"))
+        if re.search(r"[({]", query) and not re.search(r"\{[a-z_, ]+\}|…", query)
+    ]
+    assert len(queries) >= 2
+    rules = [{"record": f"page:query{n}", "expr": query} for n, query in enumerate(queries)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "pages", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
