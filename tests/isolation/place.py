@@ -25,6 +25,7 @@ from common.config import VENDOR_ENDPOINTS, Settings
 from common.model import Vendor
 from common.running_fleet import resolve
 from common.storage.credentials import StoredCredential
+from common.storage.keys import LEDGER, PRESENCE, ROUTING, STAGE_STREAMS
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from workers.cli.demo import account
@@ -256,6 +257,14 @@ class Place:
 
     def intake_done(self) -> bool:
         return not self.redis.xlen("im:events")
+
+    def routed(self) -> bool:
+        """Whether what was published has passed every stage before delivery, and its rows are
+        written.
+        """
+        stages = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING], LEDGER)
+        names = map(self.runtime.keys.stream, stages)
+        return self.intake_done() and not any(map(self.redis.xlen, names))
 
 
 def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:
