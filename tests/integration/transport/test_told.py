@@ -105,3 +105,35 @@ def test_aioapns_comes_too_late_to_a_free_connection(serve, ca):
     assert outcomes(transport.send_many(one, pushes(1, 3), 60)) == [200]
     assert len(server.log.seen) == 2
     transport.close()
+
+
+def test_aioapns_waits_for_no_answer_to_what_its_deadline_passed_while_it_connected(serve, ca):
+    """It stands still in the middle of a handshake: connection and deadline come at one moment. The
+    only stream of its lane is free again afterwards.
+    """
+    server = serve(H2Server, lambda c, seen: seen.id.endswith("1") or echo(c, seen))
+    transport = AioapnsTransport(ca)
+    still = [0.5]
+
+    def stands_still(*_: object) -> None:
+        if still:
+            transport._loop.call_soon_threadsafe(time.sleep, still.pop())
+            time.sleep(0.1)
+
+    server.context.sni_callback = stands_still
+    where = route(server.base, connections_max=1, streams_max=1)
+    (late,) = outcomes(transport.send_many(where, pushes(1), 0.3))
+    assert late[0] == "timeout"
+    assert outcomes(transport.send_many(where, pushes(1, 2), 20)) == [200]
+    transport.close()
+
+
+def test_to_close_aioapns_while_it_stands_still_is_no_error(serve, ca):
+    server = serve(H2Server, echo)
+    transport = AioapnsTransport(ca)
+    assert outcomes(transport.send_many(route(server.base), pushes(1), 60)) == [200]
+    thread = transport._thread
+    transport._loop.call_soon_threadsafe(time.sleep, 3.0)
+    transport.close()
+    thread.join(60)
+    assert not thread.is_alive()
