@@ -14,13 +14,14 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 
 from tests.chaos.proxy import ThreadedProxy
+from tests.examples import LONG
 from tests.integration.transport.conftest import pushes, route, warm
 from tests.integration.transport.servers import H2Server
 from tests.waiting import eventually
 from workers.wire import HttpResponse
 
 #: How often the weather turns, each time only once there have been answers again.
-TURNS = 5
+TURNS, SEEDS = (20, range(1, 6)) if LONG else (4, [1])
 
 
 class Weather:
@@ -70,7 +71,7 @@ def turns(proxy: ThreadedProxy, chance: random.Random) -> None:
         proxy.reset_all()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_told_is_what_became_of_it(serve, either, seed):  # noqa: PLR0915 - one story
     weather = Weather(seed)
     server = serve(H2Server, weather, settings={3: 50})
