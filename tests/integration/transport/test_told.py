@@ -111,12 +111,18 @@ def test_aioapns_waits_for_no_answer_to_what_its_deadline_passed_while_it_connec
     """It stands still in the middle of a handshake: connection and deadline come at one moment. The
     only stream of its lane is free again afterwards.
     """
-    server = serve(H2Server, lambda c, seen: seen.id.endswith("1") or echo(c, seen))
+
+    def behave(connection, seen):
+        if not seen.id.endswith("1"):
+            echo(connection, seen)
+
+    server = serve(H2Server, behave)
     transport = AioapnsTransport(ca)
     still = [0.5]
 
     def stands_still(*_: object) -> None:
         if still:
+            assert transport._loop
             transport._loop.call_soon_threadsafe(time.sleep, still.pop())
             time.sleep(0.1)
 
@@ -132,8 +138,10 @@ def test_to_close_aioapns_while_it_stands_still_is_no_error(serve, ca):
     server = serve(H2Server, echo)
     transport = AioapnsTransport(ca)
     assert outcomes(transport.send_many(route(server.base), pushes(1), 60)) == [200]
-    thread = transport._thread
-    transport._loop.call_soon_threadsafe(time.sleep, 3.0)
+    thread, loop = transport._thread, transport._loop
+    assert thread
+    assert loop
+    loop.call_soon_threadsafe(time.sleep, 3.0)
     transport.close()
     thread.join(60)
     assert not thread.is_alive()
