@@ -170,6 +170,7 @@ class H2Server(Server):
         greet=None,
     ) -> None:
         self.behave, self.settings, self.greet = behave, settings or {}, greet
+        self.agreed = 0  # SETTINGS that a client has acknowledged
         super().__init__(context)
 
     def make(self):
@@ -228,6 +229,8 @@ class H2Connection(asyncio.Protocol):
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self.pump()
+            case h2.events.SettingsAcknowledged():
+                self.server.agreed += 1
             case h2.events.StreamReset():
                 self.open.pop(event.stream_id, None)
                 self.bodies.pop(event.stream_id, None)

@@ -14,11 +14,12 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 
 from tests.chaos.proxy import ThreadedProxy
+from tests.examples import LONG
 from tests.integration.transport.conftest import pushes, route
 from tests.integration.transport.servers import H2Server
 from workers.wire import HttpResponse
 
-SECONDS = 6.0
+SECONDS, SEEDS = (12.0, range(1, 6)) if LONG else (3.0, [1])
 
 
 class Weather:
@@ -59,7 +60,7 @@ class Weather:
             connection.reply(seen.stream, 200, {"apns-id": seen.id})
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_told_is_what_became_of_it(serve, either, seed):  # noqa: PLR0915 - one story
     weather = Weather(seed)
     server = serve(H2Server, weather, settings={3: 50})
