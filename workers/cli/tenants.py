@@ -14,6 +14,7 @@ from workers.cli.arguments import check_tenant, check_zone, json_of
 from workers.cli.errors import CliError, NotThereError
 from workers.cli.opening import opened
 from workers.cli.printing import print_list
+from workers.gateway.gorush import SYNC
 from workers.gateway.secrets import (
     CALLBACK_SECRETS,
     GATEWAY_KEYS,
@@ -62,6 +63,11 @@ def app() -> None:
     type=_FILE,
     help="JSON: the fleet's own words in further languages, {lang: {key: text}}.",
 )
+@click.option(
+    "--gorush-sync/--no-gorush-sync",
+    default=None,
+    help="Answers of the gorush door name what failed, as with ?sync=1.",
+)
 def add(
     app_id: str,
     name: str | None,
@@ -71,6 +77,7 @@ def add(
     hidden_text: str | None,
     content_keys: tuple[str, ...],
     texts: Path | None,
+    gorush_sync: bool | None,
 ) -> None:
     """Register a tenant, or change what is named of it."""
     check_zone(tz, "--tz")
@@ -80,12 +87,17 @@ def add(
         "content_keys": _keyed_texts(content_keys),
         "texts": _catalogue(texts),
     }
+    switched = {} if gorush_sync is None else {SYNC: gorush_sync}
     with opened() as runtime:
         known = runtime.tenants.all()
         if not is_app(app_id) and app_id not in known:
             raise CliError("APP takes 1-64 letters, digits, '.', '_' and '-'")
         old = known.get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
-        options = {**old.options, **{key: value for key, value in given.items() if value}}
+        options = {
+            **old.options,
+            **{key: value for key, value in given.items() if value},
+            **switched,
+        }
         if options.get("hidden_mode") == HiddenMode.TEXT and not options.get("hidden_text"):
             raise CliError("--hidden-mode text needs --hidden-text TEXT")
         runtime.tenants.add(

@@ -4,6 +4,7 @@ requests as APNs gets them.
 
 from __future__ import annotations
 
+import collections
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,7 @@ from tests.integration.transport import servers
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
 from workers.transport.engine import Http2Transport
-from workers.wire import Request, Route
+from workers.wire import NoAnswer, Request, Route
 
 DEADLINE_S = 30.0
 
@@ -88,6 +89,13 @@ def push(number: int, body: bytes = b'{"aps":{"alert":"hello"}}', **changes) -> 
 
 def pushes(count: int, first: int = 1) -> list[Request]:
     return [push(number) for number in range(first, first + count)]
+
+
+def reasons(answers) -> collections.Counter:
+    """How often each status, or each reason and whether it was sent."""
+    return collections.Counter(
+        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
+    )
 
 
 def route(base: str, http2: bool = True, pool: str = "chat:apns:main:1", **named) -> Route:

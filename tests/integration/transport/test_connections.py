@@ -4,7 +4,6 @@ close does to callers.
 
 from __future__ import annotations
 
-import collections
 import logging
 import os
 import socket
@@ -16,16 +15,20 @@ import pytest
 
 from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
-from tests.integration.transport.conftest import Engine, both, push, pushes, route, warm
+from tests.integration.transport.conftest import (
+    Engine,
+    both,
+    push,
+    pushes,
+    reasons,
+    route,
+    warm,
+)
 from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
+from tests.waiting import eventually
+from workers.transport import engine, loop
 from workers.transport.curl import CurlTransport
 from workers.wire import ClientIdentity, NoAnswer, Route
-
-
-def reasons(answers) -> collections.Counter:
-    return collections.Counter(
-        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
-    )
 
 
 def free_port() -> int:
@@ -148,7 +151,8 @@ def test_a_peer_that_agrees_on_http2_and_speaks_another_is_told_by_what_it_may_h
 @pytest.mark.parametrize("words", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n"])
 def test_a_peer_that_speaks_no_tls_has_read_nothing(serve, either, words):
     server = serve(SayingServer, words, ends=False, plain=True)
-    answers = either.send_many(route(server.base.replace("http://", "https://")), pushes(2), 2)
+    base = server.base.replace("http://", "https://")
+    answers = either.send_many(route(base), pushes(2), 10 if words else 0.5)
     assert reasons(answers) == {("refused" if words else "timeout", False): 2}
 
 
@@ -249,7 +253,7 @@ def test_an_idle_connection_is_used_again(serve, transport):
     server = serve(H2Server)
     for number in (1, 2, 3):
         assert reasons(transport.send_many(route(server.base), [push(number)], 5)) == {200: 1}
-        time.sleep(0.7)
+        time.sleep(0.1)
     assert server.log.connections == 1
 
 
@@ -282,10 +286,19 @@ def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve,
     )
     for number in (1, 2, 3):
         assert reasons(either.send_many(route(server.base), [push(number)], 5)) == {200: 1}
-        time.sleep(0.2)
+        eventually(lambda: not server.live)
+        time.sleep(0.1)
     assert len(server.log.ids) == server.log.connections == 3
 
 
+@pytest.fixture
+def looking_often(monkeypatch):
+    """Idle transports look about every tenth of a second instead of every five."""
+    monkeypatch.setattr(engine, "KEEPER_S", 0.1)
+    monkeypatch.setattr(loop, "SWEEP_IDLE_S", 0.1)
+
+
+@pytest.mark.usefixtures("looking_often")
 @pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
 def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
     transport = make(ca, pools_max=3, pool_idle_s=600)
@@ -295,9 +308,7 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
             assert reasons(
                 transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 5)
             ) == {200: 1}
-        deadline = time.monotonic() + 8
-        while len(server.live) > 3 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        eventually(lambda: len(server.live) <= 3)
         assert len(server.live) == 3
         assert reasons(transport.send_many(route(server.base, pool="p7"), [push(9)], 5)) == {200: 1}
         assert server.log.connections == 8  # the youngest was kept
@@ -305,16 +316,14 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
         transport.close()
 
 
+@pytest.mark.usefixtures("looking_often")
 @pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
 def test_a_pool_nobody_uses_is_closed(serve, ca, make):
     transport = make(ca, pool_idle_s=0.3)
     server = serve(H2Server)
     try:
         assert reasons(transport.send_many(route(server.base), [push(1)], 5)) == {200: 1}
-        deadline = time.monotonic() + 8
-        while server.live and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not server.live
+        eventually(lambda: not server.live)
     finally:
         transport.close()
 

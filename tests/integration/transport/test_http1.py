@@ -4,20 +4,13 @@ libcurl only: aioapns speaks HTTP/2.
 
 from __future__ import annotations
 
-import collections
 import time
 
 import pytest
 
-from tests.integration.transport.conftest import push, pushes, route
+from tests.integration.transport.conftest import push, pushes, reasons, route
 from tests.integration.transport.servers import H1Server, h1_answer
-from workers.wire import HttpResponse, NoAnswer, Request
-
-
-def reasons(answers) -> collections.Counter:
-    return collections.Counter(
-        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
-    )
+from workers.wire import HttpResponse, Request
 
 
 def where(server, **named):
