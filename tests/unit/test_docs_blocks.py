@@ -77,7 +77,7 @@ def test_the_events_that_pages_show_are_events() -> None:
 
 def test_the_settings_that_a_page_shows_are_taken(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(Fernet.generate_key())
-    shown = set()
+    shown: set[str] = set()
     for page in PAGES:
         for _, text in blocks(page, "sh"):
             found = re.findall(r"^(PUSHFLEET_[A-Z_]+)=(\S+)", text, re.MULTILINE)

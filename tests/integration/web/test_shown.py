@@ -14,7 +14,8 @@ from common.model import Vendor
 from tests.builders import present
 from tests.integration.web.test_doctor import problems
 from tests.integration.web.test_doctor_faults import as_user, living  # noqa: F401
-from tests.unit.test_docs_blocks import ROOT, blocks
+from tests.unit.test_docs_blocks import blocks
+from tests.unit.test_docs_links import ROOT
 from workers.cli.demo_data import account_options
 
 
