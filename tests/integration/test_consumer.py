@@ -217,7 +217,7 @@ def test_a_death_while_the_database_is_waited_for_is_not_the_entrys(bench: Bench
 
     def waits() -> None:
         with renewer.holding([entry]), sql_waits.marked(time.monotonic() - 10):
-            release.wait(5)
+            release.wait(60)
 
     thread = threading.Thread(target=waits)
     thread.start()

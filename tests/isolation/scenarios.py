@@ -230,7 +230,9 @@ def postgres_frozen(size: float) -> Figures:
                 for number, message in enumerate(waiting)
             ]
         )
-        time.sleep(1.0)
+        here.until(
+            lambda: here.routed() and here.runtime.delayed.waiting_count() > 0, "all are tried", 60
+        )
         here.freeze("postgres")
         try:
             here.simulator(Vendor.APNS, "faults", {"status": 0, "status_share": 0.0})
