@@ -231,6 +231,7 @@ def postgres_frozen(size: float) -> Figures:
                 for number, message in enumerate(waiting)
             ]
         )
+        here.until(here.routed, "the pushes' way to their lane", 60)
         time.sleep(1.0)
         here.freeze("postgres")
         try:
