@@ -360,6 +360,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError):
+        if not os.access(path.parent, os.X_OK):
+            return {}  # a service's user in a folder of another's: what is in it is not for him
         raise SettingError(".env can't be read: it takes lines NAME=value in UTF-8") from None
     found = {}
     for line in lines:

@@ -170,7 +170,7 @@ def test_a_lane_that_is_put_off_while_redis_is_away_holds_no_other_up(
         put(runtime, slow, 1, Urgency.CALL)
         drain(lambda: False)
         assert refused.is_set()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while hall.accepted != taken and time.monotonic() < end:
         drain(lambda: False)
         time.sleep(0.02)

@@ -580,7 +580,7 @@ class SliceOfShard:
     def __call__(self, stopping: Callable[[], bool]) -> None:
         del stopping
         self.count += 1
-        assert self.over.wait(5.0)
+        assert self.over.wait(60.0)
 
 
 def test_a_call_does_not_wait_for_another_shards_slice() -> None:
@@ -590,16 +590,16 @@ def test_a_call_does_not_wait_for_another_shards_slice() -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(drains, lambda: False)
         for count in (1, 2, 3):
-            end = time.monotonic() + 2.0
+            end = time.monotonic() + 30.0
             while idle.count < count:
                 assert time.monotonic() < end, "a shard that was done is called again"
                 time.sleep(0.005)
             began = time.monotonic()
             drains(lambda: False)  # another wake-up
-            assert time.monotonic() - began < 1.0, "it does not keep its slot"
+            assert time.monotonic() - began < 30, "it does not keep its slot"
         assert not first.done()
         busy.over.set()
-        first.result(2.0)
+        first.result(30)
 
 
 def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(

@@ -154,7 +154,7 @@ def hook():
     )
     thread.start()
 
-    def wait(count=1, seconds=5.0):
+    def wait(count=1, seconds=60.0):
         until = time.monotonic() + seconds
         while len(server.seen) < count and time.monotonic() < until:
             time.sleep(0.01)

@@ -255,11 +255,14 @@ class H2Connection(asyncio.Protocol):
     ) -> None:
         if stream not in self.open:
             return
-        if interim:
-            self.h2.send_headers(stream, [(":status", str(interim)), ("link", "</early>")])
-        self.h2.send_headers(
-            stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body
-        )
+        try:
+            if interim:
+                self.h2.send_headers(stream, [(":status", str(interim)), ("link", "</early>")])
+            self.h2.send_headers(
+                stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body
+            )
+        except h2.exceptions.StreamClosedError:
+            return  # its reset was read together with it, and is told next
         self.answered += 1
         if body:
             self.bodies[stream] = bytearray(body)
@@ -287,7 +290,8 @@ class H2Connection(asyncio.Protocol):
 
     def reset(self, stream: int, code: int) -> None:
         self.open.pop(stream, None)
-        self.h2.reset_stream(stream, code)
+        with contextlib.suppress(h2.exceptions.StreamClosedError):
+            self.h2.reset_stream(stream, code)
         self.flush()
 
     def settings(self, **values: int) -> None:

@@ -9,6 +9,8 @@ import functools
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +422,25 @@ def test_a_byte_order_mark_hides_no_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("PUSHFLEET_LEDGER_DAYS=3\n", encoding="utf-8-sig")
     assert Settings.load().ledger_days == 3
+
+
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_a_folder_of_another_user_has_no_settings_for_us(tmp_path, closed):
+    """As the service's user in root's home; a file that is there and closed is no such thing."""
+    tmp_path.chmod(0o755)
+    (tmp_path / ".env").write_text("PUSHFLEET_LEDGER_DAYS=3\n")
+    script = (
+        "import os, sys\nfrom common.config import read_dotenv\nfrom pathlib import Path\n"
+        "os.chdir(sys.argv[1])\nos.chmod(sys.argv[2], 0)\nos.getuid() or os.setuid(65534)\n"
+        "print(read_dotenv(Path('.env')))"
+    )
+    name = tmp_path if closed == "folder" else tmp_path / ".env"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, name], capture_output=True, text=True, check=False
+    )
+    tmp_path.chmod(0o700)
+    assert (done.stdout == "{}\n") is (closed == "folder"), done.stderr
+    assert ("SettingError: .env can't be read" in done.stderr) is (closed == "file")
 
 
 def test_a_sentinel_url_is_read_whole():
