@@ -145,6 +145,17 @@ def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since
     assert "recall: accepted" not in " ".join(house.steps(second["message_id"], b))
 
 
+def test_the_recall_of_what_was_edited_spares_the_edit(house: House) -> None:
+    a, b = house.people()
+    token = house.register(b)
+    first = house.message(a, b)
+    house.send(first)
+    house.send(house.message(a, b, push={"collapse_key": first["message_id"]}))
+    recall(house, first)
+    assert house.step(first["message_id"], b, "recall: folded")
+    assert len(house.pushes(token)) == 2
+
+
 def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:
     a, b = house.people()
     token = house.register(b, vendor="huawei")

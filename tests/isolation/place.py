@@ -24,8 +24,8 @@ from sqlalchemy import text
 from common.config import VENDOR_ENDPOINTS, Settings
 from common.model import Vendor
 from common.running_fleet import resolve
+from common.storage import keys
 from common.storage.credentials import StoredCredential
-from common.storage.keys import LEDGER, PRESENCE, ROUTING, STAGE_STREAMS
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from workers.cli.demo import account
@@ -259,12 +259,9 @@ class Place:
         return not self.redis.xlen("im:events")
 
     def routed(self) -> bool:
-        """Whether what was published has passed every stage before delivery, and its rows are
-        written.
-        """
-        stages = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING], LEDGER)
-        names = map(self.runtime.keys.stream, stages)
-        return self.intake_done() and not any(map(self.redis.xlen, names))
+        """True when nothing stands before the lanes, and what was written down is in the ledger."""
+        streams = map(self.runtime.keys.stream, (*keys.STREAMS, keys.LEDGER))
+        return self.intake_done() and not any(map(self.redis.xlen, streams))
 
 
 def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:
