@@ -466,6 +466,9 @@ class AioapnsTransport:
             )
         except LostConnectionError as lost:
             outcome = NoAnswer(lost.reason, lost.sent, lost.words, time.monotonic() - batch.begun)
+        except asyncio.CancelledError:  # by `close`
+            sent = index in started
+            outcome = NoAnswer("reset" if sent else "refused", sent, "the transport was closed")
         except Exception as error:  # noqa: BLE001 - an error of the library is this push's, not the batch's
             outcome = NoAnswer(
                 "reset", index in started, type(error).__name__, time.monotonic() - batch.begun

@@ -58,7 +58,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def vouched(runtime: Runtime, lane: Lane, used: int) -> None:
     terms = terms_of(lane, now_ms())
     runtime.admission.rebuild(
-        terms, runtime.admission.day(terms)[0], [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
+        terms, runtime.admission.day(terms), [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
     )
 
 

@@ -26,6 +26,7 @@ from common.storage.tenants import Tenant
 from simulators.meizu import make
 from simulators.simulator import Record
 from tests.integration.shards.conftest import ShardedFleet, token_of
+from tests.waiting import eventually
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, queue_of
 from workers.cli.worker import doors_of
@@ -558,10 +559,12 @@ def test_a_full_ledger_of_one_shard_stops_no_other_shard(
         pipe.execute()
     waits = [user for user in PEOPLE if shard_of(4, fleet.app, user) == 2]
     drain = fleet.stages.consumer(DELIVERY, Vendor.MEIZU)
-    end = time.monotonic() + 10
-    while len(fleet.meizu.simulator.record.lines()) < len(PEOPLE) - len(waits):
-        assert time.monotonic() < end, "the other shards are sent from"
-        drain(lambda: False)
+    eventually(
+        lambda: len(fleet.meizu.simulator.record.lines()) >= len(PEOPLE) - len(waits),
+        60,
+        lambda: drain(lambda: False),
+        "the other shards are sent from",
+    )
     assert 0 < len(waits) == shards.waiting(fleet.runtime, f"{fleet.app}:meizu:m1")
     fleet.write()
     fleet.all_sent()
@@ -580,7 +583,7 @@ class SliceOfShard:
     def __call__(self, stopping: Callable[[], bool]) -> None:
         del stopping
         self.count += 1
-        assert self.over.wait(5.0)
+        assert self.over.wait(60.0)
 
 
 def test_a_call_does_not_wait_for_another_shards_slice() -> None:
@@ -590,16 +593,16 @@ def test_a_call_does_not_wait_for_another_shards_slice() -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(drains, lambda: False)
         for count in (1, 2, 3):
-            end = time.monotonic() + 2.0
+            end = time.monotonic() + 30.0
             while idle.count < count:
                 assert time.monotonic() < end, "a shard that was done is called again"
                 time.sleep(0.005)
             began = time.monotonic()
             drains(lambda: False)  # another wake-up
-            assert time.monotonic() - began < 1.0, "it does not keep its slot"
+            assert time.monotonic() - began < 30, "it does not keep its slot"
         assert not first.done()
         busy.over.set()
-        first.result(2.0)
+        first.result(30)
 
 
 def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(

@@ -5,6 +5,7 @@ requests as APNs gets them.
 from __future__ import annotations
 
 import collections
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -136,6 +137,13 @@ def both(aioapns_fails: str | None = None):
     return pytest.mark.parametrize(
         "transport", ["curl", "engine", pytest.param("aioapns", marks=marks)], indirect=True
     )
+
+
+def patience_s(transport, base: str, seconds: float = 0.8) -> float:
+    """So many seconds; on a machine that is slow today ten times what a first answer takes."""
+    begun = time.monotonic()
+    warm(transport, route(base, pool="pace"))
+    return max(seconds, 10 * (time.monotonic() - begun))
 
 
 def warm(transport, where: Route) -> None:

@@ -53,10 +53,10 @@ def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, c
     engine = Engine(ca)
     where = route(server.base, connections_max=1)
     warm(engine, where)
-    flight = engine.begin([(where, pushes(3))], 1.5)
+    flight = engine.begin([(where, pushes(3))], 3.0)
     while not server.log.seen:
         flight.wait(0.05)
-    time.sleep(2.0)
+    time.sleep(3.2)
     flight.wait()
     assert outcomes(flight.answers(0)) == [200, *UNSENT, *UNSENT]
     time.sleep(0.3)
@@ -64,20 +64,20 @@ def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, c
     engine.close()
 
 
-def test_who_waits_for_another_to_drive_gets_what_came_in_time(serve, ca):
+def test_who_waits_for_another_to_drive_gets_what_came_in_time(serve, ca, monkeypatch):
     """Both have stood still until their deadlines were over; the one who drives reads first."""
     server = serve(
         H2Server, lambda c, seen: c.later(0.5, c.reply, seen.stream, 200, {"apns-id": seen.id})
     )
+    monkeypatch.setattr("workers.transport.engine.GRACE_S", 20.0)  # the other's thread may be late
     engine = Engine(ca)
     where = route(server.base, connections_max=1)
     warm(engine, where)
-    drives, waits = (engine.begin([(where, pushes(3))], 2.0) for _ in range(2))
-    end = time.monotonic() + 1.5
-    while len(server.log.seen) < 6 and time.monotonic() < end:
+    drives, waits = (engine.begin([(where, pushes(3))], 3.0) for _ in range(2))
+    while len(server.log.seen) < 6:
         drives.wait(0.05)
     assert engine._lead.acquire(blocking=False)
-    time.sleep(2.0)
+    time.sleep(3.2)
 
     def driven() -> None:
         engine._lead.release()

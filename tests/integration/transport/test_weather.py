@@ -15,7 +15,7 @@ from hyperframe.frame import GoAwayFrame
 
 from tests.chaos.proxy import ThreadedProxy
 from tests.examples import LONG
-from tests.integration.transport.conftest import pushes, route, warm
+from tests.integration.transport.conftest import patience_s, pushes, route
 from tests.integration.transport.servers import H2Server
 from tests.waiting import eventually
 from workers.wire import HttpResponse
@@ -79,9 +79,7 @@ def test_what_is_told_is_what_became_of_it(serve, either, seed):  # noqa: PLR091
     base, over, chance = f"https://localhost:{proxy.port}", threading.Event(), random.Random(seed)
     told: dict[Any, Any] = {}
     answers: list[HttpResponse] = []
-    begun = time.monotonic()
-    warm(either, route(base, pool="pace"))
-    deadline_s = max(0.8, 10 * (time.monotonic() - begun))  # of a machine that may be slow today
+    deadline_s = patience_s(either, base)
 
     def caller(number):
         first = 1_000_000 * number

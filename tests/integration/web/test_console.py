@@ -615,9 +615,9 @@ def test_an_operator_pauses_and_resumes_a_lane(runtime, console, people):
         return browser.go(action, fields)
 
     assert "The lane is paused" in press("pause").text
-    assert eventually(lambda: runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused, 3)
+    assert eventually(lambda: runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused)
     assert "The lane flows again" in press("resume").text
-    assert eventually(lambda: not runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused, 3)
+    assert eventually(lambda: not runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused)
 
 
 def test_an_operator_replays_a_dead_letter(runtime, busy, people):

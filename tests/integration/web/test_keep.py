@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tarfile
-import time
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.conftest import embedded
 from tests.integration.web.conftest import APP, LittleFleet, message, registered
 from tests.integration.web.test_console import publish
 from tests.records import dead_record
+from tests.waiting import eventually
 from workers.cli.why import message_trace
 from workers.lane_report import lane_status, lanes_of
 from workers.maintenance import backup
@@ -102,10 +102,11 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
     assert (decisions(other, "m2"), decisions(other, "m3")) == ([None], [None]), "both wait"
     assert all(lane.paused for lane in other.catalog.fresh().lanes.values())
     assert len(release(other)) == len(other.catalog.fresh().lanes)
-    until = time.monotonic() + 20
-    while [decisions(other, name) for name in ("m2", "m3")] != [["accepted"]] * 2:
-        assert time.monotonic() < until
-        fleet.step()
+    eventually(
+        lambda: [decisions(other, name) for name in ("m2", "m3")] == [["accepted"]] * 2,
+        60,
+        fleet.step,
+    )
     assert [
         len(present(message_trace(other, name, APP, None, None))["recipients"][0]["attempts"])
         for name in ("m2", "m3")
