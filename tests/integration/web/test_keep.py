@@ -25,6 +25,7 @@ from tests.integration.web.test_console import publish
 from tests.records import dead_record
 from tests.waiting import eventually
 from workers.cli.why import message_trace
+from workers.lane_report import lane_status, lanes_of
 from workers.maintenance import backup
 from workers.maintenance.backup import BackupError, load, release, save
 from workers.runtime import Runtime
@@ -87,7 +88,9 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
 ):
     saved = save(held_up, tmp_path / "fleet.backup")
     assert (tmp_path / "fleet.backup").stat().st_mode & 0o777 == 0o600
+    began = now_ms()
     restored = load(other, tmp_path / "fleet.backup", hold=True)
+    assert all(one.since_ms >= began for one in lane_status(other, lanes_of(other)))
     assert restored == saved
     assert {one.vendor for one in other.credentials.all()} == {
         one.vendor for one in held_up.credentials.all()
