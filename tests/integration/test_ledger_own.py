@@ -242,7 +242,7 @@ def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(
     writer.rest()
     assert not writer.consumer.holds
     other = LedgerWriter(another)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
         other.turn()
     assert events_of(runtime, app) == 3
@@ -295,7 +295,7 @@ def standing_still_in_its_statement(runtime: Runtime) -> Iterator[threading.Even
 
 
 def write_all(writer: LedgerWriter, lease: Lease, done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not done() and time.monotonic() < end:
         lease.hold()
         writer.consumer._reclaim_at = 0.0

@@ -149,7 +149,7 @@ class ShardedFleet:
 
     def route(self) -> None:
         """Until nothing is on its way between the stages."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         names: tuple[str, ...] = (
             "presence:call",
             "presence:chat",
@@ -168,7 +168,7 @@ class ShardedFleet:
             for stage in (PRESENCE, ROUTING):
                 self.stages.consumer(stage)(lambda: False)
 
-    def send(self, until: Callable[[], Any], seconds: float = 15.0) -> None:
+    def send(self, until: Callable[[], Any], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"not within {seconds} s"
