@@ -273,7 +273,8 @@ class _Reader:
 
     def number(self, name: str, least: float, most: float) -> float:
         def check(value: str) -> str:
-            return takes.checked(value, least <= float(value) <= most)  # false for nan, too
+            digits = value.isascii() and "_" not in value  # Python takes other writings, too
+            return takes.checked(value, digits and least <= float(value) <= most)  # no nan
 
         return float(self.text(name, check))
 

@@ -41,7 +41,7 @@ def test_a_quota_is_kept_to_the_last_push_while_processes_die(
 ) -> None:
     terms = LaneLimits("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: QUOTA})
     store = Admission(redis_client, Keys(f"push{space}"))
-    store.rebuild(terms, store.day(terms)[0], [])
+    store.rebuild(terms, store.day(terms), [])
     logs = [tmp_path / f"{number}" for number in range(TAKERS)]
     takers = [
         subprocess.Popen(

@@ -75,7 +75,7 @@ REFUSED = {
     "SECRET_KEYS": ["short", "!" * 44],
     "CA_FILE": ["/nowhere/ca.pem", "/tmp", __file__],
     "APNS_CLIENT": ["httpx"],
-    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61"],
+    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61", "1_0", "３"],
     "RETRY_FIRST_S": ["-1", "soon"],
     "LEDGER_BYTES_MAX": ["0", "63MiB", "1025TiB", "many"],
     "LEDGER_DAYS": ["0", "1.5", "-7", "９"],
@@ -546,6 +546,12 @@ def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
     with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
         secret_keys(Settings.load(own))
     assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)
+
+
+def test_a_file_of_keys_may_be_written_on_windows(tmp_path):
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeff{KEY}\r\n".encode())
+    assert secret_keys(Settings.load({"PUSHFLEET_SECRET_KEYS_FILE": str(path)})) == (KEY,)
 
 
 def test_a_file_of_junk_is_no_secret_key(tmp_path):
