@@ -9,25 +9,18 @@ import os
 import random
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.model import Vendor
 from tests.builders import core_event
-from tests.e2e.conftest import Core
 from tests.e2e.house import House, now_ms, wait_for
 
 pytestmark = [pytest.mark.e2e]
 
 #: Races of a recall with its message; the issue's 1,000 take a few minutes on a small machine.
 RACES = int(os.environ.get("PUSHFLEET_TEST_RACES", "200"))
-
-
-@pytest.fixture(scope="module")
-def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(fleet, Path(tmp_path_factory.mktemp("withdraw")))
 
 
 def recall(house: House, data: dict[str, Any]) -> None:

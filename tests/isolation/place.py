@@ -259,8 +259,8 @@ class Place:
         return not self.redis.xlen("im:events")
 
     def routed(self) -> bool:
-        """True when nothing stands before the lanes."""
-        streams = map(self.runtime.keys.stream, keys.STREAMS)
+        """True when nothing stands before the lanes, and what was written down is in the ledger."""
+        streams = map(self.runtime.keys.stream, (*keys.STREAMS, keys.LEDGER))
         return self.intake_done() and not any(map(self.redis.xlen, streams))
 
 

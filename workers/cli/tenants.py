@@ -10,6 +10,7 @@ import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
+from workers.cli.account_options import secret_of
 from workers.cli.arguments import check_tenant, check_zone, json_of
 from workers.cli.errors import CliError, NotThereError
 from workers.cli.opening import opened
@@ -159,8 +160,8 @@ def callback(app_id: str, secret_file: Path) -> None:
     """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it
     here, then at the cloud.
     """
-    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
-    if not 0 < len(secret) <= 1024:
+    secret = secret_of(secret_file, "secret")
+    if len(secret) > 1024:
         raise CliError("--secret-file takes a file with 1 to 1024 characters")
     with opened() as runtime:
         _change_secrets(runtime, app_id, CALLBACK_SECRETS, secret)
@@ -234,7 +235,7 @@ def xmpp(
     host, _, port = server.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
         raise CliError("--server takes HOST:PORT, for instance localhost:5347")
-    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
+    secret = secret_of(secret_file, "secret")
     with opened() as runtime:
         tenant = _tenant(runtime, app_id)
         given: dict[str, object] = {

@@ -15,6 +15,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.streams import Entry
 from tests.integration.delivery.conftest import World, chat
+from tests.waiting import eventually
 from workers.app import DELIVERY, queue_of
 from workers.gate import terms_of
 from workers.pipeline import stores_of
@@ -60,10 +61,8 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     world.put([chat(1, urgency=Urgency.CHAT)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
-    end = time.monotonic() + 20
-    while not world.runtime.streams.wake_up_is_ours(queue) and time.monotonic() < end:
-        time.sleep(0.02)  # it has looked, and sleeps
-    assert time.monotonic() < end, "whoever comes next may ring"
+    # it has looked, and sleeps: whoever comes next may ring
+    eventually(lambda: world.runtime.streams.wake_up_is_ours(queue))
     world.runtime.redis.delete(world.runtime.keys.rate(world.lane.id))
     world.put([chat(2, urgency=Urgency.CALL)])
     began = time.monotonic()
@@ -122,9 +121,8 @@ def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_whe
     world.put([chat(1, urgency=Urgency.CHAT)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
-    key, end = world.runtime.keys.wake_up(queue), time.monotonic() + 60
-    while world.runtime.redis.get(key) != b"l" and time.monotonic() < end:
-        time.sleep(0.002)
+    key = world.runtime.keys.wake_up(queue)
+    eventually(lambda: world.runtime.redis.get(key) == b"l", 60, lambda: time.sleep(0.002))
     monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.5)
     world.put([chat(2, urgency=Urgency.CHAT)])
     assert not streams.wake_up_is_ours(queue)
@@ -148,9 +146,8 @@ def test_who_ends_while_it_listens_leaves_the_word_to_others(
     world.put([chat(1, urgency=Urgency.CHAT)])
     slice_ = threading.Thread(target=world.drain, args=(stops.is_set,))
     slice_.start()
-    key, end = world.runtime.keys.wake_up(queue), time.monotonic() + 60
-    while world.runtime.redis.get(key) != b"l" and time.monotonic() < end:
-        time.sleep(0.002)
+    key = world.runtime.keys.wake_up(queue)
+    eventually(lambda: world.runtime.redis.get(key) == b"l", 60, lambda: time.sleep(0.002))
     if full:
         monkeypatch.setattr(world.drain, "_ledger_full", lambda: True)
     else:

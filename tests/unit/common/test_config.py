@@ -548,6 +548,12 @@ def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
     assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)
 
 
+def test_a_file_of_keys_may_be_written_on_windows(tmp_path):
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeff{KEY}\r\n".encode())
+    assert secret_keys(Settings.load({"PUSHFLEET_SECRET_KEYS_FILE": str(path)})) == (KEY,)
+
+
 def test_a_file_of_junk_is_no_secret_key(tmp_path):
     path = tmp_path / "keys"
     path.write_text("junk\n")
