@@ -16,7 +16,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import script, source
 
 KEEP_S = 60
 #: Waits that are over, looked at in one call.
@@ -32,11 +32,15 @@ class Replies:
     def tell(self, pipe: Pipeline, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Into the caller's pipeline: (key, decision) of pushes that are final."""
         by_key: dict[str, list[str]] = {}
+        told = [_waiter(key, reply["event_id"], reply["user"]) for key, reply in decisions]
+        for start in range(0, len(told), DUE_MAX):
+            pipe.eval(
+                source("reply_told"), 1, self._keys.replies_due, *told[start : start + DUE_MAX]
+            )
         for key, reply in decisions:
             by_key.setdefault(key, []).append(
                 json.dumps(reply, ensure_ascii=False, separators=(",", ":"))
             )
-            pipe.zrem(self._keys.replies_due, _waiter(key, reply["event_id"], reply["user"]))
         for key, replies in by_key.items():
             name = self._keys.reply(key)
             pipe.rpush(name, *replies)
