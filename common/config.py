@@ -273,7 +273,8 @@ class _Reader:
 
     def number(self, name: str, least: float, most: float) -> float:
         def check(value: str) -> str:
-            return takes.checked(value, least <= float(value) <= most)  # false for nan, too
+            digits = value.isascii() and "_" not in value  # Python takes other writings, too
+            return takes.checked(value, digits and least <= float(value) <= most)  # no nan
 
         return float(self.text(name, check))
 
@@ -359,6 +360,8 @@ def read_dotenv(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError):
+        if not os.access(path.parent, os.X_OK):
+            return {}  # a service's user in a folder of another's: what is in it is not for him
         raise SettingError(".env can't be read: it takes lines NAME=value in UTF-8") from None
     found = {}
     for line in lines:

@@ -281,7 +281,7 @@ def base_url(value: str) -> str:
 
 def fernet_file(path: Path) -> tuple[str, ...]:
     """The keys in it, at least one; ValueError or OSError."""
-    lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     keys = tuple(check_fernet_key(line) for line in lines if line and not line.startswith("#"))
     checked("", bool(keys))
     return keys

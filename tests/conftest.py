@@ -44,10 +44,10 @@ QUARANTINE = Path(__file__).parent / "quarantine.toml"
 #: Folders in the order in which a run of all takes them: what waits longest first, so that no
 #: process is left with it at the end.
 ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/", "tests/unit/")
-#: Files that one process runs one after the other. Chaos: fleets of their own with measured
-#: deadlines, no two at a time. The whole way: one fleet for all of them, which takes as many
+#: Folders of which one process runs all files, one after the other. Chaos and isolation: fleets of
+#: their own with measured deadlines. The whole way: one fleet for all files, which takes as many
 #: processes and seconds to start as all servers together.
-TOGETHER = {"chaos": ("tests/chaos/", "tests/isolation/"), "e2e": ("tests/e2e/",)}
+TOGETHER = ("tests/chaos/", "tests/isolation/", "tests/e2e/")
 
 
 def quarantined() -> list[str]:
@@ -73,11 +73,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByFile(LoadFileScheduling):
-    """A file is run by one process; those of a group of TOGETHER by the same one."""
+    """A file is run by one process; all files of a folder of TOGETHER by the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        groups = (name for name, folders in TOGETHER.items() if nodeid.startswith(folders))
-        return next(groups, super()._split_scope(nodeid))
+        folders = (folder for folder in TOGETHER if nodeid.startswith(folder))
+        return next(folders, super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def gone(pid: int, seconds: float = 5.0) -> bool:
+def gone(pid: int, seconds: float = 30.0) -> bool:
     """Whether the process ends in time; a zombie has ended."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

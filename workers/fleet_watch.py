@@ -8,7 +8,6 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from common import metrics
-from common.clock import now_ms
 from common.model import Vendor
 from common.storage import living
 from common.storage.cluster import client_for
@@ -20,9 +19,9 @@ from workers.runtime import Runtime
 
 
 class PauseWatch:
-    """Logs once when a lane is paused or resumed, by any operator.
+    """Logs once when a lane is paused or resumed, by any operator, and records what nobody has.
 
-    The state at the first look is no change.
+    The state at the first look is no change, but one that was made while nobody looked.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -31,14 +30,15 @@ class PauseWatch:
 
     def look(self, lanes: Sequence[Lane]) -> None:
         before, self._paused = self._paused, {lane.id: lane.paused for lane in lanes}
-        for lane in lanes:
-            if before.get(lane.id, lane.paused) == lane.paused:
-                continue
-            state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
-            self._states.record(
-                lane.id, state, "lane_paused" if lane.paused else "", cause, now_ms()
-            )
-            log_lane_changed(lane, state, cause)
+        turned = [lane for lane in lanes if before.get(lane.id) != lane.paused]
+        last = self._states.last_changes([lane.id for lane in turned])
+        for lane, change in zip(turned, last, strict=True):
+            held = change is not None and self._states.hold_of(lane.id) is not None
+            if held != lane.paused:
+                self._states.hold(lane.id, lane.paused)
+            if lane.id in before:
+                state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
+                log_lane_changed(lane, state, cause)
 
 
 def show_missing(runtime: Runtime) -> None:

@@ -26,7 +26,7 @@ from common.storage.admission import (
 from common.storage.lane_entries import LaneTerms
 from common.storage.redis import best_effort
 from common.storage.unavailable import store_errors
-from workers.delivery.hours import offset_s, shut_for_s
+from workers.delivery.hours import day_began_ms, offset_s, shut_for_s
 from workers.delivery.lane import Lane
 from workers.delivery.ports import GRANTED, Permit
 from workers.delivery.work import PendingPush
@@ -201,7 +201,7 @@ class FleetGate:
         harm.
         """
         terms = terms_of(lane, self._now_ms())
-        _, began_ms = self._store.day(terms)
+        began_ms = day_began_ms(lane.limits.timezone, self._store.day(terms))
         self._store.report_capped(
             terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms]
         )
@@ -263,8 +263,9 @@ class FleetGate:
         return job.exception() is None
 
     def _rebuild(self, lane: Lane, terms: LaneLimits) -> None:
-        day, began_ms = self._store.day(terms)
-        self._store.rebuild(terms, day, self._counts(lane, terms, began_ms))
+        day = self._store.day(terms)
+        counts = self._counts(lane, terms, day_began_ms(lane.limits.timezone, day))
+        self._store.rebuild(terms, day, counts)
         log.info(
             "a lane's counts of today were read from the ledger",
             extra={"vendor": lane.vendor, "app": lane.credential.app},

@@ -78,7 +78,11 @@ def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
     last = runtime.lane_states.last_changes([lane.id for lane in everybody])
     stopped = [change.cause for change in last if change is not None and change.state == STOPPED]
     hint = BothWords(*(whose_fault(stopped, len(everybody), lang) for lang in ("en", "zh")))
-    return [_status(lane, state, change, hint) for lane, state, change in found]
+    holds = runtime.lane_states.hold_of
+    return [
+        _status(lane, state, holds(lane.id) or change if lane.paused else change, hint)
+        for lane, state, change in found
+    ]
 
 
 def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: BothWords) -> LaneStatus:

@@ -258,12 +258,12 @@ class PlacesOnScreens:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
-        return [
-            _SCREENS[name]
-            for name in self._store.take(
-                [(place_of(work), work.target.push_id, work.note.ts_ms) for work in works]
-            )
+        """A push with its message's own id takes none: it only asks."""
+        asks = [
+            (place_of(work), work.target.push_id if replaces(work) else "", work.note.ts_ms)
+            for work in works
         ]
+        return [_SCREENS[name] for name in self._store.take(asks)]
 
 
 def given_back(settled: Settled) -> list[ReturnedClaim]:

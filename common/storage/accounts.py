@@ -124,7 +124,7 @@ class AccountsCopy:
         """database: the address of the one that the copy is of."""
         self._redis = redis
         self._vault = vault
-        self._database = _place_of(database)
+        self._database = f"{place_of(database)}\0".encode()
         self._names = [keys.config_version, keys.accounts]
         self._marked = [keys.config_version, keys.accounts_mark]
         self._compared = keys.accounts_compared
@@ -216,8 +216,8 @@ def _number(raw: bytes | None) -> int:
     return 0
 
 
-def _place_of(url: str) -> bytes:
-    """Host, port and name: a password may change. Those of the query go first, as they do for
+def place_of(url: str) -> str:
+    """host:port/name: a password may change. Those of the query go first, as they do for
     SQLAlchemy.
     """
     parts = _ADDRESS.match(url)
@@ -227,4 +227,4 @@ def _place_of(url: str) -> bytes:
         ",".join(params[name]) if name in params else named.get(name) or ""
         for name in ("host", "port", "dbname")
     )
-    return f"{host}:{port}/{dbname}\0".encode()
+    return f"{host}:{port}/{dbname}"

@@ -234,7 +234,7 @@ class Admission:
 
     def report_lists_spent(self, terms: LaneLimits) -> None:
         """The vendor takes no more requests for several tokens until its midnight."""
-        key = f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}"
+        key = f"{self._keys.quota(terms.lane)}{self.day(terms)}"
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, LISTS_SPENT, 1)
             pipe.expire(key, QUOTA_KEPT_S)
@@ -242,7 +242,7 @@ class Admission:
 
     def lists_spent(self, terms: LaneLimits) -> bool:
         return bool(
-            self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}", LISTS_SPENT)
+            self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)}", LISTS_SPENT)
         )
 
     def slow_down(self, terms: LaneLimits, *, throttled: bool, hold_s: float = 0) -> float:
@@ -253,9 +253,9 @@ class Admission:
         args = [terms.rate_per_s, int(throttled), hold_s, self._clock() if self._clock else ""]
         return int(self._slow(keys=[self._keys.rate(terms.lane)], args=args)) / 1000
 
-    def day(self, terms: LaneLimits) -> tuple[int, int]:
-        """(number of the vendor's day, its first moment in epoch ms)."""
-        return _day(terms, self._now())
+    def day(self, terms: LaneLimits) -> int:
+        """The number of the vendor's day since 1970."""
+        return _day(terms, self._now())[0]
 
     def rebuild(self, terms: LaneLimits, day: int, counts: Iterable[Count]) -> None:
         """Raises the day's counts to these and trusts them from then on. Until it returns, `admit`

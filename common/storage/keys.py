@@ -325,6 +325,8 @@ class Keys:
     paused_by_restore = _Name("paused-by-restore")
     #: Set of the names of all processes that have lived lately.
     process_names = _Name("process-names")
+    #: Sorted set: the databases of processes that live, by the time of their last heartbeat.
+    databases = _Name("databases")
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from redis import Redis
 
+from common.clock import now_ms
 from common.storage.keys import Keys
-from common.storage.redis import existing
+from common.storage.redis import best_effort, existing
 from common.storage.scripts import run_all, script
 
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
@@ -111,13 +112,24 @@ class LaneStates:
         ]
         run_all(self._redis, calls)
 
-    def record(self, lane: str, state: str, why: str, cause: str, at_ms: int) -> None:
-        """A change that no answer made: an operator's."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.lpush(self._keys.lane_log(lane), f"{at_ms}|{state}|{why}|{cause}")
+    def hold(self, lane: str, paused: bool) -> None:
+        """An operator has paused or resumed the lane, just now: a change that no answer made."""
+        words = (PAUSED, "lane_paused", "operator") if paused else (FLOWING, "", "")
+        with (
+            best_effort("when an operator held a lane"),
+            self._redis.pipeline(transaction=True) as pipe,
+        ):
+            pipe.lpush(self._keys.lane_log(lane), "|".join([str(now_ms()), *words]))
             pipe.ltrim(self._keys.lane_log(lane), 0, LOG_MAX - 1)
             pipe.expire(self._keys.lane_log(lane), LOG_KEEP_S)
             pipe.execute()
+
+    def hold_of(self, lane: str) -> LaneChange | None:
+        """When a paused lane was paused: answers to what was sent before come later. None: unknown,
+        nobody has recorded it.
+        """
+        newest = next((one for one in self.history(lane) if one.state in (PAUSED, FLOWING)), None)
+        return newest if newest is not None and newest.state == PAUSED else None
 
     def history(self, lane: str, most: int = LOG_MAX) -> list[LaneChange]:
         """The newest first."""

@@ -37,6 +37,8 @@ SENT_LATE_MAX_MS = 7 * 86_400_000
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
+#: Day, tenant, event, person, device and status of a receipt: the same one counts once.
+ReceiptKey = tuple[date, str, str, str, str, str]
 #: Counting must not burden the database that the fleet writes to: what takes longer is not counted.
 COUNT_MS_MAX = 2_500
 
@@ -162,6 +164,16 @@ class LedgerReader:
                 dict(row)
                 for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()
             ]
+
+    def told(self, receipts: Sequence[ReceiptKey]) -> set[ReceiptKey]:
+        """Those that are written already."""
+        columns = zip(*receipts, strict=True)
+        values = dict(
+            zip(("days", "apps", "ids", "people", "devices", "notes"), columns, strict=True)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(_TOLD, {name: list(one) for name, one in values.items()})
+            return {tuple(row) for row in found}
 
     def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows by push id, of lanes with receipts; unwritten or expired ones are absent."""
@@ -417,6 +429,15 @@ _NOTHING = {
 }
 
 
+_TOLD = text(
+    'SELECT n.day, n.app, n.event_id, n."user", n.device, n.note FROM unnest('
+    "CAST(:days AS date[]), CAST(:apps AS text[]), CAST(:ids AS text[]), CAST(:people AS text[]),"
+    " CAST(:devices AS text[]), CAST(:notes AS text[]))"
+    ' AS w(day, app, event_id, "user", device, note)'
+    " JOIN notes n ON n.kind = 'receipt' AND n.day = w.day AND n.app = w.app"
+    ' AND n.event_id = w.event_id AND n."user" = w."user" AND n.device = w.device'
+    " AND n.note = w.note"
+)
 _TAGGED = text(
     "SELECT wanted.number, l.*"
     " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS "

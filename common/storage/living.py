@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
+from common.clock import now_ms
 from common.model import Vendor
 from common.storage.keys import Keys
 
@@ -38,9 +39,11 @@ ShardCount = tuple[bytes | None, bytes | None]
 class Heartbeats:
     """name: of one process of the whole fleet; two of the same name would hide each other."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, database: str = "") -> None:
+        """database: host:port/name of the one that this process works with."""
         self._redis = redis
         self._keys = keys
+        self._database = database
 
     def beat(self, name: str, role: str, target: str | None) -> ShardCount:
         """Records a heartbeat, every few seconds. target: host:port of its metrics.
@@ -53,6 +56,8 @@ class Heartbeats:
             if target:
                 pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
             pipe.sadd(self._keys.process_names, name)
+            if self._database:
+                pipe.zadd(self._keys.databases, {self._database: now_ms()})
             pipe.hget(self._keys.resharding, "phase")
             pipe.get(self._keys.shards)
             *_, phase, number = pipe.execute()
@@ -92,6 +97,11 @@ class Heartbeats:
             name: role if role.partition(":")[0].isalpha() else _stem(name)
             for name, role in found.items()
         }
+
+    def databases(self) -> list[str]:
+        """Those of all that live: one, or two fleets share a prefix."""
+        self._redis.zremrangebyscore(self._keys.databases, 0, now_ms() - ALIVE_S * 1000)
+        return [one.decode() for one in cast(Any, self._redis.zrange(self._keys.databases, 0, -1))]
 
     def targets(self) -> dict[str, str]:
         """name -> host:port, also of processes that died within TARGET_S."""

@@ -74,6 +74,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 def connect(server: SqlServer, args: tuple[Any, ...], params: dict[str, Any]) -> BoundedConnection:
     """A new connection. A pooler is detected by a query, as its settings cannot be read."""
+    params["client_encoding"] = "utf8"  # of a SQL_ASCII database texts would come as bytes
     end = until()
     if end is not None:
         params["connect_timeout"] = max(min(CONNECT_TIMEOUT_S, int(end - time.monotonic())), 1)

@@ -48,7 +48,10 @@ class ScreenStore:
         self._take = script(redis, "screen")
 
     def take(self, asks: Sequence[tuple[Place, str, int]]) -> list[int]:
-        """For each (place, push id, event ts): 0 may go, 1 a newer was shown, 2 another is sent."""
+        """For each (place, push id, event ts): 0 may go, 1 a newer was shown, 2 another is sent.
+
+        With the push id "" it only asks.
+        """
         if not asks:
             return []
         names = [self.name(place) for place, _, _ in asks]

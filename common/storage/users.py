@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from common.clock import now_ms
 from common.storage.tables import users
 
+NAME: Final = re.compile("[!-~]{1,64}")
 ROLES: Final = ("viewer", "operator", "admin")
 #: May pause and resume lanes and replay dead letters.
 OPERATORS: Final = frozenset({"operator", "admin"})
@@ -84,12 +86,11 @@ class Users:
             return bool(connection.execute(delete(users).where(users.c.name == name)).rowcount)
 
     def _row(self, name: str) -> Any:
+        """None also for what is no name: nothing else may stand for a person's own."""
+        if NAME.fullmatch(name) is None:
+            return None
         with self._engine.connect() as connection:
-            return (
-                connection.execute(select(users).where(users.c.name == name[:64]))
-                .mappings()
-                .first()
-            )
+            return connection.execute(select(users).where(users.c.name == name)).mappings().first()
 
 
 def hashed(password: str) -> str:

@@ -30,6 +30,7 @@ from tests.builders import core_event
 from tests.cluster import published
 from tests.conftest import open_folder
 from tests.simulator_keys import p8_options
+from tests.waiting import wait_for as wait_for
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
@@ -329,11 +330,3 @@ def keys_file(folder: Path) -> Path:
 
 def _clean_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
-
-
-def wait_for(look: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)

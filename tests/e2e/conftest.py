@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,12 +22,16 @@ from tests.builders import core_event
 from tests.cluster import valkey_cluster
 from tests.conftest import open_folder
 from tests.simulator_keys import p8_options
+from tests.waiting import wait_for as wait_for
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
 from workers.cli.why import message_trace
 from workers.runtime import Runtime
 
-WAIT_S = 30.0
+if TYPE_CHECKING:
+    from tests.e2e.house import House
+    from tests.e2e.town import Town
+
 #: Tenants made at a time: what changed takes a second to take effect.
 TENANTS = 12
 
@@ -108,16 +112,6 @@ class Core:
 
     def pushes_to(self, vendor: str, token: str) -> list[dict[str, Any]]:
         return [line for line in self.record(vendor) if line["token"] == token]
-
-
-def wait_for(look: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 @pytest.fixture(scope="package")
@@ -209,3 +203,19 @@ def iphone(fleet: Core, app: str) -> Callable[..., str]:
         return address
 
     return register
+
+
+@pytest.fixture(scope="package")
+def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Who changes accounts or options makes a house of its own."""
+    from tests.e2e.house import House
+
+    return House(fleet, tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture(scope="package")
+def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
+    """Who changes its options makes a town of its own; accounts may be added."""
+    from tests.e2e.town import Town
+
+    return Town(fleet, tmp_path_factory.mktemp("town"))

@@ -120,13 +120,13 @@ def test_a_message_whose_time_is_over_is_never_asked_about(fleet: Core, account:
 
 def test_too_many_requests_for_one_device_holds_nobody_else(fleet: Core, account: Account) -> None:
     user, _ = account.iphone("b05e")
-    held = operator.message(user, push={"ttl_s": 6})
+    held = operator.message(user, push={"ttl_s": 10})
     fleet.publish("message.stored", held, app=account.app)
     operator.row_of(fleet, account.app, held, lambda row: row["attempts"])
     other, _ = account.iphone()
     started = time.monotonic()
     assert account.send(other)["decision"] == "accepted"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 8
     row = fleet.why(held["message_id"], account.app)["recipients"][0]
     assert row["decision"] == "throttled"
     assert len(row["attempts"]) >= 2

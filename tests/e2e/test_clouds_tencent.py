@@ -20,7 +20,6 @@ import pytest
 
 from common.model import Vendor
 from tests.builders import device_of
-from tests.e2e.conftest import Core
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town, decision, now_ms, wait_for
 from tests.unit.vendors.test_apns import DEVELOPMENT, PRODUCTION, make_p12
@@ -28,11 +27,6 @@ from tests.unit.vendors.test_apns import DEVELOPMENT, PRODUCTION, make_p12
 pytestmark = [pytest.mark.e2e]
 
 TEN_YEARS = 3650
-
-
-@pytest.fixture(scope="module")
-def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return Town(fleet, tmp_path_factory.mktemp("tencent"))
 
 
 def p12(folder: Path, password: bytes | None = b"geheim", **more: Any) -> list[str]:

@@ -9,23 +9,17 @@ import json
 import re
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Core, digits, now_ms
+from tests.e2e.conftest import digits, now_ms
 from tests.e2e.house import BUSINESS, House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
 from workers.intake.direct import token_user
 
 pytestmark = [pytest.mark.e2e]
-
-
-@pytest.fixture(scope="module")
-def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(fleet, Path(tmp_path_factory.mktemp("accounts")))
 
 
 def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[str, Any]:

@@ -160,6 +160,22 @@ def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(
     assert len(town.core.pushes_to("huawei", token)) == 1
 
 
+def test_gorush_tells_without_being_asked_where_the_tenant_wants_it(
+    town: Town, door: httpx.Client, base: str
+) -> None:
+    nowhere = {"notifications": [{"tokens": ["x"], "platform": 9, "message": "hello"}]}
+
+    def lines(query: str = "") -> int:
+        return len(door.post(f"{base}/push{query}", json=nowhere).json()["logs"])
+
+    assert lines() == 0
+    assert town.command("app", "add", town.app, "--gorush-sync")[0] == 0
+    assert wait_for(lines, "the switch") == 1
+    assert lines("?sync=0") == 0
+    assert town.command("app", "add", town.app, "--no-gorush-sync")[0] == 0
+    wait_for(lambda: lines() == 0, "the switch back")
+
+
 def test_gorush_names_a_token_that_is_half_a_pair(door: httpx.Client, base: str) -> None:
     half = {"platform": 1, "tokens": ["\ud83d"], "message": "hi"}
     answer = door.post(

@@ -9,14 +9,12 @@ import time
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.builders import device_of
-from tests.e2e.conftest import Core
 from tests.e2e.house import House, now_ms, wait_for
 from tests.e2e.tenant import device_token
 
@@ -25,11 +23,6 @@ pytestmark = [pytest.mark.e2e]
 GROUP, DEVICES = 2_000, 150
 #: As many as fit into an entry of 256 KiB.
 LIST = 20_000
-
-
-@pytest.fixture(scope="module")
-def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(fleet, Path(tmp_path_factory.mktemp("recipients")))
 
 
 def rows(house: House, event_id: str) -> list[Any]:

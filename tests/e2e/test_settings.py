@@ -12,16 +12,10 @@ from typing import Any
 import pytest
 
 from tests.builders import core_event
-from tests.e2e.conftest import Core
 from tests.e2e.operator import metric
 from tests.e2e.town import Town, decision, now_ms
 
 pytestmark = [pytest.mark.e2e]
-
-
-@pytest.fixture(scope="module")
-def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return Town(fleet, tmp_path_factory.mktemp("settings"), vendors=("apns",))
 
 
 def after(town: Town, settings: dict[str, Any], **more: Any) -> str:

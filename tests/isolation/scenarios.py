@@ -69,7 +69,7 @@ def _quiet_and_beside(
 ) -> Figures:
     """Chats alone, then the same beside the trouble: accepted share, and p99 over p99."""
     with here.chatting(people, per_second) as before:
-        time.sleep(max(seconds / 4, 5.0))
+        time.sleep(max(seconds / 4, 3.0))
     alone = percentile(here.times_ms(before), 0.99)
     with here.chatting(people, per_second) as beside:
         trouble()
@@ -91,7 +91,7 @@ def campaign(size: float) -> Figures:
     The lane's own rate and Redis' commands, those inside of scripts too, count from the end of its
     ramp on: first with the chats, then of the lane alone.
     """
-    rate, seconds, ramp_s = 100, max(80.0 * size, 15.0), RAMP_S if size >= LONG else 0.0
+    rate, seconds, ramp_s = 100, max(80.0 * size, 8.0), RAMP_S if size >= LONG else 0.0
     alone_s = seconds / 4
     phones = max(int(30_000 * size), int((ramp_s + alone_s + 3 * seconds) * rate))
     with place([Vendor.APNS, Vendor.FCM]) as here:
@@ -190,10 +190,9 @@ def outage_over(size: float) -> Figures:
         time.sleep(2.0)
         for number in range(max(waiting // 20_000, 1)):
             here.publish("message.stored", {**advert(f"held{number}", "all"), "push": {}})
-        here.until(here.intake_done, "all of it is routed", 300)
-        time.sleep(5.0)
+        here.until(here.routed, "all of it is routed", 300)
         return _quiet_and_beside(
-            here, chatters, lambda: here.pause(Vendor.FCM, paused=False), max(30.0 * size, 10.0)
+            here, chatters, lambda: here.pause(Vendor.FCM, paused=False), max(30.0 * size, 6.0)
         )
 
 
@@ -241,7 +240,9 @@ def postgres_frozen(size: float) -> Figures:
                 for number, message in enumerate(waiting)
             ]
         )
-        time.sleep(1.0)
+        here.until(
+            lambda: here.routed() and here.runtime.delayed.waiting_count() > 0, "all are tried", 60
+        )
         here.freeze("postgres")
         try:
             here.simulator(Vendor.APNS, "faults", {"status": 0, "status_share": 0.0})
@@ -253,7 +254,9 @@ def postgres_frozen(size: float) -> Figures:
                 ]
             )
             began = time.monotonic()
-            while time.monotonic() - began < seconds and _accepted(here) < len(waiting):
+            while time.monotonic() - began < max(seconds, GIVEN_UP_S) and _accepted(here) < len(
+                waiting
+            ):
                 time.sleep(0.5)
             retried = _accepted(here)
             time.sleep(max(seconds - (time.monotonic() - began), 0.0))
@@ -340,8 +343,7 @@ def redis_full(size: float) -> Figures:
         here.publish("message.stored", chat("kept", held[0]))
         for number in range(8):
             here.publish("message.stored", advert(f"held{number}", "all"))
-        here.until(here.intake_done, "all of it is routed", 60)
-        time.sleep(5.0)
+        here.until(here.routed, "all of it is routed", 60)
         used = int(here.redis.info("memory")["used_memory"])
         here.redis.config_set("maxmemory", int(FULL_SHARE * used))
         began = time.monotonic()
@@ -405,13 +407,13 @@ def large_events(size: float) -> Figures:
 
 def idle_tenants(size: float) -> Figures:
     """A thousand tenants with three lanes each and nothing to do."""
-    tenants, seconds = int(max(1_000 * size, 50)), 20.0
+    tenants, seconds = int(max(1_000 * size, 50)), 20.0 if size >= LONG else 5.0
     vendors = (Vendor.APNS, Vendor.FCM, Vendor.HUAWEI)
     with place(vendors) as here:
         for number in range(tenants):
             here.tenant(f"t{number:04d}", dict.fromkeys(vendors, ()))
         here.settle()
-        time.sleep(20.0)  # what a change of so many accounts costs once is over
+        time.sleep(seconds)  # what a change of so many accounts costs once is over
         commands, cpu = here.commands(), here.cpu_s("upkeep")
         time.sleep(seconds)
         return {
@@ -423,6 +425,7 @@ def idle_tenants(size: float) -> Figures:
 def busy_recall(size: float) -> Figures:
     """A recall in a conversation with millions of later rows under one collapse key."""
     messages, people = 1_600, int(max(3_000 * size, 100))
+    seconds = 20.0 if size >= LONG else 2.0
     with place([Vendor.APNS]) as here:
         here.tenant(APP, {Vendor.APNS: ()})
         here.settle()
@@ -435,9 +438,10 @@ def busy_recall(size: float) -> Figures:
         here.publish(
             "message.recalled", {"message_id": "m0", "conversation": {"type": "group", "id": "g"}}
         )
-        time.sleep(20.0)
+        here.until(lambda: here.ledger_rows_read() - read >= people, "all are looked at", 60)
+        time.sleep(seconds)
         idle = here.cpu_s("upkeep") + here.cpu_s("postgres")
-        time.sleep(20.0)
+        time.sleep(seconds)
         used = (idle - cpu) - (here.cpu_s("upkeep") + here.cpu_s("postgres") - idle)
         return {
             "cpu_s": Figure(max(used, 0.0), 0.6),

@@ -17,7 +17,9 @@ from tests.builders import present
 from workers.cli.commands import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+)
 #: Not pages, but they tell people what to type.
 TOLD = [
     ROOT / "workers/reports/problems.py",

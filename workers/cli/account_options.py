@@ -267,6 +267,14 @@ def read_secret(path: Path | bytes) -> bytes:
         return file.read(SECRET_BYTES_MAX + 1)
 
 
+def secret_of(path: Path | bytes, name: str, *, ascii_only: bool = False) -> str:
+    """The one line of the file of `--<name>-file`, as an editor of any system has written it."""
+    try:
+        return secret_text({name: read_secret(path)}, name, ascii_only=ascii_only)
+    except CredentialError as error:
+        raise CliError(f"refused: {error}") from None
+
+
 def _with_callback(
     vendor: Vendor,
     given: Mapping[str, Any],
@@ -281,10 +289,7 @@ def _with_callback(
     user = user or (old.options.get("callback_user") if old else None)
     key = old.secrets.get(CALLBACK_KEY) if old else None
     if file is not None:
-        try:
-            key = secret_text({CALLBACK_KEY: read_secret(file)}, CALLBACK_KEY, ascii_only=True)
-        except CredentialError as error:
-            raise CliError(f"refused: {error}") from None
+        key = secret_of(file, CALLBACK_KEY, ascii_only=True)
     if bool(user) != bool(key):
         raise CliError(
             "--callback-user and --callback-key-file go together: Huawei signs with both or "

@@ -276,6 +276,7 @@ def _pause(app_id: str, vendor: str, business_id: str, *, paused: bool) -> None:
                 "credential list"
             )
         runtime.catalog.changed()
+        runtime.lane_states.hold(f"{app_id}:{vendor}:{business_id}", paused)
         noted(
             runtime, "lane paused" if paused else "lane resumed", app_id, f"{vendor} {business_id}"
         )

@@ -10,10 +10,12 @@ import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
+from workers.cli.account_options import secret_of
 from workers.cli.arguments import check_tenant, check_zone, json_of
 from workers.cli.errors import CliError, NotThereError
 from workers.cli.opening import opened
 from workers.cli.printing import print_list
+from workers.gateway.gorush import SYNC
 from workers.gateway.secrets import (
     CALLBACK_SECRETS,
     GATEWAY_KEYS,
@@ -62,6 +64,11 @@ def app() -> None:
     type=_FILE,
     help="JSON: the fleet's own words in further languages, {lang: {key: text}}.",
 )
+@click.option(
+    "--gorush-sync/--no-gorush-sync",
+    default=None,
+    help="Answers of the gorush door name what failed, as with ?sync=1.",
+)
 def add(
     app_id: str,
     name: str | None,
@@ -71,6 +78,7 @@ def add(
     hidden_text: str | None,
     content_keys: tuple[str, ...],
     texts: Path | None,
+    gorush_sync: bool | None,
 ) -> None:
     """Register a tenant, or change what is named of it."""
     check_zone(tz, "--tz")
@@ -80,12 +88,17 @@ def add(
         "content_keys": _keyed_texts(content_keys),
         "texts": _catalogue(texts),
     }
+    switched = {} if gorush_sync is None else {SYNC: gorush_sync}
     with opened() as runtime:
         known = runtime.tenants.all()
         if not is_app(app_id) and app_id not in known:
             raise CliError("APP takes 1-64 letters, digits, '.', '_' and '-'")
         old = known.get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
-        options = {**old.options, **{key: value for key, value in given.items() if value}}
+        options = {
+            **old.options,
+            **{key: value for key, value in given.items() if value},
+            **switched,
+        }
         if options.get("hidden_mode") == HiddenMode.TEXT and not options.get("hidden_text"):
             raise CliError("--hidden-mode text needs --hidden-text TEXT")
         runtime.tenants.add(
@@ -147,8 +160,8 @@ def callback(app_id: str, secret_file: Path) -> None:
     """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it
     here, then at the cloud.
     """
-    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
-    if not 0 < len(secret) <= 1024:
+    secret = secret_of(secret_file, "secret")
+    if len(secret) > 1024:
         raise CliError("--secret-file takes a file with 1 to 1024 characters")
     with opened() as runtime:
         _change_secrets(runtime, app_id, CALLBACK_SECRETS, secret)
@@ -222,7 +235,7 @@ def xmpp(
     host, _, port = server.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
         raise CliError("--server takes HOST:PORT, for instance localhost:5347")
-    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
+    secret = secret_of(secret_file, "secret")
     with opened() as runtime:
         tenant = _tenant(runtime, app_id)
         given: dict[str, object] = {

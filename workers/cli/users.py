@@ -4,7 +4,6 @@ tenant's person, erased.
 
 from __future__ import annotations
 
-import re
 import secrets
 import select
 import sys
@@ -16,7 +15,8 @@ import click
 from common.storage.audit import person_mark
 from common.storage.erasure import erase
 from common.storage.shards import shard_of
-from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
+from common.storage.users import NAME, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
+from workers.cli.account_options import secret_of
 from workers.cli.errors import CliError
 from workers.cli.opening import noted, opened
 from workers.cli.printing import at, print_list
@@ -58,9 +58,9 @@ def add(name: str, role: str, password_file: Path | None) -> None:
     Without a terminal the password is the next line of the input; where that is empty, one is made
     and shown.
     """
-    if not re.fullmatch(r"[!-~]{1,64}", name):
+    if not NAME.fullmatch(name):
         raise CliError("NAME takes 1-64 printable ASCII characters without spaces")
-    password, made = (_read(password_file), False) if password_file else _asked()
+    password, made = (secret_of(password_file, "password"), False) if password_file else _asked()
     if (
         len(password) < PASSWORD_CHARACTERS_MIN
         or len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX
@@ -96,13 +96,6 @@ def _line_of_input() -> str:
             f"no password came within {INPUT_S_MAX:g} s: --password-file, or a line of input"
         )
     return sys.stdin.readline().strip()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise CliError("--password-file takes a readable file with the password in UTF-8") from None
 
 
 @user.command("list")

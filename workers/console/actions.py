@@ -48,6 +48,7 @@ class Actions:
         there = self._stores.credentials.set_paused(*key, paused)
         if there:
             self._stores.catalog.changed()
+            self._stores.lane_states.hold(":".join(key), paused)
             words = "paused" if paused else "resumed"
             self._note(visitor, f"lane {words}", key[0], f"{key[1]} {key[2]}")
             log.warning(

@@ -22,6 +22,7 @@ from common.storage.audit import Audit
 from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.event_rows import Cursor
+from common.storage.lanes import LaneStates
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Heartbeats
 from common.storage.streams import StreamStore
@@ -63,6 +64,8 @@ class ConsoleStores(ServerStores, Protocol):
     def users(self) -> Users: ...
     @property
     def catalog(self) -> Changed: ...
+    @property
+    def lane_states(self) -> LaneStates: ...
     @property
     def api_tokens(self) -> ApiTokens: ...
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,17 @@ def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
     if local.hour >= shuts:
         opening += timedelta(days=1)
     return opening.timestamp() - now_ms / 1000
+
+
+def day_began_ms(timezone: str, day: int) -> int:
+    """The first moment of the zone's day of this number since 1970.
+
+    On a day of 23 or 25 hours the zone's offset of later is not the one of its midnight.
+    """
+    midnight = datetime.combine(
+        date(1970, 1, 1) + timedelta(days=day), time(), zone_named(timezone)
+    )
+    return int(midnight.timestamp() * 1000)
 
 
 def offset_s(timezone: str, now_ms: int) -> int:

@@ -194,6 +194,13 @@ def replaces(work: PendingPush) -> bool:
     return note.collapse_id != note.message_id or note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL)
 
 
+def _asks(work: PendingPush) -> bool:
+    """True when a newer push may have the place: also that of a message's own id, which an edit of
+    it names as its collapse key. Such a push comes late only as a retry or a recall.
+    """
+    return replaces(work) or work.note.kind == Kind.RECALL or work.target.tried > 0
+
+
 def place_of(work: PendingPush) -> tuple[str, str, str, str]:
     return work.note.app, work.target.user, work.target.device, work.note.collapse_id
 
@@ -201,16 +208,16 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
 def in_their_places(works: Sequence[PendingPush], screens: Screens) -> RoundStep[PendingPush]:
     """Of pushes with one place the newest goes for all; none replaces a newer one."""
     places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
-    for work in works:
-        if replaces(work):
-            places.setdefault(place_of(work), []).append(work)
-    if not places:
+    if not any(map(_asks, works)):
         return RoundStep(works)
+    for work in works:
+        places.setdefault(place_of(work), []).append(work)
+    places = {place: group for place, group in places.items() if any(map(_asks, group))}
     heads = [_head(group) for group in places.values()]
     reply = dict(zip(map(id, heads), screens.take(heads), strict=True))
     fit, newer, busy = list[PendingPush](), list[PendingPush](), list[PendingPush]()
     for work in works:
-        screen = reply.get(id(work)) if replaces(work) else Screen.FREE
+        screen = reply.get(id(work)) if place_of(work) in places else Screen.FREE
         if screen is Screen.FREE:
             fit.append(work)
         elif screen is not None:

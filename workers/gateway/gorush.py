@@ -18,6 +18,8 @@ from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_even
 
 NOTIFICATIONS_MAX: Final = 100
 TOKENS_MAX: Final = 1_000
+#: A tenant's option: answers name what failed without being asked to, as gorush's `core.sync` does.
+SYNC: Final = "gorush_sync"
 #: platform -> vendor, and gorush's own name for it.
 PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
     1: (Vendor.APNS, "ios"),

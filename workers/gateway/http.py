@@ -347,7 +347,7 @@ class _Gateway:
     # ------------------------------------------------------------ gorush
 
     async def gorush(self, request: Request) -> Response:
-        accounts, _ = self._tenant(request)
+        accounts, app = self._tenant(request)
         given = _json_object(await serving.body_of(request))
         notifications = given.get("notifications")
         if not isinstance(notifications, list) or not notifications:
@@ -359,7 +359,9 @@ class _Gateway:
                 f"limit({gorush.NOTIFICATIONS_MAX})",
             )
         read = gorush.read_request(notifications, list(accounts), now_ms())
-        sync = request.query_params.get("sync") in ("1", "true")
+        said = request.query_params.get("sync")
+        always = self._directories.tenants[app].options.get(gorush.SYNC) is True
+        sync = said in ("1", "true") if said is not None else always
         events = [push.event for push in read.pushes]
         logs: list[dict[str, str]] = []
         if sync:

@@ -29,6 +29,7 @@ from common.model import Urgency
 from common.ports import Presences
 from common.storage.lane_entries import NewBatch
 from common.storage.people import Person
+from common.visible_text import shows
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.handlers.routing import RoutingHandler
 from workers.intake.event_types import TYPES, take
@@ -96,13 +97,8 @@ def _is_usual(event: Event, now: int) -> bool:
         or data.exclude
     ):
         return False
-    text = elements[0].text
-    return (
-        elements[0].type == "text"
-        and text is not None
-        and not (not text or text.isspace())
-        and people[0] != data.sender.id
-    )
+    (element,) = elements
+    return element.type == "text" and shows(element.text) and people[0] != data.sender.id
 
 
 class UsualPushes:

@@ -12,9 +12,10 @@ import msgspec
 from common.contracts import NO_WISHES, PLAIN, TTL_MAX_S, Conversation, Message, PushFields, Sender
 from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
+from common.visible_text import shows
 from workers.intake import direct, events
 from workers.intake.events import Event
-from workers.intake.wishes import is_text, prefixed
+from workers.intake.wishes import prefixed
 
 #: Wishes that are passed over, by the reason in `pushfleet_ignored_total`, and the words of `why`.
 PASSED_OVER: Final = {
@@ -129,7 +130,7 @@ def _of_stored(event: Event, push: PushFields) -> Message:
 def _decided_plainly(message: Message, now_ms: int) -> Decision | None:
     """As `_decided`, where the sender wished nothing."""
     for element in message.elements:
-        if element.type in _SPEAKING or is_text(element.text):
+        if element.type in _SPEAKING or shows(element.text):
             return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
     return Decision.NO_TEXT
 
@@ -182,14 +183,14 @@ _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "m
 
 
 def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or is_text(message.push.display.body):
+    if message.kind == Kind.CALL_INVITE or shows(message.push.display.body):
         return True
     force = message.push.force
     if (
         force is not None
         and force.on
         and message.conversation.type == "group"
-        and is_text(force.body)
+        and shows(force.body)
     ):
         return True
-    return any(element.type in _SPEAKING or is_text(element.text) for element in message.elements)
+    return any(element.type in _SPEAKING or shows(element.text) for element in message.elements)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.contracts import PushFields
-
-
-def is_text(text: str | None) -> bool:
-    """True when a text holds visible characters; blanks count as not given."""
-    return bool(text and text.strip())
+from common.visible_text import shows
 
 
 def prefixed(push: PushFields, *, builds: bool = True) -> PushFields:
@@ -19,6 +15,6 @@ def prefixed(push: PushFields, *, builds: bool = True) -> PushFields:
     """
     if push.display.nick_prefix != "auto":
         return push
-    prefix = "on" if builds and not is_text(push.display.body) else "off"
+    prefix = "on" if builds and not shows(push.display.body) else "off"
     display = msgspec.structs.replace(push.display, nick_prefix=prefix)
     return msgspec.structs.replace(push, display=display)

@@ -39,6 +39,7 @@ LEFT_OUT: Final = (
         "at-work:",
         "metrics-at:",
         "process-names",
+        "databases",
         "lease",
         "upkeep-lock",
         "inflight:",
@@ -234,6 +235,8 @@ def load(runtime: Runtime, path: Path, *, hold: bool) -> BackupCounts:
         runtime.redis.delete(runtime.keys.accounts)
         rows = _copy_back(runtime, tar, manifest, hold=hold)
         count = _restore(runtime, tar, manifest.get("root", manifest["prefix"]))
+    for one in held_by_restore(runtime) if hold else ():
+        runtime.lane_states.hold(":".join(one), True)
     runtime.catalog.changed()
     return BackupCounts(rows, count)
 
@@ -385,12 +388,16 @@ def release(runtime: Runtime) -> list[tuple[str, str, str]]:
     """Lets the lanes flow that a restore has held; those that were paused before stay so. (app,
     vendor, business id) each.
     """
-    found = sorted(
-        tuple(json.loads(one))
-        for one in cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore))
-    )
+    found = held_by_restore(runtime)
     for app, vendor, business_id in found:
         runtime.credentials.set_paused(app, vendor, business_id, False)
+        runtime.lane_states.hold(f"{app}:{vendor}:{business_id}", False)
     runtime.redis.delete(runtime.keys.paused_by_restore)
     runtime.catalog.changed()
-    return [(app, vendor, business_id) for app, vendor, business_id in found]
+    return found
+
+
+def held_by_restore(runtime: Runtime) -> list[tuple[str, str, str]]:
+    """(app, vendor, business id) each."""
+    found = cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore))
+    return sorted(tuple(json.loads(one)) for one in found)

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
@@ -24,6 +25,7 @@ from common.storage.bindings import digest_of
 from common.storage.delayed import Delayed
 from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
+from common.storage.ledger_reads import ReceiptKey, day_of
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, PackedEntries, Policy, Stores, StreamConsumer
@@ -43,6 +45,8 @@ DUE_MAX = 100
 BLOCK_MS = 2_000
 #: Seconds between two claims of a dead reader's entries.
 TAKE_OVER_S = 5.0
+#: The last receipts that were counted: of more seconds than the ledger is behind.
+COUNTED_MAX = 20_000
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
@@ -88,6 +92,7 @@ class ReceiptsHandler(PackedEntries):
 
     def __init__(self, stores: ReceiptStores) -> None:
         self._stores = stores
+        self._counted: dict[ReceiptKey, None] = {}
 
     def release_due(self) -> None:
         """Callbacks whose rows are to be looked for again come back to the stream."""
@@ -102,6 +107,7 @@ class ReceiptsHandler(PackedEntries):
         records: list[Record] = []
         again: list[Callback] = []
         counted: list[tuple[str, str]] = []
+        noted: list[tuple[str, ReceiptKey]] = []
         for callback in _merged([_decode(entry.blob) for entry in entries]):
             settled = settle(
                 callback.receipts,
@@ -112,7 +118,7 @@ class ReceiptsHandler(PackedEntries):
             self._retire(callback, settled)
             self._limit(callback, settled)
             records += [_note(row, receipt, callback.received_ms) for row, receipt in settled.noted]
-            counted += [(callback.vendor, label_of(receipt.status)) for _, receipt in settled.noted]
+            noted += [(callback.vendor, _key(row, receipt)) for row, receipt in settled.noted]
             counted += [(callback.vendor, "unmatched")] * len(settled.lost)
             if settled.again:
                 again.append(
@@ -120,6 +126,8 @@ class ReceiptsHandler(PackedEntries):
                         callback, receipts=tuple(settled.again), looks=callback.looks + 1
                     )
                 )
+        fresh = self._fresh(noted)
+        counted += [(vendor, label_of(key[-1])) for key, vendor in fresh.items()]
         later = {
             os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again
         }
@@ -128,8 +136,26 @@ class ReceiptsHandler(PackedEntries):
             extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)]
             if later
             else (),
-            after=[lambda: _count(counted)],
+            after=[lambda: self._count(counted, fresh)],
         )
+
+    def _fresh(self, noted: Sequence[tuple[str, ReceiptKey]]) -> dict[ReceiptKey, str]:
+        """The receipts that nobody told before, and their vendors: vendors repeat theirs.
+
+        The ledger may not have those of the last seconds yet.
+        """
+        fresh = {key: vendor for vendor, key in noted if key not in self._counted}
+        if not fresh:
+            return fresh
+        told = self._stores.ledger.told(list(fresh))
+        return {key: vendor for key, vendor in fresh.items() if key not in told}
+
+    def _count(self, counted: Sequence[tuple[str, str]], fresh: Iterable[ReceiptKey]) -> None:
+        for vendor, status in counted:
+            metrics.RECEIPTS.labels(vendor, status).inc()
+        self._counted |= dict.fromkeys(fresh)
+        for old in list(islice(self._counted, max(0, len(self._counted) - COUNTED_MAX))):
+            del self._counted[old]
 
     def _sent(self, callback: Callback) -> dict[int, Sent]:
         """Rows by their receipt's index: by push id, else by the request's tag and the token."""
@@ -235,9 +261,8 @@ class ReceiptsHandler(PackedEntries):
                 self._stores.report_receipts(lane, bucket, capped, spent_ms)
 
 
-def _count(counted: Sequence[tuple[str, str]]) -> None:
-    for vendor, status in counted:
-        metrics.RECEIPTS.labels(vendor, status).inc()
+def _key(row: Sent, receipt: Receipt) -> ReceiptKey:
+    return (day_of(row.day_ms), row.app, row.event_id, row.user, row.device, receipt.status)
 
 
 def _whose(row: Sent, receipt: Receipt) -> tuple[str, str, str, str, int]:

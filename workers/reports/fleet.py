@@ -76,7 +76,10 @@ def _database_ms(runtime: Runtime) -> float:
 
 
 def process_findings(runtime: Runtime) -> Iterator[Finding]:
-    roles = runtime.living.roles()
+    roles, databases = runtime.living.roles(), runtime.living.databases()
+    if len(databases) > 1:
+        prefix = runtime.settings.prefix
+        yield bad("processes", "two_fleets", prefix=prefix, databases=", ".join(databases))
     if not any(role.startswith((*living.STAGES, living.DELIVERY)) for role in roles.values()):
         others = other_fleets(runtime)[:3]
         alive, perhaps = BothWords("", ""), BothWords("", "")

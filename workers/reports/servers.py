@@ -299,11 +299,13 @@ def _names(
 
 
 def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
-    """Streams whose first entry has the field `e` or `b`, and that no fleet reads or owns."""
+    """Streams whose first entry has the field `e` or `b`, and that no fleet reads or owns. A key of
+    others, which this user may not touch, is none.
+    """
     with core.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.type(name)
-        kinds = pipe.execute()
+        kinds = pipe.execute(raise_on_error=False)
     streams = [name for name, kind in zip(names, kinds, strict=True) if kind == b"stream"]
     mine = tuple(f"{prefix}:".encode() for prefix in prefixes)
     found = set()

@@ -23,6 +23,7 @@ from common.contracts import (
 )
 from common.contracts import push_like as made_like
 from common.model import Kind, Vendor
+from common.visible_text import shows
 
 #: Lane, language and platform: pushes with the same key differ in ids, times, names and texts only.
 Pattern = tuple[str, Vendor, str, str | None, str]
@@ -53,7 +54,7 @@ def pattern_of(one: OfflineRecipients, now_ms: int) -> Pattern | None:
     if len(elements) != 1 or elements[0].type != "text" or message.expires_at_ms <= now_ms:
         return None
     text = elements[0].text
-    if not text or text.isspace():
+    if not shows(text):
         return None
     device = recipients[0].devices[0]
     return (message.app, device.vendor, device.business_id, device.lang, device.platform)
@@ -112,7 +113,7 @@ def like_row(
         ts_ms,
         received_ms,
         expires_ms,
-        nick if nick and not nick.isspace() else "",
+        nick if shows(nick) else "",
         (chat.elements or _NONE)[0].text or "",
         sender.id,
         user,

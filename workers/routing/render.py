@@ -9,6 +9,7 @@ from typing import Any
 from common.contracts import Message
 from common.model import Kind
 from common.values import Value
+from common.visible_text import shows
 from workers.routing.texts import NOTHING, READ, Catalogue, ending_of, translate
 
 
@@ -100,8 +101,8 @@ def _said_instead(message: Message) -> str:
 
 
 def _shown(text: str | None) -> str:
-    """The text; "" for one of blanks, which counts as not given."""
-    return text if text and text.strip() else ""
+    """The text; "" for one that shows nothing, which counts as not given."""
+    return text if shows(text) else ""
 
 
 def _redacted(message: Message, redaction: Redaction, app_name: str) -> Words:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CONNECT_TIMEOUT_S = 5.0
+#: The longest that `close` waits for its callers' answers, and then for the thread.
+CLOSE_S = 2.0
 #: Apple wants connections kept for hours; the library closes them after 10 s.
 INACTIVITY_S = 600
 DEVICE_PATH = "/3/device/"
@@ -334,10 +337,12 @@ class AioapnsPool(APNsBaseConnectionPool):
             loop=self.loop,
             on_connection_lost=self.discard_connection,
         )
-        connecting = self.loop.create_connection(
-            make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context
-        )
-        transport, connection = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        # not wait_for: cancelled in the moment of the connection's arrival it would go on, and the
+        # request would wait for its answer without an end (Python 3.11)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            transport, connection = await self.loop.create_connection(
+                make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context
+            )
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
             transport.abort()
@@ -461,6 +466,9 @@ class AioapnsTransport:
             )
         except LostConnectionError as lost:
             outcome = NoAnswer(lost.reason, lost.sent, lost.words, time.monotonic() - batch.begun)
+        except asyncio.CancelledError:  # by `close`
+            sent = index in started
+            outcome = NoAnswer("reset" if sent else "refused", sent, "the transport was closed")
         except Exception as error:  # noqa: BLE001 - an error of the library is this push's, not the batch's
             outcome = NoAnswer(
                 "reset", index in started, type(error).__name__, time.monotonic() - batch.begun
@@ -512,15 +520,17 @@ class AioapnsTransport:
             self._pools.pop(key).leave()
 
     def close(self) -> None:
-        """Ends the thread; callers that wait get `reset` at once. Closing twice is fine."""
+        """Ends the thread; callers that wait get `reset` at once. Closing twice is fine. Raises
+        nothing: a thread that stands still for longer than this waits ends when it goes on.
+        """
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
         if loop is None or self._thread is None or self._pid != os.getpid():
             return
-        asyncio.run_coroutine_threadsafe(self._end(), loop).result(2.0)
+        wait([asyncio.run_coroutine_threadsafe(self._end(), loop)], CLOSE_S)
         loop.call_soon_threadsafe(loop.stop)
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             loop.close()
 
@@ -532,7 +542,7 @@ class AioapnsTransport:
         await asyncio.sleep(
             0.05
         )  # the lost connections tell their senders, the senders their batches
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.1)

@@ -80,7 +80,7 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
             if self.terms.counted:
                 found = self.store.admit(self.terms, [ask_of(0)])
                 assert found is None, "counts that nobody vouches for grant nothing"
-                self.store.rebuild(self.terms, self.store.day(self.terms)[0], [])
+                self.store.rebuild(self.terms, self.store.day(self.terms), [])
 
         @rule(asks=st.lists(ASK, min_size=1, max_size=8))
         def admit(self, asks: Sequence[AdmissionRequest]) -> None:

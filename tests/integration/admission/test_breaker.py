@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from common.storage.keys import Keys
-from common.storage.lanes import FLOWING, PROBING, STOPPED, LaneStates
+from common.storage.lanes import FLOWING, PAUSED, PROBING, STOPPED, LaneStates
 from tests.integration.admission.conftest import Clock
 
 LANE = "a:apns:b"
@@ -178,7 +178,7 @@ def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
     assert shown == STOPPED, "for another cause"
     pause_s(states, clock)
     assert states.tell(LANE, 1, 1, 0, refused=False) == FLOWING
-    states.record(LANE, "paused", "lane_paused", "operator", 7)
+    states.hold(LANE, True)
     found = states.history(LANE)
     assert [(one.state, one.cause) for one in found] == [
         ("paused", "operator"),
@@ -191,6 +191,6 @@ def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
 
 
 def test_the_history_has_a_bound(states: LaneStates) -> None:
-    for number in range(80):
-        states.record(LANE, "paused", "", str(number), number)
-    assert [one.at_ms for one in states.history(LANE)] == list(range(79, 29, -1))
+    for number in range(81):
+        states.hold(LANE, number % 2 == 0)
+    assert [one.state for one in states.history(LANE)] == [PAUSED, FLOWING] * 25

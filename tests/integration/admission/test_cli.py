@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.records import dead_record
 from workers.cli.commands import cli
 from workers.cli.errors import CliError
 from workers.delivery.lane import Lane
+from workers.fleet_watch import PauseWatch
 from workers.gate import terms_of
 from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
@@ -56,7 +58,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def vouched(runtime: Runtime, lane: Lane, used: int) -> None:
     terms = terms_of(lane, now_ms())
     runtime.admission.rebuild(
-        terms, runtime.admission.day(terms)[0], [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
+        terms, runtime.admission.day(terms), [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
     )
 
 
@@ -101,6 +103,31 @@ def test_lanes_have_the_shape_of_the_contract(
     assert (quotas["public"]["used"], quotas["public"]["limit"]) == (99, 100)
     assert space in run("lanes").stdout
     assert "99" in run("quota").stdout
+
+
+def test_a_held_lane_is_held_since_the_hold(
+    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+) -> None:
+    """Not since a change before it, nor since a late answer to what was sent before."""
+    vivo = lane(Vendor.VIVO, {})
+    tell = partial(runtime.lane_states.tell, vivo.id, vivo.credential.version)
+
+    def since_ms() -> int:
+        mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
+        assert mine["state"] == "paused"
+        return int(mine["since_ms"])
+
+    tell(0, 20, refused=False)
+    began = now_ms()
+    assert run("credential", "pause", "demo", "vivo", space).exit_code == 0
+    held_ms = since_ms()
+    assert began <= held_ms <= now_ms()
+    tell(0, 0, refused=True)
+    for paused, same in ((True, True), (False, False), (True, False)):
+        runtime.credentials.set_paused("demo", "vivo", space, paused)
+        runtime.catalog.changed()
+        PauseWatch(runtime).look(list(runtime.catalog.fresh().lanes.values()))
+        assert not paused or (since_ms() == held_ms) is same, "of a hold that upkeep alone has seen"
 
 
 def test_a_new_quota_holds_in_every_worker_within_two_seconds(

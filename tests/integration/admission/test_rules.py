@@ -54,7 +54,7 @@ def granted(store: Admission, terms: LaneLimits, count: int, **more: object) -> 
 
 
 def vouched(store: Admission, terms: LaneLimits, *counts: Count) -> LaneLimits:
-    store.rebuild(terms, store.day(terms)[0], counts)
+    store.rebuild(terms, store.day(terms), counts)
     return terms
 
 
@@ -218,7 +218,7 @@ def test_lost_counts_grant_nothing_until_they_are_rebuilt(
         Count(PUBLIC, MessageClass.CHAT, 1),
         Count(PUBLIC, MessageClass.MARKETING, 4, "busy"),
     ]
-    store.rebuild(terms, store.day(terms)[0], counts)
+    store.rebuild(terms, store.day(terms), counts)
     assert granted(store, terms, 1, token="busy") == 0
     assert granted(store, terms, 10) == 6
 
@@ -230,7 +230,7 @@ def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admi
     assert store.admit(now, asks(1)) is None
     store.rebuild(
         now,
-        store.day(now)[0],
+        store.day(now),
         [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)],
     )
     assert granted(store, now, 4, bucket=PRIVATE) == 1

@@ -54,7 +54,7 @@ def runtime(
         "ENDPOINT_MEIZU": meizu.base,
         "CA_FILE": str(meizu.ca),
         "RETRY_FIRST_S": "0.2",
-        "SEND_TIMEOUT_S": "2",
+        "SEND_TIMEOUT_S": "8",
     }
     made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more))
     migrate(made.engine)

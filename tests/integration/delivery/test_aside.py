@@ -5,7 +5,6 @@ beside them.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -23,6 +22,7 @@ from common.storage.tenants import Tenant
 from tests.builders import stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import chat
+from tests.waiting import eventually
 from workers.app import DELIVERY
 from workers.delivery.results import Delivered
 from workers.handlers.delivery import LaneSender
@@ -138,10 +138,7 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(
     found = runtime.lane_queues.waiting(lane)
     assert found == 1, "one round at a time: what comes meanwhile is given back"
     hall.open.set()
-    end = time.monotonic() + 10
-    while runtime.lane_queues.any_left() and time.monotonic() < end:
-        drain(lambda: False)
-        time.sleep(0.02)
+    eventually(lambda: not runtime.lane_queues.any_left(), 60, lambda: drain(lambda: False))
     assert sorted(hall.accepted) == sorted([*taken, *hung, late])
     assert not drain.running.silent, "it answers again"
 
@@ -170,11 +167,7 @@ def test_a_lane_that_is_put_off_while_redis_is_away_holds_no_other_up(
         put(runtime, slow, 1, Urgency.CALL)
         drain(lambda: False)
         assert refused.is_set()
-    end = time.monotonic() + 5
-    while hall.accepted != taken and time.monotonic() < end:
-        drain(lambda: False)
-        time.sleep(0.02)
-    assert hall.accepted == taken
+    eventually(lambda: hall.accepted == taken, 60, lambda: drain(lambda: False))
     assert [one.taken.lane for one in drain.running.own()] == [f"demo:meizu:{slow}"]
 
 

@@ -540,14 +540,31 @@ def test_an_older_push_is_not_sent_over_a_newer_one_with_its_collapse_key(town: 
     assert [said(line) for line in town.accepted()] == ["delivered"]
 
 
+def test_an_edit_stays_though_what_it_replaced_is_tried_again(town: Town) -> None:
+    town.register("alice", "T1")
+    older = town.routed("alice", body="see you at 8", ts_ms=now_ms() - 5_000)
+    edit = town.routed("alice", body="see you at 9", collapse_id=older.note.message_id)
+    town.meizu.door("faults", status=503, status_share=1.0)
+    town.put([older])
+    town.turn(town.runtime.delayed.waiting_count)
+    town.meizu.door("faults", status_share=0.0)
+    town.put([edit])
+    assert town.go([edit, older]) == ["accepted", "folded"]
+    assert [said(line) for line in town.accepted()] == ["see you at 9"]
+
+
 def test_of_two_in_one_round_the_newer_goes_for_both(town: Town) -> None:
     town.register("alice", "T1")
     newer = town.routed("alice", body="delivered", collapse_id="order-1")
     older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
     another = town.routed("alice", body="another", collapse_id="order-2", ts_ms=now_ms() - 9_000)
-    town.put([newer, older, another])
-    assert town.go([newer, older, another]) == ["accepted", "folded", "accepted"]
-    assert sorted(said(line) for line in town.accepted()) == ["another", "delivered"]
+    plain = town.routed("alice", body="see you at 8", ts_ms=now_ms() - 5_000)
+    edit = town.routed("alice", body="see you at 9", collapse_id=plain.note.message_id)
+    works = [newer, older, another, edit, plain]
+    town.put(works)
+    assert town.go(works) == ["accepted", "folded", "accepted", "accepted", "folded"]
+    shown = ["another", "delivered", "see you at 9"]
+    assert sorted(said(line) for line in town.accepted()) == shown
 
 
 def test_a_newer_push_that_is_refused_leaves_the_place_to_the_older(town: Town) -> None:

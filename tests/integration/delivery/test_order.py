@@ -20,6 +20,7 @@ from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
 from tests.integration.simulators.running import Running
+from tests.waiting import eventually
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.delivery.results import Delivered
@@ -151,7 +152,7 @@ def test_chats_at_the_lanes_limit_get_its_slots_before_the_campaign_does(world: 
         for line in world.accepted()
         if line["token"] in put
     )
-    assert took[len(took) * 9 // 10] < 2.5, took[-10:]
+    assert took[len(took) * 9 // 10] < 5, took[-10:]
     assert so_far > 60 + bursts * chats, "and it had its share all the while"
 
 
@@ -304,7 +305,4 @@ def test_a_lane_that_has_more_than_fits_on_the_wire_goes_on_without_upkeep(
     world = World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 20_000.0}, "meizu.private"))
     chats = [chat(number) for number in range(2_000)]
     world.put(chats)
-    end = time.monotonic() + 25
-    while len(world.accepted()) < len(chats) and time.monotonic() < end:
-        world.drain(lambda: False)
-    assert len(world.accepted()) == len(chats)
+    eventually(lambda: len(world.accepted()) == len(chats), 60, lambda: world.drain(lambda: False))

@@ -7,6 +7,7 @@ import time
 from common.model import Urgency, Vendor
 from common.storage.lane_queues import LaneQueues
 from tests.integration.delivery.conftest import World, chat
+from tests.waiting import eventually
 from workers.gate import lane_terms
 from workers.handlers.delivery import LaneSender
 from workers.handlers.running_rounds import RunningRound
@@ -23,10 +24,7 @@ def test_what_another_has_taken_over_is_not_sent_any_more(world: World) -> None:
     world.drain.running._running[taken.word] = running
     time.sleep(0.2)
     other = LaneQueues(world.runtime.redis, world.runtime.keys)
-    end = time.monotonic() + 5
-    while not other.reap(Vendor.MEIZU):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(lambda: other.reap(Vendor.MEIZU))
     other.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
     (theirs,) = other.take([(lane.id, Urgency.CHAT, lane_terms(lane), 10)], 15)
     assert [entry.id for entry in theirs.entries] == [entry.id for entry in taken.entries]

@@ -28,6 +28,7 @@ from tests.builders import stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.simulators.running import Running
 from tests.simulator_keys import ec_key, pem_of
+from tests.waiting import eventually
 from workers.app import DELIVERY
 from workers.handlers.joint_rounds import JointRounds
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -135,11 +136,11 @@ class Fleet:
 
     def work(self, seconds: float = 20.0) -> None:
         """Until no lane holds anything."""
-        end = time.monotonic() + seconds
-        while self.runtime.lane_queues.any_left():
-            assert time.monotonic() < end, f"work is left after {seconds:g} s"
-            self.drain(lambda: False)
-            time.sleep(0.01)
+        eventually(
+            lambda: not self.runtime.lane_queues.any_left(),
+            seconds,
+            lambda: self.drain(lambda: False),
+        )
 
     def rows(self) -> list[tuple[str, str, str | None, str, list[Any]]]:
         """(app, user, decision, note, what each try met) of every push."""

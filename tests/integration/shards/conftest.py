@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +17,13 @@ import redis
 from sqlalchemy import text
 
 from common.config import Settings
-from common.model import Vendor
+from common.model import Urgency, Vendor
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.builders import core_event, device_of, stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.simulators.running import Running
+from tests.waiting import eventually
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -48,6 +48,9 @@ def token_of(user: str) -> str:
     as what becomes of it.
     """
     return f"{user}-{uuid.uuid4().int:039d}"[:32]
+
+
+PEOPLE = [f"u{number}" for number in range(40)]
 
 
 class ShardedFleet:
@@ -143,38 +146,41 @@ class ShardedFleet:
 
     # ------------------------------------------------------------ its workers
 
-    def take_in(self) -> None:
+    def take_in(self, *events: dict[str, Any], packed: bool = False) -> None:
+        """These, and all that is published."""
+        if events:
+            self.publish(*events, packed=packed)
         while self.intake.once(block_ms=10):
             pass
 
+    def through(self, *events: dict[str, Any], packed: bool = False) -> None:
+        """These are taken in and routed."""
+        self.take_in(*events, packed=packed)
+        self.route()
+
     def route(self) -> None:
         """Until nothing is on its way between the stages."""
-        end = time.monotonic() + 10
-        names: tuple[str, ...] = (
-            "presence:call",
-            "presence:chat",
-            "presence:group",
-            "presence:bulk",
-            "out:call",
-            "out:chat",
-            "out:group",
-            "out:bulk",
-        )
-        names += ("routing:call", "routing:chat", "routing:group", "routing:bulk")
-        while any(one.unread + one.pending for one in backlog(self.runtime, names).values()):
-            assert time.monotonic() < end, "the stages do not come to an end"
+        names = [f"{at}:{one}" for at in ("presence", "out", "routing") for one in Urgency]
+
+        def turn() -> None:
             for timer in self.timers:
                 timer.turn()
             for stage in (PRESENCE, ROUTING):
                 self.stages.consumer(stage)(lambda: False)
 
-    def send(self, until: Callable[[], Any], seconds: float = 15.0) -> None:
-        end = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < end, f"not within {seconds} s"
+        eventually(
+            lambda: not any(b.unread + b.pending for b in backlog(self.runtime, names).values()),
+            meanwhile=turn,
+            what="the stages do not come to an end",
+        )
+
+    def send(self, until: Callable[[], Any]) -> None:
+        def turn() -> None:
             for timer in self.timers:
                 timer.turn()
             self.stages.consumer(DELIVERY, Vendor.MEIZU)(lambda: bool(until()))
+
+        eventually(until, meanwhile=turn)
 
     def all_sent(self) -> None:
         self.send(lambda: not any_left(self.runtime))
@@ -230,6 +236,13 @@ def sharded(
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet
     fleet.runtime.close()
+
+
+@pytest.fixture
+def peopled(sharded: ShardedFleet) -> ShardedFleet:
+    """With a phone of each of PEOPLE."""
+    sharded.take_in(*map(sharded.phone, PEOPLE))
+    return sharded
 
 
 @pytest.fixture(params=["together", "apart"])

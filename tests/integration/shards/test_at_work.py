@@ -45,11 +45,8 @@ def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(
     sharded: ShardedFleet,
 ) -> None:
     fleet = sharded
-    fleet.publish(fleet.phone("ann"))
-    fleet.take_in()
-    fleet.publish(fleet.chat("ann", "slow"))
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(fleet.phone("ann"))
+    fleet.through(fleet.chat("ann", "slow"))
     fleet.meizu.door("faults", delay_ms=1_500)
     command = [sys.executable, "-m", "workers", "worker", "delivery", "--vendors", "meizu"]
     environ = {**os.environ, **environ_of(fleet.runtime.settings), "PUSHFLEET_PROCESS": "sender"}
@@ -80,8 +77,7 @@ def test_a_process_that_is_to_end_leaves_the_other_shards_to_others(sharded: Sha
     fleet, people = sharded, [f"u{number}" for number in range(40)]
     core = fleet.runtime.core
     consumer: Any = fleet.intake.consumer
-    fleet.publish(*map(fleet.phone, people))
-    fleet.take_in()
+    fleet.take_in(*map(fleet.phone, people))
     fleet.publish(*(fleet.chat(user, f"e-{user}") for user in people))
     consumer.finish_s = 0.0
     consumer.stopping = lambda: int(core.xlen(fleet.stream)) < len(people)

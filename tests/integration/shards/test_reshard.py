@@ -112,31 +112,27 @@ def fill(fleet: ShardedFleet) -> None:
         fleet.lane(lane)
     for lane in LANES:
         fleet.pause(lane, True)
-    fleet.publish(*(fleet.phone(user, LANES[number % 3]) for number, user in enumerate(PEOPLE)))
-    fleet.take_in()
+    fleet.take_in(*(fleet.phone(user, LANES[number % 3]) for number, user in enumerate(PEOPLE)))
     fleet.members("g", PEOPLE)
     fleet.publish(
         *(fleet.chat(user, f"advert-{user}", push={"class": "marketing"}) for user in PEOPLE)
     )
-    fleet.publish(
+    fleet.take_in(
         fleet.group("g", "g1"),
         fleet.group("g", "g2"),
         *(fleet.chat(user, f"chat-{user}") for user in PEOPLE),
     )
-    fleet.take_in()
     fleet.publish(
         fleet.event(
             "message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}
         )
     )
-    fleet.publish(
+    fleet.through(
         *(
             fleet.event("app.background", {"user": user, "device_id": f"d-{user}", "badge": 7})
             for user in PEOPLE
         )
     )
-    fleet.take_in()
-    fleet.route()
     fleet.write()
 
 
@@ -161,13 +157,12 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
         fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*")
     )
     assert not leftover
-    fleet.publish(
+    fleet.take_in(
         fleet.event(
             "message.recalled",
             {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}},
         )
     )
-    fleet.take_in()
     for lane in LANES:
         fleet.pause(lane, False)
     fleet.all_sent()
@@ -187,12 +182,9 @@ def test_a_sender_that_died_counts_once_however_often_it_is_ended(
     sharded: ShardedFleet, endless: None
 ) -> None:
     fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet.take_in(*map(fleet.phone, PEOPLE))
     for user in PEOPLE:  # an entry of the queue each
-        fleet.publish(fleet.chat(user, f"h-{user}"))
-        fleet.take_in()
-        fleet.route()
+        fleet.through(fleet.chat(user, f"h-{user}"))
     lane = f"{fleet.app}:meizu:m1"
     terms = lane_terms(fleet.runtime.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "m1"])
     (taken,) = fleet.runtime.lane_queues.take(
@@ -212,8 +204,7 @@ def test_the_command(sharded: ShardedFleet) -> None:
     another one.
     """
     fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet.take_in(*map(fleet.phone, PEOPLE))
     fleet.pause("m1", True)
     fleet.members("g", PEOPLE)
     fleet.publish(fleet.group("g", "g1"), *(fleet.chat(user, f"c-{user}") for user in PEOPLE))
@@ -271,12 +262,9 @@ def test_a_replayed_letter_of_a_shard_that_goes_is_not_lost(sharded: ShardedFlee
     """Of four shards; and nothing is replayed while keys move."""
     fleet = sharded
     user = next(name for name in PEOPLE if shard_of(4, fleet.app, name) == 3)
-    fleet.publish(fleet.phone(user))
-    fleet.take_in()
+    fleet.take_in(fleet.phone(user))
     fleet.pause("m1", True)
-    fleet.publish(fleet.chat(user, f"c-{user}"))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(fleet.chat(user, f"c-{user}"))
     letter, settings = _letter(fleet, user), fleet.runtime.settings
     fleet.runtime.redis.hset(
         fleet.runtime.keys.resharding, mapping={"from": 4, "to": 2, "phase": "drain"}

@@ -25,7 +25,8 @@ from common.storage.shards import shard_of
 from common.storage.tenants import Tenant
 from simulators.meizu import make
 from simulators.simulator import Record
-from tests.integration.shards.conftest import ShardedFleet, token_of
+from tests.integration.shards.conftest import PEOPLE, ShardedFleet, token_of
+from tests.waiting import eventually
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, queue_of
 from workers.cli.worker import doors_of
@@ -39,8 +40,6 @@ from workers.intake.events import Event
 from workers.maintenance.backup import own_names, place
 from workers.pipeline import ShardConsumers, presence_of, routing_of
 
-PEOPLE = [f"u{number}" for number in range(40)]
-
 
 def _roots(fleet: ShardedFleet) -> list[int]:
     """Pushes that wait in each shard."""
@@ -48,10 +47,8 @@ def _roots(fleet: ShardedFleet) -> list[int]:
     return [one.lane_queues.waiting(lane) for one in fleet.runtime.shards]
 
 
-def test_each_persons_push_lies_in_their_shard_and_is_sent_once(sharded: ShardedFleet) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+def test_each_persons_push_lies_in_their_shard_and_is_sent_once(peopled: ShardedFleet) -> None:
+    fleet = peopled
     messages = [fleet.chat(user, f"m-{user}") for user in PEOPLE]
     fleet.publish(*messages)
     fleet.publish(*messages)  # the same event ids once more
@@ -69,11 +66,8 @@ def test_each_persons_push_lies_in_their_shard_and_is_sent_once(sharded: Sharded
 
 def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE), packed=True)
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"p-{user}") for user in PEOPLE), packed=True)
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(*map(fleet.phone, PEOPLE), packed=True)
+    fleet.through(*(fleet.chat(user, f"p-{user}") for user in PEOPLE), packed=True)
     assert sum(_roots(fleet)) == len(PEOPLE)
     fleet.all_sent()
     assert not fleet.runtime.core.xlen(fleet.stream)
@@ -82,18 +76,14 @@ def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     }
 
 
-def test_a_logout_of_a_packed_entry_is_there_before_later_entries(sharded: ShardedFleet) -> None:
+def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: ShardedFleet) -> None:
     """The entry is of people of several shards, and is written anew at the stream's end."""
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet = peopled
     ends = [
         fleet.event("session.logout", {"user": user, "device_id": f"d-{user}"}) for user in PEOPLE
     ]
     fleet.publish(*ends, packed=True)
-    fleet.publish(*(fleet.chat(user, f"l-{user}") for user in PEOPLE))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(*(fleet.chat(user, f"l-{user}") for user in PEOPLE))
     fleet.send(lambda: not shards.delayed_count(fleet.runtime))  # the second look
     fleet.route()
     fleet.all_sent()
@@ -150,15 +140,11 @@ def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: Sha
     assert [where[entry.id] for entry in read] == [shard_of(4, fleet.app, user) for user in PEOPLE]
 
 
-def test_a_group_has_one_row_a_member_in_the_members_shards(sharded: ShardedFleet) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+def test_a_group_has_one_row_a_member_in_the_members_shards(peopled: ShardedFleet) -> None:
+    fleet = peopled
     nobody = [f"n{number}" for number in range(700)]
     fleet.members("g", [*PEOPLE, *nobody, "boss"])
-    fleet.publish(fleet.group("g", "g1"))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(fleet.group("g", "g1"))
     assert sum(_roots(fleet)) == len(PEOPLE)
     assert all(_roots(fleet))
     fleet.all_sent()
@@ -178,12 +164,9 @@ class Repeating:
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one read", "by two replicas at once"])
-def test_whom_two_pages_name_is_pushed_once(sharded: ShardedFleet, together: bool) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
-    fleet.publish(fleet.group("g", "g1"))
-    fleet.take_in()
+def test_whom_two_pages_name_is_pushed_once(peopled: ShardedFleet, together: bool) -> None:
+    fleet = peopled
+    fleet.take_in(fleet.group("g", "g1"))
     each = [
         dataclasses.replace(presence_of(one), members=Repeating()) for one in fleet.runtime.shards
     ]
@@ -232,20 +215,16 @@ def _parts_of_pages(fleet: ShardedFleet, each: Sequence[PresenceHandler]) -> lis
 
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
     fleet = sharded
-    fleet.publish(fleet.group("nobody", "g0"))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(fleet.group("nobody", "g0"))
     fleet.write()
     event = fleet.runtime.reports.find("g0", fleet.app, None)
     assert event is not None
     assert event["decision"] == "no_device"
 
 
-def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
+def test_who_is_excluded_is_not_pushed(peopled: ShardedFleet) -> None:
     """Of a group by its members, and of a group by a list of recipients."""
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet = peopled
     fleet.members("g", PEOPLE)
     excluded = PEOPLE[::2]
     fleet.publish(
@@ -256,12 +235,10 @@ def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
     )
     crowd = [f"c{number}" for number in range(900)]  # of several pages
     fleet.members("crowd", crowd)
-    fleet.publish(
+    fleet.through(
         fleet.group("crowd", "g5", exclude=crowd),
         fleet.group("crowd", "g6", exclude=crowd, recipients=crowd),
     )
-    fleet.take_in()
-    fleet.route()
     fleet.all_sent()
     for message_id in ("g1", "g2"):
         assert fleet.rows(message_id) == {user: ["accepted"] for user in PEOPLE[1::2]}
@@ -272,18 +249,14 @@ def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
         assert event["decision"] == "no_device"
 
 
-def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(sharded: ShardedFleet) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(peopled: ShardedFleet) -> None:
+    fleet = peopled
     fleet.pause("m1", True)
     fleet.members("g", PEOPLE)
-    fleet.publish(fleet.group("g", "g1"), fleet.group("g", "g2"))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(fleet.group("g", "g1"), fleet.group("g", "g2"))
     assert sum(_roots(fleet)) == 2 * len(PEOPLE)
     group = {"type": "group", "id": "g"}
-    fleet.publish(
+    fleet.take_in(
         fleet.event("message.recalled", {"message_id": "g1", "conversation": group}),
         *(
             fleet.event(
@@ -292,7 +265,6 @@ def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(sharded: Sharded
             for user in PEOPLE[:20]
         ),
     )
-    fleet.take_in()
     fleet.pause("m1", False)
     fleet.all_sent()
     assert {decision for told in fleet.rows("g1").values() for decision in told} == {"recalled"}
@@ -302,22 +274,17 @@ def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(sharded: Sharded
     }
 
 
-def test_a_recall_reaches_everybody_who_saw_it(sharded: ShardedFleet) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+def test_a_recall_reaches_everybody_who_saw_it(peopled: ShardedFleet) -> None:
+    fleet = peopled
     fleet.members("g", PEOPLE)
-    fleet.publish(fleet.group("g", "g1"))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(fleet.group("g", "g1"))
     fleet.all_sent()
     fleet.write()
-    fleet.publish(
+    fleet.take_in(
         fleet.event(
             "message.recalled", {"message_id": "g1", "conversation": {"type": "group", "id": "g"}}
         )
     )
-    fleet.take_in()
 
     def withdrawn() -> bool:
         fleet.write()
@@ -336,12 +303,9 @@ def test_a_token_that_moves_to_a_person_of_another_shard(sharded: ShardedFleet) 
     for user in ("alice", "bob", "carol", "dora"):
         phone = fleet.phone(user)
         phone["data"] |= {"token": token, "device_id": "one"}
-        fleet.publish(phone)
-        fleet.take_in()
+        fleet.take_in(phone)
         fleet.pause("m1", True)
-        fleet.publish(fleet.chat(user, f"w-{user}"))
-        fleet.take_in()
-        fleet.route()
+        fleet.through(fleet.chat(user, f"w-{user}"))
     fleet.pause("m1", False)
     fleet.all_sent()
     assert {user: fleet.rows(f"w-{user}")[user] for user in ("alice", "bob", "carol", "dora")} == {
@@ -358,11 +322,8 @@ def test_a_made_up_token_lives(tmp_path: Path) -> None:
 def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
     fleet = wherever
     fleet.lane("slow", rate=25.0)
-    fleet.publish(*(fleet.phone(user, "slow") for user in PEOPLE))
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"r-{user}") for user in PEOPLE))
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(*(fleet.phone(user, "slow") for user in PEOPLE))
+    fleet.through(*(fleet.chat(user, f"r-{user}") for user in PEOPLE))
     fleet.all_sent()
     assert {user: fleet.rows(f"r-{user}")[user] for user in PEOPLE} == {
         user: ["accepted"] for user in PEOPLE
@@ -385,14 +346,11 @@ def test_who_starves_in_another_shard_gets_its_turn(
     fleet = wherever
     user = next(name for name in PEOPLE if shard_of(4, fleet.app, name) == 3)
     fleet.lane("slow", rate=10.0)
-    fleet.publish(fleet.phone(user, "slow"))
-    fleet.take_in()
+    fleet.take_in(fleet.phone(user, "slow"))
     fleet.members("g", [user])
-    fleet.publish(
+    fleet.through(
         fleet.group("g", "g1") if kind == "group" else fleet.chat(user, "m1", push={"class": kind})
     )
-    fleet.take_in()
-    fleet.route()
     lane, home, queues = (
         f"{fleet.app}:meizu:slow",
         fleet.runtime,
@@ -411,26 +369,20 @@ def test_who_starves_in_another_shard_gets_its_turn(
     assert take() == "go"
 
 
-def test_work_in_several_shards_wakes_one_worker_once(sharded: ShardedFleet) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+def test_work_in_several_shards_wakes_one_worker_once(peopled: ShardedFleet) -> None:
+    fleet = peopled
     calls: list[str] = []
     fleet.runtime.app = cast(
         Any, SimpleNamespace(send_task=lambda *_, queue, **__: calls.append(queue))
     )
-    fleet.publish(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
-    fleet.take_in()
-    fleet.route()
+    fleet.through(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
     assert all(_roots(fleet))
     assert calls.count(queue_of(DELIVERY, Vendor.MEIZU)) == 1
 
 
-def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(sharded: ShardedFleet) -> None:
+def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(peopled: ShardedFleet) -> None:
     """The worker takes each wake-up at once, so that none is found waiting."""
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet = peopled
     calls: list[str] = []
 
     def send_task(*_: object, queue: str, **__: object) -> None:
@@ -438,8 +390,7 @@ def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(sharded: Shard
         fleet.runtime.wakes.clear_wake_up(queue)
 
     fleet.runtime.app = cast(Any, SimpleNamespace(send_task=send_task))
-    fleet.publish(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
-    fleet.take_in()
+    fleet.take_in(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
     assert all(_roots(fleet))
     assert calls == [queue_of(DELIVERY, Vendor.MEIZU)] * 2, (
         "for the first shard, and after the last"
@@ -470,11 +421,8 @@ def test_a_shards_batch_is_not_cut_to_the_room_that_another_leaves(
         for shard in (1, 2)
         for name in [one for one in names if shard_of(4, fleet.app, one) == shard][:60]
     ]
-    fleet.publish(*map(fleet.phone, users))
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"r-{user}") for user in users))
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(*map(fleet.phone, users))
+    fleet.through(*(fleet.chat(user, f"r-{user}") for user in users))
     fleet.stages.in_flight_max = 100
     rounds: list[int] = []
     for one in fleet.runtime.shards[1:3]:
@@ -500,11 +448,8 @@ def test_shards_share_the_bound_of_pushes_on_the_wire(sharded: ShardedFleet) -> 
     users = [name for number in range(400) if shard_of(4, fleet.app, name := f"p{number}") == 2][
         :40
     ]
-    fleet.publish(*map(fleet.phone, users))
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"b-{user}") for user in users))
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(*map(fleet.phone, users))
+    fleet.through(*(fleet.chat(user, f"b-{user}") for user in users))
     fleet.stages.in_flight_max = 64
     queues, calls = fleet.runtime.shards[2].lane_queues, list[int]()
     commit_all = queues.commit_all
@@ -526,11 +471,8 @@ def test_a_sender_without_room_looks_at_the_other_shards_when_a_round_ends(
     users = [
         next(name for name in names if shard_of(4, fleet.app, name) == shard) for shard in range(4)
     ]
-    fleet.publish(*map(fleet.phone, users))
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"w-{user}") for user in users))
-    fleet.take_in()
-    fleet.route()
+    fleet.take_in(*map(fleet.phone, users))
+    fleet.through(*(fleet.chat(user, f"w-{user}") for user in users))
     sender = shard_senders.ShardSenders(fleet.runtime, Vendor.MEIZU, 1, lambda: False)
     began, _ = sender.start()
     assert began
@@ -539,15 +481,11 @@ def test_a_sender_without_room_looks_at_the_other_shards_when_a_round_ends(
 
 
 def test_a_full_ledger_of_one_shard_stops_no_other_shard(
-    sharded: ShardedFleet, monkeypatch: pytest.MonkeyPatch
+    peopled: ShardedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many rows of one shard's people wait to be written: their next ones wait, and no others'."""
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
-    fleet.publish(*(fleet.chat(user, f"f-{user}") for user in PEOPLE))
-    fleet.take_in()
-    fleet.route()
+    fleet = peopled
+    fleet.through(*(fleet.chat(user, f"f-{user}") for user in PEOPLE))
     for writer in fleet.writers:
         writer.flush()
     full = fleet.runtime.shards[2]
@@ -558,10 +496,12 @@ def test_a_full_ledger_of_one_shard_stops_no_other_shard(
         pipe.execute()
     waits = [user for user in PEOPLE if shard_of(4, fleet.app, user) == 2]
     drain = fleet.stages.consumer(DELIVERY, Vendor.MEIZU)
-    end = time.monotonic() + 10
-    while len(fleet.meizu.simulator.record.lines()) < len(PEOPLE) - len(waits):
-        assert time.monotonic() < end, "the other shards are sent from"
-        drain(lambda: False)
+    eventually(
+        lambda: len(fleet.meizu.simulator.record.lines()) >= len(PEOPLE) - len(waits),
+        60,
+        lambda: drain(lambda: False),
+        "the other shards are sent from",
+    )
     assert 0 < len(waits) == shards.waiting(fleet.runtime, f"{fleet.app}:meizu:m1")
     fleet.write()
     fleet.all_sent()
@@ -580,7 +520,7 @@ class SliceOfShard:
     def __call__(self, stopping: Callable[[], bool]) -> None:
         del stopping
         self.count += 1
-        assert self.over.wait(5.0)
+        assert self.over.wait(60.0)
 
 
 def test_a_call_does_not_wait_for_another_shards_slice() -> None:
@@ -590,27 +530,24 @@ def test_a_call_does_not_wait_for_another_shards_slice() -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(drains, lambda: False)
         for count in (1, 2, 3):
-            end = time.monotonic() + 2.0
+            end = time.monotonic() + 30.0
             while idle.count < count:
                 assert time.monotonic() < end, "a shard that was done is called again"
                 time.sleep(0.005)
             began = time.monotonic()
             drains(lambda: False)  # another wake-up
-            assert time.monotonic() - began < 1.0, "it does not keep its slot"
+            assert time.monotonic() - began < 30, "it does not keep its slot"
         assert not first.done()
         busy.over.set()
-        first.result(2.0)
+        first.result(30)
 
 
 def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(
-    sharded: ShardedFleet,
+    peopled: ShardedFleet,
 ) -> None:
-    fleet = sharded
-    fleet.publish(*map(fleet.phone, PEOPLE))
-    fleet.take_in()
+    fleet = peopled
     fleet.pause("m1", True)
-    fleet.publish(*(fleet.chat(user, f"b-{user}") for user in PEOPLE))
-    fleet.take_in()
+    fleet.take_in(*(fleet.chat(user, f"b-{user}") for user in PEOPLE))
     root = fleet.runtime.settings.key_root
     named = [(one, name) for one in fleet.runtime.shards for name in own_names(one)]
     kept = {

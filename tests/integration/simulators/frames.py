@@ -66,7 +66,7 @@ class Client:
             self.h2.send_data(stream, body, end_stream=end)
         return stream
 
-    def until(self, done, seconds: float = 5.0) -> None:
+    def until(self, done, seconds: float = 30.0) -> None:
         """Reads until the condition holds; AssertionError when it does not in time."""
         ends = time.monotonic() + seconds
         while not done():

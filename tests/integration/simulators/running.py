@@ -12,7 +12,6 @@ import json
 import ssl
 import tempfile
 import threading
-import time
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import pytest
 from simulators.door import Manners
 from simulators.http2 import serve_port
 from simulators.simulator import Record, ensure_ca, issue
+from tests.waiting import eventually
 
 
 @functools.cache
@@ -154,11 +154,8 @@ def hook():
     )
     thread.start()
 
-    def wait(count=1, seconds=5.0):
-        until = time.monotonic() + seconds
-        while len(server.seen) < count and time.monotonic() < until:
-            time.sleep(0.01)
-        assert len(server.seen) >= count, "the receipts never came"
+    def wait(count=1, seconds=60.0):
+        eventually(lambda: len(server.seen) >= count, seconds, what="the receipts never came")
         return server.seen
 
     try:

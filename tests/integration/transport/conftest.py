@@ -4,6 +4,8 @@ requests as APNs gets them.
 
 from __future__ import annotations
 
+import collections
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -14,7 +16,7 @@ from tests.integration.transport import servers
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
 from workers.transport.engine import Http2Transport
-from workers.wire import Request, Route
+from workers.wire import NoAnswer, Request, Route
 
 DEADLINE_S = 30.0
 
@@ -90,6 +92,13 @@ def pushes(count: int, first: int = 1) -> list[Request]:
     return [push(number) for number in range(first, first + count)]
 
 
+def reasons(answers) -> collections.Counter:
+    """How often each status, or each reason and whether it was sent."""
+    return collections.Counter(
+        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
+    )
+
+
 def route(base: str, http2: bool = True, pool: str = "chat:apns:main:1", **named) -> Route:
     return Route(pool, {"APNS_PRODUCTION": base}, http2, **named)
 
@@ -128,6 +137,13 @@ def both(aioapns_fails: str | None = None):
     return pytest.mark.parametrize(
         "transport", ["curl", "engine", pytest.param("aioapns", marks=marks)], indirect=True
     )
+
+
+def patience_s(transport, base: str, seconds: float = 0.8) -> float:
+    """So many seconds; on a machine that is slow today ten times what a first answer takes."""
+    begun = time.monotonic()
+    warm(transport, route(base, pool="pace"))
+    return max(seconds, 10 * (time.monotonic() - begun))
 
 
 def warm(transport, where: Route) -> None:

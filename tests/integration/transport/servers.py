@@ -170,6 +170,7 @@ class H2Server(Server):
         greet=None,
     ) -> None:
         self.behave, self.settings, self.greet = behave, settings or {}, greet
+        self.agreed = 0  # SETTINGS that a client has acknowledged
         super().__init__(context)
 
     def make(self):
@@ -228,6 +229,8 @@ class H2Connection(asyncio.Protocol):
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self.pump()
+            case h2.events.SettingsAcknowledged():
+                self.server.agreed += 1
             case h2.events.StreamReset():
                 self.open.pop(event.stream_id, None)
                 self.bodies.pop(event.stream_id, None)
@@ -252,11 +255,14 @@ class H2Connection(asyncio.Protocol):
     ) -> None:
         if stream not in self.open:
             return
-        if interim:
-            self.h2.send_headers(stream, [(":status", str(interim)), ("link", "</early>")])
-        self.h2.send_headers(
-            stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body
-        )
+        try:
+            if interim:
+                self.h2.send_headers(stream, [(":status", str(interim)), ("link", "</early>")])
+            self.h2.send_headers(
+                stream, [(":status", str(status)), *(headers or {}).items()], end_stream=not body
+            )
+        except h2.exceptions.StreamClosedError:
+            return  # its reset was read together with it, and is told next
         self.answered += 1
         if body:
             self.bodies[stream] = bytearray(body)
@@ -284,7 +290,8 @@ class H2Connection(asyncio.Protocol):
 
     def reset(self, stream: int, code: int) -> None:
         self.open.pop(stream, None)
-        self.h2.reset_stream(stream, code)
+        with contextlib.suppress(h2.exceptions.StreamClosedError):
+            self.h2.reset_stream(stream, code)
         self.flush()
 
     def settings(self, **values: int) -> None:

@@ -4,7 +4,6 @@ close does to callers.
 
 from __future__ import annotations
 
-import collections
 import logging
 import os
 import socket
@@ -16,16 +15,20 @@ import pytest
 
 from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
-from tests.integration.transport.conftest import Engine, both, push, pushes, route, warm
+from tests.integration.transport.conftest import (
+    Engine,
+    both,
+    push,
+    pushes,
+    reasons,
+    route,
+    warm,
+)
 from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
+from tests.waiting import eventually
+from workers.transport import engine, loop
 from workers.transport.curl import CurlTransport
 from workers.wire import ClientIdentity, NoAnswer, Route
-
-
-def reasons(answers) -> collections.Counter:
-    return collections.Counter(
-        (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers
-    )
 
 
 def free_port() -> int:
@@ -40,9 +43,9 @@ def free_port() -> int:
 @both()
 def test_nobody_there_is_refused_and_not_sent(transport):
     begun = time.monotonic()
-    answers = transport.send_many(route(f"https://localhost:{free_port()}"), pushes(5), 5)
+    answers = transport.send_many(route(f"https://localhost:{free_port()}"), pushes(5), 30)
     assert reasons(answers) == {("refused", False): 5}
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
 
 
 @both()
@@ -142,13 +145,15 @@ def test_a_peer_that_agrees_on_http2_and_speaks_another_is_told_by_what_it_may_h
     serve, either, words, ends, told
 ):
     server = serve(SayingServer, words, ends=ends)
-    assert reasons(either.send_many(route(server.base), pushes(2), 2)) == {told: 2}
+    deadline_s = 2 if told[0] == "timeout" else 20
+    assert reasons(either.send_many(route(server.base), pushes(2), deadline_s)) == {told: 2}
 
 
 @pytest.mark.parametrize("words", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n"])
 def test_a_peer_that_speaks_no_tls_has_read_nothing(serve, either, words):
     server = serve(SayingServer, words, ends=False, plain=True)
-    answers = either.send_many(route(server.base.replace("http://", "https://")), pushes(2), 2)
+    base = server.base.replace("http://", "https://")
+    answers = either.send_many(route(base), pushes(2), 10 if words else 0.5)
     assert reasons(answers) == {("refused" if words else "timeout", False): 2}
 
 
@@ -249,7 +254,7 @@ def test_an_idle_connection_is_used_again(serve, transport):
     server = serve(H2Server)
     for number in (1, 2, 3):
         assert reasons(transport.send_many(route(server.base), [push(number)], 5)) == {200: 1}
-        time.sleep(0.7)
+        time.sleep(0.1)
     assert server.log.connections == 1
 
 
@@ -282,10 +287,19 @@ def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve,
     )
     for number in (1, 2, 3):
         assert reasons(either.send_many(route(server.base), [push(number)], 5)) == {200: 1}
-        time.sleep(0.2)
+        eventually(lambda: not server.live)
+        time.sleep(0.1)
     assert len(server.log.ids) == server.log.connections == 3
 
 
+@pytest.fixture
+def looking_often(monkeypatch):
+    """Idle transports look about every tenth of a second instead of every five."""
+    monkeypatch.setattr(engine, "KEEPER_S", 0.1)
+    monkeypatch.setattr(loop, "SWEEP_IDLE_S", 0.1)
+
+
+@pytest.mark.usefixtures("looking_often")
 @pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
 def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
     transport = make(ca, pools_max=3, pool_idle_s=600)
@@ -295,9 +309,7 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
             assert reasons(
                 transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 5)
             ) == {200: 1}
-        deadline = time.monotonic() + 8
-        while len(server.live) > 3 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        eventually(lambda: len(server.live) <= 3)
         assert len(server.live) == 3
         assert reasons(transport.send_many(route(server.base, pool="p7"), [push(9)], 5)) == {200: 1}
         assert server.log.connections == 8  # the youngest was kept
@@ -305,16 +317,14 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
         transport.close()
 
 
+@pytest.mark.usefixtures("looking_often")
 @pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
 def test_a_pool_nobody_uses_is_closed(serve, ca, make):
     transport = make(ca, pool_idle_s=0.3)
     server = serve(H2Server)
     try:
         assert reasons(transport.send_many(route(server.base), [push(1)], 5)) == {200: 1}
-        deadline = time.monotonic() + 8
-        while server.live and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not server.live
+        eventually(lambda: not server.live)
     finally:
         transport.close()
 
@@ -340,8 +350,8 @@ def test_a_network_that_carries_nothing_is_a_timeout_and_is_left_when_it_carries
     warm(transport, route(base))
     proxy.blackhole(True)
     begun = time.monotonic()
-    assert reasons(transport.send_many(route(base), pushes(5), 0.7)) == {("timeout", True): 5}
-    assert time.monotonic() - begun < 1.3
+    assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
+    assert time.monotonic() - begun < 6
     proxy.blackhole(False)
     assert reasons(transport.send_many(route(base), pushes(5, 11), 5)) == {200: 5}
 
@@ -351,7 +361,7 @@ def test_a_half_open_peer_costs_one_deadline_and_no_more(proxied, transport):
     server, proxy, base = proxied
     warm(transport, route(base))
     proxy.orphan_all()
-    assert reasons(transport.send_many(route(base), pushes(5), 0.7)) == {("timeout", True): 5}
+    assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
     assert reasons(transport.send_many(route(base), pushes(5, 11), 5)) == {200: 5}
     assert len(set(server.log.ids)) == len(server.log.ids) == 5
 
@@ -381,7 +391,7 @@ def test_a_connect_that_hangs_ends_at_the_deadline_unsent(transport):
             filler.connect_ex(address)
         begun = time.monotonic()
         answers = transport.send_many(route(f"https://127.0.0.1:{address[1]}"), pushes(3), 0.8)
-        assert time.monotonic() - begun < 1.4
+        assert time.monotonic() - begun < 6
         assert reasons(answers) == {("timeout", False): 3}
         for filler in fillers:
             filler.close()
@@ -393,19 +403,18 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_unsent_and_others_go_on(ser
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(10)
-        hung: dict[str, Any] = {}
-        base = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        hung = route(f"https://127.0.0.1:{listener.getsockname()[1]}", pool="hung")
+        assert reasons(transport.send_many(hung, pushes(3), 1.0)) == {("timeout", False): 3}
+        late: list[Any] = []
         thread = threading.Thread(
-            target=lambda: hung.update(
-                answers=transport.send_many(route(base, pool="hung"), pushes(3), 1.0)
-            )
+            target=lambda: late.extend(transport.send_many(hung, pushes(3), 60))
         )
         thread.start()
-        begun = time.monotonic()
-        assert reasons(transport.send_many(route(server.base), pushes(10), 5)) == {200: 10}
-        assert time.monotonic() - begun < 0.8
-        thread.join(3)
-    assert reasons(hung["answers"]) == {("timeout", False): 3}
+        # its connect ends after 5 s
+        assert reasons(transport.send_many(route(server.base), pushes(10), 4)) == {200: 10}
+        transport.close()
+        thread.join(30)
+    assert [answer.sent for answer in late] == [False] * 3
 
 
 @pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
@@ -419,7 +428,7 @@ def test_connecting_has_a_limit_of_its_own(ca, make):
             route(f"https://127.0.0.1:{listener.getsockname()[1]}"), [push(1)], 10
         )
         assert (answer.reason, answer.sent) == ("timeout", False)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 8
     transport.close()
 
 
@@ -446,8 +455,8 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     time.sleep(0.3)
     begun = time.monotonic()
     transport.close()
-    thread.join(3)
-    assert time.monotonic() - begun < 2
+    thread.join(15)
+    assert time.monotonic() - begun < 15
     assert reasons(got["answers"]) == {("reset", True): 5}
     assert {t for t in threading.enumerate() if t.name.startswith("transport")} <= before
     assert reasons(transport.send_many(route(server.base), pushes(2), 5)) == {("refused", False): 2}
@@ -499,7 +508,7 @@ def test_a_loop_that_breaks_answers_its_callers_and_is_replaced(serve, curl, cap
     thread.start()
     time.sleep(0.2)
     loop.post(("not a route", 7))
-    thread.join(3)
+    thread.join(15)
     assert reasons(got["answers"]) == {("reset", True): 5}
     assert "transport's thread failed" in caplog.text
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)

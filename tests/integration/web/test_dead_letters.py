@@ -231,12 +231,13 @@ def test_a_person_is_added_with_a_password_that_nobody_can_read(cli, runtime, tm
     assert "horse" not in stored
     assert [row["name"] for row in cli("user", "list", "--json").json] == ["wang"]
     old = runtime.users.get("wang").mark
-    (tmp_path / "password").write_text("battery staple")
+    (tmp_path / "password").write_bytes("\ufeffbattery staple\r\n".encode())  # as Windows writes
     assert (
         "viewer now"
         in cli("user", "add", "wang", "--role", "viewer", "--password-file", "password").out
     )
     assert runtime.users.get("wang").mark != old
+    assert runtime.users.check("wang", "battery staple").role == "viewer"
     assert cli("user", "remove", "wang").code == 0
     assert cli("user", "remove", "wang").code == 1
 

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from common.model import Vendor
+from common.storage.living import Heartbeats
 from common.storage.redis import connect
 from tests.conftest import own_database
 from tests.integration.web.conftest import ACCOUNTS, APP, event
@@ -96,6 +97,15 @@ ACL = {
 def test_a_redis_user_without_a_right(cli, as_user, rules, found, cure):
     as_user(*rules)
     only(cli("doctor", "--json"), "redis", found, cure)
+
+
+def test_two_fleets_under_one_prefix(cli, living):
+    """Each takes a part of the other's events, and neither is told."""
+    Heartbeats(living.redis, living.keys, "db-b:5432/b").beat("intake.1@b", "intake", None)
+    cure = "PUSHFLEET_PREFIX and PUSHFLEET_EVENT_STREAMS of its own"
+    only(cli("doctor", "--json"), "processes", "db-b:5432/b", cure)
+    living.redis.zadd(living.keys.databases, {"db-b:5432/b": 1})
+    assert problems(cli("doctor", "--json")) == {}, "it has ended"
 
 
 def test_a_wrong_redis_password(cli, as_user):

@@ -183,13 +183,14 @@ def test_a_proxy_that_wants_a_password_is_named(cli, living, monkeypatch, refusi
 # ---------------------------------------------------------------- databases
 
 
-def test_a_database_that_takes_no_chinese(cli, living, monkeypatch, database_url):  # noqa: F811
-    options = "ENCODING 'LATIN1' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_takes_no_chinese(cli, living, monkeypatch, database_url, encoding):  # noqa: F811
+    options = f"ENCODING '{encoding}' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
     with own_database(database_url, options) as url:
         monkeypatch.setenv("PUSHFLEET_DATABASE_URL", url)
         assert cli("migrate").code == 0
         told = problems(cli("doctor", "--json"))
-        assert "encoding is LATIN1" in told["postgresql"][0]
+        assert f"encoding is {encoding}" in told["postgresql"][0]
         assert "ENCODING 'UTF8'" in told["postgresql"][1]
 
 

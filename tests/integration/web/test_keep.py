@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tarfile
-import time
 from typing import Any
 
 import pytest
@@ -24,7 +23,9 @@ from tests.conftest import embedded
 from tests.integration.web.conftest import APP, LittleFleet, message, registered
 from tests.integration.web.test_console import publish
 from tests.records import dead_record
+from tests.waiting import eventually
 from workers.cli.why import message_trace
+from workers.lane_report import lane_status, lanes_of
 from workers.maintenance import backup
 from workers.maintenance.backup import BackupError, load, release, save
 from workers.runtime import Runtime
@@ -87,7 +88,9 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
 ):
     saved = save(held_up, tmp_path / "fleet.backup")
     assert (tmp_path / "fleet.backup").stat().st_mode & 0o777 == 0o600
+    began = now_ms()
     restored = load(other, tmp_path / "fleet.backup", hold=True)
+    assert all(one.since_ms >= began for one in lane_status(other, lanes_of(other)))
     assert restored == saved
     assert {one.vendor for one in other.credentials.all()} == {
         one.vendor for one in held_up.credentials.all()
@@ -99,10 +102,11 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
     assert (decisions(other, "m2"), decisions(other, "m3")) == ([None], [None]), "both wait"
     assert all(lane.paused for lane in other.catalog.fresh().lanes.values())
     assert len(release(other)) == len(other.catalog.fresh().lanes)
-    until = time.monotonic() + 20
-    while [decisions(other, name) for name in ("m2", "m3")] != [["accepted"]] * 2:
-        assert time.monotonic() < until
-        fleet.step()
+    eventually(
+        lambda: [decisions(other, name) for name in ("m2", "m3")] == [["accepted"]] * 2,
+        60,
+        fleet.step,
+    )
     assert [
         len(present(message_trace(other, name, APP, None, None))["recipients"][0]["attempts"])
         for name in ("m2", "m3")

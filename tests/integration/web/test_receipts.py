@@ -17,10 +17,11 @@ from sqlalchemy import text
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Attempt
+from common.contracts import Attempt, encode
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys
 from common.storage.redis import SOCKET_TIMEOUT_S
+from common.storage.streams import Entry
 from simulators.huawei import callback_headers
 from tests.integration.web.conftest import APP, call, message, registered
 from tests.records import row_record
@@ -30,6 +31,9 @@ from workers.adapters.catalog import lane_of
 from workers.cli.why import message_trace
 from workers.receipts.address import PURPOSE, path_of
 from workers.receipts.http import serve
+from workers.receipts.matched import Callback
+from workers.receipts.matcher import ReceiptsHandler
+from workers.receipts.readers import READERS
 from workers.runtime import Runtime
 
 
@@ -255,16 +259,23 @@ def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, flee
     assert state_of(runtime) == "active"
 
 
-def test_the_same_receipt_twice_is_told_once(runtime, fleet, receipts):
+def test_the_same_receipt_twice_is_told_and_counted_once(runtime, fleet, receipts):
+    """Also where another process than the one that counted it takes its repeat."""
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
-    for kind in (1, 1, 2, 2):
-        assert (
-            call(url(runtime, Vendor.MEIZU), meizu_body(row["push_id"], "live1", kind)).status
-            == 200
-        )
+    before = [counted(Vendor.MEIZU, status) for status in ("delivered", "clicked")]
+    for kind in (1, 1, 2, 2, 1):
+        body = meizu_body(row["push_id"], "live1", kind)
+        assert call(url(runtime, Vendor.MEIZU), body).status == 200
     eventually(lambda: sorted(told_of(runtime, fleet)) == ["clicked", "delivered"])
+    read = READERS[Vendor.MEIZU].read(body, {})
+    repeat = Callback(Vendor.MEIZU, APP, "meizu-1", now_ms(), tuple(read))
+    commit = ReceiptsHandler(runtime).handle([Entry(keys.RECEIPTS, b"1-0", encode(repeat))])
+    for step in commit.after:
+        step()
     time.sleep(0.3)
     assert sorted(told_of(runtime, fleet)) == ["clicked", "delivered"]
+    after = [counted(Vendor.MEIZU, status) for status in ("delivered", "clicked")]
+    assert after == [one + 1 for one in before]
 
 
 def test_a_receipt_that_is_faster_than_the_ledger_is_not_lost(runtime, fleet, receipts):
@@ -429,13 +440,16 @@ def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(
         before = counted(vendor)
         assert [call(url(runtime, vendor), b"hello").status for _ in range(3)] == [200] * 3
         assert counted(vendor) == before + 3
+    before, many = counted(Vendor.VIVO), {"t": {"targets": "r," * 10_001}}
+    assert call(url(runtime, Vendor.VIVO), json.dumps(many).encode()).status == 200
+    assert counted(Vendor.VIVO) == before + 1, "what is over the bound is left out, not silently"
     lines = [record for record in caplog.records if record.msg == "a receipt can't be read"]
     assert len(lines) == 4
     assert "hello" not in caplog.text
 
 
-def counted(vendor):
-    return metrics.RECEIPTS.labels(vendor, "unreadable")._value.get()
+def counted(vendor, status="unreadable"):
+    return metrics.RECEIPTS.labels(vendor, status)._value.get()
 
 
 def test_meizus_receipt_as_json_is_taken(runtime, fleet, receipts):

@@ -9,6 +9,8 @@ import functools
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ REFUSED = {
     "SECRET_KEYS": ["short", "!" * 44],
     "CA_FILE": ["/nowhere/ca.pem", "/tmp", __file__],
     "APNS_CLIENT": ["httpx"],
-    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61"],
+    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61", "1_0", "３"],
     "RETRY_FIRST_S": ["-1", "soon"],
     "LEDGER_BYTES_MAX": ["0", "63MiB", "1025TiB", "many"],
     "LEDGER_DAYS": ["0", "1.5", "-7", "９"],
@@ -422,6 +424,25 @@ def test_a_byte_order_mark_hides_no_setting(tmp_path, monkeypatch):
     assert Settings.load().ledger_days == 3
 
 
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_a_folder_of_another_user_has_no_settings_for_us(tmp_path, closed):
+    """As the service's user in root's home; a file that is there and closed is no such thing."""
+    tmp_path.chmod(0o755)
+    (tmp_path / ".env").write_text("PUSHFLEET_LEDGER_DAYS=3\n")
+    script = (
+        "import os, sys\nfrom common.config import read_dotenv\nfrom pathlib import Path\n"
+        "os.chdir(sys.argv[1])\nos.chmod(sys.argv[2], 0)\nos.getuid() or os.setuid(65534)\n"
+        "print(read_dotenv(Path('.env')))"
+    )
+    name = tmp_path if closed == "folder" else tmp_path / ".env"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, name], capture_output=True, text=True, check=False
+    )
+    tmp_path.chmod(0o700)
+    assert (done.stdout == "{}\n") is (closed == "folder"), done.stderr
+    assert ("SettingError: .env can't be read" in done.stderr) is (closed == "file")
+
+
 def test_a_sentinel_url_is_read_whole():
     found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
     seen = (found.hosts, found.master, found.db, found.username, found.sentinel_password)
@@ -525,6 +546,12 @@ def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
     with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
         secret_keys(Settings.load(own))
     assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)
+
+
+def test_a_file_of_keys_may_be_written_on_windows(tmp_path):
+    path = tmp_path / "keys"
+    path.write_bytes(f"\ufeff{KEY}\r\n".encode())
+    assert secret_keys(Settings.load({"PUSHFLEET_SECRET_KEYS_FILE": str(path)})) == (KEY,)
 
 
 def test_a_file_of_junk_is_no_secret_key(tmp_path):

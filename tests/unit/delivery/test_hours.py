@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from common.model import Bucket
-from workers.delivery.hours import offset_s, shut_for_s
+from workers.delivery.hours import day_began_ms, offset_s, shut_for_s
 from workers.vendors.types import Limits
 
 VIVO = Limits(500, 500, "token", public_hours=(7, 23))
 SHANGHAI = ZoneInfo("Asia/Shanghai")
+UTC = ZoneInfo("UTC")
 
 
 def ms(*when: int, zone: ZoneInfo = SHANGHAI) -> int:
@@ -36,6 +37,21 @@ def test_public_pushes_wait_for_the_opening(now_ms: int, wait_s: float) -> None:
     assert shut_for_s(VIVO, Bucket.PUBLIC, now_ms) == wait_s
     assert shut_for_s(VIVO, Bucket.PRIVATE, now_ms) == 0
     assert shut_for_s(Limits(500, 500, "token"), Bucket.PUBLIC, now_ms) == 0
+
+
+DAYS = {
+    "Shanghai": ("Asia/Shanghai", (2026, 7, 1), ms(2026, 6, 30, 16, zone=UTC)),
+    "of 25 hours": ("America/Los_Angeles", (2026, 11, 1), ms(2026, 11, 1, 7, zone=UTC)),
+    "of 23 hours": ("America/Los_Angeles", (2026, 3, 8), ms(2026, 3, 8, 8, zone=UTC)),
+    "without a midnight": ("Africa/Cairo", (2026, 4, 24), ms(2026, 4, 23, 22, zone=UTC)),
+}
+
+
+@pytest.mark.parametrize(("zone", "day", "began_ms"), DAYS.values(), ids=DAYS)
+def test_a_day_begins_at_its_own_midnight(
+    zone: str, day: tuple[int, int, int], began_ms: int
+) -> None:
+    assert day_began_ms(zone, (date(*day) - date(1970, 1, 1)).days) == began_ms
 
 
 OFFSETS = {

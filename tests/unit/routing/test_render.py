@@ -88,6 +88,14 @@ BODIES = {
         message(push={"display": {"body": " ", "nick_prefix": "on"}}),
         "Ann:hello",
     ),
+    "a body of signs that nobody sees is none": (
+        message(push={"display": {"body": "\u200b\u2060", "nick_prefix": "on"}}),
+        "Ann:hello",
+    ),
+    "a nick of signs that nobody sees": (
+        message(sender={"id": "ann", "nick": "\u200e\u200d"}),
+        "hello",
+    ),
     "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
     "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
     "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
