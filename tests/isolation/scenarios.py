@@ -92,8 +92,7 @@ def campaign(size: float) -> Figures:
     ramp on: first with the chats, then of the lane alone.
     """
     rate, seconds, ramp_s = 100, max(80.0 * size, 8.0), RAMP_S if size >= LONG else 0.0
-    alone_s = seconds / 4
-    phones = max(int(30_000 * size), int((ramp_s + alone_s + 3 * seconds) * rate))
+    phones = max(int(30_000 * size), int((ramp_s + 3.25 * seconds) * rate))
     with place([Vendor.APNS, Vendor.FCM]) as here:
         here.tenant(APP, {Vendor.APNS: (), Vendor.FCM: ("--rate", f"{rate}/s")})
         here.settle()
@@ -114,7 +113,7 @@ def campaign(size: float) -> Figures:
 
         figures = dict(_quiet_and_beside(here, chatters, publish, seconds))
         mark()
-        time.sleep(alone_s)
+        time.sleep(seconds / 4)
         mark()
         time.sleep(0.5)  # the vendor writes down what it took
         times = [one for one in here.recorded_ms(Vendor.FCM) if one <= marks[2][0]]
@@ -123,12 +122,10 @@ def campaign(size: float) -> Figures:
         figures["lane_rate_over_limit"] = Figure(reached, 0.97, at_least=True)
         figures["lane_rate_never_over"] = Figure(_most_over(times, rate) / rate, 0.05)
         most = 3.0 + IDLE_COMMANDS_PER_S / rate
-        for name, (start_ms, before), (end_ms, after) in (
-            ("commands_per_push_with_chats", *marks[:2]),
-            ("commands_per_push", *marks[1:]),
-        ):
-            pushes = sum(start_ms <= one < end_ms for one in times)
-            figures[name] = Figure((after - before) / max(pushes, 1), most)
+        names = ("commands_per_push_with_chats", "commands_per_push")
+        for name, start, end in zip(names, marks, marks[1:], strict=False):
+            pushes = sum(start[0] <= one < end[0] for one in times)
+            figures[name] = Figure((end[1] - start[1]) / max(pushes, 1), most)
         return figures
 
 
