@@ -101,7 +101,7 @@ SETTINGS: Final = (
         "PREFIX",
         "push",
         "printable ASCII without spaces and braces",
-        "Prefix of the fleet's own keys; two fleets on one Redis differ here.",
+        "Prefix of the fleet's own keys; two fleets on one Redis differ here and in EVENT_STREAMS.",
     ),
     Setting(
         "SHARDS",

@@ -177,7 +177,7 @@ class ValkeyCluster:
 
     def replicated(self, key: str) -> bool:
         """Whether the replica of the key's primary has all that this one has now."""
-        beside = f"{{{key.strip('{}')}}}:replicated"
+        beside = f"{key if '{' in key else f'{{{key}}}'}:replicated"
         with (
             contextlib.suppress(RedisError, OSError),
             contextlib.closing(self.owner(key).client) as client,

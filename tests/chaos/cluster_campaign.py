@@ -28,7 +28,8 @@ VICTIMS = ("{s0}", "im:events")
 EVERY_S = 10.0
 #: From the death of a primary until what was published after it is taken in.
 RECOVERY_S_MAX = 15.0
-HEALTHY_S = 30.0
+#: Until a dead primary is back, as a replica that has what the new one has.
+IN_STEP_S = 60.0
 #: While a slot moves key by key its commits wait: so many keys a step, and so long at most.
 KEYS_AT_ONCE = 1_000
 MOVE_S_MAX = 15.0
@@ -55,6 +56,12 @@ class ClusterTrouble:
             return False
 
     def kill(self, place: Town, trouble: Trouble, key: str) -> None:
+        """A primary whose replica has what it has: if it died before that, the engine itself would
+        lose what it had acknowledged (docs/scaling.md).
+        """
+        wait_until(
+            lambda: self.whole() and self.cluster.replicated(key), "a replica is in step", IN_STEP_S
+        )
         victim = self.cluster.owner(key)
         self.faults_at.append((round(time.time(), 1), "kill", key))
         victim.kill()
@@ -126,23 +133,15 @@ class ClusterTrouble:
         self.faults_at.append((round(time.time(), 1), "moved", key))
         trouble.faults["move_slot"] += 1
 
-    def _heal(self, place: Town, trouble: Trouble) -> None:
-        until = time.monotonic() + HEALTHY_S
-        while not self.whole() and time.monotonic() < until:
-            _pass(place, trouble, 0.2)
-
     def __call__(self, place: Town, trouble: Trouble, rng: random.Random, seconds: float) -> None:
         end = time.monotonic() + seconds
         turn = 0
         self.group(place, trouble, GROUP)
-        self._heal(place, trouble)
         while time.monotonic() < end:
             began = time.monotonic()
             self.kill(place, trouble, VICTIMS[turn % 2])
-            self._heal(place, trouble)
-            self.move(trouble, moved := VICTIMS[(turn // 2) % 2])
-            # MIGRATE answers before the new owner's replica has the keys: killed now, it loses them
-            wait_until(lambda: self.cluster.replicated(moved), "the replica has what moved", 60)
+            wait_until(self.whole, "each primary has a replica", IN_STEP_S)
+            self.move(trouble, VICTIMS[(turn // 2) % 2])
             _pass(
                 place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic())
             )

@@ -4,35 +4,22 @@ live device needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine, text
 
 from common.clock import now_ms
 from common.config import Settings
-from common.storage import ageing, sql
+from common.storage import ageing
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
 from common.storage.marks import EventMarks
-from common.storage.migrations import migrate
 from common.storage.redis import connect
-from tests.conftest import own_database
 from tests.records import dead_record
 from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
 
 NOW = now_ms()
 OLD = NOW - (ageing.LEFT_DAYS + 1) * 86_400_000
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with own_database(database_url) as url:
-        made = sql.engine(url)
-        migrate(made)
-        yield made
-        made.dispose()
 
 
 def device(engine: Engine, name: str, state: str, at_ms: int, token: str | None = None) -> None:

@@ -91,14 +91,17 @@ class Core:
     def taken_in(self) -> list[str]:
         """Events that intake takes in now, by the ledger's stream; `repeat <id>` for repeats."""
         before = len(self._ledger())
-        consumer = intake_loop(self.runtime)
-        while consumer.once(block_ms=10):
-            pass
+        self.take_in()
         assert not self.runtime.core.xlen(self.stream)
         return [
             record.event_id if isinstance(record, EventRecord) else f"repeat {record.event_id}"
             for record in self._ledger()[before:]
         ]
+
+    def take_in(self) -> None:
+        consumer = intake_loop(self.runtime)
+        while consumer.once(block_ms=10):
+            pass
 
     def _ledger(self) -> list[EventRecord | NoteRecord]:
         return [
@@ -153,12 +156,10 @@ class Core:
 
 def test_events_presence_and_members_are_the_cores(runtime: Runtime) -> None:
     core = Core(runtime)
-    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     for user in ("alice", "bob", "carol"):
         core.phone(user)
     core.group_message()
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     assert not runtime.core.xlen(core.stream)
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
     assert not runtime.redis.exists(core.stream)
@@ -173,8 +174,7 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(
     core = Core(runtime)
     consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     core.phone("carol")
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     core.group_message()
 
     def away(**_: Any) -> Any:

@@ -5,6 +5,7 @@ whatever order.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 import time
@@ -77,13 +78,13 @@ def row(about: EventRecord, user: str = "bob", device: str = "phone", **named: A
     )
 
 
-def in_ledger(runtime: Runtime, app: str) -> int:
+def rows_in(table: str, runtime: Runtime, app: str) -> int:
+    counted = text(f"SELECT count(*) FROM {table} WHERE app = :app")
     with runtime.engine.connect() as connection:
-        return int(
-            connection.execute(
-                text("SELECT count(*) FROM ledger WHERE app = :app"), {"app": app}
-            ).scalar_one()
-        )
+        return int(connection.execute(counted, {"app": app}).scalar_one())
+
+
+in_ledger, events_of = (functools.partial(rows_in, table) for table in ("ledger", "events"))
 
 
 def told(runtime: Runtime, app: str) -> list[tuple[Any, ...]]:
@@ -214,15 +215,6 @@ def hold_back(runtime: Runtime, app: str, writer: LedgerWriter) -> str:
     runtime.streams.redis.xadd(stream, {"b": encode(about[1:])})
     writer.turn()
     return stream
-
-
-def events_of(runtime: Runtime, app: str) -> int:
-    with runtime.engine.connect() as connection:
-        return int(
-            connection.execute(
-                text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}
-            ).scalar_one()
-        )
 
 
 def test_what_is_held_is_written_when_the_writer_stops(runtime: Runtime, app: str) -> None:

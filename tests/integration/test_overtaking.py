@@ -39,6 +39,10 @@ class Core:
         made.once(block_ms=1)
         return made
 
+    def read_all(self, loop: IntakeLoop) -> None:
+        while loop.once(block_ms=1):
+            pass
+
     def put(self, *events: dict[str, Any] | bytes, field: str = "e") -> list[str]:
         with self.runtime.core.pipeline(transaction=False) as pipe:
             for one in events:
@@ -105,8 +109,7 @@ def test_a_call_far_behind_what_was_looked_at_is_taken_chats_before_it_keep_thei
     core.put(call("second"))
     loop.once(block_ms=1)
     assert [one for one in core.stored() if not one.startswith("ad")] == ["first", "second"]
-    while loop.once(block_ms=1):
-        pass
+    core.read_all(loop)
     found = core.stored()
     assert max(Counter(found).values()) == 1
     assert len(found) == len(adverts) + 4
@@ -114,33 +117,28 @@ def test_a_call_far_behind_what_was_looked_at_is_taken_chats_before_it_keep_thei
     assert not core.runtime.core.xlen(core.stream)
 
 
+CALL_KINDS = ("call.invited", "call.ended")
+#: Chats that speak of calls, in their text or in an object of their payload.
+ABOUT_CALLS = [
+    *(
+        chat_of("chat2", text)
+        for text in ('see "call.py"', '"call.invited"', json.dumps(call("x")))
+    ),
+    *(message("chat2", payload={"about": {"type": kind}, "type": kind}) for kind in CALL_KINDS),
+]
+
+
 @pytest.mark.parametrize("field", ["e", "b"], ids=["one event", "a packed entry"])
-@pytest.mark.parametrize("text", ['see "call.py" there', '"call.invited"', json.dumps(call("x"))])
-def test_a_text_about_calls_does_not_make_a_chat_overtake_earlier_ones(
-    core: Core, text: str, field: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chat", ABOUT_CALLS)
+def test_a_chat_about_calls_does_not_overtake_earlier_ones(
+    core: Core, chat: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
     loop = core.loop()
     adverts = [advert(number) for number in range(4 * READ_COUNT)]
     core.put(*adverts[: 2 * READ_COUNT], message("chat1"), *adverts[2 * READ_COUNT :])
-    core.put(chat_of("chat2", text), field=field)
-    while loop.once(block_ms=1):
-        pass
-    assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
-
-
-@pytest.mark.parametrize("field", ["e", "b"], ids=["one event", "a packed entry"])
-@pytest.mark.parametrize("kind", ["call.invited", "call.ended"])
-def test_an_object_within_its_payload_does_not_make_a_chat_overtake_earlier_ones(
-    core: Core, kind: str, field: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overtaking, "LOOK_S", 0.0)
-    loop = core.loop()
-    adverts = [advert(number) for number in range(4 * READ_COUNT)]
-    core.put(*adverts[: 2 * READ_COUNT], message("chat1"), *adverts[2 * READ_COUNT :])
-    core.put(message("chat2", payload={"about": {"type": kind}, "type": kind}), field=field)
-    while loop.once(block_ms=1):
-        pass
+    core.put(chat, field=field)
+    core.read_all(loop)
     assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
 
 
@@ -151,8 +149,7 @@ def test_a_text_that_names_a_groups_callback_does_not_keep_a_chat_behind_later_o
     loop = core.loop()
     core.put(*(advert(number) for number in range(3 * READ_COUNT)))
     core.put(chat_of("chat1", '"Group.CallbackAfterSendMsg"'), message("chat2"))
-    while loop.once(block_ms=1):
-        pass
+    core.read_all(loop)
     assert [one for one in core.stored() if one.startswith("chat")] == ["chat1", "chat2"]
 
 
@@ -166,8 +163,7 @@ def test_a_calls_end_does_not_overtake_its_invitation(
     adverts = [advert(number) for number in range(6 * READ_COUNT)]
     core.put(*adverts[: 4 * READ_COUNT], call("invited"), *adverts[4 * READ_COUNT :])
     core.put(ended("ended", "invited"), field=field)
-    while loop.once(block_ms=1):
-        pass
+    core.read_all(loop)
     assert [one for one in core.stored() if not one.startswith("ad")] == ["invited", "ended"]
 
 
@@ -195,8 +191,7 @@ def test_what_people_wait_for_does_not_wait_behind_a_campaign(
     core.put(*adverts, late)
     loop.once(block_ms=1)
     assert ("late" in core.stored()) is overtakes
-    while loop.once(block_ms=1):
-        pass
+    core.read_all(loop)
     assert not core.runtime.core.xlen(core.stream)
     assert Counter(core.stored()) == Counter([*(one["id"] for one in adverts), "late"])
 

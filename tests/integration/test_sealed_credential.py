@@ -10,21 +10,9 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import Engine
 
-from common.storage import sql
 from common.storage.credentials import Credentials, StoredCredential
-from common.storage.migrations import migrate
 from common.storage.vault import Vault, VaultError
 from tests.builders import stored_credential
-from tests.conftest import own_database
-
-
-@pytest.fixture
-def engine(database_url: str):
-    with own_database(database_url) as url:
-        made = sql.engine(url)
-        migrate(made)
-        yield made
-        made.dispose()
 
 
 def stored(business_id: str) -> StoredCredential:

@@ -204,7 +204,7 @@ class UnsentEntries:
         with queues.redis.pipeline(transaction=True) as pipe:
             if records:
                 pipe.xadd(self._runtime.keys.stream("ledger"), {"b": encode(records)})
-            self._runtime.backlog.join(pipe, held)
             queues.noted(pipe, taken.lane, taken.urgency, found[-1][0], why)
+            self._runtime.backlog.join(pipe, held)  # a script comes last: see execute_watched
             pipe.execute()
         return len(found) == count_max

@@ -118,9 +118,12 @@ class _Handler:
             if credential is None:
                 raise serving.Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
-            receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
+            read = reader.read(body, headers)
+            receipts = [one for one in read[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
+            if len(read) > RECEIPTS_MAX:
+                raise ReceiptsError(f"over {RECEIPTS_MAX} receipts in one body")
         # Answered as taken: a refused vendor stops, or repeats the same callback.
         except ReceiptsError as error:
             self._unreadable(address.vendor, str(error), len(body), headers)

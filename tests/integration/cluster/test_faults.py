@@ -4,17 +4,22 @@ whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 import redis
 
 from common.storage.members import Members
-from common.storage.raw_pipe import command, raw_pipe
+from common.storage.raw_pipe import command, execute_watched, raw_pipe
 from common.storage.redis import connect
+from common.storage.scripts import script
 from tests.cluster import ValkeyCluster, wait_until
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, again, read_whole
 from workers.runtime import Runtime
@@ -47,6 +52,41 @@ def test_slots_move_key_by_key_under_load(load: Load, cluster: ValkeyCluster) ->
         assert load.goes_on() < RECOVERY_S_MAX
     load.end()
     load.all_accounted_for()
+
+
+def test_what_is_written_behind_a_script_survives_a_move_in_one_step(
+    runtime: Runtime, cluster: ValkeyCluster
+) -> None:
+    names, filled = (f"{runtime.keys.prefix}:{name}" for name in ("names", "filled"))
+    lease, written, moved = script(runtime.redis, "lease"), set[bytes](), threading.Event()
+    with runtime.redis.pipeline(transaction=False) as many:
+        for number in range(20_000):  # the move lasts for a while
+            many.set(f"{filled}:{number}", b"x" * 500, ex=60)
+        many.execute()
+
+    def write() -> None:
+        while not moved.is_set():
+            name = b"%d" % len(written)
+            with (
+                contextlib.suppress(redis.RedisError),
+                runtime.redis.pipeline(transaction=True) as pipe,
+            ):
+                pipe.watch(names)  # type: ignore[no-untyped-call]
+                pipe.multi()
+                lease(keys=[f"{filled}:l", f"{filled}:e"], args=[name, 1_000], client=pipe)
+                pipe.sadd(names, name)
+                execute_watched(pipe)
+                written.add(name)
+
+    with ThreadPoolExecutor(1) as writer:
+        done = writer.submit(write)
+        try:
+            wait_until(lambda: written, "something is written")
+            cluster.move_slot_whole("{s0}")
+        finally:
+            moved.set()
+        done.result()
+    assert not written - cast(set[bytes], runtime.redis.smembers(names))
 
 
 def test_raw_commands_follow_a_slot_that_has_moved(

@@ -22,9 +22,7 @@ from common.storage.redis import connect
 from tests.cluster import ValkeyCluster
 from tests.conftest import own_database
 from tests.integration.test_core_elsewhere import Core
-from workers.cli.worker import doors_of
 from workers.console.look import Dashboard
-from workers.handlers.intake import IntakeLoop
 from workers.maintenance.backup import load, save
 from workers.maintenance.reporter import Reporter
 from workers.reports import fleet as fleet_reports
@@ -88,13 +86,10 @@ def test_a_backup_moves_a_fleet_to_the_cluster(
     plain, runtime = fleets
     migrate(plain.engine)
     core = Core(plain)
-    consumer = IntakeLoop(plain.settings.event_streams, doors_of(plain))
     core.phone("carol")
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     core.group_message()
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     core.group_message()  # still unread
     with plain.redis.pipeline(transaction=True) as pipe:
         plain.lane_queues.put(pipe, [NewBatch("a:apns:b", Urgency.CHAT, b"blob", 2, 1, 0)])
@@ -114,9 +109,7 @@ def test_a_backup_moves_a_fleet_to_the_cluster(
     assert runtime.lane_queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [
         ("a:apns:b", Urgency.CHAT)
     ]
-    again = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
-    while again.once(block_ms=10):
-        pass
+    moved.take_in()
     runtime.core.sadd(f"{core.prefix}members:{{{core.app}:g}}", "alice", "carol")
     assert moved.decisions()["carol"] == ["no_credential"] * 2
 
@@ -128,11 +121,9 @@ def test_the_core_on_a_cluster_and_the_fleet_on_one_server(
         dataclasses.replace(runtime.settings, redis_url=settings.redis_url, broker_url=None)
     )
     core = Core(apart)
-    consumer = IntakeLoop(apart.settings.event_streams, doors_of(apart))
     core.phone("carol")
     core.group_message()
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
     assert connect(settings.redis_url).exists(apart.keys.stream(keys.LEDGER))
     apart.close()
@@ -143,11 +134,9 @@ def test_the_core_on_one_server_and_the_fleet_on_a_cluster(
 ) -> None:
     apart = Runtime(dataclasses.replace(runtime.settings, core_url=settings.redis_url))
     core = Core(apart)
-    consumer = IntakeLoop(apart.settings.event_streams, doors_of(apart))
     core.phone("carol")
     core.group_message()
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
     assert apart.redis.connection_pool.connection_kwargs["slot"] >= 0, cluster.url()
     apart.close()

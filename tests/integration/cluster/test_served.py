@@ -69,12 +69,10 @@ def test_on_one_server_the_keys_keep_their_names() -> None:
 
 def test_events_presence_members_and_all_scripts_before_delivery(runtime: Runtime) -> None:
     core = Core(runtime)
-    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     for user in ("alice", "bob", "carol"):
         core.phone(user)
     core.group_message()
-    while consumer.once(block_ms=10):
-        pass
+    core.take_in()
     assert not runtime.core.xlen(core.stream)
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
 

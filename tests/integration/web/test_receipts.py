@@ -440,6 +440,9 @@ def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(
         before = counted(vendor)
         assert [call(url(runtime, vendor), b"hello").status for _ in range(3)] == [200] * 3
         assert counted(vendor) == before + 3
+    before, many = counted(Vendor.VIVO), {"t": {"targets": "r," * 10_001}}
+    assert call(url(runtime, Vendor.VIVO), json.dumps(many).encode()).status == 200
+    assert counted(Vendor.VIVO) == before + 1, "what is over the bound is left out, not silently"
     lines = [record for record in caplog.records if record.msg == "a receipt can't be read"]
     assert len(lines) == 4
     assert "hello" not in caplog.text

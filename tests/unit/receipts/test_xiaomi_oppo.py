@@ -32,20 +32,13 @@ def xiaomi_of(message_id="m", twice=False, **item):
     return xiaomi.read_receipts(urlencode({"data": quote(text) if twice else text}).encode(), {})
 
 
-def test_xiaomi_vector_9_5_drops_both_tokens():
-    dead = [
-        Receipt(token, "m-1001-u7", "msgA", "invalid", AT, Verdict.TOKEN_DEAD)
-        for token in ("r1", "r2")
-    ]
-    assert xiaomi.read_receipts(XIAOMI_VECTOR, {}) == dead
-
-
-def test_oppo_vector_9_5_drops_both_tokens():
-    dead = [
-        Receipt(token, "m-1001-u7", "m", "invalid", AT, Verdict.TOKEN_DEAD)
-        for token in ("r1", "r2")
-    ]
-    assert oppo.read_receipts(OPPO_VECTOR, {}) == dead
+@pytest.mark.parametrize(
+    ("read", "vector", "message_id"),
+    [(xiaomi.read_receipts, XIAOMI_VECTOR, "msgA"), (oppo.read_receipts, OPPO_VECTOR, "m")],
+)
+def test_vector_9_5_drops_both_tokens(read, vector, message_id):
+    dead = (message_id, "invalid", AT, Verdict.TOKEN_DEAD)
+    assert read(vector, {}) == [Receipt(token, "m-1001-u7", *dead) for token in ("r1", "r2")]
 
 
 XIAOMI_EVENTS = {

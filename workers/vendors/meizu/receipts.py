@@ -10,7 +10,6 @@ from typing import Any, Final
 from workers.vendors.json_text import scalar_text
 from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
-RECEIPTS_MAX: Final = 10_000
 STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
 
 
@@ -24,7 +23,7 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
     receipts = [
         one for key, item in entries if isinstance(item, dict) for one in _of_message(key, item)
     ]
-    return readable(receipts, messages)[:RECEIPTS_MAX]
+    return readable(receipts, messages)
 
 
 def _of_message(key: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:

@@ -9,8 +9,6 @@ from common.model import Verdict
 from workers.vendors.json_text import scalar_text
 from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, targets, value_of
 
-RECEIPTS_MAX: Final = 10_000
-
 #: Detail -> our status and its verdict. Source: vivo.md §8 (MASA.MC, 2026-07-20).
 DETAILS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
     "1017": ("not_shown_at_night", None),
@@ -55,7 +53,7 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
         if isinstance(item, dict)
         for one in _of_task(task_id, item)
     ]
-    return readable(receipts, tasks)[:RECEIPTS_MAX]
+    return readable(receipts, tasks)
 
 
 def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
