@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, date, datetime
 
 
 def now_ms() -> int:
@@ -10,3 +11,8 @@ def now_ms() -> int:
     instead.
     """
     return time.time_ns() // 1_000_000
+
+
+def day_of(ts_ms: int) -> date:
+    """The day of the ledger's partition: UTC's."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).date()

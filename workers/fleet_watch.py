@@ -15,6 +15,7 @@ from common.storage.lanes import FLOWING, PAUSED
 from workers.adapters.breaker import log_lane_changed
 from workers.delivery.causes import OPERATOR
 from workers.delivery.lane import Lane
+from workers.gateway.secrets import open_doors
 from workers.runtime import Runtime
 
 
@@ -45,8 +46,10 @@ def show_missing(runtime: Runtime) -> None:
     """pushfleet_processes_missing: 1 for each required line without a process, 0 for others."""
     vendors = {Vendor(vendor) for _, vendor, _ in runtime.catalog.now.lanes}
     receipts = runtime.settings.receipts_url is not None
-    wanted = living.missing([], vendors, receipts=receipts)
-    missing = set(living.missing(runtime.living.roles().values(), vendors, receipts=receipts))
+    doors = open_doors(one.options for one in runtime.catalog.now.tenants.values())
+    wanted = living.missing([], vendors, receipts=receipts, doors=doors)
+    roles = runtime.living.roles().values()
+    missing = set(living.missing(roles, vendors, receipts=receipts, doors=doors))
     metrics.show(metrics.PROCESSES_MISSING, {(line,): int(line in missing) for line in wanted})
 
 

@@ -110,23 +110,29 @@ class LaneQueues(LaneLoads):
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         return run_all(self.redis, calls)
 
-    def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
-        """Each (lane, urgency, time in ms) may send again then, unless a time is set."""
+    def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> bool:
+        """Each (lane, urgency, time in ms) may send again then, unless a time is set.
+
+        False: all had one.
+        """
         if not lanes:
-            return
+            return False
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
         puts = [
             command("ZADD", name, "NX", str(due_ms), lane)
             for name, (lane, _, due_ms) in zip(names, lanes, strict=True)
         ]
+        news = False
         for reply in ask_all(self.redis, "".join(puts), len(puts)):
             if isinstance(reply, OutOfMemoryError):
                 self._ready(
                     keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)]
                 )
-                return
+                return True
             if isinstance(reply, Exception):
                 raise reply
+            news = news or bool(reply)
+        return news
 
     def wake_now(self, lane: str) -> None:
         """Makes a lane due now, after it was resumed or got a new credential."""

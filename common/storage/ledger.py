@@ -21,6 +21,7 @@ import psycopg
 from sqlalchemy import Engine, Table, text
 from sqlalchemy.exc import IntegrityError
 
+from common.clock import day_of
 from common.ledger_records import (
     STREAM_MAX,
     DeadRecord,
@@ -43,7 +44,7 @@ from common.storage.ledger_copy import (
     own_lines,
     row_line,
 )
-from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader, day_of
+from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader
 from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes, pages
 
 __all__ = ["ROWS_MAX", "STREAM_MAX", "LastHour", "Ledger", "day_of"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true, tuple_
 
+from common.clock import day_of
 from common.ledger_records import Place, unpack_users
 from common.model import PUSHED_EVENTS, Decision, Vendor
 from common.storage.ledger_copy import RANK
@@ -56,10 +57,6 @@ class LastHour:
     events_hour: int
     events_minute: int
     decisions: dict[str, dict[str, int]]
-
-
-def day_of(ts_ms: int) -> date:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).date()
 
 
 class LedgerReader:

@@ -20,6 +20,9 @@ DELIVERY: Final = "delivery"
 #: Without these nothing is pushed.
 STAGES: Final = ("intake", "presence", "routing", "upkeep")
 UPKEEP: Final = "upkeep"
+#: Processes of doors that a tenant has opened; the second serves XMPP.
+GATEWAY: Final = "gateway"
+GATEWAY_XMPP: Final = "gateway-xmpp"
 #: Roles of the maintenance process (workers/maintenance): together in one process, or spread over
 #: several.
 ROLES: Final = ("timer", "ledger", "recalls", "reporter")
@@ -94,7 +97,7 @@ class Heartbeats:
         """name -> role of all that live, in order of their names."""
         found = self._all(self._keys.alive)
         return {
-            name: role if role.partition(":")[0].isalpha() else _stem(name)
+            name: role if role.partition(":")[0].replace("-", "").isalpha() else _stem(name)
             for name, role in found.items()
         }
 
@@ -147,21 +150,23 @@ def _stem(name: str) -> str:
 
 def command_of(line: str) -> str:
     """The command of a Procfile line."""
-    stage, _, part = line.partition("-")
+    stage, _, part = (line, "", "") if line == GATEWAY_XMPP else line.partition("-")
     option = "--roles" if stage == UPKEEP else "--vendors"
     return f"pushfleet worker {stage} {option} {part}" if part else f"pushfleet worker {stage}"
 
 
-def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
+def missing(
+    roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool, doors: Sequence[str] = ()
+) -> list[str]:
     """Lines of the Procfile without a process. vendors: those with a credential.
 
-    receipts: True when callbacks are requested.
+    receipts: True when callbacks are requested. doors: those that a tenant has opened.
     """
     served = set[str]()
     for role in roles:
         stage, _, those = role.partition(":")
         served |= {f"{stage}-{part}" for part in those.split(",")} if those else {stage}
-    wanted = [*STAGES, *(["receipts"] if receipts else [])]
+    wanted = [*STAGES, *(["receipts"] if receipts else []), *doors]
     lines = {role: f"{UPKEEP}-{role}" for role in ROLES}
     if UPKEEP not in served and not served.isdisjoint(
         lines.values()

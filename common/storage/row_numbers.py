@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import chain, islice, repeat
-from typing import Any
 
 import msgspec
 from redis import Redis
 
-from common.storage import badges
 from common.storage.keys import Keys
 from common.storage.raw_pipe import RawPipe, command, raw_pipe
-from common.storage.usual_numbers import (
-    DAY_S,
-    PROLONG_DAYS,
-    UNTOLD,
-    first_counts,
-    is_group,
-    record_of,
-    stop_of,
-    unseen,
-    written,
-)
+from common.storage.usual_numbers import counted, is_group, record_of, stop_of, unseen
 
 #: Placeholder for a person in a key template: no app, prefix or user contains it.
 _WHO = "\0who\0"
@@ -169,86 +156,17 @@ def _numbered(
     names = [name for asks in lots for name in _made(keys.badges, asks.app, asks.users)]
     devices = list(chain.from_iterable([asks.devices for asks in lots]))
     steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in entries]))
-    if all(is_group(asks.conversations[0]) for asks in lots) and unseen(pipe, names, devices):
-        return _first_numbered(pipe, keys, lots, (names, devices, steps), keep_s)
-    counts = [
-        _counting(key, device, step)
-        for key, device, step in zip(names, devices, steps, strict=True)
-    ]
-    noted = [
-        record_of(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@{UNTOLD}"), keep_s)
-        for name, count, step in entries
-    ]
-    found = written(pipe, b"".join(["".join(counts).encode(), *noted]), 2 * len(names) + len(noted))
-    if found is None:
-        return None
-    taken, kept = _taken(names, steps, found)
-    prolong = "".join(
-        [
-            command("HSET", key, ":x", str(int(time.time()) // DAY_S))
-            + command("EXPIRE", key, str(badges.KEEP_S))
-            for key in kept
+    groups = all(is_group(asks.conversations[0]) for asks in lots)
+
+    def records(counts: Sequence[str], *, again: bool) -> list[bytes]:
+        given = iter(counts)
+        return [
+            record_of(keys, name, dict(enumerate(islice(given, count), 1)), keep_s, again=again)
+            for name, count, _ in entries
         ]
-    )
-    noted, given = list[bytes](), iter(taken)
-    for name, count, _ in entries:
-        own = {place: counted for place, (_, counted) in enumerate(islice(given, count), 1)}
-        noted.append(record_of(keys, name, own, keep_s, again=True))
-    pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
+
+    taken = counted(pipe, names, devices, steps, unseen(pipe, names, devices, groups), records)
+    if taken is None:
+        return None
     given = iter(taken)
     return [list(islice(given, len(asks.users))) for asks in lots]
-
-
-def _first_numbered(
-    pipe: RawPipe,
-    keys: Keys,
-    lots: Sequence[RowAsks],
-    counts: tuple[Sequence[str], Sequence[str], Sequence[str]],
-    keep_s: int,
-) -> list[list[tuple[int, str]]] | None:
-    """As `_numbered`, of devices that had no count. counts: their keys, devices and steps."""
-    entries = [entry for asks in lots for entry in asks.entries]
-    noted = [
-        record_of(keys, name, dict.fromkeys(range(1, count + 1), f"{step}@0"), keep_s)
-        for name, count, step in entries
-    ]
-    commands = [first_counts(*counts).encode(), *noted]
-    if written(pipe, b"".join(commands), 2 * len(counts[0]) + len(noted)) is None:
-        return None
-    return [
-        [(step, f"{step}@0") for _, count, step in asks.entries for _ in range(count)]
-        for asks in lots
-    ]
-
-
-def _taken(
-    names: Sequence[str], steps: Sequence[str], found: Sequence[Any]
-) -> tuple[list[tuple[int, str]], list[str]]:
-    """By push its badge and number, and the keys of counts that would end before long.
-
-    found: the answers to `_counting` of each.
-    """
-    taken, today, kept = list[tuple[int, str]](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, step, (own, everybodys, began, all_began, prolonged), since in zip(
-        names, steps, found[::2], found[1::2], strict=False
-    ):
-        base = own or everybodys
-        taken.append(
-            (
-                since + int(base) if base else since,
-                f"{step}@{(began or all_began or b'0').decode()}",
-            )
-        )
-        if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
-            kept[key] = None
-    return taken, list(kept)
-
-
-def _counting(key: str, device: str, step: str) -> str:
-    """As usual_numbers.counting."""
-    if not key.isascii() or not device.isascii():
-        look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
-        return look + command("HINCRBY", key, f"{device}:n", step)
-    name, own = f"${len(key)}\r\n{key}\r\n", f"${len(device) + 2}\r\n{device}"
-    look = f"*7\r\n$5\r\nHMGET\r\n{name}{own}:b\r\n$2\r\n:b\r\n{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
-    return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from redis import Redis
@@ -24,6 +24,9 @@ from common.storage.raw_pipe import RawPipe, command, raw_pipe
 UNTOLD = "?"
 #: As in take_numbers.lua.
 PROLONG_DAYS, DAY_S = 30, 86_400
+#: Of a group's phones at most one in so many may have a count, for the others to begin theirs with
+#: two commands; and how many are looked at together for those few.
+FEW, PART = 4, 8
 
 #: As claims.Wanted and claims.Number.
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
@@ -31,6 +34,14 @@ Number = tuple[int, int, str, str]
 #: (key of the hash of the lane's entry holders, the caller's word, the requests).
 Part = tuple[str, str, Sequence[Wanted]]
 _OURS, _REVOKED = 0, 3
+
+
+class Records(Protocol):
+    """By entry, a SET of its pushes' numbers. counts: of all in order. again: see record_of."""
+
+    def __call__(self, counts: Sequence[str], *, again: bool) -> list[bytes]: ...
+
+
 _UNREAD: list[bytes | None] = [None, None]
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -146,72 +157,113 @@ def _numbered(
         for ask, stop in zip(asks, stops, strict=True)
         if stop is None and ask[8] >= 0
     ]
-    names, devices = [keys.badges(ask[2], ask[6]) for ask in wants], [ask[7] for ask in wants]
-    if all(is_group(ask[4]) for ask in wants) and unseen(pipe, names, devices):
-        counts = first_counts(names, devices, [str(ask[8]) for ask in wants]).encode()
-        noted = _records(keys, chosen, [f"{ask[8]}@0" for ask in wants], keep_s)
-        if written(pipe, b"".join((counts, *noted)), 2 * len(wants) + len(noted)) is None:
-            return None
-        return _numbers_in_order(chosen, [(_OURS, ask[8], "", f"{ask[8]}@0") for ask in wants])
-    asked = "".join(
-        [_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]
-    ).encode()
-    noted = _records(keys, chosen, [f"{ask[8]}@{UNTOLD}" for ask in wants], keep_s)
-    reply = written(pipe, b"".join((asked, *noted)), 2 * len(wants) + len(noted))
-    if reply is None:
+    names = [keys.badges(ask[2], ask[6]) for ask in wants]
+    devices, steps = [ask[7] for ask in wants], [str(ask[8]) for ask in wants]
+    groups = all(is_group(ask[4]) for ask in wants)
+
+    def records(counts: Sequence[str], *, again: bool) -> list[bytes]:
+        return _records(keys, chosen, counts, keep_s, again=again)
+
+    taken = counted(pipe, names, devices, steps, unseen(pipe, names, devices, groups), records)
+    if taken is None:
         return None
-    numbers, today, kept = list[Number](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(
-        names, wants, reply[::2], reply[1::2], strict=False
-    ):
-        base = own or everybodys
-        numbers.append(
-            (
-                _OURS,
-                since + int(base) if base else since,
-                "",
-                f"{ask[8]}@{(began or all_began or b'0').decode()}",
-            )
-        )
-        if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
-            kept[key] = None
-    prolong = "".join(
-        [
-            command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S))
-            for key in kept
-        ]
-    )
-    noted = _records(keys, chosen, [counted for *_, counted in numbers], keep_s, again=True)
-    pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
-    return _numbers_in_order(chosen, numbers)
+    return _numbers_in_order(chosen, [(_OURS, badge, "", count) for badge, count in taken])
 
 
 _MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
-def unseen(pipe: RawPipe, names: Sequence[str], devices: Sequence[str]) -> bool:
-    """True when none of these counts exists, and none may begin before the next EXEC.
+def unseen(
+    pipe: RawPipe, names: Sequence[str], devices: Sequence[str], groups: bool
+) -> frozenset[str]:
+    """Those of these keys that do not exist, and that nobody may make before the next EXEC.
 
     A group's message often goes to phones that had no push before: four commands each, the other
-    way. names: keys of badges, of different devices.
+    way. Where most exist, or two pushes go to one device, all of them go that way.
+    names: keys of badges. groups: all are pushes of groups.
     """
-    if not names or len(set(zip(names, devices, strict=True))) < len(names):
-        return False
-    look = command("EXISTS", *names)
-    if pipe.ask(look, 1) != [0]:
-        return False
-    return bool(pipe.ask(command("WATCH", *names) + look, 2)[-1] == 0)
+    if not groups or not names or len(set(zip(names, devices, strict=True))) < len(names):
+        return frozenset()
+    (found,) = pipe.ask(command("EXISTS", *names), 1)
+    if found * FEW > len(names):
+        return frozenset()
+    new = list(dict.fromkeys(names))
+    if found:  # a few are looked for in small parts: with one of them goes its part
+        parts = [new[start : start + PART] for start in range(0, len(new), PART)]
+        looks = pipe.ask("".join([command("EXISTS", *part) for part in parts]), len(parts))
+        new = [name for part, some in zip(parts, looks, strict=True) if not some for name in part]
+    if not new:
+        return frozenset()
+    look = command("EXISTS", *new)
+    return frozenset(new if pipe.ask(command("WATCH", *new) + look, 2)[-1] == 0 else ())
 
 
-def first_counts(names: Sequence[str], devices: Sequence[str], steps: Sequence[str]) -> str:
-    """Two commands for each device: its first count, which lasts as long as any other."""
+def counted(
+    pipe: RawPipe,
+    names: Sequence[str],
+    devices: Sequence[str],
+    steps: Sequence[str],
+    new: frozenset[str],
+    records: Records,
+) -> list[tuple[int, str]] | None:
+    """By push its badge and the number taken, noted with its entry in the same step.
+
+    None when a watched key has changed: then nothing was written. new: as `unseen` has it.
+    """
     today, keep = str(int(time.time()) // DAY_S), str(badges.KEEP_S)
-    return "".join(
+    asked = "".join(
         [
-            command("HSET", key, f"{device}:n", step, ":x", today) + command("EXPIRE", key, keep)
+            first_count(key, device, step, today, keep)
+            if key in new
+            else _counting(key, device, step)
             for key, device, step in zip(names, devices, steps, strict=True)
         ]
     )
+    untold = [
+        f"{step}@0" if key in new else f"{step}@{UNTOLD}"
+        for key, step in zip(names, steps, strict=True)
+    ]
+    noted = records(untold, again=False)
+    reply = written(pipe, b"".join((asked.encode(), *noted)), 2 * len(names) + len(noted))
+    if reply is None:
+        return None
+    taken, kept = _taken(names, steps, new, reply)
+    told = [count for _, count in taken]
+    if told != untold:
+        longer = [command("HSET", key, ":x", today) + command("EXPIRE", key, keep) for key in kept]
+        noted = records(told, again=True)
+        pipe.ask("".join(longer).encode() + b"".join(noted), 2 * len(kept) + len(noted))
+    return taken
+
+
+def _taken(
+    names: Sequence[str], steps: Sequence[str], new: frozenset[str], reply: Sequence[Any]
+) -> tuple[list[tuple[int, str]], list[str]]:
+    """By push its badge and number, and the keys of counts that would end before long.
+
+    reply: the answers to each one's two commands.
+    """
+    taken, today, kept = list[tuple[int, str]](), int(time.time()) // DAY_S, dict[str, None]()
+    for key, step, told, since in zip(names, steps, reply[::2], reply[1::2], strict=False):
+        if key in new:
+            taken.append((int(step), f"{step}@0"))
+            continue
+        own, everybodys, began, all_began, prolonged = told
+        base = own or everybodys
+        taken.append(
+            (
+                since + int(base) if base else since,
+                f"{step}@{(began or all_began or b'0').decode()}",
+            )
+        )
+        if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
+            kept[key] = None
+    return taken, list(kept)
+
+
+def first_count(key: str, device: str, step: str, today: str, keep_s: str) -> str:
+    """The two commands of a device's first count, which lasts as long as any other."""
+    return command("HSET", key, f"{device}:n", step, ":x", today) + command("EXPIRE", key, keep_s)
 
 
 def written(pipe: RawPipe, commands: bytes, count: int) -> list[Any] | None:
@@ -223,14 +275,14 @@ def written(pipe: RawPipe, commands: bytes, count: int) -> list[Any] | None:
     return cast("list[Any] | None", found)
 
 
-def _counting(key: str, device: str, step: int) -> str:
+def _counting(key: str, device: str, step: str) -> str:
     """The two commands of one push: its device's badge and start; the count after this push."""
     if not key.isascii() or not device.isascii():
         look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
-        return look + command("HINCRBY", key, f"{device}:n", str(step))
+        return look + command("HINCRBY", key, f"{device}:n", step)
     name, own = f"${len(key)}\r\n{key}\r\n", f"${len(device) + 2}\r\n{device}"
     look = f"*7\r\n$5\r\nHMGET\r\n{name}{own}:b\r\n$2\r\n:b\r\n{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
-    return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${1 if step < 10 else 2}\r\n{step}\r\n"
+    return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
 
 
 def _records(

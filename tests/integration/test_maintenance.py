@@ -30,6 +30,7 @@ from tests.conftest import embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
 from tests.waiting import eventually
+from workers.gateway.secrets import GATEWAY_KEYS, XMPP, open_doors
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.reporter import Reporter
 from workers.queues.lease_renewer import LeaseRenewer
@@ -194,6 +195,22 @@ def test_roles_may_be_spread_over_processes_and_the_missing_one_is_named() -> No
     assert missing([*others, *spread], [], receipts=False) == ["upkeep-recalls"]
     assert command_of("upkeep-recalls") == "pushfleet worker upkeep --roles recalls"
     assert missing(others, [], receipts=False) == [UPKEEP]
+
+
+def test_a_door_that_a_tenant_opened_wants_its_process() -> None:
+    keyed, xmpp = {GATEWAY_KEYS: ["k"]}, {XMPP: {"host": "h"}, GATEWAY_KEYS: []}
+    assert open_doors([{}]) == []
+    assert open_doors([{}, keyed, xmpp]) == ["gateway", "gateway-xmpp"]
+    fleet = ["intake", "presence", "routing", "delivery", UPKEEP]
+    doors = open_doors([xmpp])
+    assert missing([*fleet, "gateway"], [], receipts=False, doors=doors) == ["gateway-xmpp"]
+    assert missing([*fleet, "gateway-xmpp"], [], receipts=False, doors=doors) == []
+    assert command_of("gateway-xmpp") == "pushfleet worker gateway-xmpp"
+
+
+def test_the_xmpp_door_is_known_on_any_host(runtime) -> None:
+    runtime.living.beat("gateway-xmpp-17@host.example", "gateway-xmpp", None)
+    assert runtime.living.roles()["gateway-xmpp-17@host.example"] == "gateway-xmpp"
 
 
 # ---------------------------------------------------------------- the ledger's stream

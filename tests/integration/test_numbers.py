@@ -462,22 +462,29 @@ def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_
 
 
 @pytest.mark.parametrize("way", ["plain commands", "columns"])
+@pytest.mark.parametrize("known", [(), (3, 40, 97)], ids=["all of them", "but a few"])
 def test_phones_that_a_group_reaches_first_cost_two_commands_each(
-    redis_client: redis.Redis, space: str, way: str
+    redis_client: redis.Redis, space: str, known: Sequence[int], way: str
 ) -> None:
     sender = Sender(redis_client, f"push{space}", usual=True, rows=way == "columns")
 
-    def asks(entry: str) -> list[Wanted]:
+    def asks(entry: str, phones: Sequence[int] = range(100)) -> list[Wanted]:
         return [
-            sender.ask(entry, place, user=f"u{place}", conversation=GROUP, message="m")
-            for place in range(100)
+            sender.ask(entry, place, user=f"u{phone}", conversation=GROUP, message="m")
+            for place, phone in enumerate(phones)
         ]
 
+    if known:
+        sender.take(*asks("d", known))
     first, again = asks("e"), asks("f")
     before = _commands(redis_client)
-    assert sender.take(*first) == [(OURS, 1, "", "1@0")] * 100
-    assert _commands(redis_client) - before <= 2 * 100 + 25
-    assert sender.take(*again) == [(OURS, 2, "", "1@0")] * 100, "seen by now"
+    badges = [2 if phone in known else 1 for phone in range(100)]
+    assert sender.take(*first) == [(OURS, badge, "", "1@0") for badge in badges]
+    # a count that is known is looked for among few, which go its way
+    assert _commands(redis_client) - before <= 2 * 100 + 25 + (20 + 16 * len(known) if known else 0)
+    seen = [(OURS, badge + 1, "", "1@0") for badge in badges]
+    assert sender.take(*again) == seen
+    assert sender.claims.taken(["f"]) == [dict(enumerate(["1@0"] * 100))]
     assert redis_client.ttl(sender.keys.badges(APP, "u7")) > 89 * 86_400
     assert sender.client.hexists(sender.keys.badges(APP, "u7"), ":x")
 
@@ -487,18 +494,18 @@ def _commands(client: redis.Redis) -> int:
     return int(client.info("stats")["total_commands_processed"])
 
 
-@pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
+@pytest.mark.parametrize("rows", [False, True], ids=["plain commands", "columns"])
 def test_a_count_that_begins_between_the_look_and_the_write_is_the_scripts(
-    redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
+    redis_client: redis.Redis, space: str, monkeypatch: Any, rows: bool
 ) -> None:
-    sender = Sender(redis_client, f"push{space}", usual=True, rows=way is row_numbers)
-    first_counts = usual_numbers.first_counts
+    sender = Sender(redis_client, f"push{space}", usual=True, rows=rows)
+    first_count = usual_numbers.first_count
 
     def seen_meanwhile(*args: Any) -> str:
         sender.badges.report(APP, USER, "phone", TS, 5)
-        return first_counts(*args)
+        return first_count(*args)
 
-    monkeypatch.setattr(way, "first_counts", seen_meanwhile)
+    monkeypatch.setattr(usual_numbers, "first_count", seen_meanwhile)
     redis_client.hset(sender.keys.lane_holders(LANE), "e", "w")
     ask = sender.ask("e", conversation=GROUP)
     assert sender.take(ask, word="w") == [(OURS, 6, "", f"1@{TS}")]

@@ -13,6 +13,7 @@ OF_TIME = frozenset(
         "call_ms",
         "call_over_alone",
         "commands_per_push",
+        "commands_per_push_with_chats",
         "cpu_s",
         "lane_rate_never_over",
         "lane_rate_over_limit",

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import text
 
+from common.clock import day_of
 from common.config import Settings
 from common.model import Vendor
 from common.redis_urls import is_cluster
@@ -30,7 +31,6 @@ from common.running_fleet import resolve
 from common.setting_checks import EMBEDDED
 from common.storage import keys
 from common.storage.credentials import StoredCredential
-from common.storage.ledger import day_of
 from common.storage.redis import connect_core
 from common.storage.tenants import Tenant
 from workers import shards

@@ -7,14 +7,25 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from common.storage.living import GATEWAY, GATEWAY_XMPP
 from common.storage.vault import Vault, VaultError
 
 GATEWAY_KEYS: Final = "gateway_keys"
 CALLBACK_SECRETS: Final = "callback_secrets"
+XMPP: Final = "xmpp"
 KEPT_MAX: Final = 2
+
+
+def open_doors(options: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Processes without which a door that some tenant has opened answers nobody. options: of all
+    tenants.
+    """
+    opened = {name for one in options for name, given in one.items() if given}
+    http = [GATEWAY] if opened & {GATEWAY_KEYS, CALLBACK_SECRETS} else []
+    return [*http, GATEWAY_XMPP] if XMPP in opened else http
 
 
 def new_key() -> str:

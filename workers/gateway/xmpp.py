@@ -24,6 +24,7 @@ from workers.gateway.component import ComponentAddress, ComponentSession
 from workers.gateway.directory import Directories, DoorStores
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, encoded
 from workers.gateway.feed import StreamFeed, StreamUnavailable
+from workers.gateway.secrets import XMPP
 from workers.gateway.stanzas import COMMANDS, COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, Publish
 from workers.gateway.xml import Node
 from workers.intake.direct import token_user
@@ -43,7 +44,6 @@ END_S: Final = 12.0
 #: service, and a store that hangs keeps all that wait behind it.
 ANSWER_S_MAX: Final = 8.0
 PURPOSE: Final = "xmpp push nodes"
-XMPP: Final = "xmpp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,8 +225,10 @@ class RoundThreads:
             return
         done = self.rounds.send(taken, entries, lane, running.most, running.lost)
         self._running.learn(taken.lane, done)
-        self._runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
-        running.quiet = taken.paced and taken.what == "go" and not done.stays
+        # a lane whose time is set already is looked at then: what stays goes with its next entries
+        queues = self._runtime.lane_queues
+        news = done.stays and queues.wake_at([self._rest_due(taken, done)])
+        running.quiet = taken.paced and taken.what == "go" and not news
         if taken.what == "probe" and self._runtime.lane_states.peek(taken.lane).state == FLOWING:
             self._runtime.lane_queues.wake_now(taken.lane)  # all that waits behind it
 

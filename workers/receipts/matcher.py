@@ -16,7 +16,7 @@ import msgspec
 from redis import Redis
 
 from common import metrics
-from common.clock import now_ms
+from common.clock import day_of, now_ms
 from common.contracts import encode
 from common.ledger_records import NoteRecord, Record
 from common.model import PRIVATE_CLASSES, Bucket, Vendor
@@ -25,7 +25,6 @@ from common.storage.bindings import digest_of
 from common.storage.delayed import Delayed
 from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
-from common.storage.ledger_reads import ReceiptKey, day_of
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, PackedEntries, Policy, Stores, StreamConsumer
@@ -36,6 +35,7 @@ from workers.vendors.receipt_bodies import Receipt
 if TYPE_CHECKING:
     from common.storage.devices import Devices
     from common.storage.ledger import Ledger
+    from common.storage.ledger_reads import ReceiptKey
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from common.storage.vault import VaultError
 from common.values import BothWords
 from workers import shards
 from workers.console.words import STAGES
+from workers.gateway.secrets import open_doors
 from workers.lane_report import lanes_of
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
@@ -99,7 +100,10 @@ def process_findings(runtime: Runtime) -> Iterator[Finding]:
         return
     vendors = {Vendor(row["vendor"]) for row in runtime.credentials.listed()}
     missing = living.missing(
-        roles.values(), vendors, receipts=runtime.settings.receipts_url is not None
+        roles.values(),
+        vendors,
+        receipts=runtime.settings.receipts_url is not None,
+        doors=open_doors(one.options for one in runtime.tenants.all().values()),
     )
     if missing:
         commands = "; ".join(map(living.command_of, missing))

@@ -26,23 +26,26 @@ if #all > 0 then
   call('HDEL', KEYS[3], unpack(all))
 end
 if told[8] > 0 then call('DEL', unpack(KEYS, #KEYS - told[8] + 1)) end
-if #ended > 0 then
-  call('HDEL', KEYS[1], unpack(ended))
-  call('HDEL', KEYS[4], unpack(ended))
+local function all_of(command, key, parts) -- Lua hands over some thousand at once
+  for i = 1, #parts, 1000 do call(command, key, unpack(parts, i, math.min(i + 999, #parts))) end
 end
-local waits = 0
+local gone, queued, blobs, waits = {}, {}, {}, 0
+for _, id in ipairs(ended) do gone[#gone + 1] = id end
 local function queue(id)
   local order, n = string.match(id, '^[^;]*;%d;(%d+);(%d+);')
-  call('ZADD', KEYS[6], order, id)
+  queued[#queued + 1], queued[#queued + 2] = order, id
   waits = waits + tonumber(n)
 end
 for _, id in ipairs(back) do queue(id) end
 for i, one in ipairs(changed) do
-  call('HDEL', KEYS[1], one[1])
-  call('HDEL', KEYS[4], one[1])
-  call('HSET', KEYS[1], one[2], ARGV[3 + i])
+  gone[#gone + 1] = one[1]
+  blobs[2 * i - 1], blobs[2 * i] = one[2], ARGV[3 + i]
   queue(one[2])
 end
+all_of('HDEL', KEYS[1], gone)
+all_of('HDEL', KEYS[4], gone)
+all_of('HSET', KEYS[1], blobs)
+all_of('ZADD', KEYS[6], queued)
 if told[4] ~= 0 then call('HINCRBY', KEYS[5], 'b', told[4]) end
 if waits > 0 then call('HINCRBY', KEYS[5], 'w', waits) end
 if ARGV[3] ~= '' then call('XADD', KEYS[9], '*', 'b', ARGV[3]) end

@@ -6,7 +6,8 @@
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
 --            it is not put off by the next taker, or what a dead one holds of a busy lane would never come back; it changes by 1 ms, so that
 --            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest
-if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) == 0 then return {0, -1} end -- asked dozens of times a second
+local sets = redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+if sets == 0 then return {0, -1} end -- asked dozens of times a second
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local busy, taken = {}, 0
@@ -32,8 +33,9 @@ local function first(u, most) -- who comes anew is behind those that were there:
 end
 for u = 0, 3 do
   local most = tonumber(ARGV[u + 2])
-  local due = first(u, most)
+  local due = sets > 0 and first(u, most) or {} -- behind the last set that is there nothing is asked
   waits[u] = #due > 0
+  if waits[u] then sets = sets - 1 end
   local got = 0
   for i = 1, #due, 2 do
     local lane, score = due[i], tonumber(due[i + 1])

@@ -332,7 +332,7 @@ def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
     assert len(times) == len(PEOPLE)
     # the burst is a push, and a push may be late for its time by 20 ms
     assert times[-1] - times[0] >= (len(PEOPLE) - 2) * 40
-    assert times[-1] - times[0] <= 2 * len(PEOPLE) * 40
+    assert times[-1] - times[0] <= 3.5 * len(PEOPLE) * 40
     assert shards.waiting(fleet.runtime, f"{fleet.app}:meizu:slow") == 0
 
 
