@@ -5,6 +5,7 @@ document says.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import urllib.parse
 
@@ -64,7 +65,7 @@ def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, to
     publish(
         runtime,
         fleet,
-        registered("bob", "phone", "meizu", "live1"),
+        registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"),
         registered("e/ve", "tablet", "meizu", "deadeve"),
     )
     publish(runtime, fleet, message("m/1", ["bob", "e/ve", "ann"], "group"))

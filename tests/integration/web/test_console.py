@@ -224,7 +224,7 @@ def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
 def test_a_lanes_quota_is_told(runtime, fleet, console, cli):
     assert cli("quota", "set", APP, "meizu", "meizu-1", "private=5").code == 0
     runtime.catalog.changed()
-    publish(runtime, fleet, registered("bob", "phone", "meizu", "live1"))
+    publish(runtime, fleet, registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"))
     publish(runtime, fleet, message("m1", ["bob"]))
     page = Browser(console).go("/lanes").text
     assert "private: 1 / 5" in page
@@ -247,7 +247,10 @@ def test_a_message_is_narrowed_to_a_person(runtime, fleet, console):
     publish(
         runtime,
         fleet,
-        *(registered(user, f"{user}-d", "meizu", f"live{user}") for user in ("bob", "eve")),
+        *(
+            registered(user, f"{user}-d", "meizu", f"live{user}{secrets.token_hex(4)}")
+            for user in ("bob", "eve")
+        ),
     )
     publish(runtime, fleet, message("g-m", ["bob", "eve"], "group"))
     browser = Browser(console)

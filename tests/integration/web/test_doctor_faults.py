@@ -189,12 +189,10 @@ def test_a_wrong_key_prefix(cli, living, space):
 def test_a_wrong_prefix(cli, living, monkeypatch, space):
     monkeypatch.setenv("PUSHFLEET_PREFIX", f"other{space}")
     own = living.settings.prefix
-    only(
-        cli("doctor", "--json"),
-        "processes",
-        f"under the prefix other{space}; alive: {own}",
-        f"PUSHFLEET_PREFIX={own}",
-    )
+    said = cli("doctor", "--json")
+    only(said, "processes", f"under the prefix other{space}; alive: ", "PUSHFLEET_PREFIX=")
+    # another test's fleet may have lived seconds ago
+    assert own in problems(said)["processes"][0]
 
 
 # ---------------------------------------------------------------- PostgreSQL: users, rights, versio

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import tarfile
 from typing import Any
 
@@ -65,7 +66,7 @@ def held_up(runtime, fleet, tenant):
     publish(
         runtime,
         fleet,
-        registered("bob", "phone", "meizu", "live-meizu-1"),
+        registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"),
         registered("eve", "tablet", "xiaomi", "live-xiaomi-1"),
     )
     publish(runtime, fleet, message("m1", ["bob"]))
