@@ -317,7 +317,10 @@ def test_zego_test_push_shows_each_step(
 ) -> None:
     (b,) = house.people(1)
     address, other = house.register(b, "phone", push_id="zpns-" + b), house.register(b, "tablet")
-    monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(house.core.runtime.settings.data_dir))
+    settings = house.core.runtime.settings
+    monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(settings.data_dir))
+    if settings.broker_url:
+        monkeypatch.setenv("PUSHFLEET_BROKER_URL", settings.broker_url)
     assert run(["test-push", house.app, b, "--device", "zpns-" + b, "--body", "is this on?"]) == 0
     said = capsys.readouterr().out
     for words in ("intake", "routing", "to apns ios", "attempt", "200", "accepted by 1 of 1"):

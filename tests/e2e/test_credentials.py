@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import cli, good, send, took_effect
 from tests.e2e.tenant import device_token as token
 from tests.e2e.test_urgency import outage_lasts
+from tests.e2e.watch import Watch
 from tests.records import fields_of
 from tests.simulator_keys import DEVELOPMENT, PRODUCTION, TOPICS, pem_of, topic_list
 
@@ -299,55 +299,40 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
     secret, rotated = f"s3cr3t{uuid.uuid4().hex}", f"s3cr3t{uuid.uuid4().hex}"
     for name, words in (("seen_first", f"\t{secret}\r\n"), ("seen_next", rotated)):
         files.text(name, words)
-    commands: list[bytes] = []
-    watching = threading.Event()
-
-    def watch() -> None:
-        with fleet.redis.monitor() as monitor:
-            watching.set()
-            for one in monitor.listen():
-                commands.append(str(one["command"]).encode())
-                if "the end of watching" in str(one["command"]):
-                    return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    assert watching.wait(10)
-    said = [
-        good(
-            fleet,
-            "credential",
-            "add",
-            *options(
-                files,
-                f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h",
-            ),
+    with Watch(fleet) as watch:
+        said = [
+            good(
+                fleet,
+                "credential",
+                "add",
+                *options(
+                    files,
+                    f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h",
+                ),
+            )
+        ]
+        apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
+        took_effect()
+        address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
+        assert send(fleet, app, "u2")["decision"] == "accepted"
+        assert fleet.pushes_to("huawei", address)
+        said.append(
+            good(
+                fleet,
+                "credential",
+                "rotate",
+                *options(files, f"{app} huawei h --app-secret-file @seen_next"),
+            )
         )
-    ]
-    apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
-    took_effect()
-    address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
-    assert send(fleet, app, "u2")["decision"] == "accepted"
-    assert fleet.pushes_to("huawei", address)
-    said.append(
-        good(
-            fleet,
-            "credential",
-            "rotate",
-            *options(files, f"{app} huawei h --app-secret-file @seen_next"),
-        )
-    )
-    took_effect()
-    assert send(fleet, app, "u2")["decision"] == "accepted"
-    said += [
-        good(fleet, "credential", "list", *more)
-        for more in ([], ["--json"], ["--app", app, "--json"])
-    ]
-    fleet.redis.echo("the end of watching")
-    thread.join(10)
+        took_effect()
+        assert send(fleet, app, "u2")["decision"] == "accepted"
+        said += [
+            good(fleet, "credential", "list", *more)
+            for more in ([], ["--json"], ["--app", app, "--json"])
+        ]
     places = {
         "the command line": "".join(said).encode(),
-        "Redis' commands, Celery's messages among them": b"\n".join(commands),
+        "Redis' commands, Celery's messages among them": "\n".join(watch.commands).encode(),
         "Redis' values": b"\n".join(everything_in_redis(fleet)),
         "the logs": b"".join(
             path.read_bytes() for path in (fleet.runtime.settings.data_dir / "logs").glob("*")
