@@ -11,7 +11,7 @@ from common import metrics
 from common.model import Vendor
 from common.storage import living
 from common.storage.cluster import client_for
-from common.storage.lanes import FLOWING, PAUSED
+from common.storage.lanes import FLOWING, PAUSED, LaneChange, hold_in
 from workers.adapters.breaker import log_lane_changed
 from workers.delivery.causes import OPERATOR
 from workers.delivery.lane import Lane
@@ -32,14 +32,23 @@ class PauseWatch:
     def look(self, lanes: Sequence[Lane]) -> None:
         before, self._paused = self._paused, {lane.id: lane.paused for lane in lanes}
         turned = [lane for lane in lanes if before.get(lane.id) != lane.paused]
-        last = self._states.last_changes([lane.id for lane in turned])
-        for lane, change in zip(turned, last, strict=True):
-            held = change is not None and self._states.hold_of(lane.id) is not None
+        histories = self._states.histories([lane.id for lane in turned])
+        for lane, history in zip(turned, histories, strict=True):
+            seen = lane.id in before
+            held = hold_in(history) is not None if lane.paused or seen else _looks_held(history)
             if held != lane.paused:
                 self._states.hold(lane.id, lane.paused)
-            if lane.id in before:
+            if seen:
                 state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
                 log_lane_changed(lane, state, cause)
+
+
+def _looks_held(history: Sequence[LaneChange]) -> bool:
+    """As for an older version, whose resumes look like an answer's: of lanes that flow at the first
+    look none is recorded again.
+    """
+    turns = (one.state for one in history if one.state in (PAUSED, FLOWING))
+    return next(turns, FLOWING) == PAUSED
 
 
 def show_missing(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.clock import now_ms
-from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState
+from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState, hold_in
 from common.values import BothWords
 from workers import shards
 from workers.delivery.causes import OPERATOR, WORDS, in_words, whose_fault
@@ -66,7 +66,7 @@ class LaneStatus:
 
 
 def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
-    """The status of each lane, in three round trips for all.
+    """The status of each lane, in a few round trips for all.
 
     The text mentions the network where it stops most lanes of the fleet.
     """
@@ -78,10 +78,10 @@ def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
     last = runtime.lane_states.last_changes([lane.id for lane in everybody])
     stopped = [change.cause for change in last if change is not None and change.state == STOPPED]
     hint = BothWords(*(whose_fault(stopped, len(everybody), lang) for lang in ("en", "zh")))
-    holds = runtime.lane_states.hold_of
+    held = [lane.id for lane in lanes if lane.paused]
+    holds = dict(zip(held, map(hold_in, runtime.lane_states.histories(held)), strict=True))
     return [
-        _status(lane, state, holds(lane.id) or change if lane.paused else change, hint)
-        for lane, state, change in found
+        _status(lane, state, holds.get(lane.id) or change, hint) for lane, state, change in found
     ]
 
 
@@ -136,7 +136,7 @@ def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
             "reason": status.why,
             "guard": runtime.guard.stopped(lane.id),
             "history": [
-                (one.at_ms, one.state, in_words(one.why, one.cause, lang))
+                (one.at_ms, one.state, in_words(one.why, one.cause, lang) if one.why else "")
                 for one in runtime.lane_states.history(lane.id, 5)
             ],
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 from redis import Redis
 
@@ -31,8 +30,8 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True)
 class LaneChange:
-    """One line of a lane's history. cause: of workers/delivery/causes.py, "" when
-    it flows again.
+    """One line of a lane's history. cause: of workers/delivery/causes.py; when it flows again,
+    "" by an answer, else who resumed it.
     """
 
     at_ms: int
@@ -43,6 +42,8 @@ class LaneChange:
 
 #: A lane that an operator holds; recorded in its history only, its state is the credential's.
 PAUSED = "paused"
+#: The cause when it is held, and when it is resumed; of workers/delivery/causes.py.
+_OPERATOR = "operator"
 LOG_MAX = 50
 LOG_KEEP_S = 30 * 86_400
 
@@ -114,7 +115,7 @@ class LaneStates:
 
     def hold(self, lane: str, paused: bool) -> None:
         """An operator has paused or resumed the lane, just now: a change that no answer made."""
-        words = (PAUSED, "lane_paused", "operator") if paused else (FLOWING, "", "")
+        words = (PAUSED, "lane_paused", _OPERATOR) if paused else (FLOWING, "", _OPERATOR)
         with (
             best_effort("when an operator held a lane"),
             self._redis.pipeline(transaction=True) as pipe,
@@ -124,19 +125,16 @@ class LaneStates:
             pipe.expire(self._keys.lane_log(lane), LOG_KEEP_S)
             pipe.execute()
 
-    def hold_of(self, lane: str) -> LaneChange | None:
-        """When a paused lane was paused: answers to what was sent before come later. None: unknown,
-        nobody has recorded it.
-        """
-        newest = next((one for one in self.history(lane) if one.state in (PAUSED, FLOWING)), None)
-        return newest if newest is not None and newest.state == PAUSED else None
-
     def history(self, lane: str, most: int = LOG_MAX) -> list[LaneChange]:
         """The newest first."""
-        return [
-            _change(line)
-            for line in cast(Any, self._redis.lrange(self._keys.lane_log(lane), 0, most - 1))
-        ]
+        return self.histories([lane], most)[0]
+
+    def histories(self, lanes: Sequence[str], most: int = LOG_MAX) -> list[list[LaneChange]]:
+        """The same for many."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.lrange(self._keys.lane_log(lane), 0, most - 1)
+            return [list(map(_change, lines)) for lines in pipe.execute()]
 
     def last_changes(self, lanes: Sequence[str]) -> list[LaneChange | None]:
         """The newest of each; None of a lane that has never changed: those cost next to nothing."""
@@ -170,6 +168,15 @@ class LaneStates:
 
     def _time(self) -> float | str:
         return self._clock() if self._clock else ""
+
+
+def hold_in(history: Sequence[LaneChange]) -> LaneChange | None:
+    """When a lane that is paused was paused: what an answer to a push sent before has changed comes
+    later. None: unknown, nobody has recorded it. It does not tell whether the lane is paused:
+    processes of an older version write a resume without a cause.
+    """
+    newest = next((one for one in history if one.cause == _OPERATOR), None)
+    return newest if newest is not None and newest.state == PAUSED else None
 
 
 def _unnamed(failed: int, refused: bool) -> str:

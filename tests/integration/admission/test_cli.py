@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from prometheus_client import REGISTRY
 
@@ -19,6 +20,7 @@ from common.contracts import Batch, Push, encode
 from common.model import Bucket, MessageClass, Urgency, Vendor
 from common.storage.admission import AdmissionRequest, Count
 from common.storage.delayed import as_new
+from common.storage.lanes import FLOWING, LaneStates
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
 from workers.cli.commands import cli
@@ -26,6 +28,7 @@ from workers.cli.errors import CliError
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch
 from workers.gate import terms_of
+from workers.lane_report import lane_status
 from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
 
@@ -106,10 +109,15 @@ def test_lanes_have_the_shape_of_the_contract(
 
 
 def test_a_held_lane_is_held_since_the_hold(
-    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+    run: Callable[..., Result],
+    runtime: Runtime,
+    lane: MakeLane,
+    space: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not since a change before it, nor since a late answer to what was sent before."""
     vivo = lane(Vendor.VIVO, {})
+    later = LaneStates(runtime.redis, runtime.keys, clock=lambda: time.time() + 60)
     tell = partial(runtime.lane_states.tell, vivo.id, vivo.credential.version)
 
     def since_ms() -> int:
@@ -118,16 +126,47 @@ def test_a_held_lane_is_held_since_the_hold(
         return int(mine["since_ms"])
 
     tell(0, 20, refused=False)
+    assert later.ask(vivo.id, vivo.credential.version).probe
     began = now_ms()
     assert run("credential", "pause", "demo", "vivo", space).exit_code == 0
     held_ms = since_ms()
     assert began <= held_ms <= now_ms()
+    assert tell(1, 0, refused=False) == FLOWING, "the probe's answer"
+    assert since_ms() == held_ms
     tell(0, 0, refused=True)
+    watch = PauseWatch(runtime)
     for paused, same in ((True, True), (False, False), (True, False)):
         runtime.credentials.set_paused("demo", "vivo", space, paused)
         runtime.catalog.changed()
-        PauseWatch(runtime).look(list(runtime.catalog.fresh().lanes.values()))
+        watch.look(list(runtime.catalog.fresh().lanes.values()))
         assert not paused or (since_ms() == held_ms) is same, "of a hold that upkeep alone has seen"
+    trips: list[int] = []
+    send = redis.connection.AbstractConnection.send_packed_command
+
+    def counted(*given: Any, **more: Any) -> None:
+        trips.append(1)
+        send(*given, **more)
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "send_packed_command", counted)
+    mine = runtime.catalog.now.lanes["demo", Vendor.VIVO, space]
+    lane_status(runtime, [mine])
+    of_one = len(trips)
+    lane_status(runtime, [mine] * 30)
+    assert len(trips) == 2 * of_one, "held lanes are asked for together"
+
+
+def test_a_resume_of_an_older_version_is_one(
+    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+) -> None:
+    """Its line has no cause, as that of a probe's answer."""
+    vivo = lane(Vendor.VIVO, {})
+    runtime.lane_states.hold(vivo.id, True)
+    runtime.redis.lpush(runtime.keys.lane_log(vivo.id), f"{now_ms()}|flowing||")
+    before = runtime.lane_states.history(vivo.id)
+    PauseWatch(runtime).look([vivo])
+    assert runtime.lane_states.history(vivo.id) == before
+    mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
+    assert (mine["state"], mine["since_ms"]) == ("flowing", before[0].at_ms)
 
 
 def test_a_new_quota_holds_in_every_worker_within_two_seconds(
