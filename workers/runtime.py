@@ -26,7 +26,7 @@ from common.secret_keys import secret_keys
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage.access import AccessStore
-from common.storage.accounts import FORM, AccountsCopy, AccountSet, place_of
+from common.storage.accounts import FORM, AccountsCopy, AccountSet
 from common.storage.admission import ROUND_S, Admission
 from common.storage.backlog import HeldPushes
 from common.storage.badges import Badges
@@ -187,7 +187,7 @@ class Runtime:
 
     @cached_property
     def living(self) -> Heartbeats:
-        return Heartbeats(self.redis, self.keys, place_of(self.settings.database_url))
+        return Heartbeats(self.redis, self.keys)
 
     streams = _in_redis(StreamStore)
 

@@ -325,8 +325,6 @@ class Keys:
     paused_by_restore = _Name("paused-by-restore")
     #: Set of the names of all processes that have lived lately.
     process_names = _Name("process-names")
-    #: Sorted set: the databases of processes that live, by the time of their last heartbeat.
-    databases = _Name("databases")
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
@@ -346,6 +344,10 @@ class Keys:
     def alive(self, name: str) -> str:
         """A process that takes work."""
         return f"{self.prefix}:alive:{name}"
+
+    def database_of(self, name: str) -> str:
+        """The database of a process that lives, by its identity and its address."""
+        return f"{self.prefix}:database-of:{name}"
 
     def at_work(self, name: str) -> str:
         """A process that may write, also before it is ready and while it finishes."""

@@ -7,7 +7,6 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
-from common.clock import now_ms
 from common.model import Vendor
 from common.storage.keys import Keys
 
@@ -42,11 +41,14 @@ ShardCount = tuple[bytes | None, bytes | None]
 class Heartbeats:
     """name: of one process of the whole fleet; two of the same name would hide each other."""
 
-    def __init__(self, redis: Redis, keys: Keys, database: str = "") -> None:
-        """database: host:port/name of the one that this process works with."""
+    def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._database = database
+        self._database = ""
+
+    def works_with(self, identity: str, address: str) -> None:
+        """Told with each heartbeat: the database of this process. identity: of sql.identity_of."""
+        self._database = f"{identity}\0{address}" if identity else ""
 
     def beat(self, name: str, role: str, target: str | None) -> ShardCount:
         """Records a heartbeat, every few seconds. target: host:port of its metrics.
@@ -60,7 +62,7 @@ class Heartbeats:
                 pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
             pipe.sadd(self._keys.process_names, name)
             if self._database:
-                pipe.zadd(self._keys.databases, {self._database: now_ms()})
+                pipe.set(self._keys.database_of(name), self._database, ex=ALIVE_S)
             pipe.hget(self._keys.resharding, "phase")
             pipe.get(self._keys.shards)
             *_, phase, number = pipe.execute()
@@ -87,9 +89,8 @@ class Heartbeats:
 
     def leave(self, names: Iterable[str]) -> None:
         """Removes processes that ended in order, or that are about to start under this name."""
-        keys = [
-            key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))
-        ]
+        kinds = (self._keys.alive, self._keys.metrics_at, self._keys.database_of)
+        keys = [kind(name) for name in names for kind in kinds]
         if keys:
             self._redis.delete(*keys)
 
@@ -102,9 +103,19 @@ class Heartbeats:
         }
 
     def databases(self) -> list[str]:
-        """Those of all that live: one, or two fleets share a prefix."""
-        self._redis.zremrangebyscore(self._keys.databases, 0, now_ms() - ALIVE_S * 1000)
-        return [one.decode() for one in cast(Any, self._redis.zrange(self._keys.databases, 0, -1))]
+        """An address of each that processes which live work with: one, or two fleets share a
+        prefix. One database may have several addresses (a pooler's, another spelling), and one
+        address several identities: of a server that was replaced while processes lived.
+        """
+        found = {tuple(line.split("\0", 1)) for line in self._all(self._keys.database_of).values()}
+        addresses = []
+        while found:
+            same = {found.pop()}
+            while more := {one for one in found if any(_alike(one, of) for of in same)}:
+                same |= more
+                found -= more
+            addresses.append(min(address for _, address in same))
+        return sorted(addresses)
 
     def targets(self) -> dict[str, str]:
         """name -> host:port, also of processes that died within TARGET_S."""
@@ -141,6 +152,10 @@ class Heartbeats:
             silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
         if silent:
             self._redis.srem(self._keys.process_names, *silent)
+
+
+def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return one[0] == other[0] or one[1] == other[1]
 
 
 def _stem(name: str) -> str:

@@ -47,6 +47,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 CHECK_S: Final = 2.0
 #: Seconds for which the primary replaces an unreachable read replica, before that is tried again.
 INSTEAD_S: Final = 30
+_IDENTITY: Final = "SELECT system_identifier || '/' || current_database() FROM pg_control_system()"
 #: Connection options beside the address.
 _CONNECTING: Final = (
     "connect_timeout",
@@ -65,6 +66,17 @@ def optional(engine: Engine, seconds: float) -> Iterator[None]:
         raise DeadlineError("the database does not answer")
     with within(seconds):
         yield
+
+
+def identity_of(engine: Engine) -> str:
+    """The database by its server's number and its own name: the same by each address, and behind a
+    pooler. "": it does not tell.
+    """
+    try:
+        with engine.connect() as connection:
+            return str(connection.exec_driver_sql(_IDENTITY).scalar_one())
+    except sql_errors.DBAPIError:  # no PostgreSQL, or the right is taken away
+        return ""
 
 
 def took_too_long(error: BaseException) -> bool:

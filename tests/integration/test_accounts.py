@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,17 +20,20 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, insert
+from sqlalchemy.engine import make_url
 
 from common.config import Settings, environ_of
 from common.model import Vendor
 from common.storage import sql
-from common.storage.accounts import COMPARED_MS
+from common.storage.accounts import COMPARED_MS, place_of
 from common.storage.credentials import Credentials, StoredCredential
 from common.storage.migrations import SchemaError, migrate
 from common.storage.tables import apps, credentials
 from common.storage.tenants import Tenant
 from common.storage.vault import Vault
 from tests.builders import stored_credential
+from tests.conftest import own_database
+from tests.pooler import pooler
 from workers.cli.worker import _tables_fit
 from workers.runtime import Runtime
 
@@ -343,6 +347,51 @@ def test_one_database_is_the_same_under_another_password(configured: Settings) -
     for user in ("", "somebody:p#w@", "somebody:p/w?x@"):
         url = parts._replace(netloc=f"{user}{server}").geturl()
         assert Runtime(replace(configured, database_url=url)).catalog.tables_fit()
+
+
+@pytest.fixture
+def plain_user(database_url: str) -> Iterator[str]:
+    """Made as docs/requirements.md says."""
+    name = f"plain_{uuid.uuid4().hex[:8]}"
+    server = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as session:
+        session.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
+        yield name
+        session.exec_driver_sql(f"DROP ROLE {name}")
+    server.dispose()
+
+
+def test_a_database_is_one_by_each_of_its_addresses(configured: Settings, plain_user: str) -> None:
+    """Another of the same server is another one, while a process of it lives."""
+    started: list[Runtime] = []
+
+    def databases(at: str) -> list[str]:
+        """After a process with this address has started, too."""
+        named = f"upkeep.{len(started)}"
+        started.append(Runtime(replace(configured, database_url=at), named, "upkeep"))
+        _tables_fit(started[-1])
+        assert started[-1].alive()
+        return started[-1].living.databases()
+
+    with (
+        own_database(configured.database_url, f"OWNER {plain_user}") as made,
+        pooler(configured.database_url, "ignoring") as pooled,
+    ):
+        first = databases(configured.database_url)
+        assert first == [place_of(configured.database_url)]
+        assert place_of(pooled) not in first
+        assert len(databases(pooled)) == 1
+        other = make_url(made).set(username=plain_user, password="pw")
+        owner = create_engine(other)
+        migrate(owner)
+        owner.dispose()
+        both = databases(other.render_as_string(hide_password=False))
+        assert len(both) == 2
+        assert place_of(made) in both
+        started[-1].leave()
+        assert len(started[0].living.databases()) == 1
+        for one in started:
+            one.close()
 
 
 @contextmanager

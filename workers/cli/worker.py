@@ -22,6 +22,7 @@ from common.config import SettingError, Settings
 from common.model import Vendor
 from common.running_fleet import resolve
 from common.storage import keys
+from common.storage.accounts import place_of
 from common.storage.keys import Keys
 from common.storage.late import late
 from common.storage.living import ROLES, UPKEEP, role_of
@@ -161,12 +162,20 @@ def _tables_fit(runtime: Runtime) -> None:
             check_tables(runtime.engine)
             with contextlib.suppress(RedisError, OSError, SettingError):
                 catalog.check()
+            _names_its_database(runtime)
     except SchemaError:
         with contextlib.suppress(RedisError, OSError, SettingError):
             runtime.catalog.disown()  # those that start after us ask the database, too
         raise
     except database_unavailable() as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
+
+
+def _names_its_database(runtime: Runtime) -> None:
+    from common.storage.sql import identity_of
+
+    address = place_of(runtime.settings.database_url)
+    runtime.living.works_with(identity_of(runtime.engine), address)
 
 
 def process_name(

@@ -39,7 +39,7 @@ LEFT_OUT: Final = (
         "at-work:",
         "metrics-at:",
         "process-names",
-        "databases",
+        "database-of:",
         "lease",
         "upkeep-lock",
         "inflight:",

@@ -276,10 +276,10 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
             "前缀 {prefix} 下有使用不同数据库的进程：{databases}",
         ),
         (
-            "all processes of a fleet name its database alike (PUSHFLEET_DATABASE_URL); another "
+            "all processes of a fleet work with one database (PUSHFLEET_DATABASE_URL); another "
             "fleet takes a PUSHFLEET_PREFIX and PUSHFLEET_EVENT_STREAMS of its own",
-            "同一系统的所有进程须使用相同的 PUSHFLEET_DATABASE_URL；另一套系统须使用自己的 "
-            "PUSHFLEET_PREFIX 和 PUSHFLEET_EVENT_STREAMS",
+            "同一系统的所有进程须使用同一个数据库（PUSHFLEET_DATABASE_URL）；另一套系统须使用"
+            "自己的 PUSHFLEET_PREFIX 和 PUSHFLEET_EVENT_STREAMS",
         ),
     ),
     "processes_missing": ProblemKind(

@@ -101,10 +101,21 @@ def test_a_redis_user_without_a_right(cli, as_user, rules, found, cure):
 
 def test_two_fleets_under_one_prefix(cli, living):
     """Each takes a part of the other's events, and neither is told."""
-    Heartbeats(living.redis, living.keys, "db-b:5432/b").beat("intake.1@b", "intake", None)
+    for name, identity, address in (
+        ("upkeep.1", "7/a", "db:5432/a"),
+        ("upkeep.2", "7/a", "db/a"),  # the same by another address
+        ("upkeep.3", "8/a", "db/a"),  # and after it was moved to a new server
+    ):
+        one = Heartbeats(living.redis, living.keys)
+        one.works_with(identity, address)
+        one.beat(name, "upkeep", None)
+    assert problems(cli("doctor", "--json")) == {}
+    other = Heartbeats(living.redis, living.keys)
+    other.works_with("9/b", "db-b:5432/b")
+    other.beat("intake.1@b", "intake", None)
     cure = "PUSHFLEET_PREFIX and PUSHFLEET_EVENT_STREAMS of its own"
     only(cli("doctor", "--json"), "processes", "db-b:5432/b", cure)
-    living.redis.zadd(living.keys.databases, {"db-b:5432/b": 1})
+    living.redis.delete(living.keys.database_of("intake.1@b"))
     assert problems(cli("doctor", "--json")) == {}, "it has ended"
 
 
