@@ -156,6 +156,9 @@ class Delayed:
         for later in waiting:
             delays += [max(later.due_ms - now, 0), _member(Header(later.stream), later.blob)]
         if delays:
+            # adds nothing, but a full server refuses the whole MULTI for it; a script, refused when
+            # it runs, would leave the acknowledgement before it standing
+            pipe.zadd(self._keys.delayed, {b"": 0}, xx=True)
             self._delay(
                 keys=[self._keys.delayed, self._keys.timer_wake_up], args=delays, client=pipe
             )

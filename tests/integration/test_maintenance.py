@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.clock import now_ms
 from common.config import Settings
@@ -143,6 +143,25 @@ def test_a_minute_between_the_clocks_of_two_machines_is_no_minute_to_wait(
         monkeypatch.setattr("time.time", real)
         time.sleep(0.4)
         assert runtime.delayed.release_due() == {STREAM}
+
+
+def test_a_full_server_refuses_all_of_a_commit_that_puts_off(runtime: Runtime) -> None:
+    """Otherwise the acknowledgement would stand, and what it put off be nowhere."""
+    name = runtime.keys.stream("acknowledged")
+    runtime.redis.set(name, 1)
+    put(runtime, 1)  # the script is there
+    runtime.redis.config_set("maxmemory", 1)
+    try:
+        with runtime.redis.pipeline() as pipe:
+            pipe.delete(name)
+            runtime.delayed.put(pipe, [Later(STREAM, b"x", now_ms())])
+            with pytest.raises(ResponseError):
+                pipe.execute()
+    finally:
+        runtime.redis.config_set("maxmemory", 0)
+    assert runtime.redis.exists(name)
+    runtime.delayed.release_due()
+    runtime.redis.delete(name, runtime.keys.stream(STREAM))
 
 
 # ---------------------------------------------------------------- leases

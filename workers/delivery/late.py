@@ -196,9 +196,10 @@ def replaces(work: PendingPush) -> bool:
 
 def _asks(work: PendingPush) -> bool:
     """True when a newer push may have the place: also that of a message's own id, which an edit of
-    it names as its collapse key. Such a push comes late only as a retry or a recall.
+    it names as its collapse key. Such a push comes late as a retry, after a wait or as a recall.
     """
-    return replaces(work) or work.note.kind == Kind.RECALL or work.target.tried > 0
+    late = work.target.tried > 0 or work.target.held_by is not None
+    return late or replaces(work) or work.note.kind == Kind.RECALL
 
 
 def place_of(work: PendingPush) -> tuple[str, str, str, str]:
@@ -207,17 +208,15 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
 
 def in_their_places(works: Sequence[PendingPush], screens: Screens) -> RoundStep[PendingPush]:
     """Of pushes with one place the newest goes for all; none replaces a newer one."""
-    places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     if not any(map(_asks, works)):
         return RoundStep(works)
-    for work in works:
-        places.setdefault(place_of(work), []).append(work)
-    places = {place: group for place, group in places.items() if any(map(_asks, group))}
-    heads = [_head(group) for group in places.values()]
+    groups, alone = _sharing(works)
+    heads = [*map(_head, groups), *alone]
     reply = dict(zip(map(id, heads), screens.take(heads), strict=True))
+    led = {id(work) for group in groups for work in group}
     fit, newer, busy = list[PendingPush](), list[PendingPush](), list[PendingPush]()
     for work in works:
-        screen = reply.get(id(work)) if place_of(work) in places else Screen.FREE
+        screen = reply.get(id(work), None if id(work) in led else Screen.FREE)
         if screen is Screen.FREE:
             fit.append(work)
         elif screen is not None:
@@ -235,6 +234,30 @@ def in_their_places(works: Sequence[PendingPush], screens: Screens) -> RoundStep
             ],
         ),
     )
+
+
+def _sharing(works: Sequence[PendingPush]) -> tuple[list[list[PendingPush]], list[PendingPush]]:
+    """Those that share a place, and those that ask for themselves.
+
+    A message's own id is one of its conversation only: other chats may have the same.
+    """
+    groups: dict[tuple[str, str, str, str], list[PendingPush]] = {}
+    for work in filter(replaces, works):
+        groups.setdefault(place_of(work), []).append(work)
+    alone = []
+    for work in works:
+        if replaces(work):
+            continue
+        group = groups.get(place_of(work), [])
+        if any(_chat(other) == _chat(work) for other in group):
+            group.append(work)
+        elif _asks(work):
+            alone.append(work)
+    return list(groups.values()), alone
+
+
+def _chat(work: PendingPush) -> tuple[str, str]:
+    return work.note.conversation_type, work.note.conversation_id
 
 
 def _head(group: Sequence[PendingPush]) -> PendingPush:

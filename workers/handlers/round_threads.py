@@ -256,6 +256,7 @@ class RoundThreads:
                 raise
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
+        running.quiet = False  # each of them was told alone: the lane is looked at again
 
     def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
         log.error(

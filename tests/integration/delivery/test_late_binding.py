@@ -567,6 +567,32 @@ def test_of_two_in_one_round_the_newer_goes_for_both(town: Town) -> None:
     assert sorted(said(line) for line in town.accepted()) == shown
 
 
+def test_an_edit_stays_though_what_it_replaced_had_waited_for_the_database(town: Town) -> None:
+    town.register("alice", "T1")
+    older = town.routed("alice", body="see you at 8", ts_ms=now_ms() - 5_000)
+    edit = town.routed("alice", body="see you at 9", collapse_id=older.note.message_id)
+    town.register("alice", "T2")
+    away = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none", poolclass=NullPool)
+    there, town.runtime.devices._engine = town.runtime.devices._engine, away
+    town.put([older])
+    town.turn(town.runtime.delayed.waiting_count)
+    town.runtime.devices._engine = there
+    town.put([edit])
+    town.go([edit, older])
+    assert [said(line) for line in town.accepted()] == ["see you at 9"]
+
+
+def test_messages_of_two_chats_may_have_one_id(town: Town) -> None:
+    """Ids are unique within a conversation only: a late one is not covered by the other's."""
+    town.register("alice", "T1")
+    late = town.routed("alice", body="of bob", conversation_id="bob", ts_ms=now_ms() - 5_000)
+    late.target = msgspec.structs.replace(late.target, earlier=1)
+    shared = {"message_id": late.note.message_id, "collapse_id": late.note.collapse_id}
+    other = town.routed("alice", body="of carl", conversation_id="carl", **shared)
+    town.put([late, other])
+    assert town.go([late, other]) == ["accepted", "accepted"]
+
+
 def test_a_newer_push_that_is_refused_leaves_the_place_to_the_older(town: Town) -> None:
     town.register("alice", "T1")
     older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
