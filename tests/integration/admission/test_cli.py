@@ -29,7 +29,7 @@ from workers.cli.errors import CliError
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch
 from workers.gate import terms_of
-from workers.lane_report import lane_status
+from workers.lane_report import console_rows, lane_status
 from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
 
@@ -171,6 +171,10 @@ def test_a_resume_of_an_older_version_is_one(
     assert runtime.lane_states.history(vivo.id) == before
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     assert (mine["state"], mine["since_ms"]) == ("flowing", before[0].at_ms)
+    runtime.lane_states.hold(vivo.id, False)
+    shown = next(row for row in console_rows(runtime) if row["business_id"] == space)["history"]
+    words = [(state, words) for _, state, words in shown]
+    assert words == [("flowing", ""), ("flowing", ""), ("paused", "paused by an operator")]
 
 
 def test_a_new_quota_holds_in_every_worker_within_two_seconds(
