@@ -61,7 +61,9 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     world.put([chat(1, urgency=Urgency.CHAT)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
-    # it has looked, and sleeps: whoever comes next may ring
+    ready = world.runtime.keys.ready(Vendor.MEIZU, Urgency.CHAT)
+    # it has looked, the lane's time is set, and it sleeps: whoever comes next may ring
+    eventually(lambda: (world.runtime.redis.zscore(ready, world.lane.id) or 0) > now_ms() + 5_000)
     eventually(lambda: world.runtime.streams.wake_up_is_ours(queue))
     world.runtime.redis.delete(world.runtime.keys.rate(world.lane.id))
     world.put([chat(2, urgency=Urgency.CALL)])
@@ -69,7 +71,8 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     world.drain(lambda: False)  # the wake-up, in the second slot
     assert time.monotonic() - began < 15
     slice_.join(15)
-    assert len(world.accepted()) == 2
+    # the chat goes at the time that was set for it
+    assert [one["token"] for one in world.accepted()] == ["token-0002"]
 
 
 def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(
