@@ -183,12 +183,6 @@ def test_without_the_right_normal_is_demoted_and_an_advert_may_ban(honor, client
     assert [client.send(body, access)[1]["code"] for body in (advert, BODY)] == [200, 200]
 
 
-def test_a_switch_that_is_set_again_has_its_hits_again(honor, client, access):
-    for _ in range(2):
-        honor.faults(over_rate=True, only_first=1)
-        assert [client.send(BODY, access)[1]["code"] for _ in range(2)] == [429, 200]
-
-
 def test_receipts_say_delivered(honor, client, access):
     with hook() as (url, wait):
         honor.door("receipts", on=True, url=url)

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification, present
@@ -25,8 +24,7 @@ from tests.page_vectors import (
     digest,
 )
 from tests.unit.vendors.cases import PUSH_ID, asked, credential, item, reply
-from tests.unit.vendors.strategies import kept_whole, notes, texts
-from workers.vendors.ids import number_id
+from tests.unit.vendors.strategies import kept_whole, texts
 from workers.vendors.json_text import compact
 from workers.vendors.oppo import OPPO
 from workers.vendors.oppo.codes import CODES
@@ -34,7 +32,6 @@ from workers.vendors.oppo.credential import sign
 from workers.vendors.oppo.registration_ids import endpoint_of, sent
 from workers.vendors.oppo.request import encode
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
-from workers.wire import HttpResponse
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
 REGID = "CN_0123456789abcdef0123456789abcdef"
@@ -328,18 +325,6 @@ def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_on
     assert {(outcomes[n].attempts_max, outcomes[n].again) for n in (0, 2)} == {(2, Again.SINGLY)}
 
 
-def test_vector_9_4_batch_answer():
-    body = (
-        b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
-        b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
-    )
-    outcomes = OPPO.classify(
-        request_batch_of(item_of(), item_of(token="CN_xyz")), HttpResponse(200, {}, body)
-    )
-    found = [(o.verdict, o.vendor_message_id) for o in outcomes]
-    assert found == [(Verdict.ACCEPTED, "a"), (D, None)]
-
-
 def test_a_batch_whose_answer_has_no_list_is_all_missing():
     assert [o.again for o in outcomes_of(batch_of(2), SUCCESS)] == [Again.SINGLY] * 2
 
@@ -410,39 +395,6 @@ def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
 
 
 # ---------------------------------------------------------------- the wire
-
-
-def test_a_private_chat_message_is_the_pages_example():
-    request, form = sent_form(request_batch_of(callback_url="https://push.example.com/cb/oppo"))
-    assert (request.method, request.path) == ("POST", "/server/v1/message/notification/unicast")
-    found = dict(request.headers)
-    assert found == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
-    assert form["auth_token"] == ACCESS.value
-    assert json.loads(form["message"]) == {
-        "target_type": 2,
-        "target_value": REGID,
-        "verify_registration_id": True,
-        "notification": {
-            "app_message_id": PUSH_ID,
-            "style": 1,
-            "title": "Li Hua",
-            "content": "晚上一起吃饭吗？",
-            "click_action_type": 0,
-            "action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}',
-            "off_line": True,
-            "off_line_ttl": 86400,
-            "show_ttl": 86400,
-            "notify_id": number_id("m1"),
-            "channel_id": "im_message",
-            "category": "IM",
-            "notify_level": 2,
-            "private_msg_template_id": "TPL0001",
-            "private_title_parameters": {"sender": "Li Hua"},
-            "private_content_parameters": {"text": "晚上一起吃饭吗？"},
-            "call_back_url": "https://push.example.com/cb/oppo",
-            "call_back_parameter": PUSH_ID,
-        },
-    }
 
 
 def test_a_batch_carries_different_messages_each_with_its_own_id():
@@ -798,34 +750,6 @@ def test_the_spec_says_what_the_page_says():
 
 
 # ---------------------------------------------------------------- any note, any bytes
-
-
-@given(note=notes, other=notes, url=st.one_of(st.none(), texts), strong=st.booleans())
-def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
-    batch = request_batch_of(item_of(note), item_of(other, f"CN_{HEX}", "1" * 32), callback_url=url)
-    _, form = sent_form(batch, STRONG if strong else CREDENTIAL)
-    assert set(form) == {"auth_token", "messages"}
-    messages = json.loads(form["messages"])
-    assert [m["target_value"] for m in messages] == [REGID, f"CN_{HEX}"]
-    for one, message in zip(batch.items, messages, strict=True):
-        sent_ = message["notification"]
-        assert message["verify_registration_id"] is True
-        assert sent_["app_message_id"] == one.target.push_id
-        assert 0 < len(sent_["title"]) <= 50
-        assert sent_["title"].strip()
-        assert 0 < len(sent_["content"]) <= (128 if sent_["style"] == 2 else 50)
-        assert sent_["content"].strip()
-        assert len(sent_.get("action_parameters", "")) <= 4000
-        assert isinstance(json.loads(sent_.get("action_parameters", "{}")), dict)
-        assert len(sent_.get("sub_title", "")) <= 10
-        assert len(sent_.get("call_back_url", "")) <= 200
-        assert sent_["click_action_type"] in (0, 1, 2, 4, 5)
-        assert "notify_level" not in sent_ or (
-            sent_["notify_level"] in (1, 2, 16) and sent_["category"]
-        )
-        if one.note.bucket is Bucket.PUBLIC:
-            assert "private_msg_template_id" not in sent_
-            assert sent_.get("notify_level", 1) < 16
 
 
 @given(text=texts.filter(str.strip))
