@@ -34,7 +34,6 @@ from workers.vendors.apns import credential as apple_account
 from workers.vendors.apns import request as apns_request
 from workers.vendors.apns.credential import read_credential
 from workers.vendors.ids import text_id
-from workers.vendors.json_text import compact
 from workers.vendors.types import CredentialError
 from workers.wire import NoAnswer
 
@@ -351,29 +350,6 @@ def test_vector_a_provider_token():
     assert len(token) == 184
 
 
-def test_vector_b_payload_sizes():
-    alert = {
-        "aps": {
-            "alert": {"title": "Alice", "subtitle": "Project Falcon", "body": "晚上八点开会 🚀"},
-            "badge": 7,
-            "sound": "default",
-            "thread-id": "group_10086",
-            "category": "IM_MESSAGE",
-            "mutable-content": 1,
-            "interruption-level": "active",
-            "relevance-score": 0.5,
-        },
-        "im": {"cid": "group_10086", "seq": 52017, "mid": "m-9f3c"},
-    }
-    silent = {"aps": {"content-available": 1}, "im": {"op": "recall", "mid": "m-9f3c"}}
-    for value, size, digest in (
-        (alert, 300, "f0d6106774fcba05a8df93f3c3ab168109106f35637506d40228a11964198be4"),
-        (silent, 67, "de182459e04525d3cd14d7ecf725084a3cfc9258525970114ddfcc9e18e6c71f"),
-    ):
-        raw = compact(value)
-        assert (len(raw), hashlib.sha256(raw).hexdigest()) == (size, digest)
-
-
 def test_vector_b_as_the_file_builds_it():
     about = note(
         title="Alice",
@@ -398,11 +374,6 @@ def test_vector_c_the_last_byte_that_fits():
         )
         assert whole == letter * (spare // size)
         assert cut.endswith("…")
-
-
-def test_vector_c_of_the_page():
-    assert len(compact({"aps": {"alert": {"body": "a" * 4067}}})) == 4096
-    assert len(compact({"aps": {"alert": {"body": "会" * 1355}}})) == 4094
 
 
 def test_vector_d_collapse_ids():

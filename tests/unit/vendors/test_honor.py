@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Again, Bucket, Kind, Vendor, Verdict
 from tests.builders import present
-from tests.page_vectors import HONOR_V1, HONOR_V1_DIGEST, HUAWEI_TOKEN_FORM, digest
+from tests.page_vectors import HUAWEI_TOKEN_FORM
 from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
@@ -22,7 +22,6 @@ from tests.unit.vendors.pushkit_builders import (
 )
 from workers.vendors.honor import HONOR
 from workers.vendors.honor import codes as honor_codes
-from workers.vendors.json_text import compact
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 V = Verdict
@@ -182,13 +181,6 @@ def test_all_invalid_is_believed_only_of_a_token_alone():
 
 
 # ---------------------------------------------------------------- vectors
-
-
-def test_vector_1_bytes_of_a_body():
-    body = json.loads(HONOR_V1)
-    raw = compact(body)
-    assert (raw.decode(), digest(raw)) == (HONOR_V1, HONOR_V1_DIGEST)
-    assert len(compact({**body, "token": []})) == 343
 
 
 def test_vector_2_token_form():

@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
 from tests.builders import present
-from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1, HUAWEI_V1_DIGEST, digest
+from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1
 from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
@@ -22,7 +22,6 @@ from workers.vendors import huawei_codes
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
 from workers.vendors.ids import number_id
-from workers.vendors.json_text import compact
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 
 V = Verdict
@@ -242,12 +241,6 @@ def test_the_vendors_words_lose_device_tokens():
 # ---------------------------------------------------------------- vectors
 
 V1 = json.loads(HUAWEI_V1)
-
-
-def test_vector_1_bytes_of_a_body():
-    raw = compact(V1)
-    assert (raw.decode(), digest(raw)) == (HUAWEI_V1, HUAWEI_V1_DIGEST)
-    assert len(compact({**V1, "message": {**V1["message"], "token": []}})) == 316
 
 
 def test_a_built_body_has_every_field_of_vector_1():

@@ -16,21 +16,15 @@ from hypothesis import given
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification, present
 from tests.page_vectors import (
-    OPPO_FORM_DIGEST,
-    OPPO_MESSAGE,
-    OPPO_MESSAGE_DIGEST,
     OPPO_REGIDS,
     OPPO_SIGNS,
-    digest,
 )
 from tests.unit.vendors.cases import PUSH_ID, asked, credential, item, reply
 from tests.unit.vendors.strategies import kept_whole, texts
-from workers.vendors.json_text import compact
 from workers.vendors.oppo import OPPO
 from workers.vendors.oppo.codes import CODES
 from workers.vendors.oppo.credential import sign
 from workers.vendors.oppo.registration_ids import endpoint_of, sent
-from workers.vendors.oppo.request import encode
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
@@ -365,13 +359,6 @@ def test_vector_9_1_auth_body():
     assert (request.endpoint, request.method, request.path) == ("OPPO", "POST", "/server/v1/auth")
     found = request.body.decode()
     assert found == f"app_key=exampleAppKey0001&sign={OPPO_SIGNS[0][3]}&timestamp=1767225600000"
-
-
-def test_vector_9_2_unicast_body():
-    text = compact(json.loads(OPPO_MESSAGE))
-    assert (text.decode(), digest(text)) == (OPPO_MESSAGE, OPPO_MESSAGE_DIGEST)
-    body = encode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", text.decode())])
-    assert digest(body) == OPPO_FORM_DIGEST
 
 
 REGIDS = {

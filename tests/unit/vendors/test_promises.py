@@ -19,7 +19,6 @@ from tests.examples import examples
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, kept_whole, notes, statuses, texts
 from workers.vendors import VENDORS
-from workers.vendors.account_secrets import secret_text
 from workers.vendors.answers import redact, retry_after_s
 from workers.vendors.apns import APNS
 from workers.vendors.fcm import FCM
@@ -35,7 +34,6 @@ from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     Credential,
-    CredentialError,
     VendorSpec,
 )
 from workers.vendors.vivo import VIVO
@@ -493,13 +491,3 @@ def test_a_vendor_s_words_are_short_and_without_tokens():
 def test_no_part_of_a_token_is_left_where_an_answer_repeats_hundreds_of_them(size):
     tokens = [f"{n:03}".ljust(size, "t") for n in range(500)]
     assert "ttt" not in redact(" ".join(tokens), tokens)
-
-
-@pytest.mark.parametrize(
-    "files",
-    [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}],
-    ids=["missing", "not text", "empty"],
-)
-def test_a_secret_file_that_can_t_be_used_is_named(files):
-    with pytest.raises(CredentialError, match="--app-secret-file"):
-        secret_text(files, "app_secret")

@@ -9,14 +9,12 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.builders import present
 from tests.page_vectors import VIVO_SIGNS
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note
-from tests.unit.vendors.strategies import texts
 from workers.vendors.ids import receipt_tag
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 from workers.vendors.vivo import VIVO
@@ -628,7 +626,7 @@ def test_a_credential_is_kept():
 
 
 def receipts(value) -> list[tuple]:
-    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    raw = json.dumps(value).encode()
     return [
         (r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict)
         for r in read_any(vivo_receipts.read_receipts, raw)
@@ -658,9 +656,6 @@ RECEIPTS = {
     ),
     "new": ({"1": {"targets": "r1", "ackType": "777"}}, [("r1", "", "1", "other", 0, None)]),
     "not a task": ({"1": 5, "2": {"targets": {}}}, []),
-    "junk": (b"<html>", []),
-    "no object": (b"[1]", []),
-    "far too long": (b" " * 2_000_000, []),
 }
 
 
@@ -705,8 +700,3 @@ def test_an_empty_detail_under_one_name_hides_none_under_the_other(empty, known_
         == "token_dead"
     )
     assert receipts({"1": {"targets": "r1", "ackType": "103", names[0]: empty}})[0][3] == "replaced"
-
-
-@given(targets=texts)
-def test_any_targets_are_read(targets):
-    assert all(token for token, *_ in receipts({"1": {"targets": targets, "ackTime": targets}}))
