@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.tokens import all_canonical, canonical
-from workers.intake.decoding import Passed, Refused, read_entry
+from workers.intake.decoding import Passed, read_entry
 
 NOW = 1_800_000_000_000
 
@@ -37,24 +37,6 @@ def test_a_token_is_the_same_in_every_spelling_that_its_vendor_takes(
 
 
 # ---------------------------------------------------------------- what files and texts hold
-
-
-def entry(push: dict[str, Any], **data: Any) -> Passed | Refused:
-    known = {
-        "message_id": "m",
-        "conversation": {"type": "c2c", "id": "a"},
-        "sender": {"id": "a"},
-        "recipients": ["b"],
-    }
-    body = {
-        "v": 1,
-        "id": "e",
-        "type": "message.stored",
-        "app": "A",
-        "ts": NOW,
-        "data": {**known, "push": push, **data},
-    }
-    return read_entry("im:events", f"{NOW}-0", {b"e": json.dumps(body).encode("ascii")}, ["A"], NOW)
 
 
 HALF = "x\ud83d"
@@ -118,26 +100,6 @@ def test_what_is_no_character_stops_a_state_event_in_its_ids_only(
     body = {"v": 1, "id": "e", "type": kind, "app": "A", "ts": NOW, "data": data}
     raw = json.dumps(body).replace("\\ud83d", json.dumps(bad)[1:-1]).encode("ascii")
     assert isinstance(read_entry("im:events", f"{NOW}-0", {b"e": raw}, ["A"], NOW), Passed) is taken
-
-
-TEXTS: dict[str, tuple[dict[str, Any], bool]] = {
-    "half an emoji in a key of the payload": ({"data": {"payload": {"a\ud83d": 1}}}, True),
-    "the other half in a subtitle": ({"display": {"subtitle": "\ude00!"}}, True),
-    "NUL in a template": ({"template": {"oppo": {"id": "t", "title_params": "a\0"}}}, True),
-    "half an emoji in a collapse key": (
-        {"collapse_key": "\ud83d"},
-        False,
-    ),  # an id: two of them may be one afterwards
-    "both halves": ({"display": {"body": "\ud83d\ude00"}}, True),
-}
-
-
-@pytest.mark.parametrize(("push", "sent"), TEXTS.values(), ids=TEXTS)
-def test_what_is_no_character_in_a_text_costs_no_message(push: dict[str, Any], sent: bool) -> None:
-    found = entry(push)
-    assert isinstance(found, Passed) is sent
-    if isinstance(found, Passed):
-        assert found.mended == (push.get("display", {}).get("body") is None)
 
 
 # ---------------------------------------------------------------- values of ours that become header

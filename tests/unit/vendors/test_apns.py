@@ -748,21 +748,6 @@ def test_a_credential_is_proved_without_a_push(status, body, verdict):
     assert apns_codes.checked(answer(status, body)) is verdict
 
 
-@pytest.mark.parametrize(
-    ("token", "valid"),
-    [
-        ("ab" * 32, True),
-        ("AB" * 80, True),
-        ("", False),
-        ("xyz", False),
-        ("ab/../cd", False),
-        ("a" * 513, False),
-    ],
-)
-def test_tokens_are_hex_of_any_length(token, valid):
-    assert apns_request.token_valid(token) is valid
-
-
 def test_no_secret_or_token_shows_in_a_repr():
     request = apns_request.build(batch(tokens=("deadbeef",)), p8_credential(), ACCESS)
     shown = repr((request, p8_credential(), ACCESS, apns_request.prepare(note(), p8_credential())))

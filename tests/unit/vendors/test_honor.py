@@ -22,7 +22,7 @@ from tests.unit.vendors.pushkit_builders import (
 )
 from workers.vendors.honor import HONOR
 from workers.vendors.honor import codes as honor_codes
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
+from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
 
 V = Verdict
 CRED = credential(Vendor.HONOR)
@@ -337,34 +337,6 @@ def test_a_recall_overwrites_by_the_same_ids():
 
 
 # ---------------------------------------------------------------- credential
-
-GOOD = {"app_id": "1040000001", "app_key": "220000001"}
-
-
-def test_a_credential_is_read_and_its_secret_trimmed():
-    found = HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS)
-    assert found == (GOOD, {"app_secret": "s"})
-
-
-BAD_CREDENTIALS = {
-    "no app id": ({"app_key": "1"}, {"app_secret": b"s"}, "--app-id"),
-    "no client id": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key"),
-    "an app id that would change the path": (
-        {**GOOD, "app_id": "1/2"},
-        {"app_secret": b"s"},
-        "--app-id",
-    ),
-    "a client id with a blank": ({**GOOD, "app_key": "a b"}, {"app_secret": b"s"}, "--app-key"),
-    "no secret": (GOOD, {}, "--app-secret-file"),
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
-)
-def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
-    with pytest.raises(CredentialError, match=names):
-        HONOR.read_credential(options, files, NOW_MS)
 
 
 def test_the_only_right_is_service():

@@ -22,7 +22,7 @@ from workers.vendors import huawei_codes
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
 from workers.vendors.ids import number_id
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError
+from workers.vendors.types import AccessRefused, AccessToken
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)
@@ -512,31 +512,6 @@ def test_the_badge_is_clipped(badge, number):
 
 
 # ---------------------------------------------------------------- credential
-
-
-def test_a_credential_is_read_and_its_secret_trimmed():
-    options, secrets = HUAWEI.read_credential(
-        {"app_id": "100000001"}, {"app_secret": b" s3cret \n"}, NOW_MS
-    )
-    assert (options, secrets) == ({"app_id": "100000001"}, {"app_secret": "s3cret"})
-
-
-BAD_CREDENTIALS = {
-    "no id": ({}, {"app_secret": b"s"}, "--app-id"),
-    "an id with letters": ({"app_id": "abc"}, {"app_secret": b"s"}, "--app-id"),
-    "an id that would change the path": ({"app_id": "1/../2"}, {"app_secret": b"s"}, "--app-id"),
-    "no secret": ({"app_id": "1"}, {}, "--app-secret-file"),
-    "an empty secret": ({"app_id": "1"}, {"app_secret": b" \n"}, "--app-secret-file"),
-    "a binary secret": ({"app_id": "1"}, {"app_secret": b"\xff\xfe"}, "--app-secret-file"),
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
-)
-def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
-    with pytest.raises(CredentialError, match=names):
-        HUAWEI.read_credential(options, files, NOW_MS)
 
 
 def test_the_check_delivers_nothing():

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
-from tests.page_vectors import MEIZU_IDS, MEIZU_SIGNS
+from tests.page_vectors import MEIZU_SIGNS
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, batch, credential, note
 from workers.vendors.ids import receipt_tag
 from workers.vendors.meizu import codes as meizu_codes
-from workers.vendors.meizu import credential as meizu_credential
 from workers.vendors.meizu import request as meizu_request
 from workers.vendors.meizu.receipts import read_receipts
-from workers.vendors.types import CredentialError
 
 NEW_CODE = "424242"
 
@@ -217,21 +215,6 @@ def test_a_silent_push_is_refused_before_a_request():
     assert meizu_request.refuse(batch().items[0], credential(Vendor.MEIZU)) is None
 
 
-@pytest.mark.parametrize(
-    ("token", "valid"),
-    [
-        (MEIZU_IDS[0], True),
-        ("", False),
-        ("a,b", False),
-        ("a b", False),
-        ("a" * 257, False),
-        ("会", False),
-    ],
-)
-def test_tokens(token, valid):
-    assert meizu_request.token_valid(token) is valid
-
-
 CHECKS = [
     ("110003", Verdict.ACCEPTED),
     ("200", Verdict.ACCEPTED),
@@ -246,20 +229,6 @@ def test_a_credential_is_proved_without_a_push(code, verdict):
     request = meizu_request.check(credential(Vendor.MEIZU), None)
     assert parse_qs(request.body.decode())["pushIds"] == ["0"]
     assert meizu_codes.checked(answer(200, {"code": code, "value": ""})) is verdict
-
-
-BAD = {
-    "no id": ({}, {"app_secret": b"s"}, "--app-id is missing"),
-    "no number": ({"app_id": "x"}, {"app_secret": b"s"}, "--app-id must be the number"),
-    "no secret": ({"app_id": "1"}, {}, "--app-secret-file is missing"),
-    "an empty secret": ({"app_id": "1"}, {"app_secret": b" \n"}, "is empty"),
-}
-
-
-@pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
-def test_a_credential_is_refused_with_its_reason(options, files, reason):
-    with pytest.raises(CredentialError, match=reason):
-        meizu_credential.read_credential(options, files, NOW_MS)
 
 
 # ---------------------------------------------------------------- receipts

@@ -25,7 +25,7 @@ from workers.vendors.oppo import OPPO
 from workers.vendors.oppo.codes import CODES
 from workers.vendors.oppo.credential import sign
 from workers.vendors.oppo.registration_ids import endpoint_of, sent
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
+from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
 REGID = "CN_0123456789abcdef0123456789abcdef"
@@ -695,32 +695,6 @@ def test_a_refused_access_token_says_whether_a_person_must_act(answer, verdict, 
     refused = present(OPPO.access).read(answer, NOW)
     assert isinstance(refused, AccessRefused)
     assert (refused.verdict, refused.code) == (verdict, code)
-
-
-def test_a_credential_needs_a_key_and_a_master_secret():
-    read = OPPO.read_credential(
-        {"app_key": "k", "template_params": "json_text"},
-        {"app_secret": b"\xe2\x80\x83S3cret \r\n"},
-        0,
-    )
-    assert read == ({"app_key": "k", "template_params": "json_text"}, {"app_secret": "S3cret"})
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "why"),
-    [
-        ({}, {"app_secret": b"s"}, "--app-key is missing"),
-        ({"app_key": "a b"}, {"app_secret": b"s"}, "--app-key takes"),
-        ({"app_key": "k"}, {}, "--app-secret-file is missing"),
-        ({"app_key": "k"}, {"app_secret": b"\xff"}, "is not text"),
-        ({"app_key": "k"}, {"app_secret": b"SECRET two"}, "one line"),
-        ({"app_key": "k", "template_params": "xml"}, {"app_secret": b"s"}, "--template-params"),
-    ],
-)
-def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
-    with pytest.raises(CredentialError, match=why) as error:
-        OPPO.read_credential(options, files, 0)
-    assert "SECRET" not in str(error.value)
 
 
 def test_the_spec_says_what_the_page_says():

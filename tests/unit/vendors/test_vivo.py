@@ -16,7 +16,7 @@ from tests.page_vectors import VIVO_SIGNS
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note
 from workers.vendors.ids import receipt_tag
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError
+from workers.vendors.types import AccessRefused, AccessToken
 from workers.vendors.vivo import VIVO
 from workers.vendors.vivo import codes as vivo_codes
 from workers.vendors.vivo import credential as vivo_credential
@@ -591,35 +591,6 @@ def test_a_wrong_clock_is_named():
     refused = vivo_credential.read_access(answer(200, {"result": 10207}), NOW_MS)
     assert isinstance(refused, AccessRefused)
     assert "clock" in refused.words
-
-
-BAD = {
-    "no id": ({"app_key": "k"}, {"app_secret": b"s"}, "--app-id is missing"),
-    "an id that is no number": (
-        {"app_id": "abc", "app_key": "k"},
-        {"app_secret": b"s"},
-        "--app-id must be the number",
-    ),
-    "no key": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key is missing"),
-    "a key with blanks": (
-        {"app_id": "1", "app_key": "k k"},
-        {"app_secret": b"s"},
-        "--app-key must",
-    ),
-    "no secret": ({"app_id": "1", "app_key": "k"}, {}, "--app-secret-file is missing"),
-}
-
-
-@pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
-def test_a_credential_is_refused_with_its_reason(options, files, reason):
-    with pytest.raises(CredentialError, match=reason):
-        vivo_credential.read_credential(options, files, NOW_MS)
-
-
-def test_a_credential_is_kept():
-    assert vivo_credential.read_credential(
-        {"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS
-    ) == ({"app_id": "1", "app_key": "k"}, {"app_secret": "s"})
 
 
 # ---------------------------------------------------------------- receipts

@@ -26,7 +26,7 @@ from tests.page_vectors import (
 from tests.unit.vendors.cases import PUSH_ID, batch, credential, item, reply
 from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, statuses
 from workers.vendors.ids import base62, number_id
-from workers.vendors.types import CredentialError, RequestBatch
+from workers.vendors.types import RequestBatch
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
 from workers.vendors.xiaomi.request import encode, template_value, value_valid
@@ -595,38 +595,6 @@ def test_limits_of_title_and_description_hold(cls):
 
 
 # ---------------------------------------------------------------- credential, tokens, check
-
-
-def test_a_credential_needs_a_package_and_a_secret():
-    options, secrets = XIAOMI.read_credential(
-        {"package": "com.example.im"}, {"app_secret": b" S3cret\n"}, 0
-    )
-    assert (options, secrets) == ({"package": "com.example.im"}, {"app_secret": "S3cret"})
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "why"),
-    [
-        ({}, {"app_secret": b"s"}, "--package is missing"),
-        ({"package": "a,b"}, {"app_secret": b"s"}, "Android package"),
-        ({"package": "com.example.im"}, {}, "--app-secret-file is missing"),
-        ({"package": "com.example.im"}, {"app_secret": b" "}, "is empty"),
-        ({"package": "com.example.im"}, {"app_secret": b"SECRET\r\nx: y"}, "one line"),
-        ({"package": "com.example.im", "region": "mars"}, {"app_secret": b"s"}, "--region"),
-    ],
-)
-def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
-    with pytest.raises(CredentialError, match=why) as error:
-        XIAOMI.read_credential(options, files, 0)
-    assert "SECRET" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("token", "valid"),
-    [(REGID, True), ("a,b", False), ("", False), ("a b", False), ("x" * 513, False), ("吃", False)],
-)
-def test_what_cannot_be_a_regid_is_refused(token, valid):
-    assert XIAOMI.token_valid(token) is valid
 
 
 @pytest.mark.parametrize(
