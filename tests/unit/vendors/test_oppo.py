@@ -13,12 +13,14 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from common.contracts import Notification
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification, present
 from tests.page_vectors import (
     OPPO_REGIDS,
     OPPO_SIGNS,
 )
+from tests.tables import cell, table
 from tests.unit.vendors.cases import PUSH_ID, asked, credential, item, reply
 from tests.unit.vendors.strategies import kept_whole, texts
 from workers.vendors.oppo import OPPO
@@ -397,113 +399,41 @@ def test_a_batch_carries_different_messages_each_with_its_own_id():
 
 
 GIVEN = {"id": "T9", "title_params": {"a": "b"}, "content_params": '{"c":"d"}'}
-NOTHING = dict.fromkeys(("category", "notify_level", "channel", "template"))
+#: Account, what of the private chat message is different (of its placement: `placed`) -> category,
+#: notify_level, channel and template as they travel.
+CLASSES = table("""
+as it is | private | {} | IM 2 im_message TPL0001
+placed strong | strong | {"placed": {"notify_level": "16"}} | IM 16 im_message TPL0001
+strong asked for | strong | {"vendor": {"notify_level": 16}} | IM 16 im_message TPL0001
+without the right | private | {"vendor": {"notify_level": 16}} | IM 2 im_message TPL0001
+strong is for chat only | strong | {"message_class": "order", "vendor": {"notify_level": "16"}, "placement": {"category": "ORDER", "notify_level": "2"}} | ORDER 2 - -
+a lower level | private | {"vendor": {"notify_level": "1"}} | IM 1 im_message TPL0001
+no such level | private | {"vendor": {"notify_level": 7}} | IM 2 im_message TPL0001
+another private category | private | {"vendor": {"category": "TODO", "channel_id": "c"}} | TODO 2 c TPL0001
+no such category | private | {"vendor": {"category": "VIP"}} | IM 2 im_message TPL0001
+lowered by its sender | strong | {"vendor": {"category": "MARKETING"}} | MARKETING - im_message -
+no placement | private | {"placement": {}} | - - - -
+a level needs a category | private | {"placement": {"notify_level": "2"}} | - - - -
+public | private | {"open": true} | MARKETING - - -
+public is never raised | strong | {"open": true, "vendor": {"category": "IM", "notify_level": 16, "channel_id": "im_message"}, "template": {"id": "T9"}} | MARKETING - - -
+another public category | private | {"open": true, "vendor": {"category": "NEWS"}} | NEWS - - -
+chat placed public | strong | {"bucket": "public", "vendor": {"notify_level": 16}, "placement": {"category": "SOCIAL", "notify_level": "2"}} | SOCIAL - - -
+a sender's template | private | {"template": {"id": "T9"}} | IM 2 im_message T9
+a template without an id | private | {"template": {"title_params": {"a": "b"}}} | IM 2 im_message TPL0001
+raw fields touch no class | private | {"vendor_raw": {"category": "ORDER", "notify_level": 1, "channel_id": "x", "private_msg_template_id": "y"}} | IM 2 im_message TPL0001
+""")  # noqa: E501
 
 
-def sent_as(
-    about=NOTE,
-    credential=CREDENTIAL,
-    category="IM",
-    notify_level=2,
-    channel="im_message",
-    template="TPL0001",
-):
-    """A row of CLASSES: whose push, and its class fields as they travel."""
-    return about, credential, (category, notify_level, channel, template)
-
-
-CLASSES = {
-    "private": sent_as(NOTE),
-    "placed strong": sent_as(
-        with_(placement={**PRIVATE, "notify_level": "16"}), STRONG, notify_level=16
-    ),
-    "strong asked for, with the right": sent_as(
-        with_(vendor={"notify_level": 16}), STRONG, notify_level=16
-    ),
-    "strong asked for, without": sent_as(with_(vendor={"notify_level": 16})),
-    "strong is for chat only": sent_as(
-        with_(
-            message_class=MessageClass.ORDER,
-            placement={"category": "ORDER", "notify_level": "2"},
-            vendor={"notify_level": "16"},
-        ),
-        STRONG,
-        category="ORDER",
-        channel=None,
-        template=None,
-    ),
-    "a lower level": sent_as(with_(vendor={"notify_level": "1"}), notify_level=1),
-    "no such level": sent_as(with_(vendor={"notify_level": 7})),
-    "another private category": sent_as(
-        with_(vendor={"category": "TODO", "channel_id": "c"}), category="TODO", channel="c"
-    ),
-    "no such category": sent_as(with_(vendor={"category": "VIP"})),
-    "lowered by its sender": sent_as(
-        with_(vendor={"category": "MARKETING"}),
-        STRONG,
-        category="MARKETING",
-        notify_level=None,
-        template=None,
-    ),
-    "no placement": sent_as(with_(placement={}), **NOTHING),
-    "a level needs a category": sent_as(with_(placement={"notify_level": "2"}), **NOTHING),
-    "public": sent_as(OPEN, category="MARKETING", notify_level=None, channel=None, template=None),
-    "public is never raised": sent_as(
-        msgspec.structs.replace(
-            OPEN,
-            vendor={"category": "IM", "notify_level": 16, "channel_id": "im_message"},
-            template=GIVEN,
-        ),
-        STRONG,
-        category="MARKETING",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "public, another public category": sent_as(
-        msgspec.structs.replace(OPEN, vendor={"category": "NEWS"}),
-        category="NEWS",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "chat placed public": sent_as(
-        with_(
-            bucket=Bucket.PUBLIC,
-            placement={"category": "SOCIAL", "notify_level": "2"},
-            vendor={"notify_level": 16},
-        ),
-        STRONG,
-        category="SOCIAL",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "a sender's template": sent_as(with_(template=GIVEN), template="T9"),
-    "a template without an id": sent_as(with_(template={"title_params": {"a": "b"}})),
-    "raw fields touch no class": sent_as(
-        with_(
-            vendor_raw={
-                "category": "ORDER",
-                "notify_level": 1,
-                "channel_id": "x",
-                "private_msg_template_id": "y",
-            }
-        )
-    ),
-}
-
-
-@pytest.mark.parametrize(("note", "credential", "expected"), CLASSES.values(), ids=CLASSES)
-def test_class_fields_follow_placement_rights_and_overrides(note, credential, expected):
-    sent_ = wire(note, credential)
-    assert (
-        tuple(
-            sent_.get(key)
-            for key in ("category", "notify_level", "channel_id", "private_msg_template_id")
-        )
-        == expected
+@pytest.mark.parametrize(("account", "changes", "expected"), CLASSES.values(), ids=CLASSES)
+def test_class_fields_follow_placement_rights_and_overrides(account, changes, expected):
+    usual = msgspec.to_builtins(OPEN if changes.pop("open", False) else NOTE)
+    usual["placement"] |= changes.pop("placed", {})
+    sent_ = wire(
+        msgspec.convert(usual | changes, Notification),
+        STRONG if account == "strong" else CREDENTIAL,
     )
+    names = ("category", "notify_level", "channel_id", "private_msg_template_id")
+    assert [sent_.get(name) for name in names] == [cell(one) for one in expected.split()]
 
 
 def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
@@ -555,46 +485,21 @@ def test_offline_ttl_is_seconds_within_ten_days(ttl_s, sent_s):
     assert wire(ttl_s=ttl_s)["off_line_ttl"] == sent_s
 
 
-RAW = {
-    "activity": (
-        {"click_action_type": 4, "click_action_activity": "a.B"},
-        {"click_action_type": 4, "click_action_activity": "a.B"},
-    ),
-    "under notification": ({"notification": {"network_type": "1"}}, {"network_type": 1}),
-    "click without its address": ({"click_action_type": 2}, {"click_action_type": 0}),
-    "no such click": ({"click_action_type": 3}, {"click_action_type": 0}),
-    "too long": ({"sub_title": "x" * 11}, {"sub_title": None}),
-    "shorter on screen": ({"show_ttl": 60}, {"show_ttl": 60}),
-    "longer on screen": ({"show_ttl": 10**6}, {"show_ttl": 86400}),
-    "mode, receipt, target, id": (
-        {
-            "off_line": False,
-            "call_back_url": "https://x",
-            "target_value": "x",
-            "app_message_id": "x",
-            "style": 3,
-        },
-        {
-            "off_line": True,
-            "call_back_url": None,
-            "target_value": None,
-            "app_message_id": PUSH_ID,
-            "style": 1,
-        },
-    ),
-    "parameters lie below ext": (
-        {"action_parameters": {"ext": "x", "a": 1}},
-        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}","a":1}'},
-    ),
-    "parameters as text": (
-        {"action_parameters": '{"a":1}'},
-        {"action_parameters": '{"a":1,"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
-    ),
-    "parameters that are none": (
-        {"action_parameters": "nope"},
-        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
-    ),
-}
+RAW = table(r"""
+activity | {"click_action_type": 4, "click_action_activity": "a.B"} | {"click_action_type": 4, "click_action_activity": "a.B"}
+under notification | {"notification": {"network_type": "1"}} | {"network_type": 1}
+click without its address | {"click_action_type": 2} | {"click_action_type": 0}
+no such click | {"click_action_type": 3} | {"click_action_type": 0}
+too long | {"sub_title": "xxxxxxxxxxx"} | {"sub_title": null}
+shorter on screen | {"show_ttl": 60} | {"show_ttl": 60}
+longer on screen | {"show_ttl": 1000000} | {"show_ttl": 86400}
+mode and style | {"off_line": false, "style": 3} | {"off_line": true, "style": 1}
+target and receipt | {"target_value": "x", "call_back_url": "https://x"} | {"target_value": null, "call_back_url": null}
+ids | {"app_message_id": "x"} | {"app_message_id": "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"}
+below ext | {"action_parameters": {"ext": "x", "a": 1}} | {"action_parameters": "{\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\",\"a\":1}"}
+as text | {"action_parameters": "{\"a\":1}"} | {"action_parameters": "{\"a\":1,\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\"}"}
+none | {"action_parameters": "nope"} | {"action_parameters": "{\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\"}"}
+""")  # noqa: E501
 
 
 @pytest.mark.parametrize(("raw", "expected"), RAW.values(), ids=RAW)
