@@ -152,15 +152,19 @@ def rows() -> dict[str, tuple[str, dict[str, Any], str]]:
 
 
 ROWS = rows()
+PASSED_OVER = {name: row for name, row in ROWS.items() if not row[2].endswith("!")}
+REFUSED = {name: (*row[:2], row[2][:-1]) for name, row in ROWS.items() if row[2].endswith("!")}
 
 
-@pytest.mark.parametrize(("cloud", "body", "reason"), ROWS.values(), ids=ROWS)
-def test_what_gives_no_event_says_why_and_what_is_refused_shows_no_body(cloud, body, reason):
-    if not reason.endswith("!"):
-        found = run(cloud, body)
-        assert (found.events, found.ignored) == ((), reason)
-        return
+@pytest.mark.parametrize(("cloud", "body", "reason"), PASSED_OVER.values(), ids=PASSED_OVER)
+def test_what_gives_no_event_says_why(cloud, body, reason):
+    found = run(cloud, body)
+    assert (found.events, found.ignored) == ((), reason)
+
+
+@pytest.mark.parametrize(("cloud", "body", "reason"), REFUSED.values(), ids=REFUSED)
+def test_wrong_types_in_a_known_command_are_refused_without_showing_the_body(cloud, body, reason):
     with pytest.raises(DialectError) as caught:
         run(cloud, body)
-    assert caught.value.reason == reason.removesuffix("!")
+    assert caught.value.reason == reason
     assert not any(value in str(caught.value) for value in ("ann", "bob", "noon", "hi", "maybe"))
