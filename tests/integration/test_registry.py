@@ -31,6 +31,7 @@ from common.storage.migrations import migrate
 from common.storage.preferences import Preferences
 from common.storage.tenants import Tenant, Tenants
 from tests.builders import device_of
+from tests.examples import examples
 from workers.cli import run
 from workers.intake.event_types import TYPES
 from workers.intake.events import Event
@@ -202,7 +203,9 @@ WORDS = st.one_of(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(words=st.lists(WORDS, min_size=2, max_size=6), times=TIMES)
 def test_any_life_ends_as_its_times_say(

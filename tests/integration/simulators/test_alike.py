@@ -23,7 +23,7 @@ from tests.integration.simulators import (
 from tests.integration.simulators.running import changed
 from tests.integration.simulators.test_junk import CASES, made
 
-RULES = {
+RULES: dict[str, list[Any]] = {
     "huawei v1": test_huawei.V1_REFUSED,
     "huawei v3": test_huawei.V3_REFUSED,
     "honor": test_honor.REFUSED,

@@ -5,7 +5,6 @@ import json
 import time
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.clock import now_ms
@@ -22,9 +21,10 @@ from tests.page_vectors import (
     HUAWEI_V1,
     HUAWEI_V3,
 )
+from tests.simulator_keys import rsa_key
 from workers.vendors.huawei_receipts import signature_valid
 
-KEY = rsa.generate_private_key(65537, 2048)
+KEY = rsa_key()
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 BODY, BODY3 = json.loads(HUAWEI_V1), json.loads(HUAWEI_V3)
@@ -153,7 +153,7 @@ def check_v3(huawei, client, jwt, code):
 def test_another_key_than_the_registered_one_is_refused_and_nobodys_key_is_not_checked(
     huawei, client
 ):
-    jwt = make_jwt(rsa.generate_private_key(65537, 2048))
+    jwt = make_jwt(rsa_key("another"))
     assert client.v3(BODY3, jwt)[1]["code"] == "80000000"
     huawei.door("accounts", account="700001", public_key=PEM)
     assert client.v3(BODY3, jwt)[1]["code"] == "80200001"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model import Kind
+from tests.examples import examples
 from tests.unit.routing.builders import group, message
 from workers.routing.render import HiddenMode, Redaction, redaction_of, words
 from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, translate
@@ -265,7 +266,7 @@ messages = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     about=messages,
     lang=st.sampled_from(["zh", "en", "ja", ""]),

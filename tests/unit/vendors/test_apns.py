@@ -17,14 +17,14 @@ import pytest
 from asn1crypto import pkcs12 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from common.contracts import Localized
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.builders import present
-from tests.simulator_keys import pem_of
+from tests.simulator_keys import pem_of, rsa_key
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.transport.exchange import fault_of
 from workers.vendors.apns import APNS
@@ -713,7 +713,7 @@ P8_REFUSED = {
         .decode(),
         "P-256",
     ),
-    "an RSA key": (P8_OPTIONS, pem_of(rsa.generate_private_key(65537, 2048)), "EC P-256"),
+    "an RSA key": (P8_OPTIONS, pem_of(rsa_key()), "EC P-256"),
 }
 
 

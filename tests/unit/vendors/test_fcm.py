@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from common.contracts import Localized
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from tests.simulator_keys import rsa_key
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.vendors.fcm import FCM
 from workers.vendors.fcm import codes as fcm_codes
@@ -434,7 +435,7 @@ ACCOUNT = {
 
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
+    return rsa_key()
 
 
 def pem_of(key) -> str:

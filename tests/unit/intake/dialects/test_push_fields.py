@@ -5,6 +5,7 @@ to §4.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -267,7 +268,12 @@ channel_id="1"; notify_foreground=0 -> vendor_raw.xiaomi.extra.notify_foreground
 clickTypeInfo.parameters.k=v -> vendor_raw.meizu={"parameters": {"k": "v"}}
 sessionId=s; deep.a=[1] -> data.payload={"sessionId": "s", "deep": {"a": [1]}}
 """
-BODIES = {"tencent": (c2c, group), "zego": (zego,), "nim": (nim_team,)}
+Body = Callable[..., dict[str, Any]]
+BODIES: dict[str, tuple[Body, ...]] = {
+    "tencent": (c2c, group),
+    "zego": (zego,),
+    "nim": (nim_team,),
+}
 
 
 def block_of(name: str, text: str) -> dict[str, Any]:
