@@ -107,7 +107,8 @@ def test_oppo_receipts_of_one_url_come_merged():
             5,
             {"registrationIds": {"c": 1}},
             {"registrationIds": "d", "eventTime": "x"},
+            {"registrationIds": "e", "eventTime": -1},
         ]
     ).encode()
     found = [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})]
-    assert found == [("a", None, 0), ("b", None, 0), ("d", None, 0)]
+    assert found == [("a", None, 0), ("b", None, 0), ("d", None, 0), ("e", None, 0)]
