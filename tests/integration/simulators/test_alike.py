@@ -6,7 +6,9 @@ sockets.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,3 +128,59 @@ def test_misclassed_messages_are_counted_and_may_ban(tmp_path: Path, name: str) 
     simulator.handle(travelling(good))
     assert simulator.record.lines()[-1]["class"] == "public", "without its right"
     assert simulator.record.counts["misclassed"] == 3
+
+
+#: What is told to who sends too much in a second, of two targets a request; whether targets count,
+#: else requests.
+OVER = {
+    "huawei v1": (changed(CASES["huawei v1"][1], "message.token", ["A", "B"]), 503, True),
+    "huawei v3": (changed(CASES["huawei v3"][1], "target.token", ["A", "B"]), 503, True),
+    "honor": (changed(CASES["honor"][1], "token", ["A", "B"]), 429, True),
+    "xiaomi": ({**CASES["xiaomi"][1], "registration_id": "A,B"}, 200002, False),
+    "oppo batch": (CASES["oppo batch"][1] * 2, 55, True),
+    "vivo": (CASES["vivo"][1], 10072, False),
+    "meizu": (CASES["meizu"][1], "110010", False),
+}
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a test is within one second of the simulators' clock."""
+    now = SimpleNamespace(time=lambda at=time.time(): at)
+    for module in ("state", "vivo"):
+        monkeypatch.setattr(f"simulators.{module}.time", now)
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("name", OVER)
+def test_more_than_a_second_allows_is_refused(tmp_path: Path, name: str) -> None:
+    module, _, travelling = CASES[name]
+    simulator, (body, over, by_targets) = made(module, tmp_path), OVER[name]
+
+    def refused(count: int) -> list[bool]:
+        replies = [simulator.handle(travelling(body)) for _ in range(count)]
+        return [
+            over
+            in (
+                one.status,
+                json.loads(one.body or "{}").get("code"),
+                json.loads(one.body or "{}").get("result"),
+            )
+            for one in replies
+        ]
+
+    simulator.limits["per_second"] = 2
+    assert refused(3) == [False, by_targets, True]
+    assert simulator.record.counts["per_second_max_requests"] == 3
+    simulator.limits["per_second"] = 0
+    simulator.faults.change({"over_rate": True, "only_first": 1})
+    assert refused(2) == [True, False]
+
+
+@pytest.mark.usefixtures("frozen")
+def test_vivos_auth_is_limited_a_second(tmp_path: Path) -> None:
+    module, body, travelling = CASES["vivo auth"]
+    simulator = made(module, tmp_path)
+    simulator.limits["auth_per_second"] = 10
+    codes = [code_of(simulator.handle(travelling(body))) for _ in range(11)]
+    assert [code == 10250 for code in codes] == [False] * 10 + [True]

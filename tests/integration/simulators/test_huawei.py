@@ -376,18 +376,6 @@ def test_fail_and_busy_end_by_themselves(client, access):
 # ---------------------------------------------------------------- limits and classes
 
 
-def test_too_many_tokens_a_second_are_503(huawei, client, access):
-    huawei.door("limits", per_second=1000)
-    tokens = [f"T{n}" for n in range(600)]
-    while time.time() % 1 > 0.5:  # both within one second of the clock
-        time.sleep(0.01)
-    assert client.v1(to(*tokens), access)[0] == 200
-    assert client.v1(to(*tokens), access) == (503, None)
-    huawei.door("limits", per_second=0)
-    huawei.faults(over_rate=True, only_first=1)
-    assert [client.v1(BODY, access)[0] for _ in range(2)] == [503, 200]
-
-
 def test_marketing_over_its_cap_is_accepted_and_dropped(huawei, client, access):
     assert [client.v1(MARKETING, access)[1]["code"] for _ in range(3)] == ["80000000"] * 3
     assert [line.get("dropped") for line in huawei.lines] == [None, None, "marketing_device_daily"]

@@ -201,17 +201,6 @@ def test_the_daily_total_and_the_devices_cap_of_public_messages(oppo, client, ac
     assert client.unicast(access, MESSAGE)["code"] == 0
 
 
-def test_targets_a_second_are_limited(oppo, client, access):
-    oppo.door("limits", per_second=10)
-    while time.time() % 1 > 0.3:
-        time.sleep(0.01)
-    many = [to(regid(number=n)) for n in range(10)]
-    assert [client.batch(access, many)["code"], client.unicast(access, MESSAGE)["code"]] == [0, 55]
-    oppo.door("limits", per_second=0)
-    oppo.faults(over_rate=True)
-    assert client.unicast(access, MESSAGE)["code"] == 55
-
-
 # ---------------------------------------------------------------- broadcast, feedback, receipts
 
 

@@ -1,7 +1,6 @@
 """The vivo simulator refuses, records and reports as the vendor's page says."""
 
 import json
-import time
 
 import pytest
 
@@ -77,13 +76,6 @@ def test_a_registered_secret_and_the_clock_are_verified(vivo, client):
     assert client.call("/message/auth", client.auth_body())["result"] == 10206
     vivo.door("accounts", account=100000123, app_key="another")
     assert client.call("/message/auth", client.auth_body())["result"] == 10202
-
-
-def test_auth_is_limited_a_second(client):
-    while time.time() % 1 > 0.2:
-        time.sleep(0.01)
-    found = [client.call("/message/auth", client.auth_body())["result"] for _ in range(11)]
-    assert found == [0] * 10 + [10250]
 
 
 def test_an_auth_token_belongs_to_its_app_and_several_are_good(vivo, client):
@@ -273,18 +265,6 @@ def test_the_devices_cap_and_repeated_words_drop_after_the_success(vivo, client,
         assert client.send({**NEWS, "content": content}, access)["result"] == 0
     found = [line.get("dropped") for line in vivo.lines]
     assert found == [None, "repeated", None, "operational_device_daily"]
-
-
-def test_messages_a_second_are_limited(vivo, client, access):
-    task = client.save(BODY, access)["taskId"]
-    vivo.door("limits", per_second=10)
-    while time.time() % 1 > 0.3:
-        time.sleep(0.01)
-    assert client.push_list(task, [f"T{n}" for n in range(10)], access)["result"] == 0
-    assert client.send(BODY, access)["result"] == 10072
-    vivo.door("limits", per_second=0)
-    vivo.faults(over_rate=True)
-    assert client.send(BODY, access)["result"] == 10072
 
 
 def test_without_the_right_a_system_message_is_refused_and_an_advert_may_ban(vivo, client, access):

@@ -245,18 +245,6 @@ def test_over_the_devices_cap_it_is_accepted_and_dropped(xiaomi, client):
     assert dropped == [None, "default_device_daily", *[None] * 5, "public_device_daily"]
 
 
-def test_requests_a_second_are_limited_not_targets(xiaomi, client):
-    xiaomi.door("limits", per_second=3)
-    while time.time() % 1 > 0.3:
-        time.sleep(0.01)
-    many = {**CHAT, "registration_id": ",".join(f"r{n}" for n in range(100))}
-    assert [client.send(many)["code"] for _ in range(4)] == [0, 0, 0, 200002]
-    assert xiaomi.counts["per_second_max_targets"] == 400
-    xiaomi.door("limits", per_second=0)
-    xiaomi.faults(over_rate=True)
-    assert client.send(CHAT)["code"] == 200002
-
-
 # ---------------------------------------------------------------- receipts and revoke
 
 
