@@ -131,7 +131,9 @@ def call(port: int, given: list[bytes], told: Any, rate: float, cores: set[int])
     os.sched_setaffinity(0, cores)
     start = time.perf_counter()
     waiting: list[tuple[float, int]] = []
-    callers, epoll, spent = {}, select.epoll(), []
+    callers: dict[int, Caller] = {}
+    spent: list[float] = []
+    epoll = select.epoll()
     for number in range(CALLERS):
         mine = given[number::CALLERS]
         turns = range(len(mine))
