@@ -69,7 +69,10 @@ BODIES = {
     "a custom element shows its text": (of({"type": "custom", "text": "a gift"}), "a gift"),
     "an element's own text beside its placeholder": (of({"type": "file", "text": "a"}), "[File]"),
     "a body of blanks is none": (shows(body=" "), "Ann:hello"),
-    "a body of signs that nobody sees is none": (shows(body="\u200b\u2060"), "Ann:hello"),
+    "a body of signs that nobody sees is none": (
+        shows(body="\u200b\u2060\U0001d173\U0001bca0"),
+        "Ann:hello",
+    ),
     "a nick of signs that nobody sees": (by("\u200e\u200d"), "hello"),
     "nothing to say": (of({"type": "text"}), "You have a new message"),
     "a call": (by(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
