@@ -5,9 +5,7 @@ doors, accounts of every vendor.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
 import time
 import urllib.request
@@ -15,15 +13,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from common import runfile
 from tests.builders import device_of
+from tests.commands import command
 from tests.e2e.conftest import Core
 from tests.e2e.tenant import platform_of
-from workers.cli import run
 from workers.cli.demo_data import account_options
 
 
@@ -31,16 +28,7 @@ def cli(fleet: Core, *arguments: str) -> tuple[int, str, str]:
     """`pushfleet <arguments>` in this process, on the fleet's data folder: exit code, stdout,
     stderr.
     """
-    out, err = io.StringIO(), io.StringIO()
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
-    own["PUSHFLEET_DATA_DIR"] = str(fleet.runtime.settings.data_dir)
-    with (
-        mock.patch.dict(os.environ, own, clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        code = run(list(arguments))
-    return code, out.getvalue(), err.getvalue()
+    return command({"PUSHFLEET_DATA_DIR": str(fleet.runtime.settings.data_dir)}, *arguments)
 
 
 def good(fleet: Core, *arguments: str) -> str:
