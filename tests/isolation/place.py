@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,15 +258,6 @@ class Place:
                 status = (Path("/proc") / str(pid) / "status").read_text()
                 peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
         return max(peaks, default=0)
-
-    def until(self, look: Callable[[], bool], what: str, seconds: float) -> float:
-        """Seconds until it is so; TimeoutError names what did not come."""
-        began = time.monotonic()
-        while not look():
-            if time.monotonic() - began > seconds:
-                raise TimeoutError(f"{what}: not within {seconds:g} s")
-            time.sleep(0.1)
-        return time.monotonic() - began
 
     def simulator(
         self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None

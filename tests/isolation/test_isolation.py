@@ -31,6 +31,7 @@ OF_TIME = frozenset(
         "maintenance_share_of_a_core",
         "p99_over_alone",
         "recall_read_s",
+        "redis_commands_per_second",  # by how many processes there are
     }
 )
 #: What a full server refuses goes by all that it holds.
