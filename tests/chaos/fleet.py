@@ -28,6 +28,7 @@ from tests.cluster import published
 from tests.commands import command
 from tests.conftest import open_folder
 from tests.simulator_keys import p8_options
+from tests.taken import Taken
 from tests.waiting import wait_for as wait_for
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
@@ -88,6 +89,7 @@ class Town:
         self.kills: Counter[str] = Counter()
         self._rng = random.Random(seed)
         self._people: list[str] = []
+        self._taken = Taken(runtime.settings.data_dir / "simulators" / "apns.jsonl")
 
     # ------------------------------------------------------------ before
 
@@ -239,14 +241,11 @@ class Town:
 
     def sent(self) -> int:
         """How many pushes the simulator has accepted."""
-        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+        return len(self._taken.lines())
 
     def record(self) -> list[dict[str, Any]]:
         """What the simulator accepted for these people."""
-        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
-        taken = path.read_bytes().splitlines() if path.exists() else []
-        return [one for one in map(json.loads, taken) if one["token"] in self.books.tokens]
+        return [one for one in self._taken.lines() if one["token"] in self.books.tokens]
 
 
 def accounts(town: Town) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from common.storage.credentials import StoredCredential
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from tests.builders import core_event
+from tests.taken import Taken
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
 from workers.cli.fleet import migrate_settings
@@ -275,9 +276,8 @@ class Place:
     def recorded_ms(self, vendor: Vendor) -> list[int]:
         """When the simulator took each push, epoch ms, in order."""
         told = self.runtime.settings.data_dir / "simulators" / f"{vendor}.json"
-        record = Path(json.loads(told.read_bytes())["record"])
-        whole, _, _ = record.read_bytes().rpartition(b"\n")
-        times = (int(json.loads(line)["at_ms"]) for line in whole.splitlines())
+        record = Taken(Path(json.loads(told.read_bytes())["record"]))
+        times = (int(line["at_ms"]) for line in record.lines())
         return sorted(at_ms for at_ms in times if at_ms >= self._before[2])
 
     def intake_done(self) -> bool:
