@@ -178,7 +178,9 @@ def tenant(cli, runtime, tenant_rows, tmp_path) -> str:
         with runtime.engine.connect() as connection:
             for table in (apps, credentials, audit):
                 found = connection.execute(select(table)).mappings()
-                tenant_rows[table] = [dict(row) for row in found]
+                tenant_rows[table] = [
+                    {name: value for name, value in row.items() if name != "id"} for row in found
+                ]
         return APP
     with runtime.engine.begin() as connection:
         for table, rows in tenant_rows.items():
