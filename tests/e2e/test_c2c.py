@@ -35,15 +35,15 @@ def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(
     found = (row["decision"], row["vendor"], row["business_id"], row["class_sent"])
     assert found == ("accepted", "apns", "ios", "chat")
     assert [step["stage"] for step in row["steps"]] == ["intake", "presence", "routing", "delivery"]
-    (push,) = fleet.pushes_to("apns", address)
-    assert push["body"]["aps"]["alert"] == {"title": "Hi", "body": "Ann:hello 你好"}
-    assert push["body"]["aps"]["badge"] == 6
-    assert push["body"]["aps"]["sound"] == "default"
-    assert push["body"]["aps"]["thread-id"] == "u1"
-    assert push["body"]["ext"] == '{"cid":"u1"}'
-    assert push["id"] == row["push_id"]
-    assert push["collapse_id"] == data["message_id"]
-    assert push["expiration"] == (ts + 600_000) // 1000
+    (sent,) = fleet.pushes_to("apns", address)
+    assert sent["body"]["aps"]["alert"] == {"title": "Hi", "body": "Ann:hello 你好"}
+    assert sent["body"]["aps"]["badge"] == 6
+    assert sent["body"]["aps"]["sound"] == "default"
+    assert sent["body"]["aps"]["thread-id"] == "u1"
+    assert sent["body"]["ext"] == '{"cid":"u1"}'
+    assert sent["id"] == row["push_id"]
+    assert sent["collapse_id"] == data["message_id"]
+    assert sent["expiration"] == (ts + 600_000) // 1000
 
 
 def test_a_state_that_began_after_the_message_is_not_the_state_of_that_moment(
