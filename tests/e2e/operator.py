@@ -124,9 +124,10 @@ def register(
     business_id: str,
     token: str,
     device: str = "phone",
+    settled: bool = True,
     **more: Any,
 ) -> str:
-    """Registers a device; its token. Settled."""
+    """Registers a device; its token. settled: waits until the fleet has read it."""
     data = device_of(
         user,
         device_id=device,
@@ -136,7 +137,8 @@ def register(
         token=token,
     )
     fleet.publish("device.registered", {**data, **more}, app=app)
-    fleet.settled()
+    if settled:
+        fleet.settled()
     return token
 
 

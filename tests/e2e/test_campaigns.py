@@ -38,7 +38,7 @@ pytestmark = [
 LONG = os.environ.get("PUSHFLEET_TEST_LONG") == "1"
 #: Chats of one lane in one look at its latency.
 CHATS = 600 if LONG else 40
-MEMBERS = 100_000 if LONG else 5_000
+MEMBERS = 100_000 if LONG else 2_000
 CHAT_EVERY_S = 0.05
 #: How long a vendor hangs, and the pause between two chats of one lane meanwhile.
 HANGS_S, STEADY_S = (300, 0.5) if LONG else (12, 0.25)
