@@ -85,12 +85,12 @@ def lane_state(fleet: Core, app: str, vendor: str, business_id: str) -> tuple[st
     return state.state, state.why
 
 
-def message(to: str, **more: Any) -> dict[str, Any]:
-    """`data` of a chat message from u1."""
+def message(to: str, by: str = "u1", **more: Any) -> dict[str, Any]:
+    """`data` of a chat message."""
     base: dict[str, Any] = {
         "message_id": "m-" + uuid.uuid4().hex,
-        "conversation": {"type": "c2c", "id": "u1"},
-        "sender": {"id": "u1", "nick": "Ann"},
+        "conversation": {"type": "c2c", "id": by},
+        "sender": {"id": by, "nick": "Ann"},
         "recipients": [to],
         "elements": [{"type": "text", "text": "hello 你好"}],
     }
