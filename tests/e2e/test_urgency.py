@@ -41,6 +41,13 @@ def outage_lasts(received_by_ms: int) -> None:
     time.sleep(max(received_by_ms + COALESCE_AFTER_MS + 250 - now_ms(), 0) / 1000)
 
 
+def lines_of_ann(count: int) -> list[dict[str, Any]]:
+    return [
+        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
+        for index in range(count)
+    ]
+
+
 def alerts(fleet: Core, token: str) -> list[str]:
     return [push["body"]["aps"]["alert"]["body"] for push in fleet.pushes_to("apns", token)]
 
@@ -67,7 +74,7 @@ def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
     wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
     outage_lasts(now_ms())
     assert not alerts(fleet, address)
-    late = message("u2", "ann", elements=[{"type": "text", "text": "line 5"}])
+    late = lines_of_ann(6)[-1]
     fleet.publish("message.stored", late, app=app)
     of_ann.append(late)
     fleet.settled()
