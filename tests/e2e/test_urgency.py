@@ -63,10 +63,7 @@ def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    of_ann = [
-        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
-        for index in range(5)
-    ]
+    of_ann = lines_of_ann(5)
     of_eve = message("u2", "eve", elements=[{"type": "text", "text": "just me"}])
     for index, data in enumerate([*of_ann, of_eve]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
@@ -91,10 +88,7 @@ def test_a_burst_of_fresh_messages_is_not_folded(
     fleet: Core, app: str, iphone: Callable[..., str]
 ) -> None:
     address = iphone("u2")
-    burst = [
-        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
-        for index in range(20)
-    ]
+    burst = lines_of_ann(20)
     for data in burst:
         fleet.publish("message.stored", data, app=app)
     assert {decision(fleet, app, data) for data in burst} == {"accepted"}
@@ -107,10 +101,7 @@ def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    lines = [
-        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
-        for index in range(3)
-    ]
+    lines = lines_of_ann(3)
     for index, data in enumerate(lines):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
@@ -145,10 +136,7 @@ def test_what_waited_for_a_moment_comes_singly(
 ) -> None:
     """A vendor that stumbles for a second is no outage: nobody reads "4 new messages" for it."""
     address = iphone("u2")
-    lines = [
-        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
-        for index in range(4)
-    ]
+    lines = lines_of_ann(4)
     simulator(fleet, "apns", "faults", {"status": 503, "status_share": 1.0})
     try:
         for index, data in enumerate(lines):
