@@ -355,7 +355,7 @@ def large_events(size: float, place: Places) -> Figures:
     """Hundreds of the largest legal events, and some far over the limit: intake's memory stays
     small.
     """
-    legal, illegal = int(max(500 * size, 50)), int(max(60 * size, 6))
+    legal, illegal = int(max(500 * size, 12)), int(max(60 * size, 6))
     with place([Vendor.APNS]) as here:
         here.tenant({Vendor.APNS: ()})
         here.settle()
@@ -399,7 +399,7 @@ def idle_tenants(size: float, place: Places) -> Figures:
 
 def busy_recall(size: float, place: Places) -> Figures:
     """A recall in a conversation with millions of later rows under one collapse key."""
-    messages, people = (1_600 if size >= LONG else 400), int(max(3_000 * size, 100))
+    messages, people = 1_600, int(max(3_000 * size, 100))
     seconds = 20.0 if size >= LONG else 2.0
     with place([Vendor.APNS]) as here:
         here.tenant({Vendor.APNS: ()})
