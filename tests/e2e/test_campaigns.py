@@ -27,7 +27,7 @@ from tests.e2e.tenant import device_token
 from tests.e2e.test_urgency import outage_lasts
 from tests.e2e.watch import Watch, first_takes
 from workers.delivery.hours import shut_for_s
-from workers.lane_report import lane_row
+from workers.lane_report import lane_rows
 from workers.maintenance.reporter import Reporter
 
 pytestmark = [
@@ -290,7 +290,9 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
         "all of them are routed",
     )
     outage_lasts(now_ms())
-    wait_for(lambda: lane_row(house.core.runtime, lane)["parked"] == 80, "all of them are parked")
+    wait_for(
+        lambda: lane_rows(house.core.runtime, [lane])[0]["parked"] == 80, "all of them are parked"
+    )
 
     ill("huawei")
     first = len(house.core.record("honor"))
@@ -313,7 +315,8 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     assert set(huawei) <= {"accepted", "uncertain"}
     assert sum(huawei.values()) == 30
     wait_for(
-        lambda: lane_row(house.core.runtime, lane)["state"] == "flowing", "the lane flows again"
+        lambda: lane_rows(house.core.runtime, [lane])[0]["state"] == "flowing",
+        "the lane flows again",
     )
     assert shown_state(house, "honor") == 0
 
@@ -325,12 +328,12 @@ def stopped_lane(house: House, vendor: str) -> Any:
     assert lane is not None
     wait_for(
         lambda: (
-            lane_row(runtime, lane)["state"] == "stopped"
-            and lane_row(runtime, lane)["parked"] >= 20
+            lane_rows(runtime, [lane])[0]["state"] == "stopped"
+            and lane_rows(runtime, [lane])[0]["parked"] >= 20
         ),
         f"{vendor} is stopped",
     )
-    row = lane_row(runtime, lane)
+    row = lane_rows(runtime, [lane])[0]
     assert (row["rate"], row["rate_now"]) == (lane.limits.rate_per_s, lane.limits.rate_per_s)
     assert row["parked"] <= 30
     found = {quota["bucket"]: quota["used"] for quota in row["quotas"]}

@@ -89,7 +89,9 @@ BODIES = {
         "Ann:hello",
     ),
     "a body of signs that nobody sees is none": (
-        message(push={"display": {"body": "\u200b\u2060", "nick_prefix": "on"}}),
+        message(
+            push={"display": {"body": "\u200b\u2060\U0001d173\U0001bca0", "nick_prefix": "on"}}
+        ),
         "Ann:hello",
     ),
     "a nick of signs that nobody sees": (
