@@ -97,6 +97,17 @@ def test_a_message_without_words_is_not_pushed(
     assert taken(push, elements, kind).decision == decision
 
 
+def test_each_person_is_named_once_and_what_says_nothing_is_not_pushed() -> None:
+    data = {
+        "message_id": "m1",
+        "conversation": {"type": "group", "id": "g1"},
+        "sender": {"id": "ann"},
+        "recipients": ["bob", "carl", "bob"],
+    }
+    found = take(passed("message.stored", data), NOW_MS)
+    assert (found.message.recipients, found.decision) == (("bob", "carl"), Decision.NO_TEXT)
+
+
 PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
     "built from the elements": ({}, "on"),
     "the sender's body": ({"body": "Look!"}, "off"),
