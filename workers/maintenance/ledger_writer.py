@@ -242,7 +242,7 @@ class LedgerWriter:
         without it nothing waits.
         """
         self._handler.hold_s = 0.0 if block_ms is None else HOLD_S
-        done = self.consumer.once()
+        done = self.consumer.once(waits=block_ms is not None)
         return done if done or block_ms is None else self.consumer.listen(block_ms)
 
 
