@@ -342,7 +342,7 @@ class StreamConsumer:
         self._reclaim_at = time.monotonic() + self.policy.reclaim_every_s
         found: list[Entry] = []
         room = self.policy.bytes_max
-        for stream in self.policy.counts:
+        for stream in self._source.with_pending(list(self.policy.counts)):
             if room > 0:
                 found += self._source.take_over(stream, self.policy.reclaim_max, room)
                 room = self.policy.bytes_max - sum(len(entry.blob) for entry in found)
