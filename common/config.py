@@ -273,8 +273,8 @@ class _Reader:
 
     def number(self, name: str, least: float, most: float) -> float:
         def check(value: str) -> str:
-            digits = value.isascii() and "_" not in value  # Python takes other writings, too
-            return takes.checked(value, digits and least <= float(value) <= most)  # no nan
+            plain = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", value)
+            return takes.checked(value, bool(plain) and least <= float(value) <= most)
 
         return float(self.text(name, check))
 

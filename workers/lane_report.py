@@ -22,17 +22,22 @@ def lanes_of(runtime: Runtime, app: str | None = None) -> list[Lane]:
     return [found[key] for key in sorted(found) if app is None or key[0] == app]
 
 
-def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
+def lane_rows(runtime: Runtime, lanes: Sequence[Lane]) -> list[dict[str, Any]]:
     """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds
     the lane.
     """
+    states = lane_status(runtime, lanes)
+    return [_row(runtime, lane, status) for lane, status in zip(lanes, states, strict=True)]
+
+
+def _row(runtime: Runtime, lane: Lane, status: LaneStatus) -> dict[str, Any]:
     credential, terms = lane.credential, terms_of(lane, now_ms())
     return {
         "app": credential.app,
         "vendor": credential.vendor,
         "business_id": credential.business_id,
         "env": credential.options.get("env"),
-        **lane_status(runtime, [lane])[0].shown(),
+        **status.shown(),
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
@@ -129,16 +134,17 @@ def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
     (`guard`), the last changes (`history`).
     """
     lanes = lanes_of(runtime)
+    histories = runtime.lane_states.histories([lane.id for lane in lanes], 5)
     return [
         {
-            **lane_row(runtime, lane),
+            **_row(runtime, lane, status),
             "why": getattr(status.why, lang) if status.why else "",
             "reason": status.why,
             "guard": runtime.guard.stopped(lane.id),
             "history": [
                 (one.at_ms, one.state, in_words(one.why, one.cause, lang) if one.why else "")
-                for one in runtime.lane_states.history(lane.id, 5)
+                for one in history
             ],
         }
-        for lane, status in zip(lanes, lane_status(runtime, lanes), strict=True)
+        for lane, status, history in zip(lanes, lane_status(runtime, lanes), histories, strict=True)
     ]

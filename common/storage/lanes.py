@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from redis import Redis
 
@@ -114,13 +115,19 @@ class LaneStates:
         run_all(self._redis, calls)
 
     def hold(self, lane: str, paused: bool) -> None:
-        """An operator has paused or resumed the lane, just now: a change that no answer made."""
-        words = (PAUSED, "lane_paused", _OPERATOR) if paused else (FLOWING, "", _OPERATOR)
+        """An operator has paused or resumed the lane, just now: a change that no answer made. What
+        is resumed while its vendor refuses goes on being stopped, for the same cause.
+        """
+        lines = [(PAUSED, "lane_paused", _OPERATOR) if paused else (FLOWING, "", _OPERATOR)]
         with (
             best_effort("when an operator held a lane"),
             self._redis.pipeline(transaction=True) as pipe,
         ):
-            pipe.lpush(self._keys.lane_log(lane), "|".join([str(now_ms()), *words]))
+            if not paused and self.peek(lane).state != FLOWING:
+                stops = (one for one in self.history(lane) if one.state == STOPPED)
+                lines += [(STOPPED, one.why, one.cause) for one in islice(stops, 1)]
+            for words in lines:
+                pipe.lpush(self._keys.lane_log(lane), "|".join([str(now_ms()), *words]))
             pipe.ltrim(self._keys.lane_log(lane), 0, LOG_MAX - 1)
             pipe.expire(self._keys.lane_log(lane), LOG_KEEP_S)
             pipe.execute()

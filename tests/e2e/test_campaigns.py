@@ -22,11 +22,12 @@ from common.model import Bucket, MessageClass, Urgency, Vendor
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House
+from tests.e2e.operator import simulator
 from tests.e2e.tenant import device_token
-from tests.e2e.test_urgency import outage_lasts, sims
+from tests.e2e.test_urgency import outage_lasts
 from tests.e2e.watch import Watch, first_takes
 from workers.delivery.hours import shut_for_s
-from workers.lane_report import lane_row
+from workers.lane_report import lane_rows
 from workers.maintenance.reporter import Reporter
 
 pytestmark = [
@@ -38,7 +39,7 @@ pytestmark = [
 LONG = os.environ.get("PUSHFLEET_TEST_LONG") == "1"
 #: Chats of one lane in one look at its latency.
 CHATS = 600 if LONG else 40
-MEMBERS = 100_000 if LONG else 5_000
+MEMBERS = 100_000 if LONG else 2_000
 CHAT_EVERY_S = 0.05
 #: How long a vendor hangs, and the pause between two chats of one lane meanwhile.
 HANGS_S, STEADY_S = (300, 0.5) if LONG else (12, 0.25)
@@ -197,11 +198,11 @@ def ill(fleet: Core) -> Iterator[Callable[..., None]]:
 
     def make(vendor: str, **faults: Any) -> None:
         touched.add(vendor)
-        sims(fleet, vendor, "faults", faults or HONEST)
+        simulator(fleet, vendor, "faults", faults or HONEST)
 
     yield make
     for vendor in touched:
-        sims(fleet, vendor, "faults", HONEST)
+        simulator(fleet, vendor, "faults", HONEST)
 
 
 def no_slower(ill_ms: float, well_ms: float) -> bool:
@@ -289,7 +290,9 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
         "all of them are routed",
     )
     outage_lasts(now_ms())
-    wait_for(lambda: lane_row(house.core.runtime, lane)["parked"] == 80, "all of them are parked")
+    wait_for(
+        lambda: lane_rows(house.core.runtime, [lane])[0]["parked"] == 80, "all of them are parked"
+    )
 
     ill("huawei")
     first = len(house.core.record("honor"))
@@ -312,7 +315,8 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     assert set(huawei) <= {"accepted", "uncertain"}
     assert sum(huawei.values()) == 30
     wait_for(
-        lambda: lane_row(house.core.runtime, lane)["state"] == "flowing", "the lane flows again"
+        lambda: lane_rows(house.core.runtime, [lane])[0]["state"] == "flowing",
+        "the lane flows again",
     )
     assert shown_state(house, "honor") == 0
 
@@ -324,12 +328,12 @@ def stopped_lane(house: House, vendor: str) -> Any:
     assert lane is not None
     wait_for(
         lambda: (
-            lane_row(runtime, lane)["state"] == "stopped"
-            and lane_row(runtime, lane)["parked"] >= 20
+            lane_rows(runtime, [lane])[0]["state"] == "stopped"
+            and lane_rows(runtime, [lane])[0]["parked"] >= 20
         ),
         f"{vendor} is stopped",
     )
-    row = lane_row(runtime, lane)
+    row = lane_rows(runtime, [lane])[0]
     assert (row["rate"], row["rate_now"]) == (lane.limits.rate_per_s, lane.limits.rate_per_s)
     assert row["parked"] <= 30
     found = {quota["bucket"]: quota["used"] for quota in row["quotas"]}
@@ -385,8 +389,8 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
         "oppo": "app_key",
         "xiaomi": "package",
     }
-    sims(fleet, vendor, "guard", {"ban": True})
-    sims(
+    simulator(fleet, vendor, "guard", {"ban": True})
+    simulator(
         fleet,
         vendor,
         "accounts",
@@ -405,7 +409,7 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
         for message_class in [one for one in MessageClass if one not in wait]:
             assert crowd.decided(f"{vendor} {message_class}") == Counter(accepted=1), message_class
     finally:
-        sims(fleet, vendor, "guard", {"ban": False})
+        simulator(fleet, vendor, "guard", {"ban": False})
     assert counted(fleet, vendor).get("misclassed", 0) == before.get("misclassed", 0)
     taken = Counter(line["token"] for line in fleet.record(vendor))
     found = [taken[crowd.tokens[user]] for user in people]
@@ -414,4 +418,4 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
 
 
 def counted(fleet: Core, vendor: str) -> dict[str, int]:
-    return dict(sims(fleet, vendor, "stats", {})["counts"])
+    return dict(simulator(fleet, vendor, "stats", {})["counts"])

@@ -22,10 +22,10 @@ from workers.cli.printing import at, print_list
 @click.option("--json", "as_json", is_flag=True)
 def lanes(app_id: str | None, as_json: bool) -> None:
     """Every lane: one vendor with one account."""
-    from workers.lane_report import lane_row, lanes_of
+    from workers.lane_report import lane_rows, lanes_of
 
     with opened() as runtime:
-        rows = [lane_row(runtime, lane) for lane in lanes_of(runtime, app_id)]
+        rows = lane_rows(runtime, lanes_of(runtime, app_id))
         check_tenant(runtime, app_id, rows, as_json=as_json)
     print_list(
         rows,

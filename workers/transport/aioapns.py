@@ -409,13 +409,9 @@ class AioapnsTransport:
             raise ValueError("aioapns goes through no proxy")
         bases = [self._base(route, request) for request in requests]
         batch = SendBatch(len(requests), deadline_s)
-        loop = self._running()
-        if loop is None:
-            return [NoAnswer("refused", False, "the transport is closed")] * len(requests)
         started: set[int] = set()
-        asyncio.run_coroutine_threadsafe(
-            self._send_all(route, requests, bases, batch, started), loop
-        )
+        if not self._begun(self._send_all(route, requests, bases, batch, started)):
+            return [NoAnswer("refused", False, "the transport is closed")] * len(requests)
         return batch.wait(started.__contains__)
 
     @staticmethod
@@ -494,26 +490,32 @@ class AioapnsTransport:
                 context.load_cert_chain(file.name)
         return context
 
-    def _running(self) -> asyncio.AbstractEventLoop | None:
+    def _begun(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Runs it on the loop; False when the transport is closed."""
         if (
             self._pid != os.getpid()
         ):  # first use, or a forked child: the parent's loop, lock and sockets are not ours
             self._lock, self._loop, self._pid, self._pools = threading.Lock(), None, os.getpid(), {}
         with self._lock:
             if self._closed:
-                return None
+                work.close()
+                return False
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="transport-aioapns", daemon=True
                 )
                 self._thread.start()
-            return self._loop
+            # with the lock, so that `close` ends what has begun and the loop is there for it
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+            return True
 
     def renew(self, pool: str) -> None:
-        loop = self._loop
-        if loop is not None and self._pid == os.getpid():
-            loop.call_soon_threadsafe(self._leave, pool)
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._leave, pool)
 
     def _leave(self, name: str) -> None:
         for key in [key for key in self._pools if key[0] == name]:

@@ -190,6 +190,17 @@ def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
     assert states.last_changes([LANE])[0] == found[0]
 
 
+def test_what_is_resumed_while_its_vendor_refuses_is_stopped_for_that_cause(
+    states: LaneStates,
+) -> None:
+    states.tell(LANE, 1, 0, 1, refused=True, cause="credential")
+    states.hold(LANE, True)
+    states.hold(LANE, False)
+    newest, resumed, *_ = states.history(LANE)
+    assert (newest.state, newest.cause) == (STOPPED, "credential")
+    assert (resumed.state, resumed.cause) == (FLOWING, "operator")
+
+
 def test_the_history_has_a_bound(states: LaneStates) -> None:
     for number in range(81):
         states.hold(LANE, number % 2 == 0)

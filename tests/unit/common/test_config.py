@@ -75,7 +75,7 @@ REFUSED = {
     "SECRET_KEYS": ["short", "!" * 44],
     "CA_FILE": ["/nowhere/ca.pem", "/tmp", __file__],
     "APNS_CLIENT": ["httpx"],
-    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61", "1_0", "３"],
+    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61", "1_0", "３", "1e1", "+5"],
     "RETRY_FIRST_S": ["-1", "soon"],
     "LEDGER_BYTES_MAX": ["0", "63MiB", "1025TiB", "many"],
     "LEDGER_DAYS": ["0", "1.5", "-7", "９"],

@@ -12,6 +12,7 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from workers.transport import http2
 from workers.transport.http2 import (
     BLOCK_BYTES_MAX,
@@ -388,7 +389,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(frames | st.binary(max_size=60), max_size=25), st.integers(1, 50))
 def test_any_octets_in_any_pieces_end_in_answers_or_a_fault_and_each_request_ends_once(
     pieces: list[bytes], size: int
