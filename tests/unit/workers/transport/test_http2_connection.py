@@ -232,6 +232,12 @@ MALFORMED = {
 }
 
 
+def test_a_body_before_its_headers_costs_its_stream_only() -> None:
+    peer = Peer(count=2)
+    peer.say(frame(0, 0, 1, b"x"), peer.head(OK, stream=3))
+    assert peer.told() == [("reset", True), 200]
+
+
 @pytest.mark.parametrize("pairs", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_answer_costs_its_stream_only(pairs: list[tuple[str, str]]) -> None:
     peer = Peer(count=2)
