@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import clean_environ
 from tests.e2e.conftest import Core
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def away_again(fleet: Core) -> Iterator[None]:
 
 def typed(clone: Path, commands: str) -> str:
     """What the commands of one block say; each must end with 0. `pushfleet` is on nobody's path."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+    own = clean_environ()
     here = str(Path(sys.prefix) / "bin")
     own["PATH"] = os.pathsep.join(
         one for one in os.environ["PATH"].split(os.pathsep) if one != here
