@@ -16,6 +16,7 @@ import pytest
 
 from tests.commands import clean_environ
 from tests.e2e.conftest import Core
+from tests.forked import forked
 
 ROOT = Path(__file__).parents[2]
 PAGE, CHINESE, README = (
@@ -39,12 +40,19 @@ def blocks(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the clone in which `make up` runs."""
-    folder = tmp_path_factory.mktemp("clone")
-    (folder / ".venv").symlink_to(Path(sys.prefix))
+def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that looks like the clone in which `make up` runs; its `pushfleet` has loaded its
+    libraries.
+    """
+    folder, prefix = tmp_path_factory.mktemp("clone"), Path(sys.prefix)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for one in (*prefix.iterdir(), *(prefix / "bin").iterdir()):
+        if one.name not in ("bin", "pushfleet"):
+            (folder / ".venv" / one.relative_to(prefix)).symlink_to(one)
     (folder / "var").symlink_to(fleet.runtime.settings.data_dir)
-    return folder
+    with forked(programs / "pushfleet"):
+        yield folder
 
 
 @pytest.fixture(autouse=True)
