@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,13 +26,13 @@ from redis.retry import Retry
 from common.storage.cluster import client_for, is_core
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from tests.conftest import open_folder
+from tests.waiting import wait_for
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 
 SLOTS = 16_384
 #: A node that is silent for so long is taken over by its replica.
 NODE_TIMEOUT_MS = 1_000
-START_S = 60.0
 #: A core waits for so long for a replica that follows and is behind.
 REPLICA_S_MAX = 10.0
 
@@ -172,7 +172,7 @@ class ValkeyCluster:
             node for node in self.nodes if node.port in primaries and node.port != source.port
         )
         source.say("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
-        wait_until(lambda: self.owner(key) is target, f"the slot of {key} has moved", seconds)
+        wait_for(lambda: self.owner(key) is target, f"the slot of {key} has moved", seconds)
         return target
 
     def replicated(self, key: str) -> bool:
@@ -200,13 +200,6 @@ class ValkeyCluster:
                 with contextlib.suppress(ProcessLookupError):
                     node.send(signal.SIGCONT)
                 end(node.process, (signal.SIGKILL, 5))
-
-
-def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) -> None:
-    until = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < until, what
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -242,9 +235,9 @@ def start(
     try:
         for node in nodes:
             node.start()
-        wait_until(lambda: all(node.answers() for node in nodes), "the servers answer")
+        wait_for(lambda: all(node.answers() for node in nodes), "the servers answer")
         _join(nodes, primaries)
-        wait_until(cluster.healthy if replicas else lambda: _covered(nodes), "the cluster is whole")
+        wait_for(cluster.healthy if replicas else lambda: _covered(nodes), "the cluster is whole")
     except BaseException:
         cluster.stop()
         raise
@@ -286,7 +279,7 @@ def _join(nodes: Sequence[Node], primaries: int) -> None:
     for number, node in enumerate(nodes[:primaries]):
         begin, until = SLOTS * number // primaries, SLOTS * (number + 1) // primaries - 1
         node.say("CLUSTER", "ADDSLOTSRANGE", begin, until)
-    wait_until(
+    wait_for(
         lambda: all(
             f"cluster_known_nodes:{len(nodes)}" in node.say("CLUSTER", "INFO").decode()
             for node in nodes
@@ -294,7 +287,7 @@ def _join(nodes: Sequence[Node], primaries: int) -> None:
         "all have met",
     )
     for replica, primary in zip(nodes[primaries:], nodes, strict=False):
-        wait_until(functools.partial(_replicate, replica, primary), "a replica follows")
+        wait_for(functools.partial(_replicate, replica, primary), "a replica follows")
 
 
 def _replicate(replica: Node, primary: Node) -> bool:

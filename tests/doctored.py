@@ -9,7 +9,6 @@ that mends it. vague: named without it. wrong: a cure for something else. missed
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -34,9 +33,10 @@ from common.config import environ_of
 from common.model import Bucket, Vendor
 from common.storage.migrations import migrate
 from common.storage.redis import connect
+from tests.commands import command
 from tests.conftest import data_settings, embedded, open_folder, own_database
 from tests.integration.cluster.tls_door import tls_doors
-from workers.cli import run
+from tests.waiting import wait_for
 from workers.cli.up import free_ports
 from workers.delivery.ports import RoundReport
 from workers.embedded import find_home, valkey_binary
@@ -226,21 +226,19 @@ def spare(place: Place, *options: str, file_bytes: int | None = None) -> Iterato
     server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, preexec_fn=limited)  # noqa: PLW1509
     try:
         client = redis.Redis(port=port)
-        waited(client.ping)
+        away_at_first(client.ping)
         yield f"redis://127.0.0.1:{port}"
     finally:
         server.kill()
         server.wait()
 
 
-def waited(check: Callable[[], object], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def away_at_first(ping: Callable[[], Any]) -> None:
+    def answers() -> Any:
         with contextlib.suppress(redis.RedisError):
-            if check():
-                return
-        time.sleep(0.05)
-    raise TimeoutError
+            return ping()
+
+    wait_for(answers, "the server answers")
 
 
 @contextmanager
@@ -257,7 +255,9 @@ def full_disk(place: Place) -> Iterator[Env]:
         with contextlib.suppress(redis.RedisError):
             for _ in range(20):
                 client.set("filler", b"x" * 16_384)
-        waited(lambda: client.info("persistence")["aof_last_write_status"] == "err")
+        wait_for(
+            lambda: client.info("persistence")["aof_last_write_status"] == "err", "the full disk"
+        )
         yield {"PUSHFLEET_REDIS_URL": url, "PUSHFLEET_CORE_URL": url}
 
 
@@ -343,7 +343,16 @@ def oppo_without_channel(place: Place) -> Iterator[Env]:
         "--right",
         "oppo.private",
     )
-    told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
+    told(
+        "credential",
+        "add",
+        "oppo",
+        "--app",
+        APP,
+        "--business-id",
+        "oppo-1",
+        *account,
+    )
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
     yield {
         "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
@@ -514,7 +523,10 @@ def _fleet() -> list[Fault]:
         ),
         Fault(
             "a spent quota",
-            acted(spent, lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000")),
+            acted(
+                spent,
+                lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000"),
+            ),
             "quota_spent",
             "quota set",
         ),
@@ -659,10 +671,8 @@ def _names_and_rights() -> list[Fault]:
 
 
 def told(*arguments: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(list(arguments))
-    return code, out.getvalue(), err.getvalue()
+    own = {name: value for name, value in os.environ.items() if name.startswith("PUSHFLEET_")}
+    return command(own, *arguments)
 
 
 def asked(place: Place, changes: Env) -> tuple[dict[str, tuple[str, str]], str]:
@@ -795,9 +805,8 @@ def accounts(place: Place) -> None:
         "vivo": ("--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000"),
     }
     for vendor, own in options.items():
-        code, _, err = told(
-            "credential", "add", vendor, "--app", APP, "--business-id", f"{vendor}-1", *own, *file
-        )
+        named = ("--app", APP, "--business-id", f"{vendor}-1")
+        code, _, err = told("credential", "add", vendor, *named, *own, *file)
         assert code == 0, err
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import eventually
+
 
 def gone(pid: int, seconds: float = 30.0) -> bool:
     """Whether the process ends in time; a zombie has ended."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+
+    def ended() -> bool:
         try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
             return True
-        time.sleep(0.02)
-    return False
+
+    try:
+        return bool(eventually(ended, seconds))
+    except AssertionError:
+        return False
 
 
 def at_once(commands: Sequence[Sequence[str]]) -> list[Any]:

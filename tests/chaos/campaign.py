@@ -165,39 +165,48 @@ def run(
     people: int = 500,
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
+    """`run_on` a fleet of its own."""
+    quota = max(messages // 40, 20)
+    with town(replicas, people=people, quota=quota, seed=seed, **(settings or {})) as place:
+        return run_on(place, messages, per_second, seed, trouble_of)
+
+
+def run_on(
+    place: Town,
+    messages: int,
+    per_second: float,
+    seed: int,
+    trouble_of: Callable[[Town, Trouble, random.Random], None],
+) -> dict[str, Any]:
     """At least so many messages at a pace, and on until the trouble is over; the report. `settled`
     false: something still moved.
     """
     trouble, rng = Trouble(), random.Random(seed)
-    with town(
-        replicas, people=people, quota=max(messages // 40, 20), seed=seed, **(settings or {})
-    ) as place:
-        over = threading.Event()
+    over = threading.Event()
 
-        def load() -> None:
-            while not over.is_set() or place.books.messages < messages:
-                place.publish()
-                time.sleep(1 / per_second)
+    def load() -> None:
+        while not over.is_set() or place.books.messages < messages:
+            place.publish()
+            time.sleep(1 / per_second)
 
-        publisher = threading.Thread(target=load, name="publisher")
-        publisher.start()
-        try:
-            trouble_of(place, trouble, rng)
-        finally:
-            over.set()
-            while publisher.is_alive():
-                _pass(place, trouble, 0.1)
-        settled = place.settled(SETTLE_S, lambda: trouble.look(place))
-        told = accounts(place)
-        return {
-            "seed": seed,
-            "messages": place.books.messages,
-            "faults": {name: count for name, count in trouble.faults.items() if count},
-            "kills": dict(place.kills),
-            "recovery_s": trouble.recovery_s,
-            "settled": settled,
-            **told,
-        }
+    publisher = threading.Thread(target=load, name="publisher")
+    publisher.start()
+    try:
+        trouble_of(place, trouble, rng)
+    finally:
+        over.set()
+        while publisher.is_alive():
+            _pass(place, trouble, 0.1)
+    settled = place.settled(SETTLE_S, lambda: trouble.look(place))
+    return {
+        "seed": seed,
+        "messages": place.books.messages,
+        "faults": {name: count for name, count in trouble.faults.items() if count},
+        "kills": dict(place.kills),
+        "recovery_s": trouble.recovery_s,
+        "settled": settled,
+        **accounts(place),
+    }
 
 
 def good(report: Mapping[str, Any]) -> bool:

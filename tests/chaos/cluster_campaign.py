@@ -21,7 +21,8 @@ from redis.exceptions import RedisError
 
 from tests.chaos.campaign import Trouble, _pass, good, run, show, write
 from tests.chaos.fleet import APP, Town
-from tests.cluster import ValkeyCluster, published, valkey_cluster, wait_until
+from tests.cluster import ValkeyCluster, published, valkey_cluster
+from tests.waiting import wait_for
 
 #: Keys whose slots suffer: the fleet's, and the core's stream.
 VICTIMS = ("{s0}", "im:events")
@@ -59,7 +60,7 @@ class ClusterTrouble:
         """A primary whose replica has what it has: if it died before that, the engine itself would
         lose what it had acknowledged (docs/scaling.md).
         """
-        wait_until(
+        wait_for(
             lambda: self.whole() and self.cluster.replicated(key), "a replica is in step", IN_STEP_S
         )
         victim = self.cluster.owner(key)
@@ -140,7 +141,7 @@ class ClusterTrouble:
         while time.monotonic() < end:
             began = time.monotonic()
             self.kill(place, trouble, VICTIMS[turn % 2])
-            wait_until(self.whole, "each primary has a replica", IN_STEP_S)
+            wait_for(self.whole, "each primary has a replica", IN_STEP_S)
             self.move(trouble, VICTIMS[(turn // 2) % 2])
             _pass(
                 place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic())

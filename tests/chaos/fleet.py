@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 import uuid
 from collections import Counter
@@ -28,8 +25,10 @@ from common.running_fleet import resolve
 from common.storage import keys
 from tests.builders import core_event
 from tests.cluster import published
+from tests.commands import command
 from tests.conftest import open_folder
 from tests.simulator_keys import p8_options
+from tests.taken import Taken
 from tests.waiting import wait_for as wait_for
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
@@ -59,11 +58,12 @@ SHORT_TTL_S = 5
 
 @dataclass(slots=True)
 class Books:
-    """expected: (event, user, device) of everybody who must have a row. limited: tokens on the lane
-    with the quota. added_at: Unix time at which Redis had an event.
+    """expected: (event, user, device) of everybody who must have a row. tokens: of everybody;
+    limited: those on the lane with the quota. added_at: Unix time at which Redis had an event.
     """
 
     expected: set[tuple[str, str, str]] = field(default_factory=set)
+    tokens: set[str] = field(default_factory=set)
     limited: set[str] = field(default_factory=set)
     added_at: dict[str, float] = field(default_factory=dict)
     messages: int = 0
@@ -72,31 +72,46 @@ class Books:
 class Town:
     """One running fleet: publishes, kills, asks."""
 
-    def __init__(self, fleet: LocalFleet | None, runtime: Runtime, quota: int, seed: int) -> None:
+    def __init__(
+        self,
+        fleet: LocalFleet | None,
+        runtime: Runtime,
+        quota: int,
+        seed: int = 1,
+        app: str = APP,
+    ) -> None:
         """fleet: what may be killed; None when somebody else supervises it."""
         self._fleet = fleet
+        self.app = app
         self.runtime = runtime
         self.quota = quota
         self.books = Books()
         self.kills: Counter[str] = Counter()
         self._rng = random.Random(seed)
         self._people: list[str] = []
+        self._taken = Taken(runtime.settings.data_dir / "simulators" / "apns.jsonl")
 
     # ------------------------------------------------------------ before
+
+    def beside(self, people: int, quota: int, seed: int) -> Town:
+        """Another tenant of the same fleet, with books of its own."""
+        other = Town(self._fleet, self.runtime, quota, seed, f"{self.app}-{uuid.uuid4().hex[:8]}")
+        other.settle_in(people)
+        return other
 
     def settle_in(self, people: int) -> None:
         """A tenant with two accounts, `ios` and the limited one `few`, and one iPhone a person."""
         options = p8_options(self.runtime.settings.data_dir / "key.p8", "CHAOSKEY01", "CHAOSTEAM1")
-        self.command("app", "add", APP)
-        self.command("credential", "add", "apns", "--app", APP, "--business-id", "ios", *options)
+        self.command("app", "add", self.app)
         limits = ["--quota", f"private={self.quota}", "--rate", f"{RATE_PER_S}/s"]
-        self.command(
-            "credential", "add", "apns", "--app", APP, "--business-id", "few", *options, *limits
-        )
+        for business_id, more in (("ios", []), ("few", limits)):
+            named = ["--app", self.app, "--business-id", business_id]
+            self.command("credential", "add", "apns", *named, *options, *more)
         time.sleep(2.0)  # what changed takes effect within 2 s
         for number in range(people):
             few = number % LIMITED_SHARE == 0
             token = "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30]
+            self.books.tokens.add(token)
             if few:
                 self.books.limited.add(token)
             user = f"u{number}"
@@ -117,10 +132,8 @@ class Town:
         environ["PUSHFLEET_SHARDS"] = str(wanted.shards)
         for name in ("redis_url", "database_url"):
             environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
-        argv = [sys.executable, "-m", "workers", *words]
-        subprocess.run(
-            argv, env={**_clean_environ(), **environ}, check=True, stdout=subprocess.DEVNULL
-        )
+        code, out, err = command(environ, *words)
+        assert code == 0, err or out
 
     # ------------------------------------------------------------ meanwhile
 
@@ -152,7 +165,7 @@ class Town:
     def _add(self, kind: str, data: Mapping[str, Any]) -> str:
         """The same event again until Redis has said yes: the event id makes that harmless."""
         identity = uuid.uuid4().hex
-        event = core_event(APP, kind, data, event_id=identity)
+        event = core_event(self.app, kind, data, event_id=identity)
         while True:
             try:
                 published(self.runtime.core, "im:events", {"e": json.dumps(event)})
@@ -220,7 +233,7 @@ class Town:
         return {key for key in self.books.expected if key[0] not in ended}
 
     def rows(self) -> list[dict[str, Any]]:
-        return list(self.runtime.ledger.all_rows())
+        return [row for row in self.runtime.ledger.all_rows() if row["app"] == self.app]
 
     def dead_letters(self) -> int:
         with self.runtime.engine.connect() as connection:
@@ -228,15 +241,11 @@ class Town:
 
     def sent(self) -> int:
         """How many pushes the simulator has accepted."""
-        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+        return len(self._taken.lines())
 
     def record(self) -> list[dict[str, Any]]:
-        """What the simulator accepted."""
-        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
-        return (
-            [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-        )
+        """What the simulator accepted for these people."""
+        return [one for one in self._taken.lines() if one["token"] in self.books.tokens]
 
 
 def accounts(town: Town) -> dict[str, Any]:
@@ -326,7 +335,3 @@ def keys_file(folder: Path) -> Path:
     path.write_bytes(Fernet.generate_key())
     path.chmod(0o600)
     return path
-
-
-def _clean_environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}

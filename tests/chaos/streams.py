@@ -28,6 +28,7 @@ from common.storage.migrations import migrate
 from tests.chaos.proxy import ThreadedProxy
 from tests.chaos.stream_worker import CAME, DONE, SEND
 from tests.conftest import OwnValkey
+from tests.waiting import seconds_until
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.runtime import Runtime
 from workers.supervisor import Line, Supervisor, Worker
@@ -178,14 +179,13 @@ class Feeder:
 
 
 def wait_for(look: Callable[[], Any], what: str, seconds: float = LONGEST_S) -> float:
-    """Seconds until it was so."""
-    started = time.monotonic()
-    while time.monotonic() - started < seconds:
+    """Seconds until it was so; Redis may be away meanwhile."""
+
+    def looked() -> Any:
         with contextlib.suppress(RedisError):
-            if look():
-                return time.monotonic() - started
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
+            return look()
+
+    return seconds_until(looked, what, seconds)
 
 
 # ---------------------------------------------------------------- the faults: each returns when its

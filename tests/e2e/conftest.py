@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from common.config import Settings
+from common.model import Vendor
 from common.running_fleet import resolve
 from common.setting_checks import EMBEDDED
 from tests.builders import core_event
 from tests.cluster import valkey_cluster
 from tests.conftest import open_folder
 from tests.simulator_keys import p8_options
+from tests.taken import Taken
 from tests.waiting import wait_for as wait_for
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
@@ -46,6 +48,8 @@ class Core:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.redis = runtime.core
+        folder = runtime.settings.data_dir / "simulators"
+        self._taken = {str(vendor): Taken(folder / f"{vendor}.jsonl") for vendor in Vendor}
 
     def publish(
         self,
@@ -107,11 +111,10 @@ class Core:
         return wait_for(told, f"a decision on {message_id}")
 
     def record(self, vendor: str) -> list[dict[str, Any]]:
-        path = self.runtime.settings.data_dir / "simulators" / f"{vendor}.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        return self._taken[vendor].lines()
 
     def pushes_to(self, vendor: str, token: str) -> list[dict[str, Any]]:
-        return [line for line in self.record(vendor) if line["token"] == token]
+        return self._taken[vendor].of_token(token)
 
 
 @pytest.fixture(scope="package")
@@ -145,7 +148,6 @@ def tenants(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """New tenants, each with an APNs account `ios`, made as the command line makes it; TENANTS of
     them at a time.
     """
-    from common.model import Vendor
     from common.storage.tenants import Tenant
     from workers.cli.demo import account
 

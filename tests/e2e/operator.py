@@ -5,9 +5,7 @@ doors, accounts of every vendor.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
 import time
 import urllib.request
@@ -15,15 +13,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from common import runfile
 from tests.builders import device_of
+from tests.commands import command
 from tests.e2e.conftest import Core
 from tests.e2e.tenant import platform_of
-from workers.cli import run
 from workers.cli.demo_data import account_options
 
 
@@ -31,16 +28,7 @@ def cli(fleet: Core, *arguments: str) -> tuple[int, str, str]:
     """`pushfleet <arguments>` in this process, on the fleet's data folder: exit code, stdout,
     stderr.
     """
-    out, err = io.StringIO(), io.StringIO()
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
-    own["PUSHFLEET_DATA_DIR"] = str(fleet.runtime.settings.data_dir)
-    with (
-        mock.patch.dict(os.environ, own, clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        code = run(list(arguments))
-    return code, out.getvalue(), err.getvalue()
+    return command({"PUSHFLEET_DATA_DIR": str(fleet.runtime.settings.data_dir)}, *arguments)
 
 
 def good(fleet: Core, *arguments: str) -> str:
@@ -97,12 +85,12 @@ def lane_state(fleet: Core, app: str, vendor: str, business_id: str) -> tuple[st
     return state.state, state.why
 
 
-def message(to: str, **more: Any) -> dict[str, Any]:
-    """`data` of a chat message from u1."""
+def message(to: str, by: str = "u1", **more: Any) -> dict[str, Any]:
+    """`data` of a chat message."""
     base: dict[str, Any] = {
         "message_id": "m-" + uuid.uuid4().hex,
-        "conversation": {"type": "c2c", "id": "u1"},
-        "sender": {"id": "u1", "nick": "Ann"},
+        "conversation": {"type": "c2c", "id": by},
+        "sender": {"id": by, "nick": "Ann"},
         "recipients": [to],
         "elements": [{"type": "text", "text": "hello 你好"}],
     }
@@ -136,9 +124,10 @@ def register(
     business_id: str,
     token: str,
     device: str = "phone",
+    settled: bool = True,
     **more: Any,
 ) -> str:
-    """Registers a device; its token. Settled."""
+    """Registers a device; its token. settled: waits until the fleet has read it."""
     data = device_of(
         user,
         device_id=device,
@@ -148,7 +137,8 @@ def register(
         token=token,
     )
     fleet.publish("device.registered", {**data, **more}, app=app)
-    fleet.settled()
+    if settled:
+        fleet.settled()
     return token
 
 

@@ -46,6 +46,10 @@ class Account:
             self.fleet, self.app, user, "apns", "ios", start + device_token("apns")[4:], **more
         )
 
+    def iphones(self, count: int, start: str = "a1b2") -> list[tuple[str, str]]:
+        """Many of them; what is published next is read after them."""
+        return [self.iphone(start, settled=False) for _ in range(count)]
+
     def send(self, user: str, **more: Any) -> dict[str, Any]:
         return send(self.fleet, self.app, user, **more)
 
@@ -194,7 +198,7 @@ def group(fleet: Core, account: Account, people: list[str]) -> dict[str, Any]:
 def test_forty_pushes_in_flight_outlive_a_goaway_and_none_comes_twice(
     fleet: Core, account: Account
 ) -> None:
-    people = [account.iphone() for _ in range(40)]
+    people = account.iphones(40)
     doubled = simulator(fleet, "apns", "stats")["doubled"]
     account.send(people[0][0])  # a connection is open, and Apple's side of it is known
     data = group(fleet, account, [user for user, _ in people])
@@ -218,9 +222,9 @@ def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(
     fleet: Core, tmp_path: Path
 ) -> None:
     account = Account(fleet, tmp_path)  # a lane of its own: the guard counts by lane
-    foreign = [account.iphone("badd")[0] for _ in range(100)]
-    dead = [account.iphone("dead")[0] for _ in range(3)]
-    alive = [account.iphone()[0] for _ in range(17)]
+    foreign = [user for user, _ in account.iphones(100, "badd")]
+    dead = [user for user, _ in account.iphones(3, "dead")]
+    alive = [user for user, _ in account.iphones(17)]
     data = group(fleet, account, [*foreign, *dead, *alive])
     fleet.publish("message.stored", data, app=account.app)
     rows = fleet.why(data["message_id"], account.app, rows=120)["recipients"]

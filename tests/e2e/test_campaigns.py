@@ -22,8 +22,9 @@ from common.model import Bucket, MessageClass, Urgency, Vendor
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House
+from tests.e2e.operator import simulator
 from tests.e2e.tenant import device_token
-from tests.e2e.test_urgency import outage_lasts, sims
+from tests.e2e.test_urgency import outage_lasts
 from tests.e2e.watch import Watch, first_takes
 from workers.delivery.hours import shut_for_s
 from workers.lane_report import lane_rows
@@ -38,7 +39,7 @@ pytestmark = [
 LONG = os.environ.get("PUSHFLEET_TEST_LONG") == "1"
 #: Chats of one lane in one look at its latency.
 CHATS = 600 if LONG else 40
-MEMBERS = 100_000 if LONG else 5_000
+MEMBERS = 100_000 if LONG else 2_000
 CHAT_EVERY_S = 0.05
 #: How long a vendor hangs, and the pause between two chats of one lane meanwhile.
 HANGS_S, STEADY_S = (300, 0.5) if LONG else (12, 0.25)
@@ -197,11 +198,11 @@ def ill(fleet: Core) -> Iterator[Callable[..., None]]:
 
     def make(vendor: str, **faults: Any) -> None:
         touched.add(vendor)
-        sims(fleet, vendor, "faults", faults or HONEST)
+        simulator(fleet, vendor, "faults", faults or HONEST)
 
     yield make
     for vendor in touched:
-        sims(fleet, vendor, "faults", HONEST)
+        simulator(fleet, vendor, "faults", HONEST)
 
 
 def no_slower(ill_ms: float, well_ms: float) -> bool:
@@ -388,8 +389,8 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
         "oppo": "app_key",
         "xiaomi": "package",
     }
-    sims(fleet, vendor, "guard", {"ban": True})
-    sims(
+    simulator(fleet, vendor, "guard", {"ban": True})
+    simulator(
         fleet,
         vendor,
         "accounts",
@@ -408,7 +409,7 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
         for message_class in [one for one in MessageClass if one not in wait]:
             assert crowd.decided(f"{vendor} {message_class}") == Counter(accepted=1), message_class
     finally:
-        sims(fleet, vendor, "guard", {"ban": False})
+        simulator(fleet, vendor, "guard", {"ban": False})
     assert counted(fleet, vendor).get("misclassed", 0) == before.get("misclassed", 0)
     taken = Counter(line["token"] for line in fleet.record(vendor))
     found = [taken[crowd.tokens[user]] for user in people]
@@ -417,4 +418,4 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
 
 
 def counted(fleet: Core, vendor: str) -> dict[str, int]:
-    return dict(sims(fleet, vendor, "stats", {})["counts"])
+    return dict(simulator(fleet, vendor, "stats", {})["counts"])

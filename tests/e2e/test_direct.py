@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import digits, now_ms
+from tests.e2e.conftest import digits, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
@@ -298,7 +298,6 @@ def test_an_event_of_the_wrong_shape_is_a_dead_letter(house: House) -> None:
         direct(push={"badge": {"mode": "set", "value": -1}}),
     ):
         house.event("push.direct", wrong)
-    end = time.monotonic() + 20
-    while len(house.core.runtime.dead_letters.listed(None)) < before + 6 and time.monotonic() < end:
-        time.sleep(0.1)
-    assert len(house.core.runtime.dead_letters.listed(None)) == before + 6
+    letters = house.core.runtime.dead_letters
+    wait_for(lambda: len(letters.listed(None)) >= before + 6, "the dead letters")
+    assert len(letters.listed(None)) == before + 6

@@ -4,18 +4,16 @@ shown meanwhile.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from common.model import Vendor
 from common.storage.backlog import COALESCE_AFTER_MS
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.test_c2c import message
+from tests.e2e.operator import message, simulator
 from workers.cli.why import message_trace
 
 pytestmark = [pytest.mark.e2e]
@@ -31,7 +29,7 @@ def paused_lane(fleet: Core, app: str) -> None:
     pause(fleet, app, True)
 
     def holds() -> bool:
-        probe = message("probe", "prober", push={"ttl_s": 1})
+        probe = message("prober", "probe", push={"ttl_s": 1})
         fleet.publish("message.stored", probe, app=app)
         return decision(fleet, app, probe) == "lane_paused"
 
@@ -43,16 +41,11 @@ def outage_lasts(received_by_ms: int) -> None:
     time.sleep(max(received_by_ms + COALESCE_AFTER_MS + 250 - now_ms(), 0) / 1000)
 
 
-def sims(fleet: Core, vendor: str, action: str, wanted: dict[str, Any]) -> Any:
-    """The simulator's side door."""
-    found = json.loads(
-        (fleet.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_text()
-    )
-    return (
-        httpx.post(f"{found['control']}/_sim/{action}", json=wanted, timeout=10)
-        .raise_for_status()
-        .json()
-    )
+def lines_of_ann(count: int) -> list[dict[str, Any]]:
+    return [
+        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
+        for index in range(count)
+    ]
 
 
 def alerts(fleet: Core, token: str) -> list[str]:
@@ -70,17 +63,15 @@ def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    of_ann = [
-        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(5)
-    ]
-    of_eve = message("eve", elements=[{"type": "text", "text": "just me"}])
+    of_ann = lines_of_ann(5)
+    of_eve = message("u2", "eve", elements=[{"type": "text", "text": "just me"}])
     for index, data in enumerate([*of_ann, of_eve]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
     wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
     outage_lasts(now_ms())
     assert not alerts(fleet, address)
-    late = message("ann", elements=[{"type": "text", "text": "line 5"}])
+    late = lines_of_ann(6)[-1]
     fleet.publish("message.stored", late, app=app)
     of_ann.append(late)
     fleet.settled()
@@ -97,9 +88,7 @@ def test_a_burst_of_fresh_messages_is_not_folded(
     fleet: Core, app: str, iphone: Callable[..., str]
 ) -> None:
     address = iphone("u2")
-    burst = [
-        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(20)
-    ]
+    burst = lines_of_ann(20)
     for data in burst:
         fleet.publish("message.stored", data, app=app)
     assert {decision(fleet, app, data) for data in burst} == {"accepted"}
@@ -112,9 +101,7 @@ def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    lines = [
-        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(3)
-    ]
+    lines = lines_of_ann(3)
     for index, data in enumerate(lines):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
@@ -137,7 +124,7 @@ def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(
     address = iphone("u2")
     iphone("prober")
     paused_lane(fleet, app)
-    data = message("ann", push={"ttl_s": 2})
+    data = message("u2", "ann", push={"ttl_s": 2})
     fleet.publish("message.stored", data, app=app)
     assert decision(fleet, app, data) == "lane_paused"
     pause(fleet, app, False)
@@ -149,17 +136,15 @@ def test_what_waited_for_a_moment_comes_singly(
 ) -> None:
     """A vendor that stumbles for a second is no outage: nobody reads "4 new messages" for it."""
     address = iphone("u2")
-    lines = [
-        message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(4)
-    ]
-    sims(fleet, "apns", "faults", {"status": 503, "status_share": 1.0})
+    lines = lines_of_ann(4)
+    simulator(fleet, "apns", "faults", {"status": 503, "status_share": 1.0})
     try:
         for index, data in enumerate(lines):
             fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
         fleet.settled()
         wait_for(lambda: all(waits(fleet, app, data) for data in lines), "they wait for a retry")
     finally:
-        sims(fleet, "apns", "faults", {"status": 0, "status_share": 0.0})
+        simulator(fleet, "apns", "faults", {"status": 0, "status_share": 0.0})
     assert [decision(fleet, app, data) for data in lines] == ["accepted"] * 4
     assert sorted(alerts(fleet, address)) == [f"Ann:line {index}" for index in range(4)]
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,16 @@ time.sleep(60)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
+@pytest.fixture(scope="module")
+def known() -> Iterator[Path]:
+    """A DATA_DIR with a cluster of PostgreSQL, which takes a second to make."""
+    with open_folder() as folder:
+        yield folder / "var"
+
+
 @pytest.fixture
 def start(data_dir):
-    """Starts servers in DATA_DIR, ends them after the test."""
+    """Starts servers in a DATA_DIR of this test, or another, and ends them after it."""
     started = []
 
     def go(folder: Path = data_dir, **options):
@@ -65,17 +73,18 @@ def session(url: str) -> psycopg.Connection:
 
 
 def test_both_start_within_seconds(start, data_dir):
-    """The quickest of three new folders: what else the machine does is not theirs."""
-    took = []
-    for number in range(3):
+    """One of three new folders at least: what else the machine does is not theirs."""
+
+    def took(number: int) -> float:
         before = time.monotonic()
         start(data_dir / str(number)).stop()
-        took.append(time.monotonic() - before)
-    assert min(took) < START_S_MAX
+        return time.monotonic() - before
+
+    assert any(took(number) < START_S_MAX for number in range(3))
 
 
-def test_both_keep_their_data(start):
-    first = start()
+def test_both_keep_their_data(start, known):
+    first = start(known)
     connect(first.redis_url).set("kept", "yes")
     with session(first.database_url) as sql:
         sql.execute("CREATE TABLE kept AS SELECT 'ja' AS word")
@@ -83,7 +92,7 @@ def test_both_keep_their_data(start):
         assert sql.execute("SHOW fsync").fetchone() == ("on",)
         assert present(sql.execute("SHOW server_version_num").fetchone())[0].startswith("18")
     first.stop()
-    second = start()
+    second = start(known)
     assert (second.redis_url, second.database_url) == (first.redis_url, first.database_url)
     assert connect(second.redis_url).get("kept") == b"yes"
     with session(second.database_url) as sql:
@@ -103,8 +112,8 @@ def test_valkey_is_set_so_that_nothing_is_dropped(start):
     assert running.database_url is None
 
 
-def test_passwords_are_asked_for_and_private(start):
-    running = start()
+def test_passwords_are_asked_for_and_private(start, known):
+    running = start(known)
     folder = running.servers[0].home.folder
     with pytest.raises(Exception, match=r"(?i)auth"):
         connect(running.redis_url.partition(":")[0] + "://" + running.redis_url.partition("@")[2])
@@ -124,17 +133,17 @@ def test_the_second_starter_is_told_who_has_the_folder(start, data_dir):
         start_embedded(data_settings(data_dir))
 
 
-def test_nothing_outlives_a_starter_that_is_killed_and_the_next_one_goes_on(start, data_dir):
-    first = starter(data_dir)
+def test_nothing_outlives_a_starter_that_is_killed_and_the_next_one_goes_on(start, known):
+    first = starter(known)
     *pids, _, database_url = present(first.stdout).readline().split()
     with session(database_url) as sql:
-        sql.execute("CREATE TABLE kept AS SELECT 1 AS one")
+        sql.execute("CREATE TABLE left_behind AS SELECT 1 AS one")
     first.kill()
-    second = start()  # at once: the old ones may still be ending
+    second = start(known)  # at once: the old ones may still be ending
     assert all(gone(int(pid)) for pid in pids)
     first.communicate()
     with session(second.database_url) as sql:
-        assert sql.execute("SELECT one FROM kept").fetchone() == (1,)
+        assert sql.execute("SELECT one FROM left_behind").fetchone() == (1,)
     assert connect(second.redis_url).ping()
 
 
@@ -149,9 +158,9 @@ def test_valkey_takes_freed_memory_again_without_a_search(start):
 
 
 @pytest.mark.parametrize("name", ["valkey", "postgres"])
-def test_a_killed_server_comes_back_on_its_port_with_its_data(start, name):
-    running = start()
-    connect(running.redis_url).set("kept", "yes")
+def test_a_killed_server_comes_back_on_its_port_with_its_data(start, known, name):
+    running = start(known)
+    connect(running.redis_url).set("kept", name)
     time.sleep(1.1)  # everysec
     server = next(one for one in running.servers if one.name == name)
     server.process.send_signal(signal.SIGKILL)
@@ -159,7 +168,7 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(start, name):
     assert running.revive() == (name,)
     server.wait()
     assert running.revive() == ()
-    assert connect(running.redis_url).get("kept") == b"yes"
+    assert connect(running.redis_url).get("kept") == name.encode()
     with session(running.database_url) as sql:
         assert sql.execute("SELECT 1").fetchone() == (1,)
 
@@ -174,12 +183,12 @@ def test_a_port_that_was_taken_meanwhile_is_left_to_its_taker(start):
         assert connect(second.redis_url).ping()
 
 
-def test_a_stale_pid_file_that_names_a_stranger_does_not_stop_it(start):
-    first = start(valkey=False)
+def test_a_stale_pid_file_that_names_a_stranger_does_not_stop_it(start, known):
+    first = start(known, valkey=False)
     first.stop()
     pid_file = first.servers[0].folder / "data" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{pid_file.parent}\n")
-    assert start(valkey=False).database_url == first.database_url
+    assert start(known, valkey=False).database_url == first.database_url
 
 
 def test_a_cluster_half_made_by_a_killed_initdb_is_made_again(start, data_dir):
@@ -209,13 +218,13 @@ def test_a_folder_that_cannot_be_written_is_refused_clearly():
 
 
 @root_only
-def test_as_root_the_servers_run_as_nobody_and_no_parent_is_touched(start, data_dir):
-    before = data_dir.parent.stat().st_mode
-    running = start()
+def test_as_root_the_servers_run_as_nobody_and_no_parent_is_touched(start, known):
+    before = known.parent.stat().st_mode
+    running = start(known)
     for server in running.servers:
         assert Path(f"/proc/{server.process.pid}").stat().st_uid == embedded.SERVER_UID
-    assert data_dir.parent.stat().st_mode == before
-    assert running.servers[0].home.folder == data_dir / "servers"
+    assert known.parent.stat().st_mode == before
+    assert running.servers[0].home.folder == known / "servers"
 
 
 @root_only
@@ -311,7 +320,7 @@ def theirs(monkeypatch):
         yield folder / "var"
 
 
-def test_an_unprivileged_user_starts_them_as_itself(theirs):
+def test_an_unprivileged_user_starts_them_as_itself_and_root_goes_on_with_them(theirs, start):
     process, pipe = as_somebody(theirs)
     try:
         said = pipe.recv()
@@ -325,6 +334,10 @@ def test_an_unprivileged_user_starts_them_as_itself(theirs):
         process.join()
     assert gone(said[0])
     assert gone(said[1])
+    if os.geteuid() == 0:
+        running = start(theirs)
+        assert running.redis_url == said[2]
+        assert Path(f"/proc/{running.servers[0].process.pid}").stat().st_uid == SOMEBODY
 
 
 @root_only
@@ -343,14 +356,3 @@ def test_servers_made_by_root_are_refused_to_others_even_where_they_may_write(st
     process, pipe = as_somebody(data_dir)
     assert f"belongs to uid {embedded.SERVER_UID}" in pipe.recv()
     process.join()
-
-
-@root_only
-def test_root_goes_on_with_what_another_user_has_made(theirs, start):
-    process, pipe = as_somebody(theirs)
-    said = pipe.recv()
-    process.kill()
-    process.join()
-    running = start(theirs)
-    assert running.redis_url == said[2]
-    assert Path(f"/proc/{running.servers[0].process.pid}").stat().st_uid == SOMEBODY

@@ -15,6 +15,7 @@ import pytest
 
 from tests.builders import present
 from tests.processes import gone
+from tests.waiting import eventually
 from workers.supervisor import RESTART_S_MAX, Line, Supervisor, read_procfile
 
 STAYS = (
@@ -53,10 +54,7 @@ def written(supervisor: Any) -> str:
 
 
 def until(supervisor: Supervisor, said, seconds: float = 60) -> str:
-    end = time.monotonic() + seconds
-    while not said(written(supervisor)):
-        assert time.monotonic() < end, written(supervisor)
-        supervisor.tick(0.05)
+    eventually(lambda: said(written(supervisor)), seconds, lambda: supervisor.tick(0.05))
     return written(supervisor)
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.isolation.place import place
 from tests.isolation.scenarios import SCENARIOS
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     for name in wanted:
         print(f"{name} …", flush=True)
         try:
-            figures = SCENARIOS[name](given.size)
+            figures = SCENARIOS[name](given.size, place)
             found[name] = {
                 one: {**asdict(value), "holds": value.holds} for one, value in figures.items()
             }

@@ -5,6 +5,7 @@ Nothing inside the fleet is touched.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ from common.storage import keys
 from common.storage.credentials import StoredCredential
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
+from tests.builders import core_event
+from tests.taken import Taken
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
 
-APP = "iso"
 #: Contract §2: what changed takes effect within so long.
 TAKES_EFFECT_S = 2.0
 #: A chat a scenario looks at is given up after so long.
@@ -42,7 +44,11 @@ GIVEN_UP_S = 60.0
 
 
 class Place:
+    """A fleet as one tenant, `app`, sees it."""
+
     def __init__(self, fleet: LocalFleet, runtime: Runtime, folder: Path) -> None:
+        self.app = "iso"
+        self._before = (0, 0, 0.0)
         self.fleet = fleet
         self.runtime = runtime
         self.redis = runtime.redis
@@ -50,12 +56,28 @@ class Place:
         self._options = dict(account_options(folder / "accounts"))
         self._accounts: dict[tuple[str, ...], StoredCredential] = {}
 
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[Place]:
+        """The same fleet as another tenant sees it, which counts from now on. Afterwards its lanes
+        are stopped.
+        """
+        other = copy.copy(self)
+        other.app = "iso" + uuid.uuid4().hex[:8]
+        other._before = (self._all_dead(), self._all_accepted(), time.time() * 1000)
+        try:
+            yield other
+        finally:
+            for app, vendor, _ in list(self.runtime.catalog.fresh().lanes):
+                if app == other.app:
+                    other.pause(vendor, paused=True)
+
     # ------------------------------------------------------------ what is there
 
-    def tenant(self, app: str, lanes: Mapping[Vendor, Sequence[str]]) -> None:
+    def tenant(self, lanes: Mapping[Vendor, Sequence[str]], app: str = "") -> None:
         """lanes: further options of `credential add` by vendor; each lane's business id is the
-        vendor's name.
+        vendor's name. app: another than this one.
         """
+        app = app or self.app
         self.runtime.tenants.add(Tenant(app, "Isolation", "en", "Asia/Shanghai"))
         for vendor, more in lanes.items():
             known = self._accounts.get((vendor, *more))
@@ -69,9 +91,9 @@ class Place:
         self.runtime.catalog.changed()
         time.sleep(TAKES_EFFECT_S)
 
-    def devices(self, vendor: Vendor, count: int, app: str = APP, prefix: str = "") -> list[str]:
+    def devices(self, vendor: Vendor, count: int) -> list[str]:
         """`count` people with one phone each; their ids."""
-        people = [f"{prefix or vendor}{number}" for number in range(count)]
+        people = [f"{vendor}{number}" for number in range(count)]
         platform = "ios" if vendor == Vendor.APNS else "android"
         with self.runtime.engine.begin() as connection:
             raw: Any = connection.connection.driver_connection
@@ -82,7 +104,7 @@ class Place:
             with raw.cursor() as cursor, cursor.copy(f"COPY devices {columns} FROM STDIN") as copy:
                 for user in people:
                     row = (
-                        app,
+                        self.app,
                         user,
                         "d",
                         platform,
@@ -96,41 +118,40 @@ class Place:
                     copy.write_row(row)
         return people
 
-    def members(self, group: str, people: Sequence[str], app: str = APP) -> None:
+    def members(self, group: str, people: Sequence[str]) -> None:
         for start in range(0, len(people), 5_000):
-            self.redis.sadd(f"im:members:{{{app}:{group}}}", *people[start : start + 5_000])
+            self.redis.sadd(f"im:members:{{{self.app}:{group}}}", *people[start : start + 5_000])
 
-    def pause(self, vendor: Vendor, *, paused: bool, app: str = APP) -> None:
-        self.runtime.credentials.set_paused(app, vendor, str(vendor), paused)
+    def pause(self, vendor: Vendor, *, paused: bool) -> None:
+        self.runtime.credentials.set_paused(self.app, vendor, str(vendor), paused)
         self.runtime.catalog.changed()
 
     # ------------------------------------------------------------ what happens
 
-    def publish(self, kind: str, data: Mapping[str, Any], app: str = APP) -> None:
-        self.redis.xadd("im:events", {"e": event(kind, data, app)})
+    def publish(self, kind: str, data: Mapping[str, Any]) -> None:
+        self.redis.xadd("im:events", {"e": self._event(kind, data)})
 
-    def publish_all(self, events: Iterator[bytes] | Sequence[bytes]) -> int:
-        """Many events, a thousand a round trip; how many."""
-        count, pipe = 0, self.redis.pipeline(transaction=False)
-        for one in events:
-            pipe.xadd("im:events", {"e": one})
-            count += 1
+    def publish_all(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Many messages, a thousand a round trip."""
+        pipe = self.redis.pipeline(transaction=False)
+        for count, data in enumerate(messages, 1):
+            pipe.xadd("im:events", {"e": self._event("message.stored", data)})
             if count % 1_000 == 0:
                 pipe.execute()
         pipe.execute()
-        return count
+
+    def _event(self, kind: str, data: Mapping[str, Any]) -> bytes:
+        return json.dumps(core_event(self.app, kind, data)).encode()
 
     @contextlib.contextmanager
-    def chatting(
-        self, people: Sequence[str], per_second: float, app: str = APP
-    ) -> Iterator[list[str]]:
+    def chatting(self, people: Sequence[str], per_second: float) -> Iterator[list[str]]:
         """Single chats at a steady pace while the block runs; the message ids, growing."""
         sent, stop = list[str](), threading.Event()
 
         def go() -> None:
             while not stop.wait(1 / per_second):
                 message = f"chat-{uuid.uuid4().hex}"
-                self.publish("message.stored", chat(message, people[len(sent) % len(people)]), app)
+                self.publish("message.stored", chat(message, people[len(sent) % len(people)]))
                 sent.append(message)
 
         thread = threading.Thread(target=go, name="chats")
@@ -162,14 +183,14 @@ class Place:
         query = text(
             "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger_all l "
             "USING (day, app, event_id)"
-            " WHERE e.message_id = ANY(:ids) AND l.decision = 'accepted'"
+            " WHERE e.app = :app AND e.message_id = ANY(:ids) AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
         while True:
             with self.runtime.engine.connect() as connection:
                 found = {
                     row[0]: int(row[1])
-                    for row in connection.execute(query, {"ids": list(messages)})
+                    for row in connection.execute(query, {"app": self.app, "ids": list(messages)})
                 }
             if len(found) >= len(set(messages)) or time.monotonic() > end:
                 return [found.get(message) for message in messages]
@@ -180,22 +201,25 @@ class Place:
         query = text(
             "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger_all "
             "l USING (day, app, event_id)"
-            " WHERE e.message_id = :message GROUP BY 1"
+            " WHERE e.app = :app AND e.message_id = :message GROUP BY 1"
         )
         with self.runtime.engine.connect() as connection:
             return {
                 str(decision): int(count)
-                for decision, count in connection.execute(query, {"message": message})
+                for decision, count in connection.execute(
+                    query, {"app": self.app, "message": message}
+                )
             }
 
     def accepted_times(self, message: str) -> list[int]:
         """When each push of a message was accepted, epoch ms, in order."""
         query = text(
             "SELECT l.decided_ms FROM events e JOIN ledger_all l USING (day, app, event_id)"
-            " WHERE e.message_id = :message AND l.decision = 'accepted' ORDER BY 1"
+            " WHERE e.app = :app AND e.message_id = :message AND l.decision = 'accepted' ORDER BY 1"
         )
         with self.runtime.engine.connect() as connection:
-            return [int(row[0]) for row in connection.execute(query, {"message": message})]
+            found = connection.execute(query, {"app": self.app, "message": message})
+            return [int(row[0]) for row in found]
 
     def ledger_rows_read(self) -> int:
         """Rows of the ledger and index entries that PostgreSQL has read so far."""
@@ -207,6 +231,16 @@ class Place:
             return int(connection.execute(query).scalar() or 0)
 
     def dead_letters(self) -> int:
+        return self._all_dead() - self._before[0]
+
+    def accepted(self) -> int:
+        """Pushes that Apple has taken."""
+        return self._all_accepted() - self._before[1]
+
+    def _all_accepted(self) -> int:
+        return int(self.simulator(Vendor.APNS, "stats")["counts"].get("accepted", 0))
+
+    def _all_dead(self) -> int:
         with self.runtime.engine.connect() as connection:
             return int(connection.execute(text("SELECT count(*) FROM dead_letters")).scalar() or 0)
 
@@ -226,15 +260,6 @@ class Place:
                 peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
         return max(peaks, default=0)
 
-    def until(self, look: Callable[[], bool], what: str, seconds: float) -> float:
-        """Seconds until it is so; TimeoutError names what did not come."""
-        began = time.monotonic()
-        while not look():
-            if time.monotonic() - began > seconds:
-                raise TimeoutError(f"{what}: not within {seconds:g} s")
-            time.sleep(0.1)
-        return time.monotonic() - began
-
     def simulator(
         self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None
     ) -> Any:
@@ -251,9 +276,9 @@ class Place:
     def recorded_ms(self, vendor: Vendor) -> list[int]:
         """When the simulator took each push, epoch ms, in order."""
         told = self.runtime.settings.data_dir / "simulators" / f"{vendor}.json"
-        record = Path(json.loads(told.read_bytes())["record"])
-        whole, _, _ = record.read_bytes().rpartition(b"\n")
-        return sorted(int(json.loads(line)["at_ms"]) for line in whole.splitlines())
+        record = Taken(Path(json.loads(told.read_bytes())["record"]))
+        times = (int(line["at_ms"]) for line in record.lines())
+        return sorted(at_ms for at_ms in times if at_ms >= self._before[2])
 
     def intake_done(self) -> bool:
         return not self.redis.xlen("im:events")
@@ -262,18 +287,6 @@ class Place:
         """True when nothing stands before the lanes, and what was written down is in the ledger."""
         streams = map(self.runtime.keys.stream, (*keys.STREAMS, keys.LEDGER))
         return self.intake_done() and not any(map(self.redis.xlen, streams))
-
-
-def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:
-    envelope = {
-        "v": 1,
-        "id": uuid.uuid4().hex,
-        "type": kind,
-        "app": app,
-        "ts": ts_ms or int(time.time() * 1000),
-        "data": data,
-    }
-    return json.dumps(envelope).encode()
 
 
 def chat(message: str, to: str, **push: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 
 from common.storage import commits
-from tests.cluster import wait_until
 from tests.integration.test_core_elsewhere import Core
+from tests.waiting import wait_for
 from workers.cli.worker import intake_loop
 from workers.runtime import Runtime
 
@@ -20,7 +20,7 @@ class Behind:
         self.runtime, self._send = runtime, send
         self.core, self.intake = Core(runtime), intake_loop(runtime)
         self.core.phone("alice")
-        wait_until(self._all_taken_in, "intake works")
+        wait_for(self._all_taken_in, "intake works")
 
     def _all_taken_in(self) -> bool:
         self.intake.once(block_ms=10)

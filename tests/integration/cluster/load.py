@@ -17,8 +17,9 @@ from common.storage import keys
 from common.storage.cluster import client_for
 from common.storage.members import Members
 from common.storage.streams import GROUP
-from tests.cluster import published, wait_until
+from tests.cluster import published
 from tests.integration.test_core_elsewhere import Core
+from tests.waiting import wait_for
 from workers.cli.worker import intake_loop
 from workers.runtime import Runtime
 
@@ -86,7 +87,7 @@ class Load:
     def goes_on(self, count: int = 20) -> float:
         """Seconds until so many more events were published and taken in."""
         began, wanted = time.monotonic(), len(self.sent) + count
-        wait_until(
+        wait_for(
             lambda: len(self.sent) >= wanted and self._last() in self.rows(),
             "work goes on",
             RECOVERY_S_MAX,

@@ -20,8 +20,9 @@ from common.storage.members import Members
 from common.storage.raw_pipe import command, execute_watched, raw_pipe
 from common.storage.redis import connect
 from common.storage.scripts import script
-from tests.cluster import ValkeyCluster, wait_until
+from tests.cluster import ValkeyCluster
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, again, read_whole
+from tests.waiting import wait_for
 from workers.runtime import Runtime
 
 
@@ -42,7 +43,7 @@ def test_the_fleets_primary_dies_under_load(load: Load, cluster: ValkeyCluster) 
     victim.start()
     load.end()
     load.all_accounted_for()
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
 
 
 def test_slots_move_key_by_key_under_load(load: Load, cluster: ValkeyCluster) -> None:
@@ -81,7 +82,7 @@ def test_what_is_written_behind_a_script_survives_a_move_in_one_step(
     with ThreadPoolExecutor(1) as writer:
         done = writer.submit(write)
         try:
-            wait_until(lambda: written, "something is written")
+            wait_for(lambda: written, "something is written")
             cluster.move_slot_whole("{s0}")
         finally:
             moved.set()
@@ -126,7 +127,7 @@ def test_the_cores_primary_dies_while_a_group_is_read(load: Load, cluster: Valke
     victim.start()
     load.end()
     load.all_accounted_for()
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
 
 
 @pytest.mark.skipif(
@@ -146,5 +147,5 @@ def test_a_server_that_hangs_is_left_for_its_replica(
     assert time.monotonic() - began < RECOVERY_S_MAX
     assert cluster.owner("{s0}").port != victim.port
     victim.send(signal.SIGCONT)
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
     client.close()

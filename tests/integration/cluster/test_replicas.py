@@ -11,8 +11,9 @@ import pytest
 
 from common.storage import failover
 from common.storage.failover import ReplicaStanding, ask_standing, standing
-from tests.cluster import ValkeyCluster, wait_until
+from tests.cluster import ValkeyCluster
 from tests.integration.cluster.behind import Behind
+from tests.waiting import wait_for
 from workers.runtime import Runtime
 
 
@@ -21,7 +22,7 @@ def test_an_entry_stays_with_the_core_while_a_replica_is_behind(
 ) -> None:
     replica = cluster.replica_of(cluster.owner("{s0}"))
     Behind(runtime, replica.send).stays_with_the_core()
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
 
 
 def test_a_replica_that_has_long_been_silent_is_not_waited_for(
@@ -40,7 +41,7 @@ def test_a_replica_that_has_long_been_silent_is_not_waited_for(
         assert not runtime.core.xlen(behind.core.stream)
     finally:
         replica.send(signal.SIGCONT)
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
 
 
 def test_a_server_that_was_replaced_while_it_stood_still_is_found_out_by_the_others(
@@ -54,11 +55,11 @@ def test_a_server_that_was_replaced_while_it_stood_still_is_found_out_by_the_oth
     assert standing(client, [{}, nowhere]) is ReplicaStanding.REPLACED, "nobody else answers"
     victim.send(signal.SIGSTOP)
     try:
-        wait_until(lambda: cluster.owner("{s0}") is not victim, "its replica has taken over")
+        wait_for(lambda: cluster.owner("{s0}") is not victim, "its replica has taken over")
         assert standing(client, [{}, rows]) is ReplicaStanding.REPLACED
     finally:
         victim.send(signal.SIGCONT)
-    wait_until(cluster.healthy, "the cluster is whole")
+    wait_for(cluster.healthy, "the cluster is whole")
 
 
 TOLD = {

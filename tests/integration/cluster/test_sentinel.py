@@ -22,10 +22,11 @@ from common.storage.failover import ReplicaStanding, ask_standing, standing
 from common.storage.members import Members
 from common.storage.migrations import migrate
 from common.storage.redis import connect
-from tests.cluster import _free_port, wait_until
+from tests.cluster import _free_port
 from tests.conftest import open_folder
 from tests.integration.cluster.behind import Behind
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, read_whole
+from tests.waiting import wait_for
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 from workers.runtime import Runtime
@@ -74,11 +75,11 @@ def pair() -> Iterator[Pair]:
         ]
         others.append(spawn([binary, str(config), "--sentinel"], cwd=folder))
         try:
-            wait_until(
+            wait_for(
                 lambda: _follows(f"redis://:{password}@127.0.0.1:{second}"), "the replica follows"
             )
             url = f"sentinel://:{password}@127.0.0.1:{sentinel}/0?master=m"
-            wait_until(
+            wait_for(
                 lambda: _knows(f"redis://127.0.0.1:{sentinel}"), "the sentinel knows the replica"
             )
             yield Pair(url, master, others[0])
@@ -151,7 +152,7 @@ def test_a_server_is_known_by_its_run_id_whatever_address_others_have_found(pair
             assert standing(client, ask_standing(client, other)) is ReplicaStanding.REPLACED
         assert standing(client, ask_standing(client, client)) is ReplicaStanding.FOLLOWED
         pair.replica.kill()
-        wait_until(
+        wait_for(
             lambda: standing(client, ask_standing(client, client)) is ReplicaStanding.ALONE,
             "nobody follows",
         )

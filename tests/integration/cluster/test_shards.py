@@ -16,9 +16,10 @@ from common.ledger_records import PageRecord, RowRecord, decode_records, unpack_
 from common.storage import keys
 from common.storage.shards import RESHARD, shard_of
 from tests.chaos import reshard
-from tests.cluster import ValkeyCluster, wait_until
+from tests.cluster import ValkeyCluster
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load
 from tests.integration.test_core_elsewhere import Core
+from tests.waiting import wait_for
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.pipeline import Stages
@@ -44,7 +45,7 @@ def test_each_shard_goes_on_when_its_node_dies_or_its_slot_moves(
         victim.kill()
         assert load.goes_on() < RECOVERY_S_MAX
         victim.start()
-        wait_until(cluster.healthy, "the cluster is whole")
+        wait_for(cluster.healthy, "the cluster is whole")
         cluster.move_slot_whole("{s2}")
         assert load.goes_on() < RECOVERY_S_MAX
     finally:

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Table, select
+from sqlalchemy.exc import ProgrammingError
 
 from common.config import Settings, environ_of
 from common.model import Vendor
 from common.storage.migrations import migrate
+from common.storage.tables import apps, audit, credentials
 from tests.builders import device_of, present
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
@@ -115,13 +118,19 @@ def fleet_settings(settings_with, database_url, simulators, free_port, tmp_path)
 @pytest.fixture
 def runtime(fleet_settings) -> Iterator[Runtime]:
     found = Runtime(fleet_settings, "test")
-    migrate(found.engine)
-    with found.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "; ".join(f"DELETE FROM {table}" for table in TABLES)
-        )  # of few rows; TRUNCATE makes files anew
+    try:
+        _empty(found)
+    except ProgrammingError:
+        migrate(found.engine)
+        _empty(found)
     yield found
     found.close()
+
+
+def _empty(runtime: Runtime) -> None:
+    """Deleted, of few rows: TRUNCATE makes files anew."""
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql("; ".join(f"DELETE FROM {table}" for table in TABLES))
 
 
 @dataclass
@@ -155,9 +164,32 @@ def cli(runtime, fleet_settings, monkeypatch, capsys, tmp_path) -> Callable[...,
     return call
 
 
+@pytest.fixture(scope="session")
+def tenant_rows() -> dict[Table, list]:
+    """What the command line wrote of the tenant when it was first made: the keys are the same."""
+    return {}
+
+
 @pytest.fixture
-def tenant(cli, tmp_path) -> str:
-    """A tenant with an account at each simulated vendor."""
+def tenant(cli, runtime, tenant_rows, tmp_path) -> str:
+    """A tenant with an account at each simulated vendor, as the command line makes it."""
+    if not tenant_rows:
+        _make_tenant(cli, tmp_path)
+        with runtime.engine.connect() as connection:
+            for table in (apps, credentials, audit):
+                found = connection.execute(select(table)).mappings()
+                tenant_rows[table] = [
+                    {name: value for name, value in row.items() if name != "id"} for row in found
+                ]
+        return APP
+    with runtime.engine.begin() as connection:
+        for table, rows in tenant_rows.items():
+            connection.execute(table.insert(), rows)
+    runtime.catalog.changed()
+    return APP
+
+
+def _make_tenant(cli, tmp_path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("simulated-secret-1\n")
     key = tmp_path / "callback-key"
@@ -174,7 +206,6 @@ def tenant(cli, tmp_path) -> str:
         account = f"credential add {vendor} --app {APP} --business-id {vendor}-1".split()
         said = cli(*account, "--app-secret-file", str(secret), *options)
         assert said.code == 0, said.err
-    return APP
 
 
 def registered(user: str, device: str, vendor: str, token: str) -> dict:

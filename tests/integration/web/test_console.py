@@ -102,7 +102,9 @@ class Browser:
 
 
 @pytest.fixture
-def people(runtime):
+def people(runtime, monkeypatch):
+    """Whose passwords cost little: a hash carries its cost."""
+    monkeypatch.setattr("common.storage.users.COST", (16, 8, 1))
     for name, role in (("vera", "viewer"), ("otto", "operator"), ("ada", "admin")):
         runtime.users.add(name, role, PASSWORD)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from common.model import Urgency, Vendor
-from common.storage import keys, migrations, sql
+from common.storage import keys, migrations
 from common.storage.lane_entries import NewBatch, entry_id
 from common.storage.living import missing
 from tests.integration.web.conftest import ACCOUNTS, APP
-from workers.delivery.ports import RoundReport
 from workers.reports.servers import server_findings
 
 ALIVE = [
@@ -67,31 +65,6 @@ def test_all_is_well(cli, living):
     assert "MEIZU -> https://" in words.out
 
 
-def stop_a_lane(runtime, fleet_settings):
-    lane = runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
-    runtime.delivery(Vendor.MEIZU).breaker.report(lane, RoundReport(refused=True))
-
-
-def pause_a_lane(runtime, fleet_settings):
-    runtime.credentials.set_paused(APP, "vivo", "vivo-1", True)
-    runtime.catalog.changed()
-
-
-def guard_a_lane(runtime, fleet_settings):
-    runtime.guard.count(runtime.catalog.lane(APP, Vendor.XIAOMI, "xiaomi-1").id, 100, 90, 0)
-
-
-def expire(days):
-    def change(runtime, fleet_settings):
-        stored = next(one for one in runtime.credentials.all() if one.vendor == "huawei")
-        runtime.credentials.add(
-            replace(stored, expires_ms=int((time.time() + days * 86_400) * 1000))
-        )
-        runtime.catalog.changed()
-
-    return change
-
-
 def an_old_entry(stream):
     def change(runtime, fleet_settings):
         runtime.streams.make(stream)
@@ -124,20 +97,8 @@ def an_old_event(runtime, fleet_settings):
     )
 
 
-def another_reader(runtime, fleet_settings):
-    runtime.core.xgroup_create(runtime.settings.event_streams[0], "analytics", mkstream=True)
-
-
-def a_dead_process(runtime, fleet_settings):
-    runtime.redis.delete(runtime.keys.alive("routing.2"), runtime.keys.alive("delivery-vivo.1"))
-
-
 def no_process(runtime, fleet_settings):
     runtime.redis.delete(*(runtime.keys.alive(name) for name in ALIVE))
-
-
-def another_key(runtime, fleet_settings):
-    fleet_settings.secret_keys_file.write_text("b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n")
 
 
 def no_tables(runtime, fleet_settings):
@@ -153,21 +114,6 @@ def head():
 
 
 WRONG = {
-    "a stopped lane": (
-        stop_a_lane,
-        "lanes",
-        "credential_refused",
-        f"credential check {APP} meizu meizu-1",
-    ),
-    "a paused lane": (pause_a_lane, "lanes", "paused", f"credential resume {APP} vivo vivo-1"),
-    "a guarded lane": (guard_a_lane, "lanes", "none is retired", "environment"),
-    "an expired credential": (
-        expire(-1),
-        "credentials",
-        "has expired",
-        f"credential rotate {APP} huawei huawei-1",
-    ),
-    "one that expires soon": (expire(10), "credentials", "expires 20", "rotate"),
     "a lane that stands still": (an_old_batch, "belts", "the oldest 12", "replicas"),
     "a ledger that stands still": (
         an_old_entry(keys.LEDGER),
@@ -176,20 +122,7 @@ WRONG = {
         "replicas",
     ),
     "a stream that stands still": (an_old_event, "belts", "the oldest 12", "replicas"),
-    "a stranger's group": (another_reader, "belts", "another reader", "of their own"),
-    "a dead process": (
-        a_dead_process,
-        "processes",
-        "not alive: routing, delivery-vivo",
-        "pushfleet worker delivery --vendors vivo",
-    ),
     "no process": (no_process, "processes", "none is alive", "pushfleet up"),
-    "keys that open nothing": (
-        another_key,
-        "credentials",
-        "none of the keys",
-        "back into the file",
-    ),
     "old tables": (no_tables, "tables", "version 0000, not 0", "pushfleet migrate"),
 }
 
@@ -227,16 +160,6 @@ def test_servers_that_are_away_are_said_and_the_rest_is_left_out(
     assert said.code == 3
     assert "PROBLEM  redis" in said.out
     assert "hidden-word" not in said.out + said.err
-
-
-def test_an_empty_database_is_told_to_be_migrated(cli, living, monkeypatch, database_url):
-    from tests.conftest import own_database
-
-    with own_database(database_url) as url:
-        monkeypatch.setenv("PUSHFLEET_DATABASE_URL", url)
-        said = cli("doctor", "--json")
-        assert problems(said)["tables"][1] == "pushfleet migrate"
-        sql.engine(url).dispose()
 
 
 GOOD = {

@@ -51,7 +51,7 @@ def start(fleet_settings, runtime, free_port):
 def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, stage, setting):
     addr = getattr(fleet_settings, setting)
     process = start(stage)
-    eventually(lambda: listens(addr), 20)
+    eventually(lambda: listens(addr))
     assert json.loads(call(f"http://{addr}/healthz").body) == {"name": stage, "ok": True}
     name = f"{stage}.1@{socket.gethostname()}"
     found = eventually(lambda: runtime.living.targets().get(name))
@@ -61,7 +61,7 @@ def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, s
         [target] = json.loads(call(f"http://{addr}/metrics/targets").body)
         assert target == {"targets": [found], "labels": {"process": name}}
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
     assert runtime.living.roles() == runtime.living.targets() == {}
     log = process.stderr.read()
     assert f"http://{addr}" in log, "it says where it listens"
@@ -69,8 +69,8 @@ def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, s
 
 def test_an_address_that_is_taken_ends_it_with_the_setting_named(start, fleet_settings):
     first = start("console")
-    eventually(lambda: listens(fleet_settings.console_addr), 20)
+    eventually(lambda: listens(fleet_settings.console_addr))
     second = start("console")
-    assert second.wait(20) == 2
+    assert second.wait(60) == 2
     assert "PUSHFLEET_CONSOLE_ADDR" in second.stderr.read()
     assert first.poll() is None

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from common.model import Vendor
 from tests.builders import present
 from tests.integration.web.test_doctor import problems
-from tests.integration.web.test_doctor_faults import as_user, living  # noqa: F401
+from tests.integration.web.test_doctor_faults import living  # noqa: F401
 from tests.unit.test_docs_blocks import blocks
 from tests.unit.test_docs_links import ROOT
 from workers.cli.demo_data import account_options
@@ -22,7 +22,6 @@ from workers.cli.demo_data import account_options
 def test_the_users_that_the_requirements_make_are_enough(
     cli,
     living,  # noqa: F811
-    as_user,  # noqa: F811
     monkeypatch,
     database_url,
     space,
@@ -41,11 +40,18 @@ def test_the_users_that_the_requirements_make_are_enough(
                 session.execute(one)
             url = make_url(database_url).set(username=name, password="…", database=name)
             monkeypatch.setenv("PUSHFLEET_DATABASE_URL", url.render_as_string(hide_password=False))
-            as_user(*own, *(one for one in rules.split() if not one.startswith("~")))
+            own += [one for one in rules.split() if not one.startswith("~")]
+            living.redis.execute_command("ACL", "SETUSER", name, "reset", "on", ">pw", *own)
+            for setting in ("REDIS", "CORE"):
+                redis_url = make_url(living.settings.redis_url).set(username=name, password="pw")
+                monkeypatch.setenv(
+                    f"PUSHFLEET_{setting}_URL", redis_url.render_as_string(hide_password=False)
+                )
             assert cli("migrate").code == 0
             told = set(problems(cli("doctor", "--json"))) - {"names"}  # streams that others left
             assert told == {"lanes"}, "it has no account yet"
         finally:
+            living.redis.execute_command("ACL", "DELUSER", name)
             session.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             session.execute(f"DROP ROLE IF EXISTS {name}")
 

@@ -1,5 +1,5 @@
-"""PostgreSQL away for twenty seconds, and Redis emptied: who waits, what still goes out, and that
-everybody finds back.
+"""One fleet, each process of which is killed while messages travel; PostgreSQL away for twenty
+seconds, and Redis emptied: nothing is lost, and everybody finds back.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.storage.keys import PRESENCE, ROUTING, STAGE_STREAMS
+from tests.chaos.campaign import good, kill_each, run_on, show
 from tests.chaos.fleet import RATE_PER_S, Town, accounts, town, wait_for
 from tests.chaos.proxy import ThreadedProxy
 from tests.conftest import own_database
 
-pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 AWAY_S = 20.0
 ROUTED = 4 * RATE_PER_S
@@ -33,8 +34,30 @@ def database(database_url: str) -> Iterator[tuple[ThreadedProxy, str]]:
 
 @pytest.fixture(scope="module")
 def place(database: tuple[ThreadedProxy, str]) -> Iterator[Town]:
-    with town({}, people=100, quota=100_000, DATABASE_URL=database[1]) as place:
+    replicas = {"delivery-apns": 2}
+    with town(replicas, people=100, quota=100_000, DATABASE_URL=database[1]) as place:
         yield place
+
+
+def test_a_thousand_messages_are_all_accounted_for_while_each_process_is_killed_once(
+    place: Town,
+) -> None:
+    """Each recipient's device has one row, the vendor has each push at least once."""
+    killed = place.beside(people=300, quota=25, seed=7)
+    report = run_on(
+        killed,
+        1_000,
+        50,
+        7,
+        lambda place, trouble, rng: kill_each(place, 1, (1.0, 3.0), trouble, rng),
+    )
+    show(report)
+    assert report["messages"] >= 1_000
+    assert report["kills"] == {worker.name: 1 for worker in place.workers}
+    assert len(report["kills"]) == 6
+    found = set(report["decisions"])
+    assert found <= {"accepted", "expired", "throttled", "quota_spent", "uncertain"}
+    assert good(report)
 
 
 def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unharmed(
