@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import json
 import time
 from pathlib import Path
@@ -35,6 +36,12 @@ def part(value) -> str:
 
 def ec_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
+
+
+@functools.cache
+def rsa_key(name: str = "") -> rsa.RSAPrivateKey:
+    """Of a process, one of each name: to make one costs a tenth of a second."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 def pem_of(key) -> str:

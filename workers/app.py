@@ -21,8 +21,7 @@ ROUTING: Final = "routing"
 DELIVERY: Final = "delivery"
 
 #: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold
-#: a worker for broker.WAIT_S and one to two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants
-#: them).
+#: a worker for broker.WAIT_S and WAKE_UP_HEALTH_S at most (whole seconds, as kombu wants them).
 WAKE_UP_TIMEOUT_S: Final = 2.0
 WAKE_UP_HEALTH_S: Final = 3
 

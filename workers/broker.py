@@ -9,6 +9,7 @@ client is already None, and the AttributeError ends the whole worker ("Unrecover
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,8 +19,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 #: Seconds after which a worker without wake-ups asks for them again.
-WAIT_S: Final = 3
-_NEEDLESS: Final = ("_subclient_health_tref", "_binding_expiry_tref", "_reauth_tref")
+WAIT_S: Final = 6
+_NEEDLESS: Final = (
+    "_subclient_health_tref",
+    "_binding_expiry_tref",
+    "_reauth_tref",
+    "_brpop_health_tref",
+)
+#: An overdue answer is looked for this much later, so that it is overdue then.
+_MARGIN_S: Final = 0.05
 
 
 #: A server's words where it refuses to write: as a replica by now, without its disk, without its
@@ -85,6 +93,13 @@ class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
             if getattr(connection, "_sock", None) is None:
                 channel.pool.disconnect(inuse_connections=False)
 
+    def overdue_in_s(self, patience_s: float) -> float:
+        """Seconds until the answer to the first wait is overdue, if it does not come before."""
+        now = time.monotonic()
+        sent = [one._brpop_sent_at for one in self._channels if one._in_poll]  # noqa: SLF001
+        first = min((at for at in sent if at is not None), default=now)
+        return max(first + patience_s - now, 0.0) + _MARGIN_S
+
 
 class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
     """A wake-up is only a hint, so a failed acknowledgement in Redis counts as done.
@@ -126,10 +141,10 @@ class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
 
 
 class _Calm:
-    """Wakes an idle worker twice in three seconds; kombu's own pace was four times a second.
+    """Wakes an idle worker twice in six seconds; kombu's own pace was four times a second.
 
     Looks at what our queues never have are left out: queues of every worker, queues that expire,
-    credentials that are renewed.
+    credentials that are renewed. A half-open connection is looked for when an answer is overdue.
     """
 
     cycle: Any
@@ -138,8 +153,21 @@ class _Calm:
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        cycle = self.cycle
         for name in _NEEDLESS:
-            getattr(self.cycle, name).cancel()
+            getattr(cycle, name).cancel()
+        patience_s = self.brpop_timeout + connection.client.transport_options.get(
+            "health_check_interval", stock.DEFAULT_HEALTH_CHECK_INTERVAL
+        )
+
+        def look() -> None:
+            try:
+                cycle.maybe_check_brpop_health()
+            finally:
+                after_s = cycle.overdue_in_s(patience_s)
+                cycle._brpop_health_tref = loop.call_later(after_s, look)  # noqa: SLF001
+
+        cycle._brpop_health_tref = loop.call_later(patience_s, look)  # noqa: SLF001
 
 
 def end_wait() -> None:

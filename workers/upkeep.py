@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -30,10 +31,10 @@ class Upkeep:
     """roles: of living.ROLES. A role that another process holds is waited for."""
 
     def __init__(
-        self, runtime: Runtime, stopping: Callable[[], bool], roles: Sequence[str] = ROLES
+        self, runtime: Runtime, stop: threading.Event, roles: Sequence[str] = ROLES
     ) -> None:
-        self._stopping = stopping
-        self._threads = [one for name in roles for one in _threads(runtime, name, stopping)]
+        self._stop = stop
+        self._threads = [one for name in roles for one in _threads(runtime, name, stop)]
 
     @property
     def progress_at(self) -> float:
@@ -42,15 +43,13 @@ class Upkeep:
 
     def run(self) -> None:
         """Runs until stopped."""
-        run_roles(self._threads, self._stopping)
+        run_roles(self._threads, self._stop)
 
 
-def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[RoleThread]:
+def _threads(runtime: Runtime, name: str, stop: threading.Event) -> list[RoleThread]:
     """The threads of one role: one for all shards, or one for each."""
     shards = runtime.shards if name in _OF_SHARD else [runtime]
     if name in _JOINT and len(shards) > 1 and runtime.together:
         lease = JointLease(runtime.redis, [one.keys for one in shards], name)
-        return [RoleThread(_JOINT[name](runtime), lease, stopping)]
-    return [
-        RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards
-    ]
+        return [RoleThread(_JOINT[name](runtime), lease, stop)]
+    return [RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stop) for one in shards]

@@ -89,6 +89,9 @@ class SpreadCoreStreams(CoreStreams):
     def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
         return self._of(stream).take_over(stream, count, bytes_max)
 
+    def with_pending(self, streams: Sequence[str]) -> list[str]:
+        return [one for stream in streams for one in self._of(stream).with_pending([stream])]
+
     def overtake(
         self,
         name: str,

@@ -301,7 +301,13 @@ class LaneQueues(LaneLoads):
     # ------------------------------------------------------------ by the clock
 
     def due_vendors(self, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
-        """Those of the vendors one of whose lanes may send now."""
+        """Those of the vendors one of whose lanes may send now; as a rule none has a lane."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for vendor in vendors:
+                pipe.exists(*(self.keys.ready(vendor, urgency) for urgency in URGENCIES))
+            vendors = [one for one, some in zip(vendors, pipe.execute(), strict=True) if some]
+        if not vendors:
+            return []
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for vendor in vendors:

@@ -20,6 +20,7 @@ class Lease:
     """One role's lease, as one process sees it."""
 
     def __init__(self, redis: Redis, keys: Keys, role: str, lease_ms: int = LEASE_MS) -> None:
+        self.redis = redis
         self._keys = [keys.lease(role), keys.lease_epoch(role)]
         self._lease_ms = lease_ms
         self._word = uuid.uuid4().hex
@@ -60,6 +61,14 @@ class Lease:
             self.answered(int(script_(keys=names, args=args)), now)
         return self.held
 
+    @property
+    def parts(self) -> Sequence[Lease]:
+        """The leases of which it consists."""
+        return [self]
+
+    def joined(self) -> None:
+        """Follows its parts, after they were answered."""
+
     def due(self, now: float) -> bool:
         """It is to be taken, or renewed."""
         return not self.held or now - self._asked_at >= self._lease_ms / 2_000
@@ -90,7 +99,6 @@ class JointLease(Lease):
         self, redis: Redis, keys: Sequence[Keys], role: str, lease_ms: int = LEASE_MS
     ) -> None:
         super().__init__(redis, keys[0], role, lease_ms)
-        self._redis = redis
         self._parts = [Lease(redis, one, role, lease_ms) for one in keys]
 
     @property
@@ -103,18 +111,40 @@ class JointLease(Lease):
         now = time.monotonic()
         due = [one for one in self._parts if one.due(now)]
         if self.held and due:
-            for one, epoch in zip(
-                due, run_all(self._redis, [one.call for one in due]), strict=True
-            ):
+            for one, epoch in zip(due, run_all(self.redis, [one.call for one in due]), strict=True):
                 one.answered(int(epoch), now)
         else:
             for one in due:
                 if not one.hold():
                     break
-        self.epoch = self._parts[0].epoch if all(one.held for one in self._parts) else 0
+        self.joined()
         return self.held
+
+    @property
+    def parts(self) -> Sequence[Lease]:
+        return self._parts
+
+    def joined(self) -> None:
+        self.epoch = self._parts[0].epoch if all(one.held for one in self._parts) else 0
 
     def give_back(self) -> None:
         self.epoch = 0
         for one in self._parts:
             one.give_back()
+
+
+def renew_all(leases: Sequence[Lease]) -> None:
+    """Renews held leases, whether due or not: one round trip a server. redis.exceptions.RedisError:
+    unknown, as in Lease.hold.
+    """
+    now = time.monotonic()
+    by_server: dict[Redis, list[Lease]] = {}
+    for one in leases:
+        by_server.setdefault(one.redis, []).append(one)
+    for redis, those in by_server.items():
+        parts = [part for one in those for part in one.parts]
+        epochs = run_all(redis, [part.call for part in parts])
+        for part, epoch in zip(parts, epochs, strict=True):
+            part.answered(int(epoch), now)
+        for one in those:
+            one.joined()

@@ -223,12 +223,15 @@ class Ledger(LedgerReader):
         """
         dropped = []
         query = text(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent "
-            "AS regclass)"
+            "SELECT parent, inhrelid::regclass::text FROM pg_inherits "
+            "JOIN unnest(CAST(:parents AS text[])) AS parent "
+            "ON inhparent = CAST(parent AS regclass)"
         )
+        with self._engine.connect() as connection:
+            parents = {"parents": [table.name for table in PARTITIONED]}
+            found = connection.execute(query, parents).all()
         for table in PARTITIONED:
-            with self._engine.connect() as connection:
-                names = [name for (name,) in connection.execute(query, {"parent": table.name})]
+            names = [name for parent, name in found if parent == table.name]
             old = [
                 name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -9,10 +10,13 @@ from redis import Redis
 
 from common.model import Vendor
 from common.storage.keys import Keys
+from common.storage.raw_pipe import command, read_all
 
 ALIVE_S: Final = 15
 #: A target outlives its process: a scraper without the target could not report that it is down.
 TARGET_S: Final = 600
+#: Seconds between two entries of a live process into the set of names.
+NAMED_EVERY_S: Final = 15.0
 #: Names of ended processes that are kept before they are looked through.
 NAMES_MAX: Final = 64
 DELIVERY: Final = "delivery"
@@ -45,6 +49,7 @@ class Heartbeats:
         self._redis = redis
         self._keys = keys
         self._database = ""
+        self._told: dict[str, tuple[str, str | None, float]] = {}
 
     def works_with(self, identity: str, address: str) -> None:
         """Told with each heartbeat: the database of this process. identity: of sql.identity_of."""
@@ -54,18 +59,30 @@ class Heartbeats:
         """Records a heartbeat, every few seconds. target: host:port of its metrics.
 
         The answer comes in the same round trip: an idle process wakes Redis as rarely as it can.
+        What lasts is told anew when it changes, every NAMED_EVERY_S, and when the last heartbeat is
+        not there any more.
         """
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
-            pipe.set(self._keys.at_work(name), role, ex=ALIVE_S)
+        keys, told = self._keys, self._told.pop(name, None)
+        known = told is not None and told[:2] == (role, target) and time.monotonic() < told[2]
+        until = told[2] if told is not None and known else time.monotonic() + NAMED_EVERY_S
+        life = ("EX", str(ALIVE_S))
+        commands = [
+            ("SET", keys.alive(name), role, *life, "GET"),
+            ("SET", keys.at_work(name), role, *life),
+        ]
+        if self._database:
+            commands.append(("SET", keys.database_of(name), self._database, *life))
+        if not known:
+            commands.append(("SADD", keys.process_names, name))
             if target:
-                pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
-            pipe.sadd(self._keys.process_names, name)
-            if self._database:
-                pipe.set(self._keys.database_of(name), self._database, ex=ALIVE_S)
-            pipe.hget(self._keys.resharding, "phase")
-            pipe.get(self._keys.shards)
-            *_, phase, number = pipe.execute()
+                commands.append(("SET", keys.metrics_at(name), target, "EX", str(TARGET_S)))
+        commands += [("HGET", keys.resharding, "phase"), ("GET", keys.shards)]
+        before, *_, phase, number = read_all(
+            self._redis, "".join(command(*one) for one in commands), len(commands)
+        )
+        if known and before is None:
+            return self.beat(name, role, target)
+        self._told[name] = role, target, until
         return phase, number
 
     def work(self, name: str, role: str) -> None:

@@ -84,12 +84,14 @@ class PlainDedupe:
         here = [name for name in hashes if name == hashes[0] or name in self._filled]
         others = [name for name in hashes if name not in here]
         heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])
-        heads += "".join([command("EXISTS", name) for name in others])
+        heads += command("EXISTS", *others) if others else ""
         looks = b"".join([_hmget(name, fields) for name in here])
-        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + len(others) + len(here))
-        there = {name for name, is_there in zip(others, reply, strict=False) if is_there}
-        found = reply[len(others) :]
-        if there:
+        one = bool(others)
+        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + one + len(here))
+        there, found = set[str](), reply[one:]
+        if one and reply[0]:  # rarely
+            each = pipe.ask("".join([command("EXISTS", name) for name in others]), len(others))
+            there = {name for name, is_there in zip(others, each, strict=True) if is_there}
             found += pipe.ask(
                 b"".join([_hmget(name, fields) for name in others if name in there]), len(there)
             )

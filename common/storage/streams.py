@@ -14,6 +14,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
+from common.storage.raw_pipe import command, read_all
 from common.storage.scripts import Call, run_all, script
 from common.values import Value
 
@@ -226,6 +227,17 @@ class StreamStore:
             for entry_id, fields, deliveries, size in raws
         ]
         return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
+
+    def with_pending(self, streams: Sequence[str]) -> list[str]:
+        """Those from which something was read that is not acknowledged. One round trip."""
+        self._make(streams)
+        asked = "".join([command("XPENDING", self._key(stream), GROUP) for stream in streams])
+        try:
+            answers = read_all(self.redis, asked, len(streams))
+        except ResponseError as error:
+            self._lost_group(error)
+            raise
+        return [one for one, (count, *_) in zip(streams, answers, strict=True) if count]
 
     def _entry(
         self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1

@@ -53,8 +53,13 @@ INSERT INTO tallies ({_COLUMNS}) SELECT 60, at_min / 60 * 60, kind, app, vendor,
  FROM old WHERE kind <> 'backlog' GROUP BY 2, 3, 4, 5, 6, 7, 8, 9
 ON CONFLICT ({_KEY}) DO UPDATE SET count = tallies.count + excluded.count"""  # noqa: E501
 _SAMPLE = f"""
-INSERT INTO tallies ({_COLUMNS}) VALUES (1, :minute, 'backlog', '', '', '', '', :name, 0, :count)
+INSERT INTO tallies ({_COLUMNS}) SELECT 1, :minute, 'backlog', '', '', '', '', name, 0, count
+ FROM unnest(CAST(:names AS text[]), CAST(:counts AS bigint[])) AS found (name, count)
 ON CONFLICT ({_KEY}) DO UPDATE SET count = excluded.count"""
+_NOTHING_YET = text(
+    "SELECT NOT (EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM ledger_all)"
+    " OR EXISTS (SELECT 1 FROM pages) OR EXISTS (SELECT 1 FROM notes))"
+)
 _MARK = f"""
 INSERT INTO tallies ({_COLUMNS}) VALUES (0, 0, 'mark', '', '', '', '', '', 0, :done)
 ON CONFLICT ({_KEY}) DO UPDATE SET count = excluded.count"""
@@ -75,6 +80,8 @@ class Tallies:
             connection.execute(text("SELECT pg_advisory_xact_lock(1886741608)"))
             mark = connection.execute(text("SELECT count FROM tallies WHERE span = 0")).scalar()
             start = max(int(mark), end - FIRST_MIN) if mark is not None else end - FIRST_MIN
+            if mark is None and connection.execute(_NOTHING_YET).scalar():
+                start = end - 1
             until = min(end, start + CHUNK_MIN)
             if start >= until:
                 return False
@@ -89,13 +96,12 @@ class Tallies:
 
     def sample(self, now_ms: int, backlog: Mapping[str, int]) -> None:
         """Keeps the entries of each queue as those of this minute."""
-        rows = [
-            {"minute": now_ms // MINUTE_MS, "name": name[:32], "count": count}
-            for name, count in backlog.items()
-        ]
-        if rows:
+        counts = {name[:32]: count for name, count in backlog.items()}
+        if counts:
+            row: dict[str, Any] = {"minute": now_ms // MINUTE_MS}
+            row |= {"names": list(counts), "counts": list(counts.values())}
             with self._engine.begin() as connection:
-                connection.execute(text(_SAMPLE), rows)
+                connection.execute(text(_SAMPLE), row)
 
     def counted_ms(self) -> int | None:
         """Up to here all is counted; None: nothing yet."""

@@ -5,7 +5,6 @@ push at the same time.
 from __future__ import annotations
 
 import itertools
-import sys
 import uuid
 from typing import Any
 
@@ -17,27 +16,8 @@ from hypothesis import strategies as st
 from common.storage.badges import BASE_MAX, Badges
 from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
 from common.storage.keys import Keys
-from tests.processes import at_once
 
 NOW_MS = 1_763_787_600_000
-PROCESSES, PUSHES, AT_ONCE = 4, 250, 5
-
-#: What one process does: `PUSHES` pushes to one device, AT_ONCE a call; the badge numbers it got,
-#: as JSON.
-PUSHER = """
-import json, sys
-from common.storage.claims import ClaimRequest, Claims
-from common.storage.keys import Keys
-from common.storage.redis import connect
-url, prefix, name, pushes, at_once, now_ms = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
-claims = Claims(connect(url), Keys(prefix))
-sys.stdin.readline()  # until all are ready
-got = []
-for start in range(0, pushes, at_once):
-    ids = [f"{name}{number:031x}" for number in range(start, start + at_once)]
-    got += [claim.badge for claim in claims.lease([ClaimRequest("demo", one, "bob", "phone", one, now_ms, f"e-{name}", 1) for one in ids])]
-print(json.dumps(got))
-"""  # noqa: E501
 
 
 class Desk:
@@ -79,23 +59,6 @@ class Desk:
 @pytest.fixture
 def desk(redis_client: redis.Redis, space: str) -> Desk:
     return Desk(redis_client, f"push{space}")
-
-
-def test_a_thousand_pushes_of_four_processes_use_each_number_once(
-    desk: Desk, redis_url: str, space: str
-) -> None:
-    desk.report(7)
-    arguments = [redis_url, f"push{space}"], [str(PUSHES), str(AT_ONCE), str(NOW_MS)]
-    told = at_once(
-        [
-            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]]
-            for name in "abcd"[:PROCESSES]
-        ]
-    )
-    assert all(len(numbers) == PUSHES and numbers == sorted(numbers) for numbers in told)
-    found = sorted(number for numbers in told for number in numbers)
-    assert found == list(range(8, 8 + PROCESSES * PUSHES))
-    assert desk.push().badge == 8 + PROCESSES * PUSHES
 
 
 STEPS: dict[str, tuple[int | None, tuple[int, ...], list[int | None]]] = {

@@ -475,7 +475,7 @@ def test_a_slow_database_gets_the_rows_in_halves_for_as_long_as_it_takes(
         one = stored(app, f"e{number}")
         runtime.streams.redis.xadd(stream, {"b": encode([row(one)])})
     over = threading.Event()
-    thread = threading.Thread(target=Upkeep(runtime, over.is_set, ["ledger"]).run)
+    thread = threading.Thread(target=Upkeep(runtime, over, ["ledger"]).run)
     thread.start()
     try:
         eventually(lambda: not runtime.streams.redis.xlen(stream))

@@ -62,7 +62,7 @@ def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> I
 @pytest.fixture
 def upkeep(runtime: Runtime, server: FrozenPostgres) -> Iterator[Upkeep]:
     stop = threading.Event()
-    made = Upkeep(runtime, stop.is_set)
+    made = Upkeep(runtime, stop)
     thread = threading.Thread(target=made.run)
     thread.start()
     yield made

@@ -101,7 +101,7 @@ def test_one_thread_says_that_a_process_lives_and_that_it_is_at_work(runtime: Ru
     assert not living.at_work()
 
 
-def test_a_worker_without_wake_ups_asks_once_in_three_seconds(runtime: Runtime) -> None:
+def test_a_worker_without_wake_ups_asks_once_in_six_seconds(runtime: Runtime) -> None:
     app: Any = make_app(runtime.settings)
     with app.connection_for_read() as connection:
         channel = connection.channel()

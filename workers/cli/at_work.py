@@ -18,8 +18,9 @@ from common.storage.living import Heartbeats
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two heartbeats.
-BEAT_S: Final = 5.0
+#: Seconds between two heartbeats: a little less than a connection may idle without being asked PING
+#: first (common/storage/redis.py).
+BEAT_S: Final = 4.8
 #: Longest wait of an ending process for the last heartbeat, seconds; the first one expires by
 #: itself (ALIVE_S).
 LAST_WORD_S: Final = 3.0

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from common import logs, metrics
 from common.config import SettingError, Settings
@@ -266,7 +266,12 @@ def _heartbeat(
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def alive() -> None:
-        if not runtime.alive() and not beat.stop.is_set():
+        try:
+            stays = runtime.alive()
+        except ResponseError:  # a full server takes no heartbeat, but it has work
+            known.look()
+            raise
+        if not stays and not beat.stop.is_set():
             log.warning("the number of shards changes: this process ends")
             os.kill(os.getpid(), signal.SIGTERM)
         known.look()
@@ -339,7 +344,7 @@ def _upkeep(runtime: Runtime, beat: WorkBeat, roles: Sequence[str]) -> None:
     from workers.upkeep import Upkeep
 
     _ = runtime.vault  # without its keys the process ends here, with words, and no role begins
-    upkeep = Upkeep(runtime, beat.stop.is_set, roles)
+    upkeep = Upkeep(runtime, beat.stop, roles)
     _heartbeat(runtime, beat, lambda: upkeep.progress_at, lambda: True)
     upkeep.run()
 
@@ -400,7 +405,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
 
     def waiting() -> bool:
         if stage == DELIVERY:
-            return bool(ready.vendors)
+            return bool(ready.look())
         return any(
             backlog.unread or backlog.pending
             for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values()
@@ -410,7 +415,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
         _heartbeat(runtime, beat, progress, waiting)
 
     def on_stop(**_: object) -> None:
-        stop.set()
+        ready.end()
         threading.Thread(target=end_wait, daemon=True).start()
 
     worker_ready.connect(on_ready, weak=False)
@@ -419,11 +424,11 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     # One more than there are queues: a wake-up while all slots run only notifies its consumers.
     slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
-        threading.Thread(target=ready.look, name="poll").start()
+        threading.Thread(target=ready.run, name="poll").start()
     try:
         _consume(runtime, queues, slots)
     finally:
-        stop.set()
+        ready.end()
 
 
 def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
@@ -449,24 +454,43 @@ def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
 
 
 class ReadyLanes:
-    """Looks for ready lanes without wake-ups, which a Redis without free memory does not take.
+    """Serves ready lanes without wake-ups, which a Redis without free memory does not take.
 
-    vendors: of this worker's, those that had ready lanes at the last look.
+    Each heartbeat looks for them, so that an idle process wakes once for both; a thread of its own
+    serves them, and looks while no heartbeat does.
     """
 
     def __init__(self, stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
         self._stages, self._all, self._stop = stages, vendors, stop
-        self.vendors: Sequence[Vendor] = ()
+        self._vendors: Sequence[Vendor] = ()
+        self._looked_at = 0.0
+        self._found = threading.Event()
 
-    def look(self) -> None:
+    def look(self) -> Sequence[Vendor]:
+        """Those of this worker's vendors that have ready lanes now."""
+        self._vendors = ()
+        self._vendors = shards.due_vendors(self._stages.runtime, self._all)
+        self._looked_at = time.monotonic()
+        if self._vendors:
+            self._found.set()
+        return self._vendors
+
+    def end(self) -> None:
+        """Stops the worker's work, and ends the thread's wait."""
+        self._stop.set()
+        self._found.set()
+
+    def run(self) -> None:
         """Runs until stopped."""
-        while not self._stop.wait(POLL_S):
-            self.vendors = ()
-            with contextlib.suppress(RedisError, OSError):
-                self.vendors = shards.due_vendors(self._stages.runtime, self._all)
-            for vendor in self.vendors:
+        while not self._stop.is_set():
+            found = self._found.wait(2 * POLL_S if self._looked_at else POLL_S)
+            self._found.clear()
+            if not found and time.monotonic() - self._looked_at >= 2 * POLL_S:
+                with contextlib.suppress(RedisError, OSError):
+                    self.look()
+            for vendor in self._vendors:
                 sender = self._stages.consumer(DELIVERY, vendor)
-                if time.monotonic() - sender.progress_at >= POLL_S:
+                if time.monotonic() - sender.progress_at >= POLL_S and not self._stop.is_set():
                     sender(self._stop.is_set)
 
 

@@ -86,6 +86,7 @@ def serve(stores: XmppStores, stop: threading.Event) -> None:
     try:
         asyncio.run(_Sessions(stores, feed, directories).run(stop))
     finally:
+        stop.set()
         directories.close()
         feed.close()
 
@@ -98,6 +99,7 @@ class _Sessions:
         self._running: dict[XmppServer, list[tuple[ComponentSession, asyncio.Task[None]]]] = {}
 
     async def run(self, stop: threading.Event) -> None:
+        ends = asyncio.create_task(asyncio.to_thread(stop.wait))
         while not stop.is_set():
             wanted = self._wanted()
             for server in self._running.keys() - wanted:
@@ -111,7 +113,7 @@ class _Sessions:
                 self._running[server] = [
                     (session, asyncio.create_task(session.run())) for session in sessions
                 ]
-            await asyncio.to_thread(stop.wait, LOOK_S)
+            await asyncio.wait({ends}, timeout=LOOK_S)
         await asyncio.gather(*map(leave, self._running.values()))
 
     def _wanted(self) -> set[XmppServer]:

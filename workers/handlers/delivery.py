@@ -35,7 +35,7 @@ SLICE_S: Final = 5.0
 GATHER_S: Final = 0.03
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
-LINGER_S: Final = 0.25
+LINGER_S: Final = 1.0
 #: Interval of the look for work while rounds run: the first one, doubled each time up to the
 #: second.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
@@ -66,13 +66,15 @@ class _Rest:
 
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
     hears: producers notify this slice directly. listens: producers wake a worker through the broker
-    from now on: only before this one sleeps, not once per entry.
+    from now on: only before this one sleeps, not once per entry. rung: the next look follows such a
+    notification.
     """
 
     lingers_until: float = 0.0
     look_s: float = LOOK_S
     hears: bool = False
     listens: bool = False
+    rung: bool = False
 
 
 class LaneSender:
@@ -181,6 +183,7 @@ class LaneSender:
             busy = (
                 self.running.busy()
             )  # asked first: the look passes over the lane of a round that ends meanwhile
+            self._announces(rest, busy=busy)
             started, next_s = self.start()
             if started:
                 listens = rest.listens and self.running.only_paced()
@@ -198,6 +201,19 @@ class LaneSender:
         )
         return over
 
+    def _announces(self, rest: _Rest, *, busy: bool) -> None:
+        """After its last round, says whom producers tell: before a look, which is due anyway."""
+        rung, rest.rung = rest.rung, False
+        if busy or rung or rest.listens or not rest.lingers_until:
+            return
+        queue = queue_of(DELIVERY, self.vendor)
+        if time.monotonic() >= rest.lingers_until:
+            self.runtime.wakes.clear_wake_up(queue)
+            rest.listens, self._listens = True, False
+        elif not rest.hears:
+            self.runtime.wakes.listen(queue)
+            rest.hears = self._listens = True
+
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
         """Waits for more work; False when this slice has nothing to wait for."""
         streams, queue, now = self.runtime.wakes, queue_of(DELIVERY, self.vendor), time.monotonic()
@@ -211,7 +227,8 @@ class LaneSender:
                 )  # and then once more a look: what came before rang for another
                 rest.hears = self._listens = True
             else:
-                streams.hear(queue, min(rest.lingers_until - now, next_s or LINGER_S))
+                wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
+                rest.rung = streams.hear(queue, wait_s)
                 rest.hears = False
         elif not rest.listens:
             streams.clear_wake_up(queue)

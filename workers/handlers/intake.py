@@ -65,6 +65,8 @@ TAKEOVER_EVERY_S = 5.0
 #: other replicas as it had, up to this time. Else each entry finds a process that waits for it, and
 #: what a read costs is paid once an entry. Between two looks at how many there are.
 SMALL_READ = 100
+#: After fewer entries than that intake waits for the next ones without looking for them first.
+FEW = 10
 REST_S_MAX = 0.02
 REPLICAS_EVERY_S = 5.0
 #: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters,
@@ -464,7 +466,7 @@ class IntakeLoop:
     def _turn(self) -> int:
         """One read; after a full one that can wait, it looks for urgent entries."""
         began = time.monotonic()
-        done, count = self.consumer.once(), next(iter(self._counts.values()))
+        done, count = self.consumer.once(waits=True), next(iter(self._counts.values()))
         if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
         self._bound()
@@ -479,6 +481,7 @@ class IntakeLoop:
         ):  # more may have come behind the one that ended the wait: a commit costs the same for all
             with if_store_answers():  # the commit meets it too, and the entries are kept
                 entries += self._source.read_weighted(self._counts, self.read_bytes)
+        self.consumer.silent = len(entries) < FEW
         self.consumer.finish(entries)
         self._bound()
         self._leave_turns(len(entries), time.monotonic() - began)

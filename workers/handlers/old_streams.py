@@ -38,8 +38,10 @@ class OldStreams:
         """Moves entries to their lanes' queues, silent readers' too; True if there were any."""
         streams = self._runtime.streams
         moved = False
-        for urgency in Urgency:
-            stream = keys.send(self._vendor, urgency)
+        names = {urgency: keys.send(self._vendor, urgency) for urgency in Urgency}
+        if not streams.redis.exists(*map(streams.keys.stream, names.values())):
+            return False
+        for urgency, stream in names.items():
             if not streams.redis.exists(streams.keys.stream(stream)):
                 continue
             for entry in [*streams.take_over(stream, OLD_MAX), *streams.read([stream], OLD_MAX)]:

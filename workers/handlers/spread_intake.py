@@ -259,8 +259,8 @@ class SpreadConsumer(StreamConsumer):
             with if_store_answers():
                 part.give_back()
 
-    def once(self) -> int:
-        return sum(part.again() for part in self._parts) + super().once()
+    def once(self, waits: bool = False) -> int:
+        return sum(part.again() for part in self._parts) + super().once(waits)
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """The shards' consumers keep what could not be written; the first error is raised last.

@@ -36,6 +36,9 @@ TAKE_OVER_S: Final = 2.0
 #: transaction of thousands. While outcomes keep coming it waits on, up to the second bound.
 HOLD_S: Final = 1.0
 HOLD_MAX_S: Final = 3.0
+#: Seconds that records without such events wait for others: a transaction costs as much as many
+#: rows, and what sends meanwhile has the machine for itself.
+GATHER_S: Final = 0.1
 #: Age in seconds at which outcomes are no sign of further ones.
 FLOW_S: Final = 0.3
 #: Between two looks for the outcomes of events that wait: soon at first, then less often.
@@ -80,7 +83,9 @@ class LedgerHandler(PackedEntries):
             if (entry.stream, entry.id) not in self._reads:
                 self._reads[entry.stream, entry.id] = self._read(entry, now)
         if not self._unmet:
-            return 0.0
+            first = next(iter(self._reads.values()), None)
+            waits = first is not None and self.hold_s
+            return max(first.at + GATHER_S - now, 0.0) if first is not None and waits else 0.0
         waited_s = now - next(iter(self._unmet.values())).at
         left_s = self._patience(now) - waited_s
         return min(max(LOOK_S, waited_s / 4), LOOK_MAX_S, left_s) if left_s > 0 else 0.0
@@ -242,7 +247,7 @@ class LedgerWriter:
         without it nothing waits.
         """
         self._handler.hold_s = 0.0 if block_ms is None else HOLD_S
-        done = self.consumer.once()
+        done = self.consumer.once(waits=block_ms is not None)
         return done if done or block_ms is None else self.consumer.listen(block_ms)
 
 

@@ -30,13 +30,16 @@ log = logging.getLogger(__name__)
 #: Between two looks at the streams.
 STREAMS_EVERY_S = 5.0
 #: The lanes' states, all in one round trip.
-LANES_EVERY_S = 4.0
+LANES_EVERY_S = 5.0
+#: What is due so soon is done with what is due now: one wake-up for both.
+SLACK_S = 0.5
 #: With many lanes they are looked at less often.
 LANES_PER_S = 500
-#: The dead letters are counted in one query, which reads as much as there is.
-LETTERS_EVERY_S = 10.0
-#: Gauges that cost a query, old days, dead readers.
+#: Gauges that cost a query; the dead letters are counted in one, which reads as much as there is.
+#: The ledger's old days, where its size is bounded.
 EVERY_15_S = 15.0
+#: Old days otherwise, dead readers.
+EVERY_MINUTE_S = 60.0
 #: Values of pushfleet_lane_state; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
 #: Possible origins of a dead letter: shown as 0 before the first one, so that it is an increase.
@@ -80,18 +83,21 @@ class Reporter:
         pace = {
             self.show_streams: STREAMS_EVERY_S,
             self.show_lanes: max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S),
-            self.show_dead_letters: LETTERS_EVERY_S,
+            self.show_dead_letters: EVERY_15_S,
             self.every_15_s: EVERY_15_S,
-            self.keep_days: EVERY_15_S,
+            self.keep_days: EVERY_MINUTE_S
+            if self._runtime.settings.ledger_bytes_max is None
+            else EVERY_15_S,
+            self.forget_readers: EVERY_MINUTE_S,
             self.count_minutes: TALLY_EVERY_S,
             self.forget: AGES_EVERY_S,
             self.check_accounts: ACCOUNTS_EVERY_S,
         }
         for each, every_s in pace.items():
-            if time.monotonic() >= self._due.get(each, 0.0):
+            if time.monotonic() + SLACK_S >= self._due.get(each, 0.0):
                 self._due[each] = time.monotonic() + every_s
                 self._without_database(each)
-        return 1.0
+        return max(min(self._due.values()) - time.monotonic(), 0.0)
 
     def rest(self) -> None:
         metrics.hide()
@@ -217,6 +223,9 @@ class Reporter:
         )
         self._show_quotas(lanes)
         show_memory(runtime)
+
+    def forget_readers(self) -> None:
+        runtime = self._runtime
         for one in runtime.shards:
             for stream in _streams(runtime):
                 one.streams.forget_dead_readers(stream, DEAD_READER_MS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from redis.exceptions import RedisError
 
-from common.storage.leases import LEASE_MS, Lease
+from common.storage.leases import LEASE_MS, Lease, renew_all
 from common.storage.unavailable import store_unavailable
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ AGAIN_S = 1.0
 TAKE_S = 1.0
 #: Seconds without progress after which a turn loses the lease to another process.
 TURN_MAX_S = 60.0
+#: Between two renewals of all leases: sooner than a role would renew its own.
+RENEW_EVERY_S = LEASE_MS / 2_500
 #: Seconds that a stopping process waits for the current turn of its threads.
 STOP_S = 20.0
 
@@ -49,24 +51,24 @@ class Listener(Protocol):
 class RoleThread:
     """Runs one role while its lease is ours. A turn that fails is logged and comes again."""
 
-    def __init__(self, role: Role, lease: Lease, stopping: Callable[[], bool]) -> None:
+    def __init__(self, role: Role, lease: Lease, stop: threading.Event) -> None:
         self._role = role
-        self._lease = lease
-        self._stopping = stopping
+        self.lease = lease
+        self._stop = stop
+        self._listen = role.listen if isinstance(role, Listener) else None
         self._turn_began: float | None = None
+        self.is_over = False
         self.progress_at = time.monotonic()
         self.thread = threading.Thread(target=self._run, name=role.name, daemon=True)
 
-    def keep(self) -> None:
-        """Renews the lease during a long turn. Called from another thread."""
-        began = self._turn_began
-        if began is None or not self._lease.held:
-            return
-        if time.monotonic() - max(began, self._lease.busy_at) < TURN_MAX_S:
-            self._lease.hold()
+    @property
+    def keeps(self) -> bool:
+        """The lease is ours, and the thread goes on."""
+        at = max(self._turn_began or self.progress_at, self.lease.busy_at)
+        return self.lease.held and time.monotonic() - at < TURN_MAX_S
 
     def _run(self) -> None:
-        while not self._stopping():
+        while not self._stop.is_set():
             try:
                 pause_s = self._once()
             except store_unavailable() as error:
@@ -84,44 +86,47 @@ class RoleThread:
                 pause_s = AGAIN_S
             self.progress_at = time.monotonic()
             self._sleep(pause_s)
+        self.is_over = True
+        self.give_back()
+
+    def give_back(self) -> None:
         try:
-            self._lease.give_back()
+            self.lease.give_back()
         except (RedisError, OSError):
             log.info("the lease ends by itself", extra={"stage": self._role.name})
 
     def _once(self) -> float:
-        if not self._lease.hold():
+        if not self.lease.hold():
             self._role.rest()
             return TAKE_S
         self._turn_began = time.monotonic()
         try:
-            return self._role.turn(self._lease)
+            return self._role.turn(self.lease)
         finally:
             self._turn_began = None
 
     def _sleep(self, seconds: float) -> None:
-        if self._lease.held and isinstance(self._role, Listener):
+        if self.lease.held and self._listen is not None:
             try:
-                self._role.listen(seconds)
-                seconds = 0.0
+                self._listen(seconds)
+                return
             except store_unavailable():
                 log.info("nobody can wake this role", extra={"stage": self._role.name})
-        until = time.monotonic() + seconds
-        while not self._stopping() and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 0.5))
+        self._stop.wait(seconds)
 
 
-def run_roles(threads: Sequence[RoleThread], stopping: Callable[[], bool]) -> None:
-    """Starts the threads, renews the leases of long turns, and ends with `stopping`."""
+def run_roles(threads: Sequence[RoleThread], stop: threading.Event) -> None:
+    """Starts the threads, renews their leases, and ends with `stop`."""
     for each in threads:
         each.thread.start()
-    while not stopping():
-        time.sleep(LEASE_MS / 4_000)
+    while not stop.wait(RENEW_EVERY_S):
+        try:
+            renew_all([each.lease for each in threads if each.keeps])
+        except (RedisError, OSError) as error:
+            log.warning("a lease could not be renewed", extra={"reason": type(error).__name__})
         for each in threads:
-            try:
-                each.keep()
-            except (RedisError, OSError) as error:
-                log.warning("a lease could not be renewed", extra={"reason": type(error).__name__})
+            if each.is_over:  # it gave the lease back meanwhile
+                each.give_back()
     until = time.monotonic() + STOP_S
     for each in threads:
         each.thread.join(max(until - time.monotonic(), 0.1))

@@ -191,6 +191,8 @@ class StreamConsumer:
         self._kept: list[Entry] = []
         self._held: list[Entry] = []
         self._reclaim_at = 0.0
+        #: Nothing was left at the last wait for entries.
+        self.silent = False
         self._running = threading.Lock()
         self._called = threading.Event()
 
@@ -271,12 +273,17 @@ class StreamConsumer:
 
     # ------------------------------------------------------------ one read
 
-    def once(self) -> int:
-        """Reads each kind once: kept, reclaimed and fresh entries; returns their number."""
+    def once(self, waits: bool = False) -> int:
+        """Reads each kind once: kept, reclaimed and fresh entries; returns their number.
+
+        waits: where nothing is done the caller waits for entries next, which finds the fresh ones
+        alike; after a silent wait they are not looked for before.
+        """
         kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
-        fresh = self._read()
+        silent, self.silent = self.silent, False
+        fresh = [] if waits and silent and not self._held else self._read()
         self.finish(fresh)
         return kept + len(reclaimed) + len(fresh)
 
@@ -299,6 +306,7 @@ class StreamConsumer:
     def listen(self, block_ms: int) -> int:
         """Waits up to block_ms for the next entry and handles it; returns the number of entries."""
         entries = self._gathered(self._source.wait(list(self.policy.counts), block_ms))
+        self.silent = not entries
         self.finish(entries)
         return len(entries)
 
@@ -334,7 +342,7 @@ class StreamConsumer:
         self._reclaim_at = time.monotonic() + self.policy.reclaim_every_s
         found: list[Entry] = []
         room = self.policy.bytes_max
-        for stream in self.policy.counts:
+        for stream in self._source.with_pending(list(self.policy.counts)):
             if room > 0:
                 found += self._source.take_over(stream, self.policy.reclaim_max, room)
                 room = self.policy.bytes_max - sum(len(entry.blob) for entry in found)

@@ -347,9 +347,13 @@ class Matcher:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Runs until `stopping`; waits for an unavailable store."""
-        self.consumer.run(stopping, self.once, lambda: self.consumer.listen(BLOCK_MS))
+        self.consumer.run(
+            stopping, lambda: self.once(waits=True), lambda: self.consumer.listen(BLOCK_MS)
+        )
 
-    def once(self) -> int:
-        """One read of the stream; the number of entries that were finished."""
+    def once(self, waits: bool = False) -> int:
+        """One read of the stream; the number of entries that were finished. waits: as the
+        consumer's.
+        """
         self._handler.release_due()
-        return self.consumer.once()
+        return self.consumer.once(waits)

@@ -6,7 +6,11 @@
 -- why     an epoch that is older than the counter belongs to a process that stood still: what it writes is refused
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1]) -- a delete first: a server without free memory refuses a script that begins by adding
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if holder then return tonumber(redis.call('GET', KEYS[2]) or redis.call('INCR', KEYS[2])) end
+if not holder then
+  redis.call('DEL', KEYS[1]) -- a delete first: a server without free memory refuses a script that begins by adding
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return tonumber(redis.call('GET', KEYS[2]) or redis.call('INCR', KEYS[2]))
+end
 return redis.call('INCR', KEYS[2])

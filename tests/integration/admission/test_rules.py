@@ -63,25 +63,6 @@ def at(hour: int, minute: int = 0, second: float = 0, *, day: int = 0) -> float:
     return 1_767_196_800.0 + day * 86_400 + hour * 3600 + minute * 60 + second
 
 
-def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: Clock) -> None:
-    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
-    clock.now = at(23, 59, 59.5)
-    first = asks(6)
-    found = told(store.admit(terms, first))
-    assert found == [AdmissionAnswer.GRANTED] * 5 + [AdmissionAnswer.QUOTA_SPENT]
-    clock.now = at(0, 0, 0.25, day=1)
-    assert told(store.admit(terms, first[:2])) == [AdmissionAnswer.GRANTED] * 2, (
-        "a repeat of yesterday's push takes nothing of today"
-    )
-    assert granted(store, terms, 4) == 4
-    assert store.refund(terms, first[:3]) == 3, "to the day they were taken from"
-    assert granted(store, terms, 4) == 1, "so today is not wider by them"
-    clock.now = at(8, 0, 1, day=1)  # midnight in UTC
-    assert granted(store, terms, 1) == 0
-    clock.now = at(0, day=2)
-    assert granted(store, terms, 9) == 5
-
-
 def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> None:
     """The caller passes the zone's offset of the moment; the day is the one on the wall on both
     sides of the change.
@@ -92,47 +73,6 @@ def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> 
     clock.now += 1
     summer = LaneLimits("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-25_200)
     assert granted(store, summer, 2, bucket=PRIVATE) == 1
-
-
-def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
-    terms = vouched(
-        store,
-        LaneLimits(
-            "a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]
-        ),
-    )
-    assert granted(store, terms, 10) == 7
-    assert granted(store, terms, 2, message_class=MessageClass.CHAT) == 2
-    assert granted(store, terms, 1) == 0, "one is still chat's"
-    assert granted(store, terms, 5, message_class=MessageClass.CHAT) == 1
-    usage = store.usage(terms)[1]
-    assert (usage.used, usage.limit) == (10, 10)
-
-
-def test_what_chat_has_used_of_its_reserve_is_not_held_back_twice(store: Admission) -> None:
-    terms = vouched(
-        store,
-        LaneLimits(
-            "a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]
-        ),
-    )
-    assert granted(store, terms, 3, message_class=MessageClass.CHAT) == 3
-    assert granted(store, terms, 10) == 7
-
-
-def test_a_device_cap_holds_the_device_and_nobody_else(store: Admission) -> None:
-    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, caps={PUBLIC: 2}))
-    wanted = [*asks(3, token="one"), *asks(1, token="two")]
-    assert told(store.admit(terms, wanted)) == [
-        AdmissionAnswer.GRANTED,
-        AdmissionAnswer.GRANTED,
-        AdmissionAnswer.DEVICE_CAP,
-        AdmissionAnswer.GRANTED,
-    ]
-    found = granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT)
-    assert found == 1
-    other = vouched(store, LaneLimits("a:vivo:other", **FAST, caps={PUBLIC: 2}))
-    assert granted(store, other, 2, token="one") == 2, "another account's device is another device"
 
 
 def test_an_empty_day_grants_nothing(store: Admission) -> None:
@@ -248,16 +188,6 @@ def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
 # ---------------------------------------------------------------- rate
 
 
-def test_pushes_of_one_request_pay_once(store: Admission) -> None:
-    terms = LaneLimits("a:xiaomi:b", rate_per_s=1, burst=2)
-    wanted = [
-        AdmissionRequest(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3)
-        for number in range(9)
-    ]
-    found = told(store.admit(terms, wanted))
-    assert found == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
-
-
 def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
     given = store.admit(LaneLimits("a:vivo:b", rate_per_s=8, burst=1), asks(4))
     assert given is not None
@@ -277,50 +207,6 @@ def wanted(store: Admission, count: int, urgency: Urgency, terms: LaneLimits = L
     ).count(AdmissionAnswer.GRANTED)
 
 
-def test_a_campaign_leaves_the_slots_that_chats_were_refused(
-    store: Admission, clock: Clock
-) -> None:
-    assert wanted(store, 500, CAMPAIGN) == 20, "all of the burst while nobody else wants it"
-    assert wanted(store, 8, CHATS) == 0
-    clock.now += 0.1
-    assert wanted(store, 500, CAMPAIGN) == 2, "of ten that came free"
-    assert wanted(store, 8, CHATS) == 8
-    assert wanted(store, 500, CAMPAIGN) == 0
-    clock.now += 0.1
-    assert wanted(store, 500, CAMPAIGN) == 10, "the chats have what they wanted"
-
-
-@pytest.mark.parametrize(("urgency", "grants"), [(GROUPS, 10), (CAMPAIGN, 5)])
-def test_however_many_chats_wait_some_of_the_burst_is_for_the_others(
-    store: Admission, clock: Clock, urgency: Urgency, grants: int
-) -> None:
-    wanted(store, 1, urgency)
-    assert wanted(store, 400, CHATS) == 19
-    clock.now += 0.2
-    assert wanted(store, 400, urgency) == grants
-
-
-def test_a_campaign_steps_aside_for_groups_and_they_for_nobody_less_urgent(
-    store: Admission, clock: Clock
-) -> None:
-    assert wanted(store, 20, CAMPAIGN) == 20
-    assert wanted(store, 6, GROUPS) == 0
-    clock.now += 0.1
-    assert wanted(store, 50, CAMPAIGN) == 4
-    assert wanted(store, 50, CHATS) == 6, "groups' slots are not kept from chats"
-
-
-def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(
-    store: Admission, clock: Clock
-) -> None:
-    wanted(store, 20, CAMPAIGN)
-    wanted(store, 8, CHATS)
-    clock.now += 1.0
-    assert wanted(store, 500, CAMPAIGN) == 12
-    clock.now += 0.2
-    assert wanted(store, 500, CAMPAIGN) == 20
-
-
 @pytest.mark.parametrize(("rate", "burst"), [(100.0, 20.0), (5.0, 1.0)])
 def test_endless_chats_do_not_starve_a_campaign(
     store: Admission, clock: Clock, rate: float, burst: float
@@ -337,19 +223,6 @@ def test_endless_chats_do_not_starve_a_campaign(
     assert bulk >= 10
     assert chats > 2 * bulk
     assert bulk + chats >= 0.9 * rate * seconds, "the lane is as fast as ever"
-
-
-def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(
-    store: Admission, clock: Clock
-) -> None:
-    terms = LaneLimits("a:vivo:d", rate_per_s=2, burst=1)
-    assert wanted(store, 9, CAMPAIGN, terms) == 1
-    assert wanted(store, 1, CHATS, terms) == 0
-    clock.now += 0.5
-    assert wanted(store, 9, CAMPAIGN, terms) == 0
-    assert wanted(store, 1, CHATS, terms) == 1
-    clock.now += 0.5
-    assert wanted(store, 9, CAMPAIGN, terms) == 1
 
 
 STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]), st.integers(1, 30), st.booleans())

@@ -19,7 +19,6 @@ import firebase_admin.messaging as messaging
 import pycurl
 import pytest
 from aioapns import APNs, NotificationRequest, PushType
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests import simulator_keys as keys
@@ -268,7 +267,7 @@ def firebase(fcm, monkeypatch):
         f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send",
     )
     key, email = (
-        rsa.generate_private_key(65537, 2048),
+        keys.rsa_key(),
         f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
     )
     fcm.tell(

@@ -11,8 +11,8 @@ import urllib.error
 import pytest
 
 from simulators.http1 import BODY_BYTES_MAX
-from simulators.misbehave import PADDING, Shares
-from simulators.simulator import Faults, VendorReply
+from simulators.misbehave import PADDING
+from simulators.simulator import VendorReply
 from tests.integration.simulators.clients.web import Web
 from tests.integration.simulators.running import Running
 
@@ -157,18 +157,6 @@ def test_a_reset_and_a_silence_do_nothing_and_end_after_their_hits(meizu):
     assert len(meizu.lines) == 2
 
 
-def test_a_share_is_taken_by_a_running_count(meizu):
-    meizu.faults(status=503, status_share=0.25, status_body="busy", retry_after_s=7)
-    assert [send(meizu)[0] for _ in range(8)] == [200, 200, 200, 503] * 2
-    assert len(meizu.lines) == 5, "six were answered, and the sixth of a minute is folded"
-    connection = http.client.HTTPSConnection("127.0.0.1", meizu.port, context=meizu.context())
-    meizu.faults(status_share=1)
-    connection.request("POST", PATH, form())
-    answer = connection.getresponse()
-    assert (answer.status, answer.headers["retry-after"], answer.read()) == (503, "7", b"busy")
-    connection.close()
-
-
 def test_a_spoilt_answer_is_an_accepted_message_all_the_same(meizu):
     meizu.faults(garbage=1)
     status, body = send(meizu)
@@ -238,27 +226,6 @@ def test_down_thrown_in_process_is_seen_too(meizu):
     assert send(meizu)[0] == 200
 
 
-def test_the_same_switch_set_again_counts_from_the_start(meizu):
-    for _ in range(2):
-        meizu.faults(status=500, status_share=1, only_first=1)
-        assert [send(meizu)[0] for _ in range(2)] == [500, 200]
-
-
-SHARES = [
-    (0.25, 0, "...x...x...x"),
-    (0.5, 0, ".x.x.x.x.x.x"),
-    (1.0, 3, "xxx........."),
-    (0.1, 0, ".........x.."),
-    (0.3, 2, "...x..x....."),
-]
-
-
-@pytest.mark.parametrize(("share", "first", "expected"), SHARES)
-def test_shares_count(share, first, expected):
-    shares = Shares(Faults(only_first=first))
-    assert "".join("x" if shares.hit("f", share) else "." for _ in range(12)) == expected
-
-
 # ---------------------------------------------------------------- the door
 
 
@@ -293,22 +260,6 @@ def test_a_simulators_own_mistake_is_a_500_and_counted_and_the_connection_lives(
     assert Web(plain.base).call("POST", PATH, form())[0] == 200
     assert plain.counts["simulator_error"] == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
-
-
-def test_keep_alive_requests_are_fast(plain):
-    """A floor far under what is wanted of it (5,000/s on an idle core), to notice a slip by a
-    factor, not a busy machine.
-    """
-    body = head("/nowhere", 0)
-    count = 3000
-    with socket.create_connection(("127.0.0.1", plain.port), timeout=20) as peer:
-        started = time.monotonic()
-        threading.Thread(target=peer.sendall, args=(body * count,)).start()
-        seen = 0
-        while seen < count:
-            seen += peer.recv(1 << 20).count(b"HTTP/1.1 404")
-        took = time.monotonic() - started
-    assert count / took > 1000
 
 
 def test_a_reply_with_a_status_nobody_knows_still_goes_out(plain, monkeypatch):

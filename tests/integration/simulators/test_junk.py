@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from simulators import honor, huawei, meizu, oppo, vivo, xiaomi
 from simulators.simulator import Record, VendorCall, VendorReply
+from tests.examples import examples
 from tests.integration.simulators.clients.huawei import make_jwt
 from tests.integration.simulators.test_honor import BODY as HONOR
 from tests.integration.simulators.test_huawei import BODY as HMS
@@ -156,7 +157,10 @@ def test_one_place_of_a_good_message_changed_to_anything(name, tmp_path):
     assert name == "vivo auth" or simulator.record.counts["accepted"] >= 1, accepted
 
     @settings(
-        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=examples(50),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(st.sampled_from(spots(good)), VALUES)
     def answered(path, value):
@@ -188,7 +192,10 @@ def test_any_bytes_on_any_path_are_answered(module, tmp_path):
     )
 
     @settings(
-        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=examples(50),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(calls, st.sampled_from(["POST", "GET", "PUT"]), ANYTHING)
     def answered(call, method, body):

@@ -14,7 +14,6 @@ import time
 import uuid
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import simulator_keys as keys
 from tests.integration.simulators.running import Running
@@ -120,7 +119,7 @@ FCM_REFUSALS = {
 def account(running):
     """A service account whose key the simulator knows; its token_uri stays Google's."""
     key, email = (
-        rsa.generate_private_key(65537, 2048),
+        keys.rsa_key(),
         f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
     )
     running["fcm"].tell(

@@ -114,22 +114,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "code"), REFUSED)
-def test_each_rule_has_its_code(oppo, client, access, path, value, code):
-    assert client.unicast(access, changed(MESSAGE, path, value))["code"] == code
-    assert oppo.lines == []
-
-
-def test_what_is_no_message_is_refused(client, access):
-    for text, code in (("", 40), ("[]", 41), ("{", 41), ("5", 41)):
-        assert (
-            client.call("message/notification/unicast", {"auth_token": access, "message": text})[
-                "code"
-            ]
-            == code
-        )
-
-
 def test_bounds_are_inclusive(client, access):
     fields = {
         "title": "张" * 50,
@@ -165,24 +149,6 @@ def test_strong_alerts_and_templates_need_what_the_page_says(oppo, client, acces
 
 
 # ---------------------------------------------------------------- what becomes of it
-
-
-def test_the_record_tells_what_was_accepted_and_a_repeat_is_marked(oppo, client, access):
-    answers = [client.unicast(access, MESSAGE) for _ in range(2)]
-    assert all(answer["code"] == 0 and answer["data"]["messageId"] for answer in answers)
-    client.unicast(access, to(regid(number=5)))
-    line = oppo.lines[0]
-    expected = {
-        "vendor": "oppo",
-        "account": "exampleAppKey0001",
-        "token": MESSAGE["target_value"],
-        "id": "m-1001-u7",
-        "class": "private",
-    }
-    assert expected.items() <= line.items()
-    assert line["body"]["notification"]["content"] == "晚上一起吃饭吗？"
-    assert [one.get("duplicate", False) for one in oppo.lines] == [False, True, False]
-    assert (oppo.counts["tokens"], oppo.counts["doubled"]) == (3, 1)
 
 
 FATES = [
@@ -233,30 +199,6 @@ def test_the_daily_total_and_the_devices_cap_of_public_messages(oppo, client, ac
     assert client.unicast(access, MESSAGE)["code"] == 33
     assert client.batch(access, [MESSAGE])["code"] == 33
     assert client.unicast(access, MESSAGE)["code"] == 0
-
-
-def test_targets_a_second_are_limited(oppo, client, access):
-    oppo.door("limits", per_second=10)
-    while time.time() % 1 > 0.3:
-        time.sleep(0.01)
-    many = [to(regid(number=n)) for n in range(10)]
-    assert [client.batch(access, many)["code"], client.unicast(access, MESSAGE)["code"]] == [0, 55]
-    oppo.door("limits", per_second=0)
-    oppo.faults(over_rate=True)
-    assert client.unicast(access, MESSAGE)["code"] == 55
-
-
-def test_misclassed_messages_are_counted_and_may_ban(oppo, client, access):
-    oppo.door("accounts", account="exampleAppKey0001", rights=[])
-    assert client.unicast(access, MESSAGE)["code"] == 0
-    assert oppo.lines[0]["class"] == "public"
-    oppo.door("accounts", account="exampleAppKey0001", rights=["oppo.private"])
-    advert = to(regid(), title="[AD] sale")
-    assert client.unicast(access, advert)["code"] == 0
-    assert oppo.counts["misclassed"] == 2
-    oppo.door("guard", ban=True)
-    assert client.batch(access, [MESSAGE, advert])["code"] == 28
-    assert client.unicast(access, MESSAGE)["code"] == 28
 
 
 # ---------------------------------------------------------------- broadcast, feedback, receipts

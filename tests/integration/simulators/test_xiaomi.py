@@ -132,17 +132,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "code"), REFUSED)
-def test_each_rule_has_its_code(xiaomi, client, name, value, code):
-    form = (
-        without(CHAT, name)
-        if value is None
-        else {**CHAT, name: value() if callable(value) else value}
-    )
-    assert client.send(form)["code"] == code
-    assert xiaomi.lines == []
-
-
 def test_bounds_are_inclusive_where_the_page_says_so(client):
     form = {
         **CHAT,
@@ -192,25 +181,6 @@ def test_channels_and_templates_of_a_registered_account_are_known(xiaomi, client
 
 
 # ---------------------------------------------------------------- what becomes of it
-
-
-def test_the_record_tells_what_was_accepted_and_marks_repeats(xiaomi, client):
-    answer = client.send({**CHAT, "registration_id": "A,B"})
-    assert (answer["result"], answer["code"], answer["data"]["day_acked"]) == ("ok", 0, "0")
-    client.send({**CHAT, "registration_id": "A"})
-    first, second, third = xiaomi.lines
-    expected = {
-        "vendor": "xiaomi",
-        "account": "com.example.im",
-        "token": "A",
-        "id": "m1001u7",
-        "tokens_in_request": 2,
-        "class": "private",
-    }
-    assert expected.items() <= first.items()
-    assert first["body"]["description"] == "晚上一起吃饭吗？"
-    assert [line.get("duplicate", False) for line in (first, second, third)] == [False, False, True]
-    assert (xiaomi.counts["tokens"], xiaomi.counts["doubled"]) == (3, 1)
 
 
 def test_a_dead_token_is_told_alone_and_passed_over_among_others(xiaomi, client):
@@ -273,31 +243,6 @@ def test_over_the_devices_cap_it_is_accepted_and_dropped(xiaomi, client):
         assert client.send(XIAOMI_FORM)["code"] == 0
     dropped = [line.get("dropped") for line in xiaomi.lines]
     assert dropped == [None, "default_device_daily", *[None] * 5, "public_device_daily"]
-
-
-def test_requests_a_second_are_limited_not_targets(xiaomi, client):
-    xiaomi.door("limits", per_second=3)
-    while time.time() % 1 > 0.3:
-        time.sleep(0.01)
-    many = {**CHAT, "registration_id": ",".join(f"r{n}" for n in range(100))}
-    assert [client.send(many)["code"] for _ in range(4)] == [0, 0, 0, 200002]
-    assert xiaomi.counts["per_second_max_targets"] == 400
-    xiaomi.door("limits", per_second=0)
-    xiaomi.faults(over_rate=True)
-    assert client.send(CHAT)["code"] == 200002
-
-
-def test_misclassed_messages_are_counted_and_may_ban(xiaomi, client):
-    xiaomi.door("accounts", account="com.example.im", rights=[])
-    assert client.send(CHAT)["code"] == 0
-    assert xiaomi.lines[0]["class"] == "public"
-    xiaomi.door("accounts", account="com.example.im", rights=["xiaomi.private"])
-    advert = {**CHAT, "title": "[AD] sale"}
-    assert client.send(advert)["code"] == 0
-    assert client.send({**XIAOMI_FORM, "title": "[AD] sale"})["code"] == 0
-    assert xiaomi.counts["misclassed"] == 2
-    xiaomi.door("guard", ban=True)
-    assert [client.send(form)["code"] for form in (advert, CHAT)] == [10031, 10031]
 
 
 # ---------------------------------------------------------------- receipts and revoke

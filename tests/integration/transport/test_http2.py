@@ -13,9 +13,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import (
     DataFrame,
     GoAwayFrame,
-    RstStreamFrame,
     SettingsFrame,
-    WindowUpdateFrame,
 )
 
 from tests.integration.transport.conftest import (
@@ -29,7 +27,7 @@ from tests.integration.transport.conftest import (
 )
 from tests.integration.transport.servers import H2Server, RawServer, by_connection
 from tests.waiting import eventually
-from workers.wire import HttpResponse, NoAnswer
+from workers.wire import NoAnswer
 
 ONE_ATTEMPT = (
     "aioapns 4.0 hardened makes one attempt: streams above a GOAWAY's last id are reported "
@@ -139,19 +137,6 @@ def test_hundreds_of_error_bodies_in_a_row_do_not_exhaust_a_window(serve, transp
 
 
 @both()
-def test_interim_answers_are_passed_over(serve, transport):
-    server = serve(
-        H2Server,
-        lambda connection, seen: connection.reply(
-            seen.stream, 429, {"retry-after": "7"}, b"slow", interim=103
-        ),
-    )
-    (answer,) = transport.send_many(route(server.base), [push(1)], 5)
-    assert (answer.status, answer.headers.get("retry-after"), answer.body) == (429, "7", b"slow")
-    assert "link" not in answer.headers
-
-
-@both()
 def test_a_redirect_is_an_answer_and_is_not_followed(serve, transport):
     server = serve(
         H2Server,
@@ -162,49 +147,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(serve, transport):
     assert len(server.log.seen) == 1
 
 
-@both()
-def test_header_blocks_in_many_continuation_frames_are_read(serve, transport):
-    async def script(connection):
-        connection.send(SettingsFrame(0))
-        while True:
-            seen = await connection.request()
-            connection.head(seen.stream, 200, {"apns-id": seen.id, "x-long": "y" * 3000}, pieces=6)
-
-    server = serve(RawServer, script)
-    answers = transport.send_many(route(server.base), pushes(5), 5)
-    assert [(a.status, len(a.headers["x-long"])) for a in answers] == [(200, 3000)] * 5
-
-
 # ---------------------------------------------------------------- windows
-
-
-@both()
-def test_a_server_with_tiny_windows_gets_every_byte(serve, transport):
-    server = serve(H2Server, settings={4: 100})
-    requests = [push(n, body=bytes([n]) * 1500) for n in range(1, 11)]
-    answers = transport.send_many(route(server.base), requests, 30)
-    assert reasons(answers) == {200: 10}
-    found = {s.id: s.body for s in server.log.seen}
-    assert found == {r.headers["apns-id"]: r.body for r in requests}
-
-
-@both()
-def test_windows_given_back_a_handful_at_a_time_hold_nobody_up_for_ever(serve, transport):
-    """A stream's window is 1,000 bytes; each frame's bytes are given back one frame later."""
-
-    async def script(connection):
-        connection.gives_back = True
-        connection.send(SettingsFrame(0, settings={4: 1000}))
-        while True:
-            seen = await connection.request()
-            connection.head(seen.stream, 200, {"apns-id": seen.id})
-
-    server = serve(RawServer, script)
-    answers = transport.send_many(
-        route(server.base), [push(n, body=b"b" * 3500) for n in range(1, 31)], 10
-    )
-    assert reasons(answers) == {200: 30}
-    assert {len(s.body) for s in server.log.seen} == {3500}
 
 
 @both()
@@ -496,21 +439,6 @@ def test_a_connection_lost_at_its_first_request_is_not_tried_with_that_one_again
     assert len(server.log.ids) == 1
 
 
-@both()
-def test_half_a_body_and_then_the_end_is_no_answer(serve, transport):
-    async def script(connection):
-        connection.send(SettingsFrame(0))
-        seen = await connection.request()
-        connection.head(seen.stream, 400, {"content-length": "27"}, end=False)
-        connection.send(DataFrame(seen.stream, b'{"reason":'))
-        await asyncio.sleep(0.05)
-        connection.transport.close()
-
-    server = serve(RawServer, script)
-    assert reasons(transport.send_many(route(server.base), [push(1)], 10)) == {("reset", True): 1}
-    assert len(server.log.ids) == 1
-
-
 # ---------------------------------------------------------------- silence
 
 
@@ -584,25 +512,3 @@ def test_requests_that_never_got_a_stream_are_timeouts_that_were_not_sent(serve,
     )  # a stream that a timeout frees may still go to the next in line
     told = {r.headers["apns-id"] for r, a in zip(pushes(10), answers, strict=True) if a.sent}
     assert set(server.log.ids) <= told
-
-
-@both()
-def test_ping_and_unknown_frames_disturb_nobody(serve, transport):
-    async def script(connection):
-        connection.send(SettingsFrame(0))
-        while True:
-            seen = await connection.request()
-            connection.transport.write(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping")  # PING
-            connection.transport.write(
-                b"\x00\x00\x03\xbe\x00\x00\x00\x00\x00abc"
-            )  # a type nobody knows
-            connection.send(WindowUpdateFrame(0, 10))
-            connection.head(seen.stream, 200, {"apns-id": seen.id})
-            connection.send(
-                RstStreamFrame(seen.stream, error_code=0)
-            )  # "no error" after a complete answer: RFC 9113 §8.1
-
-    server = serve(RawServer, script)
-    answers = transport.send_many(route(server.base), pushes(10), 5)
-    assert reasons(answers) == {200: 10}
-    assert all(isinstance(a, HttpResponse) for a in answers)

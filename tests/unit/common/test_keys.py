@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.storage.keys import CALL, Keys
 from common.storage.tenants import is_app
+from tests.examples import examples
 
 KEYS = Keys("push")
 #: As the doors let them pass: ids hold anything but U+0000; a tenant's name and a business id are
@@ -44,7 +45,7 @@ JOINED: dict[str, tuple[Callable[..., str], tuple[Any, ...]]] = {
 }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_two_different_things_never_share_a_key(data: st.DataObject) -> None:
     made: dict[str, Any] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from common.contracts import Target
 from common.model import Decision
 from tests.builders import notification
+from tests.tables import table
 from workers.delivery.deliver import deliver
 from workers.delivery.ports import ClaimAnswer
 from workers.delivery.work import PendingPush
@@ -38,53 +39,28 @@ def work(*, late: bool, held_by: str | None) -> PendingPush:
     return PendingPush("e1", note, Target("u2", "d", "token", "0" * 32, "ios", 0, held_by=held_by))
 
 
-RECALLED, OURS, DONE = (
-    ClaimAnswer("revoked", None, "recalled"),
-    ClaimAnswer("ours", None, ""),
-    ClaimAnswer("done", None, ""),
-)
-TAKEN_OVER = ClaimAnswer("ours", None, "uncertain")
-#: (what the claim says, whether its time is over, what held it before) -> what it is told, None:
-#: nothing (another entry's)
-CASES = {
-    "recalled in time": (RECALLED, False, None, Decision.RECALLED),
-    "recalled while it waited, and too late by now": (
-        RECALLED,
-        True,
-        "lane_paused",
-        Decision.RECALLED,
-    ),
-    "recalled after a try that was never answered": (
-        RECALLED,
-        False,
-        "uncertain",
-        Decision.UNCERTAIN,
-    ),
-    "logged out while it waited": (
-        ClaimAnswer("revoked", None, "no_device"),
-        False,
-        "lane_paused",
-        Decision.NO_DEVICE,
-    ),
-    "a second silent push": (ClaimAnswer("revoked", None, "folded"), False, None, Decision.FOLDED),
-    "too late, no lane was asked": (OURS, True, None, Decision.EXPIRED),
-    "too late behind a stopped lane": (OURS, True, "lane_paused", Decision.LANE_PAUSED),
-    "too late, but sent already": (DONE, True, None, None),
-    "too late after its first reader died, perhaps after it had sent": (
-        TAKEN_OVER,
-        True,
-        None,
-        Decision.UNCERTAIN,
-    ),
-    "the same, held before": (TAKEN_OVER, True, "unavailable", Decision.UNCERTAIN),
-}
+#: What the claim says (state, why), whether its time is over, what held it before -> what it is
+#: told, None: nothing (another entry's).
+CASES = table("""
+recalled in time | revoked recalled | false | - | recalled
+recalled while it waited, too late by now | revoked recalled | true | lane_paused | recalled
+recalled after a try without an answer | revoked recalled | false | uncertain | uncertain
+logged out while it waited | revoked no_device | false | lane_paused | no_device
+a second silent push | revoked folded | false | - | folded
+too late, no lane was asked | ours | true | - | expired
+too late behind a stopped lane | ours | true | lane_paused | lane_paused
+too late, but sent already | done | true | - | -
+its first reader died, perhaps after it had sent | ours uncertain | true | - | uncertain
+the same, held before | ours uncertain | true | unavailable | uncertain
+""")
 
 
-@pytest.mark.parametrize(("answer", "late", "held_by", "decision"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("claim", "late", "held_by", "decision"), CASES.values(), ids=CASES)
 def test_what_a_push_is_told_that_must_not_go(
-    answer: ClaimAnswer, late: bool, held_by: str | None, decision: Decision | None
+    claim: str, late: bool, held_by: str | None, decision: Decision | None
 ) -> None:
-    claims = Told(answer)
+    state, _, why = claim.partition(" ")
+    claims = Told(ClaimAnswer(cast(Any, state), None, why))
     world: Any = SimpleNamespace(claims=claims, now_ms=lambda: NOW_MS)
     lane: Any = SimpleNamespace(spec=SimpleNamespace(token_valid=bool))
     done = deliver([work(late=late, held_by=held_by)], lane, world)

@@ -5,6 +5,7 @@ crash and never silence.
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from common.model import Vendor
 from tests.unit.receipts.reading import read_any
 from workers.receipts.readers import READERS
-from workers.vendors.receipt_bodies import BODY_BYTES_MAX, ReceiptsError, value_of
+from workers.vendors.receipt_bodies import BODY_BYTES_MAX, Receipt, ReceiptsError, value_of
 
 STATUS = {"token": "r1", "biTag": "p", "requestId": "q", "timestamp": 1}
 #: (field of the form, its value), each telling that r1 got its push.
@@ -103,9 +104,33 @@ def test_a_callback_without_receipts_is_no_fault(vendor):
     assert READERS[vendor].read(dumped({field: type(value)()}).encode(), {}) == []
 
 
-@given(body=st.binary(max_size=80), field=st.sampled_from(["cb", "data", "statuses"]))
+#: What receipts of every vendor may hold, at any place of theirs.
+NAMES = st.sampled_from(
+    re.findall(
+        r"\w+",
+        "statuses token biTag status timestamp deliveryStatus result requestId data cb targets type"
+        " param replaceTarget targetRegion extra errorCode registrationIds eventType ackType",
+    )
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "r1,r2", "16"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=8,
+)
+
+
+@given(
+    body=st.binary(max_size=80) | VALUES.map(lambda value: json.dumps(value).encode()),
+    field=st.sampled_from(["cb", "data", "statuses"]),
+)
 def test_any_bytes_are_read_or_refused(body, field):
-    for whole in (body, field.encode() + b"=" + body):
+    for whole in (body, b"%s=%s" % (field.encode(), quote(body).encode())):
         for reader in READERS.values():
-            assert isinstance(read_any(reader.read, whole), list)
+            for receipt in read_any(reader.read, whole):
+                assert receipt.token
+                assert receipt.at_ms >= 0
     assert value_of(json.dumps({field: []}).encode(), field) == []
+
+
+def test_a_receipt_shows_no_token():
+    assert "secret" not in repr(Receipt("secret", "t", None, "invalid", 0, None, "secret2"))

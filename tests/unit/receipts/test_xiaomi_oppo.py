@@ -6,11 +6,8 @@ import json
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from common.model import Verdict
-from tests.unit.receipts.reading import read_any
 from workers.vendors.oppo import receipts as oppo
 from workers.vendors.receipt_bodies import Receipt
 from workers.vendors.xiaomi import receipts as xiaomi
@@ -103,32 +100,6 @@ def test_several_xiaomi_messages_travel_in_one_post_and_either_spelling_of_the_t
     assert found == [("r1", "a", "delivered", AT, ""), ("r2", "b", "clicked", 0, "")]
 
 
-OPPO_EVENTS = {
-    "push_arrive": ("delivered", None),
-    "regid_invalid": ("invalid", Verdict.TOKEN_DEAD),
-    "user_daily_limit": ("device_cap", Verdict.DEVICE_CAP),
-    "message_night_control": ("held_at_night", None),
-    "app_daily_limit": ("other", None),
-}
-
-
-@pytest.mark.parametrize(("event", "expected"), OPPO_EVENTS.items())
-@pytest.mark.parametrize("time", [AT, str(AT)], ids=["number", "text"])
-def test_each_oppo_event_means_one_thing(event, expected, time):
-    body = json.dumps(
-        [
-            {
-                "messageId": "m",
-                "registrationIds": "r1",
-                "eventTime": time,
-                "param": "p",
-                "eventType": event,
-            }
-        ]
-    ).encode()
-    assert oppo.read_receipts(body, {}) == [Receipt("r1", "p", "m", expected[0], AT, expected[1])]
-
-
 def test_oppo_receipts_of_one_url_come_merged():
     body = json.dumps(
         [
@@ -136,55 +107,8 @@ def test_oppo_receipts_of_one_url_come_merged():
             5,
             {"registrationIds": {"c": 1}},
             {"registrationIds": "d", "eventTime": "x"},
+            {"registrationIds": "e", "eventTime": -1},
         ]
     ).encode()
     found = [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})]
-    assert found == [("a", None, 0), ("b", None, 0), ("d", None, 0)]
-
-
-def test_a_receipt_shows_no_token():
-    assert "r-secret" not in repr(Receipt("r-secret", "t", None, "invalid", 0, None, "r-secret2"))
-
-
-KEYS = st.sampled_from(
-    (
-        "targets",
-        "type",
-        "param",
-        "timestamp",
-        "replaceTarget",
-        "targetRegion",
-        "extra",
-        "errorCode",
-        "registrationIds",
-        "eventType",
-    )
-)
-VALUES = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.floats(),
-        st.text(max_size=8),
-        st.sampled_from((1, 16, "r1,r2")),
-    ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
-)
-
-
-@given(st.one_of(st.binary(max_size=80), VALUES.map(lambda v: json.dumps(v).encode())))
-def test_any_bytes_give_receipts_or_none(body):
-    for receipt in [
-        *read_any(oppo.read_receipts, body),
-        *read_any(xiaomi.read_receipts, body),
-        *read_any(xiaomi.read_receipts, b"data=" + quote(body).encode()),
-    ]:
-        assert receipt.token
-        assert receipt.at_ms >= 0
-
-
-def test_deep_nesting_is_no_crash():
-    assert read_any(oppo.read_receipts, b"[" * 100_000) == []
-    assert read_any(xiaomi.read_receipts, b"data=" + b"[" * 100_000) == []
-    assert read_any(xiaomi.read_receipts, b"&".join([b"a=1"] * 5000)) == []
+    assert found == [("a", None, 0), ("b", None, 0), ("d", None, 0), ("e", None, 0)]

@@ -143,7 +143,7 @@ SYSTEM: Mapping[Vendor, Any] = {
 }
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(400))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100))
 @given(
     vendor=st.sampled_from(Vendor),
     message_class=st.sampled_from(MessageClass),

@@ -13,6 +13,7 @@ import pytest
 from common.contracts import Device, Notification
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage.tenants import Tenant
+from tests.examples import examples
 from tests.unit.routing.builders import (
     NOW_MS,
     Books,
@@ -395,90 +396,11 @@ def test_what_is_no_message_leaves_the_badge(kind):
     assert note(message(kind=kind)).badge_mode == BadgeMode.KEEP
 
 
-#: What stands in the request for a badge of 7; vivo only adds one, and only when asked; the others'
-#: pages know no number.
-BADGE_ON_THE_WIRE = {
-    Vendor.APNS: b'"badge":7',
-    Vendor.FCM: b'"notification_count":7',
-    Vendor.HUAWEI: b'"set_num":7',
-    Vendor.HARMONY: b'"setNum":7',
-    Vendor.HONOR: b'"setNum":7',
-}
-
-
-@pytest.mark.parametrize("vendor", Vendor)
-def test_the_badge_stands_where_the_vendors_page_puts_it(vendor):
-    shown, kept = (
-        wire(message(), device(vendor), Books(), 7).body,
-        wire(message(), device(vendor), Books(), None).body,
-    )
-    words = BADGE_ON_THE_WIRE.get(vendor)
-    assert words is None or (words in shown and words not in kept)
-    assert words is not None or shown == kept
-    assert b"badge" not in kept
-    assert b"addBadge" not in shown
-
-
-def test_vivo_adds_to_its_badge_only_when_asked():
-    assert (
-        b'"addBadge":true'
-        in wire(
-            message(push={"vendor": {"vivo": {"add_badge": True}}}), device(Vendor.VIVO), Books()
-        ).body
-    )
-
-
-# ---------------------------------------------------------------- sound
-
-SOUND: dict[str, tuple[Vendor, dict[str, Any], str]] = {
-    "Apple, by default": (Vendor.APNS, {}, '"sound":"default"'),
-    "Apple, with its suffix": (
-        Vendor.APNS,
-        {"ios": "ring.caf", "android": "x"},
-        '"sound":"ring.caf"',
-    ),
-    "FCM, by default": (Vendor.FCM, {}, '"sound":"default"'),
-    "FCM, as it is": (Vendor.FCM, {"android": "ring", "ios": "x.caf"}, '"sound":"ring"'),
-    "FCM, its suffix dropped": (Vendor.FCM, {"android": "ring.mp3"}, '"sound":"ring"'),
-    "Huawei, its suffix dropped": (Vendor.HUAWEI, {"android": "ring.mp3"}, '"sound":"/raw/ring"'),
-    "Huawei, none": (Vendor.HUAWEI, {"android": "none"}, '"default_sound":false'),
-    "HarmonyOS, a file of the app": (Vendor.HARMONY, {"android": "ring.mp3"}, '"sound":"ring.mp3"'),
-    "Xiaomi, its suffix dropped": (
-        Vendor.XIAOMI,
-        {"android": "ring.mp3"},
-        "android.resource://com.example.chat/raw/ring",
-    ),
-    "vivo, none: neither sound nor vibration": (Vendor.VIVO, {"android": "none"}, '"notifyType":1'),
-    "Meizu, none": (Vendor.MEIZU, {"android": "none"}, '"sound":0'),
-}
-SILENT = {
-    "Apple": (Vendor.APNS, {"ios": "none"}, '"sound"'),
-    "FCM": (Vendor.FCM, {"android": "none"}, '"sound"'),
-    "HarmonyOS": (Vendor.HARMONY, {"android": "none"}, '"sound"'),
-    "Xiaomi": (Vendor.XIAOMI, {"android": "none"}, "sound_uri"),
-    "Honor": (Vendor.HONOR, {"android": "ring"}, "sound"),
-}
-
-
-def told(vendor: Vendor, sound: dict[str, Any]) -> str:
-    return unquote_plus(wire(message(push={"sound": sound}), device(vendor), Books()).body.decode())
-
-
-@pytest.mark.parametrize(("vendor", "sound", "words"), SOUND.values(), ids=SOUND)
-def test_the_sound_is_named_as_the_platform_names_it(vendor, sound, words):
-    assert words in told(vendor, sound)
-
-
-@pytest.mark.parametrize(("vendor", "sound", "words"), SILENT.values(), ids=SILENT)
-def test_a_push_without_sound_names_none(vendor, sound, words):
-    assert words not in told(vendor, sound)
-
-
 # ---------------------------------------------------------------- hidden
 
 SECRET = "qXsecretX"
 FAMILY = "👨‍👩‍👧‍👦"
-EVENTS = 10_000
+EVENTS = examples(2_000)
 
 
 def wish(rng: random.Random) -> dict[str, Any]:
@@ -556,7 +478,7 @@ HIDING: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-def test_ten_thousand_random_events_show_nothing_to_one_who_hides_details():
+def test_thousands_of_random_events_show_nothing_to_one_who_hides_details():
     rng = random.Random(20_261_123)
     worlds = [
         Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", options), wishes)

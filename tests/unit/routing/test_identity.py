@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model import Kind
+from tests.examples import examples
 from tests.unit.routing.builders import message
 from workers.routing.identity import collapse_id, push_id
 
@@ -42,7 +43,7 @@ def test_whatever_differs_gives_another_id(other):
 texts = st.text(st.characters(exclude_characters="\0"), max_size=20)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(
     one=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)),
     two=st.tuples(texts, texts, texts, texts, st.sampled_from(Kind)),

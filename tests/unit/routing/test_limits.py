@@ -24,7 +24,7 @@ from workers.routing.render import HiddenMode
 from workers.vendors.vivo.texts import SAFE_CONTENT, SAFE_TITLE
 from workers.wire import Request
 
-EACH = examples(150)
+EACH = examples(50)
 
 
 def _form(request: Request) -> dict[str, str]:

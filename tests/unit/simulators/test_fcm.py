@@ -7,7 +7,6 @@ import time
 from urllib.parse import urlencode
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from simulators.fcm_message import Invalid, check
 from simulators.simulator import Record, VendorCall
 from tests import simulator_keys as keys
 
-KEY = rsa.generate_private_key(65537, 2048)
+KEY = keys.rsa_key()
 SEND = "/v1/projects/demo/messages:send"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -92,7 +91,7 @@ def test_the_form_must_be_one_and_of_its_grant(fcm):
 
 def test_a_known_account_must_sign_with_its_own_key(fcm):
     email = "worker@demo.iam.gserviceaccount.com"
-    other = rsa.generate_private_key(65537, 2048)
+    other = keys.rsa_key("other")
     fcm.control(
         "accounts",
         {"client_email": email, "public_key_pem": keys.public_pem(other), "project_id": "demo"},

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from common.contracts import Notification
 from common.model import Vendor
-from tests.simulator_keys import pem_of
+from tests.simulator_keys import pem_of, rsa_key
 from tests.unit.vendors import cases
 from workers.vendors.types import AccessToken, Credential, Outcome, PushItem, RequestBatch
 
@@ -16,7 +14,7 @@ PUSH_ID = "0123456789abcdef0123456789abcdef"
 NOW_MS = 1_748_793_600_000  # 2025-06-01T16:00:00Z
 ACCESS = AccessToken("access-1", NOW_MS + 1, NOW_MS + 2)
 
-_KEY = rsa.generate_private_key(65537, 2048)
+_KEY = rsa_key()
 PRIVATE_PEM = pem_of(_KEY)
 PUBLIC_KEY = _KEY.public_key()
 

@@ -14,13 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from common.contracts import Localized
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from tests.simulator_keys import rsa_key
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.vendors.fcm import FCM
 from workers.vendors.fcm import codes as fcm_codes
 from workers.vendors.fcm import credential as fcm_credential
 from workers.vendors.fcm import request as fcm_request
-from workers.vendors.json_text import compact
-from workers.vendors.text import utf8_bytes
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
@@ -436,7 +435,7 @@ ACCOUNT = {
 
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
+    return rsa_key()
 
 
 def pem_of(key) -> str:
@@ -463,38 +462,6 @@ def test_vector_a_assertion(key):
     seen = (len(token), hashlib.sha256(token.encode()).hexdigest())
     assert seen == (713, "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a")
     assert len(urlencode({"grant_type": fcm_credential.GRANT_TYPE, "assertion": token})) == 788
-
-
-def test_vector_b_size():
-    body: dict[str, Any] = {
-        "message": {
-            "token": "fXa1:APA91bEXAMPLE",
-            "notification": {"title": "Alice", "body": "晚上八点开会 🚀"},
-            "data": {"cid": "group_10086", "seq": "52017", "mid": "m-9f3c"},
-            "android": {
-                "priority": "HIGH",
-                "ttl": "86400s",
-                "collapse_key": "im_alert",
-                "notification": {
-                    "channel_id": "im_message",
-                    "sound": "default",
-                    "tag": "group_10086",
-                    "notification_count": 7,
-                    "visibility": "PRIVATE",
-                    "click_action": "OPEN_CHAT",
-                },
-            },
-        },
-        "validate_only": False,
-    }
-    raw = compact(body)
-    found = (len(raw), hashlib.sha256(raw).hexdigest())
-    assert found == (413, "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629")
-    sizes = [
-        sum(utf8_bytes(k) + utf8_bytes(v) for k, v in body["message"][name].items())
-        for name in ("data", "notification")
-    ]
-    assert sizes == [31, 37]
 
 
 def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):

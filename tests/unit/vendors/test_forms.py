@@ -131,17 +131,6 @@ def both(
 
 
 @pytest.mark.parametrize("vendor", FORMED)
-@settings(max_examples=80, deadline=None)
-@given(LIKES, ROWS)
-def test_each_request_is_what_build_makes(
-    vendor: Vendor, like: dict[str, Any], rows: list[Any]
-) -> None:
-    columns, built = both(vendor, batch(vendor, like, rows), [row[4] for row in rows])
-    if columns is not None:
-        assert list(columns) == built
-
-
-@pytest.mark.parametrize("vendor", FORMED)
 def test_plain_chats_have_a_form_and_none_is_odd(vendor: Vendor) -> None:
     rows = [("Ann", "hi", "m1", "t1", 1, 60), ("李", "今晚八点开会", "m2", "t2", 2, 61)]
     columns, built = both(vendor, batch(vendor, {}, rows), [row[4] for row in rows])
@@ -195,18 +184,6 @@ def of_one_note(vendor: Vendor, like: dict[str, Any], tokens: list[str]) -> Shar
     )
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize("vendor", FORMED)
-@settings(max_examples=80, deadline=None)
-@given(SHARED_LIKES, DEVICES)
-def test_each_request_of_one_notification_is_what_build_makes(
-    vendor: Vendor, like: dict[str, Any], devices: list[tuple[str, int]]
-) -> None:
-    one = of_one_note(vendor, like, [token for token, _ in devices])
-    columns, built = both(vendor, one, [badge for _, badge in devices])
-    if columns is not None:
-        assert list(columns) == built
 
 
 @pytest.mark.parametrize("vendor", FORMED)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.builders import present
-from tests.page_vectors import HUAWEI_JWT_DIGEST, HUAWEI_V3, HUAWEI_V3_DIGEST, digest
+from tests.page_vectors import HUAWEI_JWT_DIGEST, digest
 from tests.unit.vendors.cases import reply, signed
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
@@ -35,7 +35,6 @@ from workers.vendors.harmony import HARMONY
 from workers.vendors.harmony.credential import signing_input
 from workers.vendors.harmony.request import CATEGORIES
 from workers.vendors.ids import base62, number_id
-from workers.vendors.json_text import compact
 from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
 
 V = Verdict
@@ -158,13 +157,6 @@ def test_the_code_of_revoke_is_unknown_on_a_send():
 
 
 # ---------------------------------------------------------------- vectors
-
-
-def test_vector_2_bytes_of_a_body():
-    body = json.loads(HUAWEI_V3)
-    raw = compact(body)
-    assert (raw.decode(), digest(raw)) == (HUAWEI_V3, HUAWEI_V3_DIGEST)
-    assert len(compact({**body, "target": {"token": []}})) == 319
 
 
 def test_vector_4_signing_input():

@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Again, Bucket, Kind, Vendor, Verdict
 from tests.builders import present
-from tests.page_vectors import HONOR_V1, HONOR_V1_DIGEST, HUAWEI_TOKEN_FORM, digest
+from tests.page_vectors import HUAWEI_TOKEN_FORM
 from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
@@ -22,8 +22,7 @@ from tests.unit.vendors.pushkit_builders import (
 )
 from workers.vendors.honor import HONOR
 from workers.vendors.honor import codes as honor_codes
-from workers.vendors.json_text import compact
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
+from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
 
 V = Verdict
 CRED = credential(Vendor.HONOR)
@@ -184,13 +183,6 @@ def test_all_invalid_is_believed_only_of_a_token_alone():
 # ---------------------------------------------------------------- vectors
 
 
-def test_vector_1_bytes_of_a_body():
-    body = json.loads(HONOR_V1)
-    raw = compact(body)
-    assert (raw.decode(), digest(raw)) == (HONOR_V1, HONOR_V1_DIGEST)
-    assert len(compact({**body, "token": []})) == 343
-
-
 def test_vector_2_token_form():
     request = asked(HONOR, CRED, NOW_MS)
     assert (request.endpoint, request.path) == ("HONOR_OAUTH", "/auth/token")
@@ -345,34 +337,6 @@ def test_a_recall_overwrites_by_the_same_ids():
 
 
 # ---------------------------------------------------------------- credential
-
-GOOD = {"app_id": "1040000001", "app_key": "220000001"}
-
-
-def test_a_credential_is_read_and_its_secret_trimmed():
-    found = HONOR.read_credential(GOOD, {"app_secret": b"s\n"}, NOW_MS)
-    assert found == (GOOD, {"app_secret": "s"})
-
-
-BAD_CREDENTIALS = {
-    "no app id": ({"app_key": "1"}, {"app_secret": b"s"}, "--app-id"),
-    "no client id": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key"),
-    "an app id that would change the path": (
-        {**GOOD, "app_id": "1/2"},
-        {"app_secret": b"s"},
-        "--app-id",
-    ),
-    "a client id with a blank": ({**GOOD, "app_key": "a b"}, {"app_secret": b"s"}, "--app-key"),
-    "no secret": (GOOD, {}, "--app-secret-file"),
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
-)
-def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
-    with pytest.raises(CredentialError, match=names):
-        HONOR.read_credential(options, files, NOW_MS)
 
 
 def test_the_only_right_is_service():

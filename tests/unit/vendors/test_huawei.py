@@ -8,7 +8,8 @@ import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
 from tests.builders import present
-from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1, HUAWEI_V1_DIGEST, digest
+from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1
+from tests.tables import table
 from tests.unit.vendors.cases import asked, reply
 from tests.unit.vendors.pushkit_builders import (
     ACCESS,
@@ -22,8 +23,7 @@ from workers.vendors import huawei_codes
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES
 from workers.vendors.ids import number_id
-from workers.vendors.json_text import compact
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError
+from workers.vendors.types import AccessRefused, AccessToken
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)
@@ -99,77 +99,34 @@ def test_flow_control_waits_as_long_as_the_vendor_says():
     assert outcome.retry_after_s == 17
 
 
-def told_of(msg, *verdicts, tokens=("T1", "T2"), code="80100000"):
-    """A row of LISTS: what the vendor says of a request to these tokens."""
-    return {"code": code, "msg": msg, "requestId": "r"}, tokens, verdicts
+#: Tokens; what the vendor says of them in `msg` (of the code 80100000) -> each one's verdict.
+LISTS = table("""
+V6 of v1 | T1 T2 T4 | {"success": 2, "failure": 1, "illegal_tokens": ["T4"]} | accepted accepted token_dead
+V6 of v3, blanks in the reason | T1 T2 T3 | {"illegalTokens": {" tokenFormatError ": ["T2"], "noRight": ["T3"]}, "failure": 2} | accepted token_dead token_dead
+other spelling of each shape | T1 T2 | {"illegal_tokens": {"tokenFormatError": ["T1"]}, "x": 1} | token_dead accepted
+an object with its reason | T1 T2 | {"illegalTokens": [{"token": "T2", "reason": "noRight"}]} | accepted token_dead
+an object without a reason | T1 T2 | {"illegalTokens": [{"token": "T2"}]} | accepted unknown
+a reason that is none of the token's | T1 T2 | {"illegalTokens": [{"token": "T2", "reason": "countryNotSupport"}]} | accepted silenced
+a masked token, and a failure | T1 T2 | {"illegalTokens": {"tokenFormatError": ["T2***"]}, "success": 0, "failure": 1} | unknown unknown
+a token nobody sent | T1 T2 | {"illegal_tokens": ["zzz"]} | accepted accepted
+commas within a list | T1 T2 T3 | {"illegal_tokens": ["T2,T3"], "success": 1, "failure": 2} | accepted token_dead token_dead
+one text | T1 T2 | {"illegal_tokens": "T2", "failure": 1} | accepted token_dead
+a token in the place of the reason | T1 T2 | {"illegal_tokens": {"T2": "x"}} | unknown unknown
+both lists empty beside a failure | T1 T2 | {"illegalTokens": {}, "illegal_tokens": {}, "success": 1, "failure": 1} | unknown unknown
+an empty list, tokens under the other | T1 T2 | {"illegalTokens": null, "illegal_tokens": ["T1"]} | token_dead accepted
+nobody failed after all | T1 T2 | {"success": 2, "failure": 0} | accepted accepted
+some failed and none is named | T1 T2 | {"success": 1, "failure": 1} | unknown unknown
+a list that can't be read | T1 T2 | some failed | unknown unknown
+""")  # noqa: E501
 
 
-#: name -> (body, tokens, verdicts, again of each)
-LISTS = {
-    "V6 of v1: illegal_tokens": told_of(
-        '{"success":3,"failure":1,"illegal_tokens":["T4"]}',
-        V.ACCEPTED,
-        V.ACCEPTED,
-        V.ACCEPTED,
-        V.TOKEN_DEAD,
-        tokens=("T1", "T2", "T3", "T4"),
-    ),
-    "V6 of v3: by reason, blanks in the reason": told_of(
-        '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,"failure":2}',
-        V.ACCEPTED,
-        V.TOKEN_DEAD,
-        V.TOKEN_DEAD,
-        tokens=("T1", "T2", "T3"),
-    ),
-    "other spelling of each shape": told_of(
-        {"illegal_tokens": {"tokenFormatError": ["T1"]}, "x": 1}, V.TOKEN_DEAD, V.ACCEPTED
-    ),
-    "an object with its reason": told_of(
-        '{"illegalTokens":[{"token":"T2","reason":"noRight"}]}', V.ACCEPTED, V.TOKEN_DEAD
-    ),
-    "an object without a reason": told_of(
-        '{"illegalTokens":[{"token":"T2"}]}', V.ACCEPTED, V.UNKNOWN
-    ),
-    "an object whose reason is none of the token's": told_of(
-        '{"illegalTokens":[{"token":"T2","reason":"countryNotSupport"}]}', V.ACCEPTED, V.SILENCED
-    ),
-    "a masked token, and the vendor counts a failure": told_of(
-        '{"illegalTokens":{"tokenFormatError":["T2***"]},"success":0,"failure":1}',
-        V.UNKNOWN,
-        V.UNKNOWN,
-    ),
-    "a token nobody sent is ignored": told_of('{"illegal_tokens":["zzz"]}', V.ACCEPTED, V.ACCEPTED),
-    "commas within a list": told_of(
-        '{"illegal_tokens":["T2,T3"],"success":1,"failure":2}',
-        V.ACCEPTED,
-        V.TOKEN_DEAD,
-        V.TOKEN_DEAD,
-        tokens=("T1", "T2", "T3"),
-    ),
-    "a token in the place of the reason": told_of(
-        '{"illegal_tokens":{"T2":"x"}}', V.UNKNOWN, V.UNKNOWN
-    ),
-    "both lists empty beside a failure": told_of(
-        '{"illegalTokens":{},"illegal_tokens":{},"success":1,"failure":1}', V.UNKNOWN, V.UNKNOWN
-    ),
-    "an empty list of one spelling, tokens under the other": told_of(
-        '{"illegalTokens":null,"illegal_tokens":["T1"]}', V.TOKEN_DEAD, V.ACCEPTED
-    ),
-    "nobody failed after all": told_of('{"success":2,"failure":0}', V.ACCEPTED, V.ACCEPTED),
-    "some failed and none is named": told_of('{"success":1,"failure":1}', V.UNKNOWN, V.UNKNOWN),
-    "a list that can't be read: nobody knows who failed": told_of(
-        "some failed", V.UNKNOWN, V.UNKNOWN
-    ),
-    "all of a batch invalid, plain text: ask one by one": told_of(
-        "All the tokens are invalid", V.UNAVAILABLE, V.UNAVAILABLE, code="80300007"
-    ),
-}
-
-
-@pytest.mark.parametrize(("body", "tokens", "verdicts"), LISTS.values(), ids=LISTS)
-def test_partial_success_is_read_token_by_token(body, tokens, verdicts):
-    outcomes = HUAWEI.classify(batch(*tokens), reply(body))
-    assert tuple(o.verdict for o in outcomes) == verdicts
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(("tokens", "msg", "verdicts"), LISTS.values(), ids=LISTS)
+def test_partial_success_is_read_token_by_token(tokens, msg, verdicts, as_text):
+    told = json.dumps(msg) if as_text and isinstance(msg, dict) else msg
+    body = {"code": "80100000", "msg": told, "requestId": "r"}
+    outcomes = HUAWEI.classify(batch(*tokens.split()), reply(body))
+    assert [o.verdict for o in outcomes] == verdicts.split()
     assert all("T4" not in o.words for o in outcomes)
 
 
@@ -180,51 +137,26 @@ def test_all_invalid_is_believed_only_of_a_token_alone():
     assert (alone.verdict, alone.again) == (V.TOKEN_DEAD, None)
 
 
-#: name -> (what the push was told before, again, code, verdict now)
-SECOND_TIMES = {
-    "refused after a fresh token": ([("200", "80200001")], None, "80200001", V.CREDENTIAL_REFUSED),
-    "an old refusal, then another trouble, asks anew": (
-        [("200", "80200001"), ("503", "")],
-        None,
-        "80200001",
-        V.ACCESS_EXPIRED,
-    ),
-    "expired, and the new one too": ([("200", "80200003")], None, "80200003", V.CREDENTIAL_REFUSED),
-    "a code of no row, third retry left": (
-        [("200", "81000002")] * 2,
-        None,
-        "81000002",
-        V.UNAVAILABLE,
-    ),
-    "a code of no row after three retries": (
-        [("200", "81000002")] * 3,
-        None,
-        "81000002",
-        V.UNKNOWN,
-    ),
-    "OAuth fault, third retry left": ([("200", "80600003")] * 2, None, "80600003", V.UNAVAILABLE),
-    "OAuth fault after three retries": (
-        [("200", "80600003")] * 3,
-        None,
-        "80600003",
-        V.CREDENTIAL_REFUSED,
-    ),
-    "image refused though there is none any more": (
-        [("200", "80100022")],
-        "without_image",
-        "80100022",
-        V.REJECTED,
-    ),
-}
+#: What the push was told before, as (status, code); again; the code and the verdict now.
+SECOND_TIMES = table("""
+refused after a fresh token | [["200", "80200001"]] | - | "80200001" | credential_refused
+an old refusal, then another trouble | [["200", "80200001"], ["503", ""]] | - | "80200001" | access_expired
+expired, and the new one too | [["200", "80200003"]] | - | "80200003" | credential_refused
+a code of no row, third retry left | [["200", "81000002"], ["200", "81000002"]] | - | "81000002" | unavailable
+a code of no row after three | [["200", "81000002"], ["200", "81000002"], ["200", "81000002"]] | - | "81000002" | unknown
+OAuth fault, third retry left | [["200", "80600003"], ["200", "80600003"]] | - | "80600003" | unavailable
+OAuth fault after three | [["200", "80600003"], ["200", "80600003"], ["200", "80600003"]] | - | "80600003" | credential_refused
+refused though there is no image | [["200", "80100022"]] | without_image | "80100022" | rejected
+""")  # noqa: E501
 
 
 @pytest.mark.parametrize(
     ("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES
 )
 def test_a_remedy_is_tried_so_often_and_no_more(told, again, code, verdict):
-    sent = batch(met=told, again=again)
+    sent = batch(met=map(tuple, told), again=again)
     [outcome] = HUAWEI.classify(sent, reply({"code": code}))
-    assert outcome.verdict is verdict
+    assert outcome.verdict == verdict
 
 
 def test_an_unauthorised_status_twice_is_the_credentials_fault():
@@ -242,12 +174,6 @@ def test_the_vendors_words_lose_device_tokens():
 # ---------------------------------------------------------------- vectors
 
 V1 = json.loads(HUAWEI_V1)
-
-
-def test_vector_1_bytes_of_a_body():
-    raw = compact(V1)
-    assert (raw.decode(), digest(raw)) == (HUAWEI_V1, HUAWEI_V1_DIGEST)
-    assert len(compact({**V1, "message": {**V1["message"], "token": []}})) == 316
 
 
 def test_a_built_body_has_every_field_of_vector_1():
@@ -519,31 +445,6 @@ def test_the_badge_is_clipped(badge, number):
 
 
 # ---------------------------------------------------------------- credential
-
-
-def test_a_credential_is_read_and_its_secret_trimmed():
-    options, secrets = HUAWEI.read_credential(
-        {"app_id": "100000001"}, {"app_secret": b" s3cret \n"}, NOW_MS
-    )
-    assert (options, secrets) == ({"app_id": "100000001"}, {"app_secret": "s3cret"})
-
-
-BAD_CREDENTIALS = {
-    "no id": ({}, {"app_secret": b"s"}, "--app-id"),
-    "an id with letters": ({"app_id": "abc"}, {"app_secret": b"s"}, "--app-id"),
-    "an id that would change the path": ({"app_id": "1/../2"}, {"app_secret": b"s"}, "--app-id"),
-    "no secret": ({"app_id": "1"}, {}, "--app-secret-file"),
-    "an empty secret": ({"app_id": "1"}, {"app_secret": b" \n"}, "--app-secret-file"),
-    "a binary secret": ({"app_id": "1"}, {"app_secret": b"\xff\xfe"}, "--app-secret-file"),
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS
-)
-def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
-    with pytest.raises(CredentialError, match=names):
-        HUAWEI.read_credential(options, files, NOW_MS)
 
 
 def test_the_check_delivers_nothing():

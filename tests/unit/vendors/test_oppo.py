@@ -12,29 +12,22 @@ from urllib.parse import parse_qsl
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
+from common.contracts import Notification
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification, present
 from tests.page_vectors import (
-    OPPO_FORM_DIGEST,
-    OPPO_MESSAGE,
-    OPPO_MESSAGE_DIGEST,
     OPPO_REGIDS,
     OPPO_SIGNS,
-    digest,
 )
+from tests.tables import cell, table
 from tests.unit.vendors.cases import PUSH_ID, asked, credential, item, reply
-from tests.unit.vendors.strategies import kept_whole, notes, texts
-from workers.vendors.ids import number_id
-from workers.vendors.json_text import compact
+from tests.unit.vendors.strategies import kept_whole, texts
 from workers.vendors.oppo import OPPO
 from workers.vendors.oppo.codes import CODES
 from workers.vendors.oppo.credential import sign
 from workers.vendors.oppo.registration_ids import endpoint_of, sent
-from workers.vendors.oppo.request import encode
-from workers.vendors.types import AccessRefused, AccessToken, CredentialError, RequestBatch
-from workers.wire import HttpResponse
+from workers.vendors.types import AccessRefused, AccessToken, RequestBatch
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
 REGID = "CN_0123456789abcdef0123456789abcdef"
@@ -328,18 +321,6 @@ def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_on
     assert {(outcomes[n].attempts_max, outcomes[n].again) for n in (0, 2)} == {(2, Again.SINGLY)}
 
 
-def test_vector_9_4_batch_answer():
-    body = (
-        b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
-        b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
-    )
-    outcomes = OPPO.classify(
-        request_batch_of(item_of(), item_of(token="CN_xyz")), HttpResponse(200, {}, body)
-    )
-    found = [(o.verdict, o.vendor_message_id) for o in outcomes]
-    assert found == [(Verdict.ACCEPTED, "a"), (D, None)]
-
-
 def test_a_batch_whose_answer_has_no_list_is_all_missing():
     assert [o.again for o in outcomes_of(batch_of(2), SUCCESS)] == [Again.SINGLY] * 2
 
@@ -382,13 +363,6 @@ def test_vector_9_1_auth_body():
     assert found == f"app_key=exampleAppKey0001&sign={OPPO_SIGNS[0][3]}&timestamp=1767225600000"
 
 
-def test_vector_9_2_unicast_body():
-    text = compact(json.loads(OPPO_MESSAGE))
-    assert (text.decode(), digest(text)) == (OPPO_MESSAGE, OPPO_MESSAGE_DIGEST)
-    body = encode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", text.decode())])
-    assert digest(body) == OPPO_FORM_DIGEST
-
-
 REGIDS = {
     **OPPO_REGIDS,
     f"IN_{HEX}": "OPPO_INTL",
@@ -412,39 +386,6 @@ def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
 # ---------------------------------------------------------------- the wire
 
 
-def test_a_private_chat_message_is_the_pages_example():
-    request, form = sent_form(request_batch_of(callback_url="https://push.example.com/cb/oppo"))
-    assert (request.method, request.path) == ("POST", "/server/v1/message/notification/unicast")
-    found = dict(request.headers)
-    assert found == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
-    assert form["auth_token"] == ACCESS.value
-    assert json.loads(form["message"]) == {
-        "target_type": 2,
-        "target_value": REGID,
-        "verify_registration_id": True,
-        "notification": {
-            "app_message_id": PUSH_ID,
-            "style": 1,
-            "title": "Li Hua",
-            "content": "晚上一起吃饭吗？",
-            "click_action_type": 0,
-            "action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}',
-            "off_line": True,
-            "off_line_ttl": 86400,
-            "show_ttl": 86400,
-            "notify_id": number_id("m1"),
-            "channel_id": "im_message",
-            "category": "IM",
-            "notify_level": 2,
-            "private_msg_template_id": "TPL0001",
-            "private_title_parameters": {"sender": "Li Hua"},
-            "private_content_parameters": {"text": "晚上一起吃饭吗？"},
-            "call_back_url": "https://push.example.com/cb/oppo",
-            "call_back_parameter": PUSH_ID,
-        },
-    }
-
-
 def test_a_batch_carries_different_messages_each_with_its_own_id():
     batch = request_batch_of(item_of(), item_of(OPEN, f"CN_{HEX}", "f" * 32))
     request, form = sent_form(batch)
@@ -458,113 +399,41 @@ def test_a_batch_carries_different_messages_each_with_its_own_id():
 
 
 GIVEN = {"id": "T9", "title_params": {"a": "b"}, "content_params": '{"c":"d"}'}
-NOTHING = dict.fromkeys(("category", "notify_level", "channel", "template"))
+#: Account, what of the private chat message is different (of its placement: `placed`) -> category,
+#: notify_level, channel and template as they travel.
+CLASSES = table("""
+as it is | private | {} | IM 2 im_message TPL0001
+placed strong | strong | {"placed": {"notify_level": "16"}} | IM 16 im_message TPL0001
+strong asked for | strong | {"vendor": {"notify_level": 16}} | IM 16 im_message TPL0001
+without the right | private | {"vendor": {"notify_level": 16}} | IM 2 im_message TPL0001
+strong is for chat only | strong | {"message_class": "order", "vendor": {"notify_level": "16"}, "placement": {"category": "ORDER", "notify_level": "2"}} | ORDER 2 - -
+a lower level | private | {"vendor": {"notify_level": "1"}} | IM 1 im_message TPL0001
+no such level | private | {"vendor": {"notify_level": 7}} | IM 2 im_message TPL0001
+another private category | private | {"vendor": {"category": "TODO", "channel_id": "c"}} | TODO 2 c TPL0001
+no such category | private | {"vendor": {"category": "VIP"}} | IM 2 im_message TPL0001
+lowered by its sender | strong | {"vendor": {"category": "MARKETING"}} | MARKETING - im_message -
+no placement | private | {"placement": {}} | - - - -
+a level needs a category | private | {"placement": {"notify_level": "2"}} | - - - -
+public | private | {"open": true} | MARKETING - - -
+public is never raised | strong | {"open": true, "vendor": {"category": "IM", "notify_level": 16, "channel_id": "im_message"}, "template": {"id": "T9"}} | MARKETING - - -
+another public category | private | {"open": true, "vendor": {"category": "NEWS"}} | NEWS - - -
+chat placed public | strong | {"bucket": "public", "vendor": {"notify_level": 16}, "placement": {"category": "SOCIAL", "notify_level": "2"}} | SOCIAL - - -
+a sender's template | private | {"template": {"id": "T9"}} | IM 2 im_message T9
+a template without an id | private | {"template": {"title_params": {"a": "b"}}} | IM 2 im_message TPL0001
+raw fields touch no class | private | {"vendor_raw": {"category": "ORDER", "notify_level": 1, "channel_id": "x", "private_msg_template_id": "y"}} | IM 2 im_message TPL0001
+""")  # noqa: E501
 
 
-def sent_as(
-    about=NOTE,
-    credential=CREDENTIAL,
-    category="IM",
-    notify_level=2,
-    channel="im_message",
-    template="TPL0001",
-):
-    """A row of CLASSES: whose push, and its class fields as they travel."""
-    return about, credential, (category, notify_level, channel, template)
-
-
-CLASSES = {
-    "private": sent_as(NOTE),
-    "placed strong": sent_as(
-        with_(placement={**PRIVATE, "notify_level": "16"}), STRONG, notify_level=16
-    ),
-    "strong asked for, with the right": sent_as(
-        with_(vendor={"notify_level": 16}), STRONG, notify_level=16
-    ),
-    "strong asked for, without": sent_as(with_(vendor={"notify_level": 16})),
-    "strong is for chat only": sent_as(
-        with_(
-            message_class=MessageClass.ORDER,
-            placement={"category": "ORDER", "notify_level": "2"},
-            vendor={"notify_level": "16"},
-        ),
-        STRONG,
-        category="ORDER",
-        channel=None,
-        template=None,
-    ),
-    "a lower level": sent_as(with_(vendor={"notify_level": "1"}), notify_level=1),
-    "no such level": sent_as(with_(vendor={"notify_level": 7})),
-    "another private category": sent_as(
-        with_(vendor={"category": "TODO", "channel_id": "c"}), category="TODO", channel="c"
-    ),
-    "no such category": sent_as(with_(vendor={"category": "VIP"})),
-    "lowered by its sender": sent_as(
-        with_(vendor={"category": "MARKETING"}),
-        STRONG,
-        category="MARKETING",
-        notify_level=None,
-        template=None,
-    ),
-    "no placement": sent_as(with_(placement={}), **NOTHING),
-    "a level needs a category": sent_as(with_(placement={"notify_level": "2"}), **NOTHING),
-    "public": sent_as(OPEN, category="MARKETING", notify_level=None, channel=None, template=None),
-    "public is never raised": sent_as(
-        msgspec.structs.replace(
-            OPEN,
-            vendor={"category": "IM", "notify_level": 16, "channel_id": "im_message"},
-            template=GIVEN,
-        ),
-        STRONG,
-        category="MARKETING",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "public, another public category": sent_as(
-        msgspec.structs.replace(OPEN, vendor={"category": "NEWS"}),
-        category="NEWS",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "chat placed public": sent_as(
-        with_(
-            bucket=Bucket.PUBLIC,
-            placement={"category": "SOCIAL", "notify_level": "2"},
-            vendor={"notify_level": 16},
-        ),
-        STRONG,
-        category="SOCIAL",
-        notify_level=None,
-        channel=None,
-        template=None,
-    ),
-    "a sender's template": sent_as(with_(template=GIVEN), template="T9"),
-    "a template without an id": sent_as(with_(template={"title_params": {"a": "b"}})),
-    "raw fields touch no class": sent_as(
-        with_(
-            vendor_raw={
-                "category": "ORDER",
-                "notify_level": 1,
-                "channel_id": "x",
-                "private_msg_template_id": "y",
-            }
-        )
-    ),
-}
-
-
-@pytest.mark.parametrize(("note", "credential", "expected"), CLASSES.values(), ids=CLASSES)
-def test_class_fields_follow_placement_rights_and_overrides(note, credential, expected):
-    sent_ = wire(note, credential)
-    assert (
-        tuple(
-            sent_.get(key)
-            for key in ("category", "notify_level", "channel_id", "private_msg_template_id")
-        )
-        == expected
+@pytest.mark.parametrize(("account", "changes", "expected"), CLASSES.values(), ids=CLASSES)
+def test_class_fields_follow_placement_rights_and_overrides(account, changes, expected):
+    usual = msgspec.to_builtins(OPEN if changes.pop("open", False) else NOTE)
+    usual["placement"] |= changes.pop("placed", {})
+    sent_ = wire(
+        msgspec.convert(usual | changes, Notification),
+        STRONG if account == "strong" else CREDENTIAL,
     )
+    names = ("category", "notify_level", "channel_id", "private_msg_template_id")
+    assert [sent_.get(name) for name in names] == [cell(one) for one in expected.split()]
 
 
 def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
@@ -616,46 +485,21 @@ def test_offline_ttl_is_seconds_within_ten_days(ttl_s, sent_s):
     assert wire(ttl_s=ttl_s)["off_line_ttl"] == sent_s
 
 
-RAW = {
-    "activity": (
-        {"click_action_type": 4, "click_action_activity": "a.B"},
-        {"click_action_type": 4, "click_action_activity": "a.B"},
-    ),
-    "under notification": ({"notification": {"network_type": "1"}}, {"network_type": 1}),
-    "click without its address": ({"click_action_type": 2}, {"click_action_type": 0}),
-    "no such click": ({"click_action_type": 3}, {"click_action_type": 0}),
-    "too long": ({"sub_title": "x" * 11}, {"sub_title": None}),
-    "shorter on screen": ({"show_ttl": 60}, {"show_ttl": 60}),
-    "longer on screen": ({"show_ttl": 10**6}, {"show_ttl": 86400}),
-    "mode, receipt, target, id": (
-        {
-            "off_line": False,
-            "call_back_url": "https://x",
-            "target_value": "x",
-            "app_message_id": "x",
-            "style": 3,
-        },
-        {
-            "off_line": True,
-            "call_back_url": None,
-            "target_value": None,
-            "app_message_id": PUSH_ID,
-            "style": 1,
-        },
-    ),
-    "parameters lie below ext": (
-        {"action_parameters": {"ext": "x", "a": 1}},
-        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}","a":1}'},
-    ),
-    "parameters as text": (
-        {"action_parameters": '{"a":1}'},
-        {"action_parameters": '{"a":1,"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
-    ),
-    "parameters that are none": (
-        {"action_parameters": "nope"},
-        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}'},
-    ),
-}
+RAW = table(r"""
+activity | {"click_action_type": 4, "click_action_activity": "a.B"} | {"click_action_type": 4, "click_action_activity": "a.B"}
+under notification | {"notification": {"network_type": "1"}} | {"network_type": 1}
+click without its address | {"click_action_type": 2} | {"click_action_type": 0}
+no such click | {"click_action_type": 3} | {"click_action_type": 0}
+too long | {"sub_title": "xxxxxxxxxxx"} | {"sub_title": null}
+shorter on screen | {"show_ttl": 60} | {"show_ttl": 60}
+longer on screen | {"show_ttl": 1000000} | {"show_ttl": 86400}
+mode and style | {"off_line": false, "style": 3} | {"off_line": true, "style": 1}
+target and receipt | {"target_value": "x", "call_back_url": "https://x"} | {"target_value": null, "call_back_url": null}
+ids | {"app_message_id": "x"} | {"app_message_id": "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"}
+below ext | {"action_parameters": {"ext": "x", "a": 1}} | {"action_parameters": "{\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\",\"a\":1}"}
+as text | {"action_parameters": "{\"a\":1}"} | {"action_parameters": "{\"a\":1,\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\"}"}
+none | {"action_parameters": "nope"} | {"action_parameters": "{\"ext\":\"{\\\"conv\\\":\\\"p2p_7\\\"}\"}"}
+""")  # noqa: E501
 
 
 @pytest.mark.parametrize(("raw", "expected"), RAW.values(), ids=RAW)
@@ -758,32 +602,6 @@ def test_a_refused_access_token_says_whether_a_person_must_act(answer, verdict, 
     assert (refused.verdict, refused.code) == (verdict, code)
 
 
-def test_a_credential_needs_a_key_and_a_master_secret():
-    read = OPPO.read_credential(
-        {"app_key": "k", "template_params": "json_text"},
-        {"app_secret": b"\xe2\x80\x83S3cret \r\n"},
-        0,
-    )
-    assert read == ({"app_key": "k", "template_params": "json_text"}, {"app_secret": "S3cret"})
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "why"),
-    [
-        ({}, {"app_secret": b"s"}, "--app-key is missing"),
-        ({"app_key": "a b"}, {"app_secret": b"s"}, "--app-key takes"),
-        ({"app_key": "k"}, {}, "--app-secret-file is missing"),
-        ({"app_key": "k"}, {"app_secret": b"\xff"}, "is not text"),
-        ({"app_key": "k"}, {"app_secret": b"SECRET two"}, "one line"),
-        ({"app_key": "k", "template_params": "xml"}, {"app_secret": b"s"}, "--template-params"),
-    ],
-)
-def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
-    with pytest.raises(CredentialError, match=why) as error:
-        OPPO.read_credential(options, files, 0)
-    assert "SECRET" not in str(error.value)
-
-
 def test_the_spec_says_what_the_page_says():
     found = (OPPO.limits.rate_per_s, OPPO.limits.rate_unit, OPPO.limits.quota_public)
     assert found == (5000, "token", 100_000)
@@ -798,34 +616,6 @@ def test_the_spec_says_what_the_page_says():
 
 
 # ---------------------------------------------------------------- any note, any bytes
-
-
-@given(note=notes, other=notes, url=st.one_of(st.none(), texts), strong=st.booleans())
-def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
-    batch = request_batch_of(item_of(note), item_of(other, f"CN_{HEX}", "1" * 32), callback_url=url)
-    _, form = sent_form(batch, STRONG if strong else CREDENTIAL)
-    assert set(form) == {"auth_token", "messages"}
-    messages = json.loads(form["messages"])
-    assert [m["target_value"] for m in messages] == [REGID, f"CN_{HEX}"]
-    for one, message in zip(batch.items, messages, strict=True):
-        sent_ = message["notification"]
-        assert message["verify_registration_id"] is True
-        assert sent_["app_message_id"] == one.target.push_id
-        assert 0 < len(sent_["title"]) <= 50
-        assert sent_["title"].strip()
-        assert 0 < len(sent_["content"]) <= (128 if sent_["style"] == 2 else 50)
-        assert sent_["content"].strip()
-        assert len(sent_.get("action_parameters", "")) <= 4000
-        assert isinstance(json.loads(sent_.get("action_parameters", "{}")), dict)
-        assert len(sent_.get("sub_title", "")) <= 10
-        assert len(sent_.get("call_back_url", "")) <= 200
-        assert sent_["click_action_type"] in (0, 1, 2, 4, 5)
-        assert "notify_level" not in sent_ or (
-            sent_["notify_level"] in (1, 2, 16) and sent_["category"]
-        )
-        if one.note.bucket is Bucket.PUBLIC:
-            assert "private_msg_template_id" not in sent_
-            assert sent_.get("notify_level", 1) < 16
 
 
 @given(text=texts.filter(str.strip))

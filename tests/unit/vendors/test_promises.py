@@ -19,7 +19,6 @@ from tests.examples import examples
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, kept_whole, notes, statuses, texts
 from workers.vendors import VENDORS
-from workers.vendors.account_secrets import secret_text
 from workers.vendors.answers import redact, retry_after_s
 from workers.vendors.apns import APNS
 from workers.vendors.fcm import FCM
@@ -35,7 +34,6 @@ from workers.vendors.types import (
     AccessRefused,
     AccessToken,
     Credential,
-    CredentialError,
     VendorSpec,
 )
 from workers.vendors.vivo import VIVO
@@ -230,51 +228,24 @@ def test_any_bytes_of_a_token_endpoint_give_a_token_or_a_reason(spec, status, bo
 
 #: A body without a code, where the status decides; and what a broken server says beside its status,
 #: which is no word on a push.
-BESIDE = {
-    "vivo: 200": (VIVO, 200, b"<html>", Verdict.UNKNOWN),
-    "vivo: 401": (VIVO, 401, b"<html>", Verdict.ACCESS_EXPIRED),
-    "vivo: 403": (VIVO, 403, b"<html>", Verdict.ACCESS_EXPIRED),
-    "vivo: 404": (VIVO, 404, b"<html>", Verdict.UNKNOWN),
-    "vivo: 429": (VIVO, 429, b"<html>", Verdict.THROTTLED),
-    "vivo: 500": (VIVO, 500, b"<html>", Verdict.UNAVAILABLE),
-    "vivo: 503": (VIVO, 503, b"<html>", Verdict.UNAVAILABLE),
-    "vivo: accepted": (VIVO, 502, {"result": 0, "taskId": "1"}, Verdict.UNAVAILABLE),
-    "vivo: a dead token": (VIVO, 500, {"result": 10302}, Verdict.UNAVAILABLE),
-    "vivo: accepted, says a proxy's 404": (
-        VIVO,
-        404,
-        {"result": 0, "taskId": "1"},
-        Verdict.UNKNOWN,
-    ),
-    "vivo: a known code beside a 400": (VIVO, 400, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
-    "meizu: 200": (MEIZU, 200, b"<html>", Verdict.UNKNOWN),
-    "meizu: 404": (MEIZU, 404, b"<html>", Verdict.UNKNOWN),
-    "meizu: 429": (MEIZU, 429, b"<html>", Verdict.THROTTLED),
-    "meizu: 500": (MEIZU, 500, b"<html>", Verdict.UNAVAILABLE),
-    "meizu: 502": (MEIZU, 502, b"<html>", Verdict.UNAVAILABLE),
-    "meizu: accepted": (
-        MEIZU,
-        502,
-        {"code": "200", "value": {}, "msgId": "m"},
-        Verdict.UNAVAILABLE,
-    ),
-    "meizu: a dead token": (MEIZU, 500, {"code": "110002", "value": ""}, Verdict.UNAVAILABLE),
-    "meizu: accepted, says a proxy's 403": (
-        MEIZU,
-        403,
-        {"code": "200", "value": {}},
-        Verdict.UNKNOWN,
-    ),
-    "meizu: a known code beside a 400": (
-        MEIZU,
-        400,
-        {"code": "1006", "value": ""},
-        Verdict.CREDENTIAL_REFUSED,
-    ),
-}
+BESIDE = [
+    *((VIVO, status, b"<html>", Verdict.UNKNOWN) for status in (200, 404)),
+    *((VIVO, status, b"<html>", Verdict.ACCESS_EXPIRED) for status in (401, 403)),
+    *((MEIZU, status, b"<html>", Verdict.UNKNOWN) for status in (200, 404)),
+    *((spec, 429, b"<html>", Verdict.THROTTLED) for spec in (VIVO, MEIZU)),
+    *((spec, 500, b"<html>", Verdict.UNAVAILABLE) for spec in (VIVO, MEIZU)),
+    (VIVO, 502, {"result": 0, "taskId": "1"}, Verdict.UNAVAILABLE),
+    (VIVO, 500, {"result": 10302}, Verdict.UNAVAILABLE),
+    (VIVO, 404, {"result": 0, "taskId": "1"}, Verdict.UNKNOWN),  # a proxy's
+    (VIVO, 400, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
+    (MEIZU, 502, {"code": "200", "value": {}, "msgId": "m"}, Verdict.UNAVAILABLE),
+    (MEIZU, 500, {"code": "110002", "value": ""}, Verdict.UNAVAILABLE),
+    (MEIZU, 403, {"code": "200", "value": {}}, Verdict.UNKNOWN),
+    (MEIZU, 400, {"code": "1006", "value": ""}, Verdict.CREDENTIAL_REFUSED),
+]
 
 
-@pytest.mark.parametrize(("spec", "status", "body", "verdict"), BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize(("spec", "status", "body", "verdict"), BESIDE)
 def test_a_status_goes_before_the_word_of_a_broken_server(spec, status, body, verdict):
     [outcome] = spec.classify(batch(), answer(status, body))
     assert outcome.verdict is verdict
@@ -493,13 +464,3 @@ def test_a_vendor_s_words_are_short_and_without_tokens():
 def test_no_part_of_a_token_is_left_where_an_answer_repeats_hundreds_of_them(size):
     tokens = [f"{n:03}".ljust(size, "t") for n in range(500)]
     assert "ttt" not in redact(" ".join(tokens), tokens)
-
-
-@pytest.mark.parametrize(
-    "files",
-    [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}],
-    ids=["missing", "not text", "empty"],
-)
-def test_a_secret_file_that_can_t_be_used_is_named(files):
-    with pytest.raises(CredentialError, match="--app-secret-file"):
-        secret_text(files, "app_secret")

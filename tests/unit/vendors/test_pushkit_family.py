@@ -100,20 +100,3 @@ def test_limits_are_those_of_the_page(spec):
     assert spec.limits.device_cap_public == 2
     assert spec.limits.device_cap_private == (3000 if spec is HUAWEI else None)
     assert set(spec.buckets) == set(Bucket)
-
-
-@every_vendor
-@pytest.mark.parametrize(
-    ("token", "valid"),
-    [
-        ("T1", True),
-        ("A" * 1024, True),
-        ("A" * 1025, False),
-        ("", False),
-        ("a b", False),
-        ("令", False),
-        ("a\n", False),
-    ],
-)
-def test_what_cannot_be_a_token_is_known_without_asking(spec, token, valid):
-    assert spec.token_valid(token) is valid

@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from common.model import Vendor
-from tests.simulator_keys import pem_of
+from tests.simulator_keys import pem_of, rsa_key
 from tests.unit.vendors.cases import NOW_MS
 from workers.vendors import VENDORS
 from workers.vendors.account_secrets import SECRET_BYTES_MAX, secret_text
@@ -76,7 +75,7 @@ def test_a_password_may_hold_blanks_and_any_letter_but_nothing_that_can_t_be_see
 
 
 def key_file(vendor):
-    pem = pem_of(rsa.generate_private_key(65537, 2048))
+    pem = pem_of(rsa_key())
     account = {
         "project_id": "demo-im",
         "private_key": pem,

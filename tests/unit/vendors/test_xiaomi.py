@@ -5,14 +5,12 @@ note and any bytes.
 from __future__ import annotations
 
 import json
-import unicodedata
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.push_ids import event_tag
@@ -26,10 +24,9 @@ from tests.page_vectors import (
     xiaomi_message,
 )
 from tests.unit.vendors.cases import PUSH_ID, batch, credential, item, reply
-from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, notes, statuses, texts
+from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, statuses
 from workers.vendors.ids import base62, number_id
-from workers.vendors.json_text import whole
-from workers.vendors.types import CredentialError, RequestBatch
+from workers.vendors.types import RequestBatch
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
 from workers.vendors.xiaomi.request import encode, template_value, value_valid
@@ -600,38 +597,6 @@ def test_limits_of_title_and_description_hold(cls):
 # ---------------------------------------------------------------- credential, tokens, check
 
 
-def test_a_credential_needs_a_package_and_a_secret():
-    options, secrets = XIAOMI.read_credential(
-        {"package": "com.example.im"}, {"app_secret": b" S3cret\n"}, 0
-    )
-    assert (options, secrets) == ({"package": "com.example.im"}, {"app_secret": "S3cret"})
-
-
-@pytest.mark.parametrize(
-    ("options", "files", "why"),
-    [
-        ({}, {"app_secret": b"s"}, "--package is missing"),
-        ({"package": "a,b"}, {"app_secret": b"s"}, "Android package"),
-        ({"package": "com.example.im"}, {}, "--app-secret-file is missing"),
-        ({"package": "com.example.im"}, {"app_secret": b" "}, "is empty"),
-        ({"package": "com.example.im"}, {"app_secret": b"SECRET\r\nx: y"}, "one line"),
-        ({"package": "com.example.im", "region": "mars"}, {"app_secret": b"s"}, "--region"),
-    ],
-)
-def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
-    with pytest.raises(CredentialError, match=why) as error:
-        XIAOMI.read_credential(options, files, 0)
-    assert "SECRET" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("token", "valid"),
-    [(REGID, True), ("a,b", False), ("", False), ("a b", False), ("x" * 513, False), ("吃", False)],
-)
-def test_what_cannot_be_a_regid_is_refused(token, valid):
-    assert XIAOMI.token_valid(token) is valid
-
-
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
@@ -668,37 +633,6 @@ def test_the_spec_says_what_the_page_says():
 
 
 # ---------------------------------------------------------------- any note, any bytes
-
-
-@given(note=notes, tokens=st.integers(1, 3), url=st.one_of(st.none(), texts))
-def test_any_note_makes_a_request_within_every_limit(note, tokens, url):
-    batch = batch_of(note, tokens, callback_url=url)
-    pairs = parse_qsl(
-        XIAOMI.build(batch, CREDENTIAL, None).body.decode("ascii"),
-        keep_blank_values=True,
-        strict_parsing=True,
-        errors="strict",
-    )
-    form = dict(pairs)
-    assert len(form) == len(pairs)
-    assert form["registration_id"] == ",".join(item.target.token for item in batch.items)
-    assert (form["restricted_package_name"], form["pass_through"]) == ("com.example.im", "0")
-    assert 0 < len(form["title"]) < 50
-    assert 0 < len(form["description"]) < 128
-    assert form["title"].strip()
-    assert form["description"].strip()
-    assert len(form.get("payload", "").encode()) < 4096
-    assert form["extra.notify_effect"] in ("1", "2", "3")
-    assert 0 < int(form["notify_id"]) < 2**31
-    assert len(form.get("extra.callback", "").encode()) <= 128
-    values = json.loads(form.get("extra.template_param", "{}")).values()
-    assert all(
-        0 < len(v) <= 128 and v.strip() and not {unicodedata.category(c) for c in v} & {"So", "Cn"}
-        for v in values
-    )
-    if note.bucket is Bucket.PUBLIC:
-        assert "extra.template_id" not in form
-        assert form.get("extra.channel_id", "") == whole(note.placement.get("channel_id", ""))
 
 
 @given(body=bodies, status=statuses)

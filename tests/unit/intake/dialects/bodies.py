@@ -4,6 +4,8 @@ ours.
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import msgspec
@@ -36,6 +38,15 @@ def group(**extra: Any) -> dict[str, Any]:
         "MsgSeq": 7,
         "MsgTime": 1763787600,
         "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}],
+    } | extra
+
+
+def state(action: str, **extra: Any) -> dict[str, Any]:
+    info = {"Action": action, "To_Account": "bob", "Reason": "x"}
+    return {
+        "CallbackCommand": "State.StateChange",
+        "EventTime": 1763787720497,
+        "Info": info,
     } | extra
 
 
@@ -101,7 +112,32 @@ def at(value: Any, path: str) -> Any:
     return value
 
 
-def within(name: str, value: Any) -> dict[str, Any]:
-    """The value under a dotted name."""
-    first, _, rest = name.partition(".")
-    return {first: within(rest, value) if rest else value}
+def value_of(text: str) -> Any:
+    """What a cell of a table says: JSON, a text without its quotes, `-` where there is nothing, or
+    a letter so many times (`x*151`).
+    """
+    letter, times, count = text.partition("*")
+    if times and len(letter) == 1 and count.isdigit():
+        return letter * int(count)
+    try:
+        return ABSENT if text == "-" else json.loads(text)
+    except ValueError:
+        return text
+
+
+def pairs_of(text: str) -> list[tuple[str, Any]]:
+    """`name=value; name=value` of a table."""
+    told = [one.partition("=") for one in text.split("; ") if "=" in one]
+    return [(name.strip(), value_of(value)) for name, _, value in told]
+
+
+def fields_of(text: str, usual: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The body that the pairs make, dotted names taken apart; laid over a usual one."""
+    body = copy.deepcopy(usual or {})
+    for name, value in pairs_of(text):
+        *way, last = name.split(".")
+        place = body
+        for step in way:
+            place = place.setdefault(step, {})
+        place[last] = value
+    return body

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Conversation, Element, PushFields, Sender
 from tests.examples import examples
+from tests.unit.intake.dialects.test_push_fields import BODIES, ROWS
 from tests.unit.intake.dialects.test_samples import SAMPLES, body_of
 from workers.intake import dialects
 from workers.intake.dialects import (
@@ -176,13 +177,13 @@ def mutated(draw: st.DrawFn) -> tuple[str, Any, str | None]:
     return sample["d"], body, query
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(mutated())
 def test_a_damaged_sample_gives_events_or_a_dialect_error(case):
     tried(*case)
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(sorted(DIALECTS)), junk, st.one_of(st.none(), st.text(max_size=20)))
 def test_any_json_gives_events_or_a_dialect_error(dialect, body, query):
     tried(dialect, body, query)
@@ -191,23 +192,11 @@ def test_any_json_gives_events_or_a_dialect_error(dialect, body, query):
 @st.composite
 def push_blocks(draw: st.DrawFn) -> tuple[str, Any]:
     """A good message with a push block whose every field may be anything."""
-    from tests.unit.intake.dialects import bodies, test_nim, test_tencent, test_zego
-
-    dialect, make, tables = draw(
-        st.sampled_from(
-            [
-                ("tencent", bodies.c2c, test_tencent.FIELDS),
-                ("tencent", bodies.group, test_tencent.FIELDS),
-                ("zego", bodies.zego, test_zego.FIELDS),
-                ("nim", bodies.nim, test_nim.FIELDS),
-                ("nim", bodies.nim_team, test_nim.FIELDS),
-            ]
-        )
-    )
+    cloud = draw(st.sampled_from(sorted(BODIES)))
+    make = draw(st.sampled_from(BODIES[cloud]))
+    extras = [extra for name, extra, _ in ROWS.values() if name == cloud]
     body: dict[str, Any] = make()
-    for extra, _path, _value in draw(
-        st.lists(st.sampled_from(list(tables.values())), min_size=1, max_size=4)
-    ):
+    for extra in draw(st.lists(st.sampled_from(extras), min_size=1, max_size=4)):
         body |= json.loads(json.dumps(extra))
     if draw(st.booleans()):
         *way, last = draw(st.sampled_from(places(body)))
@@ -215,10 +204,10 @@ def push_blocks(draw: st.DrawFn) -> tuple[str, Any]:
         for step in way:
             holder = holder[step]
         holder[last] = draw(junk)
-    return dialect, body
+    return cloud, body
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(push_blocks())
 def test_any_push_block_gives_canonical_fields_or_a_dialect_error(case):
     dialect, body = case

@@ -17,7 +17,7 @@ from tests.unit.intake.dialects.bodies import (
     push_of,
     run,
 )
-from workers.intake.dialects import DialectError, tenant_named
+from workers.intake.dialects import tenant_named
 from workers.intake.dialects.nim import allowed
 
 
@@ -33,199 +33,8 @@ def client(**block: Any) -> dict[str, Any]:
     return {"pushConfig": block}
 
 
-def web(**block: Any) -> dict[str, Any]:
-    return {"pushInfo": block}
-
-
 def payload(**block: Any) -> dict[str, Any]:
     return {"payload": json.dumps(block)}
-
-
-ALL = {"on": True, "all": True}
-
-#: What the body of a team message holds -> path in push, value there.
-FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
-    "no block": ({}, "gate.enabled", True),
-    "no block, text": ({}, "display.body", "发来了一条消息"),
-    "no block, nick": ({}, "display.nick_prefix", "on"),
-    "option.push": (option(push=False), "gate.enabled", False),
-    "option as text": ({"option": '{"push":false}'}, "gate.enabled", False),
-    "option.badge": (option(badge=False), "badge", {"counts_unread": False, "mode": "keep"}),
-    "option.badge true": (option(badge=True), "badge", {"counts_unread": True}),
-    "option.needPushNick": (option(needPushNick=False), "display.nick_prefix", "off"),
-    "option.persistent": (option(persistent=False), "gate.store_offline", False),
-    "option.roam and its like": (
-        option(roam=True, history=True, sendersync=True, route=True, sessionUpdate=True),
-        "gate.enabled",
-        True,
-    ),
-    "pushcontent": ({"pushcontent": "P"}, "display.body", "P"),
-    "pushcontent of 501 characters": ({"pushcontent": "字" * 501}, "display.body", "字" * 500),
-    "pushcontent empty": ({"pushcontent": ""}, "display.body", "发来了一条消息"),
-    "ext": ({"ext": "{}"}, "data", ABSENT),
-    "forcepushlist": (
-        {"forcepushlist": '["bob"]'},
-        "force",
-        {"on": True, "all": False, "ids": ["bob"]},
-    ),
-    "forcepushlist as array": ({"forcepushlist": ["bob"]}, "force.ids", ["bob"]),
-    "forcepushlist empty": ({"forcepushlist": "[]"}, "force", ABSENT),
-    "forcepushall": ({"forcepushall": "true"}, "force", ALL),
-    "forcepushall false": ({"forcepushall": "false"}, "force", ABSENT),
-    "forcepushcontent": ({"forcepushall": True, "forcepushcontent": "F"}, "force.body", "F"),
-    "forcepushcontent for nobody": ({"forcepushcontent": "F"}, "force", ABSENT),
-    "isForcePush": (
-        {"isForcePush": True, "forcePushAll": True, "forcePushContent": "F"},
-        "force",
-        {**ALL, "body": "F"},
-    ),
-    "isForcePush false": ({"isForcePush": False, "forcePushAll": True}, "force", ABSENT),
-    "forcePushList": ({"isForcePush": True, "forcePushList": '["bob"]'}, "force.ids", ["bob"]),
-    "bid": ({"bid": "x"}, "gate.enabled", True),
-    "checkFriend": ({"checkFriend": "true"}, "gate.require_friend", True),
-    "msgReceiverNoSense": (
-        {"msgReceiverNoSense": 1, "option": {"push": True}},
-        "gate.enabled",
-        False,
-    ),
-    "msgSenderNoSense": ({"msgSenderNoSense": 1}, "gate.enabled", True),
-    "env": ({"env": "x"}, "gate.enabled", True),
-    "sound": ({"sound": "ring.caf"}, "sound.ios", "ring.caf"),
-    "save 1": ({"save": 1}, "gate.online_only", True),
-    "save 2": ({"save": "2"}, "gate.online_only", ABSENT),
-    "push_enabled": (v2(push_enabled=False), "gate.enabled", False),
-    "push_nick_enabled": (v2(push_nick_enabled=False), "display.nick_prefix", "off"),
-    "push_content": (v2(push_content="P"), "display.body", "P"),
-    "push_payload": (v2(push_payload='{"k":1}'), "data.payload", {"k": 1}),
-    "push_badge_enabled": (v2(push_badge_enabled=False), "badge.mode", "keep"),
-    "push_forcepush_enable": (
-        v2(push_forcepush_enable=True, push_forcepush_all=True),
-        "force",
-        ALL,
-    ),
-    "push_forcepush_enable false": (
-        v2(push_forcepush_enable=False, push_forcepush_all=True),
-        "force",
-        ABSENT,
-    ),
-    "push_forcepush_ids": (
-        v2(push_forcepush_enable=True, push_forcepush_ids=["bob"]),
-        "force",
-        {"on": True, "all": False, "ids": ["bob"]},
-    ),
-    "push_forcepush_content": (
-        v2(push_forcepush_enable=True, push_forcepush_all=True, push_forcepush_content="F"),
-        "force.body",
-        "F",
-    ),
-    "message_config.unread_enabled": (
-        {"message_config": {"unread_enabled": False}},
-        "badge.counts_unread",
-        False,
-    ),
-    "message_config.offline_enabled": (
-        {"message_config": {"offline_enabled": False}},
-        "gate.store_offline",
-        False,
-    ),
-    "p2p_option.check_friend": (
-        {"p2p_option": {"check_friend": True}},
-        "gate.require_friend",
-        True,
-    ),
-    "receiver_no_sense": ({"receiver_no_sense": True}, "gate.enabled", False),
-    "pushEnabled": (client(pushEnabled=False), "gate.enabled", False),
-    "pushNickEnabled": (client(pushNickEnabled=False), "display.nick_prefix", "off"),
-    "pushContent": (client(pushContent="P"), "display.body", "P"),
-    "pushPayload": (client(pushPayload={"pushTitle": "T"}), "display.title", "T"),
-    "forcePush, no list": (client(forcePush=True), "force", ALL),
-    "forcePush, empty list": (
-        client(forcePush=True, forcePushAccountIds=[]),
-        "force",
-        {"on": True, "all": False, "ids": []},
-    ),
-    "forcePushAccountIds": (
-        client(forcePush=True, forcePushAccountIds=["bob"]),
-        "force.ids",
-        ["bob"],
-    ),
-    "forcePushContent": (client(forcePush=True, forcePushContent="F"), "force.body", "F"),
-    "no forcePush": (client(forcePushAccountIds=["bob"]), "force", ABSENT),
-    "needPush": (web(needPush=False), "gate.enabled", False),
-    "needPush absent": (web(pushContent="P"), "gate.enabled", True),
-    "needPushBadge": (web(needPushBadge=False), "badge.mode", "keep"),
-    "needPushNick": (web(needPushNick=False), "display.nick_prefix", "off"),
-    "needForcePush, no list": (web(needForcePush=True), "force", ALL),
-    "needForcePush, everybody": (
-        web(needForcePush=True, forcePushIDsList="#%@all@%#"),
-        "force",
-        ALL,
-    ),
-    "forcePushIDsList": (web(needForcePush=True, forcePushIDsList='["bob"]'), "force.ids", ["bob"]),
-    "forcePushContent of 151 characters": (
-        web(needForcePush=True, forcePushContent="x" * 151),
-        "force.body",
-        "x" * 150,
-    ),
-    "v1 goes before v2": ({"pushcontent": "A", **v2(push_content="B")}, "display.body", "A"),
-    "pushTitle": (payload(pushTitle="T"), "display.title", "T"),
-    "apsField": (payload(apsField={"sound": "s"}), "vendor_raw.apns", {"aps": {"sound": "s"}}),
-    "hwField": (
-        payload(hwField={"category": "IM"}),
-        "vendor_raw.huawei",
-        {"notification": {"category": "IM"}},
-    ),
-    "hwPassThroughField": (
-        payload(hwPassThroughField={"data": "d"}),
-        "vendor_raw.huawei",
-        {"message": {"data": "d"}},
-    ),
-    "honorField": (
-        payload(honorField={"ttl": "60s"}),
-        "vendor_raw.honor",
-        {"android": {"ttl": "60s"}},
-    ),
-    "honorPassThroughField": (
-        payload(honorPassThroughField={"data": "d"}),
-        "vendor_raw.honor",
-        {"message": {"data": "d"}},
-    ),
-    "vivoField": (
-        payload(vivoField={"classification": 1}),
-        "vendor_raw.vivo",
-        {"classification": 1},
-    ),
-    "oppoField": (payload(oppoField={"channel_id": "im"}), "vendor_raw.oppo", {"channel_id": "im"}),
-    "fcmField": (payload(fcmField={"tag": "t"}), "vendor_raw.fcm", {"notification": {"tag": "t"}}),
-    "fcmFieldV1": (payload(fcmFieldV1={"image": "i"}), "vendor_raw.fcm_v1", {"image": "i"}),
-    "harmonyField": (
-        payload(harmonyField={"category": "IM"}),
-        "vendor_raw.harmony",
-        {"category": "IM"},
-    ),
-    "channel_id and its like": (
-        payload(channel_id="1", channel_name="n", notify_foreground=0),
-        "vendor_raw.xiaomi.extra",
-        {"channel_id": "1", "channel_name": "n", "notify_foreground": "0"},
-    ),
-    "Meizu's parameters": (
-        payload(clickTypeInfo={"parameters": {"k": "v"}}),
-        "vendor_raw.meizu",
-        {"parameters": {"k": "v"}},
-    ),
-    "any other root key": (
-        payload(sessionId="s", deep={"a": [1]}),
-        "data.payload",
-        {"sessionId": "s", "deep": {"a": [1]}},
-    ),
-    "payload as an object": ({"payload": {"k": 1}}, "data.payload", {"k": 1}),
-}
-
-
-@pytest.mark.parametrize(("extra", "path", "value"), FIELDS.values(), ids=FIELDS)
-def test_each_push_field_has_its_canonical_place(extra, path, value):
-    assert at(push_of("nim", nim_team(**extra)), path) == value
-    assert run("nim", nim_team(**extra)).unknown_fields == 0
 
 
 COUNTED = {
@@ -408,35 +217,6 @@ def test_teams_are_groups(conv_type):
     assert found == {"type": "group", "id": "t1"}
 
 
-NO_EVENT = {
-    "caught by the audit": (nim(antispam="true"), "blocked_by_cloud"),
-    "of a blocked sender": (nim(blacklist=True), "blocked_by_cloud"),
-    "a conversation of tomorrow": (nim(convType="SPHERE"), "unknown_conversation"),
-    "a login": ({"eventType": "2", "accid": "bob"}, "login"),
-    "a disconnect": (
-        {"eventType": "3", "accid": "bob", "clientType": "AOS", "logOutReason": 2},
-        "not_a_logout",
-    ),
-    "a logout without a reason": (
-        {"eventType": 3, "accid": "bob", "clientType": "AOS"},
-        "not_a_logout",
-    ),
-    "a logout of a REST client": (
-        {"eventType": 3, "accid": "bob", "clientType": "REST", "logOutReason": 1},
-        "no_platform",
-    ),
-    "a chat room": ({"eventType": "4"}, "no_event"),
-    "the end of a call": ({"eventType": "5", "channelId": "1", "status": "SUCCESS"}, "no_event"),
-    "a number of tomorrow": ({"eventType": "99"}, "unknown_command"),
-}
-
-
-@pytest.mark.parametrize(("body", "reason"), NO_EVENT.values(), ids=NO_EVENT)
-def test_what_gives_no_event_says_why(body, reason):
-    found = run("nim", body)
-    assert (found.events, found.ignored) == ((), reason)
-
-
 LEFT = {
     1: ("session.logout", "logout"),
     3: ("session.kicked", "kicked"),
@@ -470,28 +250,6 @@ def test_recalls(number, kind, peer):
     (event,) = run("nim", {"eventType": number, "msgId": 500, "from": "ann", "to": "t1"}).events
     assert event["data"] == {"message_id": "500", "conversation": {"type": kind, "id": peer}}
     assert (event["id"], event["ts"]) == ("recalled:500", ENTRY_MS)
-
-
-REFUSED = {
-    "no event type": ({}, "no_command"),
-    "an event type that is words": ({"eventType": "one"}, "wrong_type"),
-    "no receiver": (nim(to=None), "missing_field"),
-    "no message id": (nim(msgidServer=""), "missing_field"),
-    "a nick that is a number": (nim(fromNick=5), "wrong_type"),
-    "a time that is words": (nim(msgTimestamp="noon"), "wrong_type"),
-    "a block that is text": (nim(push_config="{}"), "wrong_type"),
-    "a switch that is words": (nim(option={"push": "maybe"}), "wrong_type"),
-    "a list of numbers": (nim_team(forcepushlist="[1]"), "wrong_type"),
-    "a recall of nothing": ({"eventType": "7", "from": "ann", "to": "bob"}, "missing_field"),
-}
-
-
-@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
-def test_wrong_types_in_a_known_event_are_refused_without_showing_the_body(body, reason):
-    with pytest.raises(DialectError) as caught:
-        run("nim", body)
-    assert caught.value.reason == reason
-    assert not any(value in str(caught.value) for value in ("ann", "bob", "noon", "maybe"))
 
 
 def test_a_copy_names_no_tenant():

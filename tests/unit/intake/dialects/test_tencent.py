@@ -17,11 +17,9 @@ from tests.unit.intake.dialects.bodies import (
     group,
     push_of,
     run,
-    within,
+    state,
 )
 from workers.intake.dialects import DialectError, tenant_named, tencent
-
-PICTURE = "https://img.example.com/a.png"
 
 
 def info(**block: Any) -> dict[str, Any]:
@@ -34,197 +32,6 @@ def android(**block: Any) -> dict[str, Any]:
 
 def apns(**block: Any) -> dict[str, Any]:
     return info(ApnsInfo=block)
-
-
-def js(**block: Any) -> dict[str, Any]:
-    return {"offlinePushInfo": block}
-
-
-#: What the body holds -> path in push, value there.
-FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
-    "PushFlag 0": (info(PushFlag=0), "gate.enabled", True),
-    "PushFlag 1": (info(PushFlag=1), "gate.enabled", False),
-    "AndroidInfo.PushStyle of Huawei": (android(PushStyle=1), "vendor.huawei.style", 1),
-    "AndroidInfo.PushStyle of Honor": (android(PushStyle=1), "vendor.honor.style", 1),
-    "AndroidInfo.PushStyle of OPPO": (android(PushStyle=1), "vendor.oppo.style", 1),
-    "AndroidInfo.PushStyle 0": (android(PushStyle=0), "vendor", ABSENT),
-    "AndroidInfo.ExtAsHuaweiIntentParam": (
-        android(ExtAsHuaweiIntentParam=1),
-        "vendor.huawei.ext_as_intent",
-        True,
-    ),
-    "AndroidInfo.OPPOPrivateContentParameters": (
-        android(OPPOPrivateContentParameters={"a": "b"}),
-        "template.oppo.content_params",
-        '{"a":"b"}',
-    ),
-    "AndroidInfo.VIVOAddBadge": (android(VIVOAddBadge=1), "vendor.vivo.add_badge", True),
-    "ApnsInfo.Sound push.no_sound": (apns(Sound="push.no_sound"), "sound.ios", "none"),
-    "ApnsInfo.Sound default": (apns(Sound="default"), "sound", ABSENT),
-    "ApnsInfo.BadgeMode 0": (apns(BadgeMode=0), "vendor", ABSENT),
-    "ApnsInfo.BadgeMode 1": (apns(BadgeMode=1), "vendor.apns.badge", "keep"),
-    "ApnsInfo.MutableContent": (apns(MutableContent=1), "vendor.apns.mutable_content", True),
-    "MsgLifeTime": ({"MsgLifeTime": 600}, "ttl_s", 600),
-    "MsgLifeTime over a week": ({"MsgLifeTime": 10**7}, "ttl_s", 604_800),
-    "MsgLifeTime 0": ({"MsgLifeTime": 0}, "gate.online_only", True),
-    "OnlineOnlyFlag": ({"OnlineOnlyFlag": 1}, "gate.online_only", True),
-    "SendMsgControl NoUnread": ({"SendMsgControl": ["NoUnread"]}, "badge.counts_unread", False),
-    "SendMsgControl without WithMuteNotifications": (
-        {"SendMsgControl": ["NoLastMsg"]},
-        "gate.respect_dnd",
-        False,
-    ),
-    "SendMsgControl WithMuteNotifications": (
-        {"SendMsgControl": ["NoMsgCheck", "WithMuteNotifications"]},
-        "gate.respect_dnd",
-        True,
-    ),
-    "no SendMsgControl": ({}, "gate.respect_dnd", ABSENT),
-    "CloudCustomData": ({"CloudCustomData": "{}"}, "data", ABSENT),
-    "vendorParams.fcmPriority": (
-        {"vendorParams": {"fcmPriority": "high"}},
-        "vendor.fcm.priority",
-        "high",
-    ),
-    "vendorParams.oppoTitleParam": (
-        info(vendorParams={"oppoTitleParam": {"k": "v"}}),
-        "template.oppo.title_params",
-        '{"k":"v"}',
-    ),
-    "vendorParams.oppoContentParam": (
-        info(vendorParams='{"oppoContentParam":"{}"}'),
-        "template.oppo.content_params",
-        "{}",
-    ),
-    "disablePush": (info(disablePush=True), "gate.enabled", False),
-    "ignoreIOSBadge": (info(ignoreIOSBadge=True), "vendor.apns.badge", "keep"),
-    "iOSPushType 1": (info(iOSPushType=1), "push_type", "voip"),
-    "iOSPushType 0": (info(iOSPushType=0), "push_type", ABSENT),
-    "disableVoipPush beats iOSPushType": (
-        info(iOSPushType=1, disableVoipPush=True),
-        "push_type",
-        ABSENT,
-    ),
-    "JS disableVoipPush": (js(disableVoipPush=True), "push_type", ABSENT),
-    "JS disableVoipPush false": (js(disableVoipPush=False), "push_type", "voip"),
-    "JS apnsInfo.disableVoipPush false": (
-        js(apnsInfo={"disableVoipPush": False}),
-        "push_type",
-        "voip",
-    ),
-    "JS disableVoipPush before apnsInfo's": (
-        js(disableVoipPush=True, apnsInfo={"disableVoipPush": False}),
-        "push_type",
-        ABSENT,
-    ),
-    "enableIOSBackgroundNotification": (
-        info(enableIOSBackgroundNotification=True),
-        "vendor.apns.push_type",
-        "silent",
-    ),
-    "ignoreHarmonyBadge": (info(ignoreHarmonyBadge=True), "vendor.harmony.badge", False),
-    "JS disablePush": (js(disablePush=True), "gate.enabled", False),
-    "JS title": (js(title="T"), "display.title", "T"),
-    "JS description": (js(description="D"), "display.body", "D"),
-    "JS extension with an entity": (
-        js(extension='{"entity":{"nick":"n"}}'),
-        "data.ext",
-        '{"entity":{"nick":"n"}}',
-    ),
-    "JS apnsInfo.sound": (js(apnsInfo={"sound": "push.no_sound"}), "sound.ios", "none"),
-    "JS apnsInfo.ignoreIOSBadge": (
-        js(apnsInfo={"ignoreIOSBadge": True}),
-        "vendor.apns.badge",
-        "keep",
-    ),
-    "JS androidInfo.sound": (js(androidInfo={"sound": "ring"}), "sound.android", "ring"),
-    "JS androidInfo.OPPOChannelID": (
-        js(androidInfo={"OPPOChannelID": "c"}),
-        "vendor.oppo.channel_id",
-        "c",
-    ),
-    "uni-app androidOPPOChannelID": (js(androidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
-    "V2TIMPushInfo.title": ({"V2TIMPushInfo": {"title": "T"}}, "display.title", "T"),
-    "V2TIMPushInfo.desc": ({"V2TIMPushInfo": {"desc": "D"}}, "display.body", "D"),
-    "V2TIMPushInfo.clickPayload": ({"V2TIMPushInfo": {"clickPayload": "E"}}, "data.ext", "E"),
-    "V2TIMPushInfo.notification": (
-        {"V2TIMPushInfo": {"notification": '{"fcmPriority":"normal"}'}},
-        "vendor.fcm.priority",
-        "normal",
-    ),
-    "V2TIMPushInfo null": ({"V2TIMPushInfo": None}, "gate.enabled", False),
-    "OfflinePushInfo null": ({"OfflinePushInfo": None}, "gate.enabled", True),
-    "no block": ({}, "gate.enabled", True),
-    "the first block wins": (
-        {"OfflinePushInfo": {"Title": "A"}, "offlinePushInfo": {"title": "B"}},
-        "display.title",
-        "A",
-    ),
-}
-#: Fields that are taken as they are: their name in the block -> path in push, value.
-COPIED_INFO = {
-    "Title": ("display.title", "T"),
-    "Desc": ("display.body", "D"),
-    "Ext": ("data.ext", '{"a":1}'),
-    "AndroidInfo.Sound": ("sound.android", "ring"),
-    "AndroidInfo.HuaWeiChannelID": ("vendor.huawei.channel_id", "c"),
-    "AndroidInfo.HuaWeiImportance": ("vendor.huawei.importance", "LOW"),
-    "AndroidInfo.HuaWeiCategory": ("vendor.huawei.category", "VOIP"),
-    "AndroidInfo.HuaWeiImage": ("image.huawei", PICTURE),
-    "AndroidInfo.HonorImportance": ("vendor.honor.importance", "NORMAL"),
-    "AndroidInfo.HonorImage": ("image.honor", PICTURE),
-    "AndroidInfo.XiaoMiChannelID": ("vendor.xiaomi.channel_id", "104501"),
-    "AndroidInfo.OPPOChannelID": ("vendor.oppo.channel_id", "im"),
-    "AndroidInfo.OPPOCategory": ("vendor.oppo.category", "IM"),
-    "AndroidInfo.OPPONotifyLevel": ("vendor.oppo.notify_level", 16),
-    "AndroidInfo.OPPOPrivateMsgTemplateId": ("template.oppo.id", "t"),
-    "AndroidInfo.OPPOPrivateTitleParameters": ("template.oppo.title_params", '{"a":"b"}'),
-    "AndroidInfo.VIVOClassification": ("vendor.vivo.classification", 0),
-    "AndroidInfo.VIVOCategory": ("vendor.vivo.category", "IM"),
-    "AndroidInfo.MeiZuNoticeMsgType": ("vendor.meizu.notice_msg_type", 1),
-    "AndroidInfo.GoogleChannelID": ("vendor.fcm.channel_id", "g"),
-    "AndroidInfo.GoogleImage": ("image.fcm", PICTURE),
-    "ApnsInfo.Sound": ("sound.ios", "ring.caf"),
-    "ApnsInfo.Title": ("vendor.apns.title", "iOS only"),
-    "ApnsInfo.SubTitle": ("display.subtitle", "s"),
-    "ApnsInfo.Image": ("image.ios", PICTURE),
-    "ApnsInfo.InterruptionLevel": ("vendor.apns.interruption_level", "time-sensitive"),
-    "vendorParams.vivoNotifyType": ("vendor.vivo.notify_type", 2),
-    "vendorParams.oppoTemplateId": ("template.oppo.id", "t"),
-    "title": ("display.title", "T"),
-    "desc": ("display.body", "D"),
-    "ext": ("data.ext", "E"),
-    "iOSSound": ("sound.ios", "phone_ringing.mp3"),
-    "iOSInterruptionLevel": ("vendor.apns.interruption_level", "passive"),
-    "iOSImage": ("image.ios", PICTURE),
-    "AndroidSound": ("sound.android", "phone_ringing"),
-    "AndroidOPPOChannelID": ("vendor.oppo.channel_id", "c"),
-    "AndroidOPPOCategory": ("vendor.oppo.category", "IM"),
-    "AndroidOPPONotifyLevel": ("vendor.oppo.notify_level", 2),
-    "AndroidFCMChannelID": ("vendor.fcm.channel_id", "c"),
-    "AndroidFCMImage": ("image.fcm", PICTURE),
-    "AndroidXiaoMiChannelID": ("vendor.xiaomi.channel_id", "c"),
-    "AndroidVIVOClassification": ("vendor.vivo.classification", 1),
-    "AndroidVIVOCategory": ("vendor.vivo.category", "IM"),
-    "AndroidHuaWeiCategory": ("vendor.huawei.category", "IM"),
-    "AndroidHuaWeiImage": ("image.huawei", PICTURE),
-    "AndroidHonorImportance": ("vendor.honor.importance", "LOW"),
-    "AndroidHonorImage": ("image.honor", PICTURE),
-    "AndroidMeizuNotifyType": ("vendor.meizu.notice_msg_type", 0),
-    "HarmonyImage": ("image.harmony", PICTURE),
-    "HarmonyCategory": ("vendor.harmony.category", "IM"),
-}
-FIELDS |= {
-    name: (info(**within(name, value)), path, value) for name, (path, value) in COPIED_INFO.items()
-}
-
-
-@pytest.mark.parametrize(("extra", "path", "value"), FIELDS.values(), ids=FIELDS)
-@pytest.mark.parametrize("body", [c2c, group], ids=["c2c", "group"])
-def test_each_push_field_has_its_canonical_place(body, extra, path, value):
-    push = push_of("tencent", body(**extra))
-    assert at(push, path) == value
-    assert run("tencent", body(**extra)).unknown_fields == 0
 
 
 #: What is left out and counted.
@@ -335,11 +142,6 @@ def test_the_nick_goes_before_built_texts_only(extra, prefix):
 # ---------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("group_type", ["AVChatRoom", "Live", "Meeting"])
-def test_rooms_give_no_event(group_type):
-    assert run("tencent", group(Type=group_type)).ignored == "room"
-
-
 @pytest.mark.parametrize("group_type", ["Public", "Work", "Community"])
 def test_other_groups_do(group_type):
     assert len(run("tencent", group(Type=group_type)).events) == 1
@@ -446,15 +248,6 @@ def test_a_read_receipt_gives_one_event_for_each_message():
     }
 
 
-def state(action: str, **extra: Any) -> dict[str, Any]:
-    info = {"Action": action, "To_Account": "bob", "Reason": "x"}
-    return {
-        "CallbackCommand": "State.StateChange",
-        "EventTime": 1763787720497,
-        "Info": info,
-    } | extra
-
-
 PLATFORMS = {
     "iOS": "ios",
     "iPad": "ipad",
@@ -478,37 +271,6 @@ def test_a_logout_unbinds_the_platform_of_the_url(name, platform):
 )
 def test_a_logout_without_a_platform_unbinds_nothing(query):
     assert run("tencent", state("Logout"), query).ignored == "no_platform"
-
-
-STATES = {
-    "a plain login": (state("Login"), "login"),
-    "a login that kicked something unknown": (
-        state("Login", KickedDevice=[{"Platform": "Fridge"}]),
-        "no_platform",
-    ),
-    "a lost connection": (state("Disconnect"), "not_a_logout"),
-    "a status": (state("CustomStatusChange"), "not_a_logout"),
-    "an action of tomorrow": (state("Sleep"), "unknown_command"),
-    "a group read": ({"CallbackCommand": "Group.CallbackAfterReadReceipt"}, "no_event"),
-    "an edit": ({"CallbackCommand": "C2C.CallbackAfterModifyMsg"}, "no_event"),
-    "an exception": ({"CallbackCommand": "Group.CallbackSendMsgException"}, "no_event"),
-    "a push result": ({"CallbackCommand": "Push.AllMemberPush"}, "no_event"),
-    "a command of tomorrow": ({"CallbackCommand": "Guild.CallbackAfterParty"}, "unknown_command"),
-    "a recall in a room": (
-        {"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "Type": "AVChatRoom"},
-        "room",
-    ),
-    "a recall of nothing": (
-        {"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "MsgSeqList": []},
-        "nobody",
-    ),
-}
-
-
-@pytest.mark.parametrize(("body", "reason"), STATES.values(), ids=STATES)
-def test_what_gives_no_event_says_why(body, reason):
-    found = run("tencent", body)
-    assert (found.events, found.ignored) == ((), reason)
 
 
 def test_two_platforms_that_leave_in_one_millisecond_are_two_events():
@@ -539,59 +301,6 @@ def test_two_logouts_without_a_time_are_no_repeat_of_each_other():
         for ms in (1, 2)
     }
     assert len(ids) == 2
-
-
-REFUSED = {
-    "no command": ({}, "no_command"),
-    "no sender": (c2c(From_Account=""), "missing_field"),
-    "a sender that is a number": (c2c(From_Account=5), "wrong_type"),
-    "no key": (c2c(MsgKey=None), "missing_field"),
-    "no body": (c2c(MsgBody=None), "missing_field"),
-    "a body that is text": (c2c(MsgBody="hi"), "wrong_type"),
-    "an element that is text": (c2c(MsgBody=["hi"]), "wrong_type"),
-    "a text that is a number": (
-        c2c(MsgBody=[{"MsgType": "TIMTextElem", "MsgContent": {"Text": 5}}]),
-        "wrong_type",
-    ),
-    "a time that is words": (c2c(EventTime="noon"), "wrong_type"),
-    "a time before all times": (c2c(EventTime=-5), "out_of_range"),
-    "a time beyond all times": (c2c(MsgTime=10**17), "out_of_range"),
-    "a number beyond 64 bits": (c2c(EventTime=10**40), "out_of_range"),
-    "a negative life": (c2c(MsgLifeTime=-1), "out_of_range"),
-    "a flag that is 2": (c2c(**info(PushFlag=2)), "wrong_type"),
-    "a block that is text": (c2c(OfflinePushInfo="{}"), "wrong_type"),
-    "a title that is a list": (c2c(**info(Title=["T"])), "wrong_type"),
-    "half a surrogate pair": (c2c(From_Account="\ud83c"), "not_unicode"),
-    "a batch of nobody": (c2c(To_Account=[]), "out_of_range"),
-    "a batch of too many": (c2c(To_Account=[str(n) for n in range(501)]), "out_of_range"),
-    "a sequence that is missing": (group(MsgSeq=None), "missing_field"),
-    "a read without time": (
-        {
-            "CallbackCommand": "C2C.CallbackAfterMsgReport",
-            "Report_Account": "b",
-            "Peer_Account": "a",
-        },
-        "missing_field",
-    ),
-    "a read at no time": (
-        {
-            "CallbackCommand": "C2C.CallbackAfterMsgReport",
-            "Report_Account": "b",
-            "Peer_Account": "a",
-            "LastReadTime": 0,
-        },
-        "out_of_range",
-    ),
-    "a state without Info": ({"CallbackCommand": "State.StateChange"}, "missing_field"),
-}
-
-
-@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
-def test_wrong_types_in_a_known_command_are_refused_without_showing_the_body(body, reason):
-    with pytest.raises(DialectError) as caught:
-        run("tencent", body)
-    assert caught.value.reason == reason
-    assert not any(value in str(caught.value) for value in ("ann", "bob", "noon", "hi"))
 
 
 def test_a_body_of_nobody_is_refused():

@@ -9,6 +9,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from workers.transport.header_codec import (
     LIST_BYTES_MAX,
     TABLE_BYTES,
@@ -75,7 +76,7 @@ def test_a_path_that_repeats_is_put_into_the_table_too() -> None:
     assert len(blocks[2]) == 6
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -129,7 +130,7 @@ values = st.text(st.characters(max_codepoint=255), max_size=80)
 heads = st.lists(st.tuples(names, values), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -154,7 +155,7 @@ def test_we_read_what_a_foreign_encoder_writes(
         assert decoder.decode(block) == sent
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=80))
 def test_any_octets_are_headers_or_an_error(block: bytes) -> None:
     try:
@@ -169,6 +170,7 @@ JUNK = {
     "an integer without end": b"\xff\xff\xff\xff\xff\xff\xff\x0f",
     "an integer too large": b"\x7f\xff\xff\xff\x7f",
     "half an integer": b"\xff\xff",
+    "a name that is not there": b"\x40",
     "a string longer than the block": b"\x00\x05abc",
     "a table larger than offered": b"\x3f\xe2\x1f",
     "a table size in the middle": b"\x88\x20",

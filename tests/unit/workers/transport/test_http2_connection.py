@@ -12,6 +12,7 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from workers.transport import http2
 from workers.transport.http2 import (
     BLOCK_BYTES_MAX,
@@ -238,6 +239,13 @@ def test_a_malformed_answer_costs_its_stream_only(pairs: list[tuple[str, str]]) 
     assert peer.told() == [("reset", True), 200]
 
 
+def test_a_malformed_answer_ends_an_upload_and_a_reset_after_it_says_nothing_new() -> None:
+    peer = Peer(count=1, body=b"x" * 70_000)
+    peer.written()
+    peer.say(peer.head(("x", "1")), frame(3, 0, 1, struct.pack(">I", 8)))
+    assert peer.told() == [("reset", True)]
+
+
 @pytest.mark.parametrize("code", [0, 2, 7, 8])
 def test_a_reset_in_the_middle_of_an_answer_is_never_begun_again(code: int) -> None:
     peer = Peer(count=1)
@@ -388,7 +396,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(frames | st.binary(max_size=60), max_size=25), st.integers(1, 50))
 def test_any_octets_in_any_pieces_end_in_answers_or_a_fault_and_each_request_ends_once(
     pieces: list[bytes], size: int

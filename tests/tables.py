@@ -1,0 +1,21 @@
+"""A test's table as text: a row a line, its cells between bars, as a vendor's page has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def cell(text: str) -> Any:
+    """JSON; `-` where there is nothing; else the text itself."""
+    try:
+        return None if text == "-" else json.loads(text)
+    except ValueError:
+        return text
+
+
+def table(text: str) -> dict[str, tuple[Any, ...]]:
+    """The first cell of each row -> the others."""
+    rows = [[part.strip() for part in line.split(" | ")] for line in text.strip().splitlines()]
+    assert len({row[0] for row in rows}) == len(rows), "two rows of one name"
+    return {name: tuple(map(cell, cells)) for name, *cells in rows}
