@@ -97,6 +97,30 @@ def test_a_message_without_words_is_not_pushed(
     assert taken(push, elements, kind).decision == decision
 
 
+def test_each_person_is_named_once_and_what_says_nothing_is_not_pushed() -> None:
+    data = {
+        "message_id": "m1",
+        "conversation": {"type": "group", "id": "g1"},
+        "sender": {"id": "ann"},
+        "recipients": ["bob", "carl", "bob"],
+    }
+    found = take(passed("message.stored", data), NOW_MS)
+    assert (found.message.recipients, found.decision) == (("bob", "carl"), Decision.NO_TEXT)
+
+
+@pytest.mark.parametrize(("later_ms", "decision"), [(59_999, None), (60_000, Decision.EXPIRED)])
+def test_a_message_that_comes_after_its_time_is_told_so(later_ms: int, decision: Any) -> None:
+    data = {
+        "message_id": "m1",
+        "conversation": {"type": "c2c", "id": "ann"},
+        "sender": {"id": "ann"},
+        "recipients": ["bob"],
+        "elements": TEXT,
+        "push": {"ttl_s": 60},
+    }
+    assert take(passed("message.stored", data), NOW_MS + later_ms).decision is decision
+
+
 PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
     "built from the elements": ({}, "on"),
     "the sender's body": ({"body": "Look!"}, "off"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workers.intake import decoding
@@ -108,7 +108,19 @@ def written(draw: st.DrawFn) -> bytes:
     return text.encode("utf-8", "surrogatepass").replace(b"\\\\u", b"\\u")
 
 
+#: To all members of a group, and without a word.
+BARE = {
+    **plain(),
+    "data": {
+        "conversation": {"type": "group", "id": "g"},
+        "message_id": "m-1",
+        "sender": {"id": "ann"},
+    },
+}
+
+
 @given(written())
+@example(json.dumps(BARE).encode())
 def test_what_is_read_in_one_go_is_what_the_general_way_reads(raw: bytes) -> None:
     fields = {b"e": raw}
     found = decoding.read_entries("im:events", ENTRY, fields, ("demo",), NOW)

@@ -170,6 +170,7 @@ JUNK = {
     "an integer without end": b"\xff\xff\xff\xff\xff\xff\xff\x0f",
     "an integer too large": b"\x7f\xff\xff\xff\x7f",
     "half an integer": b"\xff\xff",
+    "a name that is not there": b"\x40",
     "a string longer than the block": b"\x00\x05abc",
     "a table larger than offered": b"\x3f\xe2\x1f",
     "a table size in the middle": b"\x88\x20",

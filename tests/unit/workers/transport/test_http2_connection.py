@@ -239,6 +239,13 @@ def test_a_malformed_answer_costs_its_stream_only(pairs: list[tuple[str, str]]) 
     assert peer.told() == [("reset", True), 200]
 
 
+def test_a_malformed_answer_ends_an_upload_and_a_reset_after_it_says_nothing_new() -> None:
+    peer = Peer(count=1, body=b"x" * 70_000)
+    peer.written()
+    peer.say(peer.head(("x", "1")), frame(3, 0, 1, struct.pack(">I", 8)))
+    assert peer.told() == [("reset", True)]
+
+
 @pytest.mark.parametrize("code", [0, 2, 7, 8])
 def test_a_reset_in_the_middle_of_an_answer_is_never_begun_again(code: int) -> None:
     peer = Peer(count=1)
