@@ -48,7 +48,7 @@ class Trouble:
 
     def look(self, place: Town) -> None:
         for worker in place.workers:
-            if worker.name in self._waiting and place.says_it_lives(worker):
+            if worker.name in self._waiting and place.says_it_lives(worker.name):
                 took = time.monotonic() - self._waiting.pop(worker.name)
                 self.recovery_s[worker.name] = round(
                     max(self.recovery_s.get(worker.name, 0.0), took), 2

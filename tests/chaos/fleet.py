@@ -185,9 +185,9 @@ class Town:
         assert lines
         return lines.workers
 
-    def says_it_lives(self, worker: Worker) -> bool:
+    def says_it_lives(self, name: str) -> bool:
         with contextlib.suppress(RedisError):
-            return bool(self.runtime.redis.exists(self.runtime.keys.alive(worker.name)))
+            return bool(self.runtime.redis.exists(self.runtime.keys.alive(name)))
         return False
 
     # ------------------------------------------------------------ after

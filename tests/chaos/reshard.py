@@ -29,6 +29,7 @@ from common.model import Bucket, MessageClass, Urgency, Vendor
 from common.storage.delayed import as_new, parts_of, retry_member
 from common.storage.migrations import migrate
 from common.storage.shards import RESHARD, shard_of
+from tests.commands import clean_environ
 from workers.embedded import start_embedded
 from workers.runtime import Runtime
 
@@ -220,10 +221,7 @@ def main() -> int:
 
 
 def _campaign(named: dict[str, str]) -> dict[str, Any]:
-    environ = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")},
-        **named,
-    }
+    environ = {**clean_environ(), **named}
     first = Runtime(Settings.load(named), "campaign", "test")
     migrate(first.engine)
     fill(first)

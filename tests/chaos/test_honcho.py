@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis.exceptions import RedisError
 
 from common.config import Settings
 from tests.chaos.fleet import Town, accounts, keys_file, wait_for
+from tests.commands import clean_environ
 from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
 from workers.embedded import start_embedded
@@ -82,9 +82,8 @@ def environ(settings: Settings) -> dict[str, str]:
     from common.config import environ_of
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
     return {
-        **clean,
+        **clean_environ(),
         **environ_of(settings),
         "PATH": path,
         "PYTHONPATH": str(ROOT),
@@ -111,7 +110,7 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
         )
     try:
         wait_for(
-            lambda: all(alive(runtime, name) for name in NAMES),
+            lambda: all(map(place.says_it_lives, NAMES)),
             "every process lives, under a name of its own",
         )
         place.settle_in(20)
@@ -137,10 +136,3 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
     assert "SIGKILL" not in said, said[-3000:]
     assert "Traceback" not in said, said[-3000:]
     assert took < 15
-
-
-def alive(runtime: Runtime, name: str) -> bool:
-    try:
-        return bool(runtime.redis.exists(runtime.keys.alive(name)))
-    except RedisError:
-        return False

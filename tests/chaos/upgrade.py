@@ -28,6 +28,7 @@ from common.running_fleet import resolve
 from tests.builders import core_event
 from tests.chaos.campaign import good, show, write
 from tests.chaos.fleet import APP, ELSEWHERE, Town, accounts, keys_file, wait_for
+from tests.commands import clean_environ
 from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
@@ -70,7 +71,7 @@ class Upgrade(Town):
 
     def command(self, *words: str, checkout: Path | None = None) -> None:
         place = checkout or self.base
-        environ = {**_clean(), **common_environ(self.runtime.settings)}
+        environ = {**clean_environ(), **common_environ(self.runtime.settings)}
         argv = [str(place / ".venv/bin/python"), "-m", "workers", *words]
         subprocess.run(argv, cwd=place, env=environ, check=True, stdout=subprocess.DEVNULL)
 
@@ -148,7 +149,7 @@ class Upgrade(Town):
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
         wait_for(
-            lambda: worker.process is not process and self.says_it_lives(worker),
+            lambda: worker.process is not process and self.says_it_lives(worker.name),
             f"{worker.name} lives",
             90,
         )
@@ -159,10 +160,6 @@ class Upgrade(Town):
 def common_environ(settings: Settings) -> dict[str, str]:
     known = {f"PUSHFLEET_{name}" for name in COMMON}
     return {name: value for name, value in environ_of(settings).items() if name in known}
-
-
-def _clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
 
 
 def _procfile(folder: Path, base: Path) -> Path:
@@ -184,7 +181,7 @@ def _procfile(folder: Path, base: Path) -> Path:
 
 def _migrated_by(base: Path) -> Callable[[Settings], None]:
     def migrate(settings: Settings) -> None:
-        environ = {**_clean(), **common_environ(settings)}
+        environ = {**clean_environ(), **common_environ(settings)}
         argv = [str(base / ".venv/bin/python"), "-m", "workers", "migrate"]
         subprocess.run(argv, cwd=base, env=environ, check=True, stdout=subprocess.DEVNULL)
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from common.model import Vendor
 from common.storage.tenants import Tenant
 from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.operator import message, row_of
 from tests.e2e.tenant import FleetTenant
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
@@ -64,14 +63,6 @@ class House(FleetTenant):
         business_id = more.pop("business_id", BUSINESS[vendor])
         return self.device(user, device, vendor, business_id, token, **more)
 
-    def present(self, user: str, device: str, state: str) -> None:
-        """As the core's gateways tell of a connection."""
-        self.core.redis.hset(
-            f"im:presence:{{{self.app}:{user}}}",
-            device,
-            f"{state}|ios|{int(time.time() * 1000) + 600_000}",
-        )
-
     def callback(self, body: dict[str, Any], query: str | None = None) -> None:
         """Hands a cloud's callback body on, as the core does, and waits until it was read."""
         fields: dict[Any, Any] = {
@@ -84,17 +75,8 @@ class House(FleetTenant):
 
     def message(self, sender: str, to: str, **more: Any) -> dict[str, Any]:
         """`data` of a plain message.stored of a chat of two."""
-        base = {
-            "message_id": "m-" + uuid.uuid4().hex,
-            "conversation": {"type": "c2c", "id": sender},
-            "sender": {"id": sender, "nick": "Ann"},
-        }
-        return {
-            **base,
-            "recipients": [to],
-            "elements": [{"type": "text", "text": "the first words"}],
-            **more,
-        }
+        words = [{"type": "text", "text": "the first words"}]
+        return message(to, sender, **{"elements": words, **more})
 
     def decisions(self, message_id: str, rows: int = 1) -> dict[str, str]:
         return {row["user"]: row["decision"] for row in self.why(message_id, rows)["recipients"]}
@@ -138,18 +120,13 @@ class House(FleetTenant):
 
     def waiting(self, message_id: str) -> None:
         """Until the message's only push waits behind its lane."""
-
-        def parked() -> bool:
-            from workers.cli.why import message_trace
-
-            told = message_trace(self.core.runtime, message_id, self.app, None, None)
-            return bool(
-                told
-                and told["recipients"]
-                and "waits" in told["recipients"][0]["steps"][-1]["note"]
-            )
-
-        wait_for(parked, "the push is parked")
+        row_of(
+            self.core,
+            self.app,
+            {"message_id": message_id},
+            lambda row: "waits" in row["steps"][-1]["note"],
+            60,
+        )
 
 
 __all__ = ["House", "now_ms", "wait_for"]

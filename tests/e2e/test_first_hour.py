@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import clean_environ
 from tests.e2e.conftest import Core
+from tests.forked import forked
 
 ROOT = Path(__file__).parents[2]
 PAGE, CHINESE, README = (
@@ -38,12 +40,19 @@ def blocks(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the clone in which `make up` runs."""
-    folder = tmp_path_factory.mktemp("clone")
-    (folder / ".venv").symlink_to(Path(sys.prefix))
+def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that looks like the clone in which `make up` runs; its `pushfleet` has loaded its
+    libraries.
+    """
+    folder, prefix = tmp_path_factory.mktemp("clone"), Path(sys.prefix)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for one in (*prefix.iterdir(), *(prefix / "bin").iterdir()):
+        if one.name not in ("bin", "pushfleet"):
+            (folder / ".venv" / one.relative_to(prefix)).symlink_to(one)
     (folder / "var").symlink_to(fleet.runtime.settings.data_dir)
-    return folder
+    with forked(programs / "pushfleet"):
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +64,7 @@ def away_again(fleet: Core) -> Iterator[None]:
 
 def typed(clone: Path, commands: str) -> str:
     """What the commands of one block say; each must end with 0. `pushfleet` is on nobody's path."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+    own = clean_environ()
     here = str(Path(sys.prefix) / "bin")
     own["PATH"] = os.pathsep.join(
         one for one in os.environ["PATH"].split(os.pathsep) if one != here

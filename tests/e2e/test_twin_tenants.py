@@ -69,11 +69,11 @@ def test_what_one_twin_tells_of_a_person_holds_for_that_one_only(twins: list[Hou
     one.event("settings.updated", {"user": bob, "blocked": [ann]})
     assert decisions() == ["blocked", "accepted"]
     other.event("app.foreground", {"user": bob, "device_id": "phone"})
-    other.present(bob, "phone", "foreground")
+    other.core.presence(other.app, bob, "phone", "foreground")
     one.event("settings.updated", {"user": bob, "blocked": None})
     assert decisions() == ["accepted", "online"]
     one.event("session.logout", {"user": bob, "device_id": "phone"})
-    other.present(bob, "phone", "background")
+    other.core.presence(other.app, bob, "phone", "background")
     assert decisions() == ["no_device", "accepted"]
     badges = [push["body"]["aps"].get("badge") for push in one.pushes(token)]
     assert badges[-1] == 1, json.dumps(badges)  # counted since it was in front

@@ -338,7 +338,7 @@ def test_the_phone_that_answered_is_not_told_that_the_call_is_over(house: House)
     data = call(a, [b])
     house.event("call.invited", data)
     house.why(data["call_id"], 2)
-    house.present(b, "phone", "foreground")
+    house.core.presence(house.app, b, "phone", "foreground")
     house.event("call.ended", {"call_id": data["call_id"], "reason": "accepted", "users": [b]})
     _, cancel = got(house, other, 2, "fcm")
     found = cancel["body"]["notification"]["body"]

@@ -132,15 +132,11 @@ class Town(FleetTenant):
 
     def message(self, to: str | None, **more: Any) -> dict[str, Any]:
         """`data` of a native message.stored to one person."""
-        base: dict[str, Any] = {
-            "message_id": "m-" + uuid.uuid4().hex,
-            "conversation": {"type": "c2c", "id": "ann"},
-        }
-        base |= {
-            "sender": {"id": "ann", "nick": "Ann"},
-            "elements": [{"type": "text", "text": "hello"}],
-        }
-        return {**base, **({} if to is None else {"recipients": [to]}), **more}
+        words = [{"type": "text", "text": "hello"}]
+        base = operator.message(to or "", "ann", elements=words)
+        if to is None:
+            del base["recipients"]
+        return {**base, **more}
 
 
 def decision(told: dict[str, Any]) -> str:
