@@ -343,16 +343,7 @@ def oppo_without_channel(place: Place) -> Iterator[Env]:
         "--right",
         "oppo.private",
     )
-    told(
-        "credential",
-        "add",
-        "oppo",
-        "--app",
-        APP,
-        "--business-id",
-        "oppo-1",
-        *account,
-    )
+    told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
     yield {
         "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
@@ -523,10 +514,7 @@ def _fleet() -> list[Fault]:
         ),
         Fault(
             "a spent quota",
-            acted(
-                spent,
-                lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000"),
-            ),
+            acted(spent, lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000")),
             "quota_spent",
             "quota set",
         ),
@@ -625,8 +613,7 @@ def _names_and_rights() -> list[Fault]:
         lambda p: p.sql(version + "'9999'"), lambda p: p.sql(version + f"'{p.env['HEAD']}'")
     )
     stringy = acted(
-        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")),
-        _emptied,
+        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")), _emptied
     )
     other_stream = acted(
         lambda p: p.redis.xadd("chat:events", {"e": "{}"}), lambda p: p.redis.delete("chat:events")

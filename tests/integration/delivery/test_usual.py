@@ -556,11 +556,7 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("general", [False, True])
 def test_of_an_entry_longer_than_the_rate_nothing_is_taken_for_what_stays(
-    runtime: Runtime,
-    production: Apns,
-    space: str,
-    monkeypatch: pytest.MonkeyPatch,
-    general: bool,
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch, general: bool
 ) -> None:
     """Its sender dies at the first request, at 5 a second: 54 of 60 never left."""
     if general:

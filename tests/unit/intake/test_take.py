@@ -191,10 +191,7 @@ def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
     )
     assert [
         (one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told
-    ] == [
-        ("e1", "m1", "message.recalled", "group:g1", None),
-        ("e1", "c1", "call.ended", "", None),
-    ]
+    ] == [("e1", "m1", "message.recalled", "group:g1", None), ("e1", "c1", "call.ended", "", None)]
 
 
 CALLS = {
