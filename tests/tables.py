@@ -19,3 +19,8 @@ def table(text: str) -> dict[str, tuple[Any, ...]]:
     rows = [[part.strip() for part in line.split(" | ")] for line in text.strip().splitlines()]
     assert len({row[0] for row in rows}) == len(rows), "two rows of one name"
     return {name: tuple(map(cell, cells)) for name, *cells in rows}
+
+
+def spaced(text: str) -> list[str]:
+    """A long list whose words stand many on a line."""
+    return text.split()

@@ -35,6 +35,7 @@ from tests.integration.delivery.test_together import (
     secret_key,
     tell,
 )
+from tests.tables import spaced
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
 from workers.delivery.lane import Lane
@@ -144,17 +145,7 @@ class Two:
 
 
 #: Of a line of the simulator's record: what is each request's own.
-OWN = {
-    "at_ms",
-    "id",
-    "apns_id",
-    "push_id",
-    "topic_id",
-    "expiration",
-    "expires_at",
-    "headers",
-    "connection",
-}
+OWN = set(spaced("at_ms id apns_id push_id topic_id expiration expires_at headers connection"))
 
 
 @pytest.fixture
