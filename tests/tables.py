@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from textwrap import dedent
 from typing import Any
 
 
@@ -16,10 +17,8 @@ def cell(text: str) -> Any:
 
 
 def table(text: str) -> dict[str, tuple[Any, ...]]:
-    """The first cell of each row -> the others. A line that begins with a bar goes on with the row
-    above.
-    """
-    lines = re.sub(r"\n *\| ", " | ", text.strip()).splitlines()
+    """The first cell of each row -> the others. What is indented goes on with the row above."""
+    lines = re.sub(r"\n +", " ", dedent(text).strip()).splitlines()
     rows = [[part.strip() for part in line.split(" | ")] for line in lines]
     assert len({row[0] for row in rows}) == len(rows), "two rows of one name"
     return {name: tuple(map(cell, cells)) for name, *cells in rows}

@@ -350,18 +350,16 @@ def shown(part):
 #: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their
 #: number, null as absent.
 PROTO = {
+    **table("""
+    an enum by its number | {"android": {"priority": 1, "notification": {"visibility": 2,
+      "notification_priority": "4"}}} | true
+    null is absent | {"notification": {"image": null}, "webpush": null} | true
+    an enum that is none | {"android": {"priority": 7}} | false
+    a truth in a text | {"android": {"direct_boot_ok": "true"}} | false
+    """),
     "a number as a text": (shown({"notification_count": "3"}), True),
     "a whole number with a point": (shown({"notificationCount": 3.0}), True),
     "an exponent": (shown({"notification_count": "1e2"}), True),
-    "an enum by its number": (
-        {
-            "android": {
-                "priority": 1,
-                "notification": {"visibility": 2, "notification_priority": "4"},
-            }
-        },
-        True,
-    ),
     "a colour in texts": (
         shown(
             {
@@ -374,11 +372,8 @@ PROTO = {
         ),
         True,
     ),
-    "null is absent": ({"notification": {"image": None}, "webpush": None}, True),
     "a broken number": (shown({"notification_count": 3.5}), False),
     "more than 32 bits": (shown({"notification_count": "4294967296"}), False),
-    "an enum that is none": ({"android": {"priority": 7}}, False),
-    "a truth in a text": ({"android": {"direct_boot_ok": "true"}}, False),
     "an empty text": (shown({"notification_count": ""}), False),
     "a truth for a number": (shown({"notification_count": True}), False),
 }

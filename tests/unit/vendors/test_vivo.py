@@ -271,24 +271,16 @@ ALL_TAKEN = {
     "skipType": 1,
 }
 RAW = {
+    **table("""
+    an address | {"skipType": "2", "skipContent": "https://a.example"}
+      | {"skipType": 2, "skipContent": "https://a.example"}
+    an address that is missing | {"skipType": 2} | {"skipType": 1}
+    what vivo would refuse | {"notifyType": 9, "networkType": 7, "foregroundShow": "yes",
+      "skipType": {"a": 1}, "skipContent": 5, "timeToLive": 1}
+      | {"notifyType": 4, "foregroundShow": false, "skipType": 1, "timeToLive": 86400}
+    """),
     "all that vivo takes": (ALL_TAKEN, ALL_TAKEN),
-    "an address": (
-        {"skipType": "2", "skipContent": "https://a.example"},
-        {"skipType": 2, "skipContent": "https://a.example"},
-    ),
-    "an address that is missing": ({"skipType": 2}, {"skipType": 1}),
     "an address that is too long": ({"skipType": 4, "skipContent": "x" * 1025}, {"skipType": 1}),
-    "what vivo would refuse": (
-        {
-            "notifyType": 9,
-            "networkType": 7,
-            "foregroundShow": "yes",
-            "skipType": {"a": 1},
-            "skipContent": 5,
-            "timeToLive": 1,
-        },
-        {"notifyType": 4, "foregroundShow": False, "skipType": 1, "timeToLive": 86_400},
-    ),
 }
 
 

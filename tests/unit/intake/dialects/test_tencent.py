@@ -171,18 +171,13 @@ def test_a_batch_gives_each_receiver_an_event_of_its_own():
 
 
 MENTIONS = {
+    **table("""
+    two people | [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 0,
+      "GroupAt_Account": "cid"}] | ["bob", "cid"]
+    everybody and one | [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}]
+      | ["@all"]
+    """),
     "nobody": ([], ABSENT),
-    "two people": (
-        [
-            {"GroupAtAllFlag": 0, "GroupAt_Account": "bob"},
-            {"GroupAtAllFlag": 0, "GroupAt_Account": "cid"},
-        ],
-        ["bob", "cid"],
-    ),
-    "everybody and one": (
-        [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}],
-        ["@all"],
-    ),
 }
 
 
