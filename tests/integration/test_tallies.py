@@ -155,6 +155,15 @@ def test_what_is_written_late_is_counted_and_nothing_twice(runtime, app):
     assert counted(runtime, "push", "name") == {("accepted",): 2}
 
 
+def test_what_waits_for_the_ledger_at_the_first_count_is_counted_later(runtime, app):
+    runtime.tallies.count(LATER, T0)
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "bob", T0 + 1)])
+    while runtime.tallies.count(LATER + MINUTE_MS, None):
+        pass
+    assert counted(runtime, "push", "name") == {("accepted",): 1}
+
+
 def test_old_minutes_become_hours_that_count_the_same(runtime, app):
     one = about(app)
     runtime.ledger.write([one, pushed(one, "bob", T0 + 1), pushed(one, "eve", T0 + MINUTE_MS)])
