@@ -172,8 +172,12 @@ Act = Callable[[World], object]
 KEY = (APP, "meizu", "meizu-1")
 
 
-def stopped(name: str) -> tuple[Act, Act]:
-    return (lambda w: w.signal(name, signal.SIGSTOP)), (lambda w: w.signal(name, signal.SIGCONT))
+def stopped(name: str, pushes: int = 0) -> tuple[Act, Act]:
+    def stop(world: World) -> None:
+        world.signal(name, signal.SIGSTOP)
+        world.push(pushes)
+
+    return stop, lambda w: w.signal(name, signal.SIGCONT)
 
 
 def killed(name: str) -> tuple[Act, Act]:
@@ -199,16 +203,14 @@ def refused(world: World) -> None:
     world.push(PEOPLE)
 
 
-def expires_in(seconds: int | None) -> Act:
-    ms = "NULL" if seconds is None else str(int((time.time() + seconds) * 1000))
-    options = (
-        "options - 'expires_ms'"
-        if seconds is None
-        else f"jsonb_set(options, '{{expires_ms}}', '\"{ms}\"')"
-    )
-    return lambda w: w.sql(
-        f"UPDATE credentials SET expires_ms = {ms}, options = {options} WHERE vendor = 'meizu'"
-    )
+def expires_in(seconds: int) -> tuple[Act, Act]:
+    def put(ms: str, options: str) -> Act:
+        new = f"expires_ms = {ms}, options = {options}"
+        return lambda w: w.sql(f"UPDATE credentials SET {new} WHERE vendor = 'meizu'")
+
+    ms = str(int((time.time() + seconds) * 1000))
+    over = f"jsonb_set(options, '{{expires_ms}}', '\"{ms}\"')"
+    return put(ms, over), put("NULL", "options - 'expires_ms'")
 
 
 def memory(most: int) -> Act:
@@ -220,8 +222,8 @@ def nearly_full(world: World) -> None:
     memory(int(used["used_memory"] * 1.1))(world)
 
 
-def command(*words: str) -> Act:
-    return lambda w: w.cli(*words, *KEY)
+def command(word: str) -> Act:
+    return lambda w: w.cli("credential", word, *KEY)
 
 
 def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]:
@@ -266,6 +268,15 @@ def many_leave(world: World) -> None:
         world.register(f"lost{number}", f"deadlost{number}")
     for number in range(GONE):
         world.push_to(f"lost{number}")
+
+
+def simulators_argv(world: World) -> list[str]:
+    place = ("--port", world.env["SIMULATORS_PORT"], "--dir", str(world.folder / "sim"))
+    return [sys.executable, "-m", "simulators", "meizu", *place]
+
+
+def vendor_back(world: World) -> None:
+    world.start("simulators", simulators_argv(world))
 
 
 def all_refused(world: World) -> None:
@@ -322,48 +333,18 @@ FAULTS: list[tuple[str, str, Act, Act]] = [
         "the vendor is gone for both accounts",
         "PushfleetLanesStoppedTogether",
         all_refused,
-        lambda w: w.start("simulators", simulators_argv(w)),
+        vendor_back,
     ),
     ("presence is killed", "PushfleetProcessDown", *killed("presence")),
     ("routing is killed, and nobody runs it", "PushfleetProcessMissing", *killed("routing")),
     ("the reporter is killed", "PushfleetUpkeepMissing", *killed("upkeep-report")),
-    (
-        "intake hangs",
-        "PushfleetEventsWait",
-        both(stopped("intake")[0], lambda w: w.push(3)),
-        stopped("intake")[1],
-    ),
-    (
-        "delivery hangs",
-        "PushfleetQueueWaits",
-        both(stopped("delivery-meizu")[0], lambda w: w.push(3)),
-        stopped("delivery-meizu")[1],
-    ),
-    (
-        "the ledger's writer hangs",
-        "PushfleetLedgerWaits",
-        both(stopped("upkeep-work")[0], lambda w: w.push(3)),
-        stopped("upkeep-work")[1],
-    ),
-    (
-        "the vendor is gone",
-        "PushfleetLaneStopped",
-        refused,
-        lambda w: w.start("simulators", simulators_argv(w)),
-    ),
-    (
-        "a lane is paused",
-        "PushfleetLanePaused",
-        command("credential", "pause"),
-        command("credential", "resume"),
-    ),
-    (
-        "a credential expires in a week",
-        "PushfleetCredentialExpires",
-        expires_in(7 * 86_400),
-        expires_in(None),
-    ),
-    ("a credential has expired", "PushfleetCredentialExpired", expires_in(-60), expires_in(None)),
+    ("intake hangs", "PushfleetEventsWait", *stopped("intake", pushes=3)),
+    ("delivery hangs", "PushfleetQueueWaits", *stopped("delivery-meizu", pushes=3)),
+    ("the ledger's writer hangs", "PushfleetLedgerWaits", *stopped("upkeep-work", pushes=3)),
+    ("the vendor is gone", "PushfleetLaneStopped", refused, vendor_back),
+    ("a lane is paused", "PushfleetLanePaused", command("pause"), command("resume")),
+    ("a credential expires in a week", "PushfleetCredentialExpires", *expires_in(7 * 86_400)),
+    ("a credential has expired", "PushfleetCredentialExpired", *expires_in(-60)),
     (
         "the quota is spent",
         "PushfleetQuotaNearlySpent",
@@ -378,20 +359,6 @@ FAULTS: list[tuple[str, str, Act, Act]] = [
     ),
     ("Redis is nearly full", "PushfleetRedisMemory", nearly_full, memory(0)),
 ]
-
-
-def simulators_argv(world: World) -> list[str]:
-    port = world.env["SIMULATORS_PORT"]
-    return [
-        sys.executable,
-        "-m",
-        "simulators",
-        "meizu",
-        "--port",
-        port,
-        "--dir",
-        str(world.folder / "sim"),
-    ]
 
 
 def tried(world: World, fault: str, alert: str, do: Act, cure: Act) -> dict[str, Any]:

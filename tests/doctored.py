@@ -36,6 +36,7 @@ from common.storage.redis import connect
 from tests.commands import command
 from tests.conftest import data_settings, embedded, open_folder, own_database
 from tests.integration.cluster.tls_door import tls_doors
+from tests.tables import table
 from tests.waiting import wait_for
 from workers.cli.up import free_ports
 from workers.delivery.ports import RoundReport
@@ -343,16 +344,7 @@ def oppo_without_channel(place: Place) -> Iterator[Env]:
         "--right",
         "oppo.private",
     )
-    told(
-        "credential",
-        "add",
-        "oppo",
-        "--app",
-        APP,
-        "--business-id",
-        "oppo-1",
-        *account,
-    )
+    told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
     yield {
         "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
@@ -421,197 +413,152 @@ GONE = ("routing.1", "delivery-vivo.1")
 OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n"
 
 
+#: Fault | what doctor names it, and the words of its cure; what else follows from it
+CURES = table(rf"""
+    Redis is down | server_away | is it running
+    PostgreSQL is down | server_away | is it running
+    allkeys-lru with maxmemory | redis_evicts | noeviction
+    no append-only file | redis_no_aof | appendonly yes
+    96 % of maxmemory | redis_memory | more memory
+    the append-only file's disk is full | redis_disk | disk
+    cluster mode behind a plain URL | redis_form | redis\+cluster://
+    a clock 10 minutes off | clock | NTP
+    the database is not migrated | tables_other | pushfleet migrate
+    appendfsync no | redis_fsync | appendfsync everysec
+    no keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
+    an empty keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
+    a CA file that is no PEM | exit 2 | PUSHFLEET_CA_FILE
+    a misspelt endpoint | exit 2 | PUSHFLEET_ENDPOINT_MEIZU
+    a wrong scheme | exit 2 | PUSHFLEET_REDIS_URL takes
+    a misspelt setting | exit 2 | PUSHFLEET_REDIS_URL
+    an expired certificate | credential_expired | credential rotate {APP} huawei huawei-1
+    a certificate that expires soon | credential_expires | credential rotate {APP} huawei huawei-1
+    a paused lane | lane_paused | credential resume {APP} vivo vivo-1
+    a vendor is down | lane_stopped | credential check {APP} meizu meizu-1
+    two processes are missing | processes_missing
+      | pushfleet worker routing; pushfleet worker delivery --vendors vivo
+    another reader's group | belt_reader | XGROUP DESTROY
+    the token guard has stepped in | lane_guard | environment and key
+    devices of an id without an account | device_account | meizu-1
+    a spent quota | quota_spent | quota set
+    a debug build beside good traffic | build_foreign | debug build
+    OPPO: a private right and no channel | right_channel | --channel chat=ID
+    a wrong CA, before traffic | vendor_away | PUSHFLEET_CA_FILE
+    an unreachable endpoint, before traffic | vendor_away | PUSHFLEET_ENDPOINT_VIVO
+    receipts' URL: http, and not there | receipts_http | https:// | ["receipts_away", "vendor_away"]
+    Redis: wrong password | redis_login | user and password of PUSHFLEET_REDIS_URL
+    Redis is a replica | redis_replica | the primary
+    Redis user: read only | redis_rights | ACL SETUSER
+    Redis user: other keys | redis_rights | ACL SETUSER
+    Redis user: no INFO | redis_info | \+info
+    Redis user: no EVAL | redis_rights | ACL SETUSER
+    rediss:// with a private CA | server_away | \?ssl_ca_certs=
+    PostgreSQL: wrong password | server_away | password of PUSHFLEET_DATABASE_URL
+    PostgreSQL: no such database | server_away | CREATE DATABASE
+    PostgreSQL: no connections left | server_away | max_connections
+    database user without rights | database_refuses | GRANT
+    database user: SELECT only | database_refuses|server_away | GRANT
+    default_transaction_read_only | database_refuses | default_transaction_read_only
+    a database newer than the program | tables_newer | upgrade this program
+    the stream's key is of another type | stream_kind
+      | PUSHFLEET_EVENT_STREAMS | ["belt_reader", "redis_refuses"]
+    a keys file that others can read | keys_open | chmod o=
+    keys of another fleet | keys_lost | put that key back
+    wrong PUSHFLEET_PREFIX | processes_none | PUSHFLEET_PREFIX=push
+    wrong PUSHFLEET_EVENT_STREAMS | stream_unread | PUSHFLEET_EVENT_STREAMS=chat:events
+    wrong PUSHFLEET_KEY_PREFIX | key_prefix | PUSHFLEET_KEY_PREFIX=chat:
+""")
+
+
 def faults() -> list[Fault]:
-    return [*_servers(), *_settings(), *_fleet(), *_users(), *_names_and_rights()]
+    seeds = {**_servers(), **_settings(), **_fleet(), **_users(), **_names_and_rights()}
+    assert seeds.keys() == CURES.keys()
+    return [
+        Fault(words, seed, *CURES[words][:2], *map(tuple, CURES[words][2:]))
+        for words, seed in seeds.items()
+    ]
 
 
-def _servers() -> list[Fault]:
+def _servers() -> dict[str, Seed]:
     down = closed_port("REDIS_URL", "CORE_URL", url="redis://127.0.0.1:{port}")
-    return [
-        Fault("Redis is down", down, "server_away", "is it running"),
-        Fault(
-            "PostgreSQL is down",
-            closed_port("DATABASE_URL", url="postgresql+psycopg://u:p@127.0.0.1:{port}/x"),
-            "server_away",
-            "is it running",
+    return {
+        "Redis is down": down,
+        "PostgreSQL is down": closed_port(
+            "DATABASE_URL", url="postgresql+psycopg://u:p@127.0.0.1:{port}/x"
         ),
-        Fault(
-            "allkeys-lru with maxmemory",
-            config(maxmemory="1gb", maxmemory_policy="allkeys-lru"),
-            "redis_evicts",
-            "noeviction",
-        ),
-        Fault("no append-only file", config(appendonly="no"), "redis_no_aof", "appendonly yes"),
-        Fault("96 % of maxmemory", config(maxmemory="nearly"), "redis_memory", "more memory"),
-        Fault("the append-only file's disk is full", full_disk, "redis_disk", "disk"),
-        Fault(
-            "cluster mode behind a plain URL",
-            clustered,
-            "redis_form",
-            re.escape("redis+cluster://"),
-        ),
-        Fault("a clock 10 minutes off", slow_clock, "clock", "NTP"),
-        Fault("the database is not migrated", empty_database, "tables_other", "pushfleet migrate"),
-        Fault("appendfsync no", config(appendfsync="no"), "redis_fsync", "appendfsync everysec"),
-    ]
+        "allkeys-lru with maxmemory": config(maxmemory="1gb", maxmemory_policy="allkeys-lru"),
+        "no append-only file": config(appendonly="no"),
+        "96 % of maxmemory": config(maxmemory="nearly"),
+        "the append-only file's disk is full": full_disk,
+        "cluster mode behind a plain URL": clustered,
+        "a clock 10 minutes off": slow_clock,
+        "the database is not migrated": empty_database,
+        "appendfsync no": config(appendfsync="no"),
+    }
 
 
-def _settings() -> list[Fault]:
-    return [
-        Fault(
-            "no keys file",
-            env(SECRET_KEYS_FILE="/nowhere/keys"),
-            "exit 2",
-            "PUSHFLEET_SECRET_KEYS_FILE",
-        ),
-        Fault("an empty keys file", keys_file("\n"), "exit 2", "PUSHFLEET_SECRET_KEYS_FILE"),
-        Fault("a CA file that is no PEM", no_pem, "exit 2", "PUSHFLEET_CA_FILE"),
-        Fault(
-            "a misspelt endpoint",
-            env(ENDPOINT_MEIZ="https://h:1"),
-            "exit 2",
-            "PUSHFLEET_ENDPOINT_MEIZU",
-        ),
-        Fault(
-            "a wrong scheme",
-            env(REDIS_URL="http://127.0.0.1"),
-            "exit 2",
-            "PUSHFLEET_REDIS_URL takes",
-        ),
-        Fault("a misspelt setting", env(REDISURL="redis://h"), "exit 2", "PUSHFLEET_REDIS_URL"),
-    ]
+def _settings() -> dict[str, Seed]:
+    return {
+        "no keys file": env(SECRET_KEYS_FILE="/nowhere/keys"),
+        "an empty keys file": keys_file("\n"),
+        "a CA file that is no PEM": no_pem,
+        "a misspelt endpoint": env(ENDPOINT_MEIZ="https://h:1"),
+        "a wrong scheme": env(REDIS_URL="http://127.0.0.1"),
+        "a misspelt setting": env(REDISURL="redis://h"),
+    }
 
 
-def _fleet() -> list[Fault]:
+def _fleet() -> dict[str, Seed]:
     unguarded = acted(guarded, without_guard)
     grouped = acted(stranger, lambda p: p.redis.xgroup_destroy("im:events", "analytics"))
-    return [
-        Fault(
-            "an expired certificate",
-            expires(-1),
-            "credential_expired",
-            f"credential rotate {APP} huawei huawei-1",
+    return {
+        "an expired certificate": expires(-1),
+        "a certificate that expires soon": expires(10),
+        "a paused lane": acted(paused(True), paused(False)),
+        "a vendor is down": vendor_down,
+        "two processes are missing": acted(
+            lambda p: p.runtime.living.leave(GONE), lambda p: p.say_alive()
         ),
-        Fault(
-            "a certificate that expires soon",
-            expires(10),
-            "credential_expires",
-            f"credential rotate {APP} huawei huawei-1",
+        "another reader's group": grouped,
+        "the token guard has stepped in": unguarded,
+        "devices of an id without an account": acted(
+            lambda p: p.sql(DEVICE), lambda p: p.sql("DELETE FROM devices")
         ),
-        Fault(
-            "a paused lane",
-            acted(paused(True), paused(False)),
-            "lane_paused",
-            f"credential resume {APP} vivo vivo-1",
+        "a spent quota": acted(
+            spent, lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000")
         ),
-        Fault(
-            "a vendor is down", vendor_down, "lane_stopped", f"credential check {APP} meizu meizu-1"
+        "a debug build beside good traffic": acted(
+            foreign_tokens, lambda p: p.sql("DELETE FROM ledger")
         ),
-        Fault(
-            "two processes are missing",
-            acted(lambda p: p.runtime.living.leave(GONE), lambda p: p.say_alive()),
-            "processes_missing",
-            "pushfleet worker routing; pushfleet worker delivery --vendors vivo",
+        "OPPO: a private right and no channel": oppo_without_channel,
+        "a wrong CA, before traffic": env(CA_FILE="/etc/ssl/certs/ca-certificates.crt"),
+        "an unreachable endpoint, before traffic": closed_port(
+            "ENDPOINT_VIVO", url="https://127.0.0.1:{port}"
         ),
-        Fault("another reader's group", grouped, "belt_reader", "XGROUP DESTROY"),
-        Fault("the token guard has stepped in", unguarded, "lane_guard", "environment and key"),
-        Fault(
-            "devices of an id without an account",
-            acted(lambda p: p.sql(DEVICE), lambda p: p.sql("DELETE FROM devices")),
-            "device_account",
-            "meizu-1",
-        ),
-        Fault(
-            "a spent quota",
-            acted(
-                spent,
-                lambda p: told("quota", "set", APP, "vivo", "vivo-1", "public=100000"),
-            ),
-            "quota_spent",
-            "quota set",
-        ),
-        Fault(
-            "a debug build beside good traffic",
-            acted(foreign_tokens, lambda p: p.sql("DELETE FROM ledger")),
-            "build_foreign",
-            "debug build",
-        ),
-        Fault(
-            "OPPO: a private right and no channel",
-            oppo_without_channel,
-            "right_channel",
-            "--channel chat=ID",
-        ),
-        Fault(
-            "a wrong CA, before traffic",
-            env(CA_FILE="/etc/ssl/certs/ca-certificates.crt"),
-            "vendor_away",
-            "PUSHFLEET_CA_FILE",
-        ),
-        Fault(
-            "an unreachable endpoint, before traffic",
-            closed_port("ENDPOINT_VIVO", url="https://127.0.0.1:{port}"),
-            "vendor_away",
-            "PUSHFLEET_ENDPOINT_VIVO",
-        ),
-        Fault(
-            "receipts' URL: http, and not there",
-            own_receipts,
-            "receipts_http",
-            "https://",
-            ("receipts_away", "vendor_away"),
-        ),
-    ]
+        "receipts' URL: http, and not there": own_receipts,
+    }
 
 
-def _users() -> list[Fault]:
-    return [
-        Fault(
-            "Redis: wrong password",
-            acl(*EVERY, password="wrong"),
-            "redis_login",
-            "user and password of PUSHFLEET_REDIS_URL",
+def _users() -> dict[str, Seed]:
+    return {
+        "Redis: wrong password": acl(*EVERY, password="wrong"),
+        "Redis is a replica": replica,
+        "Redis user: read only": acl("~*", "&*", "+@read", "+ping", "+info", "+@connection"),
+        "Redis user: other keys": acl("~other:*", "&*", "+@all"),
+        "Redis user: no INFO": acl(*EVERY, "-info"),
+        "Redis user: no EVAL": acl(*EVERY, "-@scripting"),
+        "rediss:// with a private CA": private_ca,
+        "PostgreSQL: wrong password": role(password="wrong"),
+        "PostgreSQL: no such database": no_database,
+        "PostgreSQL: no connections left": role(options="CONNECTION LIMIT 0"),
+        "database user without rights": role(),
+        "database user: SELECT only": role(
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO limited"
         ),
-        Fault("Redis is a replica", replica, "redis_replica", "the primary"),
-        Fault(
-            "Redis user: read only",
-            acl("~*", "&*", "+@read", "+ping", "+info", "+@connection"),
-            "redis_rights",
-            "ACL SETUSER",
+        "default_transaction_read_only": role(
+            *ALL, "ALTER ROLE limited SET default_transaction_read_only = on"
         ),
-        Fault(
-            "Redis user: other keys", acl("~other:*", "&*", "+@all"), "redis_rights", "ACL SETUSER"
-        ),
-        Fault("Redis user: no INFO", acl(*EVERY, "-info"), "redis_info", r"\+info"),
-        Fault("Redis user: no EVAL", acl(*EVERY, "-@scripting"), "redis_rights", "ACL SETUSER"),
-        Fault("rediss:// with a private CA", private_ca, "server_away", r"\?ssl_ca_certs="),
-        Fault(
-            "PostgreSQL: wrong password",
-            role(password="wrong"),
-            "server_away",
-            "password of PUSHFLEET_DATABASE_URL",
-        ),
-        Fault("PostgreSQL: no such database", no_database, "server_away", "CREATE DATABASE"),
-        Fault(
-            "PostgreSQL: no connections left",
-            role(options="CONNECTION LIMIT 0"),
-            "server_away",
-            "max_connections",
-        ),
-        Fault("database user without rights", role(), "database_refuses", "GRANT"),
-        Fault(
-            "database user: SELECT only",
-            role("GRANT SELECT ON ALL TABLES IN SCHEMA public TO limited"),
-            "database_refuses|server_away",
-            "GRANT",
-        ),
-        Fault(
-            "default_transaction_read_only",
-            role(*ALL, "ALTER ROLE limited SET default_transaction_read_only = on"),
-            "database_refuses",
-            "default_transaction_read_only",
-        ),
-    ]
+    }
 
 
 def _emptied(place: Any) -> None:
@@ -619,14 +566,13 @@ def _emptied(place: Any) -> None:
     written(place)
 
 
-def _names_and_rights() -> list[Fault]:
+def _names_and_rights() -> dict[str, Seed]:
     version = "UPDATE alembic_version SET version_num = "
     newer = acted(
         lambda p: p.sql(version + "'9999'"), lambda p: p.sql(version + f"'{p.env['HEAD']}'")
     )
     stringy = acted(
-        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")),
-        _emptied,
+        lambda p: (p.redis.delete("im:events"), p.redis.set("im:events", "x")), _emptied
     )
     other_stream = acted(
         lambda p: p.redis.xadd("chat:events", {"e": "{}"}), lambda p: p.redis.delete("chat:events")
@@ -641,30 +587,15 @@ def _names_and_rights() -> list[Fault]:
         with other_stream(place):
             yield {"PUSHFLEET_EVENT_STREAMS": "im:other"}
 
-    return [
-        Fault("a database newer than the program", newer, "tables_newer", "upgrade this program"),
-        Fault(
-            "the stream's key is of another type",
-            stringy,
-            "stream_kind",
-            "PUSHFLEET_EVENT_STREAMS",
-            ("belt_reader", "redis_refuses"),
-        ),
-        Fault("a keys file that others can read", keys_file("", 0o644), "keys_open", "chmod o="),
-        Fault("keys of another fleet", keys_file(OTHER_KEY), "keys_lost", "put that key back"),
-        Fault(
-            "wrong PUSHFLEET_PREFIX", env(PREFIX="other"), "processes_none", "PUSHFLEET_PREFIX=push"
-        ),
-        Fault(
-            "wrong PUSHFLEET_EVENT_STREAMS",
-            wrong_stream,
-            "stream_unread",
-            "PUSHFLEET_EVENT_STREAMS=chat:events",
-        ),
-        Fault(
-            "wrong PUSHFLEET_KEY_PREFIX", other_prefix, "key_prefix", "PUSHFLEET_KEY_PREFIX=chat:"
-        ),
-    ]
+    return {
+        "a database newer than the program": newer,
+        "the stream's key is of another type": stringy,
+        "a keys file that others can read": keys_file("", 0o644),
+        "keys of another fleet": keys_file(OTHER_KEY),
+        "wrong PUSHFLEET_PREFIX": env(PREFIX="other"),
+        "wrong PUSHFLEET_EVENT_STREAMS": wrong_stream,
+        "wrong PUSHFLEET_KEY_PREFIX": other_prefix,
+    }
 
 
 # ---------------------------------------------------------------- asking doctor

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.ledger_records import (
-    DeadRecord,
-    EventRecord,
-    NoteRecord,
-    RowRecord,
-    decode_records,
-)
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord, decode_records
 
 
 def row_record(**named: Any) -> RowRecord:

@@ -73,12 +73,7 @@ class Town:
     """One running fleet: publishes, kills, asks."""
 
     def __init__(
-        self,
-        fleet: LocalFleet | None,
-        runtime: Runtime,
-        quota: int,
-        seed: int = 1,
-        app: str = APP,
+        self, fleet: LocalFleet | None, runtime: Runtime, quota: int, seed: int = 1, app: str = APP
     ) -> None:
         """fleet: what may be killed; None when somebody else supervises it."""
         self._fleet = fleet

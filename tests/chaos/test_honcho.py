@@ -20,6 +20,7 @@ from common.config import Settings
 from tests.chaos.fleet import Town, accounts, keys_file, wait_for
 from tests.commands import clean_environ
 from tests.conftest import open_folder
+from tests.tables import spaced
 from workers.cli.fleet import migrate_settings
 from workers.embedded import start_embedded
 from workers.processes import end, spawn
@@ -31,15 +32,7 @@ ROOT = Path(__file__).parents[2]
 #: Lines of the Procfile that a message to an iPhone needs; all of them together would load a small
 #: machine for a minute.
 LINES = ["intake", "presence", "routing", "delivery-apns", "upkeep"]
-NAMES = [
-    "intake.1",
-    "presence.1",
-    "presence.2",
-    "routing.1",
-    "routing.2",
-    "delivery-apns.1",
-    "upkeep.1",
-]
+NAMES = spaced("intake.1 presence.1 presence.2 routing.1 routing.2 delivery-apns.1 upkeep.1")
 MESSAGES = 100
 
 

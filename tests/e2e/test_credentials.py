@@ -41,9 +41,7 @@ DAY = datetime.timedelta(1)
 
 
 def certificate(
-    key: ec.EllipticCurvePrivateKey,
-    *,
-    marks: Any = (DEVELOPMENT, PRODUCTION),
+    key: ec.EllipticCurvePrivateKey, *, marks: Any = (DEVELOPMENT, PRODUCTION)
 ) -> x509.Certificate:
     """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment."""
     now = datetime.datetime.now(datetime.UTC)

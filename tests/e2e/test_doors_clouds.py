@@ -268,11 +268,7 @@ def test_a_secret_is_rotated_without_a_gap(clouds: Clouds, door: httpx.Client) -
     assert [
         post(door, "nim", raw, **nim_headers(raw, secret)).status_code
         for secret in ("the new one", "demo-app-secret", "x")
-    ] == [
-        200,
-        200,
-        401,
-    ]
+    ] == [200, 200, 401]
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"a=b", b"%7B"])

@@ -14,6 +14,7 @@ import pytest
 from tests.builders import core_event
 from tests.e2e.operator import metric
 from tests.e2e.town import Town, decision, now_ms
+from tests.tables import table
 
 pytestmark = [pytest.mark.e2e]
 
@@ -40,21 +41,13 @@ def behind(town: Town, user: str, settings: dict[str, Any], **more: Any) -> str:
     return decision(town.why(data["message_id"]))
 
 
-UNKNOWN_ZONES = {
-    "the window's": (
-        {"dnd": {"start": "00:00", "end": "00:00", "tz": "Mars/Phobos"}},
-        {},
-        "dnd",
-        "Mars/Phobos",
-    ),
-    "the device's": ({"dnd": {"start": "00:00", "end": "00:00"}}, {"tz": "CN"}, "dnd", "CN"),
-    "of no window that is open": (
-        {"dnd": {"start": "00:00", "end": "00:01", "tz": "../../etc"}},
-        {},
-        "accepted",
-        "../../etc",
-    ),
-}
+UNKNOWN_ZONES = table("""
+    the window's | {"dnd": {"start": "00:00", "end": "00:00", "tz": "Mars/Phobos"}} | {} | dnd
+      | Mars/Phobos
+    the device's | {"dnd": {"start": "00:00", "end": "00:00"}} | {"tz": "CN"} | dnd | CN
+    of no window that is open | {"dnd": {"start": "00:00", "end": "00:01", "tz": "../../etc"}} | {}
+      | accepted | ../../etc
+""")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +138,14 @@ def test_a_window_without_a_zone_is_read_on_the_devices_clock(town: Town) -> Non
 
 ANN = {"type": "c2c", "id": "ann"}
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    **table("""
+    another conversation muted
+      | {"mute": {"conversation": {"type": "group", "id": "ann"}, "mode": "all"}} | {} | accepted
+    blocked | {"blocked": ["eve", "ann"]} | {} | blocked
+    another blocked | {"blocked": ["eve"]} | {} | accepted
+    blocked, the message respects nothing | {"blocked": ["ann"]}
+      | {"push": {"gate": {"respect_dnd": false}}} | blocked
+    """),
     "muted": ({"mute": {"conversation": ANN, "mode": "all"}}, {}, "muted"),
     "muted, mode none": ({"mute": {"conversation": ANN, "mode": "none"}}, {}, "accepted"),
     "muted except mentions": ({"mute": {"conversation": ANN, "mode": "mention"}}, {}, "muted"),
@@ -153,27 +154,15 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"mentions": ["@all"]},
         "accepted",
     ),
-    "another conversation muted": (
-        {"mute": {"conversation": {"type": "group", "id": "ann"}, "mode": "all"}},
-        {},
-        "accepted",
-    ),
     "muted until a while ago": (
         {"mute": {"conversation": ANN, "mode": "all", "until_ms": 1_700_000_000_000}},
         {},
         "accepted",
     ),
-    "blocked": ({"blocked": ["eve", "ann"]}, {}, "blocked"),
-    "another blocked": ({"blocked": ["eve"]}, {}, "accepted"),
     "muted, the message does not respect it": (
         {"mute": {"conversation": ANN, "mode": "all"}},
         {"push": {"gate": {"respect_dnd": False}}},
         "accepted",
-    ),
-    "blocked, the message respects nothing": (
-        {"blocked": ["ann"]},
-        {"push": {"gate": {"respect_dnd": False}}},
-        "blocked",
     ),
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.town import Town, now_ms
+from tests.tables import table
 
 pytestmark = [pytest.mark.e2e]
 
@@ -400,35 +401,15 @@ def test_a_member_who_is_not_meant_has_no_row(scene: Scene) -> None:
     assert scene.town.pushes(scene.token) == []
 
 
-ROOMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Tencent: AVChatRoom": (
-        "tencent",
-        {
-            "CallbackCommand": "Group.CallbackAfterSendMsg",
-            "GroupId": "room1",
-            "Type": "AVChatRoom",
-            "From_Account": "ann",
-            "MsgSeq": 7,
-            "MsgTime": 1,
-            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}],
-        },
-    ),
-    "ZEGO: room": (
-        "zego",
-        {
-            "event": "send_msg",
-            "from_user_id": "ann",
-            "conv_type": 1,
-            "conv_id": "room1",
-            "msg_type": 1,
-            "msg_id": "r1",
-        },
-    ),
-    "NIM: chat room": (
-        "nim",
-        {"eventType": "4", "msgidServer": "r2", "roomId": "9", "fromAccount": "ann"},
-    ),
-}
+ROOMS: dict[str, tuple[str, dict[str, Any]]] = table("""
+    Tencent: AVChatRoom | tencent | {"CallbackCommand": "Group.CallbackAfterSendMsg",
+      "GroupId": "room1", "Type": "AVChatRoom", "From_Account": "ann", "MsgSeq": 7, "MsgTime": 1,
+      "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "hi"}}]}
+    ZEGO: room | zego | {"event": "send_msg", "from_user_id": "ann", "conv_type": 1,
+      "conv_id": "room1", "msg_type": 1, "msg_id": "r1"}
+    NIM: chat room | nim | {"eventType": "4", "msgidServer": "r2", "roomId": "9",
+      "fromAccount": "ann"}
+""")
 
 
 @pytest.mark.parametrize(("dialect", "body"), ROOMS.values(), ids=ROOMS)

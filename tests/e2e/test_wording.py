@@ -17,6 +17,7 @@ from tests.builders import core_event
 from tests.e2e.conftest import Core
 from tests.e2e.town import Town, decision, wait_for
 from tests.e2e.watch import Watch
+from tests.tables import table
 
 pytestmark = [pytest.mark.e2e]
 
@@ -147,20 +148,13 @@ def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_
 
 # ---------------------------------------------------------------- what an operator sets
 
-MODES: dict[str, tuple[list[str], dict[str, str], bool]] = {
-    "sender only": (
-        ["--hidden-mode", "sender"],
-        {"title": "Ann", "body": "您收到一条新消息"},
-        True,
-    ),
-    "fixed text": (
-        ["--hidden-mode", "text", "--hidden-text", "请打开应用查看"],
-        {"body": "请打开应用查看"},
-        True,
-    ),
-    "id only": (["--hidden-mode", "id"], {"body": "您收到一条新消息"}, False),
-    "full": (["--hidden-mode", "full"], {"body": "Ann:hello"}, True),
-}
+MODES: dict[str, tuple[list[str], dict[str, str], bool]] = table("""
+    sender only | ["--hidden-mode", "sender"] | {"title": "Ann", "body": "您收到一条新消息"} | true
+    fixed text | ["--hidden-mode", "text", "--hidden-text", "请打开应用查看"]
+      | {"body": "请打开应用查看"} | true
+    id only | ["--hidden-mode", "id"] | {"body": "您收到一条新消息"} | false
+    full | ["--hidden-mode", "full"] | {"body": "Ann:hello"} | true
+""")
 
 
 @pytest.mark.parametrize(("options", "alert", "data"), MODES.values(), ids=MODES)

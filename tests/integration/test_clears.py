@@ -142,10 +142,7 @@ def test_a_place_is_taken_once_and_not_from_what_came_after_the_clear(phone: Pho
     phone.shown("late")
     (found,) = phone.cleared(read_ms)
     assert found.message.message_id == "b2"
-    assert (found.message.push.collapse_key, found.message.push.push_type) == (
-        "b",
-        PushType.ALERT,
-    )
+    assert (found.message.push.collapse_key, found.message.push.push_type) == ("b", PushType.ALERT)
 
 
 def test_what_was_taken_back_before_is_left_alone_with_all_below_it(phone: Phone) -> None:

@@ -207,11 +207,7 @@ def test_a_dead_letter_is_replayed_once(redis_client: redis.Redis, space: str) -
         streams.add_once("letter", IN, b"1"),
         streams.add_once("letter", IN, b"1"),
         streams.add_once("other", IN, b"2"),
-    ] == [
-        True,
-        False,
-        True,
-    ]
+    ] == [True, False, True]
     found = [fields[b"b"] for fields in fields_of(redis_client, streams.keys.stream(IN))]
     assert found == [b"1", b"2"]
 

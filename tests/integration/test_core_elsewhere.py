@@ -36,10 +36,7 @@ from workers.runtime import Runtime
 
 @pytest.fixture
 def runtime(
-    settings: Settings,
-    restartable_valkey: OwnValkey,
-    tmp_path: Any,
-    request: pytest.FixtureRequest,
+    settings: Settings, restartable_valkey: OwnValkey, tmp_path: Any, request: pytest.FixtureRequest
 ) -> Iterator[Runtime]:
     """param: shards of the fleet."""
     (tmp_path / "keys").write_bytes(Fernet.generate_key())

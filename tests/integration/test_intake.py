@@ -26,13 +26,7 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.tenants import Tenant
 from tests.builders import device_of
 from tests.records import row_record
-from workers.handlers.intake import (
-    PACK_BYTES,
-    REST_S_MAX,
-    SMALL_READ,
-    IntakeLoop,
-    IntakePorts,
-)
+from workers.handlers.intake import PACK_BYTES, REST_S_MAX, SMALL_READ, IntakeLoop, IntakePorts
 from workers.intake import events
 from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes

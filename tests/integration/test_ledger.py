@@ -341,10 +341,7 @@ def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: s
         first["class"],
         first["push_id"],
         first["steps"][-1]["note"],
-    ) == (
-        *("online", None, "chat", None),
-        "online",
-    )
+    ) == (*("online", None, "chat", None), "online")
     assert [one["user"] for one in told(runtime, app, user="u0042")["recipients"]] == ["u0042"]
     assert told(runtime, app, user="nobody")["recipients"] == []
     stored = runtime.ledger.find("m1", app, None)

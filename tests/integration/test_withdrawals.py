@@ -378,9 +378,7 @@ def test_who_lost_the_lease_sends_nothing(runtime: Runtime) -> None:
     assert names(sent.entries()) == ["u1"]
 
 
-def test_ends_of_calls_go_out_beside_lanes_that_are_full_of_large_entries(
-    runtime: Runtime,
-) -> None:
+def test_ends_of_calls_go_out_beside_lanes_that_are_full_of_large_entries(runtime: Runtime) -> None:
     """Looking through what waits took all the time of a look, each time anew."""
     sent = Sent(runtime, ["u1"], message_class="call").written()
     lanes = [f"{sent.app}:fcm:b{number}" for number in range(3)]

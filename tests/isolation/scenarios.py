@@ -20,14 +20,7 @@ from sqlalchemy import text
 
 from common.model import Vendor
 from common.storage.ledger import day_of
-from tests.isolation.place import (
-    GIVEN_UP_S,
-    Place,
-    advert,
-    call,
-    chat,
-    percentile,
-)
+from tests.isolation.place import GIVEN_UP_S, Place, advert, call, chat, percentile
 from tests.waiting import seconds_until
 
 #: A p99 of so few chats is one chat: what a busy machine does to it is no fault of the fleet.

@@ -33,76 +33,46 @@ def test_a_token_is_the_same_in_every_spelling_that_its_vendor_takes(
         assert all_canonical(vendor, [*beside, token]) == (token == kept)
 
 
-# ---------------------------------------------------------------- answers and receipts
-
-
 # ---------------------------------------------------------------- what files and texts hold
 
 
 HALF = "x\ud83d"
-STATES: dict[str, tuple[str, dict[str, Any], bool]] = {
+GROUP = {"type": "group", "id": "g", "name": HALF}
+PHONE = {"user": "u", "device_id": "d"}
+IOS = {**PHONE, "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t"}
+STATES: dict[str, tuple[str, dict[str, Any]]] = {
     "a conversation's name in a read report": (
         "message.read",
-        {
-            "user": "u",
-            "conversation": {"type": "group", "id": "g", "name": HALF},
-            "message_id": "m",
-        },
-        True,
+        {"user": "u", "conversation": GROUP, "message_id": "m"},
     ),
-    "in a recall": (
-        "message.recalled",
-        {"message_id": "m", "conversation": {"type": "group", "id": "g", "name": HALF}},
-        True,
-    ),
+    "in a recall": ("message.recalled", {"message_id": "m", "conversation": GROUP}),
     "in a mute": (
         "settings.updated",
-        {
-            "user": "u",
-            "mute": {"conversation": {"type": "c2c", "id": "a", "name": HALF}, "mode": "all"},
-        },
-        True,
+        {"user": "u", "mute": {"conversation": GROUP, "mode": "all"}},
     ),
     "a field that we do not know": (
         "app.background",
-        {"user": "u", "device_id": "d", "badge": 1, "screen": {HALF: [HALF]}},
-        True,
+        {**PHONE, "badge": 1, "screen": {HALF: [HALF]}},
     ),
-    "the phone's own name": (
-        "device.registered",
-        {
-            "user": "u",
-            "device_id": "d",
-            "platform": "ios",
-            "vendor": "apns",
-            "business_id": "b",
-            "token": "t",
-            "model": HALF,
-        },
-        True,
-    ),
+    "the phone's own name": ("device.registered", {**IOS, "model": HALF}),
+}
+IDS: dict[str, tuple[str, dict[str, Any]]] = {
     "a conversation's id": (
         "message.recalled",
         {"message_id": "m", "conversation": {"type": "group", "id": HALF}},
-        False,
     ),
-    "whom somebody blocks": ("settings.updated", {"user": "u", "blocked": ["a", HALF]}, False),
-    "a platform": ("session.logout", {"user": "u", "platform": HALF}, False),
-    "whose call it was": ("call.ended", {"call_id": "c", "reason": "no", "users": [HALF]}, False),
+    "whom somebody blocks": ("settings.updated", {"user": "u", "blocked": ["a", HALF]}),
+    "a platform": ("session.logout", {"user": "u", "platform": HALF}),
+    "whose call it was": ("call.ended", {"call_id": "c", "reason": "no", "users": [HALF]}),
 }
 
 
 @pytest.mark.parametrize("bad", ["\ud83d", "\0"])
-@pytest.mark.parametrize(("kind", "data", "taken"), STATES.values(), ids=STATES)
-def test_what_is_no_character_stops_a_state_event_in_its_ids_only(
-    kind: str, data: dict[str, Any], taken: bool, bad: str
-) -> None:
+@pytest.mark.parametrize("name", [*STATES, *IDS])
+def test_what_is_no_character_stops_a_state_event_in_its_ids_only(name: str, bad: str) -> None:
+    kind, data = {**STATES, **IDS}[name]
     body = {"v": 1, "id": "e", "type": kind, "app": "A", "ts": NOW, "data": data}
     raw = json.dumps(body).replace("\\ud83d", json.dumps(bad)[1:-1]).encode("ascii")
-    assert isinstance(read_entry("im:events", f"{NOW}-0", {b"e": raw}, ["A"], NOW), Passed) is taken
-
-
-# ---------------------------------------------------------------- values of ours that become header
-
-
-# ---------------------------------------------------------------- what it stands on
+    assert isinstance(read_entry("im:events", f"{NOW}-0", {b"e": raw}, ["A"], NOW), Passed) is (
+        name in STATES
+    )

@@ -13,6 +13,7 @@ from common.storage.keys import Keys
 from common.storage.scripts import source
 from tests.examples import LONG
 from tests.integration.admission.machine import machine
+from tests.tables import table
 
 #: Walks of an ordinary run and of the long form (PUSHFLEET_TEST_LONG=1); steps of each; walks at
 #: most until a fault is found.
@@ -50,96 +51,48 @@ def test_every_walk_agrees_with_the_model(redis_client: Redis, space: str) -> No
     walk(redis_client, space, source, WALKS)
 
 
-#: name -> (script, the right text, the fault)
-FAULTS = {
-    "off by one": ("admit", "count(name) + 1 <= quota[b] - kept", "count(name) <= quota[b] - kept"),
-    "refund to today": (
-        "refund",
-        "less(KEYS[1] .. name, BUCKETS[b])\n",
-        "less(KEYS[1] .. string.format('%d', day), BUCKETS[b])\n",
-    ),
-    "day in UTC": ("admit", "math.floor((now + offset) / 86400)", "math.floor(now / 86400)"),
-    "cost forgotten": ("admit", "0 or cost / rate", "0 or 1 / rate"),
-    "a request pays for each of its pushes": (
-        "admit",
-        "paid[request] and 0 or cost / rate",
-        "cost / rate",
-    ),
-    "rate paid on a quota refusal": (
-        "admit",
-        "    verdict = -1\n",
-        "    verdict = -1; ahead = ahead + cost / rate; note('t', now + ahead)\n",
-    ),
-    "clock back freezes": ("admit", "if tat > now + lim + 1e-6 then", "if false then"),
-    "a clamp that a refusal forgets": (
-        "admit",
-        "tat = now + lim; note('t', tat) end",
-        "tat = now + lim end",
-    ),
-    "replay grants twice": (
-        "admit",
-        "      if not again then\n        add(",
-        "      if true then\n        add(",
-    ),
-    "refund twice": ("refund", "redis.call('HDEL', held, id)", "redis.call('EXISTS', held)"),
-    "cap for all devices together": (
-        "admit",
-        "area, LETTERS[b] .. digest",
-        "'0000', LETTERS[b] .. KEYS[1]",
-    ),
-    "cap not given back": (
-        "refund",
-        "less(KEYS[2] .. name .. ':' .. area, LETTERS[b] .. digest)",
-        "less(KEYS[2] .. name, digest)",
-    ),
-    "class mixed up": ("admit", "add(BUCKETS[b] .. ':' .. class)", "add(BUCKETS[b] .. ':0')"),
-    "bucket mixed up": ("admit", "        add(BUCKETS[b])\n", "        add(BUCKETS[1])\n"),
-    "reserve ignored": (
-        "admit",
-        "return count(name) + 1 <= quota[b] - kept",
-        "return count(name) + 1 <= quota[b]",
-    ),
-    "the vendor's word ignored": ("admit", "if counts[name .. ':spent'] then return false end", ""),
-    "Retry-After ignored": ("admit", "now < hold and 0 or 3, 0", "3, 0"),
-    "bulk does not step aside": ("admit", "[2] = room_of(2, want[0] + want[1])", "[2] = lim"),
-    "groups step aside like bulk": ("admit", "[1] = 0.5,", "[1] = 0.75,"),
-    "a group's wait counts for nothing": (
-        "admit",
-        "room_of(2, want[0] + want[1])",
-        "room_of(2, want[0])",
-    ),
-    "who asks again is counted again": (
-        "admit",
-        "math.max(want[level] - got[level], now",
-        "(want[level] - got[level]) + (now",
-    ),
-    "what was granted is still wanted": ("admit", "want[level] - got[level]", "want[level]"),
-    "wants never end": (
-        "admit",
-        "left > 0 and left <= WAIT_MAX_MS / 1000 + GRACE_S and tonumber(cost) or 0",
-        "tonumber(cost or '0')",
-    ),
-    "bulk starves": ("admit", "> STARVED_S then return lim end", "> 1e12 then return lim end"),
-    "a waiting campaign holds up chats": ("admit", "dry = level end", "dry = 0 end"),
-    "a refusal blocks the others": ("admit", "    verdict = -2\n", "    verdict = -2; dry = 0\n"),
-}
-
-#: Where the first walks meet the fault; 0 where none is named. Any other seed finds it too, after
-#: up to FAULT_WALKS walks.
-SEEDS = {
-    "off by one": 1,
-    "refund to today": 4,
-    "a request pays for each of its pushes": 4,
-    "rate paid on a quota refusal": 4,
-    "clock back freezes": 2,
-    "a clamp that a refusal forgets": 2,
-    "cap not given back": 1,
-    "class mixed up": 4,
-    "reserve ignored": 4,
-    "the vendor's word ignored": 1,
-    "who asks again is counted again": 1,
-    "what was granted is still wanted": 1,
-}
+#: name -> (seed, script, the right text, the fault). seed: where the first walks meet the fault, 0
+#: where none is named; any other finds it too, after up to FAULT_WALKS walks.
+FAULTS = table(r"""
+    off by one | 1 | admit | count(name) + 1 <= quota[b] - kept | count(name) <= quota[b] - kept
+    refund to today | 4 | refund
+      | less(KEYS[1] .. name, BUCKETS[b]) | less(KEYS[1] .. string.format('%d', day), BUCKETS[b])
+    day in UTC | 0 | admit | math.floor((now + offset) / 86400) | math.floor(now / 86400)
+    cost forgotten | 0 | admit | 0 or cost / rate | 0 or 1 / rate
+    a request pays for each of its pushes | 4 | admit
+      | paid[request] and 0 or cost / rate | cost / rate
+    rate paid on a quota refusal | 4 | admit
+      | verdict = -1 | verdict = -1; ahead = ahead + cost / rate; note('t', now + ahead)
+    clock back freezes | 2 | admit | if tat > now + lim + 1e-6 then | if false then
+    a clamp that a refusal forgets | 2 | admit
+      | tat = now + lim; note('t', tat) end | tat = now + lim end
+    replay grants twice | 0 | admit
+      | "if not again then\n        add(" | "if true then\n        add("
+    refund twice | 0 | refund | redis.call('HDEL', held, id) | redis.call('EXISTS', held)
+    cap for all devices together | 0 | admit
+      | area, LETTERS[b] .. digest | '0000', LETTERS[b] .. KEYS[1]
+    cap not given back | 1 | refund
+      | less(KEYS[2] .. name .. ':' .. area, LETTERS[b] .. digest) | less(KEYS[2] .. name, digest)
+    class mixed up | 4 | admit | add(BUCKETS[b] .. ':' .. class) | add(BUCKETS[b] .. ':0')
+    bucket mixed up | 0 | admit | add(BUCKETS[b]) | add(BUCKETS[1])
+    reserve ignored | 4 | admit
+      | return count(name) + 1 <= quota[b] - kept | return count(name) + 1 <= quota[b]
+    the vendor's word ignored | 1 | admit | if counts[name .. ':spent'] then return false end | ""
+    Retry-After ignored | 0 | admit | now < hold and 0 or 3, 0 | 3, 0
+    bulk does not step aside | 0 | admit | [2] = room_of(2, want[0] + want[1]) | [2] = lim
+    groups step aside like bulk | 0 | admit | [1] = 0.5, | [1] = 0.75,
+    a group's wait counts for nothing | 0 | admit
+      | room_of(2, want[0] + want[1]) | room_of(2, want[0])
+    who asks again is counted again | 1 | admit
+      | math.max(want[level] - got[level], now | (want[level] - got[level]) + (now
+    what was granted is still wanted | 1 | admit | want[level] - got[level] | want[level]
+    wants never end | 0 | admit
+      | left > 0 and left <= WAIT_MAX_MS / 1000 + GRACE_S and tonumber(cost) or 0
+      | tonumber(cost or '0')
+    bulk starves | 0 | admit | > STARVED_S then return lim end | > 1e12 then return lim end
+    a waiting campaign holds up chats | 0 | admit | dry = level end | dry = 0 end
+    a refusal blocks the others | 0 | admit | verdict = -2 | verdict = -2; dry = 0
+""")
 
 
 #: Those of an ordinary run, one of each kind; `make properties` plants all of them.
@@ -149,11 +102,11 @@ USUAL = ("off by one", "refund to today", "cap not given back", "reserve ignored
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FAULTS if LONG else USUAL)
 def test_a_planted_fault_is_found(redis_client: Redis, space: str, name: str) -> None:
-    script, right, wrong = FAULTS[name]
+    start, script, right, wrong = FAULTS[name]
     assert source(script).count(right) == 1, "the fault has no place any more"
 
     def faulty(asked: str) -> str:
         return source(asked).replace(right, wrong) if asked == script else source(asked)
 
     with pytest.raises(AssertionError):
-        walk(redis_client, space, faulty, FAULT_WALKS, find_from=SEEDS.get(name, 0))
+        walk(redis_client, space, faulty, FAULT_WALKS, find_from=start)

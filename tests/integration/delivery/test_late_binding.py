@@ -23,6 +23,7 @@ from common.storage.credentials import StoredCredential
 from common.storage.erasure import erase
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
+from tests.tables import spaced
 from workers.delivery.work import PendingPush
 from workers.intake.event_types import TYPES
 from workers.intake.events import Event
@@ -332,18 +333,7 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another( 
     for _ in range(40):
         who = (chance.choice(PEOPLE), chance.choice(("phone", "pad")))
         act = chance.choice(
-            (
-                "register",
-                "register",
-                "leave",
-                "retire",
-                "restore",
-                "write",
-                "write",
-                "write",
-                "open",
-                "shut",
-            )
+            tuple(spaced("register register leave retire restore write write write open shut"))
         )
         if act == "register":
             token = chance.choice(TOKENS)

@@ -35,6 +35,7 @@ from tests.integration.delivery.test_together import (
     secret_key,
     tell,
 )
+from tests.tables import spaced
 from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
 from workers.delivery.lane import Lane
@@ -144,17 +145,7 @@ class Two:
 
 
 #: Of a line of the simulator's record: what is each request's own.
-OWN = {
-    "at_ms",
-    "id",
-    "apns_id",
-    "push_id",
-    "topic_id",
-    "expiration",
-    "expires_at",
-    "headers",
-    "connection",
-}
+OWN = set(spaced("at_ms id apns_id push_id topic_id expiration expires_at headers connection"))
 
 
 @pytest.fixture
@@ -556,11 +547,7 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("general", [False, True])
 def test_of_an_entry_longer_than_the_rate_nothing_is_taken_for_what_stays(
-    runtime: Runtime,
-    production: Apns,
-    space: str,
-    monkeypatch: pytest.MonkeyPatch,
-    general: bool,
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch, general: bool
 ) -> None:
     """Its sender dies at the first request, at 5 a second: 54 of 60 never left."""
     if general:

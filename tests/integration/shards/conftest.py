@@ -83,11 +83,7 @@ class ShardedFleet:
 
     def lane(self, business_id: str, **limits: Any) -> str:
         new = stored_credential(
-            self.app,
-            Vendor.MEIZU,
-            business_id,
-            rights=frozenset({"meizu.private"}),
-            limits=limits,
+            self.app, Vendor.MEIZU, business_id, rights=frozenset({"meizu.private"}), limits=limits
         )
         self.runtime.credentials.add(new)
         self.runtime.catalog.changed()

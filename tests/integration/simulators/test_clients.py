@@ -266,10 +266,7 @@ def firebase(fcm, monkeypatch):
         "FCM_URL",
         f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send",
     )
-    key, email = (
-        keys.rsa_key(),
-        f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
-    )
+    key, email = (keys.rsa_key(), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com")
     fcm.tell(
         "accounts",
         {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},

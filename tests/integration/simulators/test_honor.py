@@ -4,10 +4,7 @@ import json
 
 import pytest
 
-from tests.integration.simulators.clients.honor import (
-    HonorClient,
-    split,
-)
+from tests.integration.simulators.clients.honor import HonorClient, split
 from tests.integration.simulators.running import DELETE, changed, fixtures_of, hook
 from tests.page_vectors import HONOR_V1
 

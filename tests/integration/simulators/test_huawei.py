@@ -11,16 +11,9 @@ from common.clock import now_ms
 from simulators.huawei import callback_value
 from simulators.huawei_rules import SENSITIVE, check_size
 from simulators.state import VendorError
-from tests.integration.simulators.clients.huawei import (
-    HuaweiClient,
-    make_jwt,
-    refused_tokens,
-)
+from tests.integration.simulators.clients.huawei import HuaweiClient, make_jwt, refused_tokens
 from tests.integration.simulators.running import DELETE, changed, fixtures_of, hook
-from tests.page_vectors import (
-    HUAWEI_V1,
-    HUAWEI_V3,
-)
+from tests.page_vectors import HUAWEI_V1, HUAWEI_V3
 from tests.simulator_keys import rsa_key
 from workers.vendors.huawei_receipts import signature_valid
 

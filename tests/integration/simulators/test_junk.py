@@ -23,6 +23,12 @@ from tests.integration.simulators.test_vivo import BODY as VIVO
 from tests.integration.simulators.test_xiaomi import CHAT, item
 
 JWT = make_jwt(KEY)
+TRIED = settings(
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -77,65 +83,53 @@ def form(path, **fields):
     )
 
 
-def xiaomi_single(body):
+def bearing(path, token="tok", **headers):
+    return lambda body: bearer(path, body, token, **headers)
+
+
+def within(path, name, **fields):
+    """The body as one field of a form."""
+    return lambda body: form(path, **fields, **{name: text(body)})
+
+
+def fielded(body):
     fields = body if isinstance(body, dict) else {}
-    return form(
-        "/v3/message/regid",
-        **{name: one if isinstance(one, str) else text(one) for name, one in fields.items()},
-    )
+    texts = {name: one if isinstance(one, str) else text(one) for name, one in fields.items()}
+    return form("/v3/message/regid", **texts)
+
+
+def plain(path, **headers):
+    return lambda body: VendorCall("POST", path, "", headers, text(body).encode())
 
 
 UNICAST = "/server/v1/message/notification/unicast"
 MEIZU_PUSH = "/garcia/api/server/push/varnished/pushByPushId"
+VIVO_ACCESS = {"appId": 1, "appKey": "k", "timestamp": 1, "sign": "s"}
 
 #: (simulator, a message it accepts, how that travels).
 CASES = {
-    "huawei v1": (huawei, HMS, lambda body: bearer("/v1/1/messages:send", body)),
-    "huawei v3": (
-        huawei,
-        BODY3,
-        lambda body: bearer("/v3/7/messages:send", body, JWT, **{"push-type": "0"}),
-    ),
+    "huawei v1": (huawei, HMS, bearing("/v1/1/messages:send")),
+    "huawei v3": (huawei, BODY3, bearing("/v3/7/messages:send", JWT, **{"push-type": "0"})),
     "huawei revoke": (
         huawei,
         {"token": ["T"], "notifyId": 1},
-        lambda body: bearer("/v1/7/messages:revoke", body, JWT),
+        bearing("/v1/7/messages:revoke", JWT),
     ),
-    "honor": (
-        honor,
-        HONOR,
-        lambda body: bearer("/api/v1/1/sendMessage", body, timestamp="1748793600000"),
-    ),
-    "xiaomi": (xiaomi, CHAT, xiaomi_single),
+    "honor": (honor, HONOR, bearing("/api/v1/1/sendMessage", timestamp="1748793600000")),
+    "xiaomi": (xiaomi, CHAT, fielded),
     "xiaomi multi": (
         xiaomi,
         [item("A", 1), item("B", 2)],
-        lambda body: form("/v2/multi_messages/regids", messages=text(body)),
+        within("/v2/multi_messages/regids", "messages"),
     ),
-    "oppo": (oppo, OPPO, lambda body: form(UNICAST, auth_token="tok", message=text(body))),
-    "oppo batch": (
-        oppo,
-        [OPPO],
-        lambda body: form(UNICAST + "_batch", auth_token="tok", messages=text(body)),
-    ),
-    "vivo": (
-        vivo,
-        VIVO,
-        lambda body: VendorCall(
-            "POST", "/message/send", "", {"authtoken": "tok"}, text(body).encode()
-        ),
-    ),
-    "vivo auth": (
-        vivo,
-        {"appId": 1, "appKey": "k", "timestamp": 1, "sign": "s"},
-        lambda b: VendorCall("POST", "/message/auth", "", {}, text(b).encode()),
-    ),
+    "oppo": (oppo, OPPO, within(UNICAST, "message", auth_token="tok")),
+    "oppo batch": (oppo, [OPPO], within(UNICAST + "_batch", "messages", auth_token="tok")),
+    "vivo": (vivo, VIVO, plain("/message/send", authtoken="tok")),
+    "vivo auth": (vivo, VIVO_ACCESS, plain("/message/auth")),
     "meizu": (
         meizu,
         MEIZU,
-        lambda body: form(
-            MEIZU_PUSH, appId="1", sign="0" * 32, pushIds="A", messageJson=text(body)
-        ),
+        within(MEIZU_PUSH, "messageJson", appId="1", sign="0" * 32, pushIds="A"),
     ),
 }
 
@@ -156,12 +150,7 @@ def test_one_place_of_a_good_message_changed_to_anything(name, tmp_path):
     accepted = simulator.handle(travelling(good))
     assert name == "vivo auth" or simulator.record.counts["accepted"] >= 1, accepted
 
-    @settings(
-        max_examples=examples(50),
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
+    @TRIED
     @given(st.sampled_from(spots(good)), VALUES)
     def answered(path, value):
         reply = simulator.handle(travelling(replaced(good, path, value)))
@@ -191,12 +180,7 @@ def test_any_bytes_on_any_path_are_answered(module, tmp_path):
         ]
     )
 
-    @settings(
-        max_examples=examples(50),
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
+    @TRIED
     @given(calls, st.sampled_from(["POST", "GET", "PUT"]), ANYTHING)
     def answered(call, method, body):
         reply = simulator.handle(

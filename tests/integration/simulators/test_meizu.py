@@ -6,11 +6,7 @@ import time
 import pytest
 
 from simulators.meizu import signature
-from tests.integration.simulators.clients.meizu import (
-    MeizuClient,
-    receipts,
-    verdicts,
-)
+from tests.integration.simulators.clients.meizu import MeizuClient, receipts, verdicts
 from tests.integration.simulators.running import DELETE, changed, fixtures_of, hook
 from tests.page_vectors import MEIZU_MESSAGE, MEIZU_SIGNS
 

@@ -118,10 +118,7 @@ FCM_REFUSALS = {
 @pytest.fixture(scope="module")
 def account(running):
     """A service account whose key the simulator knows; its token_uri stays Google's."""
-    key, email = (
-        keys.rsa_key(),
-        f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com",
-    )
+    key, email = (keys.rsa_key(), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com")
     running["fcm"].tell(
         "accounts",
         {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},

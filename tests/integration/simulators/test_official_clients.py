@@ -23,6 +23,7 @@ from tests.integration.simulators.clients.xiaomi import XiaomiClient
 from tests.integration.simulators.running import Running, changed
 from tests.integration.simulators.test_meizu import MESSAGE
 from tests.integration.simulators.test_xiaomi import CHAT, without
+from tests.tables import spaced
 
 
 @pytest.fixture
@@ -210,16 +211,10 @@ def test_xiaomis_own_sdk_is_understood(running):
         ]
         == 0
     )
-    names = [
-        "ticker",
-        "channel_name",
-        "locale",
-        "model",
-        "app_version",
-        "connpt",
-        "small_icon_uri",
-        "notification_style_button_left_name",
-    ]
+    names = spaced("""
+        ticker channel_name locale model app_version connpt small_icon_uri
+        notification_style_button_left_name
+    """)
     vendors = {f"extra.{name}": "x" * 200 for name in names}
     assert client.send({**CHAT, **vendors})["code"] == 0
     assert client.send({**CHAT, **{f"extra.own{n}": "x" for n in range(11)}})["code"] == 65014

@@ -8,10 +8,7 @@ import pytest
 from simulators.oppo import _regid_hex
 from tests.integration.simulators.clients.oppo import OppoClient, sort_batch
 from tests.integration.simulators.running import DELETE, changed, fixtures_of, hook
-from tests.page_vectors import (
-    OPPO_MESSAGE,
-    OPPO_REGIDS,
-)
+from tests.page_vectors import OPPO_MESSAGE, OPPO_REGIDS
 from workers.vendors.oppo.credential import sign
 
 MESSAGE = json.loads(OPPO_MESSAGE)

@@ -7,17 +7,9 @@ from typing import Any
 import pytest
 
 from simulators.xiaomi_rules import template_value_ok
-from tests.integration.simulators.clients.xiaomi import (
-    XiaomiClient,
-    exceeded,
-    receipts,
-)
+from tests.integration.simulators.clients.xiaomi import XiaomiClient, exceeded, receipts
 from tests.integration.simulators.running import fixtures_of, hook
-from tests.page_vectors import (
-    XIAOMI_FORM,
-    XIAOMI_TEMPLATE_VALUES,
-    xiaomi_message,
-)
+from tests.page_vectors import XIAOMI_FORM, XIAOMI_TEMPLATE_VALUES, xiaomi_message
 
 CHAT = {
     **XIAOMI_FORM,

@@ -15,15 +15,7 @@ import pytest
 
 from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
-from tests.integration.transport.conftest import (
-    Engine,
-    both,
-    push,
-    pushes,
-    reasons,
-    route,
-    warm,
-)
+from tests.integration.transport.conftest import Engine, both, push, pushes, reasons, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
 from tests.waiting import eventually
 from workers.transport import engine, loop

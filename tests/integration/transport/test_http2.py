@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
-from hyperframe.frame import (
-    DataFrame,
-    GoAwayFrame,
-    SettingsFrame,
-)
+from hyperframe.frame import DataFrame, GoAwayFrame, SettingsFrame
 
 from tests.integration.transport.conftest import (
     both,

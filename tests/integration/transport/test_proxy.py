@@ -15,6 +15,7 @@ from tests.builders import present
 from tests.integration.transport.conftest import push, pushes, reasons, route
 from tests.integration.transport.servers import H1Server, H2Server
 from tests.integration.transport.test_connections import free_port
+from tests.tables import table
 from workers.transport.aioapns import AioapnsTransport
 
 
@@ -85,24 +86,16 @@ def test_http1_goes_through_it_too(serve, either, proxy, plain):
     assert 1 <= len(through.stop()) <= 2
 
 
-FAILURES = {
-    "asks for a password": (
-        "open",
-        "ann:secret",
-        "",
-        "it asks for a user and a password, or refuses those given (407)",
-    ),
-    "another password": (
-        "open",
-        "ann:secret",
-        "ann:hunter2",
-        "it asks for a user and a password, or refuses those given (407)",
-    ),
-    "does not let us": ("deny", "", "", "it refuses the connection (403)"),
-    "ends the connection": ("close", "", "", "it ended the connection"),
-    "is no proxy": ("junk", "", "", ""),
-    "never ends its answer": ("endless", "", "", "its answer has no end"),
-}
+FAILURES = table("""
+    asks for a password | open | ann:secret | ""
+      | it asks for a user and a password, or refuses those given (407)
+    another password | open | ann:secret | ann:hunter2
+      | it asks for a user and a password, or refuses those given (407)
+    does not let us | deny | "" | "" | it refuses the connection (403)
+    ends the connection | close | "" | "" | it ended the connection
+    is no proxy | junk | "" | "" | ""
+    never ends its answer | endless | "" | "" | its answer has no end
+""")
 
 
 @pytest.mark.parametrize("http2", [True, False], ids=["HTTP/2", "HTTP/1.1"])

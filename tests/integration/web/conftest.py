@@ -30,6 +30,7 @@ from common.model import Vendor
 from common.storage.migrations import migrate
 from common.storage.tables import apps, audit, credentials
 from tests.builders import device_of, present
+from tests.tables import spaced
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
 from workers.cli.worker import doors_of
@@ -45,18 +46,9 @@ VENDORS = (Vendor.MEIZU, Vendor.HUAWEI, Vendor.XIAOMI, Vendor.VIVO)
 ACCOUNTS = (*VENDORS, Vendor.HONOR)
 #: Those that tests write to.
 TABLES = (
-    *(
-        "apps",
-        "credentials",
-        "devices",
-        "events",
-        "ledger",
-        "notes",
-        "dead_letters",
-        "console_users",
-        "settings",
-        "logouts",
-    ),
+    *spaced("""
+        apps credentials devices events ledger notes dead_letters console_users settings logouts
+    """),
     *("api_tokens", "audit", "tallies", "pages"),
 )
 

@@ -229,7 +229,7 @@ def test_what_a_chinese_reader_meets_is_chinese(runtime, busy):  # noqa: F811
     drawn = json.loads(Browser(busy, "zh").go("/charts.json").text)
     assert set(drawn["backlog"]) == {"路由", "投递 meizu"}
     assert set(json.loads(Browser(busy).go("/charts.json").text)["backlog"]) == {
-        *("routing", "send meizu"),
+        *("routing", "send meizu")
     }
     page = unescape(Browser(busy, "zh").go("/messages?id=m2").text)
     assert "不在线" in page

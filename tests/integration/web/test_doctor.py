@@ -115,12 +115,7 @@ def head():
 
 WRONG = {
     "a lane that stands still": (an_old_batch, "belts", "the oldest 12", "replicas"),
-    "a ledger that stands still": (
-        an_old_entry(keys.LEDGER),
-        "belts",
-        "the oldest 12",
-        "replicas",
-    ),
+    "a ledger that stands still": (an_old_entry(keys.LEDGER), "belts", "the oldest 12", "replicas"),
     "a stream that stands still": (an_old_event, "belts", "the oldest 12", "replicas"),
     "no process": (no_process, "processes", "none is alive", "pushfleet up"),
     "old tables": (no_tables, "tables", "version 0000, not 0", "pushfleet migrate"),

@@ -16,23 +16,18 @@ from simulators.simulator import ensure_ca, issue
 from tests.conftest import own_database
 from tests.integration.web.test_doctor import problems
 from tests.integration.web.test_doctor_faults import living, only  # noqa: F401
+from tests.tables import table
 from workers.reports.findings import database_error, redis_error
 
-REDIS = {
-    "certificate verify failed: certificate has expired (_ssl.c:1006)": ("expired", "clock"),
-    "certificate verify failed: IP address mismatch, certificate is not valid for '127.0.0.1'": (
-        "another name",
-        "host name that the certificate has",
-    ),
-    "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required": (
-        "client certificate",
-        "ssl_certfile=",
-    ),
-    "Error 8 while writing to socket. EOF occurred in violation of protocol (_ssl.c:2427).": (
-        "client certificate",
-        "ssl_certfile=",
-    ),
-}
+REDIS = table("""
+    certificate verify failed: certificate has expired (_ssl.c:1006) | expired | clock
+    certificate verify failed: IP address mismatch, certificate is not valid for '127.0.0.1'
+      | another name | host name that the certificate has
+    [SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required | client certificate
+      | ssl_certfile=
+    Error 8 while writing to socket. EOF occurred in violation of protocol (_ssl.c:2427).
+      | client certificate | ssl_certfile=
+""")
 PG = {
     'server certificate for "db" does not match host name "10.0.0.9"': ("another name", "host"),
     "SSL error: certificate verify failed": ("not trusted, or has expired", "sslrootcert="),

@@ -97,11 +97,7 @@ def test_the_benchmarks_are_not_asked_for_outside_of_a_checkout(cli, monkeypatch
 
 @pytest.mark.parametrize(
     "more",
-    [
-        ("delivery", "--vendors", "acme"),
-        ("upkeep", "--roles", "acme"),
-        ("intake", "--index", "-1"),
-    ],
+    [("delivery", "--vendors", "acme"), ("upkeep", "--roles", "acme"), ("intake", "--index", "-1")],
 )
 def test_a_worker_names_a_wrong_option_whatever_servers_run(cli, monkeypatch, more):
     monkeypatch.setenv("PUSHFLEET_REDIS_URL", "embedded")  # and nobody has started it

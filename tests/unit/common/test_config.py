@@ -25,6 +25,7 @@ from common.running_fleet import NothingRunning, resolve
 from common.secret_keys import secret_keys
 from common.setting_checks import host_port
 from common.settings_table import SETTINGS, URL_NAMES
+from tests.tables import spaced
 from workers.cli.settings import shown
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
@@ -53,17 +54,10 @@ def test_nothing_set_gives_the_contracts_defaults():
 
 
 REFUSED = {
-    "REDIS_URL": [
-        "http://h",
-        "redis://",
-        "redis://h:0",
-        "redis://h:x",
-        "redis://h/one",
-        "unix://",
-        "sentinel://h:1/0",
-        "valkey://h",
-        "x",
-    ],
+    "REDIS_URL": spaced("""
+        http://h redis:// redis://h:0 redis://h:x redis://h/one unix:// sentinel://h:1/0 valkey://h
+        x
+    """),
     "CORE_URL": ["mysql://h", "ftp://x"],
     "DATABASE_URL": ["postgresql://h", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
     "DATABASE_REPORTS_URL": ["embedded", "postgresql://h", "mysql://h/db"],
@@ -85,25 +79,14 @@ REFUSED = {
     "RECEIPTS_URL": ["push.example.com", "ftp://h", "https://h/?q=1"],
     "LOG_LEVEL": ["loud"],
     "LOG_FORMAT": ["xml"],
-    "ENDPOINT_FCM": [
-        "fcm.example.com",
-        "http://fcm.example.com:80",
-        "https://h:1/path",
-        "https://u:p@h:1",
-        "https://",
-    ],
+    "ENDPOINT_FCM": spaced("""
+        fcm.example.com http://fcm.example.com:80 https://h:1/path https://u:p@h:1 https://
+    """),
     "ENDPOINT_NOBODY": ["https://h:1"],
-    "PROXY_FCM": [
-        "h:1",
-        "https://h:1",
-        "http://h",
-        "http://h:0",
-        "http://h:1/path",
-        "http://:p@h:1",
-        "socks5://h:1",
-        "http://h:1?q",
-        "http://u:%0a@h:1",
-    ],
+    "PROXY_FCM": spaced("""
+        h:1 https://h:1 http://h http://h:0 http://h:1/path http://:p@h:1 socks5://h:1 http://h:1?q
+        http://u:%0a@h:1
+    """),
     "PROXY_NOBODY": ["http://h:1"],
     "BROKER_URL": ["amqp://h", "embedded-not"],
     "SHARDS": ["0", "-1", "one", "1025"],
@@ -149,20 +132,14 @@ def test_a_secret_in_a_wrong_url_is_not_repeated():
 
 
 TAKEN = {
-    "REDIS_URL": [
-        "redis://h",
-        "redis://:p@h:6379/3",
-        "rediss://u:p@h/0",
-        "unix:///run/r.sock?db=2",
-        "sentinel://a:26379,b/1?master=m",
-    ],
+    "REDIS_URL": spaced("""
+        redis://h redis://:p@h:6379/3 rediss://u:p@h/0 unix:///run/r.sock?db=2
+        sentinel://a:26379,b/1?master=m
+    """),
     "DATABASE_URL": ["postgresql+psycopg://u:p@h:5432/db", "postgresql+psycopg:///db?host=/run"],
-    "ENDPOINT_APNS_SANDBOX": [
-        "https://h:8443",
-        "http://127.0.0.1:1",
-        "http://localhost:1",
-        "http://[::1]:2",
-    ],
+    "ENDPOINT_APNS_SANDBOX": spaced("""
+        https://h:8443 http://127.0.0.1:1 http://localhost:1 http://[::1]:2
+    """),
     "CONSOLE_ADDR": ["0.0.0.0:80", "[::1]:8080", "localhost:0"],
     "LOG_LEVEL": ["DEBUG", "warning"],
     "RECEIPTS_URL": ["https://push.example.com/receipts"],
@@ -577,13 +554,10 @@ def test_a_cluster_url_is_read() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [
-        "redis+cluster://",
-        "redis+cluster://h1,,h2",
-        "redis+cluster://h1/1",
-        "redis+cluster://h1:0",
-        "redis+cluster://h1:port",
-    ],
+    spaced("""
+        redis+cluster:// redis+cluster://h1,,h2 redis+cluster://h1/1 redis+cluster://h1:0
+        redis+cluster://h1:port
+    """),
 )
 def test_what_is_no_cluster_url_is_refused(value: str) -> None:
     with pytest.raises(SettingError, match=r"PUSHFLEET_REDIS_URL takes .*redis\+cluster://"):

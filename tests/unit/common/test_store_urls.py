@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from common.config import SettingError, Settings
 from common.storage import sql
 from common.url_options import DATABASE_OPTIONS
+from tests.tables import spaced
 
 SECRET = "s3cr3t"
 
@@ -63,17 +64,13 @@ REDIS_REFUSED = [
     "redis+cluster://u:s3cr3t@h?foo=b",
     "redis+cluster://u:s3cr3t@h?ssl_cert_reqs=none",
 ]
-DATABASE_TAKEN = [
-    "postgresql://h/db",
-    "postgresql+psycopg://u:s3%23cr3t%40@h:5432/db?sslmode=require",
-    "postgresql://[::1]:5432/db",
-    "postgresql://u:sécret@h,h2/db?target_session_attrs=read-write",
-    "postgresql:///db?host=/run/postgresql",
-    "postgresql:///db?host=a,b&port=1,2",
-    "postgresql:///db?host=a:1&host=b:2",
-    "postgresql://h/?dbname=db&user=u&password=p",
-    "postgresql://h/db?options=-c%20search_path%3Dx&application_name=fleet",
-]
+DATABASE_TAKEN = spaced("""
+    postgresql://h/db postgresql+psycopg://u:s3%23cr3t%40@h:5432/db?sslmode=require
+    postgresql://[::1]:5432/db postgresql://u:sécret@h,h2/db?target_session_attrs=read-write
+    postgresql:///db?host=/run/postgresql postgresql:///db?host=a,b&port=1,2
+    postgresql:///db?host=a:1&host=b:2 postgresql://h/?dbname=db&user=u&password=p
+    postgresql://h/db?options=-c%20search_path%3Dx&application_name=fleet
+""")
 REDIS_TAKEN = [
     "redis://h",
     "redis://:p%40w@h:6379/3?client_name=fleet&socket_timeout=2.5&health_check_interval=0",

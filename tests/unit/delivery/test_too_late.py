@@ -329,10 +329,7 @@ def test_so_is_time_that_ran_out_while_whose_the_entries_are_was_asked(away: boo
     )
     street.renewal_takes_ms, street.taken_over = 3_000, None if away else ()
     done = deliver([late, fit], lane(), street.world(), LaneTurn(None, SlowPace(street, 5_000)))
-    assert (placed(done, late), placed(done, fit)) == (
-        "expired",
-        "waiting" if away else "outcomes",
-    )
+    assert (placed(done, late), placed(done, fit)) == ("expired", "waiting" if away else "outcomes")
     assert len(street.sent) == (not away)
 
 

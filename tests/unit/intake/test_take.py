@@ -11,81 +11,72 @@ import pytest
 
 from common.contracts import decode_messages, encode
 from common.model import Decision
+from tests.builders import device_of
 from workers.handlers.intake import _taken_back, _times, packed_messages
 from workers.intake.decoding import Passed, read_entry
 from workers.intake.event_types import take
 
 NOW_MS = 1_763_787_600_000
 TEXT = [{"type": "text", "text": "hello"}]
-FORCE = {"force": {"on": True, "body": "Wake up"}}
+SENT = {
+    "message_id": "m1",
+    "conversation": {"type": "group", "id": "g1"},
+    "sender": {"id": "ann", "nick": "Ann"},
+    "recipients": ["bob"],
+}
+
+
+def text(words: str, kind: str = "text") -> dict[str, str]:
+    return {"type": kind, "text": words}
+
+
+def forced(body: str, on: bool = True) -> dict[str, Any]:
+    return {"force": {"on": on, "body": body}}
+
+
+def entry(kind: str, data: dict[str, Any]) -> Any:
+    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
+    raw = json.dumps(event).encode()
+    return read_entry("im:events", f"{NOW_MS}-0", {b"e": raw}, ["demo"], NOW_MS)
 
 
 def taken(
     push: dict[str, Any], elements: list[dict[str, Any]] | None = None, kind: str = "group"
 ) -> Any:
-    conversation = {"type": kind, "id": "g1"}
-    data = {
-        "message_id": "m1",
-        "conversation": conversation,
-        "sender": {"id": "ann", "nick": "Ann"},
-        "recipients": ["bob"],
-        "push": push,
-    }
+    data = {**SENT, "conversation": {"type": kind, "id": "g1"}, "push": push}
     return take(passed("message.stored", {**data, "elements": elements or []}), NOW_MS)
 
 
 def passed(kind: str, data: dict[str, Any]) -> Any:
-    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
-    read = read_entry(
-        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
-    )
+    read = entry(kind, data)
     assert isinstance(read, Passed), read
     return read.events[0]
 
 
+NONE = Decision.NO_TEXT
 WORDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, Decision | None]] = {
     "an element's text": ({}, TEXT, "group", None),
     "a picture has words of ours": ({}, [{"type": "image"}], "group", None),
-    "a custom element without a text": ({}, [{"type": "custom"}], "group", Decision.NO_TEXT),
-    "a text of blanks": ({}, [{"type": "text", "text": " \n"}], "group", Decision.NO_TEXT),
-    "a zero-width space": ({}, [{"type": "text", "text": "\u200b"}], "group", Decision.NO_TEXT),
+    "a custom element without a text": ({}, [{"type": "custom"}], "group", NONE),
+    "a text of blanks": ({}, [text(" \n")], "group", NONE),
+    "a zero-width space": ({}, [text("\u200b")], "group", NONE),
     "marks of direction around blanks": (
         {},
-        [{"type": "text", "text": "\u2067\u3000\u2069"}, {"type": "custom", "text": "\ufeff"}],
+        [text("\u2067\u3000\u2069"), text("\ufeff", "custom")],
         "group",
-        Decision.NO_TEXT,
+        NONE,
     ),
-    "a letter that is drawn as a blank": (
-        {"display": {"body": "\u3164\u2800"}},
-        [],
-        "group",
-        Decision.NO_TEXT,
-    ),
-    "half an emoji has a sign of its own": ({}, [{"type": "text", "text": "\ufffd"}], "c2c", None),
-    "one joined of several": (
-        {},
-        [{"type": "text", "text": "\u200b\u2764\ufe0f\u200d\U0001f525"}],
-        "c2c",
-        None,
-    ),
-    "nothing": ({}, [], "group", Decision.NO_TEXT),
+    "a letter that is drawn as a blank": ({"display": {"body": "\u3164\u2800"}}, [], "group", NONE),
+    "half an emoji has a sign of its own": ({}, [text("\ufffd")], "c2c", None),
+    "one joined of several": ({}, [text("\u200b\u2764\ufe0f\u200d\U0001f525")], "c2c", None),
+    "nothing": ({}, [], "group", NONE),
     "the sender's body": ({"display": {"body": "Look!"}}, [], "group", None),
-    "a body of blanks": ({"display": {"body": "  "}}, [], "group", Decision.NO_TEXT),
-    "a title alone is no text": ({"display": {"title": "Hi"}}, [], "group", Decision.NO_TEXT),
-    "the text of a forced push": (FORCE, [], "group", None),
-    "the text of a forced push that is off": (
-        {"force": {"on": False, "body": "Wake up"}},
-        [],
-        "group",
-        Decision.NO_TEXT,
-    ),
-    "the text of a forced push of blanks": (
-        {"force": {"on": True, "body": " "}},
-        [],
-        "group",
-        Decision.NO_TEXT,
-    ),
-    "a chat of two is never forced": (FORCE, [], "c2c", Decision.NO_TEXT),
+    "a body of blanks": ({"display": {"body": "  "}}, [], "group", NONE),
+    "a title alone is no text": ({"display": {"title": "Hi"}}, [], "group", NONE),
+    "the text of a forced push": (forced("Wake up"), [], "group", None),
+    "the text of a forced push that is off": (forced("Wake up", on=False), [], "group", NONE),
+    "the text of a forced push of blanks": (forced(" "), [], "group", NONE),
+    "a chat of two is never forced": (forced("Wake up"), [], "c2c", NONE),
     "a silent push needs none": ({"push_type": "silent"}, [], "group", None),
 }
 
@@ -98,26 +89,14 @@ def test_a_message_without_words_is_not_pushed(
 
 
 def test_each_person_is_named_once_and_what_says_nothing_is_not_pushed() -> None:
-    data = {
-        "message_id": "m1",
-        "conversation": {"type": "group", "id": "g1"},
-        "sender": {"id": "ann"},
-        "recipients": ["bob", "carl", "bob"],
-    }
+    data = {**SENT, "recipients": ["bob", "carl", "bob"]}
     found = take(passed("message.stored", data), NOW_MS)
     assert (found.message.recipients, found.decision) == (("bob", "carl"), Decision.NO_TEXT)
 
 
 @pytest.mark.parametrize(("later_ms", "decision"), [(59_999, None), (60_000, Decision.EXPIRED)])
 def test_a_message_that_comes_after_its_time_is_told_so(later_ms: int, decision: Any) -> None:
-    data = {
-        "message_id": "m1",
-        "conversation": {"type": "c2c", "id": "ann"},
-        "sender": {"id": "ann"},
-        "recipients": ["bob"],
-        "elements": TEXT,
-        "push": {"ttl_s": 60},
-    }
+    data = {**SENT, "elements": TEXT, "push": {"ttl_s": 60}}
     assert take(passed("message.stored", data), NOW_MS + later_ms).decision is decision
 
 
@@ -151,12 +130,7 @@ def test_a_life_longer_than_a_week_is_cut_however_long_it_is() -> None:
 def test_an_entry_holds_no_more_people_than_a_process_can_look_at(
     kind: str, recipients: Any, most: int
 ) -> None:
-    data = {
-        "message_id": "m1",
-        "conversation": {"type": kind, "id": "ann"},
-        "sender": {"id": "ann"},
-        "elements": TEXT,
-    }
+    data = {**SENT, "conversation": {"type": kind, "id": "ann"}, "elements": TEXT}
     event = passed("message.stored", {**data, "recipients": recipients})
     blobs = [blob for _, blob in packed_messages([take(event, NOW_MS).message] * 1_000)]
     sizes = [len(decode_messages(blob)) for blob in blobs]
@@ -165,13 +139,8 @@ def test_an_entry_holds_no_more_people_than_a_process_can_look_at(
 
 
 def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
-    silent = {
-        "message_id": "m2",
-        "conversation": {"type": "c2c", "id": "ann"},
-        "sender": {"id": "ann"},
-        "recipients": ["bob"],
-    }
-    stored = passed("message.stored", {**silent, "push": {"gate": {"enabled": False}}})
+    chat = {"message_id": "m2", "conversation": {"type": "c2c", "id": "ann"}}
+    stored = passed("message.stored", {**SENT, **chat, "push": {"gate": {"enabled": False}}})
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
     call = passed(
         "call.invited",
@@ -191,10 +160,7 @@ def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
     )
     assert [
         (one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told
-    ] == [
-        ("e1", "m1", "message.recalled", "group:g1", None),
-        ("e1", "c1", "call.ended", "", None),
-    ]
+    ] == [("e1", "m1", "message.recalled", "group:g1", None), ("e1", "c1", "call.ended", "", None)]
 
 
 CALLS = {
@@ -219,52 +185,29 @@ def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(
 
 
 CJK, ASCII = "长" * 334, "a" * 512
-SENT = {
-    "message_id": "m1",
-    "conversation": {"type": "group", "id": "g1"},
-    "sender": {"id": "ann"},
-    "recipients": ["bob"],
-}
-DEVICE = {
-    "user": "bob",
-    "device_id": "d",
-    "platform": "ios",
-    "vendor": "apns",
-    "business_id": "ios",
-    "token": "t",
-}
+DEVICE = device_of("bob", token="t")
+GROUP = {"type": "group", "id": CJK}
+PHONE, STORED, WISH = "device.registered", "message.stored", "settings.updated"
 NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "512 characters of ASCII": (
-        "device.registered",
+        PHONE,
         {**DEVICE, "user": ASCII, "device_id": ASCII, "push_id": ASCII},
         True,
     ),
-    "333 of Chinese": (
-        "device.registered",
-        {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]},
-        True,
-    ),
-    "a person": ("device.registered", {**DEVICE, "user": CJK}, False),
-    "a device": ("device.registered", {**DEVICE, "device_id": CJK}, False),
-    "an alias": ("device.registered", {**DEVICE, "push_id": CJK}, False),
-    "a message, which stands alone in its index": (
-        "message.stored",
-        {**SENT, "message_id": CJK},
-        True,
-    ),
-    "one of many recipients": ("message.stored", {**SENT, "recipients": ["bob", CJK]}, False),
-    "a group": ("message.stored", {**SENT, "conversation": {"type": "group", "id": CJK}}, False),
-    "a muted group": (
-        "settings.updated",
-        {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}},
-        False,
-    ),
+    "333 of Chinese": (PHONE, {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]}, True),
+    "a person": (PHONE, {**DEVICE, "user": CJK}, False),
+    "a device": (PHONE, {**DEVICE, "device_id": CJK}, False),
+    "an alias": (PHONE, {**DEVICE, "push_id": CJK}, False),
+    "a message, which stands alone in its index": (STORED, {**SENT, "message_id": CJK}, True),
+    "one of many recipients": (STORED, {**SENT, "recipients": ["bob", CJK]}, False),
+    "a group": (STORED, {**SENT, "conversation": GROUP}, False),
+    "a muted group": (WISH, {"user": "b", "mute": {"conversation": GROUP, "mode": "all"}}, False),
     "a device of a content key": (
-        "settings.updated",
+        WISH,
         {"user": "bob", "content_key": {"device_id": CJK, "key": "k"}},
         False,
     ),
-    "nothing named": ("settings.updated", {"user": "bob", "mute": None, "content_key": None}, True),
+    "nothing named": (WISH, {"user": "bob", "mute": None, "content_key": None}, True),
 }
 
 
@@ -272,10 +215,7 @@ NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
 def test_a_name_that_no_index_takes_is_a_dead_letter(
     kind: str, data: dict[str, Any], fits: bool
 ) -> None:
-    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
-    read = read_entry(
-        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
-    )
+    read = entry(kind, data)
     assert isinstance(read, Passed) is fits
     assert isinstance(read, Passed) or read.reason.startswith("wrong_shape: ")
 
@@ -288,22 +228,8 @@ def test_a_name_that_no_index_takes_is_a_dead_letter(
 def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(
     number: float, fits: bool, place: str
 ) -> None:
-    push = (
-        {"data": {"payload": {"n": [number]}}}
-        if place == "data"
-        else {"vendor_raw": {"apns": {"n": number}}}
-    )
-    event = {
-        "v": 1,
-        "id": "e1",
-        "type": "message.stored",
-        "app": "demo",
-        "ts": NOW_MS,
-        "data": {**SENT, "elements": TEXT, "push": push},
-    }
-    read = read_entry(
-        "im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS
-    )
+    push = {"data": {"payload": {"n": [number]}}, "vendor_raw": {"apns": {"n": number}}}
+    read = entry("message.stored", {**SENT, "elements": TEXT, "push": {place: push[place]}})
     assert isinstance(read, Passed) is fits
     if isinstance(read, Passed):
         message = take(read.events[0], NOW_MS).message

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, PushType, Vendor
 from tests.examples import examples
+from tests.tables import spaced
 from workers.routing.classes import place
 from workers.vendors import VENDORS
 from workers.vendors.types import Credential, Placement, Template
@@ -88,17 +89,10 @@ def test_marketing_never_travels_as_system(vendor: Vendor, message_class: Messag
 
 
 #: Words that the overrides of a sender know, and some that nobody knows.
-KEYS = [
-    "category",
-    "importance",
-    "classification",
-    "notice_msg_type",
-    "notify_level",
-    "priority",
-    "channel_id",
-    "template_id",
-    "nonsense",
-]
+KEYS = spaced("""
+    category importance classification notice_msg_type notify_level priority channel_id template_id
+    nonsense
+""")
 VALUES = st.one_of(
     st.sampled_from(
         [

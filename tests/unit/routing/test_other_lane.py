@@ -10,21 +10,16 @@ import pytest
 
 from common.contracts import Device
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
+from tests.tables import spaced
 from tests.unit.vendors.cases import credential, note, target
 from workers.routing.other_lane import for_lane
 from workers.vendors import VENDORS
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, Template
 
 ALL_RIGHTS = frozenset(
-    {
-        "huawei.im",
-        "harmony.im",
-        "honor.service",
-        "xiaomi.private",
-        "oppo.private",
-        "vivo.system",
-        "meizu.private",
-    }
+    spaced("""
+        huawei.im harmony.im honor.service xiaomi.private oppo.private vivo.system meizu.private
+    """)
 )
 
 

@@ -204,14 +204,7 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         shown.android_title,
         shown.sender_name,
         shown.text,
-    ) == (
-        "",
-        None,
-        "new",
-        "Chat",
-        "Chat",
-        "new",
-    )
+    ) == ("", None, "new", "Chat", "Chat", "new")
     shown = said(about, redaction=Redaction("new", title="Ann"))
     found = (shown.title, shown.body, shown.android_title, shown.sender_name)
     assert found == ("Ann", "new", "Ann", "Ann")

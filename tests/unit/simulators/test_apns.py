@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from simulators.apns import Apns
 from simulators.simulator import Record, VendorCall
 from tests import simulator_keys as keys
+from tests.tables import spaced
 
 KEY = keys.ec_key()
 JWT = keys.provider_token(KEY)
@@ -126,14 +127,9 @@ def test_the_earlier_check_wins(apns):
         "apns_topic": None,
         "body": b"",
     }
-    order = [
-        "MethodNotAllowed",
-        "BadPath",
-        "DuplicateHeaders",
-        "MissingProviderToken",
-        "MissingTopic",
-        "PayloadEmpty",
-    ]
+    order = spaced("""
+        MethodNotAllowed BadPath DuplicateHeaders MissingProviderToken MissingTopic PayloadEmpty
+    """)
     seen = []
     for mistake in list(everything):
         seen.append(reason(apns, call(**everything)))
@@ -281,12 +277,9 @@ def test_a_new_token_within_twenty_minutes_is_one_too_many_and_after_them_it_is_
     now = int(time.time())
     minted = [keys.provider_token(KEY, iat=now - age) for age in (2400, 1201, 1199, 0)]
     outcomes = [reason(apns, call(jwt=jwt)) for jwt in minted]
-    assert outcomes == [
-        "accepted",
-        "TooManyProviderTokenUpdates",
-        "accepted",
-        "TooManyProviderTokenUpdates",
-    ]
+    assert outcomes == spaced("""
+        accepted TooManyProviderTokenUpdates accepted TooManyProviderTokenUpdates
+    """)
     assert apns.stats()["distinct_jwts"] == {"KEY1234567": 4}
 
 

@@ -14,6 +14,7 @@ from simulators.fcm import BAD_REQUEST, BAD_TOKEN, FCM_ERROR, Fcm
 from simulators.fcm_message import Invalid, check
 from simulators.simulator import Record, VendorCall
 from tests import simulator_keys as keys
+from tests.tables import table
 
 KEY = keys.rsa_key()
 SEND = "/v1/projects/demo/messages:send"
@@ -183,56 +184,38 @@ def test_validate_only_delivers_nothing(fcm):
     assert (reply.status, fcm.record.lines()) == (200, [])
 
 
-WRONG = {
-    "no target": ({}, "message"),
-    "two targets": ({"token": "a", "topic": "b"}, "message"),
-    "token and fid": ({"token": "a", "fid": "b"}, "message"),
-    "an unknown field": ({"token": "a", "colour": "red"}, "message"),
-    "an unknown field below": (
-        {"token": "a", "android": {"notification": {"x": 1}}},
-        "message.android.notification",
-    ),
-    "a number in data": ({"token": "a", "data": {"seq": 12}}, "message.data[0].value"),
-    "a reserved key": ({"token": "a", "data": {"from": "me"}}, "message.data.from"),
-    "a reserved prefix": ({"token": "a", "data": {"google.x": "1"}}, "message.data.google.x"),
-    "a reserved key for android": (
-        {"token": "a", "android": {"data": {"gcm": "1"}}},
-        "message.android.data.gcm",
-    ),
-    "29 days": ({"token": "a", "android": {"ttl": "2419201s"}}, "message.android.ttl"),
-    "before now": ({"token": "a", "android": {"ttl": "-1s"}}, "message.android.ttl"),
-    "a ttl in numbers": ({"token": "a", "android": {"ttl": 60}}, "message.android.ttl"),
-    "a nanosecond over 28 days": (
-        {"token": "a", "android": {"ttl": "2419200.000000001s"}},
-        "message.android.ttl",
-    ),
-    "a priority nobody has": (
-        {"token": "a", "android": {"priority": "URGENT"}},
-        "message.android.priority",
-    ),
-    "android twice": ({"token": "a", "android": {}, "android_v2": {}}, "message.android_v2"),
-    "v2 both ways": (
-        {"token": "a", "android_v2": {"remote_notification": {}, "background_sync": {}}},
-        "message.android_v2",
-    ),
-    "half a light": (
-        {"token": "a", "android": {"notification": {"light_settings": {"color": {}}}}},
-        "message.android.notification.light_settings",
-    ),
-    "a colour in words": (
-        {"token": "a", "android": {"notification": {"color": "red"}}},
-        "message.android.notification.color",
-    ),
-    "a topic with a slash": ({"topic": "/topics/x"}, "message.topic"),
-    "a label with a blank": (
-        {"token": "a", "fcm_options": {"analytics_label": "a b"}},
-        "message.fcm_options.analytics_label",
-    ),
-    "an http link": (
-        {"token": "a", "webpush": {"fcm_options": {"link": "http://x"}}},
-        "message.webpush.fcm_options.link",
-    ),
-}
+WRONG = table("""
+    no target | {} | message
+    two targets | {"token": "a", "topic": "b"} | message
+    token and fid | {"token": "a", "fid": "b"} | message
+    an unknown field | {"token": "a", "colour": "red"} | message
+    an unknown field below | {"token": "a", "android": {"notification": {"x": 1}}}
+      | message.android.notification
+    a number in data | {"token": "a", "data": {"seq": 12}} | message.data[0].value
+    a reserved key | {"token": "a", "data": {"from": "me"}} | message.data.from
+    a reserved prefix | {"token": "a", "data": {"google.x": "1"}} | message.data.google.x
+    a reserved key for android | {"token": "a", "android": {"data": {"gcm": "1"}}}
+      | message.android.data.gcm
+    29 days | {"token": "a", "android": {"ttl": "2419201s"}} | message.android.ttl
+    before now | {"token": "a", "android": {"ttl": "-1s"}} | message.android.ttl
+    a ttl in numbers | {"token": "a", "android": {"ttl": 60}} | message.android.ttl
+    a nanosecond over 28 days | {"token": "a", "android": {"ttl": "2419200.000000001s"}}
+      | message.android.ttl
+    a priority nobody has | {"token": "a", "android": {"priority": "URGENT"}}
+      | message.android.priority
+    android twice | {"token": "a", "android": {}, "android_v2": {}} | message.android_v2
+    v2 both ways | {"token": "a", "android_v2": {"remote_notification": {}, "background_sync": {}}}
+      | message.android_v2
+    half a light | {"token": "a", "android": {"notification": {"light_settings": {"color": {}}}}}
+      | message.android.notification.light_settings
+    a colour in words | {"token": "a", "android": {"notification": {"color": "red"}}}
+      | message.android.notification.color
+    a topic with a slash | {"topic": "/topics/x"} | message.topic
+    a label with a blank | {"token": "a", "fcm_options": {"analytics_label": "a b"}}
+      | message.fcm_options.analytics_label
+    an http link | {"token": "a", "webpush": {"fcm_options": {"link": "http://x"}}}
+      | message.webpush.fcm_options.link
+""")
 
 
 @pytest.mark.parametrize(("message", "field"), WRONG.values(), ids=WRONG)
@@ -367,18 +350,16 @@ def shown(part):
 #: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their
 #: number, null as absent.
 PROTO = {
+    **table("""
+    an enum by its number | {"android": {"priority": 1, "notification": {"visibility": 2,
+      "notification_priority": "4"}}} | true
+    null is absent | {"notification": {"image": null}, "webpush": null} | true
+    an enum that is none | {"android": {"priority": 7}} | false
+    a truth in a text | {"android": {"direct_boot_ok": "true"}} | false
+    """),
     "a number as a text": (shown({"notification_count": "3"}), True),
     "a whole number with a point": (shown({"notificationCount": 3.0}), True),
     "an exponent": (shown({"notification_count": "1e2"}), True),
-    "an enum by its number": (
-        {
-            "android": {
-                "priority": 1,
-                "notification": {"visibility": 2, "notification_priority": "4"},
-            }
-        },
-        True,
-    ),
     "a colour in texts": (
         shown(
             {
@@ -391,11 +372,8 @@ PROTO = {
         ),
         True,
     ),
-    "null is absent": ({"notification": {"image": None}, "webpush": None}, True),
     "a broken number": (shown({"notification_count": 3.5}), False),
     "more than 32 bits": (shown({"notification_count": "4294967296"}), False),
-    "an enum that is none": ({"android": {"priority": 7}}, False),
-    "a truth in a text": ({"android": {"direct_boot_ok": "true"}}, False),
     "an empty text": (shown({"notification_count": ""}), False),
     "a truth for a number": (shown({"notification_count": True}), False),
 }

@@ -26,10 +26,7 @@ def test_what_one_process_was_told_all_know_until_it_ends(
     time.sleep(0.05)
     assert other.known(
         "lane", [URL, "https://refused", "https://short", "https://over", "https://never"]
-    ) == {
-        URL: GIVEN,
-        "https://refused": "",
-    }
+    ) == {URL: GIVEN, "https://refused": ""}
     assert other.known("another lane", [URL]) == {}
 
 

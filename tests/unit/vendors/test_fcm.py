@@ -46,6 +46,9 @@ def told(*said, met=(), **headers):
     return outcome
 
 
+BAD = "INVALID_ARGUMENT"
+
+
 def said(status, verdict, google, code=None, field=None, message="words"):
     """A row of ANSWERS. google: the status of Google's API; code: FCM's own, which counts."""
     details = [fcm_error(code)] * bool(code) + [fields(field)] * bool(field)
@@ -54,46 +57,25 @@ def said(status, verdict, google, code=None, field=None, message="words"):
 
 #: Every row of the page's table: (status, body) -> (verdict, code)
 ANSWERS = {
-    "400 a bad field": said(
-        400, Verdict.REJECTED, "INVALID_ARGUMENT", field="message.data[0].value"
-    ),
+    "400 a bad field": said(400, Verdict.REJECTED, BAD, field="message.data[0].value"),
     "400 a bad field, FCM's own word too": said(
-        400, Verdict.REJECTED, "INVALID_ARGUMENT", "INVALID_ARGUMENT", field="message.android.ttl"
+        400, Verdict.REJECTED, BAD, BAD, field="message.android.ttl"
     ),
-    "400 a malformed token": said(
-        400, Verdict.TOKEN_DEAD, "INVALID_ARGUMENT", "INVALID_ARGUMENT", message=NOT_A_TOKEN
-    ),
+    "400 a malformed token": said(400, Verdict.TOKEN_DEAD, BAD, BAD, message=NOT_A_TOKEN),
     "400 a malformed token, field named": said(
-        400,
-        Verdict.TOKEN_DEAD,
-        "INVALID_ARGUMENT",
-        "INVALID_ARGUMENT",
-        field="message.token",
-        message=NOT_A_TOKEN,
+        400, Verdict.TOKEN_DEAD, BAD, BAD, field="message.token", message=NOT_A_TOKEN
     ),
     "400 token words without FcmError": said(
-        400, Verdict.REJECTED, "INVALID_ARGUMENT", field="message.token", message=NOT_A_TOKEN
+        400, Verdict.REJECTED, BAD, field="message.token", message=NOT_A_TOKEN
     ),
-    "400 other": said(
-        400,
-        Verdict.REJECTED,
-        "INVALID_ARGUMENT",
-        "INVALID_ARGUMENT",
-        message="Android message is too big",
-    ),
+    "400 other": said(400, Verdict.REJECTED, BAD, BAD, message="Android message is too big"),
     "401 access": said(401, Verdict.ACCESS_EXPIRED, "UNAUTHENTICATED"),
     "401 third party": said(401, Verdict.REJECTED, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"),
     "401 third party, old name": said(401, Verdict.REJECTED, "UNAUTHENTICATED", "APNS_AUTH_ERROR"),
     "401 HTML": (401, b"<html>", Verdict.ACCESS_EXPIRED, ""),
     "403 sender": said(403, Verdict.TOKEN_FOREIGN, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"),
     "403 no right": said(403, Verdict.CREDENTIAL_REFUSED, "PERMISSION_DENIED"),
-    "404 gone": said(
-        404,
-        Verdict.TOKEN_DEAD,
-        "NOT_FOUND",
-        "UNREGISTERED",
-        message="Requested entity was not found.",
-    ),
+    "404 gone": said(404, Verdict.TOKEN_DEAD, "NOT_FOUND", "UNREGISTERED", message="Not found."),
     "404 no project": said(404, Verdict.CREDENTIAL_REFUSED, "NOT_FOUND"),
     "404 HTML": (404, b"<html>404</html>", Verdict.UNKNOWN, ""),
     "429 quota": said(429, Verdict.THROTTLED, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
@@ -121,32 +103,19 @@ def test_each_answer_has_its_verdict(status, body, verdict, code):
     assert outcome.attempts_max is None
 
 
-#: (status, body, what the push was told before, verdict now)
+#: (status, Google's word, FCM's, how often the push was told so before, verdict now)
 AT_LAST = {
-    "unspecified twice": (
-        500,
-        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
-        ["UNSPECIFIED_ERROR"],
-        Verdict.UNAVAILABLE,
-    ),
-    "unspecified three times": (
-        500,
-        error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")),
-        ["UNSPECIFIED_ERROR"] * 2,
-        Verdict.REJECTED,
-    ),
-    "third party again": (
-        401,
-        error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")),
-        ["THIRD_PARTY_AUTH_ERROR"],
-        Verdict.REJECTED,
-    ),
+    "unspecified twice": (500, "INTERNAL", "UNSPECIFIED_ERROR", 1, Verdict.UNAVAILABLE),
+    "unspecified three times": (500, "INTERNAL", "UNSPECIFIED_ERROR", 2, Verdict.REJECTED),
+    "third party again": (401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR", 1, Verdict.REJECTED),
 }
 
 
-@pytest.mark.parametrize(("status", "body", "met", "verdict"), AT_LAST.values(), ids=AT_LAST)
-def test_what_trying_again_does_not_cure_is_believed(status, body, met, verdict):
-    outcome = told(status, body, met=met)
+@pytest.mark.parametrize(
+    ("status", "google", "code", "met", "verdict"), AT_LAST.values(), ids=AT_LAST
+)
+def test_what_trying_again_does_not_cure_is_believed(status, google, code, met, verdict):
+    outcome = told(status, error(google, fcm_error(code)), met=[code] * met)
     assert outcome.verdict is verdict
 
 
@@ -164,36 +133,19 @@ def test_waits_as_google_asks_for_them():
     assert told(429, body).retry_after_s is None  # then the 60 s of the table
 
 
+DEVICE_RATE = {"subject": "device:x", "description": ""}
+
+
 @pytest.mark.parametrize(
-    ("body", "token_only"),
+    ("detail", "message", "token_only"),
     [
-        (
-            error(
-                "RESOURCE_EXHAUSTED",
-                fcm_error("QUOTA_EXCEEDED"),
-                message="Device message rate exceeded",
-            ),
-            True,
-        ),
-        (
-            error(
-                "RESOURCE_EXHAUSTED",
-                {
-                    "@type": QUOTA_FAILURE,
-                    "violations": [{"subject": "device:x", "description": ""}],
-                },
-            ),
-            True,
-        ),
-        (
-            error(
-                "RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Project quota exceeded"
-            ),
-            False,
-        ),
+        (fcm_error("QUOTA_EXCEEDED"), "Device message rate exceeded", True),
+        ({"@type": QUOTA_FAILURE, "violations": [DEVICE_RATE]}, "words", True),
+        (fcm_error("QUOTA_EXCEEDED"), "Project quota exceeded", False),
     ],
 )
-def test_a_device_s_rate_is_not_the_project_s(body, token_only):
+def test_a_device_s_rate_is_not_the_project_s(detail, message, token_only):
+    body = error("RESOURCE_EXHAUSTED", detail, message=message)
     assert told(429, body).token_only is token_only
 
 
@@ -218,17 +170,8 @@ def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, met, verdict)
 
 
 def test_words_repeat_neither_values_nor_tokens():
-    [bad] = fcm_codes.classify(
-        batch(),
-        answer(
-            400,
-            error(
-                "INVALID_ARGUMENT",
-                fields("message.data[0].value"),
-                message="Invalid value (TYPE_STRING), secret words",
-            ),
-        ),
-    )
+    secret = "Invalid value (TYPE_STRING), secret words"
+    bad = told(400, error(BAD, fields("message.data[0].value"), message=secret))
     assert bad.words == "message.data[0].value"
     [other] = fcm_codes.classify(
         batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123"))
@@ -250,21 +193,12 @@ def message_of(about, **of_batch):
 
 
 def test_an_app_that_draws_itself_gets_everything_as_data():
-    for about in (note(vendor={"data_only": True}, ext="e", placement=PLACED),):
-        message = message_of(about, badge=7)
-        assert message == {
-            "token": "aa11",
-            "android": {"ttl": "86400s", "priority": "HIGH"},
-            "data": {
-                "badge": "7",
-                "title": "张三",
-                "body": "今晚八点开会",
-                "tag": "m-9f3c",
-                "channel_id": "im_message",
-                "sound": "default",
-                "ext": "e",
-            },
-        }
+    shown = {"badge": "7", "title": "张三", "body": "今晚八点开会", "tag": "m-9f3c"}
+    assert message_of(note(vendor={"data_only": True}, ext="e", placement=PLACED), badge=7) == {
+        "token": "aa11",
+        "android": {"ttl": "86400s", "priority": "HIGH"},
+        "data": {**shown, "channel_id": "im_message", "sound": "default", "ext": "e"},
+    }
     by_credential = fcm_request.build(
         batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS
     )
@@ -290,20 +224,18 @@ def test_a_picture_is_taken_from_https_only():
     assert found not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
 
 
+HIGH = {"priority": "HIGH"}
 PRIORITIES = {
     "chat": (note(placement=PLACED), "HIGH"),
     "marketing": (note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}), "NORMAL"),
     "marketing is not lifted": (
-        note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}, vendor={"priority": "HIGH"}),
+        note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}, vendor=HIGH),
         "NORMAL",
     ),
     "chat may be lowered": (note(placement=PLACED, vendor={"priority": "normal"}), "NORMAL"),
     "a private wish": (note(placement={"priority": "NORMAL"}, vendor={"priority": "high"}), "HIGH"),
-    "recall": (note(kind=Kind.RECALL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
-    "the end of a call wakes nobody": (
-        note(kind=Kind.CALL_CANCEL, placement=PLACED, vendor={"priority": "HIGH"}),
-        "NORMAL",
-    ),
+    "recall": (note(kind=Kind.RECALL, placement=PLACED, vendor=HIGH), "NORMAL"),
+    "the end of a call": (note(kind=Kind.CALL_CANCEL, placement=PLACED, vendor=HIGH), "NORMAL"),
 }
 
 
@@ -476,29 +408,16 @@ def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
     assert found == ("https://oauth2.googleapis.com/token", NOW_MS // 1000, NOW_MS // 1000 + 3600)
 
 
+GIVEN = AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)
+YA29 = {"access_token": "ya29.x"}
+BAD_SIGNATURE = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
 ACCESS_ANSWERS = {
-    "number": (
-        200,
-        {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"},
-        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
-    ),
-    "text": (
-        200,
-        {"access_token": "ya29.x", "expires_in": "3600"},
-        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
-    ),
-    "no life": (
-        200,
-        {"access_token": "ya29.x"},
-        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
-    ),
+    "number": (200, {**YA29, "expires_in": 3600, "token_type": "Bearer"}, GIVEN),
+    "text": (200, {**YA29, "expires_in": "3600"}, GIVEN),
+    "no life": (200, YA29, GIVEN),
     "no token": (200, {"access_token": ""}, Verdict.UNAVAILABLE),
     "a line feed": (200, {"access_token": "a\r\nx: y"}, Verdict.UNAVAILABLE),
-    "bad key": (
-        400,
-        {"error": "invalid_grant", "error_description": "Invalid JWT Signature."},
-        Verdict.CREDENTIAL_REFUSED,
-    ),
+    "bad key": (400, BAD_SIGNATURE, Verdict.CREDENTIAL_REFUSED),
     "bad scope": (400, {"error": "invalid_scope"}, Verdict.CREDENTIAL_REFUSED),
     "bad client": (401, {"error": "invalid_client"}, Verdict.CREDENTIAL_REFUSED),
     "not allowed": (401, {"error": "unauthorized_client"}, Verdict.CREDENTIAL_REFUSED),

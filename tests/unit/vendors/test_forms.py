@@ -164,8 +164,7 @@ SHARED_LIKES = st.builds(
 )
 DEVICES = st.lists(
     st.tuples(
-        st.sampled_from(["0" * 64, "a:b_c-d", "7e57" * 16, "%s"]),
-        st.sampled_from([0, 1, 7, 2**31]),
+        st.sampled_from(["0" * 64, "a:b_c-d", "7e57" * 16, "%s"]), st.sampled_from([0, 1, 7, 2**31])
     ),
     min_size=1,
     max_size=4,

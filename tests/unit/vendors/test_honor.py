@@ -103,41 +103,33 @@ def said(data):
 
 
 #: name -> (body, verdicts for H1, H2, H3)
+A, U, D = V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD
 LISTS = {
-    "V5": (V5, [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD]),
-    "V5 as partial success": (
-        {**V5, "code": "80100000"},
-        [V.ACCEPTED, V.UNAVAILABLE, V.TOKEN_DEAD],
-    ),
+    "V5": (V5, [A, U, D]),
+    "V5 as partial success": ({**V5, "code": "80100000"}, [A, U, D]),
     "lists are null": (
         said({"sendResult": True, "failTokens": None, "expireTokens": None}),
-        [V.ACCEPTED] * 3,
+        [A] * 3,
     ),
-    "lists are empty": (said({"failTokens": [], "expireTokens": []}), [V.ACCEPTED] * 3),
-    "no data": ({"code": 0}, [V.ACCEPTED] * 3),
-    "sendResult false and no lists": (said({"sendResult": False}), [V.UNAVAILABLE] * 3),
+    "lists are empty": (said({"failTokens": [], "expireTokens": []}), [A] * 3),
+    "no data": ({"code": 0}, [A] * 3),
+    "sendResult false and no lists": (said({"sendResult": False}), [U] * 3),
     "sendResult false with a list": (
         said({"sendResult": False, "expireTokens": ["H1"]}),
-        [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED],
+        [D, A, A],
     ),
-    "a token nobody sent": (said({"expireTokens": ["zzz"]}), [V.ACCEPTED] * 3),
-    "commas within a list": (
-        said({"failTokens": ["H1,H2"]}),
-        [V.UNAVAILABLE, V.UNAVAILABLE, V.ACCEPTED],
-    ),
-    "objects": (said({"expireTokens": [{"token": "H1"}]}), [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED]),
-    "data as a text": (said('{"expireTokens":["H1"]}'), [V.TOKEN_DEAD, V.ACCEPTED, V.ACCEPTED]),
-    "expired only": (said({"expireTokens": ["H2"]}), [V.ACCEPTED, V.TOKEN_DEAD, V.ACCEPTED]),
+    "a token nobody sent": (said({"expireTokens": ["zzz"]}), [A] * 3),
+    "commas within a list": (said({"failTokens": ["H1,H2"]}), [U, U, A]),
+    "objects": (said({"expireTokens": [{"token": "H1"}]}), [D, A, A]),
+    "data as a text": (said('{"expireTokens":["H1"]}'), [D, A, A]),
+    "expired only": (said({"expireTokens": ["H2"]}), [A, D, A]),
     "partial success without lists": ({"code": 80100000, "data": {}}, [V.UNKNOWN] * 3),
     "a text, and a list with junk": (
         said({"failTokens": "H1", "expireTokens": [1, None, "H2"]}),
-        [V.UNAVAILABLE, V.TOKEN_DEAD, V.ACCEPTED],
+        [U, D, A],
     ),
     "somebody, and nobody says who": (said({"failTokens": [{"id": "H1"}]}), [V.UNKNOWN] * 3),
-    "no lists at all": (
-        said({"failTokens": {"H1": 1}, "expireTokens": 7}),
-        [V.UNAVAILABLE, V.ACCEPTED, V.ACCEPTED],
-    ),
+    "no lists at all": (said({"failTokens": {"H1": 1}, "expireTokens": 7}), [U, A, A]),
 }
 
 

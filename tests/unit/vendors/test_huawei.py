@@ -11,14 +11,7 @@ from tests.builders import present
 from tests.page_vectors import HUAWEI_TOKEN_FORM, HUAWEI_V1
 from tests.tables import table
 from tests.unit.vendors.cases import asked, reply
-from tests.unit.vendors.pushkit_builders import (
-    ACCESS,
-    NOW_MS,
-    batch,
-    brief,
-    credential,
-    note,
-)
+from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, batch, brief, credential, note
 from workers.vendors import huawei_codes
 from workers.vendors.huawei import HUAWEI
 from workers.vendors.huawei.request import CATEGORIES

@@ -16,10 +16,7 @@ from hypothesis import given
 from common.contracts import Notification
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.builders import notification, present
-from tests.page_vectors import (
-    OPPO_REGIDS,
-    OPPO_SIGNS,
-)
+from tests.page_vectors import OPPO_REGIDS, OPPO_SIGNS
 from tests.tables import cell, table
 from tests.unit.vendors.cases import PUSH_ID, asked, credential, item, reply
 from tests.unit.vendors.strategies import kept_whole, texts

@@ -31,8 +31,7 @@ from workers.vendors.xiaomi import receipts as xiaomi_receipts
 
 PAGES = Path(__file__).parents[3] / "docs" / "vendors"
 TOKEN = "aa11"
-#: Heading of a page's tables -> (the vendor, what the code knows, the answer that says one of
-#: them).
+#: Heading of a page's tables -> (what the code knows, the answer that says one of them).
 Say = Callable[[str], Any]
 
 
@@ -46,109 +45,80 @@ def named(field: str, status: int = 200, **rest: Any) -> Say:
     return lambda code: (status, {field: code, **rest})
 
 
+def numbered(field: str, **rest: Any) -> Say:
+    """One that holds it as a number."""
+    return lambda code: (200, {field: int(code), **rest})
+
+
 def partial(code: str) -> dict[str, Any]:
-    return {
-        "code": "80100000",
-        "requestId": "r",
-        "msg": json.dumps({"illegalTokens": {code: [TOKEN]}}),
-    }
+    words = json.dumps({"illegalTokens": {code: [TOKEN]}})
+    return {"code": "80100000", "requestId": "r", "msg": words}
 
 
-ANSWERS: Mapping[str, tuple[Vendor, Iterable[object], Say]] = {
-    "apns: reason": (Vendor.APNS, apns_codes.REASONS, named("reason", status=400)),
-    "fcm: errorCode": (Vendor.FCM, fcm_codes.FCM_CODES, lambda code: (400, fcm_error(code))),
+def user(code: str) -> dict[str, Any]:
+    return {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}}
+
+
+ANSWERS: Mapping[str, tuple[Iterable[object], Say]] = {
+    "apns: reason": (apns_codes.REASONS, named("reason", status=400)),
+    "fcm: errorCode": (fcm_codes.FCM_CODES, lambda code: (400, fcm_error(code))),
     "fcm: status without errorCode": (
-        Vendor.FCM,
         fcm_codes.STATUS_CODES,
         lambda code: (400, {"error": {"status": code}}),
     ),
-    "huawei: code": (Vendor.HUAWEI, huawei_codes.CODES, named("code", msg="", requestId="r")),
-    "harmony: code": (Vendor.HARMONY, huawei_codes.CODES, named("code", msg="", requestId="r")),
+    "huawei: code": (huawei_codes.CODES, named("code", msg="", requestId="r")),
+    "harmony: code": (huawei_codes.CODES, named("code", msg="", requestId="r")),
     "harmony: reason of 80100000": (
-        Vendor.HARMONY,
         set(huawei_codes.REASONS) - {""},
         lambda code: (200, partial(code)),
     ),
-    "honor: code": (Vendor.HONOR, honor_codes.CODES, named("code", message="")),
-    "xiaomi: code": (
-        Vendor.XIAOMI,
-        xiaomi_codes.CODES,
-        lambda code: (200, {"result": "error", "code": int(code)}),
-    ),
-    "oppo: code": (
-        Vendor.OPPO,
-        oppo_codes.CODES,
-        lambda code: (200, {"code": int(code), "message": ""}),
-    ),
-    "vivo: result": (
-        Vendor.VIVO,
-        vivo_codes.CODES,
-        lambda code: (200, {"result": int(code), "desc": ""}),
-    ),
-    "vivo: invalidUser.status": (
-        Vendor.VIVO,
-        vivo_codes.USER_STATUS,
-        lambda code: (
-            200,
-            {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}},
-        ),
-    ),
-    "meizu: code": (Vendor.MEIZU, meizu_codes.REQUEST_CODES, named("code", message="", value="")),
+    "honor: code": (honor_codes.CODES, named("code", message="")),
+    "xiaomi: code": (xiaomi_codes.CODES, numbered("code", result="error")),
+    "oppo: code": (oppo_codes.CODES, numbered("code", message="")),
+    "vivo: result": (vivo_codes.CODES, numbered("result", desc="")),
+    "vivo: invalidUser.status": (vivo_codes.USER_STATUS, lambda code: (200, user(code))),
+    "meizu: code": (meizu_codes.REQUEST_CODES, named("code", message="", value="")),
     "meizu: code inside value": (
-        Vendor.MEIZU,
         meizu_codes.TOKEN_CODES,
         lambda code: (200, {"code": "200", "value": {code: [TOKEN]}}),
     ),
 }
 
 
-def statuses(**item: Any) -> bytes:
-    return json.dumps(
-        {"statuses": [{"token": TOKEN, "biTag": "p", "requestId": "q", "timestamp": 1, **item}]}
-    ).encode()
+def statuses(code: str) -> Any:
+    one = {"token": TOKEN, "biTag": "p", "requestId": "q", "timestamp": 1, "status": int(code)}
+    return {"statuses": [one]}
 
 
-RECEIPTS: Mapping[str, tuple[Vendor, Iterable[object], Callable[[str], bytes]]] = {
-    "huawei: receipt status": (
-        Vendor.HUAWEI,
-        huawei_receipts.CODES,
-        lambda code: statuses(status=int(code)),
-    ),
-    "honor: receipt status": (
-        Vendor.HONOR,
-        honor_receipts.CODES,
-        lambda code: statuses(status=int(code)),
-    ),
+def targets(**of_one: Any) -> Any:
+    return {"q": {"targets": TOKEN, **of_one}}
+
+
+RECEIPTS: Mapping[str, tuple[Iterable[object], Say]] = {
+    "huawei: receipt status": (huawei_receipts.CODES, statuses),
+    "honor: receipt status": (honor_receipts.CODES, statuses),
     "xiaomi: receipt type": (
-        Vendor.XIAOMI,
         xiaomi_receipts.STATUS,
-        lambda code: json.dumps(
-            {"q": {"targets": TOKEN, "type": int(code), "param": "p"}}
-        ).encode(),
+        lambda code: targets(type=int(code), param="p"),
     ),
     "oppo: receipt eventType": (
-        Vendor.OPPO,
         oppo_receipts.EVENTS,
-        lambda code: json.dumps([{"registrationIds": TOKEN, "eventType": code}]).encode(),
+        lambda code: [{"registrationIds": TOKEN, "eventType": code}],
     ),
     "vivo: receipt detail": (
-        Vendor.VIVO,
         vivo_receipts.DETAILS,
-        lambda code: json.dumps(
-            {"q": {"targets": TOKEN, "ackType": "104", "subStatus": code}}
-        ).encode(),
+        lambda code: targets(ackType="104", subStatus=code),
     ),
-    "vivo: receipt ackType": (
-        Vendor.VIVO,
-        vivo_receipts.KINDS,
-        lambda code: json.dumps({"q": {"targets": TOKEN, "ackType": code}}).encode(),
-    ),
+    "vivo: receipt ackType": (vivo_receipts.KINDS, lambda code: targets(ackType=code)),
     "meizu: receipt type": (
-        Vendor.MEIZU,
         meizu_receipts.STATUS,
-        lambda code: json.dumps({f"q-{code}": {"targets": [TOKEN], "type": int(code)}}).encode(),
+        lambda code: {f"q-{code}": {"targets": [TOKEN], "type": int(code)}},
     ),
 }
+
+
+def vendor_of(heading: str) -> Vendor:
+    return Vendor(heading.partition(":")[0])
 
 
 def said_of(vendor: Vendor, status: int, body: Any) -> str:
@@ -157,8 +127,8 @@ def said_of(vendor: Vendor, status: int, body: Any) -> str:
     return f"{outcome.verdict}, {outcome.again}" if outcome.again else str(outcome.verdict)
 
 
-def told_of(vendor: Vendor, body: bytes) -> str:
-    [receipt] = READERS[vendor].read(body, {})
+def told_of(vendor: Vendor, body: Any) -> str:
+    [receipt] = READERS[vendor].read(json.dumps(body).encode(), {})
     return f"{receipt.status}, {receipt.verdict}" if receipt.verdict else receipt.status
 
 
@@ -166,7 +136,7 @@ def table_of(heading: str) -> dict[str, str]:
     """Code -> meaning, of the table under this heading of the vendor's page: |
     meaning | codes |.
     """
-    vendor = heading.partition(":")[0]
+    vendor = vendor_of(heading)
     text = (PAGES / f"{vendor}.md").read_text()
     found = re.search(
         rf"^### {re.escape(heading)}\n\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE
@@ -182,19 +152,19 @@ def table_of(heading: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("heading", ANSWERS)
 def test_each_code_of_a_page_is_what_the_code_makes_of_it(heading):
-    vendor, _, say = ANSWERS[heading]
+    _, say = ANSWERS[heading]
     page = table_of(heading)
-    assert {code: said_of(vendor, *say(code)) for code in page} == page
+    assert {code: said_of(vendor_of(heading), *say(code)) for code in page} == page
 
 
 @pytest.mark.parametrize("heading", RECEIPTS)
 def test_each_receipt_of_a_page_is_what_the_code_makes_of_it(heading):
-    vendor, _, say = RECEIPTS[heading]
+    _, say = RECEIPTS[heading]
     page = table_of(heading)
-    assert {code: told_of(vendor, say(code)) for code in page} == page
+    assert {code: told_of(vendor_of(heading), say(code)) for code in page} == page
 
 
 @pytest.mark.parametrize("heading", [*ANSWERS, *RECEIPTS])
 def test_a_page_names_every_code_that_the_code_knows_and_no_other(heading):
-    known = {**ANSWERS, **RECEIPTS}[heading][1]
+    known = {**ANSWERS, **RECEIPTS}[heading][0]
     assert set(table_of(heading)) == {str(code) for code in known}

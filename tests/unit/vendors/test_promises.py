@@ -30,12 +30,7 @@ from workers.vendors.meizu import MEIZU
 from workers.vendors.meizu.request import utf16_units
 from workers.vendors.oppo import OPPO
 from workers.vendors.text import cut, shrink, utf8_bytes
-from workers.vendors.types import (
-    AccessRefused,
-    AccessToken,
-    Credential,
-    VendorSpec,
-)
+from workers.vendors.types import AccessRefused, AccessToken, Credential, VendorSpec
 from workers.vendors.vivo import VIVO
 from workers.vendors.vivo.texts import formal, weight
 from workers.vendors.xiaomi import XIAOMI

@@ -76,12 +76,7 @@ def test_a_password_may_hold_blanks_and_any_letter_but_nothing_that_can_t_be_see
 
 def key_file(vendor):
     pem = pem_of(rsa_key())
-    account = {
-        "project_id": "demo-im",
-        "private_key": pem,
-        "key_id": "k1",
-        "sub_account": "s1",
-    }
+    account = {"project_id": "demo-im", "private_key": pem, "key_id": "k1", "sub_account": "s1"}
     account |= {"client_email": "a@b.iam", "private_key_id": "k1", "type": "service_account"}
     return vendor, json.dumps(account).encode()
 

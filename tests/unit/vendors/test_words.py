@@ -7,13 +7,7 @@ from hypothesis import given
 
 from tests.unit.vendors.strategies import texts, values
 from workers.vendors.answers import redact
-from workers.vendors.form_texts import (
-    code_of,
-    first_words,
-    json_text,
-    number,
-    scalar,
-)
+from workers.vendors.form_texts import code_of, first_words, json_text, number, scalar
 from workers.vendors.json_text import whole
 
 

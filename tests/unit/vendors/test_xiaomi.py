@@ -23,6 +23,7 @@ from tests.page_vectors import (
     digest,
     xiaomi_message,
 )
+from tests.tables import table
 from tests.unit.vendors.cases import PUSH_ID, batch, credential, item, reply
 from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, statuses
 from workers.vendors.ids import base62, number_id
@@ -354,13 +355,16 @@ def test_vector_9_4_payload_is_encoded_once():
 
 OPEN = {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}}
 CLASS_FIELDS = {
-    "private": ({}, {"channel_id": "123456", "template_id": "T0001"}),
+    **table("""
+    private | {} | {"channel_id": "123456", "template_id": "T0001"}
+    an override moves a private push | {"vendor": {"channel_id": "77", "template_id": "T7"}}
+      | {"channel_id": "77", "template_id": "T7"}
+    raw fields touch neither | {"vendor_raw": {"extra": {"channel_id": "66", "template_id": "T6",
+      "template_param": "{}", "callback": "https://x"}, "title": "x"}}
+      | {"channel_id": "123456", "template_id": "T0001"}
+    """),
     "public with a channel": (OPEN, {"channel_id": "9"}),
     "public without": ({"bucket": Bucket.PUBLIC, "placement": {}}, {}),
-    "an override moves a private push": (
-        {"vendor": {"channel_id": "77", "template_id": "T7"}},
-        {"channel_id": "77", "template_id": "T7"},
-    ),
     "an override never raises a public one": (
         {**OPEN, "vendor": {"channel_id": "123456", "template_id": "T0001"}},
         {"channel_id": "9"},
@@ -368,20 +372,6 @@ CLASS_FIELDS = {
     "nor does a sender's template": (
         {**OPEN, "template": {"id": "T0001", "title_params": {"a": "b"}}},
         {"channel_id": "9"},
-    ),
-    "raw fields touch neither": (
-        {
-            "vendor_raw": {
-                "extra": {
-                    "channel_id": "66",
-                    "template_id": "T6",
-                    "template_param": "{}",
-                    "callback": "https://x",
-                },
-                "title": "x",
-            }
-        },
-        {"channel_id": "123456", "template_id": "T0001"},
     ),
 }
 

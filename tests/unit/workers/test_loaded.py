@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from tests.tables import spaced
+
 COMMAND = (
     "import sys, json, importlib; [importlib.import_module(one) for one in sys.argv[1:]]; "
     "print(json.dumps(sorted(sys.modules)))"
@@ -32,21 +34,15 @@ STAGES = ["workers.cli.worker", "workers.pipeline"]
     [
         (["workers.cli.worker", "workers.upkeep"], NOBODY | WEB | CELERY | CIPHERS | {"hpack"}),
         (
-            [
-                "workers.cli.worker",
-                "workers.receipts.http",
-                "workers.gateway.http",
-                "workers.gateway.xmpp",
-            ],
+            spaced("""
+                workers.cli.worker workers.receipts.http workers.gateway.http workers.gateway.xmpp
+            """),
             (NOBODY | CELERY | SQL | CIPHERS | {"hpack"}),
         ),
         (
-            [
-                "workers.cli.worker",
-                "workers.receipts.http",
-                "workers.gateway.http",
-                "workers.console.app",
-            ],
+            spaced("""
+                workers.cli.worker workers.receipts.http workers.gateway.http workers.console.app
+            """),
             (NOBODY | CELERY | {"hpack"}),
         ),
         ([*STAGES, "celery.apps.worker", "workers.transport.engine"], NOBODY | WEB | SQL | CIPHERS),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import spaced
 from tests.unit.intake.dialects.bodies import (
     ABSENT,
     ENTRY_MS,
@@ -77,29 +78,13 @@ def test_nobody_is_forced_in_a_chat_of_two():
     assert "force" not in push_of("nim", nim(**client(forcePush=True)))
 
 
-FORBIDDEN = [
-    "token",
-    "to",
-    "topic",
-    "regId",
-    "registration_id",
-    "target",
-    "target_value",
-    "app_secret",
-    "auth_token",
-    "taskId",
-    "requestId",
-]
-FORBIDDEN += [
-    "pushMode",
-    "callback",
-    "callback.param",
-    "call_back_url",
-    "validate_only",
-    "validateOnly",
-    "testMessage",
-    "restricted_package_name",
-]
+FORBIDDEN = spaced("""
+    token to topic regId registration_id target target_value app_secret auth_token taskId requestId
+""")
+FORBIDDEN += spaced("""
+    pushMode callback callback.param call_back_url validate_only validateOnly testMessage
+    restricted_package_name
+""")
 
 
 @pytest.mark.parametrize("key", FORBIDDEN)

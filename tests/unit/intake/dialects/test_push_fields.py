@@ -269,11 +269,7 @@ clickTypeInfo.parameters.k=v -> vendor_raw.meizu={"parameters": {"k": "v"}}
 sessionId=s; deep.a=[1] -> data.payload={"sessionId": "s", "deep": {"a": [1]}}
 """
 Body = Callable[..., dict[str, Any]]
-BODIES: dict[str, tuple[Body, ...]] = {
-    "tencent": (c2c, group),
-    "zego": (zego,),
-    "nim": (nim_team,),
-}
+BODIES: dict[str, tuple[Body, ...]] = {"tencent": (c2c, group), "zego": (zego,), "nim": (nim_team,)}
 
 
 def block_of(name: str, text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.tables import table
 from tests.unit.intake.dialects.bodies import (
     ABSENT,
     ENTRY_MS,
@@ -64,36 +65,23 @@ def test_a_picture_that_is_not_https_is_counted_and_left_to_intake_which_tells_o
 
 
 #: MsgBody -> elements.
-ELEMENTS = {
-    "text": (
-        {"MsgType": "TIMTextElem", "MsgContent": {"Text": "晚上见 🍜"}},
-        {"type": "text", "text": "晚上见 🍜"},
-    ),
-    "face": (
-        {"MsgType": "TIMFaceElem", "MsgContent": {"Index": 6, "Data": "[x]"}},
-        {"type": "face"},
-    ),
-    "location": (
-        {"MsgType": "TIMLocationElem", "MsgContent": {"Desc": "home", "Latitude": 1.5}},
-        {"type": "location"},
-    ),
-    "sound": ({"MsgType": "TIMSoundElem", "MsgContent": {"Second": 3}}, {"type": "sound"}),
-    "image": ({"MsgType": "TIMImageElem", "MsgContent": {"UUID": "u"}}, {"type": "image"}),
-    "file": ({"MsgType": "TIMFileElem", "MsgContent": {"FileName": "f"}}, {"type": "file"}),
-    "video": ({"MsgType": "TIMVideoFileElem", "MsgContent": {"VideoSecond": 3}}, {"type": "video"}),
-    "relay": (
-        {"MsgType": "TIMRelayElem", "MsgContent": {"Title": "chat", "MsgNum": 2}},
-        {"type": "merger"},
-    ),
-    "custom": (
-        {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret", "Desc": "gift"}},
-        {"type": "custom", "text": "gift"},
-    ),
-    "custom without Desc": (
-        {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret"}},
-        {"type": "custom"},
-    ),
-}
+ELEMENTS = table("""
+    text | {"MsgType": "TIMTextElem", "MsgContent": {"Text": "晚上见 🍜"}}
+      | {"type": "text", "text": "晚上见 🍜"}
+    face | {"MsgType": "TIMFaceElem", "MsgContent": {"Index": 6, "Data": "[x]"}} | {"type": "face"}
+    location | {"MsgType": "TIMLocationElem", "MsgContent": {"Desc": "home", "Latitude": 1.5}}
+      | {"type": "location"}
+    sound | {"MsgType": "TIMSoundElem", "MsgContent": {"Second": 3}} | {"type": "sound"}
+    image | {"MsgType": "TIMImageElem", "MsgContent": {"UUID": "u"}} | {"type": "image"}
+    file | {"MsgType": "TIMFileElem", "MsgContent": {"FileName": "f"}} | {"type": "file"}
+    video | {"MsgType": "TIMVideoFileElem", "MsgContent": {"VideoSecond": 3}} | {"type": "video"}
+    relay | {"MsgType": "TIMRelayElem", "MsgContent": {"Title": "chat", "MsgNum": 2}}
+      | {"type": "merger"}
+    custom | {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret", "Desc": "gift"}}
+      | {"type": "custom", "text": "gift"}
+    custom without Desc | {"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret"}}
+      | {"type": "custom"}
+""")
 
 
 @pytest.mark.parametrize(("source", "element"), ELEMENTS.values(), ids=ELEMENTS)
@@ -183,18 +171,13 @@ def test_a_batch_gives_each_receiver_an_event_of_its_own():
 
 
 MENTIONS = {
+    **table("""
+    two people | [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 0,
+      "GroupAt_Account": "cid"}] | ["bob", "cid"]
+    everybody and one | [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}]
+      | ["@all"]
+    """),
     "nobody": ([], ABSENT),
-    "two people": (
-        [
-            {"GroupAtAllFlag": 0, "GroupAt_Account": "bob"},
-            {"GroupAtAllFlag": 0, "GroupAt_Account": "cid"},
-        ],
-        ["bob", "cid"],
-    ),
-    "everybody and one": (
-        [{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}],
-        ["@all"],
-    ),
 }
 
 

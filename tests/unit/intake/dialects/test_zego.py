@@ -8,14 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.intake.dialects.bodies import (
-    at,
-    data_of,
-    push_of,
-    run,
-    zego,
-    zego_call,
-)
+from tests.unit.intake.dialects.bodies import at, data_of, push_of, run, zego, zego_call
 from workers.intake.dialects import DialectError, tenant_named
 
 
