@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from common.storage.keys import Keys
 from common.storage.scripts import Call, run_all, script
@@ -135,16 +136,22 @@ class JointLease(Lease):
 
 def renew_all(leases: Sequence[Lease]) -> None:
     """Renews held leases, whether due or not: one round trip a server. redis.exceptions.RedisError:
-    unknown, as in Lease.hold.
+    unknown, as in Lease.hold, of one server's; those of the others are renewed all the same.
     """
-    now = time.monotonic()
+    failed = list[Exception]()
     by_server: dict[Redis, list[Lease]] = {}
     for one in leases:
         by_server.setdefault(one.redis, []).append(one)
     for redis, those in by_server.items():
-        parts = [part for one in those for part in one.parts]
-        epochs = run_all(redis, [part.call for part in parts])
+        parts, now = [part for one in those for part in one.parts], time.monotonic()
+        try:
+            epochs = run_all(redis, [part.call for part in parts])
+        except (RedisError, OSError) as error:
+            failed.append(error)
+            continue
         for part, epoch in zip(parts, epochs, strict=True):
             part.answered(int(epoch), now)
         for one in those:
             one.joined()
+    if failed:
+        raise failed[0]

@@ -80,7 +80,7 @@ class Tallies:
             connection.execute(text("SELECT pg_advisory_xact_lock(1886741608)"))
             mark = connection.execute(text("SELECT count FROM tallies WHERE span = 0")).scalar()
             start = max(int(mark), end - FIRST_MIN) if mark is not None else end - FIRST_MIN
-            if mark is None and connection.execute(_NOTHING_YET).scalar():
+            if mark is None and unwritten_ms is None and connection.execute(_NOTHING_YET).scalar():
                 start = end - 1
             until = min(end, start + CHUNK_MIN)
             if start >= until:

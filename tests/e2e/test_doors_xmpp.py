@@ -4,6 +4,7 @@ costs a subscription.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import socket
@@ -12,7 +13,8 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
@@ -369,3 +371,13 @@ def test_a_connection_that_ends_comes_back(server: ComponentServer, town: Town) 
     found = kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1))
     assert found == ("result", "")
     time.sleep(0.1)
+
+
+def test_whatever_breaks_the_door_ends_it_at_once() -> None:
+    """And not after the five minutes that asyncio waits for a thread: its process would live on."""
+    broken, stop = SimpleNamespace(tenants={"a": None}), threading.Event()
+    sessions = xmpp._Sessions(cast(Any, None), cast(Any, None), cast(Any, broken))
+    began = time.monotonic()
+    with pytest.raises(AttributeError):
+        asyncio.run(sessions.run(stop))
+    assert time.monotonic() - began < 60

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.clock import now_ms
@@ -21,18 +22,21 @@ from common.contracts import encode
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import Later
-from common.storage.leases import Lease
+from common.storage.leases import Lease, renew_all
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
 from common.storage.migrations import migrate
+from common.storage.redis import connect
 from common.storage.streams import StreamStore
 from tests.builders import stored_credential
-from tests.conftest import embedded
+from tests.conftest import OwnValkey, embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
 from tests.waiting import eventually
 from workers.gateway.secrets import GATEWAY_KEYS, XMPP, open_doors
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.reporter import Reporter
+from workers.maintenance.role import RoleThread
+from workers.maintenance.timer import Timer
 from workers.queues.lease_renewer import LeaseRenewer
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
@@ -202,6 +206,32 @@ def test_a_lease_is_renewed_on_a_full_server(runtime: Runtime) -> None:
         assert lease.hold()
     finally:
         runtime.redis.config_set("maxmemory", 0)
+
+
+def test_a_server_that_is_away_costs_no_lease_of_another(
+    runtime: Runtime, restartable_valkey: OwnValkey
+) -> None:
+    other = connect(restartable_valkey.url)
+    away, here = Lease(other, runtime.keys, "timer"), Lease(runtime.redis, runtime.keys, "timer")
+    assert away.hold()
+    assert here.hold()
+    restartable_valkey.kill()
+    asked_at = here._asked_at
+    with pytest.raises(RedisConnectionError):
+        renew_all([away, here])
+    assert here._asked_at > asked_at
+    other.close()
+
+
+def test_a_lease_that_ended_between_two_turns_is_its_threads_to_take_again(
+    runtime: Runtime,
+) -> None:
+    lease = Lease(runtime.redis, runtime.keys, "timer", lease_ms=100)
+    thread = RoleThread(Timer(runtime), lease, threading.Event())
+    assert lease.hold()
+    assert thread.keeps
+    eventually(lambda: lease.left_s <= 0)
+    assert not thread.keeps
 
 
 # ---------------------------------------------------------------- roles over processes

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,10 +17,13 @@ from common.config import Settings
 from common.model import Urgency
 from common.storage import keys
 from common.storage.delayed import Later
+from tests.conftest import OwnValkey
 from tests.waiting import eventually
 from workers import broker
 from workers.app import make_app
+from workers.cli import worker
 from workers.cli.at_work import WorkBeat
+from workers.cli.up import free_ports
 from workers.maintenance.timer import EVERY_S, TICK_S, Timer
 from workers.runtime import Runtime
 from workers.withdraw import LOOKS_S, due_in_s
@@ -99,6 +104,41 @@ def test_one_thread_says_that_a_process_lives_and_that_it_is_at_work(runtime: Ru
     assert list(living.at_work()) == ["intake.1"]
     beat.end()
     assert not living.at_work()
+
+
+def test_no_work_is_known_to_wait_while_redis_is_full_or_away(
+    settings_with: Callable[..., Settings],
+    restartable_valkey: OwnValkey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A restart helps neither; a worker that is restarted again and again is missing afterwards."""
+    monkeypatch.setattr(worker, "SILENT_S", 0.1)
+    monkeypatch.setattr(worker, "tune_gc", lambda: None)
+    port = free_ports(1)
+    more = {"REDIS_URL": restartable_valkey.url, "SEND_TIMEOUT_S": "0.1"}
+    runtime = Runtime(settings_with(METRICS_PORT=str(port), **more), "routing.1", "routing")
+    beat = WorkBeat(lambda: runtime.living, "routing.1", "routing", 0.05)
+
+    def healthy() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10):
+                return True
+        except urllib.error.HTTPError:
+            return False
+
+    beat.begin()
+    worker._heartbeat(runtime, beat, lambda: 0.0, lambda: True)
+    try:
+        eventually(lambda: not healthy())
+        runtime.redis.config_set("maxmemory", 1)
+        eventually(healthy)
+        runtime.redis.config_set("maxmemory", 0)
+        eventually(lambda: not healthy())
+        restartable_valkey.kill()
+        eventually(healthy)
+    finally:
+        beat.end()
+        runtime.close()
 
 
 def test_a_worker_without_wake_ups_asks_once_in_six_seconds(runtime: Runtime) -> None:

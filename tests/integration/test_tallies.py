@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -49,48 +50,26 @@ def about(app: str, event_id: str = "e1", received: int = T0):
     )
 
 
+def of(event, **more) -> dict[str, Any]:
+    """What a record of this event says of it."""
+    return {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, **more}
+
+
 def pushed(
     event, user: str, decided: int, decision: str | None = "accepted", vendor: str = "huawei"
 ):
-    named = {
-        "app": event.app,
-        "event_id": event.event_id,
-        "ts_ms": event.ts_ms,
-        "user": user,
-        "device": "phone",
-    }
-    return row_record(
-        **named,
-        vendor=vendor,
-        business_id="hw",
-        decision=decision,
-        message_class="chat",
-        decided_ms=decided,
-    )
+    named = of(event, user=user, device="phone", vendor=vendor, business_id="hw")
+    return row_record(**named, decision=decision, message_class="chat", decided_ms=decided)
 
 
 def receipt(event, user: str, at: int, note: str):
-    named = {
-        "app": event.app,
-        "event_id": event.event_id,
-        "ts_ms": event.ts_ms,
-        "user": user,
-        "device": "phone",
-    }
-    return note_record(**named, kind="receipt", stage="receipts", at_ms=at, note=note)
+    named = of(event, user=user, device="phone", note=note)
+    return note_record(**named, kind="receipt", stage="receipts", at_ms=at)
 
 
 def page(event, people: list[str], decision: str = "online"):
-    named = {
-        "app": event.app,
-        "event_id": event.event_id,
-        "ts_ms": event.ts_ms,
-        "note": "",
-        "message_class": "chat",
-    }
     return PageRecord(
-        **named,
-        decision=decision,
+        **of(event, note="", message_class="chat", decision=decision),
         presence_ms=T0,
         decided_ms=T0,
         count=len(people),
@@ -153,6 +132,15 @@ def test_what_is_written_late_is_counted_and_nothing_twice(runtime, app):
     runtime.tallies.count(LATER, None)
     runtime.tallies.count(LATER, None)
     assert counted(runtime, "push", "name") == {("accepted",): 2}
+
+
+def test_what_waits_for_the_ledger_at_the_first_count_is_counted_later(runtime, app):
+    runtime.tallies.count(LATER, T0)
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "bob", T0 + 1)])
+    while runtime.tallies.count(LATER + MINUTE_MS, None):
+        pass
+    assert counted(runtime, "push", "name") == {("accepted",): 1}
 
 
 def test_old_minutes_become_hours_that_count_the_same(runtime, app):

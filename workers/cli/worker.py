@@ -217,8 +217,8 @@ def _role(name: str) -> str:
 class Progress:
     """Health of a process: recent progress, or no work known to wait.
 
-    It uses the heartbeat's last look and sends no request. While Redis is away no work is known to
-    wait, so no process is restarted because of it; after its return the time without progress
+    It uses the heartbeat's last look and sends no request. While Redis is away or full no work is
+    known to wait, so no process is restarted because of it; afterwards the time without progress
     starts again.
     """
 
@@ -236,12 +236,16 @@ class Progress:
         try:
             waits = self._waiting()
         except RedisError:
-            self._waits_since = None
+            self.forget()
             raise
         if not waits:
-            self._waits_since = None
+            self.forget()
         elif self._waits_since is None:
             self._waits_since = time.monotonic()
+
+    def forget(self) -> None:
+        """No work is known to wait."""
+        self._waits_since = None
 
     def healthy(self) -> bool:
         since = self._waits_since
@@ -268,8 +272,10 @@ def _heartbeat(
     def alive() -> None:
         try:
             stays = runtime.alive()
-        except ResponseError:  # a full server takes no heartbeat, but it has work
-            known.look()
+        except RedisError as error:
+            known.forget()
+            if isinstance(error, ResponseError):
+                waiting()  # a full server takes no heartbeat, but it has work
             raise
         if not stays and not beat.stop.is_set():
             log.warning("the number of shards changes: this process ends")

@@ -86,7 +86,6 @@ def serve(stores: XmppStores, stop: threading.Event) -> None:
     try:
         asyncio.run(_Sessions(stores, feed, directories).run(stop))
     finally:
-        stop.set()
         directories.close()
         feed.close()
 
@@ -100,6 +99,12 @@ class _Sessions:
 
     async def run(self, stop: threading.Event) -> None:
         ends = asyncio.create_task(asyncio.to_thread(stop.wait))
+        try:
+            await self._serve(stop, ends)
+        finally:
+            stop.set()  # else the loop waits for that thread, whatever broke
+
+    async def _serve(self, stop: threading.Event, ends: asyncio.Task[bool]) -> None:
         while not stop.is_set():
             wanted = self._wanted()
             for server in self._running.keys() - wanted:

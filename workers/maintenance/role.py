@@ -63,9 +63,12 @@ class RoleThread:
 
     @property
     def keeps(self) -> bool:
-        """The lease is ours, and the thread goes on."""
+        """The lease is ours, and the thread goes on. One that ended between two turns, as where its
+        server hangs, is the thread's to take again: nobody else's waits for that server.
+        """
         at = max(self._turn_began or self.progress_at, self.lease.busy_at)
-        return self.lease.held and time.monotonic() - at < TURN_MAX_S
+        ours = self.lease.held and (self._turn_began is not None or self.lease.left_s > 0)
+        return ours and time.monotonic() - at < TURN_MAX_S
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -146,6 +146,26 @@ def test_a_redirect_is_an_answer_and_is_not_followed(serve, transport):
 # ---------------------------------------------------------------- windows
 
 
+@pytest.mark.parametrize("transport", ["aioapns"], indirect=True)
+def test_aioapns_waits_for_windows_given_back_a_handful_at_a_time(serve, transport):
+    """A stream's window is 1,000 bytes; each frame's bytes are given back one frame later. Of our
+    own transport: tests/unit/workers/transport/test_http2_connection.py.
+    """
+
+    async def script(connection):
+        connection.gives_back = True
+        connection.send(SettingsFrame(0, settings={4: 1000}))
+        while True:
+            seen = await connection.request()
+            connection.head(seen.stream, 200, {"apns-id": seen.id})
+
+    server = serve(RawServer, script)
+    requests = [push(n, body=bytes([n]) * 3500) for n in range(1, 31)]
+    assert reasons(transport.send_many(route(server.base), requests, 20)) == {200: 30}
+    found = {s.id: s.body for s in server.log.seen}
+    assert found == {r.headers["apns-id"]: r.body for r in requests}
+
+
 @both()
 def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
     def behave(connection, seen):

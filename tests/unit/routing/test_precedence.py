@@ -24,6 +24,7 @@ from common.contracts import (
 )
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
+from tests.tables import table
 from workers.delivery.request_batches import pack
 from workers.routing.fan_out import RoutingPorts, route
 from workers.vendors import VENDORS
@@ -236,42 +237,22 @@ def test_an_unknown_preset_means_the_defaults() -> None:
     assert at(body_of(Vendor.APNS, {"strategy_id": "nobody"}, PRESET), "aps/sound") == "default"
 
 
-def travels_as(
-    expected: PushType,
-    push: Any = None,
-    preset: str = "alert",
-    vendor: Vendor = Vendor.APNS,
-    voip_token: str | None = None,
-) -> tuple[Any, str, Vendor, str | None, PushType]:
-    return push or {}, preset, vendor, voip_token, expected
+#: vendor | the message's wish | the preset's | the token for calls | how it travels
+PUSH_TYPES = table("""
+    the preset speaks where the message says nothing | apns | {} | silent | - | silent
+    the message's own wish wins | apns | {"push_type": "silent"} | voip | aa | silent
+    voip with a token for it | apns | {} | voip | aa | voip
+    voip without one is an alert | apns | {"push_type": "voip"} | alert | - | alert
+    voip on Android is an alert | fcm | {"push_type": "voip"} | alert | - | alert
+    voip on HarmonyOS | harmony | {"push_type": "voip"} | alert | - | voip
+    a word that is none | apns | {} | loud | - | alert
+""")
 
 
-PUSH_TYPES = {
-    "the preset speaks where the message says nothing": travels_as(
-        PushType.SILENT, preset="silent"
-    ),
-    "the message's own wish wins": travels_as(
-        PushType.SILENT, push={"push_type": "silent"}, preset="voip", voip_token="aa"
-    ),
-    "voip with a token for it": travels_as(PushType.VOIP, preset="voip", voip_token="aa"),
-    "voip without one is an alert": travels_as(PushType.ALERT, push={"push_type": "voip"}),
-    "voip on Android is an alert": travels_as(
-        PushType.ALERT, push={"push_type": "voip"}, vendor=Vendor.FCM
-    ),
-    "voip on HarmonyOS": travels_as(
-        PushType.VOIP, push={"push_type": "voip"}, vendor=Vendor.HARMONY
-    ),
-    "a word that is none": travels_as(PushType.ALERT, preset="loud"),
-}
-
-
-@pytest.mark.parametrize(
-    ("push", "preset", "vendor", "voip_token", "expected"), PUSH_TYPES.values(), ids=PUSH_TYPES
-)
-def test_how_a_push_travels(
-    push: Any, preset: str, vendor: Vendor, voip_token: str | None, expected: PushType
-) -> None:
-    note, target, _ = note_of(vendor, push, {"push_type": preset}, voip_token=voip_token)
+@pytest.mark.parametrize("name", PUSH_TYPES)
+def test_how_a_push_travels(name: str) -> None:
+    vendor, push, preset, voip_token, expected = PUSH_TYPES[name]
+    note, target, _ = note_of(Vendor(vendor), push, {"push_type": preset}, voip_token=voip_token)
     assert note.push_type == expected
     assert (target.token == voip_token) == (expected == PushType.VOIP and vendor == Vendor.APNS)
 
@@ -298,81 +279,37 @@ def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
 
 
-def verbatim(
-    vendor: Vendor,
-    raw: Any,
-    on_wire: dict[str, Any],
-    own: Any = None,
-    wanted: str = "chat",
-    bucket: Bucket = Bucket.PRIVATE,
-) -> tuple[Vendor, Any, Any, str, Any]:
-    """A row of VERBATIM: raw fields beside the message's own override and class, and what stands on
-    the wire under these names.
-    """
-    sent = "chat" if bucket == Bucket.PRIVATE else "marketing"
-    return vendor, raw, own or {}, wanted, (bucket, sent, on_wire)
+#: vendor | the class asked for | its bucket | verbatim fields | the message's own override | what
+#: stands on the wire under these names
+VERBATIM = table("""
+    a channel at Xiaomi | xiaomi | chat | private | {"extra": {"channel_id": "raw"}}
+      | {"channel_id": "own"} | {"extra.channel_id": "raw"}
+    never for an advert | xiaomi | marketing | public | {"extra": {"channel_id": "raw"}} | {}
+      | {"extra.channel_id": null}
+    what is no channel | xiaomi | chat | private | {"extra": {"channel_id": {"a": 1}}}
+      | {"channel_id": ["own"]} | {"extra.channel_id": "account"}
+    channel, category and level at OPPO | oppo | chat | private
+      | {"channel_id": "raw", "category": "ORDER", "notify_level": 1}
+      | {"channel_id": "own", "category": "TODO", "notify_level": 2}
+      | {"channel_id": "raw", "category": "ORDER", "notify_level": 1}
+    in OPPO's own object, and lower | oppo | chat | public
+      | {"notification": {"category": "SOCIAL", "notify_level": 16}} | {}
+      | {"category": "SOCIAL", "notify_level": null}
+    nor an advert at OPPO | oppo | marketing | public
+      | {"channel_id": "raw", "category": "IM", "notify_level": 16} | {}
+      | {"channel_id": null, "category": "MARKETING", "notify_level": null}
+    another category at vivo | vivo | chat | private | {"category": "ORDER"} | {"category": "TODO"}
+      | {"classification": 1, "category": "ORDER"}
+    lower at vivo: it counts as what it is | vivo | chat | public
+      | {"classification": 0, "category": "SOCIAL"} | {}
+      | {"classification": 0, "category": "SOCIAL"}
+""")
 
 
-VERBATIM = {
-    "a channel at Xiaomi": verbatim(
-        Vendor.XIAOMI,
-        {"extra": {"channel_id": "raw"}},
-        {"extra.channel_id": "raw"},
-        own={"channel_id": "own"},
-    ),
-    "never for an advert": verbatim(
-        Vendor.XIAOMI,
-        {"extra": {"channel_id": "raw"}},
-        {"extra.channel_id": None},
-        wanted="marketing",
-        bucket=Bucket.PUBLIC,
-    ),
-    "what is no channel": verbatim(
-        Vendor.XIAOMI,
-        {"extra": {"channel_id": {"a": 1}}},
-        {"extra.channel_id": "account"},
-        own={"channel_id": ["own"]},
-    ),
-    "channel, category and level at OPPO": verbatim(
-        Vendor.OPPO,
-        {"channel_id": "raw", "category": "ORDER", "notify_level": 1},
-        {"channel_id": "raw", "category": "ORDER", "notify_level": 1},
-        own={"channel_id": "own", "category": "TODO", "notify_level": 2},
-    ),
-    "in OPPO's own object, and lower": verbatim(
-        Vendor.OPPO,
-        {"notification": {"category": "SOCIAL", "notify_level": 16}},
-        {"category": "SOCIAL", "notify_level": None},
-        bucket=Bucket.PUBLIC,
-    ),
-    "nor an advert at OPPO": verbatim(
-        Vendor.OPPO,
-        {"channel_id": "raw", "category": "IM", "notify_level": 16},
-        {"channel_id": None, "category": "MARKETING", "notify_level": None},
-        wanted="marketing",
-        bucket=Bucket.PUBLIC,
-    ),
-    "another category at vivo": verbatim(
-        Vendor.VIVO,
-        {"category": "ORDER"},
-        {"classification": 1, "category": "ORDER"},
-        own={"category": "TODO"},
-    ),
-    "lower at vivo: it counts as what it is": verbatim(
-        Vendor.VIVO,
-        {"classification": 0, "category": "SOCIAL"},
-        {"classification": 0, "category": "SOCIAL"},
-        bucket=Bucket.PUBLIC,
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("vendor", "raw", "own", "wanted", "expected"), VERBATIM.values(), ids=VERBATIM
-)
-def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
-    vendor: Vendor, raw: Any, own: Any, wanted: str, expected: Any
-) -> None:
+@pytest.mark.parametrize("name", VERBATIM)
+def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(name: str) -> None:
+    vendor, wanted, bucket, raw, own, on_wire = VERBATIM[name]
+    vendor, sent_class = Vendor(vendor), "chat" if bucket == Bucket.PRIVATE else "marketing"
     push = {"class": wanted, "vendor": {vendor: own}, "vendor_raw": {vendor: raw}}
     rights = ("xiaomi.private", "oppo.private", "oppo.strong", "vivo.system")
     note, target, house = note_of(
@@ -383,6 +320,6 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
     body = VENDORS[vendor].build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
     sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     sent = json.loads(sent["message"])["notification"] if "message" in sent else sent
-    found = (note.bucket, note.class_sent, {name: sent.get(name) for name in expected[2]})
-    assert found == expected
+    found = (note.bucket, note.class_sent, {name: sent.get(name) for name in on_wire})
+    assert found == (bucket, sent_class, on_wire)
     assert not note.downgraded

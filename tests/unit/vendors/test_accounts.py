@@ -66,7 +66,7 @@ FAMILY = (["T1", "A" * 1024], ["A" * 1025, "", "a b", "令", "a\n"])
 TOKENS = {
     Vendor.APNS: (
         ["ab" * 32, "AB" * 80, "0f"],
-        ["", "xyz", "ab/../cd", "a" * 513, "ab" * 32 + "\n"],
+        ["", "xyz", "ab/../cd", "ab" * 257, "ab" * 32 + "\n", "a", "ab" * 32 + "a", "\u0661" * 64],
     ),
     Vendor.HUAWEI: FAMILY,
     Vendor.HARMONY: FAMILY,

@@ -98,22 +98,13 @@ def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
 def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
     first = {
-        reason: told(503, {"reason": reason}).first_s
-        for reason in (
-            "ServiceUnavailable",
-            "Shutdown",
-            "IdleTimeout",
-            "UnrelatedKeyIdInToken",
-            "TooManyProviderTokenUpdates",
-        )
-    }
-    assert first == {
         "ServiceUnavailable": None,
         "Shutdown": 1.0,
         "IdleTimeout": 1.0,
         "UnrelatedKeyIdInToken": 1.0,
         "TooManyProviderTokenUpdates": 1200.0,
     }
+    assert {reason: told(503, {"reason": reason}).first_s for reason in first} == first
     assert apns_codes.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
     assert apns_codes.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
     assert told(503, {"reason": "ServiceUnavailable"}, retry_after="7").retry_after_s == 7.0
@@ -199,14 +190,12 @@ def test_a_call_for_callkit_carries_the_call_and_no_sound():
     }
 
 
+CRITICAL = {"critical": 1, "name": "default", "volume": 1.0}
 SOUNDS = {
     "usual": (note(), "default"),
     "a file": (note(sound_ios="ring.caf"), "ring.caf"),
     "none": (note(sound_ios="none"), None),
-    "critical": (
-        note(vendor={"critical": True}),
-        {"critical": 1, "name": "default", "volume": 1.0},
-    ),
+    "critical": (note(vendor={"critical": True}), CRITICAL),
     "critical marketing": (note(vendor={"critical": True}, bucket=Bucket.PUBLIC), "default"),
     "recall": (note(kind=Kind.RECALL, vendor_raw={"aps": {"sound": "loud.caf"}}), None),
     "call cancel": (note(kind=Kind.CALL_CANCEL), None),
@@ -251,17 +240,9 @@ def test_interruption_level(about, level):
 
 
 def test_overrides_of_the_sender():
-    about = note(
-        vendor={
-            "title": "iOS 标题",
-            "category": "IM_MESSAGE",
-            "mutable_content": True,
-            "badge": 42,
-        },
-        thread_id="t1",
-        image="https://img.example.com/1.png",
-    )
-    body = body_of(about, badge=7)
+    own = {"title": "iOS 标题", "category": "IM_MESSAGE", "mutable_content": True, "badge": 42}
+    image = "https://img.example.com/1.png"
+    body = body_of(note(vendor=own, thread_id="t1", image=image), badge=7)
     assert body["aps"] == {
         "alert": {"title": "iOS 标题", "body": "今晚八点开会"},
         "sound": "default",
@@ -270,7 +251,7 @@ def test_overrides_of_the_sender():
         "mutable-content": 1,
         "badge": 42,
     }
-    assert body["image"] == "https://img.example.com/1.png"
+    assert body["image"] == image
 
 
 @pytest.mark.parametrize(
@@ -283,32 +264,16 @@ def test_neutral_words_are_not_put_back_by_overrides(about):
 
 
 def test_a_raw_alert_of_text_does_not_replace_the_object():
-    assert (
-        body_of(
-            note(vendor_raw={"aps": {"alert": "text", "badge": "many", "content-available": 1}}),
-            badge=1,
-        )["aps"]
-        == body_of(note(), badge=1)["aps"]
-    )
+    raw = {"aps": {"alert": "text", "badge": "many", "content-available": 1}}
+    found = body_of(note(vendor_raw=raw), badge=1)["aps"]
+    assert found == body_of(note(), badge=1)["aps"]
 
 
 def test_of_a_raw_alert_only_texts_are_laid_over_ours():
-    raw = {
-        "alert": {
-            "body": 5,
-            "title": None,
-            "loc-key": "IM_TEXT",
-            "loc-args": ["a"],
-            "title-loc-args": [1],
-            "x": {"y": 1},
-        }
-    }
-    assert body_of(note(vendor_raw={"aps": raw}))["aps"]["alert"] == {
-        "title": "张三",
-        "body": "今晚八点开会",
-        "loc-key": "IM_TEXT",
-        "loc-args": ["a"],
-    }
+    texts = {"loc-key": "IM_TEXT", "loc-args": ["a"]}
+    raw = {"alert": {"body": 5, "title": None, **texts, "title-loc-args": [1], "x": {"y": 1}}}
+    found = body_of(note(vendor_raw={"aps": raw}))["aps"]["alert"]
+    assert found == {"title": "张三", "body": "今晚八点开会", **texts}
 
 
 @pytest.mark.parametrize(
@@ -420,10 +385,7 @@ REFUSED = {
     "a thread": (note(thread_id="会" * 1400), None),
     "a sound": (note(sound_ios="会" * 1400), None),
     "words of the app's tables": (note(loc=Localized(key="K", args=("会" * 1400,))), None),
-    "who calls": (
-        note(push_type=PushType.VOIP, voip={"call": {"id": "c", "handle": "会" * 2000}}),
-        None,
-    ),
+    "who calls": (note(push_type=PushType.VOIP, voip={"call": {"handle": "会" * 2000}}), None),
     "escapes count": (note(ext="\x00" * 700), None),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (
@@ -580,6 +542,10 @@ def test_an_old_keychain_export_opens():
     assert options["topics"] == "com.example.chat,com.example.chat.voip"
 
 
+def read_files(**files):
+    return read_credential({"topic": "a.b"}, files, NOW_MS)
+
+
 P12_REFUSED = {
     "no password": (lambda: read_p12(make_p12(), password=b" \n"), "--password-file is empty"),
     "a wrong password": (lambda: read_p12(make_p12(), password=b"falsch"), "password"),
@@ -590,11 +556,8 @@ P12_REFUSED = {
     "much too large": (lambda: read_p12(b"0" * 70_000), "65536 bytes"),
     "expired": (lambda: read_p12(make_p12(first=-10, last=-1)), "expired on 2023-11-13"),
     "not yet valid": (lambda: read_p12(make_p12(first=2)), "not valid before 2023-11-16"),
-    "development for production": (
-        lambda: read_p12(make_p12(marks=[DEVELOPMENT])),
-        "--env sandbox",
-    ),
-    "production for sandbox": (
+    "for development": (lambda: read_p12(make_p12(marks=[DEVELOPMENT])), "--env sandbox"),
+    "for production": (
         lambda: read_p12(make_p12(marks=[PRODUCTION]), env="sandbox"),
         "--env production",
     ),
@@ -605,15 +568,9 @@ P12_REFUSED = {
     "a topic with a star": (lambda: read_p12(make_p12(), topic="com.example.*"), "wildcard"),
     "no topic": (lambda: read_p12(make_p12(), topic=""), "--topic is missing"),
     "another environment": (lambda: read_p12(make_p12(), env="staging"), "production or sandbox"),
-    "both kinds": (
-        lambda: read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS),
-        "either",
-    ),
-    "no kind": (lambda: read_credential({"topic": "a.b"}, {}, NOW_MS), "either"),
-    "no password file": (
-        lambda: read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS),
-        "--password-file is missing",
-    ),
+    "both kinds": (lambda: read_files(p12=b"", p8=b""), "either"),
+    "no kind": (read_files, "either"),
+    "no password file": (lambda: read_files(p12=make_p12()), "--password-file is missing"),
 }
 
 
@@ -702,17 +659,7 @@ P8_REFUSED = {
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
         "not a private key",
     ),
-    "another curve": (
-        P8_OPTIONS,
-        ec.generate_private_key(ec.SECP384R1())
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        .decode(),
-        "P-256",
-    ),
+    "another curve": (P8_OPTIONS, pem_of(ec.generate_private_key(ec.SECP384R1())), "P-256"),
     "an RSA key": (P8_OPTIONS, pem_of(rsa_key()), "EC P-256"),
 }
 

@@ -410,13 +410,14 @@ def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
 
 GIVEN = AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)
 YA29 = {"access_token": "ya29.x"}
+BAD_SIGNATURE = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
 ACCESS_ANSWERS = {
     "number": (200, {**YA29, "expires_in": 3600, "token_type": "Bearer"}, GIVEN),
     "text": (200, {**YA29, "expires_in": "3600"}, GIVEN),
     "no life": (200, YA29, GIVEN),
     "no token": (200, {"access_token": ""}, Verdict.UNAVAILABLE),
     "a line feed": (200, {"access_token": "a\r\nx: y"}, Verdict.UNAVAILABLE),
-    "bad key": (400, {"error": "invalid_grant"}, Verdict.CREDENTIAL_REFUSED),
+    "bad key": (400, BAD_SIGNATURE, Verdict.CREDENTIAL_REFUSED),
     "bad scope": (400, {"error": "invalid_scope"}, Verdict.CREDENTIAL_REFUSED),
     "bad client": (401, {"error": "invalid_client"}, Verdict.CREDENTIAL_REFUSED),
     "not allowed": (401, {"error": "unauthorized_client"}, Verdict.CREDENTIAL_REFUSED),

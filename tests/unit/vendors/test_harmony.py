@@ -49,13 +49,8 @@ JSON = (
 
 
 def partial(reasons, code="80100000"):
-    return reply(
-        {
-            "code": code,
-            "msg": json.dumps({"illegalTokens": reasons, "success": 1, "failure": 1}),
-            "requestId": "r1",
-        }
-    )
+    words = json.dumps({"illegalTokens": reasons, "success": 1, "failure": 1})
+    return reply({"code": code, "msg": words, "requestId": "r1"})
 
 
 #: reason -> verdict of the token that it names, in a batch where the other one was accepted; those
@@ -244,25 +239,20 @@ def test_the_request_that_has_an_image_looked_at():
     assert request.body == b'{"imageUrl":"https://cdn.example.com/a.png"}'
 
 
+NOW_S = NOW_MS // 1000
 GOOD_IMAGE = {
     "code": "83010000",
     "msg": "Verify success",
     "downloadUrl": GIVEN,
-    "expireTime": str(NOW_MS // 1000 + 600),
+    "expireTime": str(NOW_S + 600),
 }
 IMAGE_ANSWERS = {
     "looked at": (GOOD_IMAGE, (GIVEN, NOW_MS + 600_000)),
-    "its end as a number": (
-        {**GOOD_IMAGE, "expireTime": NOW_MS // 1000 + 5},
-        (GIVEN, NOW_MS + 5_000),
-    ),
-    "over already": ({**GOOD_IMAGE, "expireTime": str(NOW_MS // 1000)}, None),
+    "its end as a number": ({**GOOD_IMAGE, "expireTime": NOW_S + 5}, (GIVEN, NOW_MS + 5_000)),
+    "over already": ({**GOOD_IMAGE, "expireTime": str(NOW_S)}, None),
     "without an end": ({"code": "83010000", "downloadUrl": GIVEN}, None),
     "without an address": ({**GOOD_IMAGE, "downloadUrl": ""}, None),
-    "no picture there": (
-        {"code": "83010005", "msg": "Download picture failed"},
-        ("", NOW_MS + 600_000),
-    ),
+    "no picture there": ({"code": "83010005", "msg": "failed"}, ("", NOW_MS + 600_000)),
     "too fast": ({"code": "83010002"}, None),
     "the JWT has ended": ({"code": "80200005"}, None),
     "a list": ([], None),
@@ -305,12 +295,16 @@ def built(one, *, rights=(), options=None, **over):
     return request, json.loads(request.body)
 
 
+def shown_id(sent):
+    body = json.loads(HARMONY.build(sent, CRED, ACCESS).body)
+    return body["payload"]["notification"]["appMessageId"]
+
+
 def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
     def app_message_id(*tokens, **over):
-        sent = RequestBatch(tuple(item(token, note(**over), met=told) for token in tokens), NOW_MS)
-        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"][
-            "appMessageId"
-        ]
+        return shown_id(
+            RequestBatch(tuple(item(token, note(**over), met=told) for token in tokens), NOW_MS)
+        )
 
     told = []
     first, many = app_message_id("a"), app_message_id("a", "b")
@@ -324,6 +318,9 @@ def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
 CALL = {"kind": Kind.CALL_INVITE, "push_type": PushType.VOIP, "placement": {"category": "VOIP"}}
 
 
+RINGS = ("harmony.voip",)
+
+
 def travels_as(header, *, rights=(), call=False, **of_note):
     about = {**CALL, **of_note} if call else of_note
     return note(**about), rights, header
@@ -333,26 +330,18 @@ PUSH_TYPES = {
     "a chat": travels_as("0"),
     "a silent one": travels_as("6", push_type=PushType.SILENT),
     "asked for by the sender": travels_as("6", vendor={"push_type": 6}),
-    "a call with the right": travels_as("10", rights=("harmony.voip",), call=True),
+    "a call with the right": travels_as("10", rights=RINGS, call=True),
     "a call without the right": travels_as("0", rights=("harmony.im",), call=True),
-    "its cancel is no call": travels_as(
-        "0", rights=("harmony.voip",), call=True, kind=Kind.CALL_CANCEL
-    ),
-    "a call placed as marketing": travels_as(
-        "0", rights=("harmony.voip",), call=True, bucket=Bucket.PUBLIC
-    ),
+    "its cancel is no call": travels_as("0", rights=RINGS, call=True, kind=Kind.CALL_CANCEL),
+    "a call placed as marketing": travels_as("0", rights=RINGS, call=True, bucket=Bucket.PUBLIC),
     "a call that asks for an alert": travels_as(
-        "0", rights=("harmony.voip",), call=True, push_type=PushType.ALERT
+        "0", rights=RINGS, call=True, push_type=PushType.ALERT
     ),
     "a call by override": travels_as(
-        "10",
-        rights=("harmony.voip",),
-        call=True,
-        push_type=PushType.ALERT,
-        vendor={"push_type": 10},
+        "10", rights=RINGS, call=True, push_type=PushType.ALERT, vendor={"push_type": 10}
     ),
     "a message is no call": travels_as(
-        "0", rights=("harmony.voip",), vendor={"push_type": 10}, push_type=PushType.VOIP
+        "0", rights=RINGS, vendor={"push_type": 10}, push_type=PushType.VOIP
     ),
     "live view is not sent": travels_as("0", vendor={"push_type": 7}),
     "raw fields do not choose it": travels_as(
@@ -412,12 +401,7 @@ def test_a_recall_revokes_where_the_client_id_is_known():
 
 def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
     def shown_as(*tokens, **of_note):
-        return built_id(batch(*tokens, note_=note(**of_note)))
-
-    def built_id(sent):
-        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"][
-            "appMessageId"
-        ]
+        return shown_id(batch(*tokens, note_=note(**of_note)))
 
     group = {"conversation_type": "group", "conversation_id": "g1"}
     assert shown_as("a", "b", **group) == shown_as("b", **group) == shown_as("a", **group)
@@ -446,6 +430,7 @@ def test_a_recall_overwrites_where_it_is_not():
 
 
 PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
+CHATS, MISSED = ("harmony.im",), ("harmony.miss_call",)
 
 
 def class_of(category, *, placed="IM", rights=(), **of_note):
@@ -456,14 +441,12 @@ def class_of(category, *, placed="IM", rights=(), **of_note):
 CLASSES = {
     **{f"{c} as placed": class_of(c, placed=c) for c in sorted(CATEGORIES)},
     "marketing": class_of("MARKETING", bucket=PUBLIC, placed="MARKETING"),
-    "public is marketing whatever is placed": class_of(
-        "MARKETING", bucket=PUBLIC, rights=("harmony.im",)
-    ),
+    "public is marketing whatever is placed": class_of("MARKETING", bucket=PUBLIC, rights=CHATS),
     "no override raises it": class_of(
         "MARKETING",
         bucket=PUBLIC,
         placed="MARKETING",
-        rights=("harmony.im",),
+        rights=CHATS,
         vendor={"category": "IM"},
         vendor_raw={"notification": {"category": "IM"}},
     ),
@@ -475,20 +458,20 @@ CLASSES = {
         vendor={"category": "WORK"},
         vendor_raw={"category": "MAIL"},
     ),
-    "missed call": class_of("MISS_CALL", placed="MISS_CALL", rights=("harmony.miss_call",)),
+    "missed call": class_of("MISS_CALL", placed="MISS_CALL", rights=MISSED),
     "a call's end is no call": class_of(
         "MISS_CALL",
         placed="VOIP",
-        rights=("harmony.voip", "harmony.miss_call"),
+        rights=RINGS + MISSED,
         kind=Kind.CALL_CANCEL,
         vendor={"category": "VOIP"},
     ),
     "a call's end without the right": class_of(
-        "VOIP", placed="VOIP", rights=("harmony.voip",), kind=Kind.CALL_CANCEL
+        "VOIP", placed="VOIP", rights=RINGS, kind=Kind.CALL_CANCEL
     ),
-    "a call": class_of("VOIP", placed="VOIP", rights=("harmony.voip", "harmony.miss_call")),
+    "a call": class_of("VOIP", placed="VOIP", rights=RINGS + MISSED),
     "a call's end as marketing": class_of(
-        "MARKETING", bucket=PUBLIC, rights=("harmony.miss_call",), kind=Kind.CALL_CANCEL
+        "MARKETING", bucket=PUBLIC, rights=MISSED, kind=Kind.CALL_CANCEL
     ),
     "nobody's category": class_of("IM", vendor={"category": "CUSTOMER_SERVICE"}),
 }
@@ -550,17 +533,8 @@ def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
-    raw = {
-        "pushOptions": {
-            "testMessage": True,
-            "receiptId": "x",
-            "biTag": "x",
-            "ttl": 1,
-            "collapseKey": 7,
-        },
-        "target": {"token": ["X"]},
-    }
-    _, body = built(note(vendor_raw=raw))
+    theirs = {"testMessage": True, "receiptId": "x", "biTag": "x", "ttl": 1, "collapseKey": 7}
+    _, body = built(note(vendor_raw={"pushOptions": theirs, "target": {"token": ["X"]}}))
     assert body["pushOptions"] == {"ttl": 86400, "biTag": PUSH_ID, "collapseKey": 7}
     assert body["target"] == {"token": ["T1"]}
 

@@ -102,6 +102,8 @@ HEADERS = {
     "inf": None,
     "-1": None,
     "1_0": None,
+    "30, 60": None,
+    "9" * 4000: None,
     "soon": None,
 }
 

@@ -207,29 +207,20 @@ def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
     assert VIVO.request_tokens_min_list == 20
 
 
-MARKETING = {"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "MARKETING"}}
+RAISED = {"classification": 1, "category": "IM"}
+
+
+def public(category, **more):
+    placement = {"classification": "0", "category": category}
+    return {"bucket": Bucket.PUBLIC, "placement": placement, **more}
+
+
 CLASSES = {
     "chat": ({}, 1, "IM"),
-    "marketing": (MARKETING, 0, "MARKETING"),
-    "marketing is not lifted": (
-        {**MARKETING, "vendor": {"classification": 1, "category": "IM"}},
-        0,
-        "MARKETING",
-    ),
-    "nor by raw": (
-        {
-            **MARKETING,
-            "placement": {"classification": "0", "category": "NEWS"},
-            "vendor_raw": {"classification": 1, "category": "IM"},
-        },
-        0,
-        "NEWS",
-    ),
-    "a downgraded chat has no category": (
-        {"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "IM"}},
-        0,
-        None,
-    ),
+    "marketing": (public("MARKETING"), 0, "MARKETING"),
+    "marketing is not lifted": (public("MARKETING", vendor=RAISED), 0, "MARKETING"),
+    "nor by raw": (public("NEWS", vendor_raw=RAISED), 0, "NEWS"),
+    "a downgraded chat has no category": (public("IM"), 0, None),
     "lowered by the sender": ({"vendor": {"classification": 0, "category": "SOCIAL"}}, 0, "SOCIAL"),
     "another system category": ({"vendor": {"category": "ORDER"}}, 1, "ORDER"),
     "lower case is unknown": ({"vendor": {"category": "order"}}, 1, "IM"),
