@@ -464,28 +464,30 @@ class IntakeLoop:
         return self._turn() or self._wait(block_ms)
 
     def _turn(self) -> int:
-        """One read; after a full one that can wait, it looks for urgent entries."""
+        """One read. waits: `_wait` follows where nothing came."""
         began = time.monotonic()
-        done, count = self.consumer.once(waits=True), next(iter(self._counts.values()))
+        return self._finished(self.consumer.once(waits=True), began)
+
+    def _wait(self, block_ms: int) -> int:
+        """A read as soon as something comes, of all that is there then: a commit costs the same."""
+        entries = self._source.wait(self._streams, block_ms)
+        began = time.monotonic()
+        left = {name: count - len(entries) for name, count in self._counts.items()}
+        if entries and min(left.values()) > 0:
+            with if_store_answers():  # the commit meets it too, and the entries are kept
+                entries += self._source.read_weighted(left, self.read_bytes)
+        self.consumer.silent = len(entries) < FEW
+        self.consumer.finish(entries)
+        return self._finished(len(entries), began)
+
+    def _finished(self, done: int, began: float) -> int:
+        """After a full read that can wait it looks for urgent entries; the number with those."""
+        count = next(iter(self._counts.values()))
         if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
         self._bound()
         self._leave_turns(done, time.monotonic() - began)
         return done
-
-    def _wait(self, block_ms: int) -> int:
-        entries = self._source.wait(self._streams, block_ms)
-        began = time.monotonic()
-        if (
-            entries
-        ):  # more may have come behind the one that ended the wait: a commit costs the same for all
-            with if_store_answers():  # the commit meets it too, and the entries are kept
-                entries += self._source.read_weighted(self._counts, self.read_bytes)
-        self.consumer.silent = len(entries) < FEW
-        self.consumer.finish(entries)
-        self._bound()
-        self._leave_turns(len(entries), time.monotonic() - began)
-        return len(entries)
 
     def _leave_turns(self, done: int, seconds: float) -> None:
         """Rests after a small read of so many seconds, so that the next ones are larger."""
