@@ -496,7 +496,8 @@ class ReadyLanes:
                     self.look()
             for vendor in self._vendors:
                 sender = self._stages.consumer(DELIVERY, vendor)
-                if time.monotonic() - sender.progress_at >= POLL_S and not self._stop.is_set():
+                idle_s = time.monotonic() - sender.progress_at
+                if idle_s >= POLL_S / 2 and not self._stop.is_set():  # the next look is POLL_S away
                     sender(self._stop.is_set)
 
 

@@ -97,7 +97,7 @@ class Reporter:
             if time.monotonic() + SLACK_S >= self._due.get(each, 0.0):
                 self._due[each] = time.monotonic() + every_s
                 self._without_database(each)
-        return max(min(self._due.values()) - time.monotonic(), 0.0)
+        return max(min(self._due.values()) - time.monotonic(), SLACK_S)
 
     def rest(self) -> None:
         metrics.hide()
