@@ -29,9 +29,9 @@ demo: install
 up: install
 	@$(BIN)/pushfleet up
 
-# Most of the time is waiting: five files at a time, each process with servers of its own (tests/conftest.py says in which order)
+# Most of the time is waiting: four files at a time, each process with servers of its own (tests/conftest.py says in which order)
 test: install-dev
-	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # Folders without I/O: every line and every branch of them is run by a unit test
 PURE := workers/routing workers/vendors
