@@ -32,5 +32,8 @@ class FrozenPostgres:
 
 
 def _tree(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # ended since its parent named it
+        return []
     return [pid, *(one for child in children for one in _tree(int(child)))]

@@ -85,7 +85,7 @@ def tree(tmp_path: Path) -> Path:
     for name in TREE:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, tmp_path / name)  # what is compiled already too
         else:
             shutil.copy(source, tmp_path / name)
     return tmp_path
