@@ -273,9 +273,10 @@ class LittleFleet:
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch) -> None:
     """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is
-    paused.
+    paused, nor one second after its last round for work that only the next step brings.
     """
     monkeypatch.setattr("workers.handlers.delivery.SLICE_S", 0.2)
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.02)
 
 
 @pytest.fixture
