@@ -75,8 +75,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         assert process.stdout
         yield Door(json.loads(process.stdout.readline()))
     finally:
-        process.terminate()
-        process.wait(timeout=PATIENCE_S)
+        process.kill()  # asked to end it waits for its callers
+        process.wait()
 
 
 @pytest.fixture

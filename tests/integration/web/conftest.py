@@ -53,11 +53,6 @@ TABLES = (
 )
 
 
-def child() -> None:
-    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @pytest.fixture(scope="session")
 def simulators(tmp_path_factory) -> Iterator[dict]:
     """{endpoints, ca_file, control{vendor: url}} of running simulators."""
@@ -70,7 +65,7 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
         stdout=subprocess.PIPE,
         text=True,
         env=env,
-        preexec_fn=child,  # noqa: PLW1509
+        start_new_session=True,  # Ctrl-C of the tests stops the tests, which then stop these
     )
     try:
         told = [json.loads(present(process.stdout).readline()) for _ in ACCOUNTS]
@@ -85,8 +80,8 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
             "record": {one["vendor"]: one["record"] for one in told},
         }
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        os.killpg(process.pid, signal.SIGKILL)  # asked to end they wait for their callers
+        process.wait()
 
 
 @pytest.fixture
