@@ -247,7 +247,7 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
 
 
 def events_come_first(records: list[Record]) -> None:
-    """An event waits a second in the ledger's writer for outcomes that it has not read behind it."""
+    """In the ledger's writer an event waits a second for an outcome behind it."""
     met, outcomes = set(), 0
     for one in records:
         if isinstance(one, EventRecord):

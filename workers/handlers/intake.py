@@ -159,8 +159,8 @@ class IntakeHandler:
                 [event for event in states if event.entry in later],
                 lambda event, why: ignored.update({event.entry: why}),
             )
-        # The waits come first: what is decided on the way ends its own. So do the events: the ledger
-        # has one wait whose outcome it has not read behind it.
+        # The waits come first: what is decided on the way ends its own. So do the events: in the
+        # ledger's writer each waits for an outcome behind it.
         return (
             Commit(
                 extra=[lambda pipe: ports.directly.tell(pipe, directed)]
