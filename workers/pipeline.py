@@ -185,7 +185,13 @@ def spread_of(runtime: Runtime) -> Spread | None:
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
-    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies, spread_of(runtime))
+    return RoutingHandler(
+        runtime.routing,
+        runtime.catalog,
+        runtime.lane_queues,
+        runtime.replies,
+        spread_of(runtime),
+    )
 
 
 def shortcut_of(runtime: Runtime) -> Shortcut:

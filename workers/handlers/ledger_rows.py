@@ -22,7 +22,7 @@ PAGE_MAX = 2_000
 
 
 def presence_records(
-    rows: Sequence[presence.Row], deviceless: Sequence[presence.Deviceless], now: int
+    rows: Sequence[presence.PresenceRow], deviceless: Sequence[presence.Deviceless], now: int
 ) -> list[Record]:
     """One record a row; of many people of one event whom no device came near, one a page."""
     found: list[Record] = [
@@ -80,7 +80,7 @@ def _presence_row(
     )
 
 
-def routing_row(row: routing.Row, now: int) -> Record:
+def routing_row(row: routing.RoutingRow, now: int) -> Record:
     message, device = row.message, row.device
     if message.kind in FOLLOW_UP_KINDS:
         text = f"{message.kind}: {row.decision}"
