@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from common.contracts import (
     Conversation,
@@ -15,7 +15,7 @@ from common.contracts import (
     Recipient,
     Sender,
 )
-from common.model import Decision, Kind
+from common.model import Decision, Kind, Vendor
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
 from common.storage.bindings import Bindings, holds
@@ -34,20 +34,28 @@ from workers.presence.absence import DESKTOPS
 from workers.routing.consent import refusal
 from workers.routing.fan_out import Tenancy
 from workers.routing.other_lane import for_lane
+from workers.vendors.types import Credential
 
 _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
+
+
+class AccountBook(Protocol):
+    def newest_credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
+        """None: there is no such account now."""
+        ...
 
 
 class BoundAddresses:
     """One call of Redis a round; SQL is asked for those only whose binding changed."""
 
-    def __init__(self, bindings: Bindings, devices: DeviceDirectory, tenancy: Tenancy) -> None:
+    def __init__(self, bindings: Bindings, devices: DeviceDirectory, accounts: AccountBook) -> None:
         self._bindings = bindings
         self._devices = devices
-        self._tenancy = tenancy
+        self._accounts = accounts
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
-        credential = self._tenancy.credential(work.note.app, device.vendor, device.business_id)
+        account = (work.note.app, device.vendor, device.business_id)
+        credential = self._accounts.newest_credential(*account)
         return (
             for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
         )

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -22,7 +22,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, insert
 from sqlalchemy.engine import make_url
 
+from common.clock import now_ms
 from common.config import Settings, environ_of
+from common.contracts import OfflineRecipients, Recipient, Target
 from common.model import Vendor
 from common.storage import sql
 from common.storage.accounts import COMPARED_MS, place_of
@@ -31,10 +33,13 @@ from common.storage.migrations import SchemaError, migrate
 from common.storage.tables import apps, credentials
 from common.storage.tenants import Tenant
 from common.storage.vault import Vault
-from tests.builders import stored_credential
+from tests.builders import notification, stored_credential
 from tests.conftest import own_database
 from tests.pooler import pooler
+from tests.unit.routing.builders import device, message
 from workers.cli.worker import _tables_fit
+from workers.delivery.work import PendingPush
+from workers.pipeline import routing_of
 from workers.runtime import Runtime
 
 APP = "acme"
@@ -113,6 +118,29 @@ def test_a_removed_account_is_gone_for_processes_that_read_the_copy(configured: 
     operator.catalog.changed()
     assert started.catalog.fresh().lanes == {}
     operator.close()
+
+
+def test_who_routes_knows_an_account_of_a_moment_ago(configured: Settings) -> None:
+    """Both routing and a delivery process whose device moves there; it had looked just before."""
+    now = now_ms()
+    phone = device(Vendor.MEIZU, business_id="meizu-2")
+    about = message(app=APP, expires_at_ms=now + 60_000, conversation={"type": "c2c", "id": "a"})
+    work = PendingPush("1-1", notification(app=APP), Target("bob", "d", "t", "p", "android", now))
+    with closing(Runtime(configured)) as operator:
+        for look in ("routing", "late"):
+            with closing(Runtime(configured)) as worker:
+                first = worker.catalog.now.lanes[LANE]
+                operator.credentials.add(replace(_account(), business_id="meizu-2"))
+                operator.catalog.changed()
+                if look == "routing":
+                    bob = (Recipient("bob", (phone,), False),)
+                    one = OfflineRecipients(message=about, recipients=bob, presence_ms=now)
+                    assert not routing_of(worker).route([one], True).rows
+                else:
+                    addresses = worker.delivery(Vendor.MEIZU).addresses
+                    assert addresses.on_lane_of(work, first, phone) is not None
+            operator.credentials.remove(APP, "meizu", "meizu-2")
+            operator.catalog.changed()
 
 
 def test_a_copy_of_an_earlier_version_is_not_believed(configured: Settings) -> None:

@@ -12,11 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import SettingError
 from common.storage.redis import SOCKET_TIMEOUT_S, connect, kombu_url
-from workers.broker import SentinelTransport, Transport
+from workers.broker import RedisTransport, SentinelTransport
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 
-TRANSPORTS = {"Transport": Transport, "SentinelTransport": SentinelTransport}
+TRANSPORTS = {"RedisTransport": RedisTransport, "SentinelTransport": SentinelTransport}
 
 
 def free_port() -> int:

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from common.clock import now_ms
 from common.contracts import Batch, Push, decode_batch, encode
-from common.ledger_records import DeadRecord, Record
+from common.ledger_records import DeadRecord, EventRecord, PageRecord, Record, RowRecord
 from common.model import Vendor
 from common.storage.direct_tokens import DirectTokens
 from common.storage.people import KnownPreferences
@@ -242,6 +242,20 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
         assert timeless(quick[0]) == timeless(general[0])
         assert quick[2] == general[2]
         assert all(batch.by_entry for _, batch in quick[1])
+        events_come_first(quick[0])
+        events_come_first(general[0])
+
+
+def events_come_first(records: list[Record]) -> None:
+    """In the ledger's writer an event waits a second for an outcome behind it."""
+    met, outcomes = set(), 0
+    for one in records:
+        if isinstance(one, EventRecord):
+            met.add((one.app, one.event_id))
+        elif isinstance(one, RowRecord | PageRecord):
+            outcomes += 1
+            assert (one.app, one.event_id) in met
+    assert outcomes
 
 
 @pytest.mark.parametrize("usual", [False, True])

@@ -99,6 +99,12 @@ class Catalog:
         self._look_at = 0.0
         return self.now
 
+    def version(self) -> int:
+        return self.now.version
+
+    def newest_version(self) -> int:
+        return self.fresh().version
+
     def changed(self) -> None:
         """Notifies every process of a change that SQL has, and keeps the copy of what holds now."""
         copy = self._from.copy
@@ -220,6 +226,13 @@ class Catalog:
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
         lane = self.lane(app, vendor, business_id)
         return lane.credential if lane is not None else None
+
+    def newest_credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
+        """As `credential`; an account that this process does not know is looked up."""
+        known = self.credential(app, vendor, business_id)
+        if known is None and (lane := self.fresh().lanes.get((app, vendor, business_id))):
+            known = lane.credential
+        return known
 
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
         return self.now.strategies.get((app, strategy_id))

@@ -31,8 +31,6 @@ from workers.cli.why import decided_trace
 from workers.vendors import VENDORS
 
 WAIT_S = 30.0
-#: As long as a process of the fleet may not know an account that was just stored.
-TAKES_EFFECT_S = 2.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -95,8 +93,6 @@ def init(
     )
     for step in steps:
         _do(step)
-        if step[0] == "credential":
-            time.sleep(TAKES_EFFECT_S)
     printed = _do(
         [
             "publish",

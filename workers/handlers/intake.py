@@ -159,15 +159,17 @@ class IntakeHandler:
                 [event for event in states if event.entry in later],
                 lambda event, why: ignored.update({event.entry: why}),
             )
-        # The waits come first: what is decided on the way ends its own.
+        # The waits come first: what is decided on the way ends its own. So do the events: in the
+        # ledger's writer each waits for an outcome behind it.
         return (
             Commit(
                 extra=[lambda pipe: ports.directly.tell(pipe, directed)]
                 if directed.taken or directed.decisions
-                else ()
+                else (),
+                rows=records,
             )
             + onward
-            + Commit(rows=records, after=[lambda: found.count(ignored)])
+            + Commit(after=[lambda: found.count(ignored)])
         )
 
     def _records_beside(

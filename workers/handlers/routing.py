@@ -6,11 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import OfflineRecipients, decode_offline, encode
+from common.model import Decision
 from common.storage.delayed import as_new
 from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
@@ -27,11 +28,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class AccountVersions(Protocol):
+    """The version of the tenants and accounts that this process works with."""
+
+    def version(self) -> int: ...
+
+    def newest_version(self) -> int:
+        """As `version`, and this process works with the newest from now on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingHandler(PackedEntries):
     """People who are away -> pushes, packed by lane and urgency."""
 
     ports: routing.RoutingPorts
+    accounts: AccountVersions
     queues: LaneQueues
     replies: Replies
     spread: Spread | None = None  # of a fleet of several shards
@@ -65,7 +77,7 @@ class RoutingHandler(PackedEntries):
         single: as in Message; without it, a reader of the previous release may do the same again.
         """
         now = now_ms()
-        routed = routing.route(offline, self.ports, now, by_entry=single)
+        routed = self._routed(offline, single, now)
         decisions = routing_replies(routed.rows)
         batches = [as_new(batch, urgency, encode(batch)) for urgency, batch in routed.batches]
         return Commit(
@@ -80,6 +92,17 @@ class RoutingHandler(PackedEntries):
             ],
             after=[lambda: _count(routed)],
         )
+
+    def _routed(
+        self, offline: Sequence[OfflineRecipients], single: bool, now: int
+    ) -> routing.Routed:
+        """No device is without an account because the account was added a moment ago."""
+        version = self.accounts.version()
+        routed = routing.route(offline, self.ports, now, by_entry=single)
+        missed = any(row.decision is Decision.NO_CREDENTIAL for row in routed.rows)
+        if missed and self.accounts.newest_version() != version:
+            routed = routing.route(offline, self.ports, now, by_entry=single)
+        return routed
 
     def items(self, blob: bytes) -> Sequence[OfflineRecipients]:
         return decode_offline(blob)

@@ -53,11 +53,6 @@ TABLES = (
 )
 
 
-def child() -> None:
-    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @pytest.fixture(scope="session")
 def simulators(tmp_path_factory) -> Iterator[dict]:
     """{endpoints, ca_file, control{vendor: url}} of running simulators."""
@@ -70,7 +65,7 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
         stdout=subprocess.PIPE,
         text=True,
         env=env,
-        preexec_fn=child,  # noqa: PLW1509
+        start_new_session=True,  # Ctrl-C of the tests stops the tests, which then stop these
     )
     try:
         told = [json.loads(present(process.stdout).readline()) for _ in ACCOUNTS]
@@ -85,8 +80,8 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
             "record": {one["vendor"]: one["record"] for one in told},
         }
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        os.killpg(process.pid, signal.SIGKILL)  # asked to end they wait for their callers
+        process.wait()
 
 
 @pytest.fixture
@@ -273,9 +268,10 @@ class LittleFleet:
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch) -> None:
     """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is
-    paused.
+    paused, nor one second after its last round for work that only the next step brings.
     """
     monkeypatch.setattr("workers.handlers.delivery.SLICE_S", 0.2)
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.02)
 
 
 @pytest.fixture

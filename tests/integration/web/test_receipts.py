@@ -29,12 +29,23 @@ from tests.waiting import eventually
 from workers import serving
 from workers.adapters.catalog import lane_of
 from workers.cli.why import message_trace
+from workers.receipts import matched, matcher
 from workers.receipts.address import PURPOSE, path_of
 from workers.receipts.http import serve
 from workers.receipts.matched import Callback
 from workers.receipts.matcher import ReceiptsHandler
 from workers.receipts.readers import READERS
 from workers.runtime import Runtime
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """A matcher that is told to stop ends soon; a receipt that comes before its row is looked up
+    again soon, and the last time as late as in life.
+    """
+    monkeypatch.setattr(matcher, "BLOCK_MS", 50)
+    for module in (matched, matcher):
+        monkeypatch.setattr(module, "LOOK_AGAIN_S", (0.1, 0.3, 1.0, *matched.LOOK_AGAIN_S[1:]))
 
 
 @pytest.fixture
