@@ -20,7 +20,7 @@ from common import runfile
 from tests.builders import device_of
 from tests.commands import command
 from tests.e2e.conftest import Core
-from tests.e2e.tenant import platform_of
+from tests.e2e.tenant import TOOK_EFFECT_S, platform_of
 from workers.cli.demo_data import account_options
 
 
@@ -159,7 +159,7 @@ def new_app(fleet: Core) -> str:
 
 def took_effect() -> None:
     """What changed takes effect within 2 s; each process looks once a second."""
-    time.sleep(1.3)
+    time.sleep(TOOK_EFFECT_S)
 
 
 def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:

@@ -27,7 +27,6 @@ from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import cli, good, send, took_effect
 from tests.e2e.tenant import device_token as token
-from tests.e2e.test_urgency import outage_lasts
 from tests.e2e.watch import Watch
 from tests.records import fields_of
 from tests.simulator_keys import DEVELOPMENT, PRODUCTION, TOPICS, pem_of, topic_list
@@ -423,7 +422,6 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     held = [operator.message("u2") for _ in range(3)]
     for index, data in enumerate(held):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
-    held_ms = now_ms()
     rows = [
         operator.row_of(fleet, app, data, lambda row: row["steps"][-1]["stage"] == "delivery")
         for data in held
@@ -434,19 +432,19 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     wait_for(
         lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2,
         "the lane's gauge",
-        20,
     )
     assert lane_row(fleet, app)["state"] == "paused"
     assert lane_row(fleet, app)["parked"] >= 1
-    short = operator.message("u2", push={"ttl_s": 5})
+    short = operator.message("u2", push={"ttl_s": 2})
     fleet.publish("message.stored", short, app=app)
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
     assert not fleet.pushes_to("apns", address)
-    outage_lasts(held_ms)
     good(fleet, "credential", "resume", app, "apns", "ios")
     decided = [fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in held]
-    assert decided == ["folded", "folded", "accepted"], "one conversation's backlog is one push"
-    assert len(fleet.pushes_to("apns", address)) == 1
+    assert decided[-1] == "accepted"
+    # one push of a conversation's backlog, once it is old: tests/e2e/test_urgency.py
+    assert set(decided) <= {"accepted", "folded"}
+    assert len(fleet.pushes_to("apns", address)) == decided.count("accepted")
     assert operator.parked(fleet, app, "apns", "ios") == 0
     assert (lane_row(fleet, app)["state"], lane_row(fleet, app)["parked"]) == ("flowing", 0)
 
