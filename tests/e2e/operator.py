@@ -158,7 +158,9 @@ def new_app(fleet: Core) -> str:
 
 
 def took_effect() -> None:
-    """What changed takes effect within 2 s; each process looks once a second."""
+    """What changed takes effect within 2 s; each process looks once a second. What was added is
+    known at once.
+    """
     time.sleep(TOOK_EFFECT_S)
 
 
@@ -171,7 +173,6 @@ def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
         new = f"credential add {vendor} --app {app} --business-id {vendor}-1".split()
         good(fleet, *new, *options)
         made[str(vendor)] = options
-    took_effect()
     return made
 
 

@@ -233,7 +233,6 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
     apns(fleet, app, files, "dev", "--p12 @p12 --password-file @password --env sandbox")
     old = f"--p12 {KEYCHAIN} --password-file @keychain --env production"
     apns(fleet, app, files, "keychain", old)
-    took_effect()
     keychain = f"{x509_of(KEYCHAIN).serial_number:x}"
     lines = {
         name: push_by(fleet, app, name, start + token("apns")[4:])
@@ -258,7 +257,6 @@ def test_a_template_names_the_vendors_own_variables(fleet: Core, files: Files) -
         "chat=T1:who,what --template call=T2"
     )
     good(fleet, "credential", "add", *options(files, words), "--app", app)
-    took_effect()
     address = operator.register(fleet, app, "u2", "xiaomi", "mi", token("xiaomi"))
     assert send(fleet, app, "u2")["decision"] == "accepted"
     (line,) = fleet.pushes_to("xiaomi", address)
@@ -309,7 +307,6 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
             )
         ]
         apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
-        took_effect()
         address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
         assert send(fleet, app, "u2")["decision"] == "accepted"
         assert fleet.pushes_to("huawei", address)
@@ -370,7 +367,6 @@ def versions(fleet: Core, app: str) -> list[int]:
 def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", FIRST_KEY)
-    took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYFIRST01"
     rotate = f"credential rotate {app} apns ios".split()
     good(fleet, *rotate, *options(files, "--p8 @p8_next --key-id KEYSECOND2"))
@@ -460,7 +456,6 @@ def test_after_an_account_was_removed_its_devices_have_no_credential(
 ) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", FIRST_KEY)
-    took_effect()
     operator.register(fleet, app, "u2", "apns", "ios", token("apns"))
     assert send(fleet, app, "u2")["decision"] == "accepted"
     good(fleet, "credential", "remove", app, "apns", "ios")

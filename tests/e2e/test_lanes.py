@@ -20,7 +20,7 @@ from sqlalchemy import text
 from common.model import Vendor
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import good, metric, register, row_of, send, took_effect
+from tests.e2e.operator import good, metric, register, row_of, send
 from tests.e2e.tenant import device_token as token
 from tests.e2e.test_urgency import outage_lasts
 from tests.simulator_keys import pem_of, public_pem
@@ -300,7 +300,6 @@ def test_harmonyos_takes_back_what_was_shown_where_its_client_id_is_known(
     good(
         fleet, "credential", "add", "harmony", "--app", app, "--business-id", "harmony-2", *options
     )
-    took_effect()
     user, address = person(fleet, app, "harmony", business_id="harmony-2")
     lines, _ = recall(fleet, app, user, "harmony", address)
     shown, taken = (one for one in lines)
@@ -377,7 +376,6 @@ def tenant_with_wrong(
         good(
             fleet, "credential", "add", vendor, "--app", app, "--business-id", f"{vendor}-1", *given
         )
-    took_effect()
     return app
 
 
