@@ -352,6 +352,8 @@ def _first_free(host: str, ports: Iterable[int], checks: _Checks) -> ThreadingHT
         # TIME_WAIT there; a second listener is still refused, except on Windows, where no worker
         # runs
         allow_reuse_address = True
+        # of a sixth caller at once the kernel drops the knock, which comes again after a second
+        request_queue_size = 128
 
     for port in ports:
         try:

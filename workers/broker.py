@@ -185,8 +185,8 @@ class Channel(_Guard, stock.Channel):
     QoS = QoS
 
 
-class Transport(_Calm, stock.Transport):  # type: ignore[misc, unused-ignore]
-    """Named in the app's settings as `workers.broker:Transport`."""
+class RedisTransport(_Calm, stock.Transport):  # type: ignore[misc, unused-ignore]
+    """Named in the app's settings as `workers.broker:RedisTransport`."""
 
     Channel = Channel
 

@@ -20,8 +20,8 @@ from common.storage.admission import (
     AdmissionAnswer,
     AdmissionRequest,
     AdmissionResult,
-    Count,
     LaneLimits,
+    QuotaCount,
 )
 from common.storage.lane_entries import LaneTerms
 from common.storage.redis import best_effort
@@ -271,16 +271,16 @@ class FleetGate:
             extra={"vendor": lane.vendor, "app": lane.credential.app},
         )
 
-    def _counts(self, lane: Lane, terms: LaneLimits, since_ms: int) -> Iterator[Count]:
+    def _counts(self, lane: Lane, terms: LaneLimits, since_ms: int) -> Iterator[QuotaCount]:
         credential = lane.credential
         key = (credential.app, credential.vendor, credential.business_id, since_ms)
         for wanted, sent, pushes in self._ledger.spent(*key):
-            yield Count(_bucket(sent), MessageClass(wanted), pushes)
+            yield QuotaCount(_bucket(sent), MessageClass(wanted), pushes)
         if not terms.caps:
             return
         for token, sent, pushes in self._ledger.spent_by_token(*key):
             if _bucket(sent) in terms.caps:
-                yield Count(_bucket(sent), MessageClass(sent), pushes, token)
+                yield QuotaCount(_bucket(sent), MessageClass(sent), pushes, token)
 
 
 def _bucket(class_sent: str) -> Bucket:

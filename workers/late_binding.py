@@ -39,7 +39,7 @@ from workers.vendors.types import Credential
 _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
 
 
-class Accounts(Protocol):
+class AccountBook(Protocol):
     def newest_credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
         """None: there is no such account now."""
         ...
@@ -48,7 +48,7 @@ class Accounts(Protocol):
 class BoundAddresses:
     """One call of Redis a round; SQL is asked for those only whose binding changed."""
 
-    def __init__(self, bindings: Bindings, devices: DeviceDirectory, accounts: Accounts) -> None:
+    def __init__(self, bindings: Bindings, devices: DeviceDirectory, accounts: AccountBook) -> None:
         self._bindings = bindings
         self._devices = devices
         self._accounts = accounts

@@ -128,7 +128,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class QuotaCount:
     """The ledger's count of a day: pushes of one bucket and class; with a token, of one device."""
 
     bucket: Bucket
@@ -257,7 +257,7 @@ class Admission:
         """The number of the vendor's day since 1970."""
         return _day(terms, self._now())[0]
 
-    def rebuild(self, terms: LaneLimits, day: int, counts: Iterable[Count]) -> None:
+    def rebuild(self, terms: LaneLimits, day: int, counts: Iterable[QuotaCount]) -> None:
         """Raises the day's counts to these and trusts them from then on. Until it returns, `admit`
         grants nothing.
         """
@@ -403,7 +403,7 @@ def _lane_mask(lane: str) -> int:
     return int.from_bytes(hashlib.blake2b(lane.encode(), digest_size=16).digest())
 
 
-def _fields(terms: LaneLimits, count: Count) -> Iterable[tuple[bytes, bytes, int]]:
+def _fields(terms: LaneLimits, count: QuotaCount) -> Iterable[tuple[bytes, bytes, int]]:
     """(key part, field, number to add) of one count of the ledger, as rebuild.lua takes them."""
     if count.token is not None:
         place, digest = _device_place(terms, count.token)

@@ -325,6 +325,8 @@ class Keys:
     paused_by_restore = _Name("paused-by-restore")
     #: Set of the names of all processes that have lived lately.
     process_names = _Name("process-names")
+    #: Held by upkeep of releases before 0.2 for as long as it works.
+    upkeep_lock = _Name("upkeep-lock")
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"

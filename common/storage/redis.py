@@ -185,11 +185,13 @@ def kombu_url(url: str) -> Broker:
         )
         return Broker(
             f"redis+socket://{login}{parts.path}?{urlencode({'virtual_host': query.get('db', '0')})}",  # noqa: E501
-            "Transport",
+            "RedisTransport",
         )
     if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
-        return Broker(url + ("&" if parts.query else "?") + "ssl_cert_reqs=required", "Transport")
-    return Broker(url, "Transport")
+        return Broker(
+            url + ("&" if parts.query else "?") + "ssl_cert_reqs=required", "RedisTransport"
+        )
+    return Broker(url, "RedisTransport")
 
 
 def _kombu_sentinel(url: str) -> Broker:

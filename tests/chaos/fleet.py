@@ -265,7 +265,9 @@ def accounts(town: Town) -> dict[str, Any]:
         "lost_examples": [
             (key, rows[key]["note"] if key in rows else None) for key in sorted(never_decided)[:5]
         ],
-        "lost_at": sorted({round(town.books.added_at[key[0]], 1) for key in never_decided})[:50],
+        "lost_at": sorted(
+            {round(town.books.added_at.get(key[0], 0.0), 1) for key in never_decided}
+        )[:50],
         "accepted_without_row": len(seen.keys() - set(accepted)),
         "doubled": sum(count - 1 for count in seen.values()),
         "doubled_bound": 500 * delivery_kills,

@@ -24,11 +24,22 @@ def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterat
     made.close()
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """Of a database of this test's own, with all tables."""
+@pytest.fixture(scope="session")
+def template(database_url: str) -> Iterator[str]:
+    """The name of a database with all tables and no rows, to copy: seven times as fast as to
+    migrate.
+    """
     with own_database(database_url) as url:
         made = sql.engine(url)
         migrate(made)
+        made.dispose()
+        yield str(made.url.database)
+
+
+@pytest.fixture
+def engine(database_url: str, template: str) -> Iterator[Engine]:
+    """Of a database of this test's own, with all tables."""
+    with own_database(database_url, f"TEMPLATE {template}") as url:
+        made = sql.engine(url)
         yield made
         made.dispose()

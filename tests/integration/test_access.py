@@ -1,4 +1,4 @@
-"""Access tokens: sixteen real processes, one OAuth door that counts; whatever they do at once, one
+"""Access tokens: eight real processes, one OAuth door that counts; whatever they do at once, one
 of them asks it.
 """
 
@@ -34,8 +34,10 @@ from workers.vendors.huawei import HUAWEI
 from workers.vendors.types import AccessToken, Credential
 from workers.wire import NoAnswer, Request, Route
 
-PROCESSES = 16
+PROCESSES = 8
 MINUTE_MS = 60_000
+#: Seconds of a wait whose length is nobody's question.
+PATIENCE_S = 60
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Door:
     def tell(self, action: str, wanted: Any = None) -> Any:
         data = None if wanted is None else json.dumps(wanted).encode()
         with urllib.request.urlopen(
-            f"{self.told['control']}/_sim/{action}", data, timeout=10
+            f"{self.told['control']}/_sim/{action}", data, timeout=PATIENCE_S
         ) as answer:
             return json.loads(answer.read())
 
@@ -73,8 +75,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         assert process.stdout
         yield Door(json.loads(process.stdout.readline()))
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        process.kill()  # asked to end it waits for its callers
+        process.wait()
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def at_once(world: World, scene: Scene) -> list[list[Any]]:
 
     def work() -> None:
         access = world.access()
-        barrier.wait(30)
+        barrier.wait(PATIENCE_S)
         try:
             results.put([_told(one) for one in scene(world, access, barrier)])
         finally:
@@ -147,9 +149,9 @@ def at_once(world: World, scene: Scene) -> list[list[Any]]:
     processes = [context.Process(target=work) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
-    told = [results.get(timeout=30) for _ in processes]
+    told = [results.get(timeout=PATIENCE_S) for _ in processes]
     for process in processes:
-        process.join(10)
+        process.join(PATIENCE_S)
     return told
 
 
@@ -186,10 +188,10 @@ def _across_the_refresh(world: World, _access: FleetAccess, barrier: Any) -> lis
 
     access = world.access(clock)
     first = access.get(world.lane(), clock())
-    barrier.wait(30)
+    barrier.wait(PATIENCE_S)
     ahead_ms = 30 * MINUTE_MS
     second = access.get(world.lane(), clock())
-    barrier.wait(30)
+    barrier.wait(PATIENCE_S)
     return [first, second, access.get(world.lane(), clock())]
 
 
@@ -219,7 +221,7 @@ def test_while_another_refreshes_the_old_token_is_used_at_once(world: World) -> 
 def _refused_by_the_vendor(world: World, access: FleetAccess, barrier: Any) -> list[Any]:
     token = access.get(world.lane(), now_ms())
     assert isinstance(token, AccessToken)
-    barrier.wait(30)
+    barrier.wait(PATIENCE_S)
     access.refused(world.lane(), token, now_ms())
     return [token, access.get(world.lane(), now_ms())]
 

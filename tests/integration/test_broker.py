@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
+import functools
+import multiprocessing
 import time
-from typing import cast
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis.exceptions import RedisError
 
 from common.storage.redis import connect
 from tests.conftest import data_settings
-from tests.waiting import eventually
+from tests.integration import wake_up_worker
+from tests.waiting import wait_for
 from workers.app import PRESENCE, make_app, task_of
+
+#: A process that has loaded Celery forks for each worker.
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(
+    ["celery.bin.worker", "celery.apps.worker", "tests.integration.wake_up_worker"]
+)
 
 
 @pytest.fixture
 def work(restartable_valkey, tmp_path):
     """Starts a worker whose every wake-up takes so many seconds."""
-    started = []
+    started: list[Worker] = []
 
-    def start(seconds: float, slots: int = 2) -> subprocess.Popen[bytes]:
-        with (tmp_path / "worker.log").open("ab") as log:
-            argv = [
-                sys.executable,
-                "-m",
-                "tests.integration.wake_up_worker",
-                restartable_valkey.url,
-                "push",
-                str(seconds),
-                str(slots),
-            ]
-            started.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT))
+    def start(seconds: float, slots: int = 2) -> Worker:
+        log = tmp_path / f"worker-{len(started)}.log"
+        named = (restartable_valkey.url, "push", seconds, slots, log)
+        started.append(Worker(WARM.Process(target=wake_up_worker.main, args=named), log))
+        started[-1].process.start()
         return started[-1]
 
     yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    for one in started:
+        one.process.kill()
+        one.process.join()
+
+
+@dataclass
+class Worker:
+    process: BaseProcess
+    log: Path
+
+    def says(self, words: str) -> bool:
+        return self.log.exists() and words in self.log.read_text().lower()
 
 
 @pytest.fixture
@@ -48,25 +61,33 @@ def send_wake_up(restartable_valkey, tmp_path):
     app.close()
 
 
-def rung(url: str, at_least: int, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            client = connect(url)
-            if int(client.get("push:rung") or 0) >= at_least:
-                return True
-        except RedisError:
-            pass
-        time.sleep(0.1)
-    return False
+def rung(url: str, at_least: int) -> None:
+    """Waits until so many wake-ups have been worked on."""
+
+    def look() -> bool:
+        with contextlib.suppress(RedisError), contextlib.closing(connect(url)) as client:
+            return int(cast(bytes, client.get("push:rung") or 0)) >= at_least
+        return False
+
+    wait_for(look, f"{at_least} wake-ups")
+
+
+def times(client: Any, command: str) -> int:
+    """How many times the server got this command, of whoever: taken or refused."""
+    told = client.info("commandstats")[f"cmdstat_{command}"]
+    return int(told["calls"]) + int(told["rejected_calls"])
+
+
+def goes_on(client: Any, command: str, at_least: int) -> bool:
+    return times(client, command) >= at_least
 
 
 #: (seconds a wake-up takes, slots, wake-ups): with more wake-ups than slots the worker holds some
 #: that are not acknowledged.
 LOADS = {
     "idle": (0.0, 2, 0),
-    "busy, with wake-ups in hand": (1.5, 2, 8),
-    "a wake-up's turn comes while Redis is away": (1.5, 1, 8),
+    "busy, with wake-ups in hand": (0.7, 2, 8),
+    "a wake-up's turn comes while Redis is away": (0.7, 1, 8),
 }
 
 
@@ -74,12 +95,15 @@ LOADS = {
 def test_a_worker_outlives_the_restart_of_redis(
     work, restartable_valkey, send_wake_up, seconds, slots, wake_ups
 ):
+    # what the server has counted is on disk
+    connect(restartable_valkey.url).config_set("appendfsync", "always")
     worker = work(seconds, slots)
     send_wake_up()
-    assert rung(restartable_valkey.url, 1, 20)
+    rung(restartable_valkey.url, 1)
     for _ in range(wake_ups):
         send_wake_up()
-    time.sleep(1.1)  # everysec: what the server has counted is on disk
+    if wake_ups:  # some are in hand
+        rung(restartable_valkey.url, 2)
     restartable_valkey.kill()
     time.sleep(1.0)
     restartable_valkey.restart()
@@ -87,29 +111,32 @@ def test_a_worker_outlives_the_restart_of_redis(
     before = int(client.get("push:rung") or 0)
     send_wake_up()
     # those in hand end without Redis; the worker goes on when it takes one more than it held
-    assert rung(restartable_valkey.url, before + min(wake_ups, slots + 1) + 1, 15)
-    assert worker.poll() is None
+    rung(restartable_valkey.url, before + min(wake_ups, slots + 1) + 1)
+    assert worker.process.is_alive()
 
 
 def test_a_worker_outlives_a_server_without_free_memory(work, restartable_valkey, send_wake_up):
     """It takes the wake-ups that are there, looks for lost ones, and another worker starts."""
     client = connect(restartable_valkey.url)
-    workers = [work(1.0, 1)]
+    workers = [work(0.2, 1)]
     send_wake_up()
-    assert rung(restartable_valkey.url, 1, 20)
+    rung(restartable_valkey.url, 1)
     for _ in range(4):
         send_wake_up()
     client.config_set("maxmemory", 1)
-    workers.append(work(1.0, 1))
-    eventually(lambda: not client.llen("push:celery:presence"), what="what waited is taken")
-    time.sleep(12.0)  # ten waits of a worker without wake-ups, of which one looks for lost ones
-    assert [one.poll() for one in workers] == [None, None]
+    workers.append(work(0.2, 1))
+    wait_for(lambda: not client.llen("push:celery:presence"), "what waited is taken")
+    wait_for(lambda: all(one.says("[queues]") for one in workers), "both begin")
+    for command in ("brpop", "set"):  # they wait on, and look for lost ones
+        before = times(client, command)
+        wait_for(functools.partial(goes_on, client, command, before + 4), f"four times {command}")
+    assert [one.process.is_alive() for one in workers] == [True, True]
     client.config_set("maxmemory", 0)
     before = int(client.get("push:rung") or 0)
     for _ in range(4):
         send_wake_up()
-    assert rung(restartable_valkey.url, before + 4, 20)
-    assert [one.poll() for one in workers] == [None, None]
+    rung(restartable_valkey.url, before + 4)
+    assert [one.process.is_alive() for one in workers] == [True, True]
 
 
 #: How a server comes to refuse every write, and takes them again.
@@ -127,26 +154,28 @@ def test_a_worker_outlives_a_server_that_refuses_to_write(
     work, restartable_valkey, send_wake_up, refuses, takes
 ):
     client = connect(restartable_valkey.url)
-    worker = work(0.0, 1)
+    workers = [work(0.0, 1)]
     send_wake_up()
-    assert rung(restartable_valkey.url, 1, 20)
+    rung(restartable_valkey.url, 1)
     client.execute_command(*refuses.split(" "))
-    time.sleep(4.0)  # more than a wait without wake-ups, and a second worker begins
-    other = work(0.0, 1)
-    time.sleep(5.0)
-    assert (worker.poll(), other.poll()) == (None, None)
+    workers.append(work(0.0, 1))
+    for one in workers:
+        wait_for(functools.partial(one.says, "connect"), "it is refused")
+    time.sleep(1.5)  # and again
+    assert [one.process.is_alive() for one in workers] == [True, True]
     client.execute_command(*takes.split(" "))
     send_wake_up()
-    assert rung(restartable_valkey.url, 2, 20)
-    assert (worker.poll(), other.poll()) == (None, None)
+    rung(restartable_valkey.url, 2)
+    assert [one.process.is_alive() for one in workers] == [True, True]
 
 
 def test_a_worker_ends_at_sigterm(work, restartable_valkey, send_wake_up):
-    worker = work(0)
+    worker = work(0).process
     send_wake_up()
-    assert rung(restartable_valkey.url, 1, 20)
+    rung(restartable_valkey.url, 1)
     worker.terminate()
-    assert worker.wait(15) == 0
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, send_wake_up):

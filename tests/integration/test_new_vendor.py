@@ -91,6 +91,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(450)  # two processes that load all, one of them a fleet
 def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
     with_acme(tree)
     environ = {
@@ -105,7 +106,7 @@ def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=200,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -16,17 +16,27 @@ from common.storage.streams import GROUP
 from common.storage.tenants import Tenant
 from tests.records import records_of
 from workers.cli.worker import doors_of
-from workers.handlers import overtaking
-from workers.handlers.intake import READ_COUNT, IntakeLoop
+from workers.handlers import intake, overtaking
+from workers.handlers.intake import IntakeLoop
 from workers.runtime import Runtime
 
 APP = "overtaken"
+#: Entries of one read here, a tenth of a fleet's, as are those of a look: what is behind many reads
+#: and looks is as far away.
+READ_COUNT = 200
 
 
 @pytest.fixture(autouse=True)
 def _tenant(runtime: Runtime) -> None:
     if APP not in runtime.tenants.all():
         runtime.tenants.add(Tenant(APP, "Overtaken", "en", "Asia/Shanghai"))
+
+
+@pytest.fixture(autouse=True)
+def _small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "READ_COUNT", READ_COUNT)
+    monkeypatch.setattr(intake, "READ_EVENTS", READ_COUNT)
+    monkeypatch.setattr(overtaking, "LOOK_ENTRIES", READ_COUNT // 2)
 
 
 class Core:

@@ -1,28 +1,39 @@
-"""A worker with one wake-up that counts itself, as a process:
-`python -m tests.integration.wake_up_worker REDIS_URL PREFIX SECONDS SLOTS`.
-
-SECONDS: what a wake-up takes; it ends in time although Redis is away, as a drain does.
-"""
+"""A worker with one wake-up that counts itself."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
+import os
 import time
+from pathlib import Path
 
 import redis
 
-from common.config import Settings
+from tests.conftest import data_settings
 from workers.app import PRESENCE, make_app, queue_of, task_of
+from workers.broker import RedisTransport
+
+#: Seconds of one wait without wake-ups, and between two looks for lost ones: 6 and 100 in life.
+WAIT_S, LOOK_S = 1, 1
 
 
-def main() -> None:
-    url, prefix, seconds, slots = sys.argv[1:]
-    app = make_app(Settings.load({"PUSHFLEET_REDIS_URL": url, "PUSHFLEET_PREFIX": prefix}))
+def main(url: str, prefix: str, seconds: float, slots: int, log: Path) -> None:
+    """Works until it is told to end. seconds: what a wake-up takes; it ends in time although Redis
+    is away, as a drain does.
+    """
+    with log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    RedisTransport.brpop_timeout = WAIT_S
+    app = make_app(data_settings(log.parent, REDIS_URL=url, PREFIX=prefix))
+    app.conf.broker_transport_options |= {
+        "unacked_restore_interval": LOOK_S,
+        "unacked_restore_throttle": 1,
+    }
 
     @app.task(name=task_of(PRESENCE))
     def drain() -> None:
-        time.sleep(float(seconds))
+        time.sleep(seconds)
         with contextlib.suppress(redis.RedisError), redis.Redis.from_url(url, retry=None) as client:
             client.incr(f"{prefix}:rung")
 
@@ -35,7 +46,3 @@ def main() -> None:
         "--loglevel=warning",
     ]
     app.worker_main(["worker", f"--queues={queue_of(PRESENCE)}", *options])
-
-
-if __name__ == "__main__":
-    main()

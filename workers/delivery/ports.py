@@ -92,7 +92,7 @@ class LaneTurn(Value, frozen=True):
     leased_ms: int = 0
 
 
-class Claims(Protocol):
+class ClaimLeases(Protocol):
     def lease(
         self, works: Sequence[PendingPush], badge_steps: Sequence[int]
     ) -> Sequence[ClaimAnswer]: ...
@@ -178,7 +178,7 @@ class DeliveryPorts:
     summary_text: (notification, count) -> the text of a coalesced push.
     """
 
-    claims: Claims
+    claims: ClaimLeases
     backlog: HeldPushStore
     summary_text: Callable[[Notification, int], str]
     gate: AdmissionGate

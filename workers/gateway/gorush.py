@@ -29,7 +29,7 @@ PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class GorushPush:
+class GorushEvent:
     platform: str
     token: str = field(repr=False)
     event: Mapping[str, Any] = field(repr=False)
@@ -39,7 +39,7 @@ class GorushPush:
 class GorushRequest:
     """pushes: to go on. failed: log lines of what can't. count: how many tokens were named."""
 
-    pushes: list[GorushPush] = field(default_factory=list)
+    pushes: list[GorushEvent] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     count: int = 0
 
@@ -96,7 +96,7 @@ def _notification(
             )
             read.failed.append(failed(word, token[:64], words, error))
             continue
-        read.pushes.append(GorushPush(word, token, _event(one, found, token, now_ms)))
+        read.pushes.append(GorushEvent(word, token, _event(one, found, token, now_ms)))
     if not tokens or (
         found.account.vendor != Vendor.APNS and (one.get("topic") or one.get("condition"))
     ):

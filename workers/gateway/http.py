@@ -436,7 +436,7 @@ class _Gateway:
 
 
 def _gorush_logs(
-    pushes: Sequence[gorush.GorushPush], replies: Mapping[str, Mapping[str, Any]]
+    pushes: Sequence[gorush.GorushEvent], replies: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, str]]:
     """gorush logs what failed. What is not decided in time is on its way, and no failure."""
     logs = []

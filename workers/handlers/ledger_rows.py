@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.contracts import PLAIN, Device, Message
@@ -22,9 +22,15 @@ PAGE_MAX = 2_000
 
 
 def presence_records(
-    rows: Sequence[presence.Row], deviceless: Sequence[presence.Deviceless], now: int
+    rows: Sequence[presence.PresenceRow],
+    deviceless: Sequence[presence.Deviceless],
+    now: int,
+    old_ledger: Callable[[], bool],
 ) -> list[Record]:
-    """One record a row; of many people of one event whom no device came near, one a page."""
+    """One record a row; of many people of one event whom no device came near, one a page.
+
+    old_ledger: as in PresenceHandler.
+    """
     found: list[Record] = [
         _presence_row(row.message, row.user, row.device, row.decision, now) for row in rows
     ]
@@ -35,7 +41,7 @@ def presence_records(
             part.users
         )
     for (*_, decision), (message, users) in apart.items():
-        if len(users) < PAGE_MIN:
+        if len(users) < PAGE_MIN or old_ledger():
             found += [_presence_row(message, user, None, decision, now) for user in users]
         else:
             found += [
@@ -80,7 +86,7 @@ def _presence_row(
     )
 
 
-def routing_row(row: routing.Row, now: int) -> Record:
+def routing_row(row: routing.RoutingRow, now: int) -> Record:
     message, device = row.message, row.device
     if message.kind in FOLLOW_UP_KINDS:
         text = f"{message.kind}: {row.decision}"

@@ -56,30 +56,33 @@ class RoutedAtOnce:
         """workers: routing's replicas. sharing: makes what lets both look people up once."""
         self.routing = routing
         self.sharing = sharing
-        self._few = FewWorkers(workers)
+        self._few = Asked(lambda: workers() <= 1)
 
     def is_open(self) -> bool:
         return self._few()
 
 
-class FewWorkers:
-    """True for at most one replica; counted again every ASK_S."""
+class Asked:
+    """The answer to a question, which is asked anew every ASK_S."""
 
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-        self._alone = True
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._answer = True
         self._ask_at = 0.0
 
     def __call__(self) -> bool:
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + ASK_S
-            self._alone = self._count() <= 1
-        return self._alone
+            self._answer = self._ask()
+        return self._answer
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceHandler(PackedEntries):
-    """Messages -> their absent recipients; pages of large groups are queued behind the others."""
+    """Messages -> their absent recipients; pages of large groups are queued behind the others.
+
+    old_ledger: whether the ledger's stream is read by a release before 0.2, which has no pages.
+    """
 
     members: MemberPages
     presences: Presences
@@ -87,6 +90,7 @@ class PresenceHandler(PackedEntries):
     fanouts: Fanouts
     at_once: RoutedAtOnce | None = None
     spread: Spread | None = None  # of a fleet of several shards
+    old_ledger: Callable[[], bool] = lambda: False
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         messages = [
@@ -128,7 +132,7 @@ class PresenceHandler(PackedEntries):
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
             rows=[
-                *presence_records(seen.rows, seen.deviceless, now),
+                *presence_records(seen.rows, seen.deviceless, now, self.old_ledger),
                 *map(_for_nobody, seen.empty),
             ],
             deferred=[

@@ -17,7 +17,7 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def routing_replies(rows: Sequence[routing.Row]) -> list[tuple[str, dict[str, Any]]]:
+def routing_replies(rows: Sequence[routing.RoutingRow]) -> list[tuple[str, dict[str, Any]]]:
     """(key, decision) of those who wait."""
     return [
         _reply(r.message, r.user, r.device.vendor, r.device.business_id, r.decision, "")

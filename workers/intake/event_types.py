@@ -16,7 +16,7 @@ import msgspec
 from workers.intake import checks, direct, effects, events, messages
 from workers.intake.effects import Effect
 from workers.intake.events import Event
-from workers.intake.messages import Taken
+from workers.intake.messages import TakenEvent
 
 #: The person or group whose shard works on an event, and whether it is a group.
 Subject = tuple[str, bool]
@@ -30,7 +30,7 @@ class Way(Enum):
     STATE = 3
 
 
-def _no_message(event: Event, _now_ms: int) -> Taken:
+def _no_message(event: Event, _now_ms: int) -> TakenEvent:
     raise ValueError(f"{event.type} pushes nothing")
 
 
@@ -48,7 +48,7 @@ class EventType:
     shape: type[msgspec.Struct]
     way: Way = Way.STATE
     subject: Callable[[Any], Subject] = lambda data: (data.user, False)
-    take: Callable[[Event, int], Taken] = _no_message
+    take: Callable[[Event, int], TakenEvent] = _no_message
     effect: Effect = effects.NONE
     fault: Callable[[Any], str | None] = checks.of_state
     times: Callable[[Any], Sequence[tuple[str, int | None]]] = lambda _data: ()
@@ -138,7 +138,7 @@ TYPES: Final[Mapping[str, EventType]] = {
 }
 
 
-def take(event: Event, now_ms: int) -> Taken:
+def take(event: Event, now_ms: int) -> TakenEvent:
     """The message that an event becomes. Raises ValueError for one that pushes nothing."""
     return TYPES[event.type].take(event, now_ms)
 

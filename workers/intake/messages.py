@@ -26,7 +26,7 @@ PASSED_OVER: Final = {
 _HTTPS: Final = "https://"
 
 
-class Taken(Value, frozen=True):
+class TakenEvent(Value, frozen=True):
     """A message on its way, or with the decision that ends it here. ignored: names of wishes that
     were counted and passed over.
     """
@@ -36,36 +36,36 @@ class Taken(Value, frozen=True):
     ignored: tuple[str, ...] = ()
 
 
-def stored(event: Event, now_ms: int) -> Taken:
+def stored(event: Event, now_ms: int) -> TakenEvent:
     """`message.stored`."""
     if event.data.push is NO_WISHES:
         message = _of_stored(event, PLAIN)
-        return Taken(message, _decided_plainly(message, now_ms))
+        return TakenEvent(message, _decided_plainly(message, now_ms))
     wished = event.data.push or NO_WISHES
     ttl_s = min(wished.ttl_s, TTL_MAX_S)
     push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)
     return _taken(_of_stored(event, prefixed(push)), now_ms)
 
 
-def invited(event: Event, now_ms: int) -> Taken:
+def invited(event: Event, now_ms: int) -> TakenEvent:
     """`call.invited`."""
     return _taken(_invited(event), now_ms)
 
 
-def directed(event: Event, now_ms: int) -> Taken:
+def directed(event: Event, now_ms: int) -> TakenEvent:
     """`push.direct`."""
     message, ignored = _with_pictures(direct.message_of(event))
-    return Taken(message, _decided_directly(message, now_ms), ignored)
+    return TakenEvent(message, _decided_directly(message, now_ms), ignored)
 
 
-def _taken(message: Message, now_ms: int) -> Taken:
+def _taken(message: Message, now_ms: int) -> TakenEvent:
     ignored = []
     if message.push.kind != "message":
         ignored.append("kind")
     if message.push.gate.audience != "offline":
         ignored.append("audience")
     message, insecure = _with_pictures(message)
-    return Taken(message, _decided(message, now_ms), (*ignored, *insecure))
+    return TakenEvent(message, _decided(message, now_ms), (*ignored, *insecure))
 
 
 def _with_pictures(message: Message) -> tuple[Message, tuple[str, ...]]:

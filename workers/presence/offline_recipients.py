@@ -22,7 +22,7 @@ PAGES = (200, 500, 2_000)
 SECOND_LOOK_MS = 300
 
 
-class Row(Value, frozen=True):
+class PresenceRow(Value, frozen=True):
     """One decision about one recipient, with the device it is about."""
 
     message: Message
@@ -47,7 +47,7 @@ class Seen:
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[PresenceRow] = field(default_factory=list)
     deviceless: list[Deviceless] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
@@ -183,7 +183,7 @@ def _judge_all(
             if device is None:
                 deviceless.setdefault(decision, []).append(user)
             else:
-                seen.rows.append(Row(message, user, device, decision))
+                seen.rows.append(PresenceRow(message, user, device, decision))
         if verdicts.away is not None:
             away.append(verdicts.away)
         if verdicts.waits:
@@ -195,7 +195,7 @@ def _judge_all(
     ]
     if away and message.expires_at_ms <= now_ms:
         seen.rows += [
-            Row(message, who.user, device, Decision.EXPIRED)
+            PresenceRow(message, who.user, device, Decision.EXPIRED)
             for who in away
             for device in who.devices
         ]

@@ -63,7 +63,7 @@ class Tenancy(Protocol):
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None: ...
 
 
-class Row(Value, frozen=True):
+class RoutingRow(Value, frozen=True):
     """One decision about one device of one recipient."""
 
     message: Message
@@ -81,7 +81,7 @@ class Routed:
 
     batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
     odd_zones: list[tuple[Message, str, str]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[RoutingRow] = field(default_factory=list)
     presets_missing: int = 0
 
 
@@ -271,7 +271,7 @@ def _one(
                 credential = tenancy.credential(message.app, device.vendor, device.business_id)
             if credential is None:
                 why = no or Decision.NO_CREDENTIAL
-                routed.rows.append(Row(message, who.user, device, why, one.presence_ms))
+                routed.rows.append(RoutingRow(message, who.user, device, why, one.presence_ms))
                 continue
             draft = _draft(about, who, wishes, device, credential)
             if same is not None and not wishes:

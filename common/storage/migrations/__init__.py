@@ -28,10 +28,17 @@ def migrate(engine: Engine) -> None:
 
     SchemaError: they are of a version that this program does not know.
     """
+    with within(MIGRATE_S):
+        # A version is committed with its tables: the newest needs neither lock nor Alembic.
+        if version_of(engine) != NEWEST:
+            _upgrade(engine)
+
+
+def _upgrade(engine: Engine) -> None:
     from alembic import command  # noqa: PLC0415 - it takes 150 ms to load, and no worker needs it
 
     config = _config()
-    with within(MIGRATE_S), engine.begin() as connection:
+    with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(MIGRATE_S * 1000)}")
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
         _refuse_newer(version_of(engine))

@@ -19,7 +19,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.model import Bucket, MessageClass, Urgency, Vendor
-from common.storage.admission import AdmissionRequest, Count
+from common.storage.admission import AdmissionRequest, QuotaCount
 from common.storage.delayed import as_new
 from common.storage.lanes import FLOWING, LaneStates
 from tests.integration.admission.conftest import work
@@ -62,7 +62,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def vouched(runtime: Runtime, lane: Lane, used: int) -> None:
     terms = terms_of(lane, now_ms())
     runtime.admission.rebuild(
-        terms, runtime.admission.day(terms), [Count(Bucket.PUBLIC, MessageClass.NEWS, used)]
+        terms, runtime.admission.day(terms), [QuotaCount(Bucket.PUBLIC, MessageClass.NEWS, used)]
     )
 
 

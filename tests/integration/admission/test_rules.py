@@ -20,8 +20,8 @@ from common.storage.admission import (
     AdmissionAnswer,
     AdmissionRequest,
     AdmissionResult,
-    Count,
     LaneLimits,
+    QuotaCount,
 )
 from common.storage.keys import Keys
 from tests.integration.admission.conftest import Clock
@@ -53,7 +53,7 @@ def granted(store: Admission, terms: LaneLimits, count: int, **more: object) -> 
     return told(store.admit(terms, asks(count, **more))).count(AdmissionAnswer.GRANTED)  # type: ignore[arg-type]
 
 
-def vouched(store: Admission, terms: LaneLimits, *counts: Count) -> LaneLimits:
+def vouched(store: Admission, terms: LaneLimits, *counts: QuotaCount) -> LaneLimits:
     store.rebuild(terms, store.day(terms), counts)
     return terms
 
@@ -134,13 +134,13 @@ def test_a_quota_runs_out_at_todays_pace(store: Admission, clock: Clock) -> None
     terms = vouched(
         store,
         LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100}),
-        Count(PUBLIC, MessageClass.MARKETING, 50),
+        QuotaCount(PUBLIC, MessageClass.MARKETING, 50),
     )
     assert store.usage(terms)[1].runs_out_ms == at(12) * 1000
     slower = vouched(
         store,
         LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100}),
-        Count(PUBLIC, MessageClass.MARKETING, 10),
+        QuotaCount(PUBLIC, MessageClass.MARKETING, 10),
     )
     assert store.usage(slower)[1].runs_out_ms is None
 
@@ -154,9 +154,9 @@ def test_lost_counts_grant_nothing_until_they_are_rebuilt(
         redis_client.delete(key)
     assert store.admit(terms, asks(1)) is None
     counts = [
-        Count(PUBLIC, MessageClass.MARKETING, 3),
-        Count(PUBLIC, MessageClass.CHAT, 1),
-        Count(PUBLIC, MessageClass.MARKETING, 4, "busy"),
+        QuotaCount(PUBLIC, MessageClass.MARKETING, 3),
+        QuotaCount(PUBLIC, MessageClass.CHAT, 1),
+        QuotaCount(PUBLIC, MessageClass.MARKETING, 4, "busy"),
     ]
     store.rebuild(terms, store.day(terms), counts)
     assert granted(store, terms, 1, token="busy") == 0
@@ -171,7 +171,7 @@ def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admi
     store.rebuild(
         now,
         store.day(now),
-        [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)],
+        [QuotaCount(PRIVATE, MessageClass.CHAT, 8), QuotaCount(PUBLIC, MessageClass.MARKETING, 1)],
     )
     assert granted(store, now, 4, bucket=PRIVATE) == 1
     assert granted(store, now, 4) == 2, "what was counted already is never lowered"

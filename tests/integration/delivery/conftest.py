@@ -35,6 +35,15 @@ from workers.runtime import Runtime
 __all__ = ["lane", "own_url", "secret_key", "work"]
 
 
+@pytest.fixture(autouse=True)
+def brief_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice ends soon after its last round, and a lane that an operator has resumed is seen soon:
+    a test turns both by hand and waits for them.
+    """
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.05)
+    monkeypatch.setattr("workers.handlers.delivery.SHUT_MOST_MS", 150)
+
+
 @pytest.fixture
 def meizu(tmp_path: Path) -> Iterator[Running]:
     with Running("meizu", tmp_path) as running:
@@ -98,7 +107,7 @@ class World:
         """Pushes in the lane's queues."""
         return self.runtime.lane_queues.waiting(self.lane.id)
 
-    def turn(self, until: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def turn(self, until: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Upkeep and drains in turn until `until` is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

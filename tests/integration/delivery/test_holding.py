@@ -150,8 +150,8 @@ def test_a_lane_opens_though_the_newest_of_each_conversation_lies_further_back(
     world.turn(lambda: world.all_noted(everyone))
     assert not world.accepted()
     over(world)
-    world.turn(lambda: world.runtime.lane_states.peek(world.lane.id).state == "flowing", 8)
-    world.turn(lambda: world.all_decided(everyone), 30)
+    world.turn(lambda: world.runtime.lane_states.peek(world.lane.id).state == "flowing")
+    world.turn(lambda: world.all_decided(everyone))
     assert set(world.decisions(rounds[-1])) == {"accepted"}
     assert set(world.decisions(everyone)) == {"accepted", "folded"}
 

@@ -107,7 +107,7 @@ def test_what_was_parked_leaves_in_order_of_urgency(
     assert order[:20].count("chat") >= 12, "no advert before the chats, as far as the rate goes"
     found = order[: len(chats) + 60].count("chat")
     assert found == len(chats), "and of what waits for the rate they are the first"
-    world.turn(lambda: world.all_decided([*bulk, *chats]), 30)
+    world.turn(lambda: world.all_decided([*bulk, *chats]))
     assert set(world.decisions([*bulk, *chats])) == {"accepted"}
 
 

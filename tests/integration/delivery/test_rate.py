@@ -30,6 +30,11 @@ SECONDS = 5
 CALLS, CALLS_APART_S, CALL_MS = 15, 0.23, 120
 
 
+@pytest.fixture(autouse=True)
+def brief_slices() -> None:
+    """What a lane at its rate costs depends on how long a slice listens."""
+
+
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
     return World(

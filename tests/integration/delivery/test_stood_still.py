@@ -33,12 +33,12 @@ from tests.integration.delivery.test_together import (
     secret_key,
 )
 from workers.app import DELIVERY
-from workers.delivery import usual
-from workers.delivery.late import LEASE_GOOD_MS
+from workers.delivery import late, pacing, usual
 from workers.delivery.pacing import LeasedPace
 from workers.handlers.delivery import LaneSender
-from workers.handlers.joint_parts import GeneralPart
+from workers.handlers.joint_parts import GeneralPart, Wanted
 from workers.handlers.joint_rounds import JointRounds
+from workers.handlers.round_threads import RoundThreads
 from workers.handlers.running_rounds import RunningRounds
 from workers.maintenance.timer import Timer
 from workers.pipeline import Stages
@@ -47,6 +47,13 @@ from workers.runtime import Runtime
 __all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
 
 PUSHES = 10
+#: After so long a lease is renewed before a send.
+LEASE_GOOD_MS = 300
+
+
+@pytest.fixture(autouse=True)
+def brief_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late, "LEASE_GOOD_MS", LEASE_GOOD_MS)
 
 
 def chats(app: str) -> list[Push]:
@@ -102,7 +109,7 @@ class Sender:
 
     @staticmethod
     def _live(runtime: Runtime, at: Place, lease_ms: int) -> None:
-        (kind, method, number), calls = at, itertools.count(1)
+        (kind, method, number), calls, stood = at, itertools.count(1), threading.Event()
         goes_on = getattr(kind, method)
 
         def stops_once(*asked: Any) -> Any:
@@ -110,9 +117,19 @@ class Sender:
                 # at this very step: a signal to the process stops whichever thread gets it first,
                 # and this one a moment later, which may be right behind the last check
                 signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+                stood.set()
             return goes_on(*asked)
 
         setattr(kind, method, stops_once)
+        # A lease that was late takes the lane's tokens, and the lane goes alone in a thread of its
+        # own: the stop would meet that one wherever it is, also right behind its last look.
+        pacing.ANSWER_S = 60.0
+        slow = RoundThreads._slow
+
+        def slow_after_the_stop(self: RoundThreads, one: Wanted, rest: Callable[[], Any]) -> None:
+            slow(self, one, lambda: (stood.wait(20), rest())[1])
+
+        RoundThreads._slow = slow_after_the_stop  # type: ignore[method-assign]
         RunningRounds._renew = lambda self: None  # type: ignore[method-assign]
         own = Runtime(runtime.settings)
         own.lane_queues.lease_ms = lease_ms

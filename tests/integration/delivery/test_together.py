@@ -91,7 +91,7 @@ def runtime(
             DATABASE_URL=own_url,
             SECRET_KEYS=secret_key,
             RETRY_FIRST_S="0.2",
-            SEND_TIMEOUT_S="2",
+            SEND_TIMEOUT_S="20",
             **more,
         )
     )
@@ -134,7 +134,7 @@ class Fleet:
                 self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
             pipe.execute()
 
-    def work(self, seconds: float = 20.0) -> None:
+    def work(self, seconds: float = 60.0) -> None:
         """Until no lane holds anything."""
         eventually(
             lambda: not self.runtime.lane_queues.any_left(),
@@ -257,13 +257,13 @@ def test_silent_lanes_keep_no_other_from_being_written(
             LANES - 2
         ):
             written.append(time.monotonic() - began)
+            sandbox.faults(down=True)  # type: ignore[no-untyped-call]
         return bool(written)
 
     while not enough():
-        assert time.monotonic() < began + 10
+        assert time.monotonic() < began + 60
         fleet.drain(enough)
-    found = written[0]
-    assert found < runtime.settings.send_timeout_s, "before the silent ones have run out of time"
+    assert written[0] < runtime.settings.send_timeout_s, "before the silent ones run out of time"
 
 
 def test_a_lane_at_its_rate_goes_on_alone(runtime: Runtime, production: Apns, space: str) -> None:

@@ -22,6 +22,11 @@ from workers.pipeline import stores_of
 from workers.queues.consumer import Policy, StreamConsumer
 
 
+@pytest.fixture(autouse=True)
+def brief_slices() -> None:
+    """How long a slice listens is what these are about."""
+
+
 def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> None:
     """Else the wake-up counts as ringing for two more seconds, nobody rings again, and what comes
     meanwhile lies there.

@@ -22,6 +22,7 @@ from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.builders import core_event, device_of, stored_credential
 from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.delivery.conftest import brief_slices
 from tests.integration.simulators.running import Running
 from tests.waiting import eventually
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -33,7 +34,7 @@ from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left, backlog
 
-__all__ = ["own_url", "secret_key"]
+__all__ = ["brief_slices", "own_url", "secret_key"]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ with counts of its own.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -31,7 +33,7 @@ class Vendor:
     def tell(self, action: str, wanted=None):
         data = None if wanted is None else json.dumps(wanted).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=10
+            urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=60
         ) as answer:
             body = answer.read()
         return (
@@ -55,7 +57,9 @@ class Vendor:
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulators")
     command = [sys.executable, "-m", "simulators", "apns", "fcm", "--dir", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         told = [json.loads(present(process.stdout).readline()) for _ in range(2)]
         yield {
@@ -63,8 +67,8 @@ def running(tmp_path_factory):
             for one in told
         }
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        os.killpg(process.pid, signal.SIGKILL)  # asked to end they wait for their callers
+        process.wait()
 
 
 @pytest.fixture

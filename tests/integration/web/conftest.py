@@ -27,6 +27,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from common.config import Settings, environ_of
 from common.model import Vendor
+from common.storage.keys import LEDGER, STAGE_STREAMS
 from common.storage.migrations import migrate
 from common.storage.tables import apps, audit, credentials
 from tests.builders import device_of, present
@@ -34,6 +35,7 @@ from tests.tables import spaced
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
 from workers.cli.worker import doors_of
+from workers.handlers.delivery import LaneSender
 from workers.handlers.intake import IntakeLoop
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
@@ -53,11 +55,6 @@ TABLES = (
 )
 
 
-def child() -> None:
-    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @pytest.fixture(scope="session")
 def simulators(tmp_path_factory) -> Iterator[dict]:
     """{endpoints, ca_file, control{vendor: url}} of running simulators."""
@@ -70,7 +67,7 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
         stdout=subprocess.PIPE,
         text=True,
         env=env,
-        preexec_fn=child,  # noqa: PLW1509
+        start_new_session=True,  # Ctrl-C of the tests stops the tests, which then stop these
     )
     try:
         told = [json.loads(present(process.stdout).readline()) for _ in ACCOUNTS]
@@ -85,8 +82,8 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
             "record": {one["vendor"]: one["record"] for one in told},
         }
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        os.killpg(process.pid, signal.SIGKILL)  # asked to end they wait for their callers
+        process.wait()
 
 
 @pytest.fixture
@@ -257,6 +254,17 @@ class LittleFleet:
         self.runtime.delayed.release_due()
         self.writer.flush()
 
+    def is_quiet(self) -> bool:
+        """Nothing is on its way from the core to the ledger, but for what waits for a lane."""
+        streams = [*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING], LEDGER]
+        names = [self.runtime.keys.stream(name) for name in streams]
+        found = [self.runtime.redis.xlen(name) for name in names]
+        found += [self.runtime.core.xlen(name) for name in self.runtime.settings.event_streams]
+        senders = [self._stages.consumer(DELIVERY, vendor) for vendor in VENDORS]
+        return not any(found) and not any(
+            one.running.busy() for one in senders if isinstance(one, LaneSender)
+        )
+
     def start(self) -> None:
         self._thread.start()
 
@@ -273,9 +281,10 @@ class LittleFleet:
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch) -> None:
     """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is
-    paused.
+    paused, nor one second after its last round for work that only the next step brings.
     """
     monkeypatch.setattr("workers.handlers.delivery.SLICE_S", 0.2)
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.02)
 
 
 @pytest.fixture

@@ -59,6 +59,12 @@ def other(elsewhere, fleet_settings):
 
 
 @pytest.fixture
+def accounts(runtime, tenant):
+    """A fleet that has accounts and has sent nothing yet."""
+    return runtime
+
+
+@pytest.fixture
 def held_up(runtime, fleet, tenant):
     """Devices of two people, one push accepted, one on hold behind a paused lane, one still in its
     queue.
@@ -114,12 +120,12 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(
     ] == [1, 1]
 
 
-def test_a_restored_fleet_goes_on_with_its_audit_log(held_up, other, tmp_path):
+def test_a_restored_fleet_goes_on_with_its_audit_log(accounts, other, tmp_path):
     """Whoever acts on it writes a line of it: its numbers go on behind the last one."""
     for subject in ("one", "two"):
-        held_up.audit.note("cli:ada", "lane paused", APP, subject)
-    before = len(held_up.audit.listed())
-    save(held_up, tmp_path / "f")
+        accounts.audit.note("cli:ada", "lane paused", APP, subject)
+    before = len(accounts.audit.listed())
+    save(accounts, tmp_path / "f")
     load(other, tmp_path / "f", hold=True)
     other.audit.note("cli:ada", "lane resumed", APP, "three")
     assert len(other.audit.listed()) == before + 1
@@ -150,9 +156,9 @@ def test_a_fleet_restored_at_its_old_address_is_held_too(
     started.close()
 
 
-def test_what_was_paused_before_stays_so(held_up, other, tmp_path):
-    held_up.credentials.set_paused(APP, "honor", "honor-1", True)
-    save(held_up, tmp_path / "f")
+def test_what_was_paused_before_stays_so(accounts, other, tmp_path):
+    accounts.credentials.set_paused(APP, "honor", "honor-1", True)
+    save(accounts, tmp_path / "f")
     load(other, tmp_path / "f", hold=True)
     release(other)
     found = [str(lane.vendor) for lane in other.catalog.fresh().lanes.values() if lane.paused]
@@ -177,17 +183,17 @@ def _tenant():
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_backup_goes_into_empty_servers_only(held_up, other, tmp_path, words):
-    save(held_up, tmp_path / "f")
+def test_a_backup_goes_into_empty_servers_only(accounts, other, tmp_path, words):
+    save(accounts, tmp_path / "f")
     REFUSED[words](other)
     with pytest.raises(BackupError, match=words):
         load(other, tmp_path / "f", hold=True)
 
 
 def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_is_written(
-    held_up, other, tmp_path
+    accounts, other, tmp_path
 ):
-    save(held_up, tmp_path / "f")
+    save(accounts, tmp_path / "f")
     with pytest.raises(BackupError, match="PUSHFLEET_PREFIX"):
         load(Runtime(dataclasses.replace(other.settings, prefix="else")), tmp_path / "f", hold=True)
     keys = tmp_path / "keys"
@@ -205,7 +211,7 @@ def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_i
     assert other.redis.dbsize() == 0
 
 
-def test_the_commands(cli, held_up, other, tmp_path, monkeypatch):
+def test_the_commands(cli, accounts, other, tmp_path, monkeypatch):
     path = str(tmp_path / "f")
     said = cli("backup", path)
     assert said.code == 0, said.err
@@ -272,9 +278,9 @@ def test_a_letter_that_no_key_opens_stops_no_erasure_and_is_told(cli, held_up):
     assert cli("user", "erase", APP, "bob", "--yes").code == 0
 
 
-def test_a_letter_that_no_key_opens_hides_no_other(cli, held_up):
-    letter(held_up, "sealed", b"secret", vault=Vault([Fernet.generate_key().decode()]))
-    letter(held_up, "open", b'{"message_id": "m-77"}')
+def test_a_letter_that_no_key_opens_hides_no_other(cli, accounts):
+    letter(accounts, "sealed", b"secret", vault=Vault([Fernet.generate_key().decode()]))
+    letter(accounts, "open", b'{"message_id": "m-77"}')
     told = {one["id"]: one for one in cli("dead-letters", "list", "--json").json}
     assert (told["sealed"]["raw"], told["open"]["raw"]) == (None, '{"message_id": "m-77"}')
     assert cli("dead-letters", "show", "sealed", "--json").json["raw"] is None
@@ -282,7 +288,7 @@ def test_a_letter_that_no_key_opens_hides_no_other(cli, held_up):
     assert cli("why", "m-77").code == 0
     said = cli("dead-letters", "replay", "sealed")
     assert (said.code, "none of the keys" in said.err) == (1, True)
-    assert held_up.dead_letters.get("sealed") is not None, "it stays"
+    assert accounts.dead_letters.get("sealed") is not None, "it stays"
 
 
 NAMED = {
@@ -301,16 +307,16 @@ NAMED = {
 
 
 @pytest.mark.parametrize("kind", NAMED)
-def test_letters_that_name_a_person_are_found_however_it_is_written(cli, held_up, kind):
+def test_letters_that_name_a_person_are_found_however_it_is_written(cli, accounts, kind):
     person, raw = NAMED[kind]
-    letter(held_up, "theirs", raw, app=None)
-    letter(held_up, "another", raw.replace(b"b", b"c"), app=None)
-    letter(held_up, "longer", b'{"user": "bobby", "text": "bob is here"}')
+    letter(accounts, "theirs", raw, app=None)
+    letter(accounts, "another", raw.replace(b"b", b"c"), app=None)
+    letter(accounts, "longer", b'{"user": "bobby", "text": "bob is here"}')
     assert cli("user", "erase", APP, person, "--yes").code == 0
-    assert {one["id"] for one in held_up.dead_letters.heads()} == {"another", "longer"}
+    assert {one["id"] for one in accounts.dead_letters.heads()} == {"another", "longer"}
 
 
-def test_a_page_of_people_loses_the_one_who_is_erased(cli, held_up):
+def test_a_page_of_people_loses_the_one_who_is_erased(cli, accounts):
     shared: dict[str, Any] = {
         "app": APP,
         "event_id": "e9",
@@ -322,10 +328,10 @@ def test_a_page_of_people_loses_the_one_who_is_erased(cli, held_up):
     shared |= {"presence_ms": 1, "decided_ms": now_ms()}
     people = [["ann", "bob", "bobby"], ["bob"], ["cid"]]
     pages = [PageRecord(**shared, count=len(one), users=pack_users(one)) for one in people]
-    held_up.ledger.write(pages)
+    accounts.ledger.write(pages)
     assert "pages 2" in cli("user", "erase", APP, "bob", "--yes").out
-    held_up.ledger.write(pages[:1])  # a batch that is written once more brings nobody back
-    with held_up.engine.connect() as connection:
+    accounts.ledger.write(pages[:1])  # a batch that is written once more brings nobody back
+    with accounts.engine.connect() as connection:
         rows = connection.exec_driver_sql(
             "SELECT count, users FROM pages WHERE event_id = 'e9' ORDER BY count"
         ).all()

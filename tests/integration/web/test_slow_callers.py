@@ -4,6 +4,7 @@ our HTTP doors.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -16,8 +17,14 @@ from starlette.routing import Route
 
 from common import metrics
 from common.config import Settings
+from tests.integration.web.conftest import PATIENCE_S
+from tests.waiting import eventually
 from workers import serving
 
+#: Seconds within which a slow call ends by the bound that its test has shortened, on a machine that
+#: stands still for some of them too; the bounds of a fleet are longer.
+ENDED_S = 8.0
+OK = b"HTTP/1.1 200 OK"
 HALF_HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nX-Slow: "
 
 
@@ -35,19 +42,24 @@ def address():
     thread.start()
     yield listener.getsockname()
     stop.set()
-    thread.join(15)
+    thread.join(PATIENCE_S)
 
 
 def connected(address, said: bytes) -> socket.socket:
-    found = socket.create_connection(address, 5)
+    found = socket.create_connection(address, PATIENCE_S)
     found.sendall(said)
-    found.settimeout(5)
+    found.settimeout(PATIENCE_S)
     return found
 
 
 def answer(address) -> bytes:
-    with connected(address, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as asking:
+    """The first line of an answer; nothing where the call ended before."""
+    with (
+        contextlib.suppress(ConnectionError),
+        connected(address, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as asking,
+    ):
         return asking.recv(100).partition(b"\r\n")[0]
+    return b""
 
 
 def ended(connection: socket.socket, seconds: float) -> bool:
@@ -73,7 +85,7 @@ def test_five_times_the_places_of_waiting_callers_keep_nobody_out(address, said)
     for _ in range(200):
         held.append(connected(address, said))
         time.sleep(0.001)
-    assert [answer(address) for _ in range(5)] == [b"HTTP/1.1 200 OK"] * 5
+    assert [answer(address) for _ in range(5)] == [OK] * 5
     for one in held:
         one.close()
 
@@ -95,8 +107,8 @@ def test_a_slow_call_ends(address, monkeypatch, kind):
     connection = connected(address, said)
     if kind == "an answer that is not read":
         time.sleep(1.5)
-    assert ended(connection, 3)
-    assert answer(address) == b"HTTP/1.1 200 OK"
+    assert ended(connection, ENDED_S)
+    eventually(lambda: answer(address) == OK)
 
 
 #: What a caller says first, and then again and again: a sign of life is no progress.
@@ -125,7 +137,7 @@ TRICKLES = {
 def test_a_call_that_trickles_ends(address, monkeypatch, setting, said, more):
     monkeypatch.setattr(serving, setting, 0.5)
     with connected(address, said) as connection:
-        end = time.monotonic() + 10
+        end = time.monotonic() + ENDED_S
         try:
             while time.monotonic() < end:
                 connection.sendall(more)
@@ -133,20 +145,39 @@ def test_a_call_that_trickles_ends(address, monkeypatch, setting, said, more):
         except OSError:
             pass
         assert time.monotonic() < end
-    assert answer(address) == b"HTTP/1.1 200 OK"
+    eventually(lambda: answer(address) == OK)
 
 
 def test_many_calls_on_one_connection_are_not_ended(address, monkeypatch):
     monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
     monkeypatch.setattr(serving, "CALL_S_MAX", 0.5)
-    with connected(address, b"") as connection:
-        for _ in range(8):
-            time.sleep(0.15)
-            connection.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
-            said = b""
-            while not said.endswith(b"ok"):
-                said += connection.recv(1000)
-            assert said.startswith(b"HTTP/1.1 200")
+
+    def many() -> bool:
+        with contextlib.suppress(ConnectionError), connected(address, b"") as connection:
+            for _ in range(8):
+                time.sleep(0.1)
+                connection.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+                said = b""
+                while not said.endswith(b"ok"):
+                    more = connection.recv(1000)
+                    if not more:
+                        return False
+                    said += more
+                assert said.startswith(b"HTTP/1.1 200")
+            return True
+        return False
+
+    # one that stood still between its two ends may be ended
+    assert any(many() for _ in range(5))
+
+
+def is_healthy(port: int) -> bool:
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE_S) as said,
+    ):
+        return said.status == 200
+    return False
 
 
 def test_the_metrics_port_has_places_for_everybody(tmp_path, monkeypatch):
@@ -159,8 +190,7 @@ def test_the_metrics_port_has_places_for_everybody(tmp_path, monkeypatch):
     assert metrics.serve_metrics(settings, "slow", lambda: True, lambda: True) == port
     before = threading.active_count()  # other tests' workers have threads, too
     held = [connected(("127.0.0.1", port), b"GET /metrics HTTP/1.0\r\nX: ") for _ in range(100)]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=3) as said:
-        assert said.status == 200
+    eventually(lambda: is_healthy(port))
     assert threading.active_count() - before < 100
     trickle = held[-1]
     for _ in range(8):  # a byte now and then is no sign of life
@@ -169,4 +199,4 @@ def test_the_metrics_port_has_places_for_everybody(tmp_path, monkeypatch):
             trickle.sendall(b"x")
         except OSError:
             break
-    assert ended(trickle, 2)
+    assert ended(trickle, ENDED_S)

@@ -46,19 +46,24 @@ def users(record: object) -> list[str]:
 
 
 def test_few_people_have_a_record_each_and_many_share_them() -> None:
-    found = [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)]
+    found = [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5, lambda: False)]
     assert found == [RowRecord] * (PAGE_MIN - 1)
-    pages = presence_records([], rows(2 * PAGE_MAX + 3), 5)
+    pages = presence_records([], rows(2 * PAGE_MAX + 3), 5, lambda: False)
     assert [one.count for one in pages if isinstance(one, PageRecord)] == [PAGE_MAX, PAGE_MAX, 3]
     seen = [user for one in pages for user in users(one)]
     assert seen == [f"u{number}" for number in range(2 * PAGE_MAX + 3)]
+
+
+def test_a_ledger_of_a_release_before_pages_gets_a_record_for_each() -> None:
+    found = [type(one) for one in presence_records([], rows(PAGE_MIN), 5, lambda: True)]
+    assert found == [RowRecord] * PAGE_MIN
 
 
 def test_events_and_decisions_are_never_mixed_on_a_page() -> None:
     mixed = [*rows(9), *rows(9, "e2"), *rows(9, decision=Decision.SENDER)]
     found = {
         (one.event_id, one.decision): users(one)
-        for one in presence_records([], mixed, 5)
+        for one in presence_records([], mixed, 5, lambda: False)
         if isinstance(one, PageRecord)
     }
     everybody = [f"u{number}" for number in range(9)]

@@ -1,0 +1,5 @@
+"""Lanes in this process; what they are sent with is as in tests/integration/delivery."""
+
+from tests.integration.delivery.conftest import brief_slices
+
+__all__ = ["brief_slices"]
