@@ -115,6 +115,10 @@ class Upgrade(Town):
                 pipe.execute()
         pipe.execute()
 
+    def record(self) -> list[dict[str, Any]]:
+        """All: nobody but `people_of` has a device here."""
+        return self._taken.lines()
+
     def stand_still(self, name: str) -> None:
         """This line's processes stop where they are, with what they hold; what comes to them stays
         in its stream.

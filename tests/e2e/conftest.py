@@ -207,6 +207,29 @@ def iphone(fleet: Core, app: str) -> Callable[..., str]:
     return register
 
 
+class Afterwards:
+    """What must still be so when some seconds have passed: looked at when the file is done, so that
+    no test waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._claims: list[tuple[float, str, Callable[[], bool]]] = []
+
+    def __call__(self, seconds: float, holds: Callable[[], bool], claim: str) -> None:
+        self._claims.append((time.monotonic() + seconds, claim, holds))
+
+    def broken(self) -> list[str]:
+        time.sleep(max([0.0, *(at - time.monotonic() for at, _, _ in self._claims)]))
+        return [claim for _, claim, holds in self._claims if not holds()]
+
+
+@pytest.fixture(scope="module")
+def afterwards() -> Iterator[Afterwards]:
+    claims = Afterwards()
+    yield claims
+    assert claims.broken() == []
+
+
 @pytest.fixture(scope="package")
 def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
     """Who changes accounts or options makes a house of its own."""

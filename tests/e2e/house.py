@@ -23,6 +23,9 @@ BUSINESS = {"apns": "ios"} | {
     str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS
 }
 
+#: Accounts whose lanes stand still from the start: so nobody waits until a pause takes effect.
+HELD = 10
+
 
 class House(FleetTenant):
     """With an account of every vendor with its rights, and two more of Apple's."""
@@ -50,7 +53,18 @@ class House(FleetTenant):
         runtime.credentials.add(account(Vendor.APNS, sandbox, app=self.app, business_id="ios-dev"))
         other = [*p8[: p8.index("--topic")], "--topic", "com.example.other", "--env", "production"]
         runtime.credentials.add(account(Vendor.APNS, other, app=self.app, business_id="ios-other"))
+        self._p8, self._held, self._count = p8, list[str](), 0
+        self._hold_more()
         self.changed()
+
+    def _hold_more(self) -> None:
+        for _ in range(HELD):
+            self._count += 1
+            name = f"held-{self._count}"
+            credentials = self.core.runtime.credentials
+            credentials.add(account(Vendor.APNS, self._p8, app=self.app, business_id=name))
+            credentials.set_paused(self.app, Vendor.APNS, name, True)
+            self._held.append(name)
 
     def register(
         self,
@@ -107,16 +121,19 @@ class House(FleetTenant):
         return str(found[0])
 
     @contextlib.contextmanager
-    def paused(self, vendor: str = "apns") -> Iterator[None]:
-        """The lane is stopped inside; afterwards it flows again."""
-        credentials = self.core.runtime.credentials
-        credentials.set_paused(self.app, vendor, BUSINESS[vendor], True)
-        self.changed()
-        try:
-            yield
-        finally:
-            credentials.set_paused(self.app, vendor, BUSINESS[vendor], False)
+    def paused(self) -> Iterator[str]:
+        """The business id of an account of Apple's that nobody else uses: its lane is stopped
+        inside, and flows two seconds later.
+        """
+        if not self._held:
+            self._hold_more()
             self.changed()
+        name = self._held.pop()
+        try:
+            yield name
+        finally:
+            self.core.runtime.credentials.set_paused(self.app, Vendor.APNS, name, False)
+            self.core.runtime.catalog.changed()
 
     def waiting(self, message_id: str) -> None:
         """Until the message's only push waits behind its lane."""

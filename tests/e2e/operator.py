@@ -20,7 +20,7 @@ from common import runfile
 from tests.builders import device_of
 from tests.commands import command
 from tests.e2e.conftest import Core
-from tests.e2e.tenant import platform_of
+from tests.e2e.tenant import TOOK_EFFECT_S, platform_of
 from workers.cli.demo_data import account_options
 
 
@@ -158,8 +158,10 @@ def new_app(fleet: Core) -> str:
 
 
 def took_effect() -> None:
-    """What changed takes effect within 2 s; each process looks once a second."""
-    time.sleep(1.3)
+    """What changed takes effect within 2 s; each process looks once a second. What was added is
+    known at once.
+    """
+    time.sleep(TOOK_EFFECT_S)
 
 
 def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
@@ -171,7 +173,6 @@ def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
         new = f"credential add {vendor} --app {app} --business-id {vendor}-1".split()
         good(fleet, *new, *options)
         made[str(vendor)] = options
-    took_effect()
     return made
 
 

@@ -13,6 +13,9 @@ from tests.e2e.conftest import Core, digits
 from workers.cli.demo_data import made_up
 from workers.vendors import VENDORS
 
+#: Each process looks once a second.
+TOOK_EFFECT_S = 1.1
+
 
 def device_token(vendor: str, mood: str = "") -> str:
     """A device token as the vendor's look; its text tells the simulator what shall become of it:
@@ -37,7 +40,7 @@ class FleetTenant:
     def changed(self) -> None:
         """What an operator changed takes effect within 2 s."""
         self.core.runtime.catalog.changed()
-        time.sleep(1.3)
+        time.sleep(TOOK_EFFECT_S)
 
     def people(self, count: int = 2) -> list[str]:
         return ["u" + uuid.uuid4().hex[:8] for _ in range(count)]

@@ -18,7 +18,7 @@ import pytest
 from tests.builders import device_of
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import good, metric, send, simulator, took_effect
+from tests.e2e.operator import good, metric, send, simulator
 from tests.e2e.tenant import device_token
 from tests.simulator_keys import p8_options
 from workers.vendors.apns.access import PROVIDER_TOKEN_S
@@ -37,7 +37,6 @@ class Account:
         good(
             fleet, "credential", "add", "apns", "--app", self.app, "--business-id", "ios", *options
         )
-        took_effect()
 
     def iphone(self, start: str = "a1b2", **more: Any) -> tuple[str, str]:
         """(user, device token) of a new person's iPhone; the token begins with `start`."""

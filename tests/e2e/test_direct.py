@@ -7,13 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
 import uuid
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import digits, now_ms, wait_for
+from tests.e2e.conftest import Afterwards, digits, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
@@ -157,7 +156,7 @@ def standing(house: House, vendor: str, data: dict[str, Any]) -> list[dict[str, 
 
 
 def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
-    house: House,
+    house: House, afterwards: Afterwards
 ) -> None:
     """At all nine vendors at once: in its place, quietly, with none of its words, and once."""
     push = {"display": {"title": "secret-title"}, "data": {"payload": {"k": "secret-payload"}}}
@@ -166,7 +165,9 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
     other = direct(token=target["token"], conversation={"type": "c2c", "id": "eve"})
     call = direct(token=target["token"], kind="call", target={"voip_token": device_token("apns")})
     for data in (*shown.values(), other, call):
-        assert house.one(send(house, data))["decision"] == "accepted"
+        house.event("push.direct", data)
+    for data in (*shown.values(), other, call):
+        assert house.decision(data["message_id"]) == "accepted"
     for _ in range(2):
         for vendor, data in shown.items():
             token = data["target"]["token"]
@@ -174,7 +175,6 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
         for vendor, data in shown.items():
             user = token_user(vendor, BUSINESS[vendor], data["target"]["token"])
             assert house.step(data["message_id"], user, "recall: accepted"), vendor
-    time.sleep(5)  # the second clear's looks
     for vendor, data in shown.items():
         first, last = standing(house, vendor, data)
         said = json.dumps(last["body"], ensure_ascii=False)
@@ -185,18 +185,25 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
     found = (last["push_type"], last["body"]["aps"]["alert"]["body"])
     assert found == ("alert", "已在其他设备阅读")
     assert "sound" not in last["body"]["aps"]
-    ids = [push["collapse_id"] for push in house.pushes(target["token"])]
-    assert ids.count(other["message_id"]) == 1
-    assert [push["push_type"] for push in house.pushes(call["target"]["voip_token"])] == ["voip"]
+
+    def nothing_more() -> bool:
+        ids = [push["collapse_id"] for push in house.pushes(target["token"])]
+        rung = [push["push_type"] for push in house.pushes(call["target"]["voip_token"])]
+        stand = [len(standing(house, vendor, data)) for vendor, data in shown.items()]
+        return ids.count(other["message_id"]) == 1 and rung == ["voip"] and set(stand) == {2}
+
+    assert nothing_more()
+    afterwards(5, nothing_more, "the looks of a second clear take nothing back again")
 
 
 def test_what_is_queued_of_a_conversation_goes_no_more_when_it_is_cleared(house: House) -> None:
     token = device_token("apns")
-    with house.paused():
-        data = direct(token=token, ts=now_ms() - 10)
+    with house.paused() as lane:
+        on: dict[str, Any] = {"token": token, "target": {"business_id": lane}}
+        data = direct(ts=now_ms() - 10, **on)
         house.event("push.direct", data)
         house.waiting(data["message_id"])
-        house.event("push.direct", direct(token=token, kind="clear", elements=[]))
+        house.event("push.direct", direct(kind="clear", elements=[], **on))
     assert house.decision(data["message_id"]) == "read_elsewhere"
 
 
@@ -262,8 +269,9 @@ def test_what_routing_decides_is_told_once(house: House) -> None:
 
 def test_a_decision_that_takes_longer_than_the_wait_is_told_as_none(house: House) -> None:
     key = uuid.uuid4().hex
-    with house.paused():
-        house.event("push.direct", direct(reply={"key": key, "wait_ms": 200}))
+    with house.paused() as lane:
+        on = {"business_id": lane}
+        house.event("push.direct", direct(reply={"key": key, "wait_ms": 200}, target=on))
         assert replies(house, key)["decision"] is None
     assert replies(house, key)["decision"] == "accepted"
 

@@ -46,7 +46,6 @@ class Clouds:
             runtime.tenants.add(Tenant(app, cloud, "zh", "Asia/Shanghai", options))
         runtime.tenants.add(Tenant("no-secret", "", "zh", "Asia/Shanghai"))
         runtime.catalog.changed()
-        time.sleep(1.3)
 
 
 @pytest.fixture(scope="module")

@@ -44,8 +44,9 @@ def test_nothing_that_one_is_told_changes_the_other(twins: list[House]) -> None:
     assert one.step(first["message_id"], bob, "recall: accepted")
     assert [note for note in other.steps(first["message_id"], bob) if "recall" in note] == []
 
-    with one.paused(), other.paused():
-        for house in twins:
+    with one.paused() as lane, other.paused() as others:
+        for house, stopped in zip(twins, (lane, others), strict=True):
+            house.register(bob, token=token, business_id=stopped)
             house.event("message.stored", queued, event_id=f"e2-{same}")
             house.waiting(queued["message_id"])
         read = {"user": bob, "conversation": queued["conversation"], "up_to_ms": now_ms()}

@@ -5,15 +5,16 @@ shown meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from common.model import Vendor
 from common.storage.backlog import COALESCE_AFTER_MS
-from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import message, simulator
+from tests.e2e.conftest import Core, now_ms, token, wait_for
+from tests.e2e.operator import message, register, simulator
 from workers.cli.why import message_trace
 
 pytestmark = [pytest.mark.e2e]
@@ -41,9 +42,9 @@ def outage_lasts(received_by_ms: int) -> None:
     time.sleep(max(received_by_ms + COALESCE_AFTER_MS + 250 - now_ms(), 0) / 1000)
 
 
-def lines_of_ann(count: int) -> list[dict[str, Any]]:
+def lines_of_ann(count: int, to: str = "u2") -> list[dict[str, Any]]:
     return [
-        message("u2", "ann", elements=[{"type": "text", "text": f"line {index}"}])
+        message(to, "ann", elements=[{"type": "text", "text": f"line {index}"}])
         for index in range(count)
     ]
 
@@ -57,31 +58,74 @@ def decision(fleet: Core, app: str, data: dict[str, Any]) -> str:
     return str(row["decision"])
 
 
-def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
-    fleet: Core, app: str, iphone: Callable[..., str]
-) -> None:
-    address = iphone("u2")
-    iphone("prober")
+@dataclass
+class Backlog:
+    """What three people were sent while their lane was paused for long enough to fold it."""
+
+    app: str
+    of_ann: list[dict[str, Any]]
+    of_eve: dict[str, Any]
+    recalled: list[dict[str, Any]]
+    short: dict[str, Any]
+    phones: dict[str, str]
+    early: list[str]
+
+
+@pytest.fixture(scope="module")
+def backlog(fleet: Core, tenants: Iterator[str]) -> Backlog:
+    """One outage for all that is told of it."""
+    app = next(tenants)
+    phones = {
+        user: register(fleet, app, user, "apns", "ios", token())
+        for user in ("u2", "u3", "u4", "prober")
+    }
     paused_lane(fleet, app)
-    of_ann = lines_of_ann(5)
+    of_ann, recalled = lines_of_ann(5), lines_of_ann(3, "u3")
     of_eve = message("u2", "eve", elements=[{"type": "text", "text": "just me"}])
-    for index, data in enumerate([*of_ann, of_eve]):
+    for index, data in enumerate([*of_ann, of_eve, *recalled]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
+    short = message("u4", "ann", push={"ttl_s": 2})
+    fleet.publish("message.stored", short, app=app)
     fleet.settled()
-    wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
+    wait_for(lambda: all(waits(fleet, app, one) for one in recalled), "the backlog")
+    names = {name: recalled[2][name] for name in ("message_id", "conversation")}
+    fleet.publish("message.recalled", names, app=app)
+    fleet.settled()
+    wait_for(lambda: all(waits(fleet, app, one) for one in [*of_ann, of_eve]), "the backlog")
     outage_lasts(now_ms())
-    assert not alerts(fleet, address)
+    early = [alert for phone in phones.values() for alert in alerts(fleet, phone)]
     late = lines_of_ann(6)[-1]
     fleet.publish("message.stored", late, app=app)
-    of_ann.append(late)
     fleet.settled()
     wait_for(lambda: waits(fleet, app, late), "the late one waits too")
     pause(fleet, app, False)
-    assert [decision(fleet, app, data) for data in of_ann] == ["folded"] * 5 + ["accepted"], (
-        "the late one is part of the backlog"
-    )
-    assert decision(fleet, app, of_eve) == "accepted"
-    assert sorted(alerts(fleet, address)) == ["6 new messages: Ann:line 5", "Ann:just me"]
+    return Backlog(app, [*of_ann, late], of_eve, recalled, short, phones, early)
+
+
+def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(
+    fleet: Core, backlog: Backlog
+) -> None:
+    assert not backlog.early
+    found = [decision(fleet, backlog.app, data) for data in backlog.of_ann]
+    assert found == ["folded"] * 5 + ["accepted"], "the late one is part of the backlog"
+    assert decision(fleet, backlog.app, backlog.of_eve) == "accepted"
+    shown = alerts(fleet, backlog.phones["u2"])
+    assert sorted(shown) == ["6 new messages: Ann:line 5", "Ann:just me"]
+
+
+def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(
+    fleet: Core, backlog: Backlog
+) -> None:
+    found = [decision(fleet, backlog.app, data) for data in backlog.recalled]
+    assert found == ["folded", "accepted", "recalled"]
+    assert alerts(fleet, backlog.phones["u3"]) == ["2 new messages: Ann:line 1"]
+
+
+def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(
+    fleet: Core, backlog: Backlog
+) -> None:
+    assert decision(fleet, backlog.app, backlog.short) == "lane_paused"
+    assert not alerts(fleet, backlog.phones["u4"])
 
 
 def test_a_burst_of_fresh_messages_is_not_folded(
@@ -93,42 +137,6 @@ def test_a_burst_of_fresh_messages_is_not_folded(
         fleet.publish("message.stored", data, app=app)
     assert {decision(fleet, app, data) for data in burst} == {"accepted"}
     assert len(alerts(fleet, address)) == 20
-
-
-def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(
-    fleet: Core, app: str, iphone: Callable[..., str]
-) -> None:
-    address = iphone("u2")
-    iphone("prober")
-    paused_lane(fleet, app)
-    lines = lines_of_ann(3)
-    for index, data in enumerate(lines):
-        fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
-    fleet.settled()
-    wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
-    fleet.publish(
-        "message.recalled",
-        {"message_id": lines[2]["message_id"], "conversation": lines[2]["conversation"]},
-        app=app,
-    )
-    fleet.settled()
-    outage_lasts(now_ms())
-    pause(fleet, app, False)
-    assert [decision(fleet, app, data) for data in lines] == ["folded", "accepted", "recalled"]
-    assert alerts(fleet, address) == ["2 new messages: Ann:line 1"]
-
-
-def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(
-    fleet: Core, app: str, iphone: Callable[..., str]
-) -> None:
-    address = iphone("u2")
-    iphone("prober")
-    paused_lane(fleet, app)
-    data = message("u2", "ann", push={"ttl_s": 2})
-    fleet.publish("message.stored", data, app=app)
-    assert decision(fleet, app, data) == "lane_paused"
-    pause(fleet, app, False)
-    assert not alerts(fleet, address)
 
 
 def test_what_waited_for_a_moment_comes_singly(

@@ -4,6 +4,7 @@ order the words come.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 
 from common.model import Vendor
 from tests.builders import core_event
+from tests.e2e.conftest import Afterwards
 from tests.e2e.house import House, now_ms, wait_for
 
 pytestmark = [pytest.mark.e2e]
@@ -58,7 +60,9 @@ PLACES = {
 }
 
 
-def test_a_recall_takes_the_place_of_what_was_shown_with_none_of_its_words(house: House) -> None:
+def test_a_recall_takes_the_place_of_what_was_shown_with_none_of_its_words(
+    house: House, afterwards: Afterwards
+) -> None:
     """At all nine vendors at once."""
     push = {
         "data": {"ext": "secret-ext", "payload": {"k": "secret-payload"}},
@@ -84,10 +88,11 @@ def test_a_recall_takes_the_place_of_what_was_shown_with_none_of_its_words(house
         assert "撤回" in said or "消息" in said, vendor
         assert house.step(data["message_id"], data["recipients"][0], "recall: accepted")
         assert house.one(house.why(data["message_id"]))["decision"] == "accepted"
-    time.sleep(4)
-    assert {
-        vendor: len(house.pushes(token, vendor)) for vendor, token in tokens.items()
-    } == dict.fromkeys(Vendor, 2), "later looks send nothing again"
+    afterwards(
+        4,
+        lambda: all(len(house.pushes(token, vendor)) == 2 for vendor, token in tokens.items()),
+        "later looks of a recall send nothing again",
+    )
 
 
 def test_a_recall_that_overtakes_its_message_wins(house: House) -> None:
@@ -123,7 +128,7 @@ def test_a_recall_reaches_those_who_got_the_message_and_nobody_else(house: House
 
 
 def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since(
-    house: House,
+    house: House, afterwards: Afterwards
 ) -> None:
     a, b = house.people()
     token = house.register(b)
@@ -137,9 +142,10 @@ def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since
     recall(house, second)
     recall(house, third)
     pushes = got(house, token, 5)
-    time.sleep(1.5)
-    assert len(house.pushes(token)) == 5, (
-        "the second message was covered by the third: only the third is taken back"
+    afterwards(
+        5,
+        lambda: len(house.pushes(token)) == 5,
+        "the second message was covered by the third: only the third is taken back",
     )
     assert "first words" not in json.dumps(pushes[4]["body"])
     assert "recall: accepted" not in " ".join(house.steps(second["message_id"], b))
@@ -168,11 +174,12 @@ def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:
 
 def test_what_is_recalled_while_its_lane_is_stopped_is_told_so_at_once(house: House) -> None:
     a, b = house.people()
-    token = house.register(b)
     kept, data = house.message(a, b), house.message(a, b)
-    with house.paused():
+    with house.paused() as lane:
+        token = house.register(b, business_id=lane)
         for one in (kept, data):
             house.event("message.stored", one)
+        for one in (kept, data):
             house.waiting(one["message_id"])
         recall(house, data)
         assert house.one(house.why(data["message_id"]))["decision"] == "recalled"
@@ -181,43 +188,40 @@ def test_what_is_recalled_while_its_lane_is_stopped_is_told_so_at_once(house: Ho
 
 
 READS = {
-    "this one": lambda first, _second: {"message_id": first["message_id"]},
-    "up to it": lambda first, _second: {"up_to_message_id": first["message_id"]},
-    "up to its time": lambda first, _second: {"up_to_ms": first["ts"]},
+    "this one": lambda first: {"message_id": first["message_id"]},
+    "up to it": lambda first: {"up_to_message_id": first["message_id"]},
+    "up to its time": lambda first: {"up_to_ms": first["ts"]},
 }
 
 
-@pytest.mark.parametrize("word", READS.values(), ids=READS)
-def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(
-    house: House, word: Any
-) -> None:
-    a, b = house.people()
-    token = house.register(b)
-    first, second = house.message(a, b), house.message(a, b)
-    with house.paused():
-        ts = now_ms() // 1000 * 1000 - 2000  # a time in whole seconds counts as its last ms
-        for data, at in ((first, ts + 999), (second, ts + 1000)):
-            house.event("message.stored", data, ts=at)
+def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(house: House) -> None:
+    """By each of the words for it."""
+    ts = now_ms() // 1000 * 1000 - 2000  # a time in whole seconds counts as its last ms
+    pairs, tokens = {}, {}
+    with house.paused() as lane:
+        for word in READS:
+            a, b = house.people()
+            tokens[word] = house.register(b, business_id=lane)
+            pairs[word] = house.message(a, b), house.message(a, b)
+            for data, at in zip(pairs[word], (ts + 999, ts + 1000), strict=True):
+                house.event("message.stored", data, ts=at)
+        for data in itertools.chain(*pairs.values()):
             house.waiting(data["message_id"])
-        house.event(
-            "message.read",
-            {
-                "user": b,
-                "conversation": first["conversation"],
-                **word({**first, "ts": ts}, {**second, "ts": ts + 1000}),
-                "unread": 1,
-            },
-        )
-    found = [house.one(house.why(data["message_id"]))["decision"] for data in (first, second)]
-    assert found == ["read_elsewhere", "accepted"]
-    assert [push["collapse_id"] for push in house.pushes(token)] == [second["message_id"]]
+        for word, (first, _) in pairs.items():
+            read = {"user": first["recipients"][0], "conversation": first["conversation"]}
+            house.event("message.read", {**read, **READS[word]({**first, "ts": ts}), "unread": 1})
+    for word, (first, second) in pairs.items():
+        found = [house.decision(data["message_id"]) for data in (first, second)]
+        assert found == ["read_elsewhere", "accepted"], word
+        shown = [push["collapse_id"] for push in house.pushes(tokens[word])]
+        assert shown == [second["message_id"]], word
 
 
 def test_a_message_and_its_read_report_in_one_read_drop_what_came_before_too(house: House) -> None:
     a, b = house.people()
-    token = house.register(b)
     before, last, ts = house.message(a, b), house.message(a, b), now_ms()
-    with house.paused():
+    with house.paused() as lane:
+        token = house.register(b, business_id=lane)
         house.event("message.stored", before, ts=ts)
         house.waiting(before["message_id"])
         read = {
@@ -257,7 +261,7 @@ def test_the_end_of_a_call_is_for_those_it_names(house: House) -> None:
 
 
 def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_again(
-    house: House,
+    house: House, afterwards: Afterwards
 ) -> None:
     a, b, c = house.people(3)
     tokens = {user: house.register(user) for user in (b, c)}
@@ -269,9 +273,10 @@ def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_
     assert house.decisions(data["call_id"], 2) == {b: "call_ended", c: "accepted"}
     house.event("call.invited", {**data, "invitees": [b]})
     assert len(got(house, tokens[b], 1)) == 1
-    time.sleep(2)
-    assert len(house.pushes(tokens[b])) == 1, (
-        "the first answer takes nothing back of the second invitation"
+    afterwards(
+        2,
+        lambda: len(house.pushes(tokens[b])) == 1,
+        "the first answer takes nothing back of the second invitation",
     )
 
 
@@ -332,7 +337,9 @@ def test_a_voip_invitation_rings_over_voip_and_ends_as_a_quiet_alert(house: Hous
     assert shown[0]["body"]["android"]["ttl"] in ("60s", "59s", "58s")
 
 
-def test_the_phone_that_answered_is_not_told_that_the_call_is_over(house: House) -> None:
+def test_the_phone_that_answered_is_not_told_that_the_call_is_over(
+    house: House, afterwards: Afterwards
+) -> None:
     a, b = house.people()
     answered, other = house.register(b), house.register(b, "droid", vendor="fcm")
     data = call(a, [b])
@@ -344,34 +351,44 @@ def test_the_phone_that_answered_is_not_told_that_the_call_is_over(house: House)
     found = cancel["body"]["notification"]["body"]
     assert found in ("Answered on another device", "已在其他设备接听")
     assert cancel["body"]["android"]["priority"] == "NORMAL"
-    time.sleep(1)
-    assert len(house.pushes(answered)) == 1
+    afterwards(
+        2,
+        lambda: len(house.pushes(answered)) == 1,
+        "the phone that answered is not told that the call is over",
+    )
 
 
-def test_a_recall_takes_back_the_message_of_its_own_conversation_only(house: House) -> None:
+def test_a_recall_takes_back_the_message_of_its_own_conversation_only(
+    house: House, afterwards: Afterwards
+) -> None:
     """A message id is unique within a conversation, not within a tenant."""
     a, b, c, eve = house.people(4)
-    tokens = {user: house.register(user) for user in (b, c, eve)}
     mine, others = house.message(a, b), house.message(c, eve)
     others["message_id"] = mine["message_id"]
-    with house.paused():
+    with house.paused() as lane:
+        tokens = {user: house.register(user, business_id=lane) for user in (b, c, eve)}
         for data in (mine, others):
             house.event("message.stored", data)
         recall(house, mine)
         house.core.settled()
     assert len(got(house, tokens[eve], 1)) == 1
     recall(house, mine)
-    time.sleep(2)
-    assert len(house.pushes(tokens[eve])) == 1, "her screen is not overwritten either"
-    assert house.pushes(tokens[b]) == []
+    afterwards(
+        2,
+        lambda: len(house.pushes(tokens[eve])) == 1,
+        "the screen of another conversation is not overwritten either",
+    )
+    afterwards(2, lambda: not house.pushes(tokens[b]), "what was recalled in time is not sent")
 
 
-def test_reading_one_message_reads_no_other_of_that_id(house: House) -> None:
+def test_reading_one_message_reads_no_other_of_that_id(
+    house: House, afterwards: Afterwards
+) -> None:
     a, b, c = house.people(3)
-    token = house.register(b)
     mine, others = house.message(a, b), house.message(c, b)
     others["message_id"] = mine["message_id"]
-    with house.paused():
+    with house.paused() as lane:
+        token = house.register(b, business_id=lane)
         for data in (mine, others):
             house.event("message.stored", data)
         house.core.settled()
@@ -381,11 +398,12 @@ def test_reading_one_message_reads_no_other_of_that_id(house: House) -> None:
         )
         house.core.settled()
     assert len(got(house, token, 1)) == 1
-    time.sleep(1)
-    assert len(house.pushes(token)) == 1
+    afterwards(2, lambda: len(house.pushes(token)) == 1, "the message that was read is not sent")
 
 
-def test_a_call_rings_again_after_its_end_also_when_it_ended_for_all(house: House) -> None:
+def test_a_call_rings_again_after_its_end_also_when_it_ended_for_all(
+    house: House, afterwards: Afterwards
+) -> None:
     a, b = house.people()
     token = house.register(b)
     data, ts = call(a, [b]), now_ms()
@@ -396,15 +414,16 @@ def test_a_call_rings_again_after_its_end_also_when_it_ended_for_all(house: Hous
     house.event("call.invited", data, ts=ts)
     *_, again = got(house, token, 3)
     assert again["body"]["aps"]["alert"]["body"].endswith(("Incoming call", "邀请您通话"))
-    time.sleep(4.5)
-    assert len(house.pushes(token)) == 3, (
-        "the first end takes nothing back of the second invitation"
+    afterwards(
+        4.5,
+        lambda: len(house.pushes(token)) == 3,
+        "the first end takes nothing back of the second invitation",
     )
 
 
 @pytest.mark.parametrize("users", [{}, {"users": True}], ids=["for all", "for one"])
 def test_a_call_rings_again_at_once_after_its_end_and_is_not_taken_back_by_it(
-    house: House, users: dict[str, bool]
+    house: House, users: dict[str, bool], afterwards: Afterwards
 ) -> None:
     (b,) = house.people(1)
     token = house.register(b)
@@ -420,12 +439,17 @@ def test_a_call_rings_again_at_once_after_its_end_and_is_not_taken_back_by_it(
     assert all(one["body"]["aps"]["sound"] for one in sent if one["priority"] != 5)
     settled = house.core.why(data["call_id"], house.app)["recipients"]
     assert [row["decision"] for row in settled] == ["accepted"]
-    time.sleep(4.5)
-    last = house.pushes(token)[-1]
-    assert last["body"]["aps"]["alert"]["body"].endswith(("Incoming call", "邀请您通话"))
+
+    def rings() -> bool:
+        shown = house.pushes(token)[-1]["body"]["aps"]["alert"]["body"]
+        return bool(shown.endswith(("Incoming call", "邀请您通话")))
+
+    afterwards(4.5, rings, "a call that rings again at once is not taken back by its first end")
 
 
-def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(house: House) -> None:
+def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(
+    house: House, afterwards: Afterwards
+) -> None:
     a, b, c = house.people(3)
     tokens = {user: house.register(user) for user in (b, c)}
     told = []
@@ -439,9 +463,10 @@ def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(house: House) -> No
     assert found == ("background", 5, {"aps": {"content-available": 1}, "ext": "sync"})
     assert house.one(house.send(house.message(a, b)))["decision"] == "accepted"
     recall(house, told[2][0])
-    time.sleep(2.5)
-    assert len(house.pushes(tokens[c])) == 1, (
-        "nobody saw a silent push: there is nothing to take back"
+    afterwards(
+        2.5,
+        lambda: len(house.pushes(tokens[c])) == 1,
+        "nobody saw a silent push: there is nothing to take back",
     )
 
 

@@ -266,7 +266,7 @@ def standing_still_at_its_commit(runtime: Runtime) -> Iterator[threading.Event]:
     @listens_for(runtime.engine, "commit")
     def wait(_connection: Any) -> None:
         stands.set()
-        goes_on.wait(30)
+        goes_on.wait(60)
 
     try:
         yield stands
@@ -322,12 +322,12 @@ def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(
         assert slow.hold()
         still = threading.Thread(target=turn)
         still.start()
-        assert stands.wait(10)
+        assert stands.wait(60)
         while not next_.hold():
             time.sleep(0.05)
         runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
         second.turn(next_)
-    still.join(20)
+    still.join(60)
     assert len(raised) == 1
     write_all(second, next_, lambda: not runtime.streams.redis.xlen(stream))
     assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
@@ -436,7 +436,7 @@ def test_the_writer_of_all_shards_waits_for_one_that_serves_a_shard_by_itself(
         time.sleep(0.5)
         assert not joint.hold()
         connection.rollback()
-    still.join(20)
+    still.join(60)
     own.give_back()
     shard.redis.xadd(stream, {"b": encode([row(about)])})
     assert joint.hold()

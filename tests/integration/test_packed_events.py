@@ -230,7 +230,7 @@ def test_what_several_threads_publish_while_one_waits_goes_together(
 
     def slow(fields: Any) -> str:
         began.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return add(fields)
 
     monkeypatch.setattr(publisher, "_add", slow)
@@ -241,14 +241,14 @@ def test_what_several_threads_publish_while_one_waits_goes_together(
         for one in ids
     ]
     threads[0].start()
-    assert began.wait(10)
+    assert began.wait(60)
     for thread in threads[1:]:
         thread.start()
     while len(publisher._waiting) < 19:
         pass
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert sorted(told) == sorted(ids)
     assert len(set(told.values())) == 2
     assert sorted(core.stored(core.turn())) == sorted(ids)

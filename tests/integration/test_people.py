@@ -264,7 +264,7 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
         commit, left = shortcut.commit(
             [_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], (), True
         )
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20, "SQL's own deadline is longer"
         assert [message.recipients for message in left] == [("carl",)]
         assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]
         with pytest.raises(UnknownPeopleError):

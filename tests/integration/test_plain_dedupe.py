@@ -85,7 +85,7 @@ def test_two_readers_at_once_never_both_call_an_event_new(redis_url: str, space:
     def reads(reader: int) -> None:
         marks = marks_of(connect(redis_url), space, by_script=False)
         for names in events:
-            start.wait(10)
+            start.wait(60)
             marks._plain._met_until = float("-inf")  # each time anew
             told = marks.repeats([("a", name, f"s/{reader}-{name}") for name in names])
             new[reader] += [name for name, repeat in zip(names, told, strict=True) if not repeat]
@@ -94,7 +94,7 @@ def test_two_readers_at_once_never_both_call_an_event_new(redis_url: str, space:
     for one in readers:
         one.start()
     for one in readers:
-        one.join(30)
+        one.join(60)
     assert sorted(new[0] + new[1]) == sorted(name for names in events for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import SettingError
 from common.storage.redis import SOCKET_TIMEOUT_S, connect, kombu_url
+from tests.waiting import eventually
 from workers.broker import RedisTransport, SentinelTransport
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -43,12 +45,11 @@ def valkey(data_dir, tmp_path):
 
 
 def until_answered(url: str):
-    for _ in range(100):
-        try:
+    def client():
+        with contextlib.suppress(RedisConnectionError, OSError):
             return connect(url)
-        except (RedisConnectionError, OSError):
-            time.sleep(0.05)
-    return connect(url)
+
+    return eventually(client)
 
 
 def round_trip(url: str) -> str:
@@ -59,7 +60,7 @@ def round_trip(url: str) -> str:
     ) as connection:
         queue = connection.SimpleQueue("q")
         queue.put("ding")
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=60)
         message.ack()
         queue.close()
         return message.payload
@@ -104,7 +105,7 @@ def test_a_server_that_is_away_is_a_connection_error_soon():
     before = time.monotonic()
     with pytest.raises(RedisConnectionError):
         connect(f"redis://127.0.0.1:{free_port()}")
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 20
 
 
 def test_tls_is_verified_by_celery_too():
@@ -113,8 +114,8 @@ def test_tls_is_verified_by_celery_too():
 
 def test_a_restart_between_two_commands_is_not_noticed(restartable_valkey):
     client = connect(restartable_valkey.url)
+    client.config_set("appendfsync", "always")
     client.set("k", "v")
-    time.sleep(1.1)
     restartable_valkey.kill()
     restartable_valkey.restart()
     assert client.get("k") == b"v"

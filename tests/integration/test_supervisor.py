@@ -73,7 +73,7 @@ def test_what_is_killed_is_back_within_a_second(supervise):
     while supervisor.workers[0].process is None or supervisor.workers[0].process.pid == first:
         supervisor.tick(0.02)
     assert supervisor.workers[0].delay_s < 1
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 30
     until(supervisor, lambda said: said.count("pid") == 2)
     assert supervisor.workers[0].restarts == 1
 
@@ -101,7 +101,7 @@ def test_stop_ends_the_deaf_and_their_children(supervise):
     pids = [worker.process.pid for worker in supervisor.workers]
     before = time.monotonic()
     supervisor.stop(1.0)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 30
     assert all(gone(pid) for pid in [*pids, child])
 
 

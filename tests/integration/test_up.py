@@ -138,8 +138,8 @@ def test_ctrl_c_ends_it_with_exit_code_0_and_nothing_is_left(procfile, data_dir)
     ]
     before = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    assert time.monotonic() - before < 10
+    assert process.wait(60) == 0
+    assert time.monotonic() - before < 30
     assert all(gone(pid) for pid in pids)
     assert not (data_dir / "run.json").exists()
     present(process.stdout).close()
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_it_with_exit_code_0_and_nothing_is_left(procfile, data_dir)
 def test_a_second_up_in_the_same_folder_is_refused(procfile, data_dir, capsys):
     with in_background(data_settings(data_dir), {}, False, migrate=lambda settings: None):
         argv = [sys.executable, "-c", RUN, str(data_dir), str(procfile)]
-        ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
+        ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=90)
         assert ended.returncode == 3
         assert f"(process {os.getpid()})" in ended.stderr
         assert runfile.alive(runfile.read(data_dir))

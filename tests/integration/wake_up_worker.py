@@ -11,7 +11,7 @@ import redis
 
 from tests.conftest import data_settings
 from workers.app import PRESENCE, make_app, queue_of, task_of
-from workers.broker import Transport
+from workers.broker import RedisTransport
 
 #: Seconds of one wait without wake-ups, and between two looks for lost ones: 6 and 100 in life.
 WAIT_S, LOOK_S = 1, 1
@@ -24,7 +24,7 @@ def main(url: str, prefix: str, seconds: float, slots: int, log: Path) -> None:
     with log.open("ab") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
-    Transport.brpop_timeout = WAIT_S
+    RedisTransport.brpop_timeout = WAIT_S
     app = make_app(data_settings(log.parent, REDIS_URL=url, PREFIX=prefix))
     app.conf.broker_transport_options |= {
         "unacked_restore_interval": LOOK_S,

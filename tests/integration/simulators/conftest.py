@@ -33,7 +33,7 @@ class Vendor:
     def tell(self, action: str, wanted=None):
         data = None if wanted is None else json.dumps(wanted).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=10
+            urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=60
         ) as answer:
             body = answer.read()
         return (

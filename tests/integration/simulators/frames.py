@@ -33,7 +33,7 @@ class Client:
         context = ssl.create_default_context(cafile=ca_file)
         context.set_alpn_protocols(["h2"])
         self.socket = context.wrap_socket(
-            socket.create_connection(("127.0.0.1", port), 10), server_hostname="localhost"
+            socket.create_connection(("127.0.0.1", port), 60), server_hostname="localhost"
         )
         self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
@@ -66,7 +66,7 @@ class Client:
             self.h2.send_data(stream, body, end_stream=end)
         return stream
 
-    def until(self, done, seconds: float = 30.0) -> None:
+    def until(self, done, seconds: float = 60.0) -> None:
         """Reads until the condition holds; AssertionError when it does not in time."""
         ends = time.monotonic() + seconds
         while not done():

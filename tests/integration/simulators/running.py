@@ -77,7 +77,7 @@ class Running:
         request = urllib.request.Request(
             f"{self.base}/_sim/{action}", json.dumps(wanted).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, context=self.context(), timeout=10) as answer:
+        with urllib.request.urlopen(request, context=self.context(), timeout=60) as answer:
             return json.load(answer)
 
     def faults(self, **wanted):

@@ -52,7 +52,7 @@ async def by_aioapns(apns, endpoint: str, requests, **identity):
     server = {"APNS_SERVER": "127.0.0.1", "APNS_PORT": apns.port(endpoint)}
     client.pool.protocol_class = type("Here", (client.pool.protocol_class,), server)
     try:
-        return await asyncio.wait_for(asyncio.gather(*map(client.send_notification, requests)), 10)
+        return await asyncio.wait_for(asyncio.gather(*map(client.send_notification, requests)), 60)
     finally:
         client.pool.close()
 
@@ -336,7 +336,7 @@ def test_firebase_admin_waits_as_long_as_retry_after_says(fcm, firebase):
     fcm.tell("faults", {"over_rate": True, "only_first": 1, "retry_after_s": 1})
     began = time.monotonic()
     messaging.send(message("device-9"), app=firebase)
-    assert 1.0 <= time.monotonic() - began < 5.0
+    assert 1.0 <= time.monotonic() - began < 20.0
 
 
 def test_firebase_admin_calls_a_spent_quota_by_its_name(fcm, firebase):

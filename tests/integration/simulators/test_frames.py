@@ -80,7 +80,7 @@ def test_after_goaway_lower_streams_come_to_their_end_and_the_connection_closes(
     client.until(lambda: client.goaway)
     assert client.goaway[0] == quick
     # h2 ends the whole connection at a GOAWAY; the raw bytes still tell that the slow answer ends.
-    client.socket.settimeout(10)
+    client.socket.settimeout(60)
     while client.socket.recv(1 << 16):
         pass
     assert apns.tell("stats")["counts"]["Unregistered"] >= 1

@@ -63,7 +63,7 @@ def head(path=PATH, length=None, extra=""):
 def test_a_connection_is_kept_and_answers_come_in_order(plain):
     bodies = [form(f"P{n}") for n in range(20)]
     pipelined = b"".join(head(length=len(body)) + body for body in bodies)
-    with socket.create_connection(("127.0.0.1", plain.port), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as peer:
         peer.sendall(pipelined)
         seen = b""
         while seen.count(b'"code":"200"') < 20:
@@ -75,7 +75,7 @@ def test_a_connection_is_kept_and_answers_come_in_order(plain):
 def test_more_pipelined_requests_than_wait_at_once_are_all_answered(plain):
     plain.faults(delay_ms=1)
     body = form()
-    with socket.create_connection(("127.0.0.1", plain.port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as peer:
         threading.Thread(target=peer.sendall, args=((head(length=len(body)) + body) * 300,)).start()
         seen = b""
         while seen.count(b"HTTP/1.1 200") < 300:
@@ -173,7 +173,7 @@ def test_a_spoilt_answer_is_an_accepted_message_all_the_same(meizu):
 
 def test_a_slow_answer_drips_byte_by_byte(plain):
     plain.faults(slow_drip=1)
-    with socket.create_connection(("127.0.0.1", plain.port), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as peer:
         peer.sendall(head(length=len(form())) + form())
         sizes = [len(peer.recv(65536)) for _ in range(10)]
     assert max(sizes) <= 3
@@ -202,7 +202,7 @@ def test_down_refuses_connections_and_the_door_that_was_open_brings_it_up_again(
         door.request("POST", "/_sim/faults", json.dumps({"down": down}))
         assert json.loads(door.getresponse().read())["down"] is down
 
-    kept = http.client.HTTPSConnection("127.0.0.1", meizu.port, context=meizu.context(), timeout=3)
+    kept = http.client.HTTPSConnection("127.0.0.1", meizu.port, context=meizu.context(), timeout=60)
     kept.request("POST", PATH, form())
     kept.getresponse().read()
     switch(True)

@@ -62,7 +62,7 @@ def run(installed, script: str, wanted: dict, ca_file: str):
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
         env={**os.environ, "NODE_EXTRA_CA_CERTS": ca_file},
     )
@@ -162,7 +162,7 @@ def test_firebase_admin_waits_as_long_as_a_spent_quota_says(installed, fcm, acco
     fcm.tell("faults", {"over_quota": True, "only_first": 1, "retry_after_s": 2})
     told = by_firebase(installed, fcm, account, [token], transport, retry429=True)
     assert told["results"][0]["id"]
-    assert 2.0 <= told["seconds"] < 8.0
+    assert 2.0 <= told["seconds"] < 20.0
     assert len(fcm.lines(token=token)) == 1
 
 

@@ -71,7 +71,7 @@ def _body(kind: str, fields: Mapping[str, Any]) -> bytes:
 
 def _told(running: Running, *parts: bytes) -> dict[str, Any]:
     """The answer's JSON to a request whose parts come one after the other."""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as wire:
         for number, part in enumerate(parts):
             time.sleep(0.05 * bool(number))
             wire.sendall(part)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_S = 30.0
+_S = 100.0
 
 
 class Chrome:
@@ -83,10 +83,12 @@ class Chrome:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.run("window.left = true")
         self._call("Page.navigate", {"url": url})
         until = time.monotonic() + _S
         while not self.run(
-            f"document.readyState === 'complete' && document.URL.startsWith({url!r}.split('?')[0])"
+            f"!window.left && document.readyState === 'complete' "
+            f"&& document.URL.startsWith({url!r}.split('?')[0])"
         ):
             assert time.monotonic() < until, f"{url} does not load"
             time.sleep(0.02)

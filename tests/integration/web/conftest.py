@@ -27,6 +27,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from common.config import Settings, environ_of
 from common.model import Vendor
+from common.storage.keys import LEDGER, STAGE_STREAMS
 from common.storage.migrations import migrate
 from common.storage.tables import apps, audit, credentials
 from tests.builders import device_of, present
@@ -34,6 +35,7 @@ from tests.tables import spaced
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
 from workers.cli.worker import doors_of
+from workers.handlers.delivery import LaneSender
 from workers.handlers.intake import IntakeLoop
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
@@ -251,6 +253,17 @@ class LittleFleet:
             self._stages.consumer(DELIVERY, vendor)(self._stop.is_set)
         self.runtime.delayed.release_due()
         self.writer.flush()
+
+    def is_quiet(self) -> bool:
+        """Nothing is on its way from the core to the ledger, but for what waits for a lane."""
+        streams = [*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING], LEDGER]
+        names = [self.runtime.keys.stream(name) for name in streams]
+        found = [self.runtime.redis.xlen(name) for name in names]
+        found += [self.runtime.core.xlen(name) for name in self.runtime.settings.event_streams]
+        senders = [self._stages.consumer(DELIVERY, vendor) for vendor in VENDORS]
+        return not any(found) and not any(
+            one.running.busy() for one in senders if isinstance(one, LaneSender)
+        )
 
     def start(self) -> None:
         self._thread.start()

@@ -22,7 +22,7 @@ import pytest
 from common.model import Decision, Urgency, Vendor
 from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
-from tests.integration.web.conftest import APP, call, message, registered
+from tests.integration.web.conftest import APP, PATIENCE_S, call, message, registered
 from tests.integration.web.test_receipts import listens
 from tests.tables import spaced
 from tests.waiting import eventually
@@ -53,7 +53,7 @@ def served(runtime, ports=None):
     eventually(lambda: listens(runtime.settings.console_addr))
     yield f"http://{runtime.settings.console_addr}"
     stop.set()
-    thread.join(15)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -118,6 +118,7 @@ def publish(runtime, fleet, *events):
         )
     for _ in range(3):
         fleet.step()
+    eventually(fleet.is_quiet, meanwhile=fleet.step)
 
 
 @pytest.fixture
@@ -579,7 +580,7 @@ def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(
         )
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def test_a_browser_says_whether_a_form_is_ours(console, people):
@@ -776,7 +777,7 @@ def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
     hang = threading.Event()
 
     def hung(lang: str) -> list[dict[str, object]]:
-        hang.wait(10)
+        hang.wait(PATIENCE_S)
         return []
 
     ports = replace(console_ports(runtime), lanes=hung)

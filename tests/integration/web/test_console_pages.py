@@ -144,10 +144,11 @@ def test_a_test_push_is_followed_and_all_is_in_the_audit_log(runtime, busy, flee
     [(action, fields)] = [form for form in otto.forms(path) if form[0] == "/people/push"]
     page = otto.go(action, fields)
     assert "The test push is on its way" in page.text
-    for _ in range(3):
-        fleet.step()
     message_id = runtime.audit.listed()[0]["result"]
-    assert "taken by the vendor" in otto.go(f"/messages?id={message_id}&user=bob").text
+    eventually(
+        lambda: "taken by the vendor" in otto.go(f"/messages?id={message_id}&user=bob").text,
+        meanwhile=fleet.step,
+    )
     assert "It is not there any more" in otto.go(action, {**fields, "app": "nobody"}).text
     [(action, fields), *_] = [form for form in otto.forms(path) if form[0] == "/people/device"]
     otto.go(action, {**fields, "do": "retire"})
