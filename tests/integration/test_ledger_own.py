@@ -32,10 +32,16 @@ from common.storage.migrations import migrate
 from common.storage.unavailable import store_unavailable
 from tests.records import event_record, row_record
 from tests.waiting import eventually
-from workers.maintenance import role
+from workers.maintenance import ledger_writer, role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
+
+
+@pytest.fixture(autouse=True)
+def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that waits for its stream sees soon that it is to stop."""
+    monkeypatch.setattr(ledger_writer, "BLOCK_MS", 100)
 
 
 @pytest.fixture
@@ -452,12 +458,17 @@ def test_the_writer_of_all_shards_waits_for_one_that_serves_a_shard_by_itself(
 def test_a_slow_database_gets_the_rows_in_halves_for_as_long_as_it_takes(
     runtime: Runtime, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All bounds are twenty times shorter. Each part goes on, so the writer keeps its lease."""
-    monkeypatch.setattr(role, "TURN_MAX_S", role.TURN_MAX_S / 20)
+    """All bounds are forty times shorter, the lease's less. Each part goes on, so the writer keeps
+    its lease.
+    """
+    monkeypatch.setattr(role, "TURN_MAX_S", role.TURN_MAX_S / 40)
+    monkeypatch.setattr(Lease.__init__, "__defaults__", (1_500,))
+    monkeypatch.setattr(role, "RENEW_EVERY_S", 0.5)
+    monkeypatch.setattr(ledger_writer, "COMMIT_S", 0.3)
 
     @listens_for(runtime.engine, "checkout")
     def bounded(connection: Any, *_: Any) -> None:
-        connection.execute("SET statement_timeout = 1500")
+        connection.execute("SET statement_timeout = 750")
         connection.commit()
 
     about = stored(app, "e0")
@@ -465,7 +476,7 @@ def test_a_slow_database_gets_the_rows_in_halves_for_as_long_as_it_takes(
     with runtime.engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE OR REPLACE FUNCTION slow() RETURNS trigger AS $$ "
-            "BEGIN PERFORM pg_sleep(0.08); RETURN NEW; END $$ LANGUAGE plpgsql"
+            "BEGIN PERFORM pg_sleep(0.04); RETURN NEW; END $$ LANGUAGE plpgsql"
         )
         connection.exec_driver_sql(
             "CREATE TRIGGER slow BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION slow()"

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from common.model import Decision, Urgency, Vendor
+from common.storage import users
 from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
 from tests.integration.web.conftest import APP, PATIENCE_S, call, message, registered
@@ -106,6 +107,8 @@ class Browser:
 def people(runtime, monkeypatch):
     """Whose passwords cost little: a hash carries its cost."""
     monkeypatch.setattr("common.storage.users.COST", (16, 8, 1))
+    nobody = users._NOBODY.replace("$32768$", "$16$")
+    monkeypatch.setattr("common.storage.users._NOBODY", nobody)
     for name, role in (("vera", "viewer"), ("otto", "operator"), ("ada", "admin")):
         runtime.users.add(name, role, PASSWORD)
 
