@@ -24,7 +24,7 @@ from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
 from workers.handlers.forwarding import Forwarder, Spread
-from workers.handlers.presence import Asked, PresenceHandler, RoutedAtOnce
+from workers.handlers.presence import AskedSeldom, PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shard_senders import ShardSenders
 from workers.handlers.shortcut import Shortcut
@@ -176,7 +176,7 @@ def presence_of(
         KnownDevices(runtime.people, wait),
         runtime.fanouts,
         spread=spread_of(runtime),
-        old_ledger=Asked(lambda: bool(runtime.redis.exists(runtime.keys.upkeep_lock))),
+        old_ledger=AskedSeldom(lambda: bool(runtime.redis.exists(runtime.keys.upkeep_lock))),
     )
 
 

@@ -4,7 +4,7 @@ to it.
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,8 +15,7 @@ def test_a_class_name_stands_for_one_class() -> None:
     places = defaultdict(list)
     for folder in ("common", "workers", "simulators"):
         for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef):
-                    places[node.name].append(str(path.relative_to(ROOT)))
+            for name in re.findall(r"^class (\w+)[(:\[]", path.read_text(), re.MULTILINE):
+                places[name].append(str(path.relative_to(ROOT)))
     assert len(places) > 500
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -56,13 +56,13 @@ class RoutedAtOnce:
         """workers: routing's replicas. sharing: makes what lets both look people up once."""
         self.routing = routing
         self.sharing = sharing
-        self._few = Asked(lambda: workers() <= 1)
+        self._few = AskedSeldom(lambda: workers() <= 1)
 
     def is_open(self) -> bool:
         return self._few()
 
 
-class Asked:
+class AskedSeldom:
     """The answer to a question, which is asked anew every ASK_S."""
 
     def __init__(self, ask: Callable[[], bool]) -> None:

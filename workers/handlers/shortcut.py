@@ -12,7 +12,7 @@ from common.contracts import Message, OfflineRecipients
 from common.metrics import STAGE_SECONDS
 from common.storage.people import UnknownPeopleError
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.presence import Asked, PresenceHandler
+from workers.handlers.presence import AskedSeldom, PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.usual_pushes import UsualPushes
 from workers.intake.events import Event
@@ -40,7 +40,7 @@ class Shortcut:
         self._presence = presence
         self._routing = routing
         self._sharing = sharing
-        self.is_open = Asked(lambda: workers() <= 1)
+        self.is_open = AskedSeldom(lambda: workers() <= 1)
         self.usual = usual
 
     def takes(self, message: Message) -> bool:

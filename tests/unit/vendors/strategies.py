@@ -122,8 +122,29 @@ def _notes(keys: str, inner: SearchStrategy[object] = json_values) -> SearchStra
     )
 
 
-notes = st.one_of(
-    _notes(_APPLE_GOOGLE), _notes(_HUAWEI), _notes(_XIAOMI_OPPO, values), _notes(_VIVO_MEIZU)
+_GROUPS = (
+    (("apns", "fcm"), _notes(_APPLE_GOOGLE)),
+    (("huawei", "harmony", "honor"), _notes(_HUAWEI)),
+    (("xiaomi", "oppo"), _notes(_XIAOMI_OPPO, values)),
+    (("vivo", "meizu"), _notes(_VIVO_MEIZU)),
+)
+notes = st.one_of(*(group for _, group in _GROUPS))
+#: Half of them with the vendor's own fields.
+notes_for = {
+    vendor: st.one_of(group, group, notes) for vendors, group in _GROUPS for vendor in vendors
+}
+#: With what an answer's meaning may hang on.
+answered_notes = st.builds(
+    note,
+    kind=st.sampled_from(Kind),
+    message_class=st.sampled_from(MessageClass),
+    push_type=st.sampled_from(PushType),
+    bucket=st.sampled_from(Bucket),
+    hidden=st.booleans(),
+    collapse_id=texts,
+    placement=_PLACEMENTS,
+    template=st.none() | st.just({"id": "t1", "title_params": {"name": "x"}}),
+    vendor=st.just({}) | st.just({"private_msg_template_id": "t1", "channel_id": "c"}),
 )
 
 _JUNK = [

@@ -17,7 +17,16 @@ from common.contracts import Notification
 from common.model import Again, Verdict
 from tests.examples import examples
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
-from tests.unit.vendors.strategies import FAMILY, FLAG, bodies, kept_whole, notes, statuses, texts
+from tests.unit.vendors.strategies import (
+    FAMILY,
+    FLAG,
+    answered_notes,
+    bodies,
+    kept_whole,
+    notes_for,
+    statuses,
+    texts,
+)
 from workers.vendors import VENDORS
 from workers.vendors.answers import redact, retry_after_s
 from workers.vendors.apns import APNS
@@ -42,6 +51,14 @@ quick = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+#: A whole note is fifty draws.
+dear = settings(quick, max_examples=examples(30))
+
+
+def vendor_of(spec: VendorSpec) -> str:
+    return spec.vendor.value
+
+
 #: Their codes count whatever the status is.
 HUAWEI_FAMILY = (HUAWEI, HARMONY, HONOR)
 
@@ -68,7 +85,7 @@ def sizes(spec: Any) -> list[int]:
 @every_spec
 @quick
 @given(
-    about=notes,
+    about=answered_notes,
     status=statuses,
     body=bodies,
     retry_after=texts,
@@ -208,12 +225,12 @@ def test_silence_is_uncertain_where_the_request_was_written_and_unavailable_else
             assert [o.verdict for o in outcomes] == [verdict] * size
 
 
-@every_spec
+@pytest.mark.parametrize(
+    "spec", [spec for spec in VENDORS.values() if spec.access is not None], ids=vendor_of
+)
 @quick
 @given(status=statuses, body=bodies)
 def test_any_bytes_of_a_token_endpoint_give_a_token_or_a_reason(spec, status, body):
-    if spec.access is None:
-        return
     got = spec.access.read(answer(status, body), NOW_MS)
     assert isinstance(got, AccessToken | AccessRefused)
     if isinstance(got, AccessRefused):
@@ -267,15 +284,16 @@ def tokens_in(spec: VendorSpec, message: dict[str, Any]) -> list[str] | None:
 
 
 @every_spec
-@quick
+@dear
 @given(
-    about=notes,
+    data=st.data(),
     badge=st.none() | st.integers(-5, 2**40),
     ttl_s=st.integers(-10, 2**33),
     again=st.sampled_from([None, *Again]),
     full=st.booleans(),
 )
-def test_any_note_can_be_built_and_comes_out_as_json(spec, about, badge, ttl_s, again, full):
+def test_any_note_can_be_built_and_comes_out_as_json(spec, data, badge, ttl_s, again, full):
+    about = data.draw(notes_for[spec.vendor])
     for size in sizes(spec):
         tokens = tuple(f"a{n}" for n in range(size))
         push = batch(about, tokens, badge, ttl_s, again=again)
