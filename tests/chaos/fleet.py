@@ -102,7 +102,6 @@ class Town:
         for business_id, more in (("ios", []), ("few", limits)):
             named = ["--app", self.app, "--business-id", business_id]
             self.command("credential", "add", "apns", *named, *options, *more)
-        time.sleep(2.0)  # what changed takes effect within 2 s
         for number in range(people):
             few = number % LIMITED_SHARE == 0
             token = "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30]

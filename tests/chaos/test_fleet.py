@@ -1,4 +1,4 @@
-"""One fleet, each process of which is killed while messages travel; PostgreSQL away for twenty
+"""One fleet, each process of which is killed while messages travel; PostgreSQL away for twelve
 seconds, and Redis emptied: nothing is lost, and everybody finds back.
 """
 
@@ -18,7 +18,8 @@ from tests.conftest import own_database
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
-AWAY_S = 20.0
+AWAY_S = 12.0
+PEOPLE = 100
 ROUTED = 4 * RATE_PER_S
 
 
@@ -35,7 +36,7 @@ def database(database_url: str) -> Iterator[tuple[ThreadedProxy, str]]:
 @pytest.fixture(scope="module")
 def place(database: tuple[ThreadedProxy, str]) -> Iterator[Town]:
     replicas = {"delivery-apns": 2}
-    with town(replicas, people=100, quota=100_000, DATABASE_URL=database[1]) as place:
+    with town(replicas, people=PEOPLE, quota=100_000, DATABASE_URL=database[1]) as place:
         yield place
 
 
@@ -47,7 +48,7 @@ def test_a_thousand_messages_are_all_accounted_for_while_each_process_is_killed_
     report = run_on(
         killed,
         1_000,
-        50,
+        75,
         7,
         lambda place, trouble, rng: kill_each(place, 1, (1.0, 3.0), trouble, rng),
     )
@@ -86,22 +87,22 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     # database
     wait_for(lambda: place.sent() > routed - ROUTED, "the lane flows")
     proxy.refuse(True)
-    proxy.reset_all()
-    started = time.monotonic()
-    for _ in range(50):
-        place.publish()
-    assert place.sent() < routed
-    wait_for(
-        lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S
-    )
-    time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
-    assert place.sent() == routed
-    waiting = streams.backlog(STAGE_STREAMS[PRESENCE]).values()
-    seen = sum(one.unread + one.pending for one in waiting) + place.runtime.core.xlen("im:events")
-    assert seen > 0
-    proxy.refuse(False)
+    try:
+        proxy.reset_all()
+        started = time.monotonic()
+        for number in range(50):  # to people that nobody has looked up since the start
+            place.publish(to=f"u{PEOPLE - 1 - number}")
+        assert place.sent() < routed
+        wait_for(lambda: place.sent() >= routed, "what was routed goes out without the database")
+        time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
+        assert place.sent() == routed
+        backlog = streams.backlog(STAGE_STREAMS[PRESENCE]).values()
+        waiting = sum(one.unread + one.pending for one in backlog)
+        assert waiting + place.runtime.core.xlen("im:events") > 0
+    finally:
+        proxy.refuse(False)
     back = time.monotonic()
-    assert place.settled(60.0, lambda: None)
+    assert place.settled(120.0, lambda: None)
     print(f"settled {time.monotonic() - back:.1f} s after the database was back")
     told = accounts(place)
     found = (told["lost"], told["dead_letters"], told["rows_without_message"], told["doubled"])
@@ -114,6 +115,6 @@ def test_after_redis_has_lost_everything_new_messages_pass(place: Town) -> None:
     before = place.sent()
     for number in range(20):
         place.publish(to=f"u{1 + number % 9}")
-    wait_for(lambda: place.sent() == before + 20, "all stages find their streams again", 30.0)
-    assert place.settled(30.0, lambda: None)
+    wait_for(lambda: place.sent() == before + 20, "all stages find their streams again")
+    assert place.settled(120.0, lambda: None)
     assert accounts(place)["lost"] == 0

@@ -8,9 +8,12 @@ import dataclasses
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from cryptography.fernet import Fernet
 
 from common.config import Settings
@@ -30,7 +33,6 @@ from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.chaos]
 
-SENT = "chaos:sent"
 IDLE_MS = 50
 KILLED = 66
 
@@ -57,6 +59,11 @@ def runtime_of(settings: Settings) -> Runtime:
     return runtime
 
 
+def sent_by(runtime: Runtime) -> str:
+    """The key of what was sent: device -> how often."""
+    return f"{runtime.settings.prefix}:chaos:sent"
+
+
 def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly: str) -> None:
     """As delivery does it: lease, send (write down), mark, end. The deadly device ends the process
     while all is leased.
@@ -75,7 +82,7 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
         commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
         for target, claim in zip(targets, claims, strict=True):
             if claim.state == ClaimState.OURS:
-                runtime.redis.hincrby(SENT, target.device, 1)
+                runtime.redis.hincrby(sent_by(runtime), target.device, 1)
                 commit.mark(
                     "done",
                     [runtime.keys.claims(day_of(ts_ms), target.push_id)],
@@ -86,10 +93,10 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
 
 
 def life(settings: Settings, deadly: str) -> int:
-    """One life of a worker process: sends until nothing is left; its exit code."""
+    """One life of a worker process: sends until nothing is left; its process id."""
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return child
     try:
         runtime = runtime_of(settings)
         sender = LaneSender(runtime, Vendor.APNS, 500, lambda: False)
@@ -110,13 +117,6 @@ def life(settings: Settings, deadly: str) -> int:
         os._exit(1)
 
 
-@pytest.fixture
-def world(settings: Settings, tmp_path, redis_client) -> Settings:
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    return dataclasses.replace(settings, secret_keys_file=tmp_path / "keys")
-
-
 ENTRIES = {
     "in a pack of twenty": [
         [f"d{n}" for n in range(9)] + ["deadly"] + [f"d{n}" for n in range(9, 19)]
@@ -126,32 +126,63 @@ ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("entries", ENTRIES.values(), ids=ENTRIES)
-def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_sent_once(
-    world: Settings, redis_client, entries: list[list[str]]
-) -> None:
-    runtime = runtime_of(world)
-    redis_client.delete(SENT)
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        blobs = [batch(*devices) for devices in entries]
-        runtime.lane_queues.put(
-            pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs]
-        )
-        pipe.execute()
-    lives: list[int] = []
-    while not lives or lives[-1] == KILLED:
-        lives.append(life(world, "deadly"))
+@pytest.fixture
+def worlds(
+    settings_with: Callable[..., Settings], database_url: str, space: str, tmp_path: Path
+) -> dict[str, Settings]:
+    """One for each of ENTRIES, with names of its own."""
+    (tmp_path / "keys").write_bytes(Fernet.generate_key())
+    (tmp_path / "keys").chmod(0o600)
+    made = {
+        name: settings_with(DATABASE_URL=database_url, PREFIX=f"push{space}{number}")
+        for number, name in enumerate(ENTRIES)
+    }
+    return {
+        name: dataclasses.replace(one, secret_keys_file=tmp_path / "keys")
+        for name, one in made.items()
+    }
+
+
+def lives_of(worlds: dict[str, Settings]) -> dict[str, list[int]]:
+    """The exit codes of each world's processes, until one has nothing left. They live at the same
+    time: for a dead one's entries each waits a second.
+    """
+    lives: dict[str, list[int]] = {name: [] for name in worlds}
+    while going := [name for name in worlds if not lives[name] or lives[name][-1] == KILLED]:
+        children = {name: life(worlds[name], "deadly") for name in going}
+        for name, child in children.items():
+            lives[name].append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         time.sleep(IDLE_MS / 1000 * 2)
-        assert len(lives) < 30
-    assert lives[-1] == 0
-    assert lives.count(KILLED) <= 2 * DELIVERIES_MAX
-    others = {device for devices in entries for device in devices} - {"deadly"}
-    assert redis_client.hgetall(SENT) == {device.encode(): b"1" for device in others}
-    records = [
-        record
-        for _, fields in redis_client.xrange(runtime.keys.stream(keys.LEDGER))
-        for record in decode_records(fields[b"b"])
-    ]
+        assert all(len(one) < 30 for one in lives.values())
+    return lives
+
+
+def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_sent_once(
+    worlds: dict[str, Settings], redis_client: redis.Redis
+) -> None:
+    """In a pack, alone, and in a pack among others."""
+    runtimes = {name: runtime_of(one) for name, one in worlds.items()}
+    for name, runtime in runtimes.items():
+        with runtime.redis.pipeline(transaction=True) as pipe:
+            blobs = [batch(*devices) for devices in ENTRIES[name]]
+            runtime.lane_queues.put(
+                pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs]
+            )
+            pipe.execute()
+    lives = lives_of(worlds)
+    for name, runtime in runtimes.items():
+        assert lives[name][-1] == 0, name
+        assert 0 < lives[name].count(KILLED) <= 2 * DELIVERIES_MAX, name
+        others = {device for devices in ENTRIES[name] for device in devices} - {"deadly"}
+        sent = redis_client.hgetall(sent_by(runtime))
+        assert sent == {device.encode(): b"1" for device in others}, name
+        stands_as_a_dead_letter(runtime)
+        runtime.close()
+
+
+def stands_as_a_dead_letter(runtime: Runtime) -> None:
+    entries: Any = runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
+    records = [record for _, fields in entries for record in decode_records(fields[b"b"])]
     letter, row = records
     assert isinstance(row, RowRecord)
     assert (row.device, row.decision, row.note.split(":")[0]) == ("deadly", None, "dead letter"), (
@@ -161,4 +192,3 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
     assert (letter.stage, letter.reason.split(":")[0]) == (DELIVERY, "poison")
     buried = decode_batch(runtime.vault.decrypt(letter.raw))
     assert [target.device for push in buried.pushes for target in push.targets] == ["deadly"]
-    runtime.close()

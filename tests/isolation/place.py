@@ -37,8 +37,8 @@ from workers.cli.fleet import migrate_settings
 from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
 
-#: Contract §2: what changed takes effect within so long.
-TAKES_EFFECT_S = 2.0
+#: Contract §2: what changed takes effect within 2 s; each process looks once a second.
+TAKES_EFFECT_S = 1.1
 #: A chat a scenario looks at is given up after so long.
 GIVEN_UP_S = 60.0
 

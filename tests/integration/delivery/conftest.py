@@ -4,6 +4,7 @@ simulator behind it.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import threading
 import time
@@ -172,6 +173,11 @@ class World:
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
     return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private"))
+
+
+def most_in_a_second(times: Sequence[int]) -> int:
+    """Of sorted times in milliseconds."""
+    return max(bisect.bisect_left(times, one + 1_000) - at for at, one in enumerate(times))
 
 
 def chat(number: int, **note: Any) -> PendingPush:
