@@ -49,12 +49,14 @@ ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/",
 #: How the ids of files begin of which one process runs all, one after the other. Chaos and
 #: isolation: fleets of their own with measured deadlines. The whole way: one fleet for many files,
 #: as many processes as all servers together. Two such chains: they wait more than they work, and a
-#: second fleet starts in a fortieth of the time that one chain would take longer.
+#: second fleet starts in a fortieth of the time that one chain would take longer. Cluster: six
+#: servers, which serve all files.
 TOGETHER = (
     r"tests/chaos/",
     r"tests/isolation/",
     r"tests/e2e/test_([a-c]|direct|first)",
     r"tests/e2e/",
+    r"tests/integration/cluster/",
 )
 
 

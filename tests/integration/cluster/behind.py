@@ -37,6 +37,6 @@ class Behind:
         finally:
             self._send(signal.SIGCONT)
             if reader.ident:
-                reader.join(10)
+                reader.join(60)
         assert not reader.is_alive()
         assert not self.runtime.core.xlen(self.core.stream)

@@ -24,7 +24,7 @@ from workers.cli.worker import intake_loop
 from workers.runtime import Runtime
 
 #: From a primary's death, or a slot's move, until work goes on.
-RECOVERY_S_MAX = 15.0
+RECOVERY_S_MAX = 30.0
 #: Of each of three shards one at least.
 PEOPLE = ("bob", "carol", "dave", "erin", "fred")
 

@@ -4,6 +4,7 @@ simulator behind it.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import threading
 import time
@@ -37,9 +38,10 @@ __all__ = ["lane", "own_url", "secret_key", "work"]
 
 @pytest.fixture(autouse=True)
 def brief_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice ends soon after its last round, and a lane that an operator has resumed is seen soon:
-    a test turns both by hand and waits for them.
+    """A slice ends soon after its last round, a lane that an operator has resumed is seen soon, and
+    upkeep looks each time: a test turns all of them by hand and waits for them.
     """
+    monkeypatch.setattr("workers.maintenance.timer.EVERY_S", 0.1)
     monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.05)
     monkeypatch.setattr("workers.handlers.delivery.SHUT_MOST_MS", 150)
 
@@ -172,6 +174,11 @@ class World:
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
     return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private"))
+
+
+def most_in_a_second(times: Sequence[int]) -> int:
+    """Of sorted times in milliseconds."""
+    return max(bisect.bisect_left(times, one + 1_000) - at for at, one in enumerate(times))
 
 
 def chat(number: int, **note: Any) -> PendingPush:

@@ -14,9 +14,10 @@ import pytest
 
 from common.clock import now_ms
 from common.model import MessageClass, Urgency, Vendor
+from common.storage.lane_queues import BURST_SHARE
 from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
-from tests.integration.delivery.conftest import World
+from tests.integration.delivery.conftest import World, most_in_a_second
 from tests.integration.simulators.running import Running
 from workers.app import DELIVERY, queue_of
 from workers.delivery.lane import Lane
@@ -24,10 +25,12 @@ from workers.maintenance.timer import TICK_S
 from workers.runtime import Runtime
 
 RATE = 100
-SECONDS = 5
+#: What a lane may send at once.
+BURST = 1 + RATE * BURST_SHARE
+SECONDS = 4
 #: Calls beside a busy lane, the seconds between two of them, and what their median may take: a wait
 #: that nobody ends takes twice as long.
-CALLS, CALLS_APART_S, CALL_MS = 15, 0.23, 120
+CALLS, CALLS_APART_S, CALL_MS = 11, 0.23, 120
 
 
 @pytest.fixture(autouse=True)
@@ -63,20 +66,27 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
         work(number, MessageClass.CHAT, user=f"u{number}", urgency=Urgency.BULK, badge_mode="keep")
         for number in range(RATE * SECONDS * 2)
     ]
+    put_ms = now_ms()
     world.put(works)
     with world.running():
-        wait_for(lambda: len(world.accepted()) >= RATE, "it flows", 30)
-        before, first = commands(world), len(world.accepted())
+        wait_for(lambda: len(world.accepted()) >= RATE, "it flows")
+        before, began = commands(world), time.monotonic()
         asked.clear()
-        wait_for(lambda: len(world.accepted()) >= RATE * SECONDS, "it goes on", 60)
-        cost = (commands(world) - before) / (len(world.accepted()) - first)
-    times = sorted(line["at_ms"] for line in world.accepted())[RATE : RATE * SECONDS]
-    rate = (len(times) - 1) / (times[-1] - times[0]) * 1000
-    print(f"rate {rate:.1f}/s, {cost:.1f} commands a push, {asked}")
-    assert rate >= 0.75 * RATE, (
+        wait_for(lambda: len(world.accepted()) >= RATE * SECONDS, "it goes on")
+        cost = (commands(world) - before) / (RATE * (time.monotonic() - began))
+    times = sorted(line["at_ms"] for line in world.accepted())
+    best = most_in_a_second(times)
+    print(f"{best} in the best second, {cost:.1f} commands a token, {asked}")
+    # What arrives is late and never early, so that no machine that stands still makes these more.
+    over = [
+        (number, at_ms - put_ms)
+        for number, at_ms in enumerate(times, 1)
+        if number > BURST + RATE * (at_ms - put_ms + 1) / 1000
+    ]
+    assert not over, "more than the rate allows from the first moment on"
+    assert best >= 0.75 * RATE, (
         "a busy machine loses tokens; tests/integration/lanes/test_leases.py has the exact figure"
     )
-    assert rate <= 1.03 * RATE, "a paced part arrives within some milliseconds at either end"
     assert cost <= 6.5, "nothing is looked for dozens of times a second"
     assert asked["pop"] <= 4.5 * asked["take"], "a look when the lane is due, few beside"
 
@@ -148,7 +158,7 @@ def test_a_call_does_not_wait_behind_another_lane_at_its_rate(
     broker.beside(0.1, feed)
     took: list[int] = []
     with broker:
-        wait_for(lambda: len(world.accepted()) >= 3 * RATE, "the busy lane is at its rate", 30)
+        wait_for(lambda: len(world.accepted()) >= RATE, "the busy lane is at its rate")
         for number in range(CALLS):
             call = work(number, MessageClass.CHAT, user=f"call{number}", urgency=Urgency.CALL)
             began_ms = now_ms()

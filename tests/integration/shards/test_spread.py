@@ -25,6 +25,7 @@ from common.storage.shards import shard_of
 from common.storage.tenants import Tenant
 from simulators.meizu import make
 from simulators.simulator import Record
+from tests.integration.delivery.conftest import most_in_a_second
 from tests.integration.shards.conftest import PEOPLE, ShardedFleet, token_of
 from tests.waiting import eventually
 from workers import shards
@@ -324,15 +325,18 @@ def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
     fleet.lane("slow", rate=25.0)
     fleet.take_in(*(fleet.phone(user, "slow") for user in PEOPLE))
     fleet.through(*(fleet.chat(user, f"r-{user}") for user in PEOPLE))
+    began_ms = now_ms()
     fleet.all_sent()
     assert {user: fleet.rows(f"r-{user}")[user] for user in PEOPLE} == {
         user: ["accepted"] for user in PEOPLE
     }
     times = sorted(line["at_ms"] for line in fleet.meizu.simulator.record.lines())
     assert len(times) == len(PEOPLE)
-    # the burst is a push, and a push may be late for its time by 20 ms
-    assert times[-1] - times[0] >= (len(PEOPLE) - 2) * 40
-    assert times[-1] - times[0] <= 3.5 * len(PEOPLE) * 40
+    # From before the first one: what arrives is late and never early, so that a machine that stands
+    # still makes no rate higher. The burst is one and a half.
+    over = [at_ms - began_ms for n, at_ms in enumerate(times, 1) if at_ms - began_ms < (n - 2) * 40]
+    assert not over
+    assert most_in_a_second(times) >= 25 / 2.5, "the shards do not wait for each other"
     assert shards.waiting(fleet.runtime, f"{fleet.app}:meizu:slow") == 0
 
 

@@ -77,7 +77,7 @@ def test_a_bundle_of_the_system_is_trusted_too(ca, serve, monkeypatch, tmp_path,
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     server = serve(H2Server)
     for trusted in (make(tmp_path / "ca.pem"), make()):
-        assert reasons(trusted.send_many(route(server.base), [push(1)], 5)) == {200: 1}
+        assert reasons(trusted.send_many(route(server.base), [push(1)], 30)) == {200: 1}
         trusted.close()
 
 
@@ -118,7 +118,7 @@ def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport
         assert {answer.words for answer in answers} == {"the server did not agree on HTTP/2"}
     assert not server.log.seen
     server.context.set_alpn_protocols(["h2"])
-    assert reasons(transport.send_many(route(server.base), pushes(5, 21), 3)) == {200: 5}
+    assert reasons(transport.send_many(route(server.base), pushes(5, 21), 30)) == {200: 5}
 
 
 SETTINGS, GOAWAY = b"\0\0\0\4\0\0\0\0\0", b"\0\0\x08\7\0\0\0\0\0" + bytes(8)
@@ -157,7 +157,7 @@ def test_the_client_certificate_is_shown_and_only_on_its_own_pool(serve, transpo
     assert reasons(
         transport.send_many(route(server.base, pool="a", identity=identity), pushes(3), 5)
     ) == {200: 3}
-    assert reasons(transport.send_many(route(server.base, pool="b"), pushes(3), 5)) == {200: 3}
+    assert reasons(transport.send_many(route(server.base, pool="b"), pushes(3), 30)) == {200: 3}
     assert [shown is not None for shown in server.log.certificates] == [True, False]
 
 
@@ -234,7 +234,7 @@ def test_two_pools_never_share_a_connection(serve, transport):
     for turn in range(3):
         for pool in ("chat:apns:one:1", "chat:apns:two:1"):
             requests = [push(n, headers={"apns-id": f"{pool}-{turn}-{n}"}) for n in range(5)]
-            found = reasons(transport.send_many(route(server.base, pool=pool), requests, 5))
+            found = reasons(transport.send_many(route(server.base, pool=pool), requests, 30))
             assert found == {200: 5}
     groups = by_connection(server.log)
     assert len(groups) == 2
@@ -245,7 +245,7 @@ def test_two_pools_never_share_a_connection(serve, transport):
 def test_an_idle_connection_is_used_again(serve, transport):
     server = serve(H2Server)
     for number in (1, 2, 3):
-        assert reasons(transport.send_many(route(server.base), [push(number)], 5)) == {200: 1}
+        assert reasons(transport.send_many(route(server.base), [push(number)], 30)) == {200: 1}
         time.sleep(0.1)
     assert server.log.connections == 1
 
@@ -278,7 +278,7 @@ def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve,
         H2Server, lambda c, seen: (c.reply(seen.stream, 200), c.later(0.02, c.transport.abort))
     )
     for number in (1, 2, 3):
-        assert reasons(either.send_many(route(server.base), [push(number)], 5)) == {200: 1}
+        assert reasons(either.send_many(route(server.base), [push(number)], 30)) == {200: 1}
         eventually(lambda: not server.live)
         time.sleep(0.1)
     assert len(server.log.ids) == server.log.connections == 3
@@ -303,7 +303,9 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
             ) == {200: 1}
         eventually(lambda: len(server.live) <= 3)
         assert len(server.live) == 3
-        assert reasons(transport.send_many(route(server.base, pool="p7"), [push(9)], 5)) == {200: 1}
+        assert reasons(transport.send_many(route(server.base, pool="p7"), [push(9)], 30)) == {
+            200: 1
+        }
         assert server.log.connections == 8  # the youngest was kept
     finally:
         transport.close()
@@ -315,7 +317,7 @@ def test_a_pool_nobody_uses_is_closed(serve, ca, make):
     transport = make(ca, pool_idle_s=0.3)
     server = serve(H2Server)
     try:
-        assert reasons(transport.send_many(route(server.base), [push(1)], 5)) == {200: 1}
+        assert reasons(transport.send_many(route(server.base), [push(1)], 30)) == {200: 1}
         eventually(lambda: not server.live)
     finally:
         transport.close()
@@ -345,7 +347,7 @@ def test_a_network_that_carries_nothing_is_a_timeout_and_is_left_when_it_carries
     assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
     assert time.monotonic() - begun < 6
     proxy.blackhole(False)
-    assert reasons(transport.send_many(route(base), pushes(5, 11), 5)) == {200: 5}
+    assert reasons(transport.send_many(route(base), pushes(5, 11), 30)) == {200: 5}
 
 
 @both()
@@ -354,7 +356,7 @@ def test_a_half_open_peer_costs_one_deadline_and_no_more(proxied, transport):
     warm(transport, route(base))
     proxy.orphan_all()
     assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
-    assert reasons(transport.send_many(route(base), pushes(5, 11), 5)) == {200: 5}
+    assert reasons(transport.send_many(route(base), pushes(5, 11), 30)) == {200: 5}
     assert len(set(server.log.ids)) == len(server.log.ids) == 5
 
 
@@ -366,7 +368,7 @@ def test_reset_connections_are_resets_and_the_next_batch_goes(proxied, transport
     threading.Timer(0.3, proxy.reset_all).start()
     assert reasons(transport.send_many(route(base), pushes(20), 3)) == {("reset", True): 20}
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
-    assert reasons(transport.send_many(route(base), pushes(20, 101), 3)) == {200: 20}
+    assert reasons(transport.send_many(route(base), pushes(20, 101), 30)) == {200: 20}
     assert len(set(server.log.ids)) == len(server.log.ids) == 40
 
 
@@ -403,7 +405,7 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_unsent_and_others_go_on(ser
         )
         thread.start()
         # its connect ends after 5 s
-        assert reasons(transport.send_many(route(server.base), pushes(10), 4)) == {200: 10}
+        assert reasons(transport.send_many(route(server.base), pushes(10), 30)) == {200: 10}
         transport.close()
         thread.join(30)
     assert [answer.sent for answer in late] == [False] * 3
@@ -467,7 +469,7 @@ def test_nothing_starts_before_the_first_request(ca, make):
 @both()
 def test_a_forked_child_uses_connections_of_its_own_and_leaves_the_parents_alone(serve, transport):
     server = serve(H2Server)
-    assert reasons(transport.send_many(route(server.base), pushes(3), 5)) == {200: 3}
+    assert reasons(transport.send_many(route(server.base), pushes(3), 30)) == {200: 3}
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -484,7 +486,7 @@ def test_a_forked_child_uses_connections_of_its_own_and_leaves_the_parents_alone
     with os.fdopen(reader, "rb") as pipe:
         assert pipe.read() == b"[(200, 3)]"
     os.waitpid(child, 0)
-    assert reasons(transport.send_many(route(server.base), pushes(3, 21), 5)) == {200: 3}
+    assert reasons(transport.send_many(route(server.base), pushes(3, 21), 30)) == {200: 3}
     assert server.log.connections == 2
     assert {seen.connection for seen in server.log.seen[-3:]} == {1}
 
@@ -504,4 +506,4 @@ def test_a_loop_that_breaks_answers_its_callers_and_is_replaced(serve, curl, cap
     assert reasons(got["answers"]) == {("reset", True): 5}
     assert "transport's thread failed" in caplog.text
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
-    assert reasons(curl.send_many(route(server.base), pushes(5, 11), 5)) == {200: 5}
+    assert reasons(curl.send_many(route(server.base), pushes(5, 11), 30)) == {200: 5}

@@ -66,7 +66,7 @@ def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
     assert [flight.done(number) for number in range(3)] == [True, False, True]
     found = [reasons(flight.answers(number)) for number in (0, 2)]
     assert found == [{200: 3}, {("refused", False): 3}]
-    assert reasons(engine.send_many(lanes[0], pushes(3, 10), 5)) == {200: 3}
+    assert reasons(engine.send_many(lanes[0], pushes(3, 10), 30)) == {200: 3}
     assert flight.wait()
     assert set(reasons(flight.answers(1))) <= {("timeout", True), ("timeout", False)}
 
@@ -140,7 +140,7 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
 
     server = serve(RawServer, script)
     where = route(server.base, connections_max=1, streams_max=1000)
-    assert reasons(engine.send_many(where, [push(0)], 5)) == {200: 1}
+    assert reasons(engine.send_many(where, [push(0)], 30)) == {200: 1}
     requests = [
         push(n, body=b"x" * 60_000) for n in range(1, 401)
     ]  # 24 MB: more than the kernel holds
@@ -174,7 +174,7 @@ def test_an_idle_connection_is_kept_alive_by_the_keeper(serve, ca, monkeypatch):
 
     engine = Engine(ca)
     server = serve(RawServer, script)
-    assert reasons(engine.send_many(route(server.base), [push(1)], 5)) == {200: 1}
+    assert reasons(engine.send_many(route(server.base), [push(1)], 30)) == {200: 1}
     assert acknowledged.wait(30)
     # a connection that said GOAWAY is closed though nobody sends
     eventually(lambda: not server.live)
@@ -203,7 +203,7 @@ def test_connections_follow_each_other_when_stream_ids_run_out(serve, engine, mo
     monkeypatch.setattr(http2, "STREAM_ID_MAX", 41)
     server = serve(H2Server)
     for first in (1, 101):
-        assert reasons(engine.send_many(route(server.base), pushes(50, first), 5)) == {200: 50}
+        assert reasons(engine.send_many(route(server.base), pushes(50, first), 30)) == {200: 50}
     groups = by_connection(server.log)
     assert max(seen.stream for seen in server.log.seen) <= 41
     assert len(groups) >= 5
@@ -217,7 +217,7 @@ def test_the_provider_token_changes_on_a_connection_that_lives_on(serve, engine)
             push(n, headers={**push(n).headers, "authorization": f"bearer {turn}." + "t" * 200})
             for n in range(3)
         ]
-        assert reasons(engine.send_many(route(server.base), requests, 5)) == {200: 3}
+        assert reasons(engine.send_many(route(server.base), requests, 30)) == {200: 3}
     found = [seen.headers["authorization"].split(".")[0] for seen in server.log.seen[::3]]
     assert found == [f"bearer {turn}" for turn in range(40)]
     assert server.log.connections == 1
@@ -269,7 +269,7 @@ def test_an_address_that_hangs_is_passed_by(serve, engine, monkeypatch, hanging)
     ]
     monkeypatch.setattr(dialer, "look_up", lambda host, port, flags=0: list(addresses))
     begun = time.monotonic()
-    assert reasons(engine.send_many(route(server.base), pushes(3), 10)) == {200: 3}
+    assert reasons(engine.send_many(route(server.base), pushes(3), 30)) == {200: 3}
     assert time.monotonic() - begun < 4.9, "before its connect is given up"
 
 
@@ -287,7 +287,7 @@ def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypa
     lanes = [route("https://slow.invalid:1", pool=f"slow-{n}") for n in range(20)]
     flight = engine.begin([(where, pushes(1)) for where in lanes], 0.8)
     begun = time.monotonic()
-    assert reasons(engine.send_many(route(server.base), pushes(3), 5)) == {200: 3}
+    assert reasons(engine.send_many(route(server.base), pushes(3), 30)) == {200: 3}
     assert flight.wait()
     found = {(a.reason, a.sent) for number in range(20) for a in flight.answers(number)}
     assert found == {("timeout", False)}
@@ -300,8 +300,8 @@ def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypa
 
 def test_http1_and_plain_loopback_go_through_libcurl(serve, engine):
     tls, plain = serve(H1Server, alpn=("http/1.1",)), serve(H1Server, plain=True)
-    assert reasons(engine.send_many(route(tls.base, http2=False), pushes(3), 5)) == {200: 3}
-    assert reasons(engine.send_many(route(plain.base), pushes(3), 5)) == {200: 3}
+    assert reasons(engine.send_many(route(tls.base, http2=False), pushes(3), 30)) == {200: 3}
+    assert reasons(engine.send_many(route(plain.base), pushes(3), 30)) == {200: 3}
     assert engine._driver is None
 
 
@@ -321,7 +321,7 @@ def test_a_connection_that_breaks_our_code_is_closed_and_its_lane_goes_through_l
     assert reasons(engine.send_many(route(server.base), pushes(3), 3)) == {("reset", True): 3}
     assert "libcurl now" in caplog.text
     assert "secret" not in caplog.text
-    assert reasons(engine.send_many(route(server.base), pushes(3, 11), 3)) == {200: 3}
+    assert reasons(engine.send_many(route(server.base), pushes(3, 11), 30)) == {200: 3}
     assert not engine.handles(route(server.base), [push(1)])
     assert engine.handles(route(server.base, pool="another"), [push(1)])
     assert len(set(server.log.ids)) == len(server.log.ids) == 6
@@ -342,7 +342,7 @@ def test_a_driver_that_breaks_answers_its_callers_and_is_replaced(serve, engine,
     assert reasons(got["answers"]) == {("reset", True): 5}
     assert "transport failed" in caplog.text
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
-    assert reasons(engine.send_many(route(server.base), pushes(5, 11), 5)) == {200: 5}
+    assert reasons(engine.send_many(route(server.base), pushes(5, 11), 30)) == {200: 5}
 
 
 def test_a_certificate_that_ssl_does_not_take_goes_through_libcurl(serve, engine, caplog):

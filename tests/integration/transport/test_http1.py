@@ -42,7 +42,7 @@ def test_requests_arrive_as_given_and_answers_come_in_order(h1, curl):
 def test_connections_are_kept_from_batch_to_batch(h1, curl):
     server = h1()
     for first in (1, 11, 21):
-        found = reasons(curl.send_many(where(server, connections_max=1), pushes(10, first), 5))
+        found = reasons(curl.send_many(where(server, connections_max=1), pushes(10, first), 30))
         assert found == {200: 10}
     assert server.log.connections == 1
 
@@ -53,7 +53,7 @@ def test_a_server_that_closes_after_every_answer_loses_and_doubles_nothing(h1, c
             h1_answer(200, {"apns-id": seen.id, "connection": "close"}) + H1Server.CLOSE
         )
     )
-    assert reasons(curl.send_many(where(server, connections_max=4), pushes(40), 10)) == {200: 40}
+    assert reasons(curl.send_many(where(server, connections_max=4), pushes(40), 30)) == {200: 40}
     assert len(set(server.log.ids)) == len(server.log.ids) == server.log.connections == 40
 
 
@@ -90,7 +90,9 @@ ENDS = {
 def test_a_request_that_was_read_and_not_answered_is_a_reset_and_sent_once(h1, curl, end, used):
     server = h1(lambda seen, number: h1_answer(200) if used and number == 1 else end(seen, number))
     if used:
-        assert reasons(curl.send_many(where(server, connections_max=1), [push(100)], 5)) == {200: 1}
+        assert reasons(curl.send_many(where(server, connections_max=1), [push(100)], 30)) == {
+            200: 1
+        }
     (answer,) = curl.send_many(where(server, connections_max=1), [push(1)], 5)
     assert (answer.reason, answer.sent) == ("reset", True)
     assert server.log.ids.count(push(1).headers["apns-id"]) == 1
@@ -99,7 +101,7 @@ def test_a_request_that_was_read_and_not_answered_is_a_reset_and_sent_once(h1, c
 def test_a_connection_the_server_closed_while_idle_is_replaced(h1, curl):
     server = h1(lambda seen, number: h1_answer(200) + H1Server.CLOSE)
     for number in range(1, 6):
-        assert reasons(curl.send_many(where(server), [push(number)], 5)) == {200: 1}
+        assert reasons(curl.send_many(where(server), [push(number)], 30)) == {200: 1}
         time.sleep(0.1)
     assert len(server.log.ids) == 5
 
@@ -171,7 +173,7 @@ def test_other_methods_are_sent_as_such_and_the_next_post_is_a_post(h1, curl):
         push(2, body=b""),
     ]
     for request in asked:
-        assert reasons(curl.send_many(where(server, connections_max=1), [request], 5)) == {200: 1}
+        assert reasons(curl.send_many(where(server, connections_max=1), [request], 30)) == {200: 1}
     found = [(s.headers[":method"], s.path, s.body) for s in server.log.seen]
     assert found == [(r.method, r.path, r.body) for r in asked]
 
@@ -209,4 +211,4 @@ def test_proxies_of_the_environment_are_not_asked(h1, curl, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     server = h1()
-    assert reasons(curl.send_many(where(server), [push(1)], 5)) == {200: 1}
+    assert reasons(curl.send_many(where(server), [push(1)], 30)) == {200: 1}

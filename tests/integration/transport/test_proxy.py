@@ -67,7 +67,7 @@ def test_http2_goes_through_it_and_is_none_of_its_business(serve, either, proxy,
     server, through = serve(H2Server), proxy(manner, "ann:p@ss: wörd")
     where = route(server.base, proxy=through.url("ann:p%40ss%3A%20w%C3%B6rd"))
     for first in (1, 101):
-        assert reasons(either.send_many(where, pushes(50, first), 5)) == {200: 50}
+        assert reasons(either.send_many(where, pushes(50, first), 30)) == {200: 50}
     assert server.log.connections == 1
     (line,) = through.stop()
     assert line.startswith(f"CONNECT localhost:{server.port} HTTP/1.1|")
@@ -168,7 +168,7 @@ def test_what_is_wrong_behind_it_is_the_vendors(serve, either, proxy):
 def test_two_lanes_with_and_without_one_share_no_connection(serve, either, proxy):
     server, through = serve(H2Server), proxy()
     for where in (route(server.base), route(server.base, proxy=through.url())):
-        assert reasons(either.send_many(where, pushes(3), 5)) == {200: 3}
+        assert reasons(either.send_many(where, pushes(3), 30)) == {200: 3}
     assert server.log.connections == 2
     assert len(through.stop()) == 1
 
