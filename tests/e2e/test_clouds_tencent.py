@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -643,6 +642,4 @@ def test_tencent_vendors_refusal_of_a_text_is_told(town):
 
 def test_tencent_nothing_waits(town):
     """All that this file published was read and decided."""
-    started = time.monotonic()
     wait_for(lambda: town.core.redis.xlen("im:events") == 0, "the core's stream is empty")
-    assert time.monotonic() - started < 5
