@@ -54,7 +54,7 @@ ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/",
 TOGETHER = (
     r"tests/chaos/",
     r"tests/isolation/",
-    r"tests/e2e/test_[a-d]",
+    r"tests/e2e/test_([a-c]|direct|first)",
     r"tests/e2e/",
     r"tests/integration/cluster/",
 )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.waiting import eventually
+from workers.cli.up import LocalFleet
+from workers.processes import kill_group
 
 
 def gone(pid: int, seconds: float = 30.0) -> bool:
@@ -41,3 +43,13 @@ def at_once(commands: Sequence[Sequence[str]]) -> list[Any]:
     finally:
         for process in started:
             process.kill()
+
+
+def end_at_once(fleet: LocalFleet) -> None:
+    """Before a fleet that nobody asks anything more is stopped: else its end takes many seconds, in
+    which each process finishes its slice. tests/chaos/test_honcho.py stops one as operators do.
+    """
+    for supervisor in (fleet._lines, fleet._simulators):
+        for worker in supervisor.workers if supervisor else ():
+            if worker.process:
+                kill_group(worker.process)

@@ -27,6 +27,7 @@ from tests.builders import core_event
 from tests.cluster import published
 from tests.commands import command
 from tests.conftest import open_folder
+from tests.processes import end_at_once
 from tests.simulator_keys import p8_options
 from tests.taken import Taken
 from tests.waiting import wait_for as wait_for
@@ -322,6 +323,7 @@ def town(
                 found.settle_in(people)
                 yield found
             finally:
+                end_at_once(fleet)
                 runtime.close()
 
 

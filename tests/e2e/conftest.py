@@ -22,6 +22,7 @@ from common.setting_checks import EMBEDDED
 from tests.builders import core_event
 from tests.cluster import valkey_cluster
 from tests.conftest import open_folder
+from tests.processes import end_at_once
 from tests.simulator_keys import p8_options
 from tests.taken import Taken
 from tests.waiting import wait_for as wait_for
@@ -135,11 +136,12 @@ def fleet() -> Iterator[Core]:
             True,
             migrate=migrate_settings,
             procfile_path=Path(__file__).parent / "Procfile",
-        ):
+        ) as running:
             runtime = Runtime(resolve(settings))
             try:
                 yield Core(runtime)
             finally:
+                end_at_once(running)
                 runtime.close()
 
 

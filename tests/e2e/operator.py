@@ -42,7 +42,7 @@ def metric(fleet: Core, name: str, **labels: str) -> float:
     """Sum over the fleet's processes of the samples of this name with these labels."""
     total = 0.0
     for url in runfile.read(fleet.runtime.settings.data_dir)["metrics"]:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         for line in lines:
             if line.startswith(name + "{") and all(
@@ -61,7 +61,9 @@ def simulator(
         (fleet.runtime.settings.data_dir / "simulators" / f"{name}.json").read_bytes()
     )
     data = None if wanted is None else json.dumps(wanted).encode()
-    with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data=data, timeout=5) as answer:
+    with urllib.request.urlopen(
+        f"{told['control']}/_sim/{action}", data=data, timeout=60
+    ) as answer:
         return json.loads(answer.read())
 
 
@@ -102,7 +104,7 @@ def row_of(
     app: str,
     data: Mapping[str, Any],
     look: Callable[[dict[str, Any]], Any],
-    seconds: float = 20.0,
+    seconds: float = 60.0,
 ) -> dict[str, Any]:
     """The only row of a message once `look` likes it, decided or not."""
     from tests.e2e.conftest import wait_for

@@ -127,11 +127,11 @@ def test_too_many_requests_for_one_device_holds_nobody_else(fleet: Core, account
     fleet.publish("message.stored", held, app=account.app)
     operator.row_of(fleet, account.app, held, lambda row: row["attempts"])
     other, _ = account.iphone()
-    started = time.monotonic()
-    assert account.send(other)["decision"] == "accepted"
-    assert time.monotonic() - started < 8
+    sent = account.send(other)
+    assert sent["decision"] == "accepted"
     row = fleet.why(held["message_id"], account.app)["recipients"][0]
     assert row["decision"] == "throttled"
+    assert sent["steps"][-1]["at_ms"] < row["steps"][-1]["at_ms"], "while the other was held"
     assert len(row["attempts"]) >= 2
     assert set(codes(row)) == {("429", "TooManyRequests")}
     assert account.state(user) == "active"
@@ -234,7 +234,7 @@ def test_foreign_tokens_in_masses_retire_nobody_and_dead_ones_are_still_retired(
     )
     assert {account.state(user) for user in foreign} == {"active"}
     gauge = {"app": account.app, "vendor": "apns", "business_id": "ios"}
-    wait_for(lambda: metric(fleet, "pushfleet_token_guard", **gauge) == 1, "the guard's gauge", 20)
+    wait_for(lambda: metric(fleet, "pushfleet_token_guard", **gauge) == 1, "the guard's gauge")
     assert account.send(foreign[0])["decision"] == "token_foreign"
     assert account.state(foreign[0]) == "active"
 

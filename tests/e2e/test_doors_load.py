@@ -157,8 +157,11 @@ def test_what_is_no_native_event_stays_an_entry_and_the_order_holds() -> None:
 
 def test_while_redis_is_away_nobody_is_told_that_it_was_taken() -> None:
     from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
-    feed = StreamFeed(Redis(port=1, socket_connect_timeout=0.2), "im:nowhere")
+    nobody = Redis(port=1, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0))
+    feed = StreamFeed(nobody, "im:nowhere")
 
     async def one() -> None:
         await feed.put([{"e": b"{}"}])

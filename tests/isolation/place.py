@@ -30,6 +30,7 @@ from common.storage.credentials import StoredCredential
 from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from tests.builders import core_event
+from tests.processes import end_at_once
 from tests.taken import Taken
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
@@ -376,6 +377,7 @@ def place(
             try:
                 yield Place(fleet, runtime, folder)
             finally:
+                end_at_once(fleet)
                 runtime.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

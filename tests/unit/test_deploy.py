@@ -126,7 +126,7 @@ def test_prometheus_own_tool_is_content(command):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=110,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

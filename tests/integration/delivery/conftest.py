@@ -38,9 +38,10 @@ __all__ = ["lane", "own_url", "secret_key", "work"]
 
 @pytest.fixture(autouse=True)
 def brief_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice ends soon after its last round, and a lane that an operator has resumed is seen soon:
-    a test turns both by hand and waits for them.
+    """A slice ends soon after its last round, a lane that an operator has resumed is seen soon, and
+    upkeep looks each time: a test turns all of them by hand and waits for them.
     """
+    monkeypatch.setattr("workers.maintenance.timer.EVERY_S", 0.1)
     monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 0.05)
     monkeypatch.setattr("workers.handlers.delivery.SHUT_MOST_MS", 150)
 

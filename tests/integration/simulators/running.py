@@ -63,11 +63,11 @@ class Running:
     def __exit__(self, *_):
         self.run(self.server.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     def run(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def context(self):
         return ssl.create_default_context(cafile=self.ca)
@@ -163,7 +163,7 @@ def hook():
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 DELETE = object()

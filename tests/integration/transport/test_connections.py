@@ -54,7 +54,7 @@ def test_an_unknown_authority_is_refused(transport, tmp_path):
     ensure_ca(tmp_path)
     server = H2Server(server_context(*issue(tmp_path, "stranger")))
     try:
-        found = reasons(transport.send_many(route(server.base), pushes(3), 5))
+        found = reasons(transport.send_many(route(server.base), pushes(3), 30))
         assert found == {("refused", False): 3}
         assert not server.log.seen
     finally:
@@ -65,7 +65,7 @@ def test_an_unknown_authority_is_refused(transport, tmp_path):
 def test_a_certificate_for_another_name_is_refused(serve, transport):
     server = serve(H2Server)
     base = server.base.replace("localhost", "127.0.0.2")
-    assert {a.sent for a in transport.send_many(route(base), pushes(3), 5)} == {False}
+    assert {a.sent for a in transport.send_many(route(base), pushes(3), 30)} == {False}
     assert not server.log.seen
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport
     """
     server = serve(H2Server, alpn=alpn)
     for first in (1, 11):
-        answers = transport.send_many(route(server.base), pushes(5, first), 3)
+        answers = transport.send_many(route(server.base), pushes(5, first), 30)
         assert reasons(answers) == {("refused", False): 5}
         assert {answer.words for answer in answers} == {"the server did not agree on HTTP/2"}
     assert not server.log.seen
@@ -155,7 +155,7 @@ def test_the_client_certificate_is_shown_and_only_on_its_own_pool(serve, transpo
     identity = ClientIdentity(certificate.read_bytes(), key.read_bytes())
     server = serve(H2Server, client_ca=ca)
     assert reasons(
-        transport.send_many(route(server.base, pool="a", identity=identity), pushes(3), 5)
+        transport.send_many(route(server.base, pool="a", identity=identity), pushes(3), 30)
     ) == {200: 3}
     assert reasons(transport.send_many(route(server.base, pool="b"), pushes(3), 30)) == {200: 3}
     assert [shown is not None for shown in server.log.certificates] == [True, False]
@@ -196,7 +196,7 @@ def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, tran
         push(2),
         push(3, path="/3/device/a b"),
     ]
-    answers = transport.send_many(route(server.base), bad, 5)
+    answers = transport.send_many(route(server.base), bad, 30)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
     found = [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers]
     assert found == [True, False, True]
@@ -261,13 +261,13 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
     warm(transport, route(server.base))
     got: dict[str, Any] = {}
     thread = threading.Thread(
-        target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 5))
+        target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 30))
     )
     thread.start()
     time.sleep(0.15)
     transport.renew("chat:apns:main:1")
     transport.renew("a pool nobody knows")
-    new = transport.send_many(route(server.base), pushes(5, 11), 5)
+    new = transport.send_many(route(server.base), pushes(5, 11), 30)
     thread.join(5)
     assert {a.headers["by"] for a in got["old"]} == {"1"}
     assert {a.headers["by"] for a in new} == {"2"}
@@ -299,7 +299,7 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
     try:
         for number in range(8):
             assert reasons(
-                transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 5)
+                transport.send_many(route(server.base, pool=f"p{number}"), [push(number)], 30)
             ) == {200: 1}
         eventually(lambda: len(server.live) <= 3)
         assert len(server.live) == 3
@@ -453,7 +453,9 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     assert time.monotonic() - begun < 15
     assert reasons(got["answers"]) == {("reset", True): 5}
     assert {t for t in threading.enumerate() if t.name.startswith("transport")} <= before
-    assert reasons(transport.send_many(route(server.base), pushes(2), 5)) == {("refused", False): 2}
+    assert reasons(transport.send_many(route(server.base), pushes(2), 30)) == {
+        ("refused", False): 2
+    }
     transport.close()
 
 

@@ -101,7 +101,7 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
     def caller(first):
         for turn in range(8):
             requests = pushes(1 + (first + turn) % 5, 1000 * first + 10 * turn + 1)
-            answers = engine.send_many(route(server.base), requests, 5)
+            answers = engine.send_many(route(server.base), requests, 30)
             wrong.extend(
                 1
                 for r, a in zip(requests, answers, strict=True)

@@ -28,7 +28,7 @@ def h1(request, serve):
 def test_requests_arrive_as_given_and_answers_come_in_order(h1, curl):
     server = h1()
     requests = pushes(60)
-    answers = curl.send_many(where(server, connections_max=4), requests, 10)
+    answers = curl.send_many(where(server, connections_max=4), requests, 30)
     assert [a.headers["apns-id"] for a in answers] == [r.headers["apns-id"] for r in requests]
     assert server.log.connections <= 4
     seen = {s.id: s for s in server.log.seen}
@@ -62,7 +62,7 @@ def test_a_server_that_closes_unannounced_after_every_answer_doubles_nothing(h1,
     itself.
     """
     server = h1(lambda seen, number: h1_answer(200, {"apns-id": seen.id}) + H1Server.CLOSE)
-    answers = curl.send_many(where(server, connections_max=2), pushes(40), 10)
+    answers = curl.send_many(where(server, connections_max=2), pushes(40), 30)
     counts = reasons(answers)
     assert set(counts) <= {200, ("reset", True)}
     assert len(set(server.log.ids)) == len(server.log.ids)
@@ -152,7 +152,7 @@ BODIES = {
 @pytest.mark.parametrize(("raw", "status", "body"), BODIES.values(), ids=BODIES)
 def test_any_body_is_an_answer(h1, curl, raw, status, body):
     server = h1(lambda seen, number: raw)
-    (answer,) = curl.send_many(where(server), [push(1)], 10)
+    (answer,) = curl.send_many(where(server), [push(1)], 30)
     assert (answer.status, answer.body == body) == (status, True)
     assert "x-trailer" not in answer.headers
 
@@ -199,7 +199,7 @@ def test_repeated_headers_are_joined_and_empty_ones_kept(h1, curl):
             b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nX-Empty:\r\ncontent-length: 0\r\n\r\n"
         )
     )
-    (answer,) = curl.send_many(where(server), [push(1, headers={"x-empty-too": ""})], 5)
+    (answer,) = curl.send_many(where(server), [push(1, headers={"x-empty-too": ""})], 30)
     assert answer.headers["x-a"] == "1, 2"
     assert answer.headers["x-empty"] == ""
     assert server.log.seen[0].headers["x-empty-too"] == ""

@@ -30,7 +30,7 @@ def living(redis_client, runtime, tenant):
     """Every process of this fleet says that it lives."""
     for name in ALIVE:
         runtime.living.beat(name, name.rpartition(".")[0], None)
-        runtime.redis.expire(runtime.keys.alive(name), 60)
+        runtime.redis.expire(runtime.keys.alive(name), 600)
     yield runtime
     runtime.living.leave(ALIVE)
 
@@ -211,6 +211,7 @@ def test_processes_are_known_by_what_they_do_whatever_they_are_called(cli, runti
     }
     for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(ACCOUNTS)}"}.items():
         runtime.living.beat(name, role, None)
+        runtime.redis.expire(runtime.keys.alive(name), 600)
     said = next(
         one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes"
     )

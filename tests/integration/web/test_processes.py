@@ -60,17 +60,11 @@ def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, s
     if stage == "console":
         [target] = json.loads(call(f"http://{addr}/metrics/targets").body)
         assert target == {"targets": [found], "labels": {"process": name}}
+        second = start(stage)
+        assert second.wait(60) == 2, "its address is taken"
+        assert "PUSHFLEET_CONSOLE_ADDR" in second.stderr.read()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert runtime.living.roles() == runtime.living.targets() == {}
     log = process.stderr.read()
     assert f"http://{addr}" in log, "it says where it listens"
-
-
-def test_an_address_that_is_taken_ends_it_with_the_setting_named(start, fleet_settings):
-    first = start("console")
-    eventually(lambda: listens(fleet_settings.console_addr))
-    second = start("console")
-    assert second.wait(60) == 2
-    assert "PUSHFLEET_CONSOLE_ADDR" in second.stderr.read()
-    assert first.poll() is None

@@ -91,7 +91,7 @@ def test_what_comes_from_outside_can_make_no_label(label, said, shown):
 
 def _get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -125,7 +125,7 @@ def test_a_check_that_hangs_is_a_no_in_time_and_is_not_begun_anew(tmp_path, monk
 
     def ready() -> bool:
         calls.append(1)
-        return hang.wait(10)
+        return hang.wait(60)
 
     port = present(
         metrics.serve_metrics(_settings(tmp_path, 21_000), "intake", lambda: True, ready)

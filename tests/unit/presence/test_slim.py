@@ -47,9 +47,9 @@ def test_a_page_of_the_largest_event_is_small_and_routed_as_fast_as_any() -> Non
         people = tuple(Recipient(f"other{number:011d}", (device,), False) for number in range(500))
         message = _slim(group(mentions=mentions), [one.user for one in people])
         one = OfflineRecipients(message=message, recipients=people, presence_ms=NOW_MS)
-        began = time.perf_counter()
+        began = time.thread_time()
         route([one], world(Books()), NOW_MS)
-        return len(encode([one])), time.perf_counter() - began
+        return len(encode([one])), time.thread_time() - began
 
     page(())
     plain, large = page(()), min(page(THOUSANDS) for _ in range(3))

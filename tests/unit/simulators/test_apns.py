@@ -151,7 +151,7 @@ def test_what_is_accepted_stands_in_the_record(apns):
     )
     assert (reply.status, reply.body, dict(reply.headers)) == (200, b"", {"apns-id": ID})
     (line,) = apns.record.lines()
-    assert abs(line.pop("at_ms") - time.time() * 1000) < 5000
+    assert abs(line.pop("at_ms") - time.time() * 1000) < 60_000
     assert line.pop("body")["aps"]["alert"]["body"] == "a" * 4067
     assert line == {
         "vendor": "apns",

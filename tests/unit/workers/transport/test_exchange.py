@@ -137,7 +137,7 @@ def test_what_is_missing_when_a_batch_ends_is_a_timeout_that_knows_whether_it_wa
     answers = batch.wait(lambda index: index == 2)
     found = [(a.reason, a.sent) for a in answers if isinstance(a, NoAnswer)]
     assert found == [("timeout", False), ("timeout", True)]
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 def test_the_first_answer_counts():
