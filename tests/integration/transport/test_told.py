@@ -43,13 +43,14 @@ def test_curl_makes_a_handle_too_late_for_the_one_who_waits(serve, ca):
     transport.close()
 
 
-def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, ca):
+def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, ca, monkeypatch):
     """One stream at a time; the caller, who drives, stands still until the deadline is over."""
     server = serve(
         H2Server,
         lambda c, seen: c.later(0.5, c.reply, seen.stream, 200, {"apns-id": seen.id}),
         settings={3: 1},
     )
+    monkeypatch.setattr("workers.transport.engine.KEEPER_S", 60.0)  # it would drive instead
     engine = Engine(ca)
     where = route(server.base, connections_max=1)
     warm(engine, where)
