@@ -26,7 +26,15 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.tenants import Tenant
 from tests.builders import device_of
 from tests.records import row_record
-from workers.handlers.intake import PACK_BYTES, REST_S_MAX, SMALL_READ, IntakeLoop, IntakePorts
+from workers.handlers import intake as intake_handler
+from workers.handlers.intake import (
+    FLOW_REST_S_MAX,
+    PACK_BYTES,
+    REST_S_MAX,
+    SMALL_READ,
+    IntakeLoop,
+    IntakePorts,
+)
 from workers.intake import events
 from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
@@ -138,6 +146,28 @@ def test_a_replica_leaves_turns_to_the_others_after_a_small_read(
     assert loop.once(block_ms=10) == entries
     assert len(naps) == rests
     assert all(0 < seconds <= REST_S_MAX for seconds in naps)
+
+
+@pytest.mark.parametrize(("in_flow_s", "entries", "rests"), [(60, 1, 1), (0, 1, 0), (60, 100, 0)])
+def test_reads_that_follow_each_other_soon_become_larger(
+    intake: Intake,
+    monkeypatch: pytest.MonkeyPatch,
+    in_flow_s: float,
+    entries: int,
+    rests: int,
+) -> None:
+    """Else what a read and its rounds cost is paid once a message."""
+    monkeypatch.setattr(intake_handler, "FLOW_S", in_flow_s)
+    naps: list[float] = []
+    loop = IntakeLoop([intake.stream], intake.doors(), naps.append)
+    loop.once(block_ms=10)  # makes the group
+    for _ in range(2):
+        assert not naps
+        for number in range(entries):
+            intake.put(intake.event("app.background", {"user": f"u{number}", "badge": 1}))
+        assert loop.once(block_ms=10) == entries
+    assert len(naps) == rests
+    assert all(0 < seconds <= FLOW_REST_S_MAX for seconds in naps)
 
 
 def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(

@@ -61,10 +61,14 @@ CAN_WAIT_SHARE = 0.5
 READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 2_000
 TAKEOVER_EVERY_S = 5.0
-#: Reads of fewer entries are small: after one of them a process leaves as many turns to each of the
-#: other replicas as it had, up to this time. Else each entry finds a process that waits for it, and
-#: what a read costs is paid once an entry. Between two looks at how many there are.
+#: Reads of fewer events are small: after one of them a process leaves as many turns to each of the
+#: other replicas as it had, and where reads follow each other within FLOW_S, so many to what comes
+#: next; up to these times. Else each entry finds a process that waits for it, and what a read and
+#: its rounds cost is paid once an entry. Between two looks at how many replicas there are.
 SMALL_READ = 100
+FLOW_S = 0.02
+FLOW_TURNS = 4
+FLOW_REST_S_MAX = 0.02
 #: After fewer entries than that intake waits for the next ones without looking for them first.
 FEW = 10
 REST_S_MAX = 0.02
@@ -449,6 +453,7 @@ class IntakeLoop:
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._count_replicas = ports.replicas
         self._replicas, self._counted_at = 1, float("-inf")
+        self._ended_at = float("-inf")
 
     @property
     def progress_at(self) -> float:
@@ -488,19 +493,25 @@ class IntakeLoop:
         if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
         self._bound()
-        self._leave_turns(done, time.monotonic() - began)
+        self._leave_turns(done, began)
         return done
 
-    def _leave_turns(self, done: int, seconds: float) -> None:
-        """Rests after a small read of so many seconds, so that the next ones are larger."""
-        if not 0 < done < SMALL_READ:
+    def _leave_turns(self, done: int, began: float) -> None:
+        """Rests after a small read that began then, so that the next ones are larger."""
+        if not 0 < done * self._handler.per_entry < SMALL_READ:
             return
-        if time.monotonic() - self._counted_at > REPLICAS_EVERY_S:
+        now, flows = time.monotonic(), began - self._ended_at < FLOW_S
+        if now - self._counted_at > REPLICAS_EVERY_S:
             with if_store_answers():
                 self._replicas = self._count_replicas()
-            self._counted_at = time.monotonic()
-        if self._replicas > 1:
-            self._nap(min((self._replicas - 1) * seconds, REST_S_MAX))
+            self._counted_at = now
+        seconds = now - began
+        rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
+        if flows:
+            rest_s = max(rest_s, min(FLOW_TURNS * seconds, FLOW_REST_S_MAX))
+        if rest_s:
+            self._nap(rest_s)
+        self._ended_at = time.monotonic()
 
     def _bound(self) -> None:
         """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
