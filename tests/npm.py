@@ -2,8 +2,6 @@
 reason why that can't be done here.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

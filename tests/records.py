@@ -1,7 +1,5 @@
 """Ledger records with the usual values of everything that a test does not name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord, decode_records

@@ -2,8 +2,6 @@
 our answers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

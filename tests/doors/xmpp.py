@@ -2,8 +2,6 @@
 restart of our component.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

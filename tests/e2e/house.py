@@ -2,8 +2,6 @@
 cloud's callbacks or as a core.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 what became of it.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from typing import Any

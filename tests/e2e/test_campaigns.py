@@ -5,8 +5,6 @@ Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (a vendor hang
 100,000 members) and prints figures.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import uuid

@@ -5,8 +5,6 @@ The promises, row by row: docs/compatibility.md. Where the callback carries no n
 the core publishes the event itself.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import uuid

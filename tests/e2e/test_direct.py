@@ -2,8 +2,6 @@
 whoever waits for it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

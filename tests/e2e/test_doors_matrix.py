@@ -1,7 +1,5 @@
 """The Matrix door: what Synapse sends, as the fleet's rows and the vendor's record show it."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

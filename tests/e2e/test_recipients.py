@@ -2,8 +2,6 @@
 ahead, large groups.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

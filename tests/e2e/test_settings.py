@@ -2,8 +2,6 @@
 desktops, forced pushes.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import time

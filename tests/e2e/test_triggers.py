@@ -5,8 +5,6 @@ One case a row (P: push, N: none); the decision is read with `why`, the vendor's
 simulator.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 that hidden words are found nowhere.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from pathlib import Path

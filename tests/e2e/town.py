@@ -2,8 +2,6 @@
 Tencent's callbacks or as a core.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The ledger on a real PostgreSQL: how long a row is kept, and how `why` finds and tells it."""
 
-from __future__ import annotations
-
 import random
 import uuid
 from datetime import UTC, date, datetime, timedelta

@@ -2,8 +2,6 @@
 what needs it.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 import time

@@ -2,8 +2,6 @@
 `Vendor`, a row of `VENDORS`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

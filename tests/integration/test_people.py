@@ -2,8 +2,6 @@
 for SQL in vain.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import random

@@ -2,8 +2,6 @@
 gone at Ctrl-C.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -2,8 +2,6 @@
 take it. hpa runs as itself.
 """
 
-from __future__ import annotations
-
 import json
 import urllib.parse
 

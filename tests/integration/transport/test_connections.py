@@ -2,8 +2,6 @@
 close does to callers.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -2,8 +2,6 @@
 libcurl behind it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

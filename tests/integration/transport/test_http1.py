@@ -2,8 +2,6 @@
 libcurl only: aioapns speaks HTTP/2.
 """
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """What a transport makes of every way an HTTP/2 server may answer, refuse, stop or fall silent."""
 
-from __future__ import annotations
-
 import asyncio
 import collections
 import threading

@@ -1,7 +1,5 @@
 """`doctor`: quiet when all is well; each thing that is wrong is named with its cure."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -2,8 +2,6 @@
 test_seeded_faults.py.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -2,8 +2,6 @@
 the cure, and never with the secret in it.
 """
 
-from __future__ import annotations
-
 import psycopg
 import pytest
 import redis

@@ -2,8 +2,6 @@
 be written on a wire.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

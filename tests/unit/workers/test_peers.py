@@ -1,7 +1,5 @@
 """Who really asks: nobody chooses it by a header, proxies of ours are believed, and only they."""
 
-from __future__ import annotations
-
 import pytest
 
 from workers.console.peers import FORWARDING, Peers, forwarded

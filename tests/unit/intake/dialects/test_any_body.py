@@ -2,8 +2,6 @@
 DialectError. Nothing else.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from pathlib import Path
