@@ -203,7 +203,7 @@ def scenario_prosody(world: Doors, modules: list[Path]) -> dict[str, Any]:
             "--secret-file",
             str(world.folder / "secret"),
         )
-        world.alias("ios", "apns", "register-push-apns")
+        world.alias("apns-1", "apns", "register-push-apns")
         with world.running(["gateway-xmpp"]):
             connected(world, 1)
             token = device_token("apns")
@@ -277,7 +277,7 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
             "--secret-file",
             str(world.folder / "secret"),
         )
-        world.alias("ios", "apns", "register-push-apns")
+        world.alias("apns-1", "apns", "register-push-apns")
         log = world.folder / "gateway-xmpp.log"
         before = log.read_bytes().count(b"connected to an XMPP server") if log.exists() else 0
         with world.running(["gateway-xmpp"]) as (door,):

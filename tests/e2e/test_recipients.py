@@ -107,7 +107,7 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     tokens = {}
     for user in members[:DEVICES]:
         tokens[user] = device_token("apns")
-        device = device_of(user, token=tokens[user])
+        device = device_of(user, business_id="apns-1", token=tokens[user])
         house.core.publish("device.registered", device, app=house.app)
     house.core.settled()
     key = f"im:members:{{{house.app}:{group}}}"
