@@ -8,6 +8,8 @@ from typing import Any
 #: with what has passed.
 PAUSE_S_FIRST, PAUSE_S_MAX, PAUSE_SHARE = 0.02, 0.25, 0.1
 
+DAY_S, SHANGHAI_S = 86_400, 8 * 3_600
+
 
 def eventually(
     look: Callable[..., Any],
@@ -42,3 +44,12 @@ def seconds_until(look: Callable[[], Any], what: str, seconds: float = 60.0) -> 
     began = time.monotonic()
     wait_for(look, what, seconds)
     return time.monotonic() - began
+
+
+def clear_of_midnight(seconds: float = 60.0) -> None:
+    """Waits for the next day where Shanghai's, in which vendors count, ends within so many
+    seconds.
+    """
+    left = DAY_S - (time.time() + SHANGHAI_S) % DAY_S
+    if left < seconds:
+        time.sleep(left + 1)

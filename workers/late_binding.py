@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -40,8 +41,10 @@ _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
 
 
 class AccountBook(Protocol):
-    def newest_credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
-        """None: there is no such account now."""
+    def newest_credential(
+        self, app: str, vendor: Vendor, business_id: str, since: float
+    ) -> Credential | None:
+        """None: there was no such account at this monotonic time, or later."""
         ...
 
 
@@ -52,16 +55,18 @@ class BoundAddresses:
         self._bindings = bindings
         self._devices = devices
         self._accounts = accounts
+        self._looked_at = 0.0
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         account = (work.note.app, device.vendor, device.business_id)
-        credential = self._accounts.newest_credential(*account)
+        credential = self._accounts.newest_credential(*account, self._looked_at)
         return (
             for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
         )
 
     def look(self, works: Sequence[PendingPush]) -> list[str | None]:
         """The bindings of these works' devices, of any lanes."""
+        self._looked_at = time.monotonic()
         return self._bindings.look(
             [(work.note.app, (target := work.target).user, target.device) for work in works]
         )

@@ -176,8 +176,21 @@ def presence_of(
         KnownDevices(runtime.people, wait),
         runtime.fanouts,
         spread=spread_of(runtime),
-        old_ledger=AskedSeldom(lambda: bool(runtime.redis.exists(runtime.keys.upkeep_lock))),
+        old_ledger=_old_ledger(runtime),
     )
+
+
+def _old_ledger(runtime: Runtime) -> Callable[[], bool]:
+    """Whether a release before 0.2, which had one shard, may read the ledger's stream: its upkeep
+    works, or none of this release has begun.
+    """
+    redis, keys = runtime.redis, runtime.keys
+    epoch = keys.lease_epoch("ledger")
+
+    def may_read() -> bool:
+        return not redis.exists(epoch) or bool(redis.exists(keys.upkeep_lock))
+
+    return AskedSeldom(may_read) if runtime.settings.shards == 1 else lambda: False
 
 
 def spread_of(runtime: Runtime) -> Spread | None:

@@ -162,7 +162,7 @@ def tenants(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
                     account(Vendor.APNS, options, app=name, business_id="ios")
                 )
             fleet.runtime.catalog.changed()
-            time.sleep(1.2)  # what changed takes effect within 2 s; most of it within one
+            time.sleep(1.5)  # what changed takes effect within 2 s; most of it within one
             yield from names
 
     return made()

@@ -12,7 +12,7 @@ from workers.cli.demo_data import made_up
 from workers.vendors import VENDORS
 
 #: Each process looks once a second.
-TOOK_EFFECT_S = 1.1
+TOOK_EFFECT_S = 1.5
 
 
 def device_token(vendor: str, mood: str = "") -> str:

@@ -120,11 +120,10 @@ def test_a_message_whose_time_is_over_is_never_asked_about(fleet: Core, account:
 
 
 def test_too_many_requests_for_one_device_holds_nobody_else(fleet: Core, account: Account) -> None:
-    user, _ = account.iphone("b05e")
-    held = operator.message(user, push={"ttl_s": 10})
+    (user, _), (other, _) = account.iphone("b05e"), account.iphone()
+    held = operator.message(user, push={"ttl_s": 15})
     fleet.publish("message.stored", held, app=account.app)
     operator.row_of(fleet, account.app, held, lambda row: row["attempts"])
-    other, _ = account.iphone()
     sent = account.send(other)
     assert sent["decision"] == "accepted"
     row = fleet.why(held["message_id"], account.app)["recipients"][0]

@@ -3,14 +3,13 @@ socket (docs/compatibility.md).
 """
 
 import json
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Core
+from tests.e2e.conftest import Afterwards, Core
 from tests.e2e.house import House, now_ms, wait_for
 
 pytestmark = [pytest.mark.e2e]
@@ -261,15 +260,14 @@ def test_nim_forced_push_goes_through_do_not_disturb(house: House) -> None:
     assert told(house, one) == "dnd"
 
 
-def test_nim_resent_copy_pushes_once(house: House) -> None:
+def test_nim_resent_copy_pushes_once(house: House, afterwards: Afterwards) -> None:
     a, b = house.people()
     address = house.register(b)
     body = copy(a, b)
     for flag in ("0", "1", "1"):
         house.callback({**body, "resendFlag": flag})
     assert told(house, body) == "accepted"
-    time.sleep(0.5)
-    assert len(house.pushes(address)) == 1
+    afterwards(3, lambda: len(house.pushes(address)) == 1, "a copy that is resent, one push")
 
 
 def test_a_nim_recall_replaces_what_was_shown(house: House) -> None:

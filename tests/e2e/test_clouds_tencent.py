@@ -21,6 +21,7 @@ from tests.e2e.house import decision, now_ms, wait_for
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town
 from tests.unit.vendors.test_apns import DEVELOPMENT, PRODUCTION, make_p12
+from tests.waiting import clear_of_midnight
 
 pytestmark = [pytest.mark.e2e]
 
@@ -585,6 +586,7 @@ def test_tencent_vivo_class_follows_the_right(town):
 
 def test_tencent_daily_quota_is_never_exceeded(town):
     """Three a day are allowed, six people are written to at once."""
+    clear_of_midnight()
     expected, messages, tokens = {}, {}, {}
     for vendor in ("vivo", "oppo", "xiaomi", "meizu"):
         code, _, words = town.add(vendor, f"{vendor}-3", "--quota", "private=3")

@@ -3,7 +3,6 @@
 import base64
 import gzip
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Core, digits, now_ms, wait_for
+from tests.e2e.conftest import Afterwards, Core, digits, now_ms, wait_for
 from tests.e2e.doors import open_gateway
 from tests.e2e.house import House
 from tests.e2e.tenant import device_token
@@ -274,14 +273,13 @@ def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(
     assert found[0].reason.startswith("unknown_alias")
 
 
-def test_a_repeat_is_one_push(house: House, door: httpx.Client) -> None:
+def test_a_repeat_is_one_push(house: House, door: httpx.Client, afterwards: Afterwards) -> None:
     token = device_token("apns")
     body = notification(house, token)
     for _ in range(3):
         assert post(door, body) == []
     told(house, body)
-    time.sleep(0.5)
-    assert len(house.pushes(token)) == 1
+    afterwards(3, lambda: len(house.pushes(token)) == 1, "a repeat, one push")
 
 
 @pytest.mark.parametrize(

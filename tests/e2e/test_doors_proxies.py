@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import httpx
 import pytest
 
 from common import metrics
-from tests.e2e.conftest import Core, digits, wait_for
+from tests.e2e.conftest import Afterwards, Core, digits, wait_for
 from tests.e2e.doors import open_gateway
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town
@@ -92,12 +91,15 @@ def test_a_callback_secret_is_stored_and_shown_to_nobody(
     assert (code, err) == (0, "")
     shown_ = out + json.dumps(town.core.runtime.tenants.all()[town.app].options)
     assert "the cloud's word" not in shown_
-    time.sleep(2)
     raw = b'{"eventType":"2"}'
     md5 = nim_md5(raw)
     headers = {"MD5": md5, "CurTime": "1", "CheckSum": nim_checksum("the cloud's word", md5, "1")}
-    seen = door.post(f"/callbacks/nim?app={town.app}", content=raw, headers=headers).status_code
-    assert seen == 200
+
+    def seen() -> int:
+        path = f"/callbacks/nim?app={town.app}"
+        return door.post(path, content=raw, headers=headers).status_code
+
+    wait_for(lambda: seen() == 200, "the door knows the secret")
     assert town.command("app", "callback", "nobody", "--secret-file", str(file))[0] == 1
     assert town.command("app", "gateway-key", "nobody")[0] == 1
 
@@ -140,7 +142,7 @@ def test_gorush_sync_tells_what_failed(town: Town, door: httpx.Client, base: str
 
 
 def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(
-    town: Town, door: httpx.Client, base: str
+    town: Town, door: httpx.Client, base: str, afterwards: Afterwards
 ) -> None:
     token, notif_id = device_token("huawei"), uuid.uuid4().hex
     for _ in range(2):
@@ -154,8 +156,7 @@ def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(
         )
         assert answer.json() == {"success": "ok", "counts": 1, "logs": []}
     town.core.why(notif_id, town.app)
-    time.sleep(0.3)
-    assert len(town.core.pushes_to("huawei", token)) == 1
+    afterwards(3, lambda: len(town.core.pushes_to("huawei", token)) == 1, "a notif_id, one push")
 
 
 def test_gorush_tells_without_being_asked_where_the_tenant_wants_it(

@@ -4,7 +4,6 @@ desktops, forced pushes.
 
 import datetime
 import json
-import time
 from typing import Any
 
 import pytest
@@ -182,17 +181,13 @@ CLEARED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("first", "then", "wanted"), CLEARED.values(), ids=CLEARED)
-def test_null_clears_and_within_a_second_the_next_message_is_pushed(
+def test_null_clears_and_the_next_message_is_pushed(
     town: Town, first: dict[str, Any], then: dict[str, Any], wanted: str
 ) -> None:
     user = town.person()
     town.register(user)
     assert behind(town, user, first) == wanted
-    started = time.monotonic()
     assert behind(town, user, then) == "accepted"
-    assert (
-        time.monotonic() - started < 10
-    )  # with delivery and the ledger; that the setting is fresh is seen from the decision
 
 
 def test_an_older_setting_that_comes_late_changes_nothing(town: Town) -> None:

@@ -30,7 +30,8 @@ def paused_lane(fleet: Core, app: str) -> None:
     def holds() -> bool:
         probe = message("prober", "probe", push={"ttl_s": 1})
         fleet.publish("message.stored", probe, app=app)
-        return decision(fleet, app, probe) == "lane_paused"
+        told = fleet.why(probe["message_id"], app)["recipients"]  # none: read after its second
+        return bool(told) and told[0]["decision"] == "lane_paused"
 
     wait_for(holds, "the pause has come through")
 
@@ -82,7 +83,7 @@ def backlog(fleet: Core, tenants: Iterator[str]) -> Backlog:
     of_eve = message("u2", "eve", elements=[{"type": "text", "text": "just me"}])
     for index, data in enumerate([*of_ann, of_eve, *recalled]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
-    short = message("u4", "ann", push={"ttl_s": 2})
+    short = message("u4", "ann", push={"ttl_s": 8})
     fleet.publish("message.stored", short, app=app)
     fleet.settled()
     wait_for(lambda: all(waits(fleet, app, one) for one in recalled), "the backlog")
@@ -96,6 +97,7 @@ def backlog(fleet: Core, tenants: Iterator[str]) -> Backlog:
     fleet.publish("message.stored", late, app=app)
     fleet.settled()
     wait_for(lambda: waits(fleet, app, late), "the late one waits too")
+    fleet.why(short["message_id"], app)
     pause(fleet, app, False)
     return Backlog(app, [*of_ann, late], of_eve, recalled, short, phones, early)
 

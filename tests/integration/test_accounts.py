@@ -136,6 +136,7 @@ def test_who_routes_knows_an_account_of_a_moment_ago(configured: Settings) -> No
                     assert not routing_of(worker).route([one], True).rows
                 else:
                     addresses = worker.delivery(Vendor.MEIZU).addresses
+                    addresses.where(first, [work])
                     assert addresses.on_lane_of(work, first, phone) is not None
             operator.credentials.remove(APP, "meizu", "meizu-2")
             operator.catalog.changed()

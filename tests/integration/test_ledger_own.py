@@ -27,12 +27,13 @@ from common.storage.leases import JointLease, Lease
 from common.storage.ledger import FENCE_CLASS, Fence, NotTheWriterError, day_of
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
+from common.storage.streams import Entry
 from common.storage.unavailable import store_unavailable
 from tests.records import accepted_row as row
 from tests.records import event_record
 from tests.waiting import eventually
 from workers.maintenance import ledger_writer, role
-from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
+from workers.maintenance.ledger_writer import HOLD_S, LedgerHandler, LedgerWriter
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
 
@@ -364,6 +365,21 @@ def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(
     )
     assert [one[0] for one in told(runtime, app)] == ["e2"]
     assert runtime.ledger.find("m-e1", app, None)
+
+
+def test_no_event_waits_for_an_outcome_that_came_before_it_in_a_read(
+    runtime: Runtime, app: str
+) -> None:
+    """Its row from another shard's stream, or that it was decided as a whole."""
+    rowed, ended, waits = (stored(app, name) for name in ("e1", "e2", "e3"))
+    whole = stored(app, "e2", decision="no_device")
+    entries = [
+        Entry(keys.LEDGER, f"1-{number}".encode(), encode(records))
+        for number, records in enumerate(([row(rowed)], [rowed], [ended], [whole], [waits]))
+    ]
+    handler = LedgerHandler(runtime)
+    handler.gather(entries)
+    assert handler.hold(entries) == entries[-1:]
 
 
 @pytest.mark.parametrize("odd", ["", "\t", "\n", "\r", "\0", "\x01", "\\", 'a"b'])

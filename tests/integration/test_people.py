@@ -302,6 +302,8 @@ def test_while_upkeep_of_a_release_before_works_nobody_shares_a_record(town: Tow
         (again,) = presence.look([everybody])[1].deferred
         return Counter(map(type, presence.look(decode_messages(again.blob))[1].rows))
 
+    assert kinds() == {RowRecord: 20}, "nobody has read the ledger yet"
+    runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
     assert kinds() == {PageRecord: 1}
     runtime.redis.set(runtime.keys.upkeep_lock, "its word", px=60_000)
     assert kinds() == {RowRecord: 20}

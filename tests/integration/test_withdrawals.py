@@ -378,7 +378,9 @@ def test_who_lost_the_lease_sends_nothing(runtime: Runtime) -> None:
     assert names(sent.entries()) == ["u1"]
 
 
-def test_ends_of_calls_go_out_beside_lanes_that_are_full_of_large_entries(runtime: Runtime) -> None:
+def test_ends_of_calls_go_out_beside_lanes_that_are_full_of_large_entries(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Looking through what waits took all the time of a look, each time anew."""
     sent = Sent(runtime, ["u1"], message_class="call").written()
     lanes = [f"{sent.app}:fcm:b{number}" for number in range(3)]
@@ -393,12 +395,9 @@ def test_ends_of_calls_go_out_beside_lanes_that_are_full_of_large_entries(runtim
     ]
     seen = Withdrawal(sent.app, "x", sent.message_id, Kind.CALL_CANCEL, sent.ts + 1)
     withdraw.schedule(runtime, [*ends, seen])
+    most_s = 4 * withdraw.BUDGET_S
+    monkeypatch.setattr(withdraw, "BUDGET_S", 10.0)  # of a machine that stands still for some
     began = time.thread_time()
     withdraw.withdraw_due(runtime)
-    assert time.thread_time() - began < 4 * withdraw.BUDGET_S
-    found = sent.entries()
-    for _ in range(9):  # of a busy machine a look has less
-        if not found:
-            withdraw.withdraw_due(runtime)
-            found = sent.entries()
-    assert names(found) == ["u1"]
+    assert time.thread_time() - began < most_s
+    assert names(sent.entries()) == ["u1"]

@@ -39,7 +39,7 @@ from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
 
 #: Contract §2: what changed takes effect within 2 s; each process looks once a second.
-TAKES_EFFECT_S = 1.1
+TAKES_EFFECT_S = 1.5
 #: A chat a scenario looks at is given up after so long.
 GIVEN_UP_S = 60.0
 

@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from common.model import Vendor
 from common.storage.ledger import day_of
+from common.storage.streams import TAKEOVER_IDLE_MS
 from tests.isolation.place import GIVEN_UP_S, TAKES_EFFECT_S, Place, advert, call, chat, percentile
 from tests.waiting import seconds_until
 
@@ -35,6 +36,7 @@ FILLED_AT_ONCE = 100
 #: Statements that are ended while the devices are locked: of two readers of three stages, each more
 #: than five times.
 ENDED = 24
+LOCKED_S = TAKEOVER_IDLE_MS / 1000 + 3
 #: Redis commands a second of this fleet with nothing to do.
 IDLE_COMMANDS_PER_S = 60.0
 
@@ -254,8 +256,8 @@ def devices_locked(size: float, place: Places) -> Figures:
     """Somebody holds a lock on the devices, with two readers a stage: nothing is buried, all are
     decided afterwards.
 
-    PostgreSQL ends a statement that waits for half a minute. In the short form it is told to, and
-    more often than an entry may be delivered.
+    PostgreSQL ends a statement that waits for half a minute. In the short form it is told to, more
+    often than an entry may be delivered and for longer than one may be idle.
     """
     seconds, ended = 600.0 * size, 0
     with place([Vendor.APNS], replicas={"intake": 2, "presence": 2, "routing": 2}) as here:
@@ -271,8 +273,9 @@ def devices_locked(size: float, place: Places) -> Figures:
             if size >= LONG:
                 time.sleep(seconds)
             else:
-                until = time.monotonic() + GIVEN_UP_S
-                while ended < ENDED and time.monotonic() < until:
+                began = time.monotonic()
+                taken_over, until = began + LOCKED_S, began + GIVEN_UP_S
+                while (at := time.monotonic()) < taken_over or (ended < ENDED and at < until):
                     time.sleep(0.25)
                     ended += _waiting_ended(here)
             holder.rollback()

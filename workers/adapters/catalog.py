@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final
 
 from common.config import SettingError, Settings
@@ -79,31 +80,39 @@ class Catalog:
         self._from = sources
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
-        self._look_at = 0.0
+        #: When the last look began, when it must have begun at least, and why it learned nothing.
+        self._looked_at = self._since = -inf
+        self._failed: Exception | None = None
 
     @property
     def now(self) -> Snapshot:
-        known = self._snapshot
-        if known is not None and time.monotonic() < self._look_at:
-            return known
-        with self._lock:
-            if time.monotonic() >= self._look_at:
-                self._look()
-                self._look_at = time.monotonic() + CONFIG_EVERY_S
-            if self._snapshot is None:
-                self._snapshot = self._made_of(self._from.read(0))
-            return self._snapshot
+        known, since = self._snapshot, max(self._since, time.monotonic() - CONFIG_EVERY_S)
+        return known if known is not None and self._looked_at >= since else self._as_of(since)
 
     def fresh(self) -> Snapshot:
         """As `now`, but our copy is no older than this call."""
-        self._look_at = 0.0
-        return self.now
+        return self._as_of(time.monotonic())
+
+    def _as_of(self, since: float) -> Snapshot:
+        """Our copy, by a look that began then or later."""
+        with self._lock:
+            if self._looked_at < since or self._snapshot is None:
+                began = time.monotonic()
+                self._look()
+                self._looked_at = began
+            if self._snapshot is None:
+                self._snapshot = self._made_of(self._from.read(0))
+            return self._snapshot
 
     def version(self) -> int:
         return self.now.version
 
     def newest_version(self) -> int:
-        return self.fresh().version
+        """As `version`, looked up. Raises database_unavailable() where it could not be read."""
+        version = self.fresh().version
+        if self._failed is not None:
+            raise self._failed
+        return version
 
     def changed(self) -> None:
         """Notifies every process of a change that SQL has, and keeps the copy of what holds now."""
@@ -114,7 +123,7 @@ class Catalog:
                 break
         else:
             copy.move()
-        self._look_at = 0.0
+        self._since = time.monotonic()
 
     def check(self) -> None:
         """Compares the copy with SQL: somebody died between a change and its notice, or one of the
@@ -150,7 +159,7 @@ class Catalog:
         """Ends the belief in a copy that tells of tables which the database has not."""
         if self.tables_fit():
             self._from.copy.move()
-            self._look_at = 0.0
+            self._since = time.monotonic()
 
     def _published(self, seen: int, version: int) -> bool:
         """False: the copy of this version is not there, whatever the reason."""
@@ -163,6 +172,7 @@ class Catalog:
             return False
 
     def _look(self) -> None:
+        self._failed = None
         known, version = self._snapshot, self._from.copy.version()
         if known is not None and known.version == version:
             return
@@ -178,7 +188,8 @@ class Catalog:
         try:
             with self._from.bounded(CONFIG_WAIT_S):
                 self._snapshot = self._read(version)
-        except database_unavailable():
+        except database_unavailable() as error:
+            self._failed = error
             log.warning("the database is away: credentials stay as they were")
 
     def _gone_back(self, version: int, known: int) -> tuple[int, AccountSet | None]:
@@ -227,11 +238,19 @@ class Catalog:
         lane = self.lane(app, vendor, business_id)
         return lane.credential if lane is not None else None
 
-    def newest_credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
-        """As `credential`; an account that this process does not know is looked up."""
+    def newest_credential(
+        self, app: str, vendor: Vendor, business_id: str, since: float = inf
+    ) -> Credential | None:
+        """As `credential`; None holds as of this call, or of this monotonic time.
+
+        Raises database_unavailable() where it may have been added.
+        """
         known = self.credential(app, vendor, business_id)
-        if known is None and (lane := self.fresh().lanes.get((app, vendor, business_id))):
-            known = lane.credential
+        if known is None:
+            found = self._as_of(min(since, time.monotonic())).lanes.get((app, vendor, business_id))
+            known = found.credential if found is not None else None
+            if known is None and self._failed is not None:
+                raise self._failed
         return known
 
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:

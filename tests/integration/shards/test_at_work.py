@@ -61,7 +61,7 @@ def test_a_sender_that_stops_is_at_work_until_its_answers_are_written(
         assert list(living.at_work()) == ["sender"]
         eventually(lambda: not living.at_work())
         assert not any_left(fleet.runtime), "its answer was written first"
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -335,6 +335,7 @@ def test_a_lanes_rate_is_one_for_all_shards(wherever: ShardedFleet) -> None:
     over = [at_ms - began_ms for n, at_ms in enumerate(times, 1) if at_ms - began_ms < (n - 2) * 40]
     assert not over
     assert most_in_a_second(times) >= 25 / 2.5, "the shards do not wait for each other"
+    assert times[-1] - times[0] < 12_000, "and none waits for long: it is less than two of rate"
     assert shards.waiting(fleet.runtime, f"{fleet.app}:meizu:slow") == 0
 
 
@@ -365,10 +366,13 @@ def test_who_starves_in_another_shard_gets_its_turn(
         (taken,) = queues.take([(lane, Urgency(urgency), terms, 10)], 15.0)
         return taken.what
 
+    began = time.monotonic()
     assert take() == "wait"
-    assert take() == "wait"
-    time.sleep(0.6)
-    assert take() == "go"
+    if (again := take()) == "wait":
+        time.sleep(0.6)
+        again = take()
+    assert again == "go"
+    assert time.monotonic() - began >= 0.5
 
 
 def test_work_in_several_shards_wakes_one_worker_once(peopled: ShardedFleet) -> None:

@@ -266,7 +266,7 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
     transport.renew("chat:apns:main:1")
     transport.renew("a pool nobody knows")
     new = transport.send_many(route(server.base), pushes(5, 11), 30)
-    thread.join(5)
+    thread.join(60)
     assert {a.headers["by"] for a in got["old"]} == {"1"}
     assert {a.headers["by"] for a in new} == {"2"}
 
@@ -342,8 +342,8 @@ def test_a_network_that_carries_nothing_is_a_timeout_and_is_left_when_it_carries
     warm(transport, route(base))
     proxy.blackhole(True)
     begun = time.monotonic()
-    assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
-    assert time.monotonic() - begun < 6
+    assert reasons(transport.send_many(route(base), pushes(5), 4)) == {("timeout", True): 5}
+    assert time.monotonic() - begun < 20
     proxy.blackhole(False)
     assert reasons(transport.send_many(route(base), pushes(5, 11), 30)) == {200: 5}
 
@@ -353,7 +353,8 @@ def test_a_half_open_peer_costs_one_deadline_and_no_more(proxied, transport):
     server, proxy, base = proxied
     warm(transport, route(base))
     proxy.orphan_all()
-    assert reasons(transport.send_many(route(base), pushes(5), 1.5)) == {("timeout", True): 5}
+    assert reasons(transport.send_many(route(base), pushes(5), 4)) == {("timeout", True): 5}
+    time.sleep(0.3)  # after a stall over the deadline libcurl's own thread may be the later one
     assert reasons(transport.send_many(route(base), pushes(5, 11), 30)) == {200: 5}
     assert len(set(server.log.ids)) == len(server.log.ids) == 5
 
@@ -361,10 +362,9 @@ def test_a_half_open_peer_costs_one_deadline_and_no_more(proxied, transport):
 @both()
 def test_reset_connections_are_resets_and_the_next_batch_goes(proxied, transport):
     server, proxy, base = proxied
-    server.behave = lambda connection, seen: None
+    server.behave = lambda connection, seen: len(server.log.ids) == 20 and proxy.reset_all()
     warm(transport, route(base))
-    threading.Timer(0.3, proxy.reset_all).start()
-    assert reasons(transport.send_many(route(base), pushes(20), 3)) == {("reset", True): 20}
+    assert reasons(transport.send_many(route(base), pushes(20), 30)) == {("reset", True): 20}
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
     assert reasons(transport.send_many(route(base), pushes(20, 101), 30)) == {200: 20}
     assert len(set(server.log.ids)) == len(server.log.ids) == 40
@@ -383,7 +383,7 @@ def test_a_connect_that_hangs_ends_at_the_deadline_unsent(transport):
             filler.connect_ex(address)
         begun = time.monotonic()
         answers = transport.send_many(route(f"https://127.0.0.1:{address[1]}"), pushes(3), 0.8)
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 20
         assert reasons(answers) == {("timeout", False): 3}
         for filler in fillers:
             filler.close()
@@ -417,10 +417,10 @@ def test_connecting_has_a_limit_of_its_own(ca, make):
         listener.listen(10)
         begun = time.monotonic()
         (answer,) = transport.send_many(
-            route(f"https://127.0.0.1:{listener.getsockname()[1]}"), [push(1)], 10
+            route(f"https://127.0.0.1:{listener.getsockname()[1]}"), [push(1)], 60
         )
         assert (answer.reason, answer.sent) == ("timeout", False)
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 20
     transport.close()
 
 

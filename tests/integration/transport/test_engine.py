@@ -39,13 +39,13 @@ def send_rounds(engine, rounds, deadline_s):
 
 def test_one_thread_drives_the_requests_of_many_lanes_at_once(serve, engine):
     server = serve(
-        H2Server, lambda c, seen: c.later(0.2, c.reply, seen.stream, 200, {"apns-id": seen.id})
+        H2Server, lambda c, seen: c.later(1.0, c.reply, seen.stream, 200, {"apns-id": seen.id})
     )
     rounds = [(route(server.base, pool=f"lane-{n}"), pushes(5, 1 + 5 * n)) for n in range(40)]
     send_rounds(engine, [(where, part[:1]) for where, part in rounds], 30)  # opens them
     begun = time.monotonic()
     answers = send_rounds(engine, rounds, 30)
-    assert time.monotonic() - begun < 8.0  # one after the other would take that long
+    assert time.monotonic() - begun < 20  # one after the other would take twice as long
     found = [[a.headers["apns-id"] for a in part] for part in answers]
     assert found == [[r.headers["apns-id"] for r in part] for _, part in rounds]
     assert server.log.connections == 40
@@ -59,8 +59,8 @@ def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
         route(silent.base, pool="b"),
         route(f"https://localhost:{free_port()}", pool="c"),
     ]
-    flight = engine.begin([(where, pushes(3)) for where in lanes], 1.0)
-    assert not flight.wait(0.5)
+    flight = engine.begin([(where, pushes(3)) for where in lanes], 4)
+    eventually(lambda: flight.wait(0.05) or (flight.done(0) and flight.done(2)))
     assert [flight.done(number) for number in range(3)] == [True, False, True]
     found = [reasons(flight.answers(number)) for number in (0, 2)]
     assert found == [{200: 3}, {("refused", False): 3}]
@@ -111,9 +111,9 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert not wrong
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
     assert server.log.connections == 1
 
 
@@ -131,7 +131,7 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
         await connection.request()
         connection.head(1, 200)
         connection.transport.pause_reading()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(5)
         connection.transport.resume_reading()
         while True:
             await connection.request()
@@ -142,7 +142,7 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
     requests = [
         push(n, body=b"x" * 60_000) for n in range(1, 401)
     ]  # 24 MB: more than the kernel holds
-    answers = engine.send_many(where, requests, 1.0)
+    answers = engine.send_many(where, requests, 4)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}
     time.sleep(2.0)
@@ -257,8 +257,9 @@ def hanging():
             filler.close()
 
 
-def test_an_address_that_hangs_is_passed_by(serve, engine, monkeypatch, hanging):
+def test_an_address_that_hangs_is_passed_by(serve, ca, monkeypatch, hanging):
     """IPv6 that leads nowhere is the usual case."""
+    engine = Engine(ca, connect_timeout_s=60)
     server = serve(H2Server)
     addresses = [
         (socket.AF_INET, hanging),
@@ -268,16 +269,17 @@ def test_an_address_that_hangs_is_passed_by(serve, engine, monkeypatch, hanging)
     monkeypatch.setattr(dialer, "look_up", lambda host, port, flags=0: list(addresses))
     begun = time.monotonic()
     assert reasons(engine.send_many(route(server.base), pushes(3), 30)) == {200: 3}
-    assert time.monotonic() - begun < 4.9, "before its connect is given up"
+    assert time.monotonic() - begun < 20, "before its connect is given up"
+    engine.close()
 
 
 def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypatch):
-    usual, asked = dialer.look_up, []
+    usual, asked, over = dialer.look_up, [], threading.Event()
 
     def slow(host, port, flags=0):
         if host == "slow.invalid" and not flags:
             asked.append(host)
-            time.sleep(6)
+            over.wait(60)
         return usual(host, port, flags)
 
     monkeypatch.setattr(dialer, "look_up", slow)
@@ -289,7 +291,8 @@ def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypa
     assert flight.wait()
     found = {(a.reason, a.sent) for number in range(20) for a in flight.answers(number)}
     assert found == {("timeout", False)}
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 20
+    over.set()
     assert len(asked) == 1, "those who ask for one name share its look-up"
 
 
@@ -316,7 +319,7 @@ def test_a_connection_that_breaks_our_code_is_closed_and_its_lane_goes_through_l
         return usual(self, data, now)
 
     monkeypatch.setattr(Http2Connection, "receive", broken)
-    assert reasons(engine.send_many(route(server.base), pushes(3), 3)) == {("reset", True): 3}
+    assert reasons(engine.send_many(route(server.base), pushes(3), 30)) == {("reset", True): 3}
     assert "libcurl now" in caplog.text
     assert "secret" not in caplog.text
     assert reasons(engine.send_many(route(server.base), pushes(3, 11), 30)) == {200: 3}

@@ -91,7 +91,7 @@ def test_a_request_that_was_read_and_not_answered_is_a_reset_and_sent_once(h1, c
         assert reasons(curl.send_many(where(server, connections_max=1), [push(100)], 30)) == {
             200: 1
         }
-    (answer,) = curl.send_many(where(server, connections_max=1), [push(1)], 5)
+    (answer,) = curl.send_many(where(server, connections_max=1), [push(1)], 30)
     assert (answer.reason, answer.sent) == ("reset", True)
     assert server.log.ids.count(push(1).headers["apns-id"]) == 1
 
@@ -107,14 +107,14 @@ def test_a_connection_the_server_closed_while_idle_is_replaced(h1, curl):
 def test_silence_is_a_timeout_and_the_others_go_on(h1, curl):
     server = h1(lambda seen, number: None if seen.path.endswith("5") else h1_answer(200))
     begun = time.monotonic()
-    answers = curl.send_many(where(server, connections_max=3), pushes(9), 3)
+    answers = curl.send_many(where(server, connections_max=3), pushes(9), 4)
     assert reasons(answers) == {200: 8, ("timeout", True): 1}
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20
 
 
 def test_what_never_got_a_connection_was_not_sent(h1, curl):
     server = h1(lambda seen, number: None)
-    answers = curl.send_many(where(server, connections_max=2), pushes(6), 2)
+    answers = curl.send_many(where(server, connections_max=2), pushes(6), 4)
     assert reasons(answers) == {("timeout", True): 2, ("timeout", False): 4}
     assert len(server.log.ids) == 2
 

@@ -195,14 +195,14 @@ def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transpo
             refused.append(seen)
             connection.reset(seen.stream, ErrorCodes.REFUSED_STREAM)
         else:
-            connection.later(0.05, connection.reply, seen.stream, 200, {"apns-id": seen.id})
+            connection.later(0.2, connection.reply, seen.stream, 200, {"apns-id": seen.id})
 
     refused: list[Any] = []
     server = serve(H2Server, behave)
     begun = time.monotonic()
-    answers = transport.send_many(route(server.base), pushes(300), 14)
+    answers = transport.send_many(route(server.base), pushes(300), 30)
     assert reasons(answers) == {200: 300}
-    assert time.monotonic() - begun < 14  # one after the other would take 15 s
+    assert time.monotonic() - begun < 20  # one after the other would take a minute
     assert not refused
     assert server.log.connections == 1
 
@@ -223,13 +223,14 @@ def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(s
     server = serve(H2Server, behave)
     answers = either.send_many(route(server.base), pushes(50), 30)
     assert reasons(answers) == {200: 50}
+    assert max(answer.seconds for answer in answers[1:]) < 15
     assert [seen.path for seen in server.log.seen].index(push(1).path) == 0
 
 
 def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, either):
     server = serve(
         H2Server,
-        lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}),
+        lambda c, seen: c.later(0.15, c.reply, seen.stream, 200, {"apns-id": seen.id}),
         settings={3: 10},
     )
     found = reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 30))
@@ -479,16 +480,17 @@ def test_silence_is_a_timeout_at_the_deadline_and_nobody_else_waits(serve, trans
 
     def other():
         done["answers"] = transport.send_many(route(server.base), pushes(4, 160), 30)
+        done["at"] = time.monotonic()
 
     warm(transport, route(server.base))
     thread = threading.Timer(0.1, other)
     thread.start()
-    answers = transport.send_many(route(server.base), pushes(9), 1.0)
+    answers, ended = transport.send_many(route(server.base), pushes(9), 4), time.monotonic()
     thread.join()
     assert reasons(answers) == {200: 8, ("timeout", True): 1}
-    assert 0.9 < answers[4].seconds < 6
+    assert 3.9 < answers[4].seconds < 20
     assert reasons(done["answers"]) == {200: 4}
-    assert all(answer.seconds < 6 for answer in done["answers"])
+    assert done["at"] < ended
     assert len(set(server.log.ids)) == len(server.log.ids)
 
 

@@ -139,7 +139,7 @@ def test_one_that_is_silent_costs_the_deadline_and_nothing_was_sent(serve, eithe
     begun = time.monotonic()
     found = reasons(either.send_many(route(server.base, proxy=through.url()), pushes(2), 0.6))
     assert found == {("timeout", False): 2}
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 20
 
 
 def test_a_vendor_that_it_can_not_reach(either, proxy):

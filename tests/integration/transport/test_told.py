@@ -41,20 +41,21 @@ def test_curl_makes_a_handle_too_late_for_the_one_who_waits(serve, ca):
     transport.close()
 
 
-def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, ca):
+def test_the_engine_reads_what_came_in_time_and_begins_nothing_after_it(serve, ca, monkeypatch):
     """One stream at a time; the caller, who drives, stands still until the deadline is over."""
     server = serve(
         H2Server,
         lambda c, seen: c.later(0.5, c.reply, seen.stream, 200, {"apns-id": seen.id}),
         settings={3: 1},
     )
+    monkeypatch.setattr("workers.transport.engine.KEEPER_S", 60.0)  # it would drive instead
     engine = Engine(ca)
     where = route(server.base, connections_max=1)
     warm(engine, where)
-    flight = engine.begin([(where, pushes(3))], 3.0)
+    flight = engine.begin([(where, pushes(3))], 5.0)
     while not server.log.seen:
         flight.wait(0.05)
-    time.sleep(3.2)
+    time.sleep(5.2)
     flight.wait()
     assert outcomes(flight.answers(0)) == [200, *UNSENT, *UNSENT]
     time.sleep(0.3)
@@ -71,11 +72,11 @@ def test_who_waits_for_another_to_drive_gets_what_came_in_time(serve, ca, monkey
     engine = Engine(ca)
     where = route(server.base, connections_max=1)
     warm(engine, where)
-    drives, waits = (engine.begin([(where, pushes(3))], 3.0) for _ in range(2))
+    drives, waits = (engine.begin([(where, pushes(3))], 5.0) for _ in range(2))
     while len(server.log.seen) < 6:
         drives.wait(0.05)
     assert engine._lead.acquire(blocking=False)
-    time.sleep(3.2)
+    time.sleep(5.2)
 
     def driven() -> None:
         engine._lead.release()
