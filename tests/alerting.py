@@ -7,8 +7,6 @@ and writes into var/reports/alerts.json: fault, alert, seconds until it fired, s
 gone after the cure.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -2,8 +2,6 @@
 a core tells of: events, and phones in them.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from typing import Any, TypeVar

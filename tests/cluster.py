@@ -2,8 +2,6 @@
 primaries, each with a replica.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import secrets

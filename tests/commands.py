@@ -1,7 +1,5 @@
 """`pushfleet …` in the test's own process, with the environment of a process of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -5,8 +5,6 @@ PUSHFLEET_TEST_REDIS_URL and PUSHFLEET_TEST_DATABASE_URL name other servers; eac
 names of its own there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

@@ -6,8 +6,6 @@ var/reports/doctor.json: fault, what doctor named, its cure, the verdict. right:
 that mends it. vague: named without it. wrong: a cure for something else. missed: not named.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -2,8 +2,6 @@
 (`make properties`).
 """
 
-from __future__ import annotations
-
 import os
 
 LONG = bool(os.environ.get("PUSHFLEET_TEST_LONG"))

@@ -2,8 +2,6 @@
 libraries once forks for each command (`python -m tests.forked SOCKET`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

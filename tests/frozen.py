@@ -1,7 +1,5 @@
 """A PostgreSQL that stands still: all of its processes stopped, its connections open."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -5,8 +5,6 @@ Needs helm-python-sdk (Helm v4 as a library) and kubernetes-validate; with --ren
 it made.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@ the image weighs and that its Python runs. As root (chroot) on Debian; what a st
 apt-get must be there.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

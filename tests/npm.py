@@ -2,28 +2,19 @@
 reason why that can't be done here.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.tables import spaced
+
 _HERE: Final = Path(__file__).parent / "integration" / "simulators" / "npm"
 #: npm's words for a registry that can't be had; any other failure of the installation is a failure
 #: of its own.
-_NO_REGISTRY: Final = (
-    "ENOTFOUND",
-    "EAI_AGAIN",
-    "ECONNREFUSED",
-    "ECONNRESET",
-    "ETIMEDOUT",
-    "E403",
-    "E407",
-    "E502",
-    "E503",
-    "ENETUNREACH",
-)
+_NO_REGISTRY: Final = spaced("""
+    ENOTFOUND EAI_AGAIN ECONNREFUSED ECONNRESET ETIMEDOUT E403 E407 E502 E503 ENETUNREACH
+""")
 _NODE_MIN: Final = 20
 _INSTALL_S: Final = 90
 

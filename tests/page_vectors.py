@@ -2,8 +2,6 @@
 and so are the clients that are written from the pages alone.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -2,8 +2,6 @@
 that needs nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import queue

@@ -1,7 +1,5 @@
 """Processes that tests start: whether one has ended, and several that go at once."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Sequence

@@ -1,10 +1,11 @@
 """Ledger records with the usual values of everything that a test does not name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord, decode_records
+
+#: As ours; Apple's header has it with dashes.
+PUSH_ID = "95c67d08ece7251297893ddb2268c6f3"
 
 
 def row_record(**named: Any) -> RowRecord:
@@ -24,6 +25,17 @@ def row_record(**named: Any) -> RowRecord:
         "note": "",
     }
     return RowRecord(**{**usual, **named})
+
+
+def accepted_row(
+    about: EventRecord, user: str = "bob", device: str = "phone", **named: Any
+) -> RowRecord:
+    """Of a push that Apple took 5 ms after its event came."""
+    usual: dict[str, Any] = {"vendor": "apns", "business_id": "ios", "push_id": PUSH_ID}
+    usual |= {"app": about.app, "event_id": about.event_id, "ts_ms": about.ts_ms}
+    usual |= {"decision": "accepted", "class_sent": "chat", "note": "200"}
+    usual |= dict.fromkeys(("presence_ms", "routed_ms", "decided_ms"), about.received_ms + 5)
+    return row_record(**{**usual, "user": user, "device": device, **named})
 
 
 def event_record(**named: Any) -> EventRecord:

@@ -2,8 +2,6 @@
 tests of the simulators.
 """
 
-from __future__ import annotations
-
 import base64
 import datetime
 import functools

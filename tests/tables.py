@@ -1,7 +1,5 @@
 """A test's table as text: a row a line, its cells between bars, as a vendor's page has it."""
 
-from __future__ import annotations
-
 import json
 import re
 from textwrap import dedent

@@ -1,7 +1,5 @@
 """What a simulator has taken: the lines of its record, each read once."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -9,8 +9,6 @@ BASE is a checkout with its own .venv. It is measured by its own code and these 
 line a run.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

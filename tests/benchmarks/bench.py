@@ -5,8 +5,6 @@ python -m tests.benchmarks.bench [--messages 20000] [--only NAME,…] [--report
 var/reports/bench.json]
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

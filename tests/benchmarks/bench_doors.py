@@ -7,8 +7,6 @@ Other work of the machine is not kept away: `door_busy` is the share of its core
 and the figures by CPU hold whatever else runs.
 """
 
-from __future__ import annotations
-
 import heapq
 import json
 import multiprocessing

@@ -12,8 +12,6 @@ is more than its simulator can answer: `h2mock` (C) stands in for its sends wher
 the simulator gives the access token. `--simulator`: it answers the sends too.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import cProfile

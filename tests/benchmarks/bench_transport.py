@@ -9,8 +9,6 @@ client here, so read CPU µs, not requests per second. A server in C tells both.
 line per client; the machine is shared: compare within a round.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import subprocess

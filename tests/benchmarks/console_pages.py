@@ -2,8 +2,6 @@
 [ROWS]. p50 and p95 of each kind, ms.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

@@ -5,8 +5,6 @@ PostgreSQL. The benchmark's own process, its own database backend and the server
 place do not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ class Counters:
     redis: dict[str, int]
     wal_bytes: int
 
-    def since(self, before: Counters, pushes: int) -> dict[str, Any]:
+    def since(self, before: "Counters", pushes: int) -> dict[str, Any]:
         """Per push: µs of CPU by process and in all, bytes and commands of Redis, WAL bytes."""
         cpu = {
             name: (used - before.cpu_s.get(name, 0.0)) / pushes * 1e6

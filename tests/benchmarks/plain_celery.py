@@ -5,8 +5,6 @@ Environment: BENCH_REDIS_URL, BENCH_APNS (host:port), BENCH_CA (file), BENCH_P8 
 in Redis counts finished pushes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import ssl

@@ -10,8 +10,6 @@ the table also get. The fleets of shards start anew; that of replicas is one, to
 added and from which they are taken. Figures of one run may be compared, those of two may not.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -6,8 +6,6 @@ table of docs/scaling.md, and a minute of such load simulated on it: arrivals by
 with as many workers as the table says, how long work waits for one.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -6,8 +6,6 @@ present, else our APNs simulator, which is slower than what is measured: then on
 mean something, and the report says which it was.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -379,7 +377,7 @@ class Stand:
     def _at_work(self) -> int:
         return sum(self.runtime.living.replicas(stage) for stage in ("intake", "delivery"))
 
-    def steadily(self, per_second: int, seconds: float, users: int) -> Burst:
+    def steadily(self, per_second: int, seconds: float, users: int) -> "Burst":
         """c2c messages at a pace, until each is accepted and written. Whatever is due goes in one
         write: a publisher that waits for its processor puts no less on the stream.
         """
@@ -416,7 +414,7 @@ class Stand:
 
     def burst(
         self, count: int, users: int, apps: Sequence[str] = (APP,), per_entry: int = 1
-    ) -> Burst:
+    ) -> "Burst":
         """`count` c2c messages that lay on the stream before the clock started, until each is
         accepted and written.
         """

@@ -2,8 +2,6 @@
 where one of them fails.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -2,8 +2,6 @@
 our answers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -156,7 +154,7 @@ def synapse(python: Path, folder: Path) -> Iterator[Synapse]:
 
 def scenario_synapse(world: Doors, python: Path) -> dict[str, Any]:
     """Each part asserts; the figures are for the report."""
-    world.alias("ios", "apns", "org.example.ios")
+    world.alias("apns-1", "apns", "org.example.ios")
     world.house.changed()
     with world.running(["gateway"]), synapse(python, world.folder / "synapse") as server:
         ann, bob = server.register("ann"), server.register("bob")

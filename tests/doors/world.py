@@ -1,7 +1,5 @@
 """A whole fleet with simulators, one tenant, and the doors as processes of their own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

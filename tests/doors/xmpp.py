@@ -2,8 +2,6 @@
 restart of our component.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket
@@ -181,31 +179,23 @@ def registered(port: int, user: str, token: str, resource: str = "phone") -> Xmp
     return client
 
 
+def served(world: Doors, port: int, *options: str) -> None:
+    """The tenant's component is at this server."""
+    secret = world.folder / "secret"
+    secret.write_text(SECRET)
+    named = f"--server 127.0.0.1:{port} --component push.localhost --secret-file".split()
+    world.command("app", "xmpp", world.house.app, *named, str(secret), *options)
+
+
 def scenario_prosody(world: Doors, modules: list[Path]) -> dict[str, Any]:
     from workers.cli.up import free_ports
 
     first = free_ports(2)
     ports = (first, first + 1)
     with prosody(world.folder / "prosody", ports, modules) as server:
-        (world.folder / "secret").write_text(SECRET)
         wait_port(ports[1])
-        arguments = [
-            "--server",
-            f"127.0.0.1:{ports[1]}",
-            "--component",
-            "push.localhost",
-            "--connections",
-            "1",
-        ]
-        world.command(
-            "app",
-            "xmpp",
-            world.house.app,
-            *arguments,
-            "--secret-file",
-            str(world.folder / "secret"),
-        )
-        world.alias("ios", "apns", "register-push-apns")
+        served(world, ports[1], "--connections", "1")
+        world.alias("apns-1", "apns", "register-push-apns")
         with world.running(["gateway-xmpp"]):
             connected(world, 1)
             token = device_token("apns")
@@ -262,24 +252,8 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
     with ejabberd(world.folder / "ejabberd", ports):
         wait_port(ports[0], 60)
         wait_port(ports[1], 60)
-        (world.folder / "secret").write_text(SECRET)
-        arguments = [
-            "--server",
-            f"127.0.0.1:{ports[1]}",
-            "--component",
-            "push.localhost",
-            "--empty",
-            "wake",
-        ]
-        world.command(
-            "app",
-            "xmpp",
-            world.house.app,
-            *arguments,
-            "--secret-file",
-            str(world.folder / "secret"),
-        )
-        world.alias("ios", "apns", "register-push-apns")
+        served(world, ports[1], "--empty", "wake")
+        world.alias("apns-1", "apns", "register-push-apns")
         log = world.folder / "gateway-xmpp.log"
         before = log.read_bytes().count(b"connected to an XMPP server") if log.exists() else 0
         with world.running(["gateway-xmpp"]) as (door,):
@@ -295,15 +269,7 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
                 lost = rolling_restart(world, ann, tokens, door, before + 4)
                 held = {**in_a_room(world, ports[0], ann), **without_network(world, ports[0], ann)}
                 standing = log.read_bytes().count(b"connected to an XMPP server")
-                world.command(
-                    "app",
-                    "xmpp",
-                    world.house.app,
-                    *arguments[:-1],
-                    "silent",
-                    "--secret-file",
-                    str(world.folder / "secret"),
-                )
+                served(world, ports[1], "--empty", "silent")
                 connected(world, standing + 2)
                 held["silent"] = silently(world, ports[0], ann)
             ann.close()

@@ -2,8 +2,6 @@
 messages.
 """
 
-from __future__ import annotations
-
 import base64
 import socket
 import time

@@ -2,8 +2,6 @@
 a core that speaks to it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -233,7 +231,7 @@ def afterwards() -> Iterator[Afterwards]:
 
 
 @pytest.fixture(scope="package")
-def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
+def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> "House":
     """Who changes accounts or options makes a house of its own."""
     from tests.e2e.house import House
 
@@ -241,7 +239,7 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 @pytest.fixture(scope="package")
-def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
+def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> "Town":
     """Who changes its options makes a town of its own; accounts may be added."""
     from tests.e2e.town import Town
 

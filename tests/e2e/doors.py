@@ -1,7 +1,5 @@
 """The gateway on the running fleet, for tests that speak to its doors as servers and clouds do."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import threading

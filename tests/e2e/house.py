@@ -2,69 +2,78 @@
 cloud's callbacks or as a core.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
+from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import message, row_of
 from tests.e2e.tenant import FleetTenant
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
 
-#: vendor -> business id
-BUSINESS = {"apns": "ios"} | {
-    str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS
-}
-
-#: Accounts whose lanes stand still from the start: so nobody waits until a pause takes effect.
+#: Accounts whose lanes stand still before a test asks for one, made at a time: so not every test
+#: waits until a pause takes effect.
 HELD = 10
 
 
-class House(FleetTenant):
-    """With an account of every vendor with its rights, and two more of Apple's."""
+def plain(options: Sequence[str]) -> list[str]:
+    """Options of an account without rights, channels and templates."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    named = ("--right", "--channel", "--template")
+    return [part for pair in pairs if pair[0] not in named for part in pair]
 
-    def __init__(self, core: Core, folder: Path, dialect: str = "native") -> None:
+
+class House(FleetTenant):
+    """With accounts of these vendors: `<vendor>-1` with every right, `<vendor>-0` without any, and
+    two more of Apple's.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        folder: Path,
+        dialect: str = "native",
+        vendors: Sequence[str] = tuple(Vendor),
+    ) -> None:
         super().__init__(core)
-        self.dialect = dialect
-        options = dict(account_options(folder))
-        p8 = options[Vendor.APNS]
-        runtime = core.runtime
-        runtime.tenants.add(
-            Tenant(
-                self.app,
-                "Test chat",
-                "zh",
-                "Asia/Shanghai",
-                {"content_keys": {"quiet": "有人找你"}},
-            )
-        )
-        for vendor, given in options.items():
-            runtime.credentials.add(
-                account(vendor, given, app=self.app, business_id=BUSINESS[vendor])
-            )
-        sandbox = [*p8[: p8.index("--env")], "--env", "sandbox"]
-        runtime.credentials.add(account(Vendor.APNS, sandbox, app=self.app, business_id="ios-dev"))
+        self.dialect, self._held = dialect, list[str]()
+        self.options = {
+            str(vendor): given for vendor, given in account_options(folder) if vendor in vendors
+        }
+        keys = {"content_keys": {"quiet": "有人找你"}}
+        core.runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", keys))
+        for vendor, given in self.options.items():
+            self._account(vendor, given, f"{vendor}-1")
+            self._account(vendor, plain(given), f"{vendor}-0")
+        p8 = self.options["apns"]
+        self._account("apns", [*p8[: p8.index("--env")], "--env", "sandbox"], "ios-dev")
         other = [*p8[: p8.index("--topic")], "--topic", "com.example.other", "--env", "production"]
-        runtime.credentials.add(account(Vendor.APNS, other, app=self.app, business_id="ios-other"))
-        self._p8, self._held, self._count = p8, list[str](), 0
-        self._hold_more()
+        self._account("apns", other, "ios-other")
         self.changed()
 
-    def _hold_more(self) -> None:
-        for _ in range(HELD):
-            self._count += 1
-            name = f"held-{self._count}"
-            credentials = self.core.runtime.credentials
-            credentials.add(account(Vendor.APNS, self._p8, app=self.app, business_id=name))
-            credentials.set_paused(self.app, Vendor.APNS, name, True)
-            self._held.append(name)
+    def _account(self, vendor: str, options: Sequence[str], business_id: str) -> None:
+        made = account(Vendor(vendor), list(options), app=self.app, business_id=business_id)
+        self.core.runtime.credentials.add(made)
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Runs `pushfleet …` on this fleet: exit code, stdout, stderr."""
+        return operator.cli(self.core, *arguments)
+
+    def add(
+        self, vendor: str, business_id: str, *more: str, given: Sequence[str] | None = None
+    ) -> tuple[int, str, str]:
+        """`pushfleet credential add`, with the options of the account with all rights unless others
+        are given.
+        """
+        options = self.options[vendor] if given is None else given
+        named = ("--app", self.app, "--business-id", business_id)
+        return self.command("credential", "add", vendor, *named, *options, *more)
 
     def register(
         self,
@@ -74,31 +83,29 @@ class House(FleetTenant):
         token: str | None = None,
         **more: Any,
     ) -> str:
-        business_id = more.pop("business_id", BUSINESS[vendor])
+        business_id = more.pop("business_id", f"{vendor}-1")
         return self.device(user, device, vendor, business_id, token, **more)
 
     def callback(self, body: dict[str, Any], query: str | None = None) -> None:
         """Hands a cloud's callback body on, as the core does, and waits until it was read."""
-        fields: dict[Any, Any] = {
-            "e": json.dumps(body, ensure_ascii=False),
-            "d": self.dialect,
-            "app": self.app,
-        }
-        self.core.redis.xadd("im:events", fields if query is None else {**fields, "q": query})
+        self._hand_on(body, {"app": self.app} if query is None else {"app": self.app, "q": query})
+
+    def _hand_on(self, body: dict[str, Any], fields: dict[Any, Any]) -> None:
+        entry: dict[Any, Any] = {"e": json.dumps(body, ensure_ascii=False), "d": self.dialect}
+        self.core.redis.xadd("im:events", {**entry, **fields})
         self.core.settled()
 
-    def message(self, sender: str, to: str, **more: Any) -> dict[str, Any]:
+    def message(self, sender: str, to: str, /, **more: Any) -> dict[str, Any]:
         """`data` of a plain message.stored of a chat of two."""
         words = [{"type": "text", "text": "the first words"}]
-        return message(to, sender, **{"elements": words, **more})
+        return operator.message(to, sender, **{"elements": words, **more})
 
     def decisions(self, message_id: str, rows: int = 1) -> dict[str, str]:
         return {row["user"]: row["decision"] for row in self.why(message_id, rows)["recipients"]}
 
     def decision(self, message_id: str) -> str:
         """Of the only recipient, or of the event where it was decided at intake."""
-        told = self.why(message_id)
-        return told["decision"] or self.one(told)["decision"]
+        return decision(self.why(message_id))
 
     @staticmethod
     def one(told: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +133,10 @@ class House(FleetTenant):
         inside, and flows two seconds later.
         """
         if not self._held:
-            self._hold_more()
+            self._held = [f"held-{uuid.uuid4().hex[:6]}" for _ in range(HELD)]
+            for name in self._held:
+                self._account("apns", self.options["apns"], name)
+                self.core.runtime.credentials.set_paused(self.app, Vendor.APNS, name, True)
             self.changed()
         name = self._held.pop()
         try:
@@ -137,7 +147,7 @@ class House(FleetTenant):
 
     def waiting(self, message_id: str) -> None:
         """Until the message's only push waits behind its lane."""
-        row_of(
+        operator.row_of(
             self.core,
             self.app,
             {"message_id": message_id},
@@ -146,4 +156,9 @@ class House(FleetTenant):
         )
 
 
-__all__ = ["House", "now_ms", "wait_for"]
+def decision(told: dict[str, Any]) -> str:
+    """Of the event, or of its only row."""
+    return str(told["decision"] or House.one(told)["decision"])
+
+
+__all__ = ["House", "decision", "now_ms", "wait_for"]

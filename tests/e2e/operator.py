@@ -2,8 +2,6 @@
 doors, accounts of every vendor.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

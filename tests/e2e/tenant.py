@@ -2,8 +2,6 @@
 what became of it.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from typing import Any
@@ -42,8 +40,11 @@ class FleetTenant:
         self.core.runtime.catalog.changed()
         time.sleep(TOOK_EFFECT_S)
 
+    def person(self, name: str = "u") -> str:
+        return name + uuid.uuid4().hex[:8]
+
     def people(self, count: int = 2) -> list[str]:
-        return ["u" + uuid.uuid4().hex[:8] for _ in range(count)]
+        return [self.person() for _ in range(count)]
 
     def event(
         self, kind: str, data: dict[str, Any], *, ts: int | None = None, event_id: str | None = None

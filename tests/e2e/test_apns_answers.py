@@ -2,8 +2,6 @@
 connection that Apple closes.
 """
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 import sys

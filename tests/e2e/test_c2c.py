@@ -1,7 +1,5 @@
 """From the core's stream to an iPhone: one message to one person, and what becomes of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any, cast

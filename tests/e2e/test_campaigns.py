@@ -5,8 +5,6 @@ Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (a vendor hang
 100,000 members) and prints figures.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import uuid
@@ -21,7 +19,7 @@ from common.metrics import LANE_STATE
 from common.model import Bucket, MessageClass, Urgency, Vendor
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.house import BUSINESS, House
+from tests.e2e.house import House
 from tests.e2e.operator import simulator
 from tests.e2e.tenant import device_token
 from tests.e2e.test_urgency import outage_lasts
@@ -82,7 +80,7 @@ class Crowd:
                 "vendor": vendor,
                 "token": self.tokens[name],
             }
-            self._publish("device.registered", {**data, "business_id": BUSINESS[vendor]})
+            self._publish("device.registered", {**data, "business_id": f"{vendor}-1"})
         wait_for(lambda: not self.redis.xlen("im:events"), "everybody is registered", 120)
         return names
 
@@ -94,7 +92,7 @@ class Crowd:
         statement = text(
             'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
             "token, registered_ms, state, reason, state_ms)"
-            " SELECT :app, CAST(:first AS text) || n, 'phone', 'ios', 'apns', 'ios', 'a1' || "
+            " SELECT :app, CAST(:first AS text) || n, 'phone', 'ios', 'apns', 'apns-1', 'a1' || "
             "md5(CAST(:first AS text) || n)"
             " || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1 FROM generate_series(1, "
             "CAST(:count AS int)) AS n"
@@ -327,7 +325,7 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
 def stopped_lane(house: House, vendor: str) -> Any:
     """The vendor's lane, once it has stopped; what an operator is shown of it is true."""
     runtime = house.core.runtime
-    lane = runtime.catalog.lane(house.app, Vendor(vendor), BUSINESS[vendor])
+    lane = runtime.catalog.lane(house.app, Vendor(vendor), f"{vendor}-1")
     assert lane is not None
     wait_for(
         lambda: (
@@ -348,7 +346,7 @@ def stopped_lane(house: House, vendor: str) -> Any:
 def shown_state(house: House, vendor: str) -> int:
     """What pushfleet_lane_state says, as upkeep sets it."""
     Reporter(house.core.runtime).show_lanes()
-    return int(LANE_STATE.labels(house.app, vendor, BUSINESS[vendor])._value.get())
+    return int(LANE_STATE.labels(house.app, vendor, f"{vendor}-1")._value.get())
 
 
 def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Crowd) -> None:
@@ -381,7 +379,7 @@ def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Cr
 def test_a_vendor_that_bans_misclassed_traffic_finds_none(
     house: House, crowd: Crowd, fleet: Core, vendor: str
 ) -> None:
-    lane = fleet.runtime.catalog.lane(house.app, Vendor(vendor), BUSINESS[vendor])
+    lane = fleet.runtime.catalog.lane(house.app, Vendor(vendor), f"{vendor}-1")
     assert lane is not None
     options = lane.credential.options
     names = {

@@ -2,8 +2,6 @@
 socket (docs/compatibility.md).
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from pathlib import Path

@@ -5,8 +5,6 @@ The promises, row by row: docs/compatibility.md. Where the callback carries no n
 the core publishes the event itself.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import uuid
@@ -19,8 +17,9 @@ import pytest
 
 from common.model import Vendor
 from tests.builders import device_of
+from tests.e2e.house import decision, now_ms, wait_for
 from tests.e2e.tenant import device_token
-from tests.e2e.town import Town, decision, now_ms, wait_for
+from tests.e2e.town import Town
 from tests.unit.vendors.test_apns import DEVELOPMENT, PRODUCTION, make_p12
 from tests.waiting import clear_of_midnight
 
@@ -66,7 +65,7 @@ def state_change(user: str, action: str, reason: str, **more: Any) -> dict[str, 
 
 def test_tencent_logged_out_user_gets_no_push(town):
     user = town.person()
-    iphone, android = town.register(user), town.register(user, "fcm", "pixel")
+    iphone, android = town.register(user), town.register(user, "pixel", "fcm")
     town.callback(state_change(user, "Logout", "Unregister"), "OptPlatform=iOS")
     (row,) = town.say(user)["recipients"]
     assert (row["device"], row["decision"]) == ("pixel", "accepted")
@@ -79,7 +78,7 @@ def test_tencent_logged_out_user_gets_no_push(town):
 def test_tencent_kicked_device_gets_no_push(town):
     user = town.person()
     town.register(user)
-    android = town.register(user, "fcm", "pixel")
+    android = town.register(user, "pixel", "fcm")
     town.callback(
         state_change(user, "Login", "Register", KickedDevice=[{"Platform": "Android"}]),
         "OptPlatform=Android",
@@ -248,9 +247,7 @@ def test_tencent_peer_push_reads_nick_colon_text(town, nick, words):
     sender = {"id": "ann"} | ({"nick": nick} if nick else {})
     assert (
         decision(
-            town.send(
-                town.message(user, sender=sender, elements=[{"type": "text", "text": "你好"}])
-            )
+            town.send(town.of_ann(user, sender=sender, elements=[{"type": "text", "text": "你好"}]))
         )
         == "accepted"
     )
@@ -270,7 +267,7 @@ def test_tencent_group_push_reads_card_or_nick_then_group_then_text(town, names,
     token = town.register(user)
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", user, "ann")
     conversation = {"type": "group", "id": group, "name": "产品组"}
-    data = town.message(
+    data = town.of_ann(
         None,
         conversation=conversation,
         sender={"id": "ann", **names},
@@ -296,8 +293,8 @@ ELEMENTS = {
 def test_tencent_each_element_has_its_words(town):
     user = town.person()
     tokens = [
-        town.register(user, "apns", "zh", lang="zh-Hans-CN"),
-        town.register(user, "apns", "en", lang="en-US"),
+        town.register(user, "zh", lang="zh-Hans-CN"),
+        town.register(user, "en", lang="en-US"),
     ]
     for kind in ELEMENTS:
         town.sent(
@@ -365,7 +362,7 @@ def shown(
 ) -> dict[str, Any]:
     """The push that comes of a message with this block, as the vendor got it."""
     user = town.person()
-    token = town.register(user, vendor, **more)
+    token = town.register(user, vendor=vendor, **more)
     assert decision(town.sent(town.c2c(user, **cast(Any, {key: block})))) == "accepted"
     return town.push(token, vendor)
 
@@ -380,7 +377,7 @@ def test_tencent_desc_replaces_the_usual_text(town):
     user = town.person()
     token = town.register(user)
     town.send(
-        town.message(user, push={"display": {"body": "看这里"}})
+        town.of_ann(user, push={"display": {"body": "看这里"}})
     )  # with a nick in the event: still none before it
     assert town.alert(token) == {"body": "看这里"}
 
@@ -443,7 +440,7 @@ def test_tencent_every_push_adds_one_to_the_badge(town):
 
 def test_tencent_each_vendor_gets_its_own_devices(town):
     user = town.person()
-    tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
+    tokens = {vendor.value: town.register(user, f"d-{vendor}", vendor) for vendor in Vendor}
     told = town.sent(town.c2c(user), rows=len(tokens))
     found = {row["vendor"]: (row["device"], row["decision"]) for row in told["recipients"]}
     assert found == {vendor: (f"d-{vendor}", "accepted") for vendor in tokens}
@@ -480,7 +477,7 @@ def _anywhere(value: Any, key: str) -> Any:
 
 def test_tencent_extension_reaches_each_vendors_click_data(town):
     user = town.person()
-    tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
+    tokens = {vendor.value: town.register(user, f"d-{vendor}", vendor) for vendor in Vendor}
     town.sent(
         town.c2c(
             user, offlinePushInfo={"title": "t", "description": "说明文字", "extension": ENTITY}
@@ -542,7 +539,7 @@ def test_tencent_test_push_shows_each_step(town):
 def classed(town: Town, vendor: str, rights: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(row, what the vendor got) of a chat message over the account with or without rights."""
     user = town.person()
-    token = town.register(user, vendor, business_id=f"{vendor}-{1 if rights else 0}")
+    token = town.register(user, vendor=vendor, business_id=f"{vendor}-{1 if rights else 0}")
     (row,) = town.say(user, "今晚八点开会")["recipients"]
     found = (row["class"], row["class_sent"], row["downgraded"])
     assert found == ("chat", "chat" if rights else "marketing", not rights)
@@ -596,7 +593,9 @@ def test_tencent_daily_quota_is_never_exceeded(town):
         assert code == 0, words
     for vendor in ("vivo", "oppo", "xiaomi", "meizu"):
         people = [town.person() for _ in range(6)]
-        tokens[vendor] = [town.register(user, vendor, business_id=f"{vendor}-3") for user in people]
+        tokens[vendor] = [
+            town.register(user, vendor=vendor, business_id=f"{vendor}-3") for user in people
+        ]
         messages[vendor] = [town.c2c(user, "今晚八点开会") for user in people]
         expected[vendor] = {"accepted": 3, "quota_spent": 3}
     for bodies in zip(*messages.values(), strict=True):
@@ -620,11 +619,11 @@ def test_tencent_fcm_rate_is_never_exceeded(town):
     code, _, words = town.add("fcm", "fcm-slow", "--rate", "20/s")
     assert code == 0, words
     people = [town.person() for _ in range(8)]
-    tokens = {town.register(user, "fcm", business_id="fcm-slow") for user in people}
+    tokens = {town.register(user, vendor="fcm", business_id="fcm-slow") for user in people}
     group = town.person("g")
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", *people)
     told = town.send(
-        town.message(None, conversation={"type": "group", "id": group, "name": "G"}), rows=8
+        town.of_ann(None, conversation={"type": "group", "id": group, "name": "G"}), rows=8
     )
     assert Counter(row["decision"] for row in told["recipients"]) == {"accepted": 8}
     times = sorted(line["at_ms"] for line in town.core.record("fcm") if line["token"] in tokens)
@@ -634,7 +633,7 @@ def test_tencent_fcm_rate_is_never_exceeded(town):
 
 def test_tencent_vendors_refusal_of_a_text_is_told(town):
     user = town.person()
-    town.register(user, "huawei")
+    town.register(user, vendor="huawei")
     (row,) = town.say(user, "一段敏感词测试文字")["recipients"]
     attempt = row["attempts"][-1]
     assert row["decision"] == "rejected"

@@ -2,8 +2,6 @@
 (docs/compatibility.md).
 """
 
-from __future__ import annotations
-
 import json
 import time
 import uuid
@@ -322,7 +320,7 @@ def test_zego_test_push_shows_each_step(
         monkeypatch.setenv("PUSHFLEET_BROKER_URL", settings.broker_url)
     assert run(["test-push", house.app, b, "--device", "zpns-" + b, "--body", "is this on?"]) == 0
     said = capsys.readouterr().out
-    for words in ("intake", "routing", "to apns ios", "attempt", "200", "accepted by 1 of 1"):
+    for words in ("intake", "routing", "to apns apns-1", "attempt", "200", "accepted by 1 of 1"):
         assert words in said
     assert house.alert(address)["body"] == "is this on?"
     assert house.pushes(other) == []

@@ -2,8 +2,6 @@
 accepted, what never shows.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

@@ -2,8 +2,6 @@
 whoever waits for it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Afterwards, digits, now_ms, wait_for
-from tests.e2e.house import BUSINESS, House
+from tests.e2e.house import House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
 from workers.intake.direct import token_user
@@ -24,7 +22,7 @@ pytestmark = [pytest.mark.e2e]
 def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[str, Any]:
     target = {
         "vendor": vendor,
-        "business_id": BUSINESS[vendor],
+        "business_id": f"{vendor}-1",
         "token": token or device_token(vendor),
         "platform": "ios",
     }
@@ -160,7 +158,7 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
 ) -> None:
     """At all nine vendors at once: in its place, quietly, with none of its words, and once."""
     push = {"display": {"title": "secret-title"}, "data": {"payload": {"k": "secret-payload"}}}
-    shown = {vendor: direct(vendor, push=push) for vendor in BUSINESS}
+    shown = {vendor: direct(vendor, push=push) for vendor in house.options}
     target = shown["apns"]["target"]
     other = direct(token=target["token"], conversation={"type": "c2c", "id": "eve"})
     call = direct(token=target["token"], kind="call", target={"voip_token": device_token("apns")})
@@ -173,7 +171,7 @@ def test_a_clear_takes_back_what_is_shown_of_its_conversation_as_a_recall_does(
             token = data["target"]["token"]
             house.event("push.direct", direct(vendor, token=token, kind="clear", elements=[]))
         for vendor, data in shown.items():
-            user = token_user(vendor, BUSINESS[vendor], data["target"]["token"])
+            user = token_user(vendor, f"{vendor}-1", data["target"]["token"])
             assert house.step(data["message_id"], user, "recall: accepted"), vendor
     for vendor, data in shown.items():
         first, last = standing(house, vendor, data)

@@ -2,8 +2,6 @@
 not genuine gives none.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """The Matrix door: what Synapse sends, as the fleet's rows and the vendor's record show it."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json
@@ -15,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import Afterwards, Core, digits, now_ms, wait_for
 from tests.e2e.doors import open_gateway
-from tests.e2e.house import BUSINESS, House
+from tests.e2e.house import House
 from tests.e2e.tenant import device_token
 from tests.tables import spaced
 
@@ -27,11 +25,7 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(fleet, Path(tmp_path_factory.mktemp("accounts")))
     credentials = fleet.runtime.credentials
     for stored in credentials.all():
-        if stored.app == made.app and stored.business_id in (
-            BUSINESS["apns"],
-            BUSINESS["fcm"],
-            "ios-other",
-        ):
+        if stored.app == made.app and stored.business_id in ("apns-1", "fcm-1", "ios-other"):
             key = "voip_alias" if stored.business_id == "ios-other" else "alias"
             name = f"{made.app}.{stored.business_id}"
             credentials.add(_with_option(stored, key, name))
@@ -52,7 +46,7 @@ def door(fleet: Core, house: House) -> Iterator[httpx.Client]:
 
 
 def notification(
-    house: House, pushkey: str, business_id: str = "ios", **more: Any
+    house: House, pushkey: str, business_id: str = "apns-1", **more: Any
 ) -> dict[str, Any]:
     device = {
         "app_id": f"{house.app}.{business_id}",
@@ -201,7 +195,7 @@ def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: http
 
 def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
-    device = {"app_id": f"{house.app}.ios", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
+    device = {"app_id": f"{house.app}.apns-1", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
     assert (
         post(
             door,
@@ -243,7 +237,7 @@ def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(
 
 def test_fcm_clients_read_data_as_they_do_from_sygnal(house: House, door: httpx.Client) -> None:
     token = device_token("fcm")
-    body = notification(house, token, BUSINESS["fcm"], room_name="Team")
+    body = notification(house, token, "fcm-1", room_name="Team")
     post(door, body)
     assert told(house, body)["decision"] == "accepted"
     sent = house.push(token, "fcm")["body"]

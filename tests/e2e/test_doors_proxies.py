@@ -1,7 +1,5 @@
 """gorush's and Mattermost's APIs, the command line of the doors, and what strangers may not do."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket

@@ -2,8 +2,6 @@
 costs a subscription.
 """
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import hashlib

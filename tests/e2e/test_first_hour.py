@@ -2,8 +2,6 @@
 Chinese page has the same commands.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

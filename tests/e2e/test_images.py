@@ -2,8 +2,6 @@
 address is what goes out.
 """
 
-from __future__ import annotations
-
 import uuid
 
 import pytest

@@ -2,8 +2,6 @@
 tokens, recalls, a lane that is stopped.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

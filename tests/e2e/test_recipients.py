@@ -2,8 +2,6 @@
 ahead, large groups.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import uuid
@@ -113,7 +111,7 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     tokens = {}
     for user in members[:DEVICES]:
         tokens[user] = device_token("apns")
-        device = device_of(user, token=tokens[user])
+        device = device_of(user, business_id="apns-1", token=tokens[user])
         house.core.publish("device.registered", device, app=house.app)
     house.core.settled()
     key = f"im:members:{{{house.app}:{group}}}"

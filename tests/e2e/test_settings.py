@@ -2,8 +2,6 @@
 desktops, forced pushes.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.builders import core_event
+from tests.e2e.house import decision, now_ms
 from tests.e2e.operator import metric
-from tests.e2e.town import Town, decision, now_ms
+from tests.e2e.town import Town
 from tests.tables import table
 
 pytestmark = [pytest.mark.e2e]
@@ -34,7 +33,7 @@ def written(town: Town, events: list[tuple[str, Any]], at_once: bool = False) ->
 
 
 def behind(town: Town, user: str, settings: dict[str, Any], **more: Any) -> str:
-    data = town.message(user, **more)
+    data = town.of_ann(user, **more)
     events = [("settings.updated", {"user": user, **settings}), ("message.stored", data)]
     written(town, events)
     return decision(town.why(data["message_id"]))
@@ -59,7 +58,7 @@ def test_a_zone_that_nobody_knows_is_counted_and_told(
     user = town.person()
     town.register(user, **{key: more.pop(key) for key in ("tz",) if key in more})
     town.event("settings.updated", {"user": user, **settings})
-    (row,) = town.send(town.message(user, **more))["recipients"]
+    (row,) = town.send(town.of_ann(user, **more))["recipients"]
     words = f"the time zone {name!r} is unknown: the next known one counts for do-not-disturb"
     assert row["decision"] == decided
     assert words in [step["note"] for step in row["steps"]]
@@ -79,7 +78,7 @@ def test_what_is_set_behind_a_message_in_one_read_is_for_the_next_one(
 ) -> None:
     user = town.person()
     town.register(user)
-    first, second = town.message(user), town.message(user)
+    first, second = town.of_ann(user), town.of_ann(user)
     events = [("message.stored", first), ("settings.updated", {"user": user, **settings})]
     written(town, events, at_once=True)
     assert decision(town.why(first["message_id"])) == "accepted"
@@ -202,16 +201,16 @@ def test_an_older_setting_that_comes_late_changes_nothing(town: Town) -> None:
         "blocked": ["ann"],
     }
     town.event("settings.updated", {"user": user, **late}, ts=ts - 1000)
-    assert decision(town.send(town.message(user))) == "accepted"
+    assert decision(town.send(town.of_ann(user))) == "accepted"
 
 
 def test_a_message_for_friends_asks_the_receivers_own_list(town: Town) -> None:
     user = town.person()
     town.register(user)
     wants = {"push": {"gate": {"require_friend": True}}}
-    assert decision(town.send(town.message(user, **wants))) == "not_friend"
+    assert decision(town.send(town.of_ann(user, **wants))) == "not_friend"
     town.core.redis.sadd(f"im:friends:{{{town.app}:{user}}}", "ann")
-    assert decision(town.send(town.message(user, **wants))) == "accepted"
+    assert decision(town.send(town.of_ann(user, **wants))) == "accepted"
 
 
 def test_phones_are_held_back_only_while_a_desktop_is_in_front_and_only_by_wish(town: Town) -> None:
@@ -220,11 +219,11 @@ def test_phones_are_held_back_only_while_a_desktop_is_in_front_and_only_by_wish(
     assert behind(town, user, {"mobile_when_desktop_online": False}) == "accepted"
     for platform in ("windows", "mac", "linux", "web"):
         town.core.presence(town.app, user, "desk", "foreground", platform)
-        assert decision(town.send(town.message(user))) == "online_elsewhere"
+        assert decision(town.send(town.of_ann(user))) == "online_elsewhere"
     town.core.presence(town.app, user, "desk", "background", "mac")
-    assert decision(town.send(town.message(user))) == "accepted"
+    assert decision(town.send(town.of_ann(user))) == "accepted"
     town.core.presence(town.app, user, "desk", "foreground", "ipad")
-    assert decision(town.send(town.message(user))) == "accepted"
+    assert decision(town.send(town.of_ann(user))) == "accepted"
     town.core.presence(town.app, user, "desk", "foreground", "mac")
     assert behind(town, user, {"mobile_when_desktop_online": True}) == "accepted"
 
@@ -249,7 +248,7 @@ def test_a_forced_push_reaches_those_in_its_list_with_its_own_text(town: Town) -
         "force": {"on": True, "ids": listed, "body": "紧急通知"},
         "display": {"body": "普通通知"},
     }
-    told = town.send(town.message(None, conversation=conversation, push=push), rows=5)
+    told = town.send(town.of_ann(None, conversation=conversation, push=push), rows=5)
     decisions = {row["user"]: row["decision"] for row in told["recipients"]}
     wanted = {
         "muted": "accepted",

@@ -5,8 +5,6 @@ One case a row (P: push, N: none); the decision is read with `why`, the vendor's
 simulator.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Callable
@@ -15,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.town import Town, now_ms
+from tests.e2e.house import now_ms
+from tests.e2e.town import Town
 from tests.tables import table
 
 pytestmark = [pytest.mark.e2e]
@@ -41,13 +40,13 @@ class Scene:
 
     def native(self, **more: Any) -> str:
         """Publishes a message of Ann's; its id."""
-        data = self.town.message(self.user, **more)
+        data = self.town.of_ann(self.user, **more)
         self.town.event("message.stored", data)
         return str(data["message_id"])
 
     def in_group(self, **more: Any) -> str:
         self.town.core.redis.sadd(f"im:members:{{{self.town.app}:{self.group}}}", self.user, "ann")
-        data = self.town.message(
+        data = self.town.of_ann(
             None, conversation={"type": "group", "id": self.group, "name": "Team"}, **more
         )
         self.town.event("message.stored", data)
@@ -173,7 +172,7 @@ def never_logged_in(scene: Scene) -> str:
 def senders_own_device(scene: Scene) -> str:
     """Ann's other phone, in a group she writes to."""
     scene.town.core.redis.sadd(f"im:members:{{{scene.town.app}:{scene.group}}}", scene.user)
-    data = scene.town.message(
+    data = scene.town.of_ann(
         None,
         conversation={"type": "group", "id": scene.group},
         sender={"id": scene.user, "nick": "Me"},
@@ -270,7 +269,7 @@ def directed(scene: Scene) -> str:
 
 def recalled(scene: Scene) -> str:
     """The recall was read before the message, as it may be when replicas share the stream."""
-    data = scene.town.message(scene.user)
+    data = scene.town.of_ann(scene.user)
     scene.town.event(
         "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}
     )
@@ -279,7 +278,7 @@ def recalled(scene: Scene) -> str:
 
 
 def read_elsewhere(scene: Scene) -> str:
-    data = scene.town.message(scene.user)
+    data = scene.town.of_ann(scene.user)
     ts = now_ms()
     scene.tell("message.read", conversation=data["conversation"], up_to_ms=ts)
     scene.town.event("message.stored", data, ts=ts)
@@ -305,7 +304,7 @@ def imported(scene: Scene) -> str:
     """A core that fills in old conversations stores them with their own times: what is older than
     its ttl reaches nobody's phone.
     """
-    data = scene.town.message(scene.user)
+    data = scene.town.of_ann(scene.user)
     scene.town.event("message.stored", data, ts=now_ms() - 8 * 86_400_000)
     return str(data["message_id"])
 

@@ -2,8 +2,6 @@
 one is told is nothing to the other.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from pathlib import Path

@@ -2,8 +2,6 @@
 shown meanwhile.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -2,8 +2,6 @@
 order the words come.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

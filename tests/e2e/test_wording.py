@@ -2,8 +2,6 @@
 that hidden words are found nowhere.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from pathlib import Path
@@ -15,7 +13,8 @@ from sqlalchemy import text
 from common.model import Vendor
 from tests.builders import core_event
 from tests.e2e.conftest import Core
-from tests.e2e.town import Town, decision, wait_for
+from tests.e2e.house import decision, wait_for
+from tests.e2e.town import Town
 from tests.e2e.watch import Watch
 from tests.tables import table
 
@@ -53,7 +52,7 @@ def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
     }
     conversation = {"type": "c2c", "id": "ann", "name": secret}
     sender = {"id": "ann", "nick": secret, "group_card": secret}
-    return town.message(
+    return town.of_ann(
         to,
         conversation=conversation,
         sender=sender,
@@ -68,7 +67,7 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
     """
     secret = "qX" + uuid.uuid4().hex
     core, user = town.core, town.person("hidden")
-    tokens = {vendor.value: town.register(user, vendor, f"d-{vendor}") for vendor in Vendor}
+    tokens = {vendor.value: town.register(user, f"d-{vendor}", vendor) for vendor in Vendor}
     town.event("settings.updated", {"user": user, "show_detail": False})
     with Watch(core) as watch:
         data = everything_with(secret, town, user)
@@ -132,7 +131,7 @@ def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_
     ]
     town.event("settings.updated", {"user": user, "show_detail": False})
     town.send(
-        town.message(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}),
+        town.of_ann(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}),
         rows=2,
     )
     assert [town.push(token)["body"]["aps"]["alert"] for token in tokens] == [
@@ -142,7 +141,7 @@ def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_
     assert [town.push(token)["body"]["ext"] for token in tokens] == ['{"cid":"ann"}'] * 2
     town.event("settings.updated", {"user": user, "show_detail": None})
     assert "hello" in json.dumps(
-        town.send(town.message(user), rows=2) and town.pushes(tokens[0])[-1]["body"]
+        town.send(town.of_ann(user), rows=2) and town.pushes(tokens[0])[-1]["body"]
     )
 
 
@@ -165,7 +164,7 @@ def test_a_tenants_hidden_mode_holds_for_everybody(
     small.changed()
     user = small.person()
     token = small.register(user)
-    message = small.message(user, push={"data": {"ext": "to-the-chat"}})
+    message = small.of_ann(user, push={"data": {"ext": "to-the-chat"}})
     assert decision(small.send(message)) == "accepted"
     got = small.push(token)["body"]
     assert got["aps"]["alert"] == alert
@@ -187,11 +186,11 @@ def test_a_content_key_picks_the_tenants_text_for_a_device_of_one_who_hides(smal
         "settings.updated",
         {"user": user, "show_detail": False, "content_key": {"device_id": "keyed", "key": "quiet"}},
     )
-    small.send(small.message(user), rows=2)
+    small.send(small.of_ann(user), rows=2)
     found = [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)]
     assert found == ["有人找你", "您收到一条新消息"]
     small.event("settings.updated", {"user": user, "content_key": None})
-    small.send(small.message(user), rows=2)
+    small.send(small.of_ann(user), rows=2)
     assert small.pushes(keyed)[-1]["body"]["aps"]["alert"]["body"] == "您收到一条新消息"
 
 
@@ -205,7 +204,7 @@ def test_a_catalogue_of_the_tenant_speaks_further_languages(small: Town, tmp_pat
     small.changed()
     user = small.person()
     tokens = [small.register(user, device=lang, lang=lang) for lang in ("ja-JP", "en", "fr")]
-    small.send(small.message(user, elements=[{"type": "image"}]), rows=3)
+    small.send(small.of_ann(user, elements=[{"type": "image"}]), rows=3)
     seen = [small.push(token)["body"]["aps"]["alert"]["body"] for token in tokens]
     assert seen == ["Ann:[画像]", "Ann:[Image]", "Ann:[图片]"]
 
@@ -273,7 +272,7 @@ def test_hundreds_of_messages_at_once_each_have_a_badge_of_their_own(small: Town
     town.event("app.background", {"user": user, "device_id": "phone", "badge": 41})
     with town.core.redis.pipeline(transaction=False) as pipe:
         for _ in range(MESSAGES):
-            event = core_event(town.app, "message.stored", town.message(user))
+            event = core_event(town.app, "message.stored", town.of_ann(user))
             pipe.xadd("im:events", {"e": json.dumps(event)})
         pipe.execute()
     wait_for(lambda: len(town.pushes(token)) >= MESSAGES, f"{MESSAGES} pushes")
@@ -298,5 +297,5 @@ def test_a_badge_moves_as_the_message_says_and_the_next_one_goes_on_from_there(
     token = small.register(user)
     small.event("app.background", {"user": user, "device_id": "phone", "badge": 5})
     for one in (push, {}):
-        small.send(small.message(user, push=one))
+        small.send(small.of_ann(user, push=one))
     assert [one["body"]["aps"].get("badge") for one in small.pushes(token)] == shown

@@ -1,7 +1,5 @@
 """What Redis was asked while a test watched, in its own order."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 
@@ -31,7 +29,7 @@ class Watch:
         )
         self.commands: list[str] = []
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> "Watch":
         self._monitors = [one.monitor() for one in self._servers]
         self._threads = [
             threading.Thread(target=self._listen, args=[one.__enter__()], daemon=True)

@@ -1,7 +1,5 @@
 """What the integration tests share: one process of a fleet on real servers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import pytest

@@ -2,8 +2,6 @@
 of them asks it.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -2,8 +2,6 @@
 does not hold.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -2,8 +2,6 @@
 live device needs.
 """
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy import Engine, text
 

@@ -2,8 +2,6 @@
 push at the same time.
 """
 
-from __future__ import annotations
-
 import itertools
 import uuid
 from typing import Any

@@ -1,7 +1,5 @@
 """The Celery worker and Redis: wake-ups arrive, and a worker outlives the death of its server."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

@@ -2,8 +2,6 @@
 ledger's word.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from typing import Any, cast
@@ -35,7 +33,7 @@ from workers.runtime import Runtime
 
 
 @pytest.fixture
-def phone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+def phone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator["Phone"]:
     monkeypatch.setattr(withdraw, "LOOKS_S", (0.0,))
     runtime = Runtime(settings)
     migrate(runtime.engine)

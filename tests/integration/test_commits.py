@@ -2,8 +2,6 @@
 entry comes from.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -2,8 +2,6 @@
 dead letter, how much is read.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -2,8 +2,6 @@
 stays on the fleet's.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import time

@@ -2,8 +2,6 @@
 not what it should be.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Embedded servers: quick to start, they keep their data, and none outlives its starter."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pwd

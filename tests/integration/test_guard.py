@@ -2,8 +2,6 @@
 wrong credential or a wrong build.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter

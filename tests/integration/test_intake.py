@@ -2,8 +2,6 @@
 published again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import random

@@ -1,7 +1,5 @@
 """The ledger on a real PostgreSQL: how long a row is kept, and how `why` finds and tells it."""
 
-from __future__ import annotations
-
 import random
 import uuid
 from datetime import UTC, date, datetime, timedelta
@@ -13,19 +11,19 @@ import pytest
 
 from common.clock import now_ms
 from common.contracts import Attempt
-from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
+from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, pack_users
 from common.model import Vendor
 from common.push_ids import event_tag
 from common.storage import sql
 from common.storage.ledger import Ledger, day_of
 from common.storage.migrations import migrate
 from tests.conftest import own_database
-from tests.records import event_record, note_record, row_record
+from tests.records import accepted_row as row
+from tests.records import event_record, note_record
 from workers.cli.why import message_trace
 from workers.runtime import Runtime
 
 DAY_MS = 86_400_000
-PUSH_ID = "95c67d08ece7251297893ddb2268c6f3"
 
 
 @pytest.fixture
@@ -47,28 +45,6 @@ def event(
         message_id=message_id,
         ts_ms=ts or now,
         received_ms=received or now,
-    )
-
-
-def row(
-    about: EventRecord, user: str = "bob", device: str = "phone", decided: int | None = None
-) -> RowRecord:
-    at = decided or about.received_ms
-    return row_record(
-        app=about.app,
-        event_id=about.event_id,
-        ts_ms=about.ts_ms,
-        user=user,
-        device=device,
-        vendor="apns",
-        business_id="ios",
-        decision="accepted",
-        class_sent="chat",
-        push_id=PUSH_ID,
-        presence_ms=at,
-        routed_ms=at,
-        decided_ms=at,
-        note="200",
     )
 
 

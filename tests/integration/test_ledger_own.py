@@ -2,8 +2,6 @@
 whatever order.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import random
@@ -21,7 +19,7 @@ from sqlalchemy.event import listens_for
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Attempt, encode
-from common.ledger_records import EventRecord, Record, RowRecord
+from common.ledger_records import EventRecord, Record
 from common.model import Decision
 from common.storage import keys
 from common.storage.erasure import erase
@@ -31,7 +29,8 @@ from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from common.storage.streams import Entry
 from common.storage.unavailable import store_unavailable
-from tests.records import event_record, row_record
+from tests.records import accepted_row as row
+from tests.records import event_record
 from tests.waiting import eventually
 from workers.maintenance import ledger_writer, role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerHandler, LedgerWriter
@@ -62,26 +61,6 @@ def stored(app: str, event_id: str, **named: Any) -> EventRecord:
     now = now_ms()
     return event_record(
         app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=now, received_ms=now, **named
-    )
-
-
-def row(about: EventRecord, user: str = "bob", device: str = "phone", **named: Any) -> RowRecord:
-    at = about.received_ms + 5
-    usual: dict[str, Any] = {
-        "vendor": "apns",
-        "business_id": "ios",
-        "decision": "accepted",
-        "class_sent": "chat",
-        "push_id": "9" * 32,
-    }
-    usual |= {"presence_ms": at, "routed_ms": at, "decided_ms": at, "note": "200"}
-    return row_record(
-        app=about.app,
-        event_id=about.event_id,
-        ts_ms=about.ts_ms,
-        user=user,
-        device=device,
-        **{**usual, **named},
     )
 
 

@@ -1,7 +1,5 @@
 """Who lives: by a set of names, so that a look costs the same however many keys the server has."""
 
-from __future__ import annotations
-
 from common.storage.keys import Keys
 from common.storage.living import NAMES_MAX, Heartbeats
 from common.storage.shards import says_stop

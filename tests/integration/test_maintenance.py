@@ -2,8 +2,6 @@
 what needs it.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import threading

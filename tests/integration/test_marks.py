@@ -2,8 +2,6 @@
 Redis, in both orders.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from typing import Any, cast

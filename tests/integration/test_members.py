@@ -1,7 +1,5 @@
 """A group is read whole, though its server is restarted between two pages."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -2,8 +2,6 @@
 `Vendor`, a row of `VENDORS`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -16,21 +14,14 @@ import pytest
 from common.config import VENDOR_ENDPOINTS
 from common.model import Vendor
 from tests.conftest import open_folder
+from tests.tables import spaced
 from workers.cli import vendor_files
 from workers.vendors import VENDORS
 
 ROOT = Path(__file__).parents[2]
-TREE = (
-    "common",
-    "workers",
-    "simulators",
-    "deploy",
-    "docs",
-    "Procfile",
-    "docker-compose.yml",
-    "mkdocs.yml",
-    "pyproject.toml",
-)
+TREE = spaced("""
+    common workers simulators deploy docs Procfile docker-compose.yml mkdocs.yml pyproject.toml
+""")
 #: The fleet of the new vendor alone, and the first push that `init` sends through it.
 DRIVER = """
 import sys

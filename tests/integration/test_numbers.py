@@ -2,8 +2,6 @@
 with it or stands still.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Sequence

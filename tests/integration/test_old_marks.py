@@ -2,8 +2,6 @@
 conversation only.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.clock import now_ms

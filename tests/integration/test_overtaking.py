@@ -2,8 +2,6 @@
 or doubled on the way.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from typing import Any

@@ -2,8 +2,6 @@
 done.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import time

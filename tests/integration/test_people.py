@@ -2,8 +2,6 @@
 for SQL in vain.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import random
@@ -11,16 +9,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from common.clock import now_ms
-from common.config import Settings
 from common.contracts import (
     Conversation,
     Device,
@@ -34,7 +30,6 @@ from common.ledger_records import PageRecord, RowRecord
 from common.model import Decision, Kind, MessageClass, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.erasure import erase
-from common.storage.migrations import migrate
 from common.storage.people import (
     ANSWER_MS_MAX,
     SETTINGS_BYTES_MAX,
@@ -97,13 +92,8 @@ class Town:
 
 
 @pytest.fixture
-def town(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Town]:
-    runtime = Runtime(
-        settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(runtime.engine)
-    yield Town(runtime)
-    runtime.close()
+def town(runtime: Runtime) -> Town:
+    return Town(runtime)
 
 
 def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:

@@ -2,8 +2,6 @@
 two readers never both call one new.
 """
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -2,8 +2,6 @@
 many large ones at once.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Sessions of hundreds of people read at once: each person's own, whatever stands beside them."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """What has nothing to do sleeps, and is woken when there is something sooner than it sleeps for."""
 
-from __future__ import annotations
-
 import threading
 import time
 import urllib.error

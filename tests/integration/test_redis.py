@@ -1,7 +1,5 @@
 """The door to Redis: every kind of URL, for the stores and for Celery; cluster mode is refused."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import subprocess

@@ -2,8 +2,6 @@
 the newest word stands.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

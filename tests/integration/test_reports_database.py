@@ -2,8 +2,6 @@
 that is away.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import socket
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 cure.
 """
 
-from __future__ import annotations
-
 import logging
 
 import pytest

@@ -1,7 +1,5 @@
 """What goes as one raw write behind Sentinel leaves a master that became a replica."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any, cast
 

@@ -2,8 +2,6 @@
 nothing up.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The supervisor starts again what dies, slower when it dies at once, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

@@ -1,7 +1,5 @@
 """Counts by minute and hour, and the rows of one event a page at a time, on a real PostgreSQL."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Iterator

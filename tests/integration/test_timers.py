@@ -1,7 +1,5 @@
 """One timer for the shards of a server: none of them holds up another."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 

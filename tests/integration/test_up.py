@@ -2,8 +2,6 @@
 gone at Ctrl-C.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -24,6 +22,7 @@ from common.storage.redis import connect
 from tests.builders import present
 from tests.conftest import data_settings, open_folder
 from tests.processes import gone
+from tests.tables import spaced
 from tests.waiting import eventually
 from workers.cli import up as module
 from workers.cli.up import in_background, read_replicas, simulator_lines, up, with_replicas
@@ -87,16 +86,9 @@ def test_one_fleet_with_simulators_and_everything_comes_back(procfile, data_dir)
         assert fleet.names == ["intake.1", "presence.1", "presence.2"]
         assert migrated[0].database_url.startswith("postgresql+psycopg://")
         run = runfile.read(data_dir)
-        assert set(run) == {
-            "redis_url",
-            "database_url",
-            "console",
-            "metrics",
-            "receipts",
-            "simulators",
-            "ca_file",
-            "pid",
-        }
+        assert set(run) == set(
+            spaced("redis_url database_url console metrics receipts simulators ca_file pid")
+        )
         assert (data_dir / "run.json").stat().st_mode & 0o777 == 0o600
         assert "vivo" not in run["simulators"]
         assert run["simulators"]["fcm"].startswith("https://127.0.0.1:")

@@ -2,8 +2,6 @@
 stands beside them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 import uuid

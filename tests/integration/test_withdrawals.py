@@ -2,8 +2,6 @@
 size.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 import uuid
@@ -88,7 +86,7 @@ class Sent:
             note=note,
         )
 
-    def written(self) -> Sent:
+    def written(self) -> "Sent":
         self.runtime.ledger.write([self.event, *self.rows])
         return self
 

@@ -1,7 +1,5 @@
 """A worker with one wake-up that counts itself."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

@@ -5,8 +5,6 @@ Leaves var/reports/planted.json: `{faults: {name: {noticed, by, seconds}}}`. Exi
 not noticed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -2,8 +2,6 @@
 notice.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

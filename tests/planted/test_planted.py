@@ -1,7 +1,5 @@
 """The planted faults still fit the code; whether they are noticed is `make planted`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """docs/compatibility.md speaks of tests that exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`make coverage`: which folders are held at 100 %, and that the floor of the rest is there."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

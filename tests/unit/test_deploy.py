@@ -1,7 +1,5 @@
 """What stands around the code says the same as the code: alerts, runbook, containers, Procfile."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@ JSON that parses and events that the schema takes, YAML that parses, settings th
 addresses that the HTTP doors have, queries that Prometheus' own tool takes.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -2,8 +2,6 @@
 that a page names is one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

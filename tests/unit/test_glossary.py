@@ -1,7 +1,5 @@
 """The glossary names files that there are."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 vendor is named in the steps.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

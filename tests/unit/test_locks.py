@@ -1,7 +1,5 @@
 """The lock files: all that set-up with an old pip and nothing else needs."""
 
-from __future__ import annotations
-
 import re
 from importlib import metadata
 from pathlib import Path

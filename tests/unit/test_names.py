@@ -2,8 +2,6 @@
 to it.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import Path

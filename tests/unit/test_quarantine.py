@@ -2,8 +2,6 @@
 else is run again.
 """
 
-from __future__ import annotations
-
 import datetime
 import tomllib
 from pathlib import Path

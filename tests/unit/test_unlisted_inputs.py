@@ -2,8 +2,6 @@
 value. Pure and quick.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

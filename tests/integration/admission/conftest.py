@@ -1,7 +1,5 @@
 """A runtime on real servers with tables, and lanes made the way an operator makes them."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any

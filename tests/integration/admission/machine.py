@@ -2,8 +2,6 @@
 be handed in with a fault planted.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any

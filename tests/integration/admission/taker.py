@@ -2,8 +2,6 @@
 before and a line after each call.
 """
 
-from __future__ import annotations
-
 import random
 import sys
 import time

@@ -2,8 +2,6 @@
 fooled by late answers.
 """
 
-from __future__ import annotations
-
 import threading
 
 import pytest

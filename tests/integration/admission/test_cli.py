@@ -1,7 +1,5 @@
 """`pushfleet lanes` and `pushfleet quota`, on real servers; and the gauges that say the same."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

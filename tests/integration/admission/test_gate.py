@@ -2,8 +2,6 @@
 hours and the vendor's words.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

@@ -2,8 +2,6 @@
 once: each day's count is right.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable

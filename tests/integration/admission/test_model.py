@@ -1,7 +1,5 @@
 """Random walks through admission agree with the model; ten and more planted faults do not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -2,8 +2,6 @@
 but the killed one's.
 """
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

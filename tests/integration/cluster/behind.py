@@ -1,7 +1,5 @@
 """A replica that stands still for a moment, as on a busy machine, while intake commits."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 names of its own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Messages that travel while servers die: each must have exactly one outcome."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -2,8 +2,6 @@
 moves a fleet from one server to it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Iterator

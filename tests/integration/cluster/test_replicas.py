@@ -2,8 +2,6 @@
 core's entry stays until it has.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 

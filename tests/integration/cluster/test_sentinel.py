@@ -2,8 +2,6 @@
 outcome, the group is read whole.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import secrets

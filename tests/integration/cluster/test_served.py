@@ -2,8 +2,6 @@
 own keys in one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 

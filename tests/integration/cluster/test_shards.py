@@ -1,7 +1,5 @@
 """A fleet of three shards on a cluster: their slots lie on several nodes, and each node may die."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import time

@@ -1,7 +1,5 @@
 """TLS in front of a server that knows none: what a client says is handed on as it is."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import ssl

@@ -1,7 +1,5 @@
 """Redis without free memory: what waits is sent all the same, so that memory gets free."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -2,8 +2,6 @@
 it opens.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Sequence

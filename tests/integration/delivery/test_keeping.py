@@ -2,8 +2,6 @@
 given back when the process is to end.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable

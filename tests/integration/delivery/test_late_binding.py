@@ -2,8 +2,6 @@
 a push waited for.
 """
 
-from __future__ import annotations
-
 import random
 import time
 import uuid

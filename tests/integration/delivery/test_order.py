@@ -2,8 +2,6 @@
 all the same.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """A lane at its rate reaches it, is never over it, and costs Redis little a push."""
 
-from __future__ import annotations
-
 import collections
 import queue
 import statistics
@@ -123,7 +121,7 @@ class Broker:
                 continue
             self._world.drain(self._over.is_set)
 
-    def __enter__(self) -> Broker:
+    def __enter__(self) -> "Broker":
         for thread in self._threads:
             thread.start()
         return self

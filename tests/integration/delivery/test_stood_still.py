@@ -2,8 +2,6 @@
 them, sends none of them once more.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -1,7 +1,5 @@
 """A sender that stood still lets go of what another has taken over meanwhile."""
 
-from __future__ import annotations
-
 import time
 
 from common.model import Urgency, Vendor

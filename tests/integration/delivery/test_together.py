@@ -2,8 +2,6 @@
 silent.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter
@@ -45,7 +43,7 @@ class Apns(Running):  # type: ignore[misc, no-untyped-call]
 
     env = "production"
 
-    def __enter__(self) -> Apns:
+    def __enter__(self) -> "Apns":
         self._thread.start()
         files = (self._certificate, self._key)
         self.server = self.run(

@@ -2,8 +2,6 @@
 rest goes on.
 """
 
-from __future__ import annotations
-
 import msgspec
 import pytest
 from sqlalchemy import text

@@ -2,8 +2,6 @@
 and counts, whatever the round holds.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter
@@ -139,9 +137,7 @@ class Two:
         )
 
     def agree_on(
-        self,
-        batch: Callable[[str], Batch | AlikeBatch],
-        ways: Callable[[list[Any]], bool] = bool,
+        self, batch: Callable[[str], Batch | AlikeBatch], ways: Callable[[list[Any]], bool] = bool
     ) -> list[Any]:
         """The rows. ways: of the rows, whether `whole` and `packed` are as they must be."""
         first, second = self.fleet.apps[:2]

@@ -1,7 +1,5 @@
 """A wake-up that rings while its drain is at work in another thread is heard when that one ends."""
 
-from __future__ import annotations
-
 import threading
 import time
 import types

@@ -2,8 +2,6 @@
 stood still.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

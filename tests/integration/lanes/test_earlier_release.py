@@ -2,8 +2,6 @@
 upgraded is finished by the new one.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import uuid

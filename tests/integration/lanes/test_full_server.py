@@ -2,8 +2,6 @@
 it needs new memory.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -2,8 +2,6 @@
 write over.
 """
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """What several senders get of one lane's rate: nearly all of it, and in no second more."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 

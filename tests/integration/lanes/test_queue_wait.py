@@ -2,8 +2,6 @@
 else waits.
 """
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -2,8 +2,6 @@
 twice, and is in doubt.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any

@@ -2,8 +2,6 @@
 simulator behind it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import uuid

@@ -2,8 +2,6 @@
 however often.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import uuid
 from collections.abc import Iterator

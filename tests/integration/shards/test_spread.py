@@ -1,7 +1,5 @@
 """A fleet of four shards says and does what a fleet of one does."""
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 import time

@@ -2,8 +2,6 @@
 with counts of its own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

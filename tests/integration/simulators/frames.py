@@ -1,7 +1,5 @@
 """A client that knows HTTP/2's frames and nothing else: what it was sent is what it says."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import time

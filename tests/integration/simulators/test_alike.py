@@ -3,8 +3,6 @@ the record, a repeat is marked, and an advert in service clothes is counted and 
 sockets.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -2,8 +2,6 @@
 what they are told.
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -2,8 +2,6 @@
 its parent dies.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What the simulators' HTTP/2 does on the wire, frame by frame."""
 
-from __future__ import annotations
-
 import json
 import socket
 import ssl

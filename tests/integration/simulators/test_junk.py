@@ -24,10 +24,7 @@ from tests.integration.simulators.test_xiaomi import CHAT, item
 
 JWT = make_jwt(KEY)
 TRIED = settings(
-    max_examples=examples(50),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
+    max_examples=examples(50), deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 VALUES = st.recursive(
     st.none()

@@ -5,8 +5,6 @@ Without npm, its registry or a Node that they run on, these tests are reported a
 never as passed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

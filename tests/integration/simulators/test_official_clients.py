@@ -2,8 +2,6 @@
 take it. hpa runs as itself.
 """
 
-from __future__ import annotations
-
 import json
 import urllib.parse
 
@@ -35,37 +33,18 @@ def running(tmp_path, request):
 # ---------------------------------------------------------------- Meizu, JavaSdk 1.2.13 (seen on th
 
 #: Every message of the SDK: booleans for the switches, empty texts for what is not set.
-JAVA_SDK = {
-    "noticeBarInfo": {
-        "noticeBarType": 0,
-        "title": "张三",
-        "content": "晚上八点开会",
-        "noticeMsgType": 1,
-    },
-    "noticeExpandInfo": {
-        "noticeExpandType": 0,
-        "noticeExpandContent": "",
-        "noticeExpandImgUrl": "",
-    },
-    "clickTypeInfo": {
-        "clickType": 0,
-        "url": "",
-        "parameters": {},
-        "activity": "",
-        "customAttribute": "",
-    },
-    "pushTimeInfo": {"offLine": True, "validTime": 24},
-    "advanceInfo": {
-        "fixDisplay": False,
-        "fixStartDisplayTime": "",
-        "fixEndDisplayTime": "",
-        "suspend": True,
-        "clearNoticeBar": True,
-        "notificationType": {"vibrate": True, "lights": True, "sound": True},
-        "notifyKey": "",
-    },
-    "extra": {},
-}
+JAVA_SDK = json.loads("""{
+  "noticeBarInfo": {"noticeBarType": 0, "title": "张三", "content": "晚上八点开会",
+    "noticeMsgType": 1},
+  "noticeExpandInfo": {"noticeExpandType": 0, "noticeExpandContent": "", "noticeExpandImgUrl": ""},
+  "clickTypeInfo": {"clickType": 0, "url": "", "parameters": {}, "activity": "",
+    "customAttribute": ""},
+  "pushTimeInfo": {"offLine": true, "validTime": 24},
+  "advanceInfo": {"fixDisplay": false, "fixStartDisplayTime": "", "fixEndDisplayTime": "",
+    "suspend": true, "clearNoticeBar": true, "notifyKey": "",
+    "notificationType": {"vibrate": true, "lights": true, "sound": true}},
+  "extra": {}
+}""")
 
 
 @pytest.mark.parametrize("running", ["meizu"], indirect=True)

@@ -2,8 +2,6 @@
 simulator to refuse it. Ways that nobody reported yet.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import time

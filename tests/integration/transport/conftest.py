@@ -2,8 +2,6 @@
 requests as APNs gets them.
 """
 
-from __future__ import annotations
-
 import collections
 import time
 import uuid

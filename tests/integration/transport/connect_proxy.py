@@ -5,8 +5,6 @@ Prints its port, then a line a CONNECT. MANNER: open, deny (403), silent, close,
 split (its answer octet by octet).
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -5,8 +5,6 @@ Each runs its own asyncio loop in a thread. What a test wants to happen it says 
 is called for every request.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools
@@ -149,7 +147,7 @@ class Server:
             self.loop.close()
 
 
-def echo(connection: H2Connection, seen: Seen) -> None:
+def echo(connection: "H2Connection", seen: Seen) -> None:
     """What APNs does with a good push."""
     connection.reply(seen.stream, 200, {"apns-id": seen.id})
 
@@ -165,7 +163,7 @@ class H2Server(Server):
     def __init__(
         self,
         context,
-        behave: Callable[[H2Connection, Seen], None] = echo,
+        behave: Callable[["H2Connection", Seen], None] = echo,
         settings=None,
         greet=None,
     ) -> None:

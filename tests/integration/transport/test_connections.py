@@ -2,8 +2,6 @@
 close does to callers.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
@@ -356,6 +354,7 @@ def test_a_half_open_peer_costs_one_deadline_and_no_more(proxied, transport):
     warm(transport, route(base))
     proxy.orphan_all()
     assert reasons(transport.send_many(route(base), pushes(5), 4)) == {("timeout", True): 5}
+    time.sleep(0.3)  # after a stall over the deadline libcurl's own thread may be the later one
     assert reasons(transport.send_many(route(base), pushes(5, 11), 30)) == {200: 5}
     assert len(set(server.log.ids)) == len(server.log.ids) == 5
 

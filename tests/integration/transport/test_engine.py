@@ -2,8 +2,6 @@
 libcurl behind it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading
@@ -61,7 +59,7 @@ def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
         route(silent.base, pool="b"),
         route(f"https://localhost:{free_port()}", pool="c"),
     ]
-    flight = engine.begin([(where, pushes(3)) for where in lanes], 5)
+    flight = engine.begin([(where, pushes(3)) for where in lanes], 4)
     eventually(lambda: flight.wait(0.05) or (flight.done(0) and flight.done(2)))
     assert [flight.done(number) for number in range(3)] == [True, False, True]
     found = [reasons(flight.answers(number)) for number in (0, 2)]

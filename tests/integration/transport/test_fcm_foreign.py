@@ -2,8 +2,6 @@
 that none of us wrote.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The transports against a strict HTTP/2 server that none of us wrote: node's http2."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -2,8 +2,6 @@
 itself can fail.
 """
 
-from __future__ import annotations
-
 import functools
 import subprocess
 import sys

@@ -2,8 +2,6 @@
 thread comes: a process may stand still between any two instructions.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -2,8 +2,6 @@
 became of it.
 """
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -2,8 +2,6 @@
 in one thread.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

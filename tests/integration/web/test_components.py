@@ -1,7 +1,5 @@
 """Connections to XMPP servers end within the time that a process has."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

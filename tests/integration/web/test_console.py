@@ -2,8 +2,6 @@
 a real browser.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

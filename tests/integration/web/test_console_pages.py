@@ -2,8 +2,6 @@
 browser, wide and narrow, in both languages and schemes, looked at by axe-core.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

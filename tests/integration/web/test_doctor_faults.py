@@ -2,8 +2,6 @@
 test_seeded_faults.py.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
@@ -16,21 +14,12 @@ from common.storage.redis import connect
 from tests.conftest import own_database
 from tests.integration.web.conftest import ACCOUNTS, event
 from tests.integration.web.test_doctor import ALIVE, head, problems
+from tests.tables import spaced
 from workers.reports.findings import database_error, redis_error
 
 CHECKS = {
-    "keys",
-    "redis",
     "core's redis",
-    "postgresql",
-    "tables",
-    "names",
-    "processes",
-    "belts",
-    "lanes",
-    "quota",
-    "devices",
-    "rights",
+    *spaced("keys redis postgresql tables names processes belts lanes quota devices rights"),
 }
 
 

@@ -1,7 +1,5 @@
 """Doctor on what is wrong outside the fleet: the core's keys, certificates, proxies, databases."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import threading

@@ -2,8 +2,6 @@
 devices only.
 """
 
-from __future__ import annotations
-
 import json
 
 from common.model import Vendor

@@ -2,8 +2,6 @@
 A person, erased.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Arguments and files that the command line can do nothing with: exit codes and one line each."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -2,8 +2,6 @@
 in this process.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -2,8 +2,6 @@
 gone at SIGTERM.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

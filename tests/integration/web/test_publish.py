@@ -1,7 +1,5 @@
 """`publish`, `test-push` and the publisher that a core may copy."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The day of quotas: the vendor's calendar, or the zone that the operator names."""
 
-from __future__ import annotations
-
 import pytest
 
 from common.model import Bucket, Vendor

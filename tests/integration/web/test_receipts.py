@@ -2,8 +2,6 @@
 tokens are retired.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import threading

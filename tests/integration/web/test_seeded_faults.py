@@ -2,8 +2,6 @@
 nothing else is blamed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

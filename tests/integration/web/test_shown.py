@@ -1,7 +1,5 @@
 """What the pages show to be typed is typed, on real servers: users of the stores, accounts."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator

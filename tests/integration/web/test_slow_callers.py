@@ -2,8 +2,6 @@
 our HTTP doors.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -2,8 +2,6 @@
 second time its word stands.
 """
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Which invitations the end of a call ends: both the core's times and the stream's tell."""
 
-from __future__ import annotations
-
 import pytest
 
 from common.call_times import ended_ms, invited_ms

@@ -1,7 +1,5 @@
 """Settings: what is taken, what is refused with which line, and what a running `up` adds."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Two different things never share a key of ours, whatever the names from outside hold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Logs carry ids and reasons, and never a token, a person or a text."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

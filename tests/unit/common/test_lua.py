@@ -2,8 +2,6 @@
 with one, and so shares its slot.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Metrics are named as the contract names them, and their server says what the checks say."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

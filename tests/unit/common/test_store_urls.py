@@ -2,8 +2,6 @@
 the cure, and never with the secret in it.
 """
 
-from __future__ import annotations
-
 import psycopg
 import pytest
 import redis
@@ -16,22 +14,12 @@ from tests.tables import spaced
 
 SECRET = "s3cr3t"
 
-REFUSED_BY_BOTH = [
-    "{0}://u:s3cr3t#w@h/1",
-    "{0}://u:s3cr3t/w@h/1",
-    "{0}://u:s3cr3t?w@h/1",
-    "{0}://u:s3cr3t[w@h/1",
-    "{0}://u:s3cr3t@h:x/1",
-    "{0}://u:s3cr3t@h:0/1",
-    "{0}://u:s3cr3t@h:70000/1",
-    "{0}://u:s3cr3t@[::1/1",
-    "{0}://u:s3cr3t@h\0/1",
-    "{0}://u:s3cr3t@h/1?foo=s3cr3t",
-    "{0}://u:s3cr3t@h/1?foo",
-    "{0}://u:s3cr3t@h/1#s3cr3t",
-    "{0}:u:s3cr3t@h/1",
-    "{1}://u:s3cr3t@h/1",
-]
+REFUSED_BY_BOTH = spaced("""
+    {0}://u:s3cr3t#w@h/1 {0}://u:s3cr3t/w@h/1 {0}://u:s3cr3t?w@h/1 {0}://u:s3cr3t[w@h/1
+    {0}://u:s3cr3t@h:x/1 {0}://u:s3cr3t@h:0/1 {0}://u:s3cr3t@h:70000/1 {0}://u:s3cr3t@[::1/1
+    {0}://u:s3cr3t@h\0/1 {0}://u:s3cr3t@h/1?foo=s3cr3t {0}://u:s3cr3t@h/1?foo
+    {0}://u:s3cr3t@h/1#s3cr3t {0}:u:s3cr3t@h/1 {1}://u:s3cr3t@h/1
+""")
 DATABASE_REFUSED = [
     *(one.format("postgresql", "POSTGRESQL") for one in REFUSED_BY_BOTH),
     "postgresql://u:s3cr3t@w@h/db",

@@ -1,7 +1,5 @@
 """Which of two time zone data is asked: the machine's or the package's."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

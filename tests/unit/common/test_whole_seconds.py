@@ -1,7 +1,5 @@
 """A time in whole seconds is any moment of that second, but none after it was published."""
 
-from __future__ import annotations
-
 import pytest
 
 from common.whole_seconds import latest_ms

@@ -2,8 +2,6 @@
 memory what Redis would.
 """
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

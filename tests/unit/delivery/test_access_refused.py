@@ -2,8 +2,6 @@
 an account that is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -2,8 +2,6 @@
 fault, and its lane stops.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

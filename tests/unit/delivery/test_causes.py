@@ -1,7 +1,5 @@
 """Why a lane stops: by what its answers were, in words, and whose trouble it is."""
 
-from __future__ import annotations
-
 import pycurl
 import pytest
 

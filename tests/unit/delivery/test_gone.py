@@ -1,7 +1,5 @@
 """Pushes that must not go any more: what each is told, before any lane is asked."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any, cast
 

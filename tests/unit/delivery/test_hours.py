@@ -1,7 +1,5 @@
 """A vendor's opening hours and its clock."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 

@@ -2,8 +2,6 @@
 minute allow, never in the push's way.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast

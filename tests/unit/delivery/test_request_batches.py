@@ -2,8 +2,6 @@
 their bodies differ.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from common.model import Again, Vendor

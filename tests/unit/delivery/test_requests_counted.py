@@ -1,7 +1,5 @@
 """Every request to a vendor is seen by the metrics, also the first of a push that takes two."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

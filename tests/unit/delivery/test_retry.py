@@ -2,8 +2,6 @@
 cap as the most.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from common.model import MessageClass, Verdict

@@ -2,8 +2,6 @@
 counts as a vendor that is down.
 """
 
-from __future__ import annotations
-
 import msgspec
 import pytest
 from prometheus_client import REGISTRY

@@ -2,8 +2,6 @@
 that is left.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -102,7 +100,7 @@ class Registry:
             (app, user): {"mute:c2c:ann": {"mode": "all"}} for app, user in people if user == "carl"
         }
 
-    def tenant(self, app: str) -> Registry:
+    def tenant(self, app: str) -> "Registry":
         return self
 
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Any:

@@ -2,8 +2,6 @@
 probe and metrics hear nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

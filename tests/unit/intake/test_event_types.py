@@ -1,7 +1,5 @@
 """The table of event types: one row says all that the fleet knows of a type."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

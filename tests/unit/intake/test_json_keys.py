@@ -1,7 +1,5 @@
 """The quick look agrees with the thorough one wherever it says yes."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -2,8 +2,6 @@
 name stands before them.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

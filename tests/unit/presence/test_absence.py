@@ -1,7 +1,5 @@
 """Who counts as away: by the sessions of the moment when the message was stored."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

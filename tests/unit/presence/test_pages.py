@@ -1,7 +1,5 @@
 """Page by page it is known whether a message is for anybody."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The quick way of people without devices says what judge() says of each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

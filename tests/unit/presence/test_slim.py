@@ -2,8 +2,6 @@
 whom it names.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reading a callback as the receipts process does: what can't be read gives none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from workers.vendors.receipt_bodies import Receipt, ReceiptsError

@@ -2,8 +2,6 @@
 with the same keys.
 """
 
-from __future__ import annotations
-
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given

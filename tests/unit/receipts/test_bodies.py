@@ -2,8 +2,6 @@
 crash and never silence.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from urllib.parse import quote, urlencode

@@ -1,7 +1,5 @@
 """Receipts of Honor: each status of the page, and the others, which change nothing."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

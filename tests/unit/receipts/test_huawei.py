@@ -1,7 +1,5 @@
 """Receipts of Huawei and HarmonyOS: both versions, every code, the signature's vectors."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

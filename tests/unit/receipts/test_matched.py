@@ -1,7 +1,5 @@
 """What follows from a receipt: a word in the ledger, a retired token, another look, or nothing."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

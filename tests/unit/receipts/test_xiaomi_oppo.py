@@ -1,7 +1,5 @@
 """Receipts of Xiaomi and OPPO: the pages' vectors, every event, and any bytes."""
 
-from __future__ import annotations
-
 import json
 from urllib.parse import quote, urlencode
 

@@ -1,7 +1,5 @@
 """What the tests of routing share: messages, people, tenants, and a world kept in dictionaries."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pushes made after the pattern of another are those that the general way makes, byte for byte."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

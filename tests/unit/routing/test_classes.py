@@ -2,8 +2,6 @@
 error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,26 +93,7 @@ KEYS = spaced("""
 """)
 VALUES = st.one_of(
     st.sampled_from(
-        [
-            "IM",
-            "im",
-            "VOIP",
-            "MARKETING",
-            "NEWS",
-            "HIGH",
-            "LOW",
-            "normal",
-            "0",
-            "1",
-            "2",
-            "16",
-            0,
-            1,
-            16,
-            "",
-            None,
-            True,
-        ]
+        [*spaced("IM im VOIP MARKETING NEWS HIGH LOW normal 0 1 2 16"), 0, 1, 16, "", None, True]
     ),
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     st.lists(st.integers(), max_size=2)

@@ -2,8 +2,6 @@
 of them.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo

@@ -2,8 +2,6 @@
 and that nothing hidden shows.
 """
 
-from __future__ import annotations
-
 import random
 from typing import Any
 from urllib.parse import unquote_plus

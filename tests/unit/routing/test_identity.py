@@ -1,7 +1,5 @@
 """Push ids and collapse ids: the same push has the same ones everywhere, two never share one."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

@@ -2,8 +2,6 @@
 nothing of ours, are the judges.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A person whom two pages of a group name, or whose entry comes twice in a read, gets one push."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -2,8 +2,6 @@
 vendor's goes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

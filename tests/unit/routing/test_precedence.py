@@ -2,8 +2,6 @@
 to the bytes for a vendor.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

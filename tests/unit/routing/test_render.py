@@ -2,8 +2,6 @@
 hidden message.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

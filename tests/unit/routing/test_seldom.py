@@ -2,8 +2,6 @@
 tokens in one look.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """APNs' checks, one request at a time: the reason, the status, and what stands in the record."""
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

@@ -1,7 +1,5 @@
 """FCM's checks and Google's token endpoint, one request at a time."""
 
-from __future__ import annotations
-
 import json
 import time
 from urllib.parse import urlencode

@@ -2,8 +2,6 @@
 shows stays in tests/integration.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import fakeredis

@@ -2,8 +2,6 @@
 fold, who waits for whom.
 """
 
-from __future__ import annotations
-
 import pytest
 import redis
 

@@ -2,8 +2,6 @@
 minute.
 """
 
-from __future__ import annotations
-
 import time
 
 import redis

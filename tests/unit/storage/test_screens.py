@@ -2,8 +2,6 @@
 again, the newest stays.
 """
 
-from __future__ import annotations
-
 import uuid
 
 import redis

@@ -1,7 +1,5 @@
 """What the vendors' tests share: notes, request batches, credentials, and answers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any

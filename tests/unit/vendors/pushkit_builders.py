@@ -1,7 +1,5 @@
 """Notes, request batches and accounts for the tests of Huawei, HarmonyOS and Honor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.contracts import Notification

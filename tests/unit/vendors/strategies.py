@@ -2,8 +2,6 @@
 of any kind; and how a cut text is judged.
 """
 
-from __future__ import annotations
-
 import json
 
 import regex

@@ -2,8 +2,6 @@
 the option it came with; and what can be a vendor's token.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from common.model import Vendor

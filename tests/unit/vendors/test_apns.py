@@ -2,8 +2,6 @@
 each class.
 """
 
-from __future__ import annotations
-
 import base64
 import datetime
 import hashlib

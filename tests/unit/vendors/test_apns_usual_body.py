@@ -1,7 +1,5 @@
 """The short way to an alert's body gives the bytes of the general way, or nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import given

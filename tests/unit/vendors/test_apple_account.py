@@ -2,8 +2,6 @@
 tools wrote.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import datetime

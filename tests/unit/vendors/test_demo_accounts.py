@@ -1,7 +1,5 @@
 """The demo's throw-away accounts and tokens: each vendor's own reader takes them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """FCM: every code, every vector of its page, bodies in both modes, the service account."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

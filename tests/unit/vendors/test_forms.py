@@ -1,7 +1,5 @@
 """Requests from a form are the vendor's own, whatever a usual push holds; so are their octets."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -5,8 +5,6 @@ A change of the file is a change of what vendors see: PUSHFLEET_TEST_WRITE_GOLDE
 the diff is to be read.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

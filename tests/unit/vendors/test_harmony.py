@@ -2,8 +2,6 @@
 push type.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 

@@ -1,7 +1,5 @@
 """Honor: every row of the page's code table, the vectors, the payloads by class and right."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

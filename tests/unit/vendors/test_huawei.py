@@ -1,7 +1,5 @@
 """Huawei v1: every code of the page, the vectors, the payloads by class and right."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

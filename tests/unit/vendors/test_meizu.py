@@ -1,7 +1,5 @@
 """Meizu: both meanings of its codes, the sign vectors, the form, receipts."""
 
-from __future__ import annotations
-
 import json
 from urllib.parse import parse_qs, urlencode
 

@@ -2,8 +2,6 @@
 built one by one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

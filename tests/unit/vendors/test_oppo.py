@@ -2,8 +2,6 @@
 holds for any note and any bytes.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any

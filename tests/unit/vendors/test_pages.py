@@ -2,8 +2,6 @@
 first answer, and each receipt.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping

@@ -2,8 +2,6 @@
 fits, no note breaks build.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 from zoneinfo import ZoneInfo

@@ -2,8 +2,6 @@
 Source: contract §3.
 """
 
-from __future__ import annotations
-
 import json
 from urllib.parse import parse_qs
 

@@ -2,8 +2,6 @@
 refused with the cure.
 """
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -2,8 +2,6 @@
 files that are nearly right.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -2,8 +2,6 @@
 be written on a wire.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec
@@ -12,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common.model import Kind, PushType, Vendor
+from tests.tables import spaced
 from tests.unit.vendors.cases import NOW_MS, note, target
 from workers.transport.exchange import fault_of
 from workers.vendors import VENDORS
@@ -51,17 +50,9 @@ def credential(vendor: Vendor) -> Credential:
 @example(words=["\ud800"] * 9, kind=Kind.CALL_INVITE)
 def test_every_request_can_be_written(vendor: Vendor, words: list[str], kind: Kind) -> None:
     spec, account = VENDORS[vendor], credential(vendor)
-    fields = (
-        "message_id",
-        "collapse_id",
-        "conversation_id",
-        "thread_id",
-        "event_id",
-        "title",
-        "body",
-        "ext",
-        "app_name",
-    )
+    fields = spaced("""
+        message_id collapse_id conversation_id thread_id event_id title body ext app_name
+    """)
     push_type = (
         PushType.VOIP if kind == Kind.CALL_INVITE and vendor == Vendor.APNS else PushType.ALERT
     )

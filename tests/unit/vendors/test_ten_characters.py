@@ -2,8 +2,6 @@
 im-dialects §5.
 """
 
-from __future__ import annotations
-
 import json
 from urllib.parse import unquote_plus
 

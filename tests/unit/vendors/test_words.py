@@ -1,7 +1,5 @@
 """The few helpers that Xiaomi and OPPO share: total, and exact at their borders."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 

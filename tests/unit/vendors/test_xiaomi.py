@@ -2,8 +2,6 @@
 note and any bytes.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from urllib.parse import parse_qsl

@@ -1,7 +1,5 @@
 """Names of queues and tasks, and the settings that keep a wake-up a wake-up."""
 
-from __future__ import annotations
-
 import pytest
 
 from common.model import Vendor

@@ -2,8 +2,6 @@
 every caller handles.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

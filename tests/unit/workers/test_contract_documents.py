@@ -1,7 +1,5 @@
 """The documents of what a core may publish are made of the types that intake decodes with."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -2,8 +2,6 @@
 hold. Pure.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -2,8 +2,6 @@
 ever; and a process that stands still takes nobody's turn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -2,8 +2,6 @@
 came near.
 """
 
-from __future__ import annotations
-
 from common.contracts import Conversation, Message, PushFields, Sender
 from common.ledger_records import PageRecord, RowRecord, unpack_users
 from common.model import Decision, Kind

@@ -1,7 +1,5 @@
 """What only prints help loads nothing heavy: an operator types it all day."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

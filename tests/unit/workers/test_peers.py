@@ -1,47 +1,31 @@
 """Who really asks: nobody chooses it by a header, proxies of ours are believed, and only they."""
 
-from __future__ import annotations
-
 import pytest
 
+from tests.tables import table
 from workers.console.peers import FORWARDING, Peers, forwarded
 
-CALLERS = {
-    "no proxy": ((), "127.0.0.1", "203.0.113.9", "127.0.0.1"),
-    "a proxy that nobody trusts": ((), "10.0.0.2", "203.0.113.9", "10.0.0.2"),
-    "a proxy of ours": (("10.0.0.2",), "10.0.0.2", "203.0.113.9", "203.0.113.9"),
-    "a caller's own words before it": (
-        ("10.0.0.0/8",),
-        "10.0.0.2",
-        "1.1.1.1, 203.0.113.9",
-        "203.0.113.9",
-    ),
-    "two proxies of ours": (
-        ("10.0.0.0/8",),
-        "10.0.0.2",
-        "1.1.1.1, 203.0.113.9, 10.0.0.7",
-        "203.0.113.9",
-    ),
-    "all are ours": (("10.0.0.0/8",), "10.0.0.2", "10.0.0.7", "10.0.0.2"),
-    "junk": (("10.0.0.2",), "10.0.0.2", "203.0.113.9, unknown", "10.0.0.2"),
-    "no header": (("10.0.0.2",), "10.0.0.2", "", "10.0.0.2"),
-    "IPv6": (("fd00::/8",), "fd00::2", "2001:db8::9", "2001:db8::/64"),
-    "IPv6 with brackets and port": (("::1",), "::1", "[2001:db8::9]:443", "2001:db8::/64"),
-    "another address of the same caller": (
-        ("::1",),
-        "::1",
-        "2001:db8:0:0:dead:beef:1:2",
-        "2001:db8::/64",
-    ),
-    "the next network": (("::1",), "::1", "2001:db8:0:1::9", "2001:db8:0:1::/64"),
-    "IPv6 without a proxy": ((), "2001:db8::9", "", "2001:db8::/64"),
-    "a proxy that writes the port": (("10.0.0.2",), "10.0.0.2", "203.0.113.9:51234", "203.0.113.9"),
-    "a port without an address": (("10.0.0.2",), "10.0.0.2", ":51234", "10.0.0.2"),
-    "junk behind brackets": (("10.0.0.2",), "10.0.0.2", "[2001:db8::9]evil", "10.0.0.2"),
-    "IPv4 in IPv6 without a proxy": ((), "::ffff:203.0.113.9", "", "203.0.113.9"),
-    "no address": ((), "testclient", "", "testclient"),
-    "IPv4 in IPv6": (("10.0.0.2",), "::ffff:10.0.0.2", "203.0.113.9", "203.0.113.9"),
-}
+CALLERS = table("""
+    no proxy | [] | 127.0.0.1 | 203.0.113.9 | 127.0.0.1
+    a proxy that nobody trusts | [] | 10.0.0.2 | 203.0.113.9 | 10.0.0.2
+    a proxy of ours | ["10.0.0.2"] | 10.0.0.2 | 203.0.113.9 | 203.0.113.9
+    a caller's own words before it | ["10.0.0.0/8"] | 10.0.0.2 | 1.1.1.1, 203.0.113.9 | 203.0.113.9
+    two proxies of ours | ["10.0.0.0/8"] | 10.0.0.2 | 1.1.1.1, 203.0.113.9, 10.0.0.7 | 203.0.113.9
+    all are ours | ["10.0.0.0/8"] | 10.0.0.2 | 10.0.0.7 | 10.0.0.2
+    junk | ["10.0.0.2"] | 10.0.0.2 | 203.0.113.9, unknown | 10.0.0.2
+    no header | ["10.0.0.2"] | 10.0.0.2 | "" | 10.0.0.2
+    IPv6 | ["fd00::/8"] | fd00::2 | 2001:db8::9 | 2001:db8::/64
+    IPv6 with brackets and port | ["::1"] | ::1 | [2001:db8::9]:443 | 2001:db8::/64
+    another address of the same caller | ["::1"] | ::1 | 2001:db8:0:0:dead:beef:1:2 | 2001:db8::/64
+    the next network | ["::1"] | ::1 | 2001:db8:0:1::9 | 2001:db8:0:1::/64
+    IPv6 without a proxy | [] | 2001:db8::9 | "" | 2001:db8::/64
+    a proxy that writes the port | ["10.0.0.2"] | 10.0.0.2 | 203.0.113.9:51234 | 203.0.113.9
+    a port without an address | ["10.0.0.2"] | 10.0.0.2 | :51234 | 10.0.0.2
+    junk behind brackets | ["10.0.0.2"] | 10.0.0.2 | [2001:db8::9]evil | 10.0.0.2
+    IPv4 in IPv6 without a proxy | [] | ::ffff:203.0.113.9 | "" | 203.0.113.9
+    no address | [] | testclient | "" | testclient
+    IPv4 in IPv6 | ["10.0.0.2"] | ::ffff:10.0.0.2 | 203.0.113.9 | 203.0.113.9
+""")
 
 
 @pytest.mark.parametrize("case", CALLERS)

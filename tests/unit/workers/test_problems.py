@@ -1,7 +1,5 @@
 """The one list of problems: whole in both languages, and the alerts ring in its words."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

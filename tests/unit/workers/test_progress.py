@@ -1,7 +1,5 @@
 """Liveness: progress or nothing to do, and never a question to Redis."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest
@@ -31,9 +29,7 @@ class Redis:
         return self.waits
 
 
-def test_what_waits_without_progress_is_unhealthy_and_progress_cures_it(
-    clock: list[float],
-) -> None:
+def test_what_waits_without_progress_is_unhealthy_and_progress_cures_it(clock: list[float]) -> None:
     redis, at = Redis(), [clock[0]]
     known = Progress(lambda: at[0], redis.waiting, 0.05)
     known.look()

@@ -2,8 +2,6 @@
 Redis, between that and the answer.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """`pushfleet settings` and the page that is made of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from workers.cli.settings import page, shown

@@ -2,8 +2,6 @@
 ours.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from typing import Any

@@ -2,8 +2,6 @@
 DialectError. Nothing else.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from pathlib import Path
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Conversation, Element, PushFields, Sender
 from tests.examples import examples
+from tests.tables import spaced
 from tests.unit.intake.dialects.test_push_fields import BODIES, ROWS
 from tests.unit.intake.dialects.test_samples import SAMPLES, body_of
 from workers.intake import dialects
@@ -82,15 +81,11 @@ DATA = {
 }
 
 
-REASONS = {
-    "wrong_type",
-    "missing_field",
-    "out_of_range",
-    "not_unicode",
-    "no_command",
-    "no_app",
-    "unknown_dialect",
-}
+REASONS = set(
+    spaced("""
+        wrong_type missing_field out_of_range not_unicode no_command no_app unknown_dialect
+    """)
+)
 
 
 def check(found: Translated) -> None:
@@ -254,20 +249,12 @@ def test_a_cut_text_has_whole_characters(text, most, kept):
     assert reading.cut(text, most) == kept
 
 
-ALLOWED = {
-    "__future__",
-    "collections",
-    "common",
-    "dataclasses",
-    "enum",
-    "hashlib",
-    "hmac",
-    "msgspec",
-    "re",
-    "typing",
-    "unicodedata",
-    "urllib",
-}
+ALLOWED = set(
+    spaced("""
+        __future__ collections common dataclasses enum hashlib hmac msgspec re typing unicodedata
+        urllib
+    """)
+)
 
 
 def test_the_adapters_import_the_standard_library_msgspec_and_commons_values_only():

@@ -1,7 +1,5 @@
 """NetEase NIM: each row of im-dialects §4 and of im-callbacks §3, its canonical place and value."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -2,8 +2,6 @@
 are refused without showing the body.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -2,8 +2,6 @@
 canonical defaults on both sides.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The callback signatures: the vectors of the clouds' pages and ours, and what each refuses."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

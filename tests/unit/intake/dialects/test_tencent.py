@@ -2,8 +2,6 @@
 place and value.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """ZEGO ZIM: each row of im-dialects §3 and of im-callbacks §2, its canonical place and value."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 from urllib.parse import quote

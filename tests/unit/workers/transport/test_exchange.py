@@ -1,7 +1,5 @@
 """Addresses, requests and heads that a transport takes or refuses, and the waiting for a batch."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -2,8 +2,6 @@
 a peer sends grows without bound.
 """
 
-from __future__ import annotations
-
 import pytest
 from hpack import Decoder, Encoder
 from hypothesis import given, settings

@@ -2,8 +2,6 @@
 as sent.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Texts in the Huffman code of HPACK: beside another implementation of it, and at its edges."""
 
-from __future__ import annotations
-
 import uuid
 
 import pytest

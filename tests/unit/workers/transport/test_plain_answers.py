@@ -1,7 +1,5 @@
 """Answers to requests in columns are those that the same requests get one by one."""
 
-from __future__ import annotations
-
 import uuid
 
 import pytest
