@@ -509,7 +509,7 @@ class IntakeLoop:
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
             rest_s = max(rest_s, min(FLOW_TURNS * seconds, FLOW_REST_S_MAX))
-        if rest_s:
+        if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)
         self._ended_at = time.monotonic()
 
