@@ -18,9 +18,10 @@ import pytest
 from sqlalchemy import text
 
 from common import metrics
+from common.model import Vendor
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
 from tests.e2e.conftest import Core, digits, wait_for
-from tests.e2e.tenant import device_token
+from tests.e2e.tenant import TOOK_EFFECT_S, device_token
 from tests.e2e.town import Town
 from workers.gateway import xmpp
 from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
@@ -243,6 +244,26 @@ def test_a_node_that_is_announced_again_and_again_gets_so_many_pushes_and_its_ca
 
 def left_out() -> float:
     return metrics.DOOR_REQUESTS.labels("xmpp", "throttled")._value.get()
+
+
+def test_a_call_that_leaves_first_replaces_no_message(town: Town, server: ComponentServer) -> None:
+    token, voip = device_token("apns"), device_token("apns")
+    told, runtime = server.register(token, voip_token=voip), town.core.runtime
+
+    def pause(paused: bool) -> None:
+        runtime.credentials.set_paused(town.app, Vendor.APNS, "apns-x", paused)
+        runtime.catalog.changed()
+
+    pause(True)
+    time.sleep(TOOK_EFFECT_S)
+    server.publish(told, summary("before the call"))
+    server.publish(
+        told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>"
+    )
+    town.core.settled()
+    pause(False)
+    assert pushed(town, voip)[0]["push_type"] == "voip"
+    assert pushed(town, token)[0]["body"]["aps"]["alert"]["body"] == "before the call"
 
 
 def test_an_empty_push_is_silent(town: Town, server: ComponentServer) -> None:

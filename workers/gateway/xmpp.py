@@ -380,9 +380,11 @@ def _about(publish: Publish) -> dict[str, Any]:
 
 
 def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
-    """collapse id: the node, as servers announce the same messages again after minutes."""
+    """collapse id: the node, as servers announce the same messages again after minutes. A call
+    has a place of its own: it replaces no message.
+    """
     push: dict[str, Any] = {
-        "collapse_key": publish.node,
+        "collapse_key": f"{publish.node}.call" if publish.call else publish.node,
         "display": {},
         "thread_id": as_name(stanzas.bare(publish.sender)) or publish.node,
     }
