@@ -230,7 +230,7 @@ def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(s
 def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, either):
     server = serve(
         H2Server,
-        lambda c, seen: c.later(0.15, c.reply, seen.stream, 200, {"apns-id": seen.id}),
+        lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}),
         settings={3: 10},
     )
     found = reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 30))
