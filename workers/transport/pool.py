@@ -11,6 +11,7 @@ replays become resets, never doubles.
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 import time
@@ -91,6 +92,14 @@ def header_lines(request: Request, http2: bool) -> list[str]:
     return lines
 
 
+def inode(fd: int) -> int | None:
+    """Of the open file behind a descriptor; None where it is closed."""
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
+
+
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
@@ -123,9 +132,9 @@ class Slot:
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         easy.setopt(pycurl.WRITEFUNCTION, self.write)
         easy.setopt(pycurl.PREREQFUNCTION, self.begin)
+        easy.setopt(pycurl.SOCKOPTFUNCTION, self.open)
         if pool.http2:
             easy.setopt(pycurl.RESOLVER_START_FUNCTION, self.resolve)
-            easy.setopt(pycurl.SOCKOPTFUNCTION, self.open)
             easy.setopt(pycurl.DEBUGFUNCTION, self.hear)
 
     def load(self, job: Job, timeout_ms: int) -> None:
@@ -181,10 +190,13 @@ class Slot:
         self.blind = not self.listens
         return _ABORT if self.blind else _OK
 
-    def open(self, _fd: int, _purpose: int) -> int:
-        """libcurl has made a socket. For a replay it gets none: a connection that succeeds would
-        wipe the error text out.
+    def open(self, fd: int, _purpose: int) -> int:
+        """libcurl has made a socket. For a replay over HTTP/2 it gets none: a connection that
+        succeeds would wipe the error text out.
         """
+        self.pool.sockets[fd] = os.fstat(fd).st_ino
+        if not self.pool.http2:
+            return _OK
         if self.job is None or self.job.started:
             return _NO_SOCKET
         self.blind = not self.listens
@@ -224,7 +236,8 @@ class CurlPool:
     """The connections of one credential: a multi handle, its requests, and the waiting ones.
 
     waiting: jobs inside libcurl that have no connection yet. heard: connection id -> time of its
-    last answer.
+    last answer. sockets: file descriptor -> inode of each connection; libcurl also asks us to
+    watch its resolver's descriptors, and any descriptor's number may be another file's later.
     """
 
     def __init__(self, loop: Loop, key: Key, make: EasyMaker) -> None:
@@ -245,6 +258,7 @@ class CurlPool:
         self.agreed = True  # on HTTP/2, by the server of the last connection
         self.listening = self.http2  # until a connection has answered
         self.idle_fds: set[int] = set()
+        self.sockets: dict[int, int] = {}
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(
             pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING
@@ -261,7 +275,8 @@ class CurlPool:
                 selector.unregister(fd)
             except KeyError:
                 pass
-            self.idle_fds.add(fd)  # kept alive by libcurl, or about to be closed
+            if fd in self.sockets:
+                self.idle_fds.add(fd)  # kept alive by libcurl, or about to be closed
             return
         self.idle_fds.discard(fd)
         mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
@@ -341,9 +356,12 @@ class CurlPool:
         poll = select.poll()
         for fd in self.idle_fds:
             poll.register(fd, _ENDED if self.http2 else _ENDED | select.POLLIN)
-        states = poll.poll(0)
-        self.idle_fds.difference_update(fd for fd, state in states if state & select.POLLNVAL)
-        return any(not state & select.POLLNVAL for _, state in states)
+        found = [fd for fd, _ in poll.poll(0)]
+        gone = {fd for fd in found if inode(fd) != self.sockets[fd]}
+        self.idle_fds -= gone
+        for fd in gone:
+            del self.sockets[fd]
+        return len(found) > len(gone)
 
     def _room(self) -> bool:
         most = self.connections_max * (self.streams_max if self.http2 else 1)

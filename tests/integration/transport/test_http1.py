@@ -2,7 +2,12 @@
 libcurl only: aioapns speaks HTTP/2.
 """
 
+import contextlib
+import itertools
+import os
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +48,47 @@ def test_connections_are_kept_from_batch_to_batch(h1, curl):
         found = reasons(curl.send_many(where(server, connections_max=1), pushes(10, first), 30))
         assert found == {200: 10}
     assert server.log.connections == 1
+
+
+def descriptors() -> dict[int, str]:
+    """Number -> what it is, of this process."""
+    found = {}
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found[int(link.name)] = str(link.readlink())
+    return found
+
+
+def test_what_waits_in_libcurls_resolver_is_not_the_end_of_a_connection(h1, curl):
+    server = h1()
+    before = descriptors()
+    assert reasons(curl.send_many(where(server, connections_max=1), pushes(3), 30)) == {200: 3}
+    news = [fd for fd, kind in descriptors().items() if "eventfd" in kind and fd not in before]
+    for turn in range(1, 6):
+        for fd in news:  # an answer of the resolver's thread that nobody has fetched yet
+            with contextlib.suppress(OSError):
+                os.eventfd_write(fd, 1)
+        found = reasons(curl.send_many(where(server, connections_max=1), pushes(2, turn * 10), 30))
+        assert found == {200: 2}
+    assert server.log.connections == 1
+
+
+def test_a_descriptor_that_is_another_file_now_is_not_the_end_of_a_connection(h1, curl):
+    ended = itertools.chain([True], itertools.repeat(False))
+    server = h1(lambda seen, number: h1_answer(200) + (H1Server.CLOSE if next(ended) else b""))
+    for turn in (1, 2, 3):  # libcurl closes what the server has ended once a second
+        assert reasons(curl.send_many(where(server), [push(turn)], 30)) == {200: 1}
+        time.sleep(1.1)
+    opened = server.log.connections
+    with contextlib.ExitStack() as files:  # the lowest free numbers, all with unread bytes
+        for _ in range(40):
+            for end in (pair := socket.socketpair()):
+                files.enter_context(end)
+            pair[0].send(b"x")
+            pair[1].send(b"x")
+        for turn in range(4, 9):
+            assert reasons(curl.send_many(where(server), [push(turn)], 30)) == {200: 1}
+    assert server.log.connections == opened
 
 
 def test_a_server_that_closes_after_every_answer_loses_and_doubles_nothing(h1, curl):
