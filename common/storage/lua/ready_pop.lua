@@ -15,13 +15,28 @@ for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
 local found, next_due, waits = {[0] = {}, {}, {}, {}}, nil, {}
 local function pop(u, lane)
   redis.call('ZREM', KEYS[u + 1], lane)
-  local till, known = now + tonumber(ARGV[1]), redis.call('ZSCORE', KEYS[5], lane)
-  redis.call('ZADD', KEYS[5], known and math.min(known - 1, till) or till, lane)
+  local till, known = now + tonumber(ARGV[1]), tonumber(redis.call('ZINCRBY', KEYS[5], -1, lane))
+  if known < 0 or known > till then redis.call('ZADD', KEYS[5], till, lane) end -- below 0: it was not there
   found[u][#found[u] + 1] = lane
+end
+local function last(due) -- those of score 0 go behind the others that are due, as if they had come now
+  local there, later, out = {}, {}, {}
+  for i = 1, #due, 2 do
+    local to, score = tonumber(due[i + 1]) > now and later or there, due[i + 1]
+    if score ~= '0' then to[#to + 1] = {due[i], score} end
+  end
+  for i = 1, #due, 2 do
+    if due[i + 1] == '0' then there[#there + 1] = {due[i], '0'} end
+  end
+  for _, part in ipairs({there, later}) do
+    for _, one in ipairs(part) do out[#out + 1], out[#out + 2] = one[1], one[2] end
+  end
+  return out
 end
 local function first(u, most) -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
   local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
   if due[2] ~= '0' then return due end
+  if #due <= 2 * most then return last(due) end -- all of them are popped now, or are busy
   local fresh, adds = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000), {}
   for _, lane in ipairs(fresh) do
     adds[#adds + 1] = now
