@@ -451,7 +451,7 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
         text=texts.text,
         ext=None if ids_only else push.data.ext,
         payload=_payload(message, ids_only),
-        loc=push.display.loc if not redacted and not push.display.body else None,
+        loc=push.display.loc if not redacted else None,
         blob=push.blob is not None,
         direct=message.direct,
         reply_key=message.reply_key,

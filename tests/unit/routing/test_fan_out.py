@@ -566,3 +566,12 @@ def test_a_window_without_a_zone_is_read_on_each_devices_own_clock(tz, held):
         for target in push.targets
     ]
     assert sorted([*sent, *held]) == ["abroad", "home"]
+
+
+def test_words_that_the_app_holds_go_before_the_body_for_those_who_cannot_look_them_up():
+    about = message(push={"display": {"body": "Hi", "loc": {"key": "K", "args": ["Ann"]}}})
+    said = {vendor: shown_of(wire(about, device(vendor), Books())) for vendor in Vendor}
+    assert '"alert":{"loc-key":"K","loc-args":["Ann"]}' in said[Vendor.APNS]
+    assert '"body_loc_key":"K"' in said[Vendor.FCM]
+    others = {vendor: words for vendor, words in said.items() if vendor != Vendor.APNS}
+    assert all("Hi" in words for words in others.values())
