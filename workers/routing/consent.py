@@ -109,6 +109,19 @@ def _minute(clock: str) -> int:
     return int(hour) * 60 + int(minute)
 
 
+def by_clock(who: Recipient, settings: Mapping[str, Any]) -> Sequence[Recipient]:
+    """The person; each device alone where a window without a zone meets clocks that differ.
+
+    The window is the device's then (contract §3): a phone at home sleeps, one abroad does not.
+    """
+    dnd = settings.get("dnd")
+    if dnd is None or len({device.tz for device in who.devices}) < 2:
+        return (who,)
+    if (own := dnd.get("tz")) and zone_named(own) is not None:
+        return (who,)
+    return [Recipient(who.user, (device,), who.desktop) for device in who.devices]
+
+
 def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:
     """The window's zone, else a device's, else the tenant's; an unknown name counts as none."""
     found = (zone_named(name) for name in (*_zones(who, settings), tenant_tz, FALLBACK_TZ) if name)

@@ -542,3 +542,36 @@ def test_a_zone_that_nobody_knows_is_handed_on_to_be_counted():
     books = Books(settings={"bob": {"dnd": {"start": "22:00", "end": "07:00"}}})
     told = route([offline(message(), who(device(tz="Mars/Base")))], world(books), NOW_MS)
     assert [(user, name) for _, user, name in told.odd_zones] == [("bob", "Mars/Base")]
+
+
+@pytest.mark.parametrize(
+    ("tz", "held"),
+    [(None, ["abroad"]), ("Mars/Base", ["abroad"]), ("America/New_York", ["abroad", "home"])],
+)
+def test_a_window_without_a_zone_is_read_on_each_devices_own_clock(tz, held):
+    dnd = {"start": "22:00", "end": "07:00", "tz": tz}
+    devices = [
+        device(device_id="abroad", tz="America/New_York"),  # midnight there
+        device(device_id="home", tz="Asia/Shanghai"),
+    ]
+    books = Books(settings={"bob": {"dnd": dnd}})
+    routed = route([offline(message(), who(*devices))], world(books), NOW_MS)
+    assert [(row.device.device_id, str(row.decision)) for row in routed.rows] == [
+        (name, "dnd") for name in held
+    ]
+    sent = [
+        target.device
+        for _, batch in routed.batches
+        for push in batch.pushes
+        for target in push.targets
+    ]
+    assert sorted([*sent, *held]) == ["abroad", "home"]
+
+
+def test_words_that_the_app_holds_go_before_the_body_for_those_who_cannot_look_them_up():
+    about = message(push={"display": {"body": "Hi", "loc": {"key": "K", "args": ["Ann"]}}})
+    said = {vendor: shown_of(wire(about, device(vendor), Books())) for vendor in Vendor}
+    assert '"alert":{"loc-key":"K","loc-args":["Ann"]}' in said[Vendor.APNS]
+    assert '"body_loc_key":"K"' in said[Vendor.FCM]
+    others = {vendor: words for vendor, words in said.items() if vendor != Vendor.APNS}
+    assert all("Hi" in words for words in others.values())
