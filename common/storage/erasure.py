@@ -61,9 +61,7 @@ def erase(
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
-    silent: Any = list(
-        redis.scan_iter(match=literal(keys.silent(app, user, "")) + "*", count=1000)
-    )
+    silent: Any = list(redis.scan_iter(match=literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"], found["sealed"] = _letters(letters, app, user)
     return found
