@@ -45,10 +45,6 @@ def named_by(message: Message) -> Named:
     return Named(people, None if force.all or force.ids is None else frozenset(force.ids))
 
 
-def forced(message: Message, user: str) -> bool:
-    return named_by(message).forces(user)
-
-
 def refusal(
     message: Message,
     who: Recipient,

@@ -382,7 +382,6 @@ class VendorSpec:
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     brackets: bool = True  # takes them in texts; False: elements are named without
-    withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""
     quota_reported: Callable[[HttpResponse], tuple[int, int] | None] | None = None
