@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
 from common.storage.raw_pipe import command, read_all
-from common.storage.scripts import Call, run_all, script
+from common.storage.scripts import Call, script
 from common.values import Value
 
 GROUP = "pushfleet"
@@ -387,13 +387,10 @@ class StreamStore:
                 waited[stream] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
         return waited
 
-    def missed(self, streams: Sequence[str]) -> set[str]:
-        """Streams with unread entries, or with entries of silent readers. One round trip."""
-        (found,) = run_all(self.redis, [self.missed_call(streams)])
-        return {streams[index] for index in found}
-
     def missed_call(self, streams: Sequence[str]) -> Call:
-        """The script call of `missed`; the answer has the streams' indexes."""
+        """The script call for streams with unread entries, or with entries of silent readers; the
+        answer has their indexes.
+        """
         return (
             self._missed,
             [self._key(stream) for stream in streams],
