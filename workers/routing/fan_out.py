@@ -36,6 +36,7 @@ from workers.routing.consent import Named, by_clock, named_by, refusal, unknown_
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
+from workers.vendors import VENDORS
 from workers.vendors.types import Credential
 
 #: Targets of one entry on a delivery stream.
@@ -430,6 +431,7 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
         redaction=redaction,
         forced=style.is_forced,
         own=_catalogue(tenant),
+        brackets=VENDORS[credential.vendor].brackets,
     )
     return msgspec.structs.replace(
         shape,

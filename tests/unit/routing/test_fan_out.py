@@ -2,6 +2,7 @@
 and that nothing hidden shows.
 """
 
+import json
 import random
 from typing import Any
 from urllib.parse import unquote_plus
@@ -575,3 +576,29 @@ def test_words_that_the_app_holds_go_before_the_body_for_those_who_cannot_look_t
     assert '"body_loc_key":"K"' in said[Vendor.FCM]
     others = {vendor: words for vendor, words in said.items() if vendor != Vendor.APNS}
     assert all("Hi" in words for words in others.values())
+
+
+NAMED_ON_VIVO = {
+    "a picture": ([{"type": "image"}], {}, "zh", "张三:发来一张图片"),
+    "in English": ([{"type": "sound"}], {}, "en", "张三:sent a voice message"),
+    "beside words": ([{"type": "text", "text": "看"}, {"type": "file"}], {}, "zh", "张三:看(文件)"),
+    "the tenant's own": ([{"type": "image"}], {"zh": {"image": "[照片]"}}, "zh", "张三:(照片)"),
+    "of another language": (
+        [{"type": "face"}],
+        {"fr": {"image": "x"}},
+        "fr",
+        "张三:sent a sticker",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("elements", "texts", "lang", "said"), NAMED_ON_VIVO.values(), ids=NAMED_ON_VIVO
+)
+def test_what_is_no_text_is_named_without_brackets_where_a_vendor_refuses_them(
+    elements, texts, lang, said
+):
+    tenant = Tenant("demo", "聊天", "zh", "Asia/Shanghai", {"texts": texts} if texts else {})
+    about = message(elements=elements, sender={"id": "ann", "nick": "张三"})
+    body = json.loads(wire(about, device(Vendor.VIVO, lang=lang), Books(tenant)).body)
+    assert (body["title"], body["content"]) == ("张三", said)
