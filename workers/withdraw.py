@@ -445,8 +445,9 @@ def _people(
     """Recipients with those of their devices that may show the first push, and nothing later."""
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
-    collapse = first["collapse"]
-    if collapse:
+    # an edit of a message names its id as collapse key
+    own = recall.message_id if recall.kind == Kind.RECALL else ""
+    if collapse := first["collapse"] or own:
         pushed -= runtime.ledger.covered(
             recall.app, first["conversation"], first["ts_ms"], collapse, pushed
         )

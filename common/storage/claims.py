@@ -14,14 +14,13 @@ from typing import Any, cast
 
 import msgspec
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from common.storage import badges, row_numbers, usual_numbers
 from common.storage.keys import Keys
 from common.storage.row_numbers import Lot
-from common.storage.scripts import Call, run_all, script, source
+from common.storage.scripts import Call, run_all, script
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
 #: its day and a day of grace.
@@ -130,7 +129,7 @@ class TakenPart:
 
 
 class Claims:
-    """Leases, marks and releases, one call a batch."""
+    """Leases and badge numbers, one call a batch. lane_commit.lua marks and releases."""
 
     #: Pushes of one call that a script takes with fewer commands than plain ones.
     few_max = 8
@@ -329,47 +328,3 @@ class Claims:
             else []
         )
         return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
-
-    # ------------------------------------------------------------ by the push's id
-
-    def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
-        """Within the caller's MULTI: releases pushes that wait for another entry, or end unseen.
-
-        They are marked done behind this. A push that cannot have been seen returns its badge
-        number; a later attempt takes a fresh one. A push that another process has finished stays
-        finished.
-        """
-        self._give_back(pipe, [(one, "") for one in given])
-
-    def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
-        """Within the caller's MULTI: ends the leases of `owner`, a finished entry, on these pushes.
-
-        Each is (push id, event ts).
-        """
-        self._give_back(
-            pipe,
-            [
-                (ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner)
-                for push_id, ts_ms in pushes
-            ],
-        )
-
-    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[ReturnedClaim, str]]) -> None:
-        if given:
-            keys = self._keys
-            names = [
-                name
-                for one, _ in given
-                for name in (
-                    keys.claims(day_of(one.ts_ms), one.push_id),
-                    keys.badges(one.app, one.user),
-                )
-            ]
-            args = [
-                part
-                for one, owner in given
-                for part in (one.push_id, owner, one.device, int(one.seen))
-            ]
-            # the whole text, not its hash: a server that restarts between two tries of the MULTI
-            # would do all of it but this
-            pipe.eval(source("let_go"), len(names), *names, *args)

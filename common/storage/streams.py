@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
 from common.storage.raw_pipe import command, read_all
-from common.storage.scripts import Call, run_all, script
+from common.storage.scripts import Call, script
 from common.values import Value
 
 GROUP = "pushfleet"
@@ -393,13 +393,10 @@ class StreamStore:
                 waited[stream] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
         return waited
 
-    def missed(self, streams: Sequence[str]) -> set[str]:
-        """Streams with unread entries, or with entries of silent readers. One round trip."""
-        (found,) = run_all(self.redis, [self.missed_call(streams)])
-        return {streams[index] for index in found}
-
     def missed_call(self, streams: Sequence[str]) -> Call:
-        """The script call of `missed`; the answer has the streams' indexes."""
+        """The script call for streams with unread entries, or with entries of silent readers; the
+        answer has their indexes.
+        """
         return (
             self._missed,
             [self._key(stream) for stream in streams],
@@ -445,8 +442,18 @@ def _delivered(groups: Any) -> str:
     )
 
 
+def fleet_of(consumer: bytes) -> str:
+    """The prefix of the fleet whose intake has this name in the group of a core's stream; "" of a
+    process that is older than its name.
+    """
+    return consumer.decode("utf-8", "replace").rpartition(":")[0].partition(":{s")[0]
+
+
 class CoreStreams(StreamStore):
-    """The streams that the core writes, by their own names. An entry over the limit comes cut."""
+    """The streams that the core writes, by their own names. An entry over the limit comes cut.
+
+    The consumer's name begins with the fleet's prefix (fleet_of): doctor sees who else reads.
+    """
 
     def __init__(
         self,
@@ -460,6 +467,7 @@ class CoreStreams(StreamStore):
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
+        self.consumer = f"{keys.prefix}:{self.consumer}"
         self._plain = PlainReads(redis, GROUP, self.consumer)
 
     def read_weighted(

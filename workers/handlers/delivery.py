@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from common.ledger_records import STREAM_MAX
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys
-from common.storage.lane_entries import LaneTerms, Taken
+from common.storage.lane_entries import LaneTerms, PushRoom, Taken
 from common.storage.lanes import PROBE_S
 from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.app import DELIVERY, queue_of
@@ -33,6 +33,8 @@ SLICE_S: Final = 5.0
 #: Longest wait after a take, seconds, for more room when many lanes are active and little room is
 #: left; otherwise the rounds would split into many small ones, each with calls of its own.
 GATHER_S: Final = 0.03
+#: The same while there is room for less than one lane's most.
+FULL_S: Final = 0.1
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
 LINGER_S: Final = 1.0
@@ -325,29 +327,31 @@ class LaneSender:
         self._passes = bool(occupied) or not all(most.values())
         if not any(most.values()):
             return False, None
-        gathers_s = self._took_at + GATHER_S - time.monotonic()
-        if gathers_s > 0 and self._gathers(most[Urgency.CHAT]):
+        room = self.running.push_room()
+        if (gathers_s := self._gathers_s(room)) > 0:
             return False, gathers_s
-        found, next_s = self.runtime.lane_queues.pop(self.vendor, most, occupied)
+        found, next_s, waiting = self.runtime.lane_queues.pop(self.vendor, most, occupied, room)
         if not found:
             return False, next_s
         self._owed = found
         chosen = self._in_turn(found, ahead)
         waits = [next_s] if len(chosen) == len(found) else [next_s, TURN_MS / 1000]
         if chosen:
-            self._take(chosen)
+            self._take(chosen, dict(zip(found, waiting, strict=True)))
             self._took_at = time.monotonic()
             waits.append(self._next_s)
         self._owed = ()
         return bool(chosen), soonest(waits, began=bool(chosen))
 
-    def _gathers(self, lanes: int) -> bool:
-        """True while many lanes are at work and less than half of the room is left.
+    def _gathers_s(self, room: PushRoom) -> float:
+        """Seconds to wait for more room: many lanes are at work, and less than half of it is left.
 
-        lanes: that may be taken now.
+        0 or less: none.
         """
-        together = self.running.together()
-        return together >= LANES_AT_ONCE and lanes < max(LANES_AT_ONCE, together)
+        if self.running.together() < LANES_AT_ONCE or room.pushes >= self.in_flight_max // 2:
+            return 0.0
+        patience_s = GATHER_S if room.pushes >= room.each else FULL_S
+        return self._took_at + patience_s - time.monotonic()
 
     def _in_turn(
         self, found: Sequence[tuple[str, Urgency]], ahead: dict[str, set[int]]
@@ -371,10 +375,15 @@ class LaneSender:
             )
             self._owed = ()
 
-    def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
+    def _take(
+        self, found: Sequence[tuple[str, Urgency]], waiting: Mapping[tuple[str, Urgency], int]
+    ) -> None:
+        """waiting: pushes that wait for each of these lanes, and for others."""
         lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, _ in found}}
         queues = self.runtime.lane_queues
-        rooms = self.running.pushes_room([urgency for _, urgency in found])
+        rooms = self.running.pushes_room(
+            [urgency for _, urgency in found], [waiting[one] for one in found]
+        )
         wanted, takes = [], []
         for (lane_id, urgency), room in zip(found, rooms, strict=True):
             lane = lanes[lane_id]
@@ -394,7 +403,6 @@ class LaneSender:
         if wanted:
             taken_now = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
-            self.running.learn_sizes(taken_now)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place

@@ -1,42 +1,33 @@
 -- ready_pop: takes the lanes of one vendor that may send now out of its ready sets.
 -- KEYS[1..4] push:ready:<vendor>:<urgency>  zset: lane -> when it may send next, ms (0: at once); call, chat, group, bulk
 -- KEYS[5]    push:popped:<vendor>           zset: lane -> until when its taker must have been heard of, ms
--- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, then "<urgency number>|<lane>" that the caller works on already
--- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane}
+-- KEYS[6]    push:                          prefix + {<lane>}:load, see lane_take.lua
+-- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, 6 pushes that there is room for, 7 those of them that may be groups
+--            or bulk, 8 most that one lane counts for, then "<urgency number>|<lane>" that the caller works on already
+-- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane, pushes that wait}
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
 --            it is not put off by the next taker, or what a dead one holds of a busy lane would never come back; it changes by 1 ms, so that
---            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest
+--            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest;
+--            no more lanes than there is room for what they hold: each costs the same for one push and for all it has
 local sets = redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 if sets == 0 then return {0, -1} end -- asked dozens of times a second
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local room, rest, most_each = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local busy, taken = {}, 0
-for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
-local found, next_due, waits = {[0] = {}, {}, {}, {}}, nil, {}
+for i = 9, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
+local found, popped, next_due, waits = {[0] = {}, {}, {}, {}}, {}, nil, {}
 local function pop(u, lane)
   redis.call('ZREM', KEYS[u + 1], lane)
-  local till, known = now + tonumber(ARGV[1]), tonumber(redis.call('ZINCRBY', KEYS[5], -1, lane))
-  if known < 0 or known > till then redis.call('ZADD', KEYS[5], till, lane) end -- below 0: it was not there
-  found[u][#found[u] + 1] = lane
-end
-local function last(due) -- those of score 0 go behind the others that are due, as if they had come now
-  local there, later, out = {}, {}, {}
-  for i = 1, #due, 2 do
-    local to, score = tonumber(due[i + 1]) > now and later or there, due[i + 1]
-    if score ~= '0' then to[#to + 1] = {due[i], score} end
-  end
-  for i = 1, #due, 2 do
-    if due[i + 1] == '0' then there[#there + 1] = {due[i], '0'} end
-  end
-  for _, part in ipairs({there, later}) do
-    for _, one in ipairs(part) do out[#out + 1], out[#out + 2] = one[1], one[2] end
-  end
-  return out
+  popped[#popped + 1] = lane
+  local waiting = math.max(tonumber(redis.call('HGET', KEYS[6] .. '{' .. lane .. '}:load', 'w') or '0'), 1)
+  found[u][#found[u] + 1] = {lane, waiting}
+  room = room - math.min(waiting, most_each)
+  if u > 1 then rest = rest - math.min(waiting, most_each) end
 end
 local function first(u, most) -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
   local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
-  if due[2] ~= '0' then return due end
-  if #due <= 2 * most then return last(due) end -- all of them are popped now, or are busy
+  if due[2] ~= '0' or #due == 2 then return due end -- there is none that a single one could be put before
   local fresh, adds = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000), {}
   for _, lane in ipairs(fresh) do
     adds[#adds + 1] = now
@@ -55,7 +46,7 @@ for u = 0, 3 do
   for i = 1, #due, 2 do
     local lane, score = due[i], tonumber(due[i + 1])
     if not busy[u .. '|' .. lane] then
-      if score > now or got >= most then
+      if score > now or got >= most or room <= 0 or (u > 1 and rest <= 0) then
         if not next_due or score < next_due then next_due = score end
         break
       end
@@ -67,11 +58,21 @@ for u = 0, 3 do
     end
   end
 end
+for at = 1, #popped, 1000 do
+  local till, adds = now + tonumber(ARGV[1]), {}
+  local known = redis.call('ZMSCORE', KEYS[5], unpack(popped, at, math.min(at + 999, #popped)))
+  for i, since in ipairs(known) do
+    adds[#adds + 1] = since and math.min(since - 1, till) or till
+    adds[#adds + 1] = popped[at + i - 1]
+  end
+  redis.call('ZADD', KEYS[5], unpack(adds))
+end
 local out = {now, next_due and math.floor(next_due) or -1}
 for u = 0, 3 do
-  for _, lane in ipairs(found[u]) do
+  for _, one in ipairs(found[u]) do
     out[#out + 1] = u
-    out[#out + 1] = lane
+    out[#out + 1] = one[1]
+    out[#out + 1] = one[2]
   end
 end
 return out

@@ -159,7 +159,7 @@ def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
     world: World, lanes: int
 ) -> None:
     assert isinstance(world.drain, LaneSender)
-    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes)
+    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes, [1_000] * lanes)
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
 
 

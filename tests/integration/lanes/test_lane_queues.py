@@ -88,7 +88,7 @@ def test_what_many_lanes_hold_is_told_of_each(queues: LaneQueues) -> None:
     shown = [urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000]
     assert shown == [Urgency.CHAT, Urgency.BULK]
     assert queues.loaded() == sorted(lanes)
-    found, _ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
+    found, *_ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
     assert len(found) == len(lanes) + 1, "each is ready, the last one for both"
 
 

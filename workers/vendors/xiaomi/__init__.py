@@ -9,6 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from common.model import Vendor
+from workers.vendors.form_texts import refuse
 from workers.vendors.types import DEFAULT_RETRY, TOO_LONG, Limits, VendorSpec
 from workers.vendors.xiaomi.classes import place
 from workers.vendors.xiaomi.codes import checked, classify, quota_reported
@@ -51,5 +52,6 @@ XIAOMI = VendorSpec(
     rights=frozenset({"xiaomi.private"}),
     group=group,
     quota_reported=quota_reported,
+    refuse=refuse,
     too_long=TOO_LONG | {"10018", "65009", "65014", "65015"},
 )
