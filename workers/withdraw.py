@@ -29,6 +29,7 @@ from common.ledger_records import Place
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys
 from common.storage.raw_pipe import command, first_score, read_all
+from common.storage.screens import KEEP_MIN_MS
 from common.storage.scripts import script
 from common.storage.shards import shard_of
 from common.storage.unavailable import database_unavailable
@@ -460,6 +461,8 @@ def _people(
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
     collapse = first["collapse"]
+    if not collapse and recall.kind == Kind.RECALL and first["ts_ms"] < now_ms() - KEEP_MIN_MS:
+        collapse = recall.message_id  # an edit names it; the record of its place may have gone
     if collapse:
         pushed -= runtime.ledger.covered(
             recall.app, first["conversation"], first["ts_ms"], collapse, pushed

@@ -434,8 +434,18 @@ def _delivered(groups: Any) -> str:
     )
 
 
+def fleet_of(consumer: bytes) -> str:
+    """The prefix of the fleet whose intake has this name in the group of a core's stream; "" of a
+    process that is older than its name.
+    """
+    return consumer.decode("utf-8", "replace").rpartition(":")[0].partition(":{s")[0]
+
+
 class CoreStreams(StreamStore):
-    """The streams that the core writes, by their own names. An entry over the limit comes cut."""
+    """The streams that the core writes, by their own names. An entry over the limit comes cut.
+
+    The consumer's name begins with the fleet's prefix (fleet_of): doctor sees who else reads.
+    """
 
     def __init__(
         self,
@@ -449,6 +459,7 @@ class CoreStreams(StreamStore):
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
+        self.consumer = f"{keys.prefix}:{self.consumer}"
         self._plain = PlainReads(redis, GROUP, self.consumer)
 
     def read_weighted(

@@ -9,8 +9,11 @@ import psycopg
 import pytest
 import redis
 
+from common.storage.core_streams import core_streams
+from common.storage.keys import Keys
 from common.storage.living import Heartbeats
 from common.storage.redis import connect
+from common.storage.streams import GROUP
 from tests.conftest import own_database
 from tests.integration.web.conftest import ACCOUNTS, event
 from tests.integration.web.test_doctor import ALIVE, head, problems
@@ -65,6 +68,20 @@ def test_two_fleets_under_one_prefix(cli, living):
     cure = "PUSHFLEET_PREFIX and PUSHFLEET_EVENT_STREAMS of its own"
     only(cli("doctor", "--json"), "processes", "db-b:5432/b", cure)
     living.redis.delete(living.keys.database_of("intake.1@b"))
+    assert problems(cli("doctor", "--json")) == {}, "it has ended"
+
+
+def test_two_fleets_on_one_stream_of_the_core(cli, living, space):
+    """Each takes a part of the other's events; what was read long ago, or by ours, is none."""
+    stream = living.settings.event_streams[0]
+    for prefix in (living.settings.prefix, f"other:{space}"):
+        reader = core_streams(living.core, [stream], Keys(prefix))
+        reader.make(stream)
+        reader.read_weighted({stream: 1})
+        if prefix == living.settings.prefix:
+            assert problems(cli("doctor", "--json")) == {}
+    only(cli("doctor", "--json"), "belts", f"another fleet, too: other:{space}", "EVENT_STREAMS")
+    living.core.xgroup_delconsumer(stream, GROUP, reader.consumer)
     assert problems(cli("doctor", "--json")) == {}, "it has ended"
 
 
