@@ -53,5 +53,6 @@ XIAOMI = VendorSpec(
     group=group,
     quota_reported=quota_reported,
     refuse=refuse,
+    shows_silent=True,
     too_long=TOO_LONG | {"10018", "65009", "65014", "65015"},
 )
