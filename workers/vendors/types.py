@@ -381,6 +381,7 @@ class VendorSpec:
     prepare: Callable[[Notification, Credential], object] | None = None
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
+    shows_silent: bool = False  # it knows no silent push: one with words is a quiet banner
     brackets: bool = True  # takes them in texts; False: elements are named without
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""

@@ -57,4 +57,5 @@ OPPO = VendorSpec(
     rights=frozenset({"oppo.private", "oppo.strong"}),
     group=group,
     refuse=refuse,
+    shows_silent=True,
 )
