@@ -75,6 +75,7 @@ class LaneQueues(LaneLoads):
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
         self._own: dict[str, list[str]] = {}  # keys by lane
+        self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._end = script(redis, "lanes_end")
         self._take, self._lease = (
@@ -172,12 +173,14 @@ class LaneQueues(LaneLoads):
             f"{self.keys.prefix}:",
         ]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
-        args += [room.pushes, room.others, room.each]
+        args += [room.pushes, room.others, room.each, self._found.get(vendor, 0)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
         ((now, due, *rest),) = self._run([(self._pop, names, args)])
         found = [
             (lane.decode(), URGENCIES[u]) for u, lane in zip(rest[::3], rest[1::3], strict=True)
         ]
+        if found:
+            self._found[vendor] = RANK[found[-1][1]]
         return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::3]
 
     def take(

@@ -3,7 +3,8 @@
 -- KEYS[5]    push:popped:<vendor>           zset: lane -> until when its taker must have been heard of, ms
 -- KEYS[6]    push:                          prefix + {<lane>}:load, see lane_take.lua
 -- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, 6 pushes that there is room for, 7 those of them that may be groups
---            or bulk, 8 most that one lane counts for, then "<urgency number>|<lane>" that the caller works on already
+--            or bulk, 8 most that one lane counts for, 9 urgency number of the set to be read first where only one is there, then
+--            "<urgency number>|<lane>" that the caller works on already
 -- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane, pushes that wait (of
 --            the only lane that waits a large number)}
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
@@ -16,7 +17,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local room, rest, most_each = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local busy, taken = {}, 0
-for i = 9, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
+for i = 10, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
 local found, popped, next_due, waits = {[0] = {}, {}, {}, {}}, {}, nil, {}
 local MANY, one_set, alone = 1000000000, sets == 1, false
 local function pop(u, lane)
@@ -42,7 +43,13 @@ local function first(u, most) -- who comes anew is behind those that were there:
   redis.call('ZADD', KEYS[u + 1], unpack(adds))
   return redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
 end
-for u = 0, 3 do
+local order = {0, 1, 2, 3} -- the most urgent first, as those go before all others
+if one_set then
+  local hint = tonumber(ARGV[9])
+  table.remove(order, hint + 1)
+  table.insert(order, 1, hint)
+end
+for _, u in ipairs(order) do
   local most = tonumber(ARGV[u + 2])
   local due = sets > 0 and first(u, most) or {} -- behind the last set that is there nothing is asked
   waits[u] = #due > 0

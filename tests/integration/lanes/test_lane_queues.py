@@ -131,3 +131,16 @@ def test_one_entry_has_one_sender(queues: LaneQueues) -> None:
     first = take(queues)
     assert take(queues).what == "empty"
     assert blobs(first) == [b"x"]
+
+
+def test_of_one_lane_that_waits_only_its_own_set_is_read(queues: LaneQueues) -> None:
+    """Bulk at its rate is popped all the time: sets of calls, chats and groups are not there."""
+    cost = 0
+    for number in range(2):  # the second time it knows where the last one stood
+        put(queues, new(b"ad%d" % number, Urgency.BULK, "a:fcm:b"))
+        queues.wake_at([("a:fcm:b", Urgency.BULK, 0)])
+        before = queues.redis.info("stats")["total_commands_processed"]  # type: ignore[index]
+        found, *_ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 5), ())
+        cost = queues.redis.info("stats")["total_commands_processed"] - before - 1  # type: ignore[index]
+        assert found == [("a:fcm:b", Urgency.BULK)]
+    assert cost <= 7
