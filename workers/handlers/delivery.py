@@ -38,13 +38,18 @@ FULL_S: Final = 0.1
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
 LINGER_S: Final = 1.0
+#: It listens for so much longer than producers are told that it does.
+HEARS_MORE_S: Final = 0.01
 #: Interval of the look for work while rounds run: the first one, doubled each time up to the
 #: second.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: Longest sleep, seconds, while rounds run and nothing is due.
 SLEEP_MAX_S: Final = 1.0
-#: Seconds between two looks at the depth of the ledger's stream.
+#: Seconds between two looks at the depth of the ledger's stream; while it holds less than this
+#: share of what it may.
 LEDGER_LOOK_S: Final = 0.05
+LEDGER_CALM_S: Final = 1.0
+LEDGER_CALM_SHARE: Final = 0.25
 #: Interval of the look at a stopped lane: new entries are marked as held, and a lane that an
 #: operator has resumed sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
@@ -67,14 +72,15 @@ class _Rest:
     """The state of a slice that has nothing to start.
 
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
-    hears: producers notify this slice directly. listens: producers wake a worker through the broker
-    from now on: only before this one sleeps, not once per entry. rung: the next look follows such a
-    notification.
+    hears: producers notify this slice directly, until `told_until` at the latest. listens:
+    producers wake a worker through the broker from now on: only before this one sleeps, not once
+    per entry. rung: the next look follows such a notification.
     """
 
     lingers_until: float = 0.0
     look_s: float = LOOK_S
     hears: bool = False
+    told_until: float = 0.0
     listens: bool = False
     rung: bool = False
 
@@ -192,6 +198,8 @@ class LaneSender:
                 rest = _Rest(time.monotonic() + LINGER_S, listens=listens)
                 if listens and next_s != 0:
                     self._sleep(next_s)
+                elif next_s is None and not self.passes():  # all that was ready is taken
+                    self._woken.wait(LOOK_S)
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
                     next_s is not None and next_s < SLICE_S
@@ -213,8 +221,14 @@ class LaneSender:
             self.runtime.wakes.clear_wake_up(queue)
             rest.listens, self._listens = True, False
         elif not rest.hears:
-            self.runtime.wakes.listen(queue)
-            rest.hears = self._listens = True
+            self._hears(rest)
+
+    def _hears(self, rest: _Rest) -> None:
+        """From now on until the slice stops lingering, producers notify it directly."""
+        seconds = max(rest.lingers_until - time.monotonic(), 0.0)
+        self.runtime.wakes.listen(queue_of(DELIVERY, self.vendor), seconds)
+        rest.hears = self._listens = True
+        rest.told_until = time.monotonic() + seconds
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
         """Waits for more work; False when this slice has nothing to wait for."""
@@ -224,14 +238,9 @@ class LaneSender:
                 self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
                 rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
             elif not rest.hears:
-                streams.listen(
-                    queue
-                )  # and then once more a look: what came before rang for another
-                rest.hears = self._listens = True
+                self._hears(rest)  # and then once more a look: what came before rang for another
             else:
-                wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
-                rest.rung = streams.hear(queue, wait_s)
-                rest.hears = False
+                return self._heard(rest, next_s, now)
         elif not rest.listens:
             streams.clear_wake_up(queue)
             rest.listens, self._listens = True, False
@@ -242,6 +251,22 @@ class LaneSender:
         else:
             return False
         return True
+
+    def _heard(self, rest: _Rest, next_s: float | None, now: float) -> bool:
+        """Waits for producers' notification or until a lane is due.
+
+        False: none came until they began to send wake-ups instead, and the last look found nothing
+        that waits: nothing can have come that neither saw.
+        """
+        whole = next_s is None and not self.passes()
+        wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
+        wait_s = rest.told_until - now + HEARS_MORE_S if whole else wait_s
+        rest.rung = self.runtime.wakes.hear(queue_of(DELIVERY, self.vendor), wait_s)
+        rest.hears = False
+        if rest.rung or not whole or time.monotonic() < rest.told_until:
+            return True
+        self._listens = False
+        return False
 
     def _sleep(self, seconds: float | None) -> None:
         """Sleeps while rounds run, until a lane may be ready.
@@ -281,7 +306,8 @@ class LaneSender:
             )
         self.full = full
         if not all_full:
-            self._ledger_at = time.monotonic() + LEDGER_LOOK_S
+            calm = max(lengths) < LEDGER_CALM_SHARE * STREAM_MAX
+            self._ledger_at = time.monotonic() + (LEDGER_CALM_S if calm else LEDGER_LOOK_S)
         return all_full
 
     def _wait_for_rounds(self, seconds: float) -> None:
