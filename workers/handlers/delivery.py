@@ -33,7 +33,7 @@ SLICE_S: Final = 5.0
 #: Longest wait after a take, seconds, for more room when many lanes are active and little room is
 #: left; otherwise the rounds would split into many small ones, each with calls of its own.
 GATHER_S: Final = 0.03
-#: The same while there is room for less than one lane's most.
+#: The same, once, when there is room for less than one lane's most: a lane would be sent in pieces.
 FULL_S: Final = 0.1
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
@@ -115,6 +115,7 @@ class LaneSender:
         self._turns = LaneTurns()
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._took_at = 0.0
+        self._full_since: float | None = None  # when there was first no room for one lane's most
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
         self._listens = False  # whoever brings work tells this worker, and nobody else
@@ -348,10 +349,15 @@ class LaneSender:
 
         0 or less: none.
         """
+        now = time.monotonic()
+        full = room.pushes < room.each
+        self._full_since = (self._full_since or now) if full else None
         if self.running.together() < LANES_AT_ONCE or room.pushes >= self.in_flight_max // 2:
             return 0.0
-        patience_s = GATHER_S if room.pushes >= room.each else FULL_S
-        return self._took_at + patience_s - time.monotonic()
+        until = self._took_at + GATHER_S
+        if self._full_since is not None:  # rounds that end late hold up the others no longer
+            until = max(until, self._full_since + FULL_S)
+        return until - now
 
     def _in_turn(
         self, found: Sequence[tuple[str, Urgency]], ahead: dict[str, set[int]]
