@@ -43,8 +43,9 @@ LINGER_S: Final = 1.0
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: Longest sleep, seconds, while rounds run and nothing is due.
 SLEEP_MAX_S: Final = 1.0
-#: Seconds between two looks at the depth of the ledger's stream.
-LEDGER_LOOK_S: Final = 0.05
+#: Seconds between two looks at the depth of the ledger's stream, which grows by a few hundred
+#: entries meanwhile.
+LEDGER_LOOK_S: Final = 0.25
 #: Interval of the look at a stopped lane: new entries are marked as held, and a lane that an
 #: operator has resumed sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
@@ -69,7 +70,8 @@ class _Rest:
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
     hears: producers notify this slice directly. listens: producers wake a worker through the broker
     from now on: only before this one sleeps, not once per entry. rung: the next look follows such a
-    notification.
+    notification. sure: a lane has more than its round took, so the look after it finds work, and
+    nobody need be heard before.
     """
 
     lingers_until: float = 0.0
@@ -77,6 +79,7 @@ class _Rest:
     hears: bool = False
     listens: bool = False
     rung: bool = False
+    sure: bool = False
 
 
 class LaneSender:
@@ -111,6 +114,7 @@ class LaneSender:
         self._took_at = 0.0
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
+        self._all_found = False  # the last look has found every lane that was due
         self._listens = False  # whoever brings work tells this worker, and nobody else
 
     # ------------------------------------------------------------ of a shard among several
@@ -189,9 +193,11 @@ class LaneSender:
             started, next_s = self.start()
             if started:
                 listens = rest.listens and self.running.only_paced()
-                rest = _Rest(time.monotonic() + LINGER_S, listens=listens)
+                rest = _Rest(time.monotonic() + LINGER_S, listens=listens, sure=next_s == 0)
                 if listens and next_s != 0:
                     self._sleep(next_s)
+                elif self._all_found and not self.running.any_paced():  # nothing else is due yet
+                    self._woken.wait(min(LOOK_S, next_s or LOOK_S))
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
                     next_s is not None and next_s < SLICE_S
@@ -207,6 +213,9 @@ class LaneSender:
         """After its last round, says whom producers tell: before a look, which is due anyway."""
         rung, rest.rung = rest.rung, False
         if busy or rung or rest.listens or not rest.lingers_until:
+            return
+        sure, rest.sure = rest.sure, False
+        if sure:
             return
         queue = queue_of(DELIVERY, self.vendor)
         if time.monotonic() >= rest.lingers_until:
@@ -305,6 +314,7 @@ class LaneSender:
         if (gathers_s := self._gathers_s(room)) > 0:
             return False, gathers_s
         found, next_s, waiting = self.runtime.lane_queues.pop(self.vendor, most, occupied, room)
+        self._all_found = next_s != 0
         if not found:
             return False, next_s
         self._owed = found
