@@ -170,13 +170,13 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 
 def due_in_s(runtime: Runtime) -> float:
-    """Seconds until the next look is due, 0 where one is. One round trip.
+    """Seconds until the next look is due, 0 where one is. Mostly there is none: one command.
 
     The first look of a new recall is due in LOOKS_S[0].
     """
-    commands = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
-    (seconds, micros), first = read_all(runtime.redis, commands, 2)
-    left_s = first_score(first) - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
+    look = command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
+    (first,) = read_all(runtime.redis, look, 1)
+    left_s = first_score(first) - _now_s(runtime) if first else LOOKS_S[0]
     return min(max(float(left_s), 0.0), LOOKS_S[0])
 
 

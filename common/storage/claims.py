@@ -131,6 +131,9 @@ class TakenPart:
 class Claims:
     """Leases and badge numbers, one call a batch. lane_commit.lua marks and releases."""
 
+    #: Pushes of one call that a script takes with fewer commands than plain ones.
+    few_max = 8
+
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
         """usual: first deliveries use plain commands (usual_numbers.py), not the script."""
         self._keys = keys
@@ -138,6 +141,7 @@ class Claims:
         self._usual = usual
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
+        self._few = script(redis, "take_few")
 
     def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -207,6 +211,8 @@ class Claims:
         ]
         if not self._usual:
             return found
+        if sum(len(lots[place][0].users) for place in chosen) <= self.few_max:
+            chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):
                 taken = row_numbers.take(
@@ -215,6 +221,24 @@ class Claims:
                 for place, numbers in zip(some, taken, strict=True):
                     found[place] = numbers
         return found
+
+    def _take_few(
+        self,
+        lots: Sequence[Lot],
+        chosen: list[int],
+        found: list[list[tuple[int, str]] | None],
+    ) -> list[int]:
+        """Puts numbers of these lots into `found`, by a script; those that are to be looked at."""
+        calls = [
+            row_numbers.few_call(self._few, self._keys, lots[place][0], KEEP_S) for place in chosen
+        ]
+        try:
+            answers = run_all(self._redis, calls)
+        except (RedisConnectionError, ResponseError):  # what was taken is noted: as in take_rows
+            return []
+        for place, answer in zip(chosen, answers, strict=True):
+            found[place] = row_numbers.few_answer(answer)
+        return [place for place in chosen if found[place] is None]
 
     def _usually(self, parts: Sequence[TakenPart]) -> list[list[Number] | None]:
         """The parts that plain commands can take; None for a part that needs the script."""

@@ -160,7 +160,7 @@ class LaneQueues(LaneLoads):
         room: PushRoom = ANY_ROOM,
     ) -> tuple[list[tuple[str, Urgency]], float | None, list[int]]:
         """The lanes that may send now, most urgent first; the seconds until the next, or None; the
-        pushes that wait for each of these lanes, of any urgency.
+        pushes that wait for each of these lanes, of any urgency (of the only one that waits: many).
 
         busy: lanes that this process works on already. room: no more lanes are found than what they
         hold fits into it, but one at least. The caller takes from each, then sets when it may send

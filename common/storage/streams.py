@@ -361,6 +361,12 @@ class StreamStore:
                 pipe.xlen(self._key(stream))
             return dict(zip(streams, map(int, pipe.execute()), strict=True))
 
+    def any_filled(self, streams: Sequence[str]) -> bool:
+        """True when one of them has an entry, taken or not. One command."""
+        names = [self._key(stream) for stream in streams]
+        asked = command("XREAD", "COUNT", "1", "STREAMS", *names, *["0"] * len(names))
+        return bool(read_all(self.redis, asked, 1)[0])
+
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
         """Seconds that each stream's first unread entry has waited; 0 where all are read.
 
@@ -410,9 +416,11 @@ class StreamStore:
             self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS])
         )
 
-    def listen(self, queue: str) -> None:
-        """Has producers notify the caller, which calls `hear` next, for up to WAKE_UP_MS."""
-        self.redis.set(self.keys.wake_up(queue), b"l", px=WAKE_UP_MS)
+    def listen(self, queue: str, seconds: float = WAKE_UP_MS / 1000) -> None:
+        """Has producers notify the caller, which calls `hear` next, for so long; from then on they
+        send wake-ups.
+        """
+        self.redis.set(self.keys.wake_up(queue), b"l", px=max(int(seconds * 1000), 1))
 
     def hear(self, queue: str, seconds: float) -> bool:
         """Waits up to `seconds` for a notification of work; True when it came."""

@@ -33,19 +33,23 @@ SLICE_S: Final = 5.0
 #: Longest wait after a take, seconds, for more room when many lanes are active and little room is
 #: left; otherwise the rounds would split into many small ones, each with calls of its own.
 GATHER_S: Final = 0.03
-#: The same while there is room for less than one lane's most.
+#: The same, once, when there is room for less than one lane's most: a lane would be sent in pieces.
 FULL_S: Final = 0.1
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
 LINGER_S: Final = 1.0
+#: It listens for so much longer than producers are told that it does.
+HEARS_MORE_S: Final = 0.01
 #: Interval of the look for work while rounds run: the first one, doubled each time up to the
 #: second.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: Longest sleep, seconds, while rounds run and nothing is due.
 SLEEP_MAX_S: Final = 1.0
-#: Seconds between two looks at the depth of the ledger's stream, which grows by a few hundred
-#: entries meanwhile.
-LEDGER_LOOK_S: Final = 0.25
+#: Seconds between two looks at the depth of the ledger's stream; while it holds less than this
+#: share of what it may.
+LEDGER_LOOK_S: Final = 0.05
+LEDGER_CALM_S: Final = 1.0
+LEDGER_CALM_SHARE: Final = 0.25
 #: Interval of the look at a stopped lane: new entries are marked as held, and a lane that an
 #: operator has resumed sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
@@ -68,15 +72,16 @@ class _Rest:
     """The state of a slice that has nothing to start.
 
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
-    hears: producers notify this slice directly. listens: producers wake a worker through the broker
-    from now on: only before this one sleeps, not once per entry. rung: the next look follows such a
-    notification. sure: a lane has more than its round took, so the look after it finds work, and
-    nobody need be heard before.
+    hears: producers notify this slice directly, until `told_until` at the latest. listens:
+    producers wake a worker through the broker from now on: only before this one sleeps, not once
+    per entry. rung: the next look follows such a notification. sure: a lane has more than its round
+    took, so the look after it finds work, and nobody need be heard before.
     """
 
     lingers_until: float = 0.0
     look_s: float = LOOK_S
     hears: bool = False
+    told_until: float = 0.0
     listens: bool = False
     rung: bool = False
     sure: bool = False
@@ -112,6 +117,7 @@ class LaneSender:
         self._turns = LaneTurns()
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._took_at = 0.0
+        self._full_since: float | None = None  # when there was first no room for one lane's most
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
         self._all_found = False  # the last look has found every lane that was due
@@ -196,7 +202,7 @@ class LaneSender:
                 rest = _Rest(time.monotonic() + LINGER_S, listens=listens, sure=next_s == 0)
                 if listens and next_s != 0:
                     self._sleep(next_s)
-                elif self._all_found and not self.running.any_paced():  # nothing else is due yet
+                elif self._all_taken(next_s):
                     self._woken.wait(min(LOOK_S, next_s or LOOK_S))
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
@@ -208,6 +214,15 @@ class LaneSender:
             0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s
         )
         return over
+
+    def _all_taken(self, next_s: float | None) -> bool:
+        """True when the look that has begun rounds left none that was due.
+
+        A lane with more than its round took is due, and waits for that round.
+        """
+        if self._all_found and not self.running.any_paced():
+            return True
+        return next_s is None and not self.passes()
 
     def _announces(self, rest: _Rest, *, busy: bool) -> None:
         """After its last round, says whom producers tell: before a look, which is due anyway."""
@@ -222,8 +237,14 @@ class LaneSender:
             self.runtime.wakes.clear_wake_up(queue)
             rest.listens, self._listens = True, False
         elif not rest.hears:
-            self.runtime.wakes.listen(queue)
-            rest.hears = self._listens = True
+            self._hears(rest)
+
+    def _hears(self, rest: _Rest) -> None:
+        """From now on until the slice stops lingering, producers notify it directly."""
+        seconds = max(rest.lingers_until - time.monotonic(), 0.0)
+        self.runtime.wakes.listen(queue_of(DELIVERY, self.vendor), seconds)
+        rest.hears = self._listens = True
+        rest.told_until = time.monotonic() + seconds
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
         """Waits for more work; False when this slice has nothing to wait for."""
@@ -233,14 +254,9 @@ class LaneSender:
                 self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
                 rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
             elif not rest.hears:
-                streams.listen(
-                    queue
-                )  # and then once more a look: what came before rang for another
-                rest.hears = self._listens = True
+                self._hears(rest)  # and then once more a look: what came before rang for another
             else:
-                wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
-                rest.rung = streams.hear(queue, wait_s)
-                rest.hears = False
+                return self._heard(rest, next_s, now)
         elif not rest.listens:
             streams.clear_wake_up(queue)
             rest.listens, self._listens = True, False
@@ -251,6 +267,22 @@ class LaneSender:
         else:
             return False
         return True
+
+    def _heard(self, rest: _Rest, next_s: float | None, now: float) -> bool:
+        """Waits for producers' notification or until a lane is due.
+
+        False: none came until they began to send wake-ups instead, and the last look found nothing
+        that waits: nothing can have come that neither saw.
+        """
+        whole = next_s is None and not self.passes()
+        wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
+        wait_s = rest.told_until - now + HEARS_MORE_S if whole else wait_s
+        rest.rung = self.runtime.wakes.hear(queue_of(DELIVERY, self.vendor), wait_s)
+        rest.hears = False
+        if rest.rung or not whole or time.monotonic() < rest.told_until:
+            return True
+        self._listens = False
+        return False
 
     def _sleep(self, seconds: float | None) -> None:
         """Sleeps while rounds run, until a lane may be ready.
@@ -290,7 +322,8 @@ class LaneSender:
             )
         self.full = full
         if not all_full:
-            self._ledger_at = time.monotonic() + LEDGER_LOOK_S
+            calm = max(lengths) < LEDGER_CALM_SHARE * STREAM_MAX
+            self._ledger_at = time.monotonic() + (LEDGER_CALM_S if calm else LEDGER_LOOK_S)
         return all_full
 
     def _wait_for_rounds(self, seconds: float) -> None:
@@ -332,10 +365,15 @@ class LaneSender:
 
         0 or less: none.
         """
+        now = time.monotonic()
+        full = room.pushes < room.each
+        self._full_since = (self._full_since or now) if full else None
         if self.running.together() < LANES_AT_ONCE or room.pushes >= self.in_flight_max // 2:
             return 0.0
-        patience_s = GATHER_S if room.pushes >= room.each else FULL_S
-        return self._took_at + patience_s - time.monotonic()
+        until = self._took_at + GATHER_S
+        if self._full_since is not None:  # rounds that end late hold up the others no longer
+            until = max(until, self._full_since + FULL_S)
+        return until - now
 
     def _in_turn(
         self, found: Sequence[tuple[str, Urgency]], ahead: dict[str, set[int]]

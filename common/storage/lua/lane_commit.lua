@@ -70,9 +70,11 @@ call('HDEL', KEYS[8], word)
 local function uncount(key, device, count) -- takes "<step>@<epoch>" off the device's badge, while that count still stands
   local step, epoch = string.match(count, '^(%d+)@(.*)$')
   if not step or step == '0' then return end
-  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n')
+  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n', ':x')
   if epoch == (now[1] or now[2] or '0') and tonumber(now[3] or '0') >= tonumber(step) then
-    call('HINCRBY', key, device .. ':n', -tonumber(step))
+    local left = call('HINCRBY', key, device .. ':n', -tonumber(step))
+    -- of a person with nothing but this count nothing is left: their next push begins it as the first one did
+    if left == 0 and epoch == '0' and now[4] and call('HLEN', key) == 2 then call('DEL', key) end
   end
 end
 for _, mark in ipairs(told[7]) do

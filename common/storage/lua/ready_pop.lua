@@ -4,7 +4,8 @@
 -- KEYS[6]    push:                          prefix + {<lane>}:load, see lane_take.lua
 -- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, 6 pushes that there is room for, 7 those of them that may be groups
 --            or bulk, 8 most that one lane counts for, then "<urgency number>|<lane>" that the caller works on already
--- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane, pushes that wait}
+-- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane, pushes that wait (of
+--            the only lane that waits a large number)}
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
 --            it is not put off by the next taker, or what a dead one holds of a busy lane would never come back; it changes by 1 ms, so that
 --            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest;
@@ -17,17 +18,21 @@ local room, rest, most_each = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARG
 local busy, taken = {}, 0
 for i = 9, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
 local found, popped, next_due, waits = {[0] = {}, {}, {}, {}}, {}, nil, {}
+local MANY, one_set, alone = 1000000000, sets == 1, false
 local function pop(u, lane)
   redis.call('ZREM', KEYS[u + 1], lane)
   popped[#popped + 1] = lane
-  local waiting = math.max(tonumber(redis.call('HGET', KEYS[6] .. '{' .. lane .. '}:load', 'w') or '0'), 1)
+  local waiting = MANY -- of one lane alone, which has all the room
+  if not alone then
+    waiting = math.max(tonumber(redis.call('HGET', KEYS[6] .. '{' .. lane .. '}:load', 'w') or '0'), 1)
+  end
   found[u][#found[u] + 1] = {lane, waiting}
   room = room - math.min(waiting, most_each)
   if u > 1 then rest = rest - math.min(waiting, most_each) end
 end
 local function first(u, most) -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
   local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
-  if due[2] ~= '0' then return due end
+  if due[2] ~= '0' or #due == 2 then return due end -- there is none that a single one could be put before
   local fresh, adds = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000), {}
   for _, lane in ipairs(fresh) do
     adds[#adds + 1] = now
@@ -42,6 +47,7 @@ for u = 0, 3 do
   local due = sets > 0 and first(u, most) or {} -- behind the last set that is there nothing is asked
   waits[u] = #due > 0
   if waits[u] then sets = sets - 1 end
+  alone = one_set and #due == 2
   local got = 0
   for i = 1, #due, 2 do
     local lane, score = due[i], tonumber(due[i + 1])

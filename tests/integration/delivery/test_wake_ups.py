@@ -174,9 +174,9 @@ def test_between_the_rounds_of_a_lane_with_more_nobody_is_asked_to_ring(
     wakes, waiting = world.runtime.wakes, list[int]()
     listen = wakes.listen
 
-    def noted(queue: str) -> None:
+    def noted(queue: str, seconds: float) -> None:
         waiting.append(world.waiting())
-        listen(queue)
+        listen(queue, seconds)
 
     monkeypatch.setattr(wakes, "listen", noted)
     for number in range(4):

@@ -2,7 +2,6 @@
 test_seeded_faults.py.
 """
 
-import json
 from dataclasses import replace
 
 import psycopg
@@ -15,15 +14,8 @@ from common.storage.living import Heartbeats
 from common.storage.redis import connect
 from common.storage.streams import GROUP
 from tests.conftest import own_database
-from tests.integration.web.conftest import ACCOUNTS, event
 from tests.integration.web.test_doctor import ALIVE, head, problems
-from tests.tables import spaced
 from workers.reports.findings import database_error, redis_error
-
-CHECKS = {
-    "core's redis",
-    *spaced("keys redis postgresql tables names processes belts lanes quota devices rights"),
-}
 
 
 @pytest.fixture
@@ -223,16 +215,3 @@ def test_receipts_that_nobody_can_send(cli, living, monkeypatch, free_port):
     assert "can't be reached" in told("https://receipts.invalid")
     assert "http://" in told("http://receipts.invalid")
     assert told(None) == ""
-
-
-def test_a_healthy_fleet_with_all_its_accounts_is_left_in_peace(cli, living, fleet_settings):
-    living.core.xadd(
-        fleet_settings.event_streams[0],
-        {"e": json.dumps(event("app.foreground", {"user": "u", "device_id": "d"}))},
-    )
-    living.core.delete(fleet_settings.event_streams[0])
-    said = cli("doctor", "--json")
-    assert (problems(said), said.code) == ({}, 0)
-    assert len(ACCOUNTS) == 5
-    found = {one["check"] for one in said.json["checks"]}
-    assert found >= CHECKS - {"core's redis", "names", "quota", "devices", "rights"}
