@@ -50,6 +50,8 @@ ENTRIES_MAX: Final = 200
 LANES_A_CALL: Final = 64
 #: Lanes of one vendor whose takers are looked after in one call.
 REAP_MAX: Final = 500
+#: Entries that one call returns to their queues; the other ones' lanes are looked after again.
+REAPED_MAX: Final = 500
 BYTES_MAX: Final = 8 * 1024 * 1024
 #: Lanes whose keys are kept, some hundred bytes each.
 OWN_KEYS_MAX: Final = 5_000
@@ -404,12 +406,15 @@ class LaneQueues(LaneLoads):
 
     def _reap_lanes(self, vendor: Vendor, lanes: Sequence[tuple[str, float]], now_ms: int) -> int:
         """Each step for all lanes in one round trip."""
-        popped, again_ms = [self.keys.popped(vendor)], now_ms + self.lease_ms + 1000
-        known = self._run(
-            [(self._looked, popped, [lane, due_ms, again_ms]) for lane, due_ms in lanes]
-        )
-        reply = self._run([(self._reap, self._reap_keys(lane), [""]) for lane, _ in lanes])
-        ready, looked = [], list[Call]()
+        again_ms = now_ms + self.lease_ms + 1000
+        known = self._told_looked(vendor, [(lane, due_ms, again_ms) for lane, due_ms in lanes])
+        calls = [
+            (self._reap, list(chain(*[self._reap_keys(lane) for lane, _ in part])), [REAPED_MAX])
+            for at in range(0, len(lanes), LANES_A_CALL)
+            for part in (lanes[at : at + LANES_A_CALL],)
+        ]
+        reply = list(chain(*self._run(calls)))
+        ready, looked = [], []
         for (lane, _), ours, (_, ends_ms, *waiting) in zip(lanes, known, reply, strict=True):
             ready += [
                 (lane, urgency, 0)
@@ -418,10 +423,19 @@ class LaneQueues(LaneLoads):
             ]
             if ours:
                 next_ms = max(int(ends_ms), now_ms + 1000) if ends_ms >= 0 else -1
-                looked.append((self._looked, popped, [lane, again_ms, next_ms]))
+                looked.append((lane, again_ms, next_ms))
         self.wake_at(ready)
-        self._run(looked)
+        self._told_looked(vendor, looked)
         return sum(int(count) for count, *_ in reply)
+
+    def _told_looked(
+        self, vendor: Vendor, lanes: Sequence[tuple[str, float, int]]
+    ) -> Sequence[int]:
+        """By lane, as lane_looked.lua has it: 1, or 0 when somebody took it meanwhile."""
+        if not lanes:
+            return ()
+        args = list(chain(*lanes))
+        return cast(Sequence[int], self._run([(self._looked, [self.keys.popped(vendor)], args)])[0])
 
     def _reap_keys(self, lane: str) -> list[str]:
         keys = self.keys

@@ -74,7 +74,8 @@ class _Rest:
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
     hears: producers notify this slice directly, until `told_until` at the latest. listens:
     producers wake a worker through the broker from now on: only before this one sleeps, not once
-    per entry. rung: the next look follows such a notification.
+    per entry. rung: the next look follows such a notification. sure: a lane has more than its round
+    took, so the look after it finds work, and nobody need be heard before.
     """
 
     lingers_until: float = 0.0
@@ -83,6 +84,7 @@ class _Rest:
     told_until: float = 0.0
     listens: bool = False
     rung: bool = False
+    sure: bool = False
 
 
 class LaneSender:
@@ -118,6 +120,7 @@ class LaneSender:
         self._full_since: float | None = None  # when there was first no room for one lane's most
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
+        self._all_found = False  # the last look has found every lane that was due
         self._listens = False  # whoever brings work tells this worker, and nobody else
 
     # ------------------------------------------------------------ of a shard among several
@@ -196,11 +199,11 @@ class LaneSender:
             started, next_s = self.start()
             if started:
                 listens = rest.listens and self.running.only_paced()
-                rest = _Rest(time.monotonic() + LINGER_S, listens=listens)
+                rest = _Rest(time.monotonic() + LINGER_S, listens=listens, sure=next_s == 0)
                 if listens and next_s != 0:
                     self._sleep(next_s)
-                elif next_s is None and not self.passes():  # all that was ready is taken
-                    self._woken.wait(LOOK_S)
+                elif self._all_taken(next_s):
+                    self._woken.wait(min(LOOK_S, next_s or LOOK_S))
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
                     next_s is not None and next_s < SLICE_S
@@ -212,10 +215,22 @@ class LaneSender:
         )
         return over
 
+    def _all_taken(self, next_s: float | None) -> bool:
+        """True when the look that has begun rounds left none that was due.
+
+        A lane with more than its round took is due, and waits for that round.
+        """
+        if self._all_found and not self.running.any_paced():
+            return True
+        return next_s is None and not self.passes()
+
     def _announces(self, rest: _Rest, *, busy: bool) -> None:
         """After its last round, says whom producers tell: before a look, which is due anyway."""
         rung, rest.rung = rest.rung, False
         if busy or rung or rest.listens or not rest.lingers_until:
+            return
+        sure, rest.sure = rest.sure, False
+        if sure:
             return
         queue = queue_of(DELIVERY, self.vendor)
         if time.monotonic() >= rest.lingers_until:
@@ -332,6 +347,7 @@ class LaneSender:
         if (gathers_s := self._gathers_s(room)) > 0:
             return False, gathers_s
         found, next_s, waiting = self.runtime.lane_queues.pop(self.vendor, most, occupied, room)
+        self._all_found = next_s != 0
         if not found:
             return False, next_s
         self._owed = found

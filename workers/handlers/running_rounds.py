@@ -150,6 +150,10 @@ class RunningRounds:
         heard = [one for one in self.at_work() if not one.silent]
         return bool(heard) and all(one.paced for one in heard)
 
+    def any_paced(self) -> bool:
+        """True while a lane at its rate may begin one more round beside the one at work."""
+        return any(one.paced for one in self.at_work())
+
     def together(self) -> int:
         """How many are sent with rounds of other lanes."""
         return sum(one.together for one in self.own())

@@ -10,11 +10,13 @@ import redis
 
 from common.ledger_records import RowRecord, decode_records
 from common.model import Urgency, Vendor
+from common.storage import lane_queues
 from common.storage.keys import LEDGER, Keys
 from common.storage.lane_entries import LaneCommit, LaneTerms, PushRoom, Taken
 from common.storage.lane_queues import LANES_A_CALL, LaneQueues
 from tests.integration.lanes.test_lane_queues import ALL, OPEN, blobs, new, put
 from tests.records import accepted_row, event_record
+from tests.waiting import eventually
 
 LANES = [f"a{number}:fcm:b" for number in range(LANES_A_CALL + 3)]
 HUNDREDS = dict.fromkeys(Urgency, 500)
@@ -154,3 +156,25 @@ def test_a_full_server_ends_many(queues: LaneQueues, redis_client: redis.Redis) 
     assert [one.tokens for one in leases] == [1] * len(LANES)
     assert not any(lost)
     assert queues.waiting(LANES[0]) == 0
+
+
+def test_what_many_dead_held_comes_back_in_several_looks(
+    redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queues, "REAPED_MAX", 50)
+    queues = LaneQueues(redis_client, Keys(f"push{space}"), lease_ms=100)
+    put(queues, *(new(b"x", lane=lane) for lane in LANES for _ in range(2)))
+    found, *_ = queues.pop(Vendor.FCM, HUNDREDS, ())
+    assert len(found) == len(LANES)
+    assert sum(len(one.entries) for one in take_all(queues)) == 2 * len(LANES)
+    came = list[int]()
+
+    def all_came() -> bool:
+        came.append(queues.reap(Vendor.FCM))
+        return sum(came) == 2 * len(LANES)
+
+    eventually(all_came)
+    assert max(came) == 50 + 6, "of one call of many lanes, and of that of the others"
+    assert [queues.waiting(lane) for lane in LANES] == [2] * len(LANES)
+    again = take_all(queues)
+    assert {entry.deliveries for one in again for entry in one.entries} == {2}
