@@ -16,4 +16,7 @@ _VISIBLE: Final = re.compile(
 
 def shows(text: str | None) -> TypeGuard[str]:
     """True when a text has a character to see; any other counts as not given."""
-    return text is not None and _VISIBLE.search(text) is not None
+    if not text:
+        return False
+    # as a rule the first character tells
+    return "!" <= text[0] <= "~" or _VISIBLE.search(text) is not None

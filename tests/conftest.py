@@ -173,11 +173,15 @@ def redis_client(redis_url: str, space: str) -> Iterator[redis.Redis]:
         client.flushall()
     yield client
     if "PUSHFLEET_TEST_REDIS_URL" in os.environ:
-        for key in client.scan_iter(match=f"*{space}*", count=1000):
-            client.unlink(key)
+        _forget(client, space)
     else:  # who comes next may not begin with this fixture
         client.flushall()
     client.close()
+
+
+def _forget(client: redis.Redis, space: str) -> None:
+    for key in client.scan_iter(match=f"*{space}*", count=1000):
+        client.unlink(key)
 
 
 @pytest.fixture(scope="session")
@@ -220,9 +224,9 @@ def own_database(server_url: str, made: str = "") -> Iterator[str]:
 
 
 @pytest.fixture
-def settings_with(redis_url: str, space: str, data_dir: Path) -> Callable[..., Settings]:
+def settings_with(redis_url: str, space: str, data_dir: Path) -> Iterator[Callable[..., Settings]]:
     """Makes settings on the session's Redis with names of this test; what else is named comes
-    without the prefix.
+    without the prefix. Their keys go at the end: doctor looks for other fleets' names.
     """
 
     def make(**more: str) -> Settings:
@@ -234,7 +238,10 @@ def settings_with(redis_url: str, space: str, data_dir: Path) -> Callable[..., S
         }
         return data_settings(data_dir, **{**names, **more})
 
-    return make
+    yield make
+    client = connect(redis_url)
+    _forget(client, space)
+    client.close()
 
 
 @pytest.fixture

@@ -19,13 +19,11 @@ HUAWEI_V1 = (
     '{"title":"张三","body":"晚上一起吃饭吗？","click_action":{"type":3},"importance":"NORMAL","tag":"c2c-42","badge":{"add_num":1,'
     '"class":"com.example.im.MainActivity"}}},"token":["T1"]}}'
 )
-HUAWEI_V1_DIGEST = (320, "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e")
 HUAWEI_V3 = (
     '{"payload":{"notification":{"category":"IM","title":"张三","body":"晚上一起吃饭吗？","clickAction":{"actionType":0,"data":'
     '{"conv":"c2c-42"}},"badge":{"addNum":1},"notifyId":42,"appMessageId":"m-1001","foregroundShow":false}},"target":{"token":'
     '["T1"]},"pushOptions":{"ttl":86400,"biTag":"m-1001","collapseKey":-1}}'
 )
-HUAWEI_V3_DIGEST = (323, "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293")
 #: Of the key k1 and the sub account sub-1, at 1,700,000,000.
 HUAWEI_JWT_DIGEST = (199, "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94")
 HUAWEI_TOKEN_FORM = "grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
@@ -34,7 +32,6 @@ HONOR_V1 = (
     '"notification":{"title":"张三","body":"晚上一起吃饭吗？","clickAction":{"type":3},"importance":"NORMAL","style":0,"notifyId":42,'
     '"tag":"c2c-42","badge":{"addNum":1,"badgeClass":"com.example.im.MainActivity"}}},"token":["H1"]}'
 )
-HONOR_V1_DIGEST = (347, "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae")
 
 # ---------------------------------------------------------------- Xiaomi
 
@@ -103,8 +100,6 @@ OPPO_MESSAGE = (
     '"click_action_type":0,"action_parameters":'
     '"{\\"conv\\":\\"p2p_7\\",\\"seq\\":42}","off_line":true,"off_line_ttl":86400,"category":"IM","notify_level":2}}'
 )
-OPPO_MESSAGE_DIGEST = (356, "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f")
-OPPO_FORM_DIGEST = (622, "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64")
 _HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
 #: Registration ids and the host that each is sent to; None: what is none.
 OPPO_REGIDS = {

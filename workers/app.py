@@ -74,6 +74,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport=f"workers.broker:{broker.transport}",
         broker_transport_options={
             **broker.options,
+            "ack_emulation": False,  # no record of what is a hint: upkeep sends lost ones again
             "global_keyprefix": f"{settings.prefix}:celery:",
             "socket_timeout": WAKE_UP_TIMEOUT_S,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,

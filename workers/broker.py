@@ -25,6 +25,7 @@ _NEEDLESS: Final = (
     "_binding_expiry_tref",
     "_reauth_tref",
     "_brpop_health_tref",
+    "_restore_messages_tref",
 )
 #: An overdue answer is looked for this much later, so that it is overdue then.
 _MARGIN_S: Final = 0.05
@@ -101,45 +102,6 @@ class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
         return max(first + patience_s - now, 0.0) + _MARGIN_S
 
 
-class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
-    """A wake-up is only a hint, so a failed acknowledgement in Redis counts as done.
-
-    Otherwise kombu keeps the wake-up among the delivered ones. With one slot and one wake-up in
-    hand the worker then takes no further wake-up, never uses Redis again, never finds its
-    connection broken, and hangs: both workers of a stage did, after Redis had been away for a
-    second under load (tests/chaos/test_streams.py, long form). Redis' own record of it returns as
-    one more wake-up.
-
-    A server without free memory refuses the record of a wake-up and the lock of the look for lost
-    ones; celery takes either answer for the end of the worker. The wake-up is worked on without its
-    record, as what it finds to send makes room, and lost ones wait: upkeep sends others.
-    """
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        try:
-            super().append(message, delivery_tag)
-        except NoRoomError:
-            super(stock.QoS, self).append(message, delivery_tag)
-
-    def restore_visible(self, *args: Any, **kwargs: Any) -> Any:
-        with contextlib.suppress(NoRoomError):
-            return super().restore_visible(*args, **kwargs)
-
-    def ack(self, delivery_tag: str) -> None:
-        try:
-            super().ack(delivery_tag)
-        except BaseException:
-            self._quick_ack(delivery_tag)
-            raise
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        try:
-            super().reject(delivery_tag, requeue=requeue)
-        except BaseException:
-            self._quick_ack(delivery_tag)
-            raise
-
-
 class _Calm:
     """Wakes an idle worker twice in six seconds; kombu's own pace was four times a second.
 
@@ -182,8 +144,6 @@ def end_wait() -> None:
 class Channel(_Guard, stock.Channel):
     """kombu's channel with the guard."""
 
-    QoS = QoS
-
 
 class RedisTransport(_Calm, stock.Transport):  # type: ignore[misc, unused-ignore]
     """Named in the app's settings as `workers.broker:RedisTransport`."""
@@ -197,8 +157,6 @@ class RedisTransport(_Calm, stock.Transport):  # type: ignore[misc, unused-ignor
 
 class SentinelChannel(_Guard, stock.SentinelChannel):
     """kombu's channel behind sentinels, with the guard."""
-
-    QoS = QoS
 
 
 class SentinelTransport(_Calm, stock.SentinelTransport):  # type: ignore[misc, unused-ignore]

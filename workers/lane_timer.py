@@ -85,10 +85,12 @@ class LaneTimer:
         """Everything else; the vendors whose workers have something to do."""
         return self.looked(self._queues.loaded(), self._clock.set_back_ms())
 
-    @property
-    def questions(self) -> tuple[Call, Sequence[str]]:
-        """The script call and the command at the start of a look, for a shared round trip."""
-        return self._clock.call, ("SMEMBERS", self._runtime.keys.loaded_lanes)
+    def questions(self, server_ms: int) -> tuple[Sequence[Call], Sequence[str]]:
+        """Script calls (one at most) and the command at the start of a look, for a shared round
+        trip. server_ms: the server's time a moment ago.
+        """
+        clock = self._clock.call_at(server_ms)
+        return [clock] if clock else [], ("SMEMBERS", self._runtime.keys.loaded_lanes)
 
     def looked(self, loaded: Sequence[str], set_back_ms: int) -> set[Vendor]:
         """As `look`, with the answers. loaded: lanes that hold something; set_back_ms: by how much
@@ -99,21 +101,27 @@ class LaneTimer:
             self._follow_clock(set_back_ms, loaded)
         if not loaded:  # what is taken or waits keeps its lane among them
             return vendors
-        loaded_vendors = sorted({vendor_of(lane) for lane in loaded})
-        self._queues.reap(*loaded_vendors)
+        loads: Mapping[str, Load] = {}
         if time.monotonic() >= self._lanes_at:
             self._lanes_at = time.monotonic() + len(loaded) // LANES_PER_S
-            self._look_through(loaded)
+            loaded = list(loads := self._held(loaded))
+        if not loaded:  # as after a lone chat
+            return vendors
+        loaded_vendors = sorted({vendor_of(lane) for lane in loaded})
+        self._queues.reap(*loaded_vendors)
+        if loads:
+            self._sweep(loads)
+            self._shed(loads)
         return vendors | set(self._queues.due_vendors(loaded_vendors))
 
-    def _look_through(self, loaded: Sequence[str]) -> None:
+    def _held(self, loaded: Sequence[str]) -> dict[str, Load]:
+        """What lanes hold that hold something; the others are forgotten."""
         loads = self._queues.loads(loaded)
         empty = [lane for lane in loaded if not loads[lane].bytes]
         self._queues.forget(empty)
         for lane in empty:
             self._forget_account(lane)
-        self._sweep(loads)
-        self._shed(loads)
+        return {lane: load for lane, load in loads.items() if load.bytes}
 
     def _follow_clock(self, ms: int, loaded: Sequence[str]) -> None:
         """The server's clock was set back: what is due by the old one is due now. Leases are only

@@ -234,9 +234,9 @@ class PresentConsent:
         mute = f"mute:{_conversation(work)}"
         wishes = {**wishes, "mute": wishes[mute]} if mute in wishes else wishes
         tz = self._tenancy.tenant(work.note.app).tz
-        return refusal(
-            _message(work), Recipient(user, own, desktop), wishes, True, tz, self._now_ms()
-        )
+        # as fan_out.py has it: a window without a zone is read on this device's clock
+        who = Recipient(user, own if device is None else (device,), desktop)
+        return refusal(_message(work), who, wishes, True, tz, self._now_ms())
 
 
 def _conversation(work: PendingPush) -> str:

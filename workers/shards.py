@@ -57,6 +57,11 @@ def backlog(fleet: Fleet, streams: Sequence[str]) -> dict[str, StreamDepth]:
     return _depths([one.streams.backlog(streams) for one in fleet.shards])
 
 
+def any_filled(fleet: Fleet, streams: Sequence[str]) -> bool:
+    """True when one of these streams has an entry in any shard, taken or not."""
+    return any(one.streams.any_filled(streams) for one in fleet.shards)
+
+
 def untaken_s(fleet: Fleet, streams: Sequence[str]) -> dict[str, float]:
     """The longest wait of each stream's first unread entry, seconds."""
     return _longest([one.streams.untaken_s(streams) for one in fleet.shards])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -29,6 +29,7 @@ from common.ledger_records import Place
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys
 from common.storage.raw_pipe import command, first_score, read_all
+from common.storage.screens import KEEP_MIN_MS
 from common.storage.scripts import script
 from common.storage.shards import shard_of
 from common.storage.unavailable import database_unavailable
@@ -38,6 +39,7 @@ from workers.lane_timer import LaneTimer
 from workers.routing.fan_out import urgency_of
 from workers.routing.texts import READ, CallEnding, ending_of
 from workers.runtime import Runtime
+from workers.vendors import VENDORS
 
 log = logging.getLogger(__name__)
 
@@ -168,13 +170,13 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 
 def due_in_s(runtime: Runtime) -> float:
-    """Seconds until the next look is due, 0 where one is. One round trip.
+    """Seconds until the next look is due, 0 where one is. Mostly there is none: one command.
 
     The first look of a new recall is due in LOOKS_S[0].
     """
-    commands = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
-    (seconds, micros), first = read_all(runtime.redis, commands, 2)
-    left_s = first_score(first) - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
+    look = command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
+    (first,) = read_all(runtime.redis, look, 1)
+    left_s = first_score(first) - _now_s(runtime) if first else LOOKS_S[0]
     return min(max(float(left_s), 0.0), LOOKS_S[0])
 
 
@@ -378,8 +380,6 @@ def _offline(
     found: list[OfflineRecipients] = []
     for of_event in by_event.values():
         message = _message(recall, of_event[0])
-        if recall.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
-            continue  # nobody saw anything
         for people in _chunks(_people(runtime, recall, of_event)):
             found.append(
                 OfflineRecipients(message=message, recipients=people, presence_ms=now_ms())
@@ -439,6 +439,21 @@ def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any])
 _INVITATION = "call.invited"
 
 
+def _unseen(
+    runtime: Runtime, recall: PendingRecall, first: Mapping[str, Any]
+) -> Collection[Vendor]:
+    """Vendors at which nobody saw the message: it was silent there, by itself or by its preset."""
+    if recall.kind != Kind.RECALL:
+        return ()
+    screen = _screen(first)
+    strategy = screen.get("strategy_id")
+    preset = (runtime.catalog.strategy(recall.app, strategy) if strategy else None) or {}
+    if (screen.get("push_type") or preset.get("push_type")) == PushType.SILENT:
+        return [vendor for vendor, spec in VENDORS.items() if not spec.shows_silent]
+    apple = screen.get("apns") or (preset.get("apns") or {}).get("push_type")
+    return (Vendor.APNS,) if apple == PushType.SILENT else ()
+
+
 def _people(
     runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]
 ) -> Iterable[Recipient]:
@@ -446,6 +461,8 @@ def _people(
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
     collapse = first["collapse"]
+    if not collapse and recall.kind == Kind.RECALL and first["ts_ms"] < now_ms() - KEEP_MIN_MS:
+        collapse = recall.message_id  # an edit names it; the record of its place may have gone
     if collapse:
         pushed -= runtime.ledger.covered(
             recall.app, first["conversation"], first["ts_ms"], collapse, pushed
@@ -455,17 +472,13 @@ def _people(
         shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(recall.app, sorted(shown))
     front = _in_front(runtime, recall, sorted(shown))
-    unseen = (
-        Vendor.APNS
-        if recall.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT
-        else None
-    )
+    unseen = _unseen(runtime, recall, first)
     for user, ids in shown.items():
         left = tuple(
             one
             for one in devices.get(user, ())
             if one.device_id in ids
-            and one.vendor != unseen
+            and one.vendor not in unseen
             and not {one.device_id, one.push_id} & front[user]
         )
         if left:

@@ -6,7 +6,7 @@ They can be coalesced into one push.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,9 @@ class BacklogSeen:
 
 
 class HeldPushes:
-    """One script call to look; groups are joined and left within the caller's MULTI.
+    """One script call to look; groups are joined within the caller's MULTI.
 
-    lane_commit.lua does it by `names`.
+    lane_commit.lua joins and leaves by `names`.
     """
 
     keep_s = KEEP_S
@@ -92,18 +92,11 @@ class HeldPushes:
             )
         ]
 
-    def join(self, pipe: Pipeline, held: Iterable[tuple[Group, str, int, int]]) -> None:
+    def join(self, pipe: Pipeline, held: Sequence[tuple[Group, str, int, int]]) -> None:
         """These (group, push id, event ts, received ms) wait from now on."""
-        self._change(pipe, list(held))
-
-    def leave(self, pipe: Pipeline, decided: Iterable[tuple[Group, str]]) -> None:
-        """These (group, push id) wait no more."""
-        self._change(pipe, [(group, push_id, "", 0) for group, push_id in decided])
-
-    def _change(self, pipe: Pipeline, changes: Sequence[tuple[Group, str, int | str, int]]) -> None:
-        if changes:
-            names = [name for group, *_ in changes for name in self.names(group)]
-            args: list[Any] = [KEEP_S, *(part for _, *parts in changes for part in parts)]
+        if held:
+            names = [name for group, *_ in held for name in self.names(group)]
+            args: list[Any] = [KEEP_S, *(part for _, *parts in held for part in parts)]
             pipe.eval(source("held"), len(names), *names, *args)
 
     def names(self, group: Group) -> tuple[str, str]:

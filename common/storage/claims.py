@@ -14,14 +14,13 @@ from typing import Any, cast
 
 import msgspec
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from common.storage import badges, row_numbers, usual_numbers
 from common.storage.keys import Keys
 from common.storage.row_numbers import Lot
-from common.storage.scripts import Call, run_all, script, source
+from common.storage.scripts import Call, run_all, script
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
 #: its day and a day of grace.
@@ -130,7 +129,10 @@ class TakenPart:
 
 
 class Claims:
-    """Leases, marks and releases, one call a batch."""
+    """Leases and badge numbers, one call a batch. lane_commit.lua marks and releases."""
+
+    #: Pushes of one call that a script takes with fewer commands than plain ones.
+    few_max = 8
 
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
         """usual: first deliveries use plain commands (usual_numbers.py), not the script."""
@@ -139,6 +141,7 @@ class Claims:
         self._usual = usual
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
+        self._few = script(redis, "take_few")
 
     def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -208,6 +211,8 @@ class Claims:
         ]
         if not self._usual:
             return found
+        if sum(len(lots[place][0].users) for place in chosen) <= self.few_max:
+            chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):
                 taken = row_numbers.take(
@@ -216,6 +221,24 @@ class Claims:
                 for place, numbers in zip(some, taken, strict=True):
                     found[place] = numbers
         return found
+
+    def _take_few(
+        self,
+        lots: Sequence[Lot],
+        chosen: list[int],
+        found: list[list[tuple[int, str]] | None],
+    ) -> list[int]:
+        """Puts numbers of these lots into `found`, by a script; those that are to be looked at."""
+        calls = [
+            row_numbers.few_call(self._few, self._keys, lots[place][0], KEEP_S) for place in chosen
+        ]
+        try:
+            answers = run_all(self._redis, calls)
+        except (RedisConnectionError, ResponseError):  # what was taken is noted: as in take_rows
+            return []
+        for place, answer in zip(chosen, answers, strict=True):
+            found[place] = row_numbers.few_answer(answer)
+        return [place for place in chosen if found[place] is None]
 
     def _usually(self, parts: Sequence[TakenPart]) -> list[list[Number] | None]:
         """The parts that plain commands can take; None for a part that needs the script."""
@@ -305,47 +328,3 @@ class Claims:
             else []
         )
         return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
-
-    # ------------------------------------------------------------ by the push's id
-
-    def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
-        """Within the caller's MULTI: releases pushes that wait for another entry, or end unseen.
-
-        They are marked done behind this. A push that cannot have been seen returns its badge
-        number; a later attempt takes a fresh one. A push that another process has finished stays
-        finished.
-        """
-        self._give_back(pipe, [(one, "") for one in given])
-
-    def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
-        """Within the caller's MULTI: ends the leases of `owner`, a finished entry, on these pushes.
-
-        Each is (push id, event ts).
-        """
-        self._give_back(
-            pipe,
-            [
-                (ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner)
-                for push_id, ts_ms in pushes
-            ],
-        )
-
-    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[ReturnedClaim, str]]) -> None:
-        if given:
-            keys = self._keys
-            names = [
-                name
-                for one, _ in given
-                for name in (
-                    keys.claims(day_of(one.ts_ms), one.push_id),
-                    keys.badges(one.app, one.user),
-                )
-            ]
-            args = [
-                part
-                for one, owner in given
-                for part in (one.push_id, owner, one.device, int(one.seen))
-            ]
-            # the whole text, not its hash: a server that restarts between two tries of the MULTI
-            # would do all of it but this
-            pipe.eval(source("let_go"), len(names), *names, *args)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from common.storage.accounts import SealedCredential
 from common.storage.opened import StoredCredential as StoredCredential
-from common.storage.opened import opened, opened_or_paused
+from common.storage.opened import opened
 from common.storage.tables import credentials
 from common.storage.vault import Vault
 
@@ -27,10 +27,6 @@ class Credentials:
     def all(self) -> list[StoredCredential]:
         """The newest version of each, secrets opened."""
         return [opened(one, self._vault) for one in self.sealed()]
-
-    def readable(self) -> list[StoredCredential]:
-        """As `all`; a credential that none of our keys opens is paused and without secrets."""
-        return [opened_or_paused(one, self._vault) for one in self.sealed()]
 
     def sealed(self) -> list[SealedCredential]:
         """The newest version of each, in a fixed order."""

@@ -61,9 +61,7 @@ def erase(
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
-    silent: Any = list(
-        redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000)
-    )
+    silent: Any = list(redis.scan_iter(match=literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"], found["sealed"] = _letters(letters, app, user)
     return found
@@ -116,6 +114,6 @@ def _letters(letters: DeadLetters, app: str, user: str) -> tuple[int, int]:
     return (letters.drop(named) if named else 0), sealed
 
 
-def _literal(text_: str) -> str:
+def literal(text_: str) -> str:
     """A key as a pattern that matches nothing else."""
     return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text_)

@@ -53,7 +53,8 @@ class EventRows:
     def counts(self, event: Mapping[str, Any]) -> dict[str, int] | None:
         """decision ("" while waiting) -> rows, the most first; None beyond COUNT_MS_MAX.
 
-        A person on two pages of one event counts twice.
+        Pages are counted by their size, without being opened: a person on two pages of one event
+        (a group that was read again has other pages) counts twice.
         """
         return self.counts_soon(event, PATIENCE_S)[0]
 

@@ -60,6 +60,20 @@ class LaneEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PushRoom:
+    """Pushes that there is room for on the wire; others: those of them that may be of groups or
+    bulk; each: the most that one lane counts for.
+    """
+
+    pushes: int
+    others: int
+    each: int
+
+
+ANY_ROOM: Final = PushRoom(1 << 31, 1 << 31, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class LaneTerms:
     """The parameters of a lane's take. gone: the account was removed; nothing is checked.
 
@@ -127,22 +141,28 @@ class RateLease:
 class LaneCommit:
     """The writes for the entries of one take, in one step.
 
-    changed: (entry, its remainder), once per part. later: members of the delayed set with their
-    delay in ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed.
-    taken: keys of the badge numbers that the entries' pushes have taken. marks: see
-    lane_commit.lua; keys: the marks' keys.
+    changed: (entry, its remainder), once per part. records: of the ledger. later: members of the
+    delayed set with their delay in ms. bytes_more: how much the lane's queues grow. unused: tokens
+    that were not needed. taken: keys of the badge numbers that the entries' pushes have taken.
+    marks: see lane_commit.lua; keys: the marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
     back: list[LaneEntry] = field(default_factory=list)
     changed: list[tuple[LaneEntry, NewBatch]] = field(default_factory=list)
-    record: bytes = b""
+    records: Sequence[object] = ()
     later: list[tuple[bytes, int]] = field(default_factory=list)
     bytes_more: int = 0
     unused: tuple[float, ...] = ()
     taken: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     marks: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def ends_all(self) -> bool:
+        """True where all entries end at their first delivery and nothing else follows from it."""
+        more = self.back or self.changed or self.later or self.keys or self.marks
+        return not more and bool(self.ended) and all(one.deliveries == 1 for one in self.ended)
 
     def mark(self, kind: str, names: Sequence[str], *values: Any) -> None:
         """names: the mark's own keys, next to each other."""

@@ -13,6 +13,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,14 +22,16 @@ from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
-from common.storage.keys import Keys
+from common.storage.keys import LEDGER, Keys
 from common.storage.lane_entries import (
+    ANY_ROOM,
     RANK,
     URGENCIES,
     LaneCommit,
     LaneEntry,
     LaneTerms,
     NewBatch,
+    PushRoom,
     RateLease,
     Taken,
     entry_id,
@@ -42,14 +45,21 @@ from common.storage.scripts import Call, run_all, script
 LEASE_MS: Final = 15_000
 #: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
 ENTRIES_MAX: Final = 200
+#: Lanes that one call of a script takes, leases or ends at once: the server does nothing else
+#: meanwhile.
+LANES_A_CALL: Final = 64
 #: Lanes of one vendor whose takers are looked after in one call.
 REAP_MAX: Final = 500
+#: Entries that one call returns to their queues; the other ones' lanes are looked after again.
+REAPED_MAX: Final = 500
 BYTES_MAX: Final = 8 * 1024 * 1024
 #: Lanes whose keys are kept, some hundred bytes each.
 OWN_KEYS_MAX: Final = 5_000
 #: Share of a second's rate that an idle lane may send at once. It is also the sender's delay before
 #: it loses tokens: 20 ms and a push.
 BURST_SHARE: Final = 0.02
+
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class LaneQueues(LaneLoads):
@@ -67,7 +77,9 @@ class LaneQueues(LaneLoads):
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
         self._own: dict[str, list[str]] = {}  # keys by lane
+        self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
+        self._end = script(redis, "lanes_end")
         self._take, self._lease = (
             script(redis, "lane_take", "rate_now"),
             script(redis, "rate_lease", "rate_now"),
@@ -144,25 +156,34 @@ class LaneQueues(LaneLoads):
     # ------------------------------------------------------------ out
 
     def pop(
-        self, vendor: Vendor, most: Mapping[Urgency, int], busy: Iterable[tuple[str, Urgency]]
-    ) -> tuple[list[tuple[str, Urgency]], float | None]:
-        """The lanes that may send now, most urgent first; the seconds until the next, or None.
+        self,
+        vendor: Vendor,
+        most: Mapping[Urgency, int],
+        busy: Iterable[tuple[str, Urgency]],
+        room: PushRoom = ANY_ROOM,
+    ) -> tuple[list[tuple[str, Urgency]], float | None, list[int]]:
+        """The lanes that may send now, most urgent first; the seconds until the next, or None; the
+        pushes that wait for each of these lanes, of any urgency (of the only one that waits: many).
 
-        busy: lanes that this process works on already. The caller takes from each, then sets when
-        it may send again (`wake`).
+        busy: lanes that this process works on already. room: no more lanes are found than what they
+        hold fits into it, but one at least. The caller takes from each, then sets when it may send
+        again (`wake`).
         """
         names = [
             *(self.keys.ready(vendor, urgency) for urgency in URGENCIES),
             self.keys.popped(vendor),
+            f"{self.keys.prefix}:",
         ]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
+        args += [room.pushes, room.others, room.each, self._found.get(vendor, 0)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
         ((now, due, *rest),) = self._run([(self._pop, names, args)])
         found = [
-            (lane.decode(), URGENCIES[int(u)])
-            for u, lane in zip(rest[::2], rest[1::2], strict=True)
+            (lane.decode(), URGENCIES[u]) for u, lane in zip(rest[::3], rest[1::3], strict=True)
         ]
-        return found, None if due < 0 else max(due - now, 0) / 1000
+        if found:
+            self._found[vendor] = RANK[found[-1][1]]
+        return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::3]
 
     def take(
         self,
@@ -175,27 +196,26 @@ class LaneQueues(LaneLoads):
         probe_s: how long a probe of a stopped lane may take.
         """
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
-        calls = []
-        for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
-            args: list[Any] = [
+        own = [
+            (
                 word,
-                self.lease_ms,
-                min(ENTRIES_MAX, max(pushes_max, 1)),  # each has one push at least
                 pushes_max,
-                bytes_max,
-                terms.version,
-                probe_s,
+                str(terms.version),
                 terms.rate_per_s,
-            ]
-            args += [
                 terms.burst,
                 terms.ramp_s,
-                int(terms.by_request),
+                terms.by_request,
                 RANK[urgency],
-                int(terms.gone),
-            ]
-            calls.append((self._take, self._take_keys(lane, urgency), args))
-        answers = self._run(calls)
+                terms.gone,
+            )
+            for (_, urgency, terms, pushes_max), word in zip(wanted, words, strict=True)
+        ]
+        args, calls = [self.lease_ms, ENTRIES_MAX, bytes_max, probe_s], list[Call]()
+        for start in range(0, len(wanted), LANES_A_CALL):
+            part = slice(start, start + LANES_A_CALL)
+            names = [self._take_keys(lane, urgency) for lane, urgency, *_ in wanted[part]]
+            calls.append((self._take, list(chain(*names)), [*args, _pack(own[part])]))
+        answers = chain(*self._run(calls))
         return [
             _taken(*one[:3], word, answer)
             for one, word, answer in zip(wanted, words, answers, strict=True)
@@ -209,24 +229,27 @@ class LaneQueues(LaneLoads):
         self, wanted: Sequence[tuple[Taken, int, int]], round_s: float
     ) -> list[RateLease]:
         """The same for each (take, how many, pushes), in one round trip."""
-        keys, calls = self._shared, []
-        for taken, tokens, pushes in wanted:
-            terms = taken.terms
-            args: list[Any] = [
-                taken.word,
-                terms.rate_per_s,
-                terms.burst,
-                terms.ramp_s,
-                RANK[taken.urgency],
-                tokens,
-                pushes,
-                round_s,
+        keys, calls = self._shared, list[Call]()
+        clock = [self.clock()] if self.clock else []
+        for start in range(0, len(wanted), LANES_A_CALL):
+            part = wanted[start : start + LANES_A_CALL]
+            names = [(keys.rate(one.lane), keys.inflight(one.lane)) for one, *_ in part]
+            own = [
+                (
+                    taken.word,
+                    (terms := taken.terms).rate_per_s,
+                    terms.burst,
+                    terms.ramp_s,
+                    RANK[taken.urgency],
+                    tokens,
+                    pushes,
+                )
+                for taken, tokens, pushes in part
             ]
-            args += [self.clock()] if self.clock else []
-            calls.append((self._lease, [keys.rate(taken.lane), keys.inflight(taken.lane)], args))
+            calls.append((self._lease, list(chain(*names)), [round_s, _pack(own), *clock]))
         leases = []
         for (taken, _, _), (tokens, first_s, last_s, rate) in zip(
-            wanted, self._run(calls), strict=True
+            wanted, chain(*self._run(calls)), strict=True
         ):
             rate_per_s = float(rate)
             lim_s = _burst(taken.terms, rate_per_s) / rate_per_s
@@ -258,13 +281,49 @@ class LaneQueues(LaneLoads):
         return self.commit_all([(taken, commit)])[0]
 
     def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
-        """Each in one step, all in one round trip."""
-        calls = [
-            (self._commit, self._commit_keys(taken, commit), [taken.word, *_packed(commit)])
-            for taken, commit in commits
+        """Each in one step, all in one round trip. Those that only end their entries share steps:
+        what of such a step can't be written so, as others hold some of it, is written one by one.
+        """
+        whole = [number for number, (_, one) in enumerate(commits) if one.ends_all]
+        if len(whole) < 2:
+            whole = []
+        parts = [whole[at : at + LANES_A_CALL] for at in range(0, len(whole), LANES_A_CALL)]
+        alone = sorted(set(range(len(commits))).difference(whole))
+        joint = [self._ending([commits[number] for number in part]) for part in parts]
+        single = [self._committing(*commits[number]) for number in alone]
+        answers = self._run([*joint, *single])
+        lost = dict(zip(alone, answers[len(joint) :], strict=True))
+        again = [
+            number
+            for part, foreign in zip(parts, answers, strict=False)
+            if foreign
+            for number in part
         ]
-        answers = self._run(calls)
-        return [[entry.decode() for entry in answer] for answer in answers]
+        more = self._run([self._committing(*commits[number]) for number in again])
+        lost |= zip(again, more, strict=True)
+        return [[entry.decode() for entry in lost.get(n, ())] for n in range(len(commits))]
+
+    def _ending(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> Call:
+        keys = self._shared
+        names = [
+            (blobs, leases, holders, load, keys.rate(taken.lane), keys.inflight(taken.lane))
+            for taken, _ in commits
+            for blobs, leases, holders, _, load in (self._own_keys(taken.lane),)
+        ]
+        noted = list(chain(*[one.taken for _, one in commits]))
+        records = list(chain(*[one.records for _, one in commits]))
+        own = [
+            (taken.word, [entry.id for entry in one.ended], one.bytes_more, one.unused)
+            for taken, one in commits
+        ]
+        return (
+            self._end,
+            [self.keys.stream(LEDGER), *chain(*names), *noted],
+            [_pack(records) if records else b"", len(noted), _pack(own)],
+        )
+
+    def _committing(self, taken: Taken, commit: LaneCommit) -> Call:
+        return self._commit, self._commit_keys(taken, commit), [taken.word, *_packed(commit)]
 
     def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
         """Returns entries that were not worked on; their lane may be asked again at due_ms."""
@@ -347,12 +406,15 @@ class LaneQueues(LaneLoads):
 
     def _reap_lanes(self, vendor: Vendor, lanes: Sequence[tuple[str, float]], now_ms: int) -> int:
         """Each step for all lanes in one round trip."""
-        popped, again_ms = [self.keys.popped(vendor)], now_ms + self.lease_ms + 1000
-        known = self._run(
-            [(self._looked, popped, [lane, due_ms, again_ms]) for lane, due_ms in lanes]
-        )
-        reply = self._run([(self._reap, self._reap_keys(lane), [""]) for lane, _ in lanes])
-        ready, looked = [], list[Call]()
+        again_ms = now_ms + self.lease_ms + 1000
+        known = self._told_looked(vendor, [(lane, due_ms, again_ms) for lane, due_ms in lanes])
+        calls = [
+            (self._reap, list(chain(*[self._reap_keys(lane) for lane, _ in part])), [REAPED_MAX])
+            for at in range(0, len(lanes), LANES_A_CALL)
+            for part in (lanes[at : at + LANES_A_CALL],)
+        ]
+        reply = list(chain(*self._run(calls)))
+        ready, looked = [], []
         for (lane, _), ours, (_, ends_ms, *waiting) in zip(lanes, known, reply, strict=True):
             ready += [
                 (lane, urgency, 0)
@@ -361,10 +423,19 @@ class LaneQueues(LaneLoads):
             ]
             if ours:
                 next_ms = max(int(ends_ms), now_ms + 1000) if ends_ms >= 0 else -1
-                looked.append((self._looked, popped, [lane, again_ms, next_ms]))
+                looked.append((lane, again_ms, next_ms))
         self.wake_at(ready)
-        self._run(looked)
+        self._told_looked(vendor, looked)
         return sum(int(count) for count, *_ in reply)
+
+    def _told_looked(
+        self, vendor: Vendor, lanes: Sequence[tuple[str, float, int]]
+    ) -> Sequence[int]:
+        """By lane, as lane_looked.lua has it: 1, or 0 when somebody took it meanwhile."""
+        if not lanes:
+            return ()
+        args = list(chain(*lanes))
+        return cast(Sequence[int], self._run([(self._looked, [self.keys.popped(vendor)], args)])[0])
 
     def _reap_keys(self, lane: str) -> list[str]:
         keys = self.keys
@@ -404,7 +475,7 @@ class LaneQueues(LaneLoads):
             self._shared.rate(lane),
             self._shared.inflight(lane),
         ]
-        own += [keys.stream("ledger"), keys.delayed, keys.timer_wake_up]
+        own += [keys.stream(LEDGER), keys.delayed, keys.timer_wake_up]
         return [*own, *commit.keys, *commit.taken]
 
 
@@ -448,7 +519,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
     for old, new in commit.changed:  # an entry of several parts: their names differ in the order
         changed.append((old.id, entry_id(new, old.owner, old.order + parts[old.id])))
         parts[old.id] += 1
-    packed = msgspec.msgpack.encode(
+    packed = _pack(
         (
             [entry.id for entry in commit.ended],
             [entry.id for entry in commit.back],
@@ -462,7 +533,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
     )
     return [
         packed,
-        commit.record,
+        _pack(commit.records) if commit.records else b"",
         *(new.blob for _, new in commit.changed),
         *(member for member, _ in commit.later),
     ]

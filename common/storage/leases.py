@@ -58,8 +58,7 @@ class Lease:
         """
         now = time.monotonic()
         if self.due(now):
-            script_, names, args = self.call
-            self.answered(int(script_(keys=names, args=args)), now)
+            _ask([self], now)
         return self.held
 
     @property
@@ -76,7 +75,7 @@ class Lease:
 
     @property
     def call(self) -> Call:
-        """The script that takes or renews it."""
+        """The script that takes or renews it; it takes the keys and words of several."""
         return self._take, self._keys, [self._word, self._lease_ms]
 
     def answered(self, epoch: int, asked_at: float) -> None:
@@ -112,8 +111,7 @@ class JointLease(Lease):
         now = time.monotonic()
         due = [one for one in self._parts if one.due(now)]
         if self.held and due:
-            for one, epoch in zip(due, run_all(self.redis, [one.call for one in due]), strict=True):
-                one.answered(int(epoch), now)
+            _ask(due, now)
         else:
             for one in due:
                 if not one.hold():
@@ -134,6 +132,16 @@ class JointLease(Lease):
             one.give_back()
 
 
+def _ask(leases: Sequence[Lease], now: float) -> None:
+    """Takes or renews leases of one server, in one script call; now: monotonic time."""
+    calls = [one.call for one in leases]
+    names = [name for _, keys, _ in calls for name in keys]
+    args = [part for *_, parts in calls for part in parts]
+    (epochs,) = run_all(leases[0].redis, [(calls[0][0], names, args)])
+    for one, epoch in zip(leases, epochs, strict=True):
+        one.answered(int(epoch), now)
+
+
 def renew_all(leases: Sequence[Lease]) -> None:
     """Renews held leases, whether due or not: one round trip a server. redis.exceptions.RedisError:
     unknown, as in Lease.hold, of one server's; those of the others are renewed all the same.
@@ -142,15 +150,13 @@ def renew_all(leases: Sequence[Lease]) -> None:
     by_server: dict[Redis, list[Lease]] = {}
     for one in leases:
         by_server.setdefault(one.redis, []).append(one)
-    for redis, those in by_server.items():
+    for those in by_server.values():
         parts, now = [part for one in those for part in one.parts], time.monotonic()
         try:
-            epochs = run_all(redis, [part.call for part in parts])
+            _ask(parts, now)
         except (RedisError, OSError) as error:
             failed.append(error)
             continue
-        for part, epoch in zip(parts, epochs, strict=True):
-            part.answered(int(epoch), now)
         for one in those:
             one.joined()
     if failed:

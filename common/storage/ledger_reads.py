@@ -52,7 +52,9 @@ _SEEN = or_(
 
 @dataclass(frozen=True, slots=True)
 class LastHour:
-    """decisions: vendor ("" where none came into play) -> decision -> rows."""
+    """decisions: vendor ("" where none came into play) -> decision -> rows; pages as in
+    EventRows.counts.
+    """
 
     events_hour: int
     events_minute: int
@@ -122,7 +124,7 @@ class LedgerReader:
         return sorted(found, key=lambda row: (row["user"], row["device"])) if of_pages else found
 
     def counts(self) -> tuple[int, int]:
-        """(decided, waiting) rows of all days. A person on two pages of one event counts twice."""
+        """(decided, waiting) rows of all days. Pages are counted as EventRows.counts does."""
         with self._engine.connect() as connection:
             decided, waiting = connection.execute(
                 select(func.count(ledger.c.decision), func.count() - func.count(ledger.c.decision))

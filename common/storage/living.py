@@ -19,6 +19,8 @@ TARGET_S: Final = 600
 NAMED_EVERY_S: Final = 15.0
 #: Names of ended processes that are kept before they are looked through.
 NAMES_MAX: Final = 64
+#: How many there are of each stage is asked for again after so long: three stages ask at once.
+COUNTED_S: Final = 1.0
 DELIVERY: Final = "delivery"
 #: Without these nothing is pushed.
 STAGES: Final = ("intake", "presence", "routing", "upkeep")
@@ -50,6 +52,7 @@ class Heartbeats:
         self._keys = keys
         self._database = ""
         self._told: dict[str, tuple[str, str | None, float]] = {}
+        self._counted: tuple[float, Sequence[str]] = (0.0, ())
 
     def works_with(self, identity: str, address: str) -> None:
         """Told with each heartbeat: the database of this process. identity: of sql.identity_of."""
@@ -101,8 +104,12 @@ class Heartbeats:
         return self._all(self._keys.at_work) | self.roles()
 
     def replicas(self, stage: str) -> int:
-        """The number of live processes of a stage."""
-        return sum(role.partition(":")[0] == stage for role in self.roles().values())
+        """The number of live processes of a stage, as they were COUNTED_S ago at most."""
+        until, roles = self._counted
+        if time.monotonic() >= until:
+            roles = list(self.roles().values())
+            self._counted = (time.monotonic() + COUNTED_S, roles)
+        return sum(role.partition(":")[0] == stage for role in roles)
 
     def leave(self, names: Iterable[str]) -> None:
         """Removes processes that ended in order, or that are about to start under this name."""

@@ -28,6 +28,8 @@ EVENTS_MAX = 1_000
 MARK_KEEP_S = 8 * 86_400
 #: Shortest time for which a message's time is kept: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600
+#: Events of one read that the script marks in fewer commands than plain ones (plain_dedupe.py).
+FEW = 8
 #: Single messages and calls that are remembered of one person; beyond that the older half is
 #: forgotten.
 SINGLES_MAX = 2_000
@@ -84,14 +86,33 @@ class EventMarks:
                 for place, (app, conversation, message_id, ts_ms) in messages.items()
                 if start <= place < ends
             ]
-            reply = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
+            reply = (
+                self._plain.tell(keys, bounds, part[::2], part[1::2], times)
+                if len(part) > 2 * FEW
+                else None
+            )
             if reply is None:
-                lines = b"".join(
-                    [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
-                )
-                reply = cast(bytes, self._dedupe(keys=keys, args=[*bounds, b"".join(part), lines]))
+                reply = self._by_script(keys, bounds, part, times)
             found += [one == REPEAT for one in reply]
         return found
+
+    def _by_script(
+        self,
+        keys: Sequence[str],
+        bounds: Sequence[int],
+        part: Sequence[bytes],
+        times: Sequence[Time],
+    ) -> bytes:
+        """As PlainDedupe.tell. part: each event's field and mark."""
+        lines = b"".join(
+            [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
+        )
+        ends, names = self._plain.ends, [keys[1], keys[0]]
+        known = [int(ends.known(name)) for name in names]
+        args: list[int | bytes] = [*bounds, b"".join(part), lines, *known]
+        reply, *lasts = cast(list[Any], self._dedupe(keys=keys, args=args))
+        ends.found([name for name, one in zip(names, lasts, strict=True) if one])
+        return cast(bytes, reply)
 
     def _take_from_lost(
         self,

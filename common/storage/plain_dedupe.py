@@ -17,6 +17,9 @@ from common.storage.raw_pipe import RawPipe, command, raw_pipe
 
 #: After another writer was met, seconds: with two readers the script is the cheaper way.
 MET_S: Final = 10.0
+#: A hash whose end was seen or set is known to have one for so long, seconds: not for ever, as
+#: the server may lose its data.
+LASTS_S: Final = 60.0
 NEW: Final = ord("0")
 REPEAT: Final = ord("1")
 
@@ -26,11 +29,29 @@ Time = tuple[int, bytes, int]
 _MULTI, _EXEC, _UNWATCH = command("MULTI").encode(), command("EXEC").encode(), command("UNWATCH")
 
 
+class KnownEnds:
+    """Hashes of which this process knows that they have an end."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def known(self, name: str) -> bool:
+        return time.monotonic() < self._until.get(name, 0.0)
+
+    def found(self, names: Sequence[str]) -> None:
+        """These have one; those of which that is known no more are forgotten."""
+        if not all(map(self.known, names)):
+            now = time.monotonic()
+            self._until = {name: until for name, until in self._until.items() if until > now}
+            self._until |= {name: now + LASTS_S for name in names if name not in self._until}
+
+
 class PlainDedupe:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._met_until = float("-inf")
         self._filled: set[str] = set()  # hashes that were there when last looked for
+        self.ends = KnownEnds()
 
     def tell(
         self,
@@ -57,17 +78,14 @@ class PlainDedupe:
                 [b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds]
             )
             writes = [_hset(keys[1], len(adds), events)] if adds else []
-            writes += (
-                [command("EXPIRE", keys[1], str(bounds[1])).encode()] if adds and not lasts else []
-            )
+            ends = [(keys[1], bounds[1])] if adds and not lasts else []
             if new:
                 noted = b"".join(
                     [b"$12\r\n%b\r\n$16\r\n%016d\r\n" % (field, ts_ms) for _, field, ts_ms in new]
                 )
-                writes += [
-                    _hset(keys[0], len(new), noted),
-                    command("EXPIRE", keys[0], str(bounds[2])).encode(),
-                ]
+                writes.append(_hset(keys[0], len(new), noted))
+                ends += [] if self.ends.known(keys[0]) else [(keys[0], bounds[2])]
+            writes += [command("EXPIRE", key, str(seconds)).encode() for key, seconds in ends]
             answers = pipe.ask(b"".join((_MULTI, *writes, _EXEC)), len(writes) + 2)[-1]
         if answers is None:
             self._met_until = time.monotonic() + MET_S
@@ -75,6 +93,7 @@ class PlainDedupe:
         for one in answers:
             if isinstance(one, ResponseError):
                 raise one
+        self.ends.found([key for key, _ in ends] + [keys[1]] * lasts)
         return reply
 
     def _look(
@@ -83,11 +102,15 @@ class PlainDedupe:
         """The server's seconds, True if the first hash expires, and each hash's values."""
         here = [name for name in hashes if name == hashes[0] or name in self._filled]
         others = [name for name in hashes if name not in here]
-        heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])
+        lasts, one = self.ends.known(hashes[0]), bool(others)
+        heads = command("WATCH", *hashes) + command("TIME")
         heads += command("EXISTS", *others) if others else ""
         looks = b"".join([_hmget(name, fields) for name in here])
-        one = bool(others)
-        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + one + len(here))
+        looks += b"" if lasts else command("TTL", hashes[0]).encode()
+        _, (seconds, _), *reply = pipe.ask(
+            heads.encode() + looks, 2 + one + len(here) + (not lasts)
+        )
+        lasts = lasts or reply.pop() > 0
         there, found = set[str](), reply[one:]
         if one and reply[0]:  # rarely
             each = pipe.ask("".join([command("EXISTS", name) for name in others]), len(others))
@@ -96,7 +119,7 @@ class PlainDedupe:
                 b"".join([_hmget(name, fields) for name in others if name in there]), len(there)
             )
         self._filled = there.union(here)
-        return int(seconds), ttl > 0, found
+        return int(seconds), lasts, found
 
 
 def _judged(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import chain, islice, repeat
+from typing import Any
 
 import msgspec
 from redis import Redis
+from redis.commands.core import Script
 
+from common.storage import badges
 from common.storage.keys import Keys
 from common.storage.raw_pipe import RawPipe, command, raw_pipe
-from common.storage.usual_numbers import counted, is_group, record_of, stop_of, unseen
+from common.storage.scripts import Call
+from common.storage.usual_numbers import DAY_S, counted, is_group, record_of, stop_of, unseen
 
 #: Placeholder for a person in a key template: no app, prefix or user contains it.
 _WHO = "\0who\0"
@@ -58,14 +63,45 @@ def take(
     return [next(numbers) if fits else None for fits in free]
 
 
+def few_call(script_: Script, keys: Keys, asks: RowAsks, keep_s: int) -> Call:
+    """The script call that takes for a few pushes, all of one lot; see `few_answer`."""
+    names, (revoked, reads, bindings) = [one for one, *_ in asks.entries], _says(keys, [asks])
+    today, counts = int(time.time()) // DAY_S, _made(keys.badges, asks.app, asks.users)
+    args: list[str | int] = [asks.word, keep_s, badges.KEEP_S, today, len(names)]
+    devices = iter(asks.devices)
+    for name, count, step in asks.entries:
+        args += [name, count, step, *islice(devices, count)]
+    looks = dict.fromkeys([*map(keys.taken, names), *revoked, *reads, *bindings])
+    return script_, [asks.holders, *looks, *counts], args
+
+
+def few_answer(answer: Sequence[Any]) -> list[tuple[int, str]] | None:
+    """As `take` of one lot; None where the other way has to look."""
+    numbers = [
+        (int(badge), count.decode()) for badge, count in zip(answer[::2], answer[1::2], strict=True)
+    ]
+    return numbers or None
+
+
 def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> list[str]:
     """A key of each user."""
     head, tail = make(app, _WHO).split(_WHO)
     return [f"{head}{user}{tail}" for user in users]
 
 
-def _of_all(make: Callable[[str, str], str], lots: Sequence[Lot]) -> list[str]:
-    return list(chain.from_iterable([_made(make, asks.app, asks.users) for asks, _ in lots]))
+def _says(keys: Keys, lots: Sequence[RowAsks]) -> tuple[list[str], list[str], list[str]]:
+    """Per push the keys of what may be said of it: its message's mark, read marks, bindings."""
+    revoked = [
+        f"{head}{conversation}{middle}{message}"
+        for asks in lots
+        for head, middle, _ in (keys.revoked(asks.app, _WHO, _WHO).split(_WHO),)
+        for conversation, message in zip(asks.conversations, asks.messages, strict=True)
+    ]
+    return revoked, _of_all(keys.read, lots), _of_all(keys.bindings, lots)
+
+
+def _of_all(make: Callable[[str, str], str], lots: Sequence[RowAsks]) -> list[str]:
+    return list(chain.from_iterable([_made(make, asks.app, asks.users) for asks in lots]))
 
 
 def _free(pipe: RawPipe, keys: Keys, lots: Sequence[Lot]) -> list[bool]:
@@ -74,22 +110,18 @@ def _free(pipe: RawPipe, keys: Keys, lots: Sequence[Lot]) -> list[bool]:
     Entries, recall and read marks and devices of all are looked at, mostly in one write.
     """
     records = [keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
-    revoked = [
-        f"{head}{conversation}{middle}{message}"
-        for asks, _ in lots
-        for head, middle, _ in (keys.revoked(asks.app, _WHO, _WHO).split(_WHO),)
-        for conversation, message in zip(asks.conversations, asks.messages, strict=True)
-    ]
-    reads, bindings = _of_all(keys.read, lots), _of_all(keys.bindings, lots)
+    revoked, reads, bindings = _says(keys, [asks for asks, _ in lots])
     heads = [
         command("WATCH", *records),
         command("MGET", *records),
-        command("EXISTS", *revoked),
-        command("EXISTS", *reads),
-        command("EXISTS", *bindings),
+        command("EXISTS", *revoked, *reads, *bindings),  # mostly nobody has said anything
         *(command("HMGET", asks.holders, *[name for name, *_ in asks.entries]) for asks, _ in lots),
     ]
-    _, before, marked, readers, changed, *holders = pipe.ask("".join(heads), len(heads))
+    _, before, some, *holders = pipe.ask("".join(heads), len(heads))
+    marked = readers = changed = 0
+    if some:
+        each = [command("EXISTS", *names) for names in (revoked, reads, bindings)]
+        marked, readers, changed = pipe.ask("".join(each), len(each))
     every = [True] * len(lots)
     checks = zip(
         _unmarked(pipe, lots, revoked) if marked else every,

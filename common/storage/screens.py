@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.client import Pipeline
 
 from common.storage.keys import Keys
-from common.storage.scripts import script, source
+from common.storage.scripts import script
 
 #: Shortest search for an older push that lives longer than the newer one.
 KEEP_MIN_MS = 3_600_000
@@ -39,7 +38,7 @@ class Settling:
 
 
 class ScreenStore:
-    """One script call to take places; settling happens inside the caller's MULTI."""
+    """One script call to take places; lane_commit.lua settles."""
 
     def __init__(self, redis: Redis, keys: Keys, hold_ms: int) -> None:
         """hold_ms: longest unsettled time of a push in its place; then its reader is dead."""
@@ -58,21 +57,6 @@ class ScreenStore:
         args = [self._hold_ms, *(part for _, push_id, ts_ms in asks for part in (push_id, ts_ms))]
         reply: Any = self._take(keys=names, args=args)
         return [int(one) for one in reply]
-
-    def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
-        """Within the caller's MULTI: frees the places and records the newest push shown."""
-        if settled:
-            names = [self.name(one.place) for one in settled]
-            args = [
-                part
-                for one in settled
-                for part in (
-                    one.push_id,
-                    one.ts_ms if one.shown else "",
-                    max(one.keep_ms, KEEP_MIN_MS),
-                )
-            ]
-            pipe.eval(source("shown"), len(names), *names, *args)
 
     def name(self, place: Place) -> str:
         name = "\0".join(place).encode("utf-8", "surrogatepass")

@@ -12,6 +12,8 @@ from common.storage.scripts import Call, script
 
 #: Members of one sorted set that are moved in one call.
 ADVANCE_MAX: Final = 100_000
+#: The time of the last look is written so often, ms, while it goes on as it should.
+NOTED_EVERY_MS: Final = 5_000
 
 
 class ServerClock:
@@ -19,15 +21,28 @@ class ServerClock:
         self._keys = keys
         self._look = script(redis, "clock")
         self._advance = script(redis, "advance")
+        self._noted_ms = self._seen_ms = 0
 
     def set_back_ms(self) -> int:
         """By how much it was set back since the last look, of whichever process."""
-        return int(self._look(keys=[self._keys.server_clock]))
+        script_, names, args = self._call
+        return int(script_(keys=names, args=args))
 
     @property
-    def call(self) -> Call:
-        """The script call of `set_back_ms`."""
-        return self._look, [self._keys.server_clock], []
+    def _call(self) -> Call:
+        return self._look, [self._keys.server_clock], [self._seen_ms]
+
+    def call_at(self, now_ms: int) -> Call | None:
+        """The script call of `set_back_ms`; None where it need not be asked. now_ms: of the server
+        a moment ago.
+        """
+        before, goes_on = self._seen_ms, now_ms >= self._seen_ms
+        if goes_on and 0 <= now_ms - self._noted_ms < NOTED_EVERY_MS:
+            self._seen_ms = now_ms
+            return None
+        call = self._look, [self._keys.server_clock], [before]
+        self._noted_ms = self._seen_ms = now_ms
+        return call
 
     def advance(self, names: Iterable[str], ms: int, most_ms: int = 0) -> None:
         """Moves what is due by the old clock in these sorted sets (ms) `ms` earlier.

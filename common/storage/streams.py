@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
 from common.storage.raw_pipe import command, read_all
-from common.storage.scripts import Call, run_all, script
+from common.storage.scripts import Call, script
 from common.values import Value
 
 GROUP = "pushfleet"
@@ -361,6 +361,12 @@ class StreamStore:
                 pipe.xlen(self._key(stream))
             return dict(zip(streams, map(int, pipe.execute()), strict=True))
 
+    def any_filled(self, streams: Sequence[str]) -> bool:
+        """True when one of them has an entry, taken or not. One command."""
+        names = [self._key(stream) for stream in streams]
+        asked = command("XREAD", "COUNT", "1", "STREAMS", *names, *["0"] * len(names))
+        return bool(read_all(self.redis, asked, 1)[0])
+
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
         """Seconds that each stream's first unread entry has waited; 0 where all are read.
 
@@ -387,13 +393,10 @@ class StreamStore:
                 waited[stream] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
         return waited
 
-    def missed(self, streams: Sequence[str]) -> set[str]:
-        """Streams with unread entries, or with entries of silent readers. One round trip."""
-        (found,) = run_all(self.redis, [self.missed_call(streams)])
-        return {streams[index] for index in found}
-
     def missed_call(self, streams: Sequence[str]) -> Call:
-        """The script call of `missed`; the answer has the streams' indexes."""
+        """The script call for streams with unread entries, or with entries of silent readers; the
+        answer has their indexes.
+        """
         return (
             self._missed,
             [self._key(stream) for stream in streams],
@@ -413,9 +416,11 @@ class StreamStore:
             self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS])
         )
 
-    def listen(self, queue: str) -> None:
-        """Has producers notify the caller, which calls `hear` next, for up to WAKE_UP_MS."""
-        self.redis.set(self.keys.wake_up(queue), b"l", px=WAKE_UP_MS)
+    def listen(self, queue: str, seconds: float = WAKE_UP_MS / 1000) -> None:
+        """Has producers notify the caller, which calls `hear` next, for so long; from then on they
+        send wake-ups.
+        """
+        self.redis.set(self.keys.wake_up(queue), b"l", px=max(int(seconds * 1000), 1))
 
     def hear(self, queue: str, seconds: float) -> bool:
         """Waits up to `seconds` for a notification of work; True when it came."""
@@ -437,8 +442,18 @@ def _delivered(groups: Any) -> str:
     )
 
 
+def fleet_of(consumer: bytes) -> str:
+    """The prefix of the fleet whose intake has this name in the group of a core's stream; "" of a
+    process that is older than its name.
+    """
+    return consumer.decode("utf-8", "replace").rpartition(":")[0].partition(":{s")[0]
+
+
 class CoreStreams(StreamStore):
-    """The streams that the core writes, by their own names. An entry over the limit comes cut."""
+    """The streams that the core writes, by their own names. An entry over the limit comes cut.
+
+    The consumer's name begins with the fleet's prefix (fleet_of): doctor sees who else reads.
+    """
 
     def __init__(
         self,
@@ -452,6 +467,7 @@ class CoreStreams(StreamStore):
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
+        self.consumer = f"{keys.prefix}:{self.consumer}"
         self._plain = PlainReads(redis, GROUP, self.consumer)
 
     def read_weighted(

@@ -1,7 +1,8 @@
 """Counts by minute and hour (SQL), made of the ledger once a minute.
 
 Events, decisions with their latency, receipts. A minute is counted when it is over and its rows are
-written; one with waiting rows is counted again.
+written; one with waiting rows is counted again. People in pages are counted as EventRows.counts
+does.
 """
 
 from __future__ import annotations

@@ -133,6 +133,18 @@ def test_a_badge_alone_is_refused_where_it_would_be_a_banner(house: House, vendo
     assert "badge_not_supported" in row["steps"][-1]["note"]
 
 
+@pytest.mark.parametrize("vendor", ["xiaomi", "oppo", "vivo", "meizu"])
+@pytest.mark.parametrize("wake", [{"kind": "clear"}, {"push": {"push_type": "silent"}}], ids=str)
+def test_a_wake_is_no_banner_where_everything_is_shown(
+    house: House, vendor: str, wake: dict[str, Any]
+) -> None:
+    data = direct(vendor, elements=[], **wake)
+    row = house.one(send(house, data))
+    assert row["decision"] == "rejected"
+    assert "silent_not_supported" in row["steps"][-1]["note"]
+    assert house.pushes(data["target"]["token"], vendor) == []
+
+
 def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
     data = direct(
         kind="clear",

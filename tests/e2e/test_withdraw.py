@@ -468,6 +468,46 @@ def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(
     )
 
 
+@pytest.mark.parametrize("vendor", ["xiaomi", "oppo"])
+def test_a_silent_message_that_was_shown_with_words_is_taken_back(
+    house: House, vendor: str
+) -> None:
+    a, b = house.people()
+    token = house.register(b, vendor=vendor)
+    data = house.message(a, b, push={"push_type": "silent"})
+    assert house.one(house.send(data))["decision"] == "accepted"
+    recall(house, data)
+    first, later = got(house, token, 2, vendor)
+    assert PLACES[vendor](first) == PLACES[vendor](later)
+    shown, said = (json.dumps(one["body"], ensure_ascii=False) for one in (first, later))
+    assert ("first words" in shown, "first words" in said) == (True, False)
+
+
+def test_what_a_preset_made_silent_has_nothing_to_take_back(
+    house: House, afterwards: Afterwards
+) -> None:
+    a, b, c = house.people(3)
+    tokens = {user: house.register(user) for user in (b, c)}
+    phone = house.register(c, "second", "huawei")
+    presets: dict[str, dict[str, Any]] = {
+        "quiet": {"push_type": "silent"},
+        "apples": {"apns": {"push_type": "silent"}},
+    }
+    for name, preset in presets.items():
+        house.core.runtime.strategies.add(house.app, name, preset)
+    house.changed()
+    for user, name in ((b, "quiet"), (c, "apples")):
+        data = house.message(a, user, push={"strategy_id": name, "data": {"ext": "x"}})
+        house.send(data, rows=1 if user == b else 2)
+        recall(house, data)
+    got(house, phone, 2, "huawei")
+    afterwards(
+        2.5,
+        lambda: [len(house.pushes(token)) for token in tokens.values()] == [1, 1],
+        "nobody saw what a preset had made silent: there is nothing to take back",
+    )
+
+
 def _delay_s(rng: random.Random) -> float:
     """Mostly while the message is on its way, sometimes when it has been seen; negative: the recall
     overtakes.

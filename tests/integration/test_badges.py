@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.storage.badges import BASE_MAX, Badges
-from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
+from common.storage.claims import ClaimRequest, Claims, ClaimState, day_of
 from common.storage.keys import Keys
+from tests.lane_marks import write_marks
 
 NOW_MS = 1_763_787_600_000
 
@@ -40,12 +41,9 @@ class Desk:
             [ClaimRequest("demo", identity, user, device, identity, NOW_MS, entry, step)]
         )[0]
 
-    def release(self, push_id: str, *, seen: bool = False) -> None:
-        with self.client.pipeline(transaction=True) as pipe:
-            self.claims.release(
-                pipe, [ReturnedClaim(push_id, NOW_MS, "demo", "bob", "phone", seen)]
-            )
-            pipe.execute()
+    def release(self, push_id: str, entry: str = "e1", *, seen: bool = False) -> None:
+        names = [self.keys.claims(day_of(NOW_MS), push_id), self.keys.badges("demo", "bob")]
+        write_marks(self.client, self.keys, ("free", names, (push_id, entry, "phone", seen)))
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:
         return [self.push(device, step).badge for step in steps]
@@ -110,13 +108,13 @@ def test_what_waits_while_the_app_is_opened_is_the_first_of_the_new_count(desk: 
     desk.report(0, NOW_MS + 1_001, device=None)
     assert desk.push(push_id="a" * 32, entry="e2").badge == 1
     desk.report(None, NOW_MS + 2_000)  # while it is on the wire
-    desk.release("a" * 32)
+    desk.release("a" * 32, "e2")
     assert desk.push().badge == 1, "what was counted before is not taken off the new count"
 
 
 def test_a_push_that_nobody_saw_leaves_its_number_to_the_next(desk: Desk) -> None:
     assert desk.push(push_id="a" * 32).badge == 1
-    for _ in range(2):  # a MULTI that is written twice changes nothing
+    for _ in range(2):  # what is written twice changes nothing
         desk.release("a" * 32)
     assert desk.push().badge == 1
     assert desk.push(step=3).badge == 4
@@ -148,7 +146,7 @@ def test_the_icon_is_the_base_and_the_pushes_since_whatever_becomes_of_them(
             assert told.badge == 3 + len(since | {number})
             if fate in ("shown", "uncertain"):
                 since.add(number)
-            desk.release(f"{number:032x}", seen=number in since)
+            desk.release(f"{number:032x}", f"e{tick}", seen=number in since)
             if fate in ("shown", "unseen"):
                 over.add(number)
 

@@ -221,3 +221,47 @@ def test_a_commit_that_lost_everything_says_so(town: Town) -> None:
             [entry], lambda _: None, lambda pipe: source.acknowledge(pipe, [entry])
         )
     assert (list(lost.value.mine), lost.value.count) == ([], 1)
+
+
+class Ending(Forwarding):
+    """Nothing follows from a number."""
+
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        super().handle(entries)
+        return Commit()
+
+
+def test_an_entry_from_which_nothing_follows_leaves_in_four_commands(
+    redis_client: redis.Redis, space: str
+) -> None:
+    town = Town(redis_client, space, None)
+    commits, cost = Commits(town.streams, town.streams), 0
+    for _ in range(2):  # the first time the server does not know the script
+        town.put("1", "2")
+        entries = town.streams.read([IN], 10)
+        commits._since = b"0"
+        before = redis_client.info("stats")["total_commands_processed"]
+        commits.leave(entries)
+        cost = redis_client.info("stats")["total_commands_processed"] - before - 1
+    assert cost <= 4
+    assert not redis_client.xlen(town.keys.stream(IN))
+
+
+def test_what_another_took_over_does_not_leave(redis_client: redis.Redis, space: str) -> None:
+    town = Town(redis_client, space, None)
+    (mine, slow), (other, others) = town.reader(Ending()), town.reader(Ending())
+    town.put("1")
+    mine.once()  # from here on it knows how often entries were taken over
+    found = list[int]()
+
+    def taken_over() -> None:
+        town.silence()
+        others.slow = lambda: found.append(redis_client.xlen(town.keys.stream(IN)))
+        other.once()
+
+    town.put("2")
+    slow.slow = taken_over
+    mine.once()
+    assert (slow.calls, others.calls) == ([["1"], ["2"]], [["2"]])
+    assert found == [1]
+    assert not redis_client.xlen(town.keys.stream(IN)), "the other one has ended it"

@@ -18,6 +18,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import encode
+from common.ledger_records import EventRecord, RowRecord
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import Later
@@ -105,25 +106,20 @@ def test_due_pushes_leave_while_the_database_is_frozen(
         time.sleep(0.25)
 
 
+def records_of(app: str, people: int) -> tuple[EventRecord, list[RowRecord]]:
+    now = now_ms()
+    event = event_record(app=app, message_id=f"m{now}", ts_ms=now, received_ms=now)
+    row: dict[str, Any] = {"app": app, "event_id": event.event_id, "ts_ms": now}
+    return event, [row_record(**row, user=f"u{n}", decided_ms=now) for n in range(people)]
+
+
 @pytest.mark.usefixtures("upkeep")
 def test_records_wait_for_a_frozen_database_and_are_written_once(
     runtime: Runtime, server: FrozenPostgres
 ) -> None:
     eventually(lambda: runtime.redis.get(runtime.keys.lease("ledger")))
     server.stop()
-    event = event_record(
-        app="frozen", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
-    )
-    rows = [
-        row_record(
-            app="frozen",
-            event_id=event.event_id,
-            ts_ms=event.ts_ms,
-            user=f"u{number}",
-            decided_ms=now_ms(),
-        )
-        for number in range(5)
-    ]
+    event, rows = records_of("frozen", 5)
     runtime.streams.hand_on((), [(keys.LEDGER, encode([event, *rows]))])
     name = runtime.keys.stream(keys.LEDGER)
     eventually(lambda: runtime.redis.xpending(name, GROUP)["pending"], what="they are read")
@@ -284,19 +280,7 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(
                 connection.exec_driver_sql("SELECT pg_sleep(2)")
         write(records)  # type: ignore[arg-type]
 
-    event = event_record(
-        app="slow", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms()
-    )
-    rows = [
-        row_record(
-            app="slow",
-            event_id=event.event_id,
-            ts_ms=event.ts_ms,
-            user=f"u{number}",
-            decided_ms=now_ms(),
-        )
-        for number in range(9)
-    ]
+    event, rows = records_of("slow", 9)
     for one in (event, *rows):
         runtime.streams.hand_on((), [(keys.LEDGER, encode([one]))])
     monkeypatch.setattr(runtime.ledger, "write", slow)

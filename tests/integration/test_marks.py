@@ -9,13 +9,18 @@ from typing import Any, cast
 import pytest
 import redis
 
-from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
+from common.storage.claims import ClaimRequest, Claims, ClaimState, day_of
 from common.storage.keys import CALL, Keys
 from common.storage.marks import EventMarks
 from common.storage.silences import SilentPushLimiter
+from tests.lane_marks import write_marks
 
 TS = 1_763_787_600_000
 APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
+
+
+def push_id_of(message: str = MESSAGE, user: str = USER) -> str:
+    return f"{hash((message, user)) & (1 << 128) - 1:032x}"
 
 
 class Store:
@@ -32,7 +37,7 @@ class Store:
         conversation: str = CHAT,
         user: str = USER,
     ) -> tuple[Any, str]:
-        push_id = f"{hash((message, user)) & (1 << 128) - 1:032x}"
+        push_id = push_id_of(message, user)
         (claim,) = self.claims.lease(
             [ClaimRequest(APP, message, user, "d", push_id, ts, entry, -1, conversation)]
         )
@@ -78,15 +83,8 @@ def test_who_takes_over_from_a_dead_reader_is_told_that_it_may_have_sent(store: 
 
 def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
-    (push_id,) = [
-        cast(bytes, name).decode()
-        for name in store.client.hkeys(
-            next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*"))
-        )
-    ]
-    with store.client.pipeline() as pipe:
-        store.claims.release(pipe, [ReturnedClaim(push_id, TS, APP, USER, "d", seen=False)])
-        pipe.execute()
+    names = [store.keys.claims(day_of(TS), push_id_of()), store.keys.badges(APP, USER)]
+    write_marks(store.client, store.keys, ("free", names, (push_id_of(), "e1", "d", False)))
     store.marks.recall(APP, CHAT, MESSAGE)
     assert store.lease("e2") == (ClaimState.REVOKED, "recalled")
 

@@ -37,10 +37,18 @@ class Sender:
     """One sender of one lane. entry, place: of the push that is asked for. usual: see Claims."""
 
     def __init__(
-        self, client: redis.Redis, prefix: str, *, usual: bool = False, rows: bool = False
+        self,
+        client: redis.Redis,
+        prefix: str,
+        *,
+        usual: bool = False,
+        rows: bool = False,
+        few: bool = False,
     ) -> None:
         self.client, self.keys, self.usual, self.rows = client, Keys(prefix), usual or rows, rows
         self.claims = Claims(client, self.keys, usual=self.usual)
+        if not few:
+            self.claims.few_max = 0
         self.badges, self.marks = Badges(client, self.keys), EventMarks(client, self.keys)
         self.queues = LaneQueues(client, self.keys)
 
@@ -136,13 +144,14 @@ class Sender:
         assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
 
 
-@pytest.fixture(params=["script", "plain commands", "columns"])
+@pytest.fixture(params=["script", "plain commands", "columns", "a few"])
 def sender(request: pytest.FixtureRequest, redis_client: redis.Redis, space: str) -> Sender:
     return Sender(
         redis_client,
         f"push{space}",
         usual=request.param == "plain commands",
-        rows=request.param == "columns",
+        rows=request.param in ("columns", "a few"),
+        few=request.param == "a few",
     )
 
 
@@ -432,6 +441,22 @@ def _before(sender: Sender, what: Sequence[str]) -> None:
         acts[one]()
 
 
+def test_a_push_alone_takes_its_number_in_six_commands(
+    redis_client: redis.Redis, space: str
+) -> None:
+    """Their script among them; plain commands were twelve."""
+    sender = Sender(redis_client, f"push{space}", rows=True, few=True)
+    for entry in ("first", "second"):
+        redis_client.hset(sender.keys.lane_holders(LANE), entry, "w")
+        before = _commands(redis_client)
+        assert sender.take(sender.ask(entry), word="w")[0][0] == OURS
+        cost = _commands(redis_client) - before - 1  # the question for it
+    assert cost <= 6
+    assert sender.claims.taken(["second"]) == [{0: "1@0"}]
+    other = sender.take(sender.ask("third"), word="w")
+    assert other == [(ELSEWHERE, -1, "", "")], "nobody holds it: nothing is taken"
+
+
 @pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
 def test_an_entry_that_was_taken_between_two_writes_is_the_scripts(
     redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
@@ -485,6 +510,26 @@ def test_phones_that_a_group_reaches_first_cost_two_commands_each(
     assert sender.claims.taken(["f"]) == [dict(enumerate(["1@0"] * 100))]
     assert redis_client.ttl(sender.keys.badges(APP, "u7")) > 89 * 86_400
     assert sender.client.hexists(sender.keys.badges(APP, "u7"), ":x")
+
+
+def test_of_a_first_count_that_is_given_back_nothing_is_left(
+    redis_client: redis.Redis, space: str
+) -> None:
+    """Else the phone would be one with a count in the next round of its group, and with it its
+    neighbours would go the dearer way.
+    """
+    sender = Sender(redis_client, f"push{space}", usual=True)
+    names = sender.keys.badges(APP, USER)
+    assert sender.number("a") == 1
+    sender.commit("a", ["1@0"])
+    assert not redis_client.exists(names)
+    assert sender.number("b", device="tablet") == sender.number("c") == 1
+    sender.commit("c", ["1@0"])
+    assert redis_client.hget(names, "tablet:n") == b"1", "the other phone's stays"
+    sender.badges.report(APP, USER, "phone", TS, 3)
+    assert sender.number("d") == 4
+    sender.commit("d", [f"1@{TS}"])
+    assert sender.number("e") == 4
 
 
 def _commands(client: redis.Redis) -> int:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from common.storage.keys import Keys
-from common.storage.marks import EventMarks, MessageTime
+from common.storage.marks import FEW, EventMarks, MessageTime
 from common.storage.redis import connect
 
 HALF_DAY_S = 43_200
@@ -68,10 +68,24 @@ def test_both_ways_tell_and_write_the_same(
 def test_a_reader_alone_needs_no_script(redis_client: redis.Redis, space: str) -> None:
     marks = marks_of(redis_client, space, by_script=False)
     before = redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
-    assert marks.repeats([("a", "e1", "s/1-0")], {0: ("a", "c2c:x", "m1", 5)}) == [False]
-    assert marks.repeats([("a", "e1", "s/1-0")]) == [False]
-    assert marks.repeats([("a", "e1", "s/2-0")]) == [True]
+    first = [("a", f"e{number}", f"s/1-{number}") for number in range(FEW + 1)]
+    again = [("a", f"e{number}", f"s/2-{number}") for number in range(FEW + 1)]
+    assert not any(marks.repeats(first, {0: ("a", "c2c:x", "m1", 5)}))
+    assert not any(marks.repeats(first))
+    assert all(marks.repeats(again))
     assert redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == before
+
+
+def test_an_event_alone_costs_six_commands(redis_client: redis.Redis, space: str) -> None:
+    """Their script among them, once it is known that the hashes end; plain commands were ten."""
+    marks, cost = marks_of(redis_client, space, by_script=False), 0
+    for number in range(3):
+        before = redis_client.info("stats")["total_commands_processed"]
+        times = {0: ("a", "c2c:x", f"m{number}", 5)}
+        assert marks.repeats([("a", f"e{number}", f"s/1-{number}")], times) == [False]
+        cost = redis_client.info("stats")["total_commands_processed"] - before - 1
+    assert cost <= 6
+    assert len(written(redis_client, space)) == 2, "and both end"
 
 
 def test_two_readers_at_once_never_both_call_an_event_new(redis_url: str, space: str) -> None:
@@ -108,7 +122,9 @@ def test_who_met_another_writer_leaves_it_to_the_script(
         return told
 
     monkeypatch.setattr(mine._plain, "_look", met)
-    assert mine.repeats([("a", "e1", "s/2-0"), ("a", "e2", "s/3-0")]) == [True, False]
+    more = [("a", f"more{number}", f"s/4-{number}") for number in range(FEW)]
+    told = mine.repeats([("a", "e1", "s/2-0"), ("a", "e2", "s/3-0"), *more])
+    assert told == [True, False, *[False] * FEW]
     assert other.repeats([("a", "e2", "s/4-0")]) == [True]
 
 

@@ -304,19 +304,6 @@ def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_langu
     assert found == ["en-US-u-ca-grego"]
 
 
-def test_a_content_key_may_name_its_device_by_the_push_id(
-    keeper: StateKeeper, tables: Engine
-) -> None:
-    keyed = (
-        "settings.updated",
-        20,
-        {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}},
-    )
-    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
-    found = [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]]
-    assert found == ["quiet"]
-
-
 def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(
     keeper: StateKeeper, tables: Engine
 ) -> None:

@@ -288,6 +288,16 @@ def test_who_sees_a_later_message_in_its_place_is_left_alone_however_long_ago_it
     assert names(sent.recalled()) == ["never", "other-key"]
 
 
+def test_who_sees_its_edit_is_left_alone_when_the_places_record_has_gone(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit names the id of the message, which has no collapse key of its own."""
+    monkeypatch.setattr(withdraw, "KEEP_MIN_MS", 0)
+    sent = Sent(runtime, ["edited", "never"]).written()
+    Later(sent, 1, ["edited"], sent.message_id)
+    assert names(sent.recalled()) == ["never"]
+
+
 def test_a_message_before_it_covers_nothing(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1"], '{"collapse_key": "g"}').written()
     sent.ts -= 60_000

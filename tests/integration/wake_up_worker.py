@@ -11,8 +11,8 @@ from tests.conftest import data_settings
 from workers.app import PRESENCE, make_app, queue_of, task_of
 from workers.broker import RedisTransport
 
-#: Seconds of one wait without wake-ups, and between two looks for lost ones: 6 and 100 in life.
-WAIT_S, LOOK_S = 1, 1
+#: Seconds of one wait without wake-ups: 6 in life.
+WAIT_S = 1
 
 
 def main(url: str, prefix: str, seconds: float, slots: int, log: Path) -> None:
@@ -24,10 +24,6 @@ def main(url: str, prefix: str, seconds: float, slots: int, log: Path) -> None:
             os.dup2(file.fileno(), number)
     RedisTransport.brpop_timeout = WAIT_S
     app = make_app(data_settings(log.parent, REDIS_URL=url, PREFIX=prefix))
-    app.conf.broker_transport_options |= {
-        "unacked_restore_interval": LOOK_S,
-        "unacked_restore_throttle": 1,
-    }
 
     @app.task(name=task_of(PRESENCE))
     def drain() -> None:

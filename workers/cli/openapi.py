@@ -212,25 +212,12 @@ GATEWAY_DOORS: Final = (
         _DOOR_ERRORS,
         refusal=door_types.GorushError,
     ),
-    Door(
-        "gateway",
-        "get",
-        "/t/{key}/api/stat/app",
-        "gorushStat",
-        "gorush's health.",
-        DoorHealth,
-        None,
-        (_KEY,),
-    ),
-    Door(
-        "gateway",
-        "get",
-        "/t/{key}/healthz",
-        "gorushHealth",
-        "gorush's health.",
-        DoorHealth,
-        None,
-        (_KEY,),
+    *(
+        Door("gateway", "get", path, name, "gorush's health.", DoorHealth, None, (_KEY,))
+        for path, name in (
+            ("/t/{key}/api/stat/app", "gorushStat"),
+            ("/t/{key}/healthz", "gorushHealth"),
+        )
     ),
     Door(
         "gateway",

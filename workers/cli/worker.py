@@ -412,10 +412,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     def waiting() -> bool:
         if stage == DELIVERY:
             return bool(ready.look())
-        return any(
-            backlog.unread or backlog.pending
-            for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values()
-        )
+        return shards.any_filled(runtime, keys.STAGE_STREAMS[stage])
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, beat, progress, waiting)

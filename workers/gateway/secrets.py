@@ -5,9 +5,8 @@ valid: a rotation has no gap.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from common.storage.living import GATEWAY, GATEWAY_XMPP
@@ -55,11 +54,3 @@ def with_secret(options: Mapping[str, Any], name: str, secret: str, vault: Vault
 def digest_of(key: str) -> str:
     """By which a key is looked up: comparing digests takes the same time whatever the key."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-
-
-def one_of(given: str, valid: Sequence[str]) -> bool:
-    """True for one of these, in constant time."""
-    return (
-        sum(hmac.compare_digest(given.encode("utf-8", "replace"), one.encode()) for one in valid)
-        > 0
-    )

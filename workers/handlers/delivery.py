@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from common.ledger_records import STREAM_MAX
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys
-from common.storage.lane_entries import LaneTerms, Taken
+from common.storage.lane_entries import LaneTerms, PushRoom, Taken
 from common.storage.lanes import PROBE_S
 from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.app import DELIVERY, queue_of
@@ -33,16 +33,23 @@ SLICE_S: Final = 5.0
 #: Longest wait after a take, seconds, for more room when many lanes are active and little room is
 #: left; otherwise the rounds would split into many small ones, each with calls of its own.
 GATHER_S: Final = 0.03
+#: The same, once, when there is room for less than one lane's most: a lane would be sent in pieces.
+FULL_S: Final = 0.1
 #: Seconds after its last round in which a slice learns of new work without the broker: a wake-up
 #: through the broker costs both ends milliseconds.
 LINGER_S: Final = 1.0
+#: It listens for so much longer than producers are told that it does.
+HEARS_MORE_S: Final = 0.01
 #: Interval of the look for work while rounds run: the first one, doubled each time up to the
 #: second.
 LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: Longest sleep, seconds, while rounds run and nothing is due.
 SLEEP_MAX_S: Final = 1.0
-#: Seconds between two looks at the depth of the ledger's stream.
+#: Seconds between two looks at the depth of the ledger's stream; while it holds less than this
+#: share of what it may.
 LEDGER_LOOK_S: Final = 0.05
+LEDGER_CALM_S: Final = 1.0
+LEDGER_CALM_SHARE: Final = 0.25
 #: Interval of the look at a stopped lane: new entries are marked as held, and a lane that an
 #: operator has resumed sends within 2 s.
 SHUT_MOST_MS: Final = 1_500
@@ -65,16 +72,19 @@ class _Rest:
     """The state of a slice that has nothing to start.
 
     lingers_until: until then it learns of new work by itself, as its last round has just begun.
-    hears: producers notify this slice directly. listens: producers wake a worker through the broker
-    from now on: only before this one sleeps, not once per entry. rung: the next look follows such a
-    notification.
+    hears: producers notify this slice directly, until `told_until` at the latest. listens:
+    producers wake a worker through the broker from now on: only before this one sleeps, not once
+    per entry. rung: the next look follows such a notification. sure: a lane has more than its round
+    took, so the look after it finds work, and nobody need be heard before.
     """
 
     lingers_until: float = 0.0
     look_s: float = LOOK_S
     hears: bool = False
+    told_until: float = 0.0
     listens: bool = False
     rung: bool = False
+    sure: bool = False
 
 
 class LaneSender:
@@ -107,8 +117,10 @@ class LaneSender:
         self._turns = LaneTurns()
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._took_at = 0.0
+        self._full_since: float | None = None  # when there was first no room for one lane's most
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
+        self._all_found = False  # the last look has found every lane that was due
         self._listens = False  # whoever brings work tells this worker, and nobody else
 
     # ------------------------------------------------------------ of a shard among several
@@ -187,9 +199,11 @@ class LaneSender:
             started, next_s = self.start()
             if started:
                 listens = rest.listens and self.running.only_paced()
-                rest = _Rest(time.monotonic() + LINGER_S, listens=listens)
+                rest = _Rest(time.monotonic() + LINGER_S, listens=listens, sure=next_s == 0)
                 if listens and next_s != 0:
                     self._sleep(next_s)
+                elif self._all_taken(next_s):
+                    self._woken.wait(min(LOOK_S, next_s or LOOK_S))
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
                     next_s is not None and next_s < SLICE_S
@@ -201,18 +215,36 @@ class LaneSender:
         )
         return over
 
+    def _all_taken(self, next_s: float | None) -> bool:
+        """True when the look that has begun rounds left none that was due.
+
+        A lane with more than its round took is due, and waits for that round.
+        """
+        if self._all_found and not self.running.any_paced():
+            return True
+        return next_s is None and not self.passes()
+
     def _announces(self, rest: _Rest, *, busy: bool) -> None:
         """After its last round, says whom producers tell: before a look, which is due anyway."""
         rung, rest.rung = rest.rung, False
         if busy or rung or rest.listens or not rest.lingers_until:
+            return
+        sure, rest.sure = rest.sure, False
+        if sure:
             return
         queue = queue_of(DELIVERY, self.vendor)
         if time.monotonic() >= rest.lingers_until:
             self.runtime.wakes.clear_wake_up(queue)
             rest.listens, self._listens = True, False
         elif not rest.hears:
-            self.runtime.wakes.listen(queue)
-            rest.hears = self._listens = True
+            self._hears(rest)
+
+    def _hears(self, rest: _Rest) -> None:
+        """From now on until the slice stops lingering, producers notify it directly."""
+        seconds = max(rest.lingers_until - time.monotonic(), 0.0)
+        self.runtime.wakes.listen(queue_of(DELIVERY, self.vendor), seconds)
+        rest.hears = self._listens = True
+        rest.told_until = time.monotonic() + seconds
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
         """Waits for more work; False when this slice has nothing to wait for."""
@@ -222,14 +254,9 @@ class LaneSender:
                 self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
                 rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
             elif not rest.hears:
-                streams.listen(
-                    queue
-                )  # and then once more a look: what came before rang for another
-                rest.hears = self._listens = True
+                self._hears(rest)  # and then once more a look: what came before rang for another
             else:
-                wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
-                rest.rung = streams.hear(queue, wait_s)
-                rest.hears = False
+                return self._heard(rest, next_s, now)
         elif not rest.listens:
             streams.clear_wake_up(queue)
             rest.listens, self._listens = True, False
@@ -240,6 +267,22 @@ class LaneSender:
         else:
             return False
         return True
+
+    def _heard(self, rest: _Rest, next_s: float | None, now: float) -> bool:
+        """Waits for producers' notification or until a lane is due.
+
+        False: none came until they began to send wake-ups instead, and the last look found nothing
+        that waits: nothing can have come that neither saw.
+        """
+        whole = next_s is None and not self.passes()
+        wait_s = min(rest.lingers_until - now, next_s or LINGER_S)
+        wait_s = rest.told_until - now + HEARS_MORE_S if whole else wait_s
+        rest.rung = self.runtime.wakes.hear(queue_of(DELIVERY, self.vendor), wait_s)
+        rest.hears = False
+        if rest.rung or not whole or time.monotonic() < rest.told_until:
+            return True
+        self._listens = False
+        return False
 
     def _sleep(self, seconds: float | None) -> None:
         """Sleeps while rounds run, until a lane may be ready.
@@ -279,7 +322,8 @@ class LaneSender:
             )
         self.full = full
         if not all_full:
-            self._ledger_at = time.monotonic() + LEDGER_LOOK_S
+            calm = max(lengths) < LEDGER_CALM_SHARE * STREAM_MAX
+            self._ledger_at = time.monotonic() + (LEDGER_CALM_S if calm else LEDGER_LOOK_S)
         return all_full
 
     def _wait_for_rounds(self, seconds: float) -> None:
@@ -299,29 +343,37 @@ class LaneSender:
         self._passes = bool(occupied) or not all(most.values())
         if not any(most.values()):
             return False, None
-        gathers_s = self._took_at + GATHER_S - time.monotonic()
-        if gathers_s > 0 and self._gathers(most[Urgency.CHAT]):
+        room = self.running.push_room()
+        if (gathers_s := self._gathers_s(room)) > 0:
             return False, gathers_s
-        found, next_s = self.runtime.lane_queues.pop(self.vendor, most, occupied)
+        found, next_s, waiting = self.runtime.lane_queues.pop(self.vendor, most, occupied, room)
+        self._all_found = next_s != 0
         if not found:
             return False, next_s
         self._owed = found
         chosen = self._in_turn(found, ahead)
         waits = [next_s] if len(chosen) == len(found) else [next_s, TURN_MS / 1000]
         if chosen:
-            self._take(chosen)
+            self._take(chosen, dict(zip(found, waiting, strict=True)))
             self._took_at = time.monotonic()
             waits.append(self._next_s)
         self._owed = ()
         return bool(chosen), soonest(waits, began=bool(chosen))
 
-    def _gathers(self, lanes: int) -> bool:
-        """True while many lanes are at work and less than half of the room is left.
+    def _gathers_s(self, room: PushRoom) -> float:
+        """Seconds to wait for more room: many lanes are at work, and less than half of it is left.
 
-        lanes: that may be taken now.
+        0 or less: none.
         """
-        together = self.running.together()
-        return together >= LANES_AT_ONCE and lanes < max(LANES_AT_ONCE, together)
+        now = time.monotonic()
+        full = room.pushes < room.each
+        self._full_since = (self._full_since or now) if full else None
+        if self.running.together() < LANES_AT_ONCE or room.pushes >= self.in_flight_max // 2:
+            return 0.0
+        until = self._took_at + GATHER_S
+        if self._full_since is not None:  # rounds that end late hold up the others no longer
+            until = max(until, self._full_since + FULL_S)
+        return until - now
 
     def _in_turn(
         self, found: Sequence[tuple[str, Urgency]], ahead: dict[str, set[int]]
@@ -345,10 +397,15 @@ class LaneSender:
             )
             self._owed = ()
 
-    def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
+    def _take(
+        self, found: Sequence[tuple[str, Urgency]], waiting: Mapping[tuple[str, Urgency], int]
+    ) -> None:
+        """waiting: pushes that wait for each of these lanes, and for others."""
         lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, _ in found}}
         queues = self.runtime.lane_queues
-        rooms = self.running.pushes_room([urgency for _, urgency in found])
+        rooms = self.running.pushes_room(
+            [urgency for _, urgency in found], [waiting[one] for one in found]
+        )
         wanted, takes = [], []
         for (lane_id, urgency), room in zip(found, rooms, strict=True):
             lane = lanes[lane_id]
@@ -368,7 +425,6 @@ class LaneSender:
         if wanted:
             taken_now = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
-            self.running.learn_sizes(taken_now)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place

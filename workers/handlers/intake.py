@@ -476,11 +476,15 @@ class IntakeLoop:
         return self._finished(self.consumer.once(waits=True), began)
 
     def _wait(self, block_ms: int) -> int:
-        """A read as soon as something comes, of all that is there then: a commit costs the same."""
+        """A read as soon as something comes, of all that is there then: a commit costs the same.
+
+        Nothing else is looked for where the wait was longer than between entries that flow.
+        """
+        asked = time.monotonic()
         entries = self._source.wait(self._streams, block_ms)
         began = time.monotonic()
         left = {name: count - len(entries) for name, count in self._counts.items()}
-        if entries and min(left.values()) > 0:
+        if entries and min(left.values()) > 0 and began - asked < FLOW_S:
             with if_store_answers():  # the commit meets it too, and the entries are kept
                 entries += self._source.read_weighted(left, self.read_bytes)
         self.consumer.silent = len(entries) < FEW

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from common.clock import now_ms
-from common.contracts import encode
 from common.model import Decision, Urgency, Vendor
 from common.storage.admission import ROUND_S
 from common.storage.lane_entries import LaneCommit, LaneEntry, RateLease, Taken
@@ -187,7 +186,7 @@ class LaneRounds:
                 [keys.taken(entry.id) for entry in ended],
             )
             return LaneCommit(
-                ended=ended, record=encode(rows), bytes_more=-size, unused=unused, taken=taken
+                ended=ended, records=rows, bytes_more=-size, unused=unused, taken=taken
             )
 
         end = RoundEnd(vendor, business_id, now, settling.Settled(), done, lane, unused)
@@ -224,9 +223,9 @@ class LaneRounds:
                 sum(len(entry.blob) for entry in ended),
                 [keys.taken(entry.id) for entry in ended],
             )
-            record = encode(alike_rounds.rows(packed, lane, now, lost))
+            rows = alike_rounds.rows(packed, lane, now, lost)
             return LaneCommit(
-                ended=ended, record=record, bytes_more=-size, unused=unused, taken=taken
+                ended=ended, records=rows, bytes_more=-size, unused=unused, taken=taken
             )
 
         account = lane.credential.business_id

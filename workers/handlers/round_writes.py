@@ -113,7 +113,7 @@ class RoundWriter:
             for wait in waits
             if is_news(wait)
         ]
-        commit.record = encode(rows) if rows else b""
+        commit.records = rows
         for batch, delay_ms in _later(waits, round_):
             stays = batch.lane == taken.lane
             commit.later.append((retry_member(batch, counted=stays), delay_ms))

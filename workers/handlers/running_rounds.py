@@ -13,7 +13,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from common.model import Urgency, Vendor
-from common.storage.lane_entries import RANK, LaneEntry, Taken
+from common.storage.lane_entries import RANK, LaneEntry, PushRoom, Taken
 from common.storage.lane_queues import LaneQueues
 from workers.delivery.results import Delivered
 
@@ -21,12 +21,9 @@ log = logging.getLogger(__name__)
 
 #: Lanes that are sent to at the same time.
 LANES_AT_ONCE: Final = 32
-#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must
-#: be for each: as many as lanes had of late, within these bounds.
+#: The same of a vendor whose lanes' rounds go together; as many lanes as there is room for what
+#: waits for them, of which each counts for 1/LANES_AT_ONCE of the wire at most.
 LANES_TOGETHER: Final = 250
-PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
-#: Weight of one take's lanes in that average.
-LEARN_SHARE: Final = 0.25
 #: Those of the lanes that let their last round wait in vain, which must not keep the others from
 #: being sent to: how many at once, and what share of the pushes on the wire each of them may have.
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
@@ -63,6 +60,19 @@ class RunningRound:
     renewed: float = field(default_factory=time.monotonic)
 
 
+def shared_out(room: int, wanted: Sequence[int]) -> list[int]:
+    """What each gets of `room`: what it wants, or as much as any other that wants more.
+
+    What nobody wants goes to all alike: more may have come meanwhile.
+    """
+    shares, left = [0] * len(wanted), max(room, 0)
+    for place, number in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[number] = min(wanted[number], left // (len(wanted) - place))
+        left -= shares[number]
+    more = left // len(wanted) if wanted else 0
+    return [share + more for share in shares]
+
+
 class RunningRounds:
     """They share the bound of pushes on the wire, and the knowledge of silent lanes.
 
@@ -80,7 +90,6 @@ class RunningRounds:
         self._vendor = vendor
         self._lock = threading.Lock()
         self._running: dict[str, RunningRound] = {}  # by the take's word
-        self._each = float(PUSHES_EACH)
         self._keeper: threading.Thread | None = None
 
     def joins(self, leader: RunningRounds) -> None:
@@ -141,6 +150,10 @@ class RunningRounds:
         heard = [one for one in self.at_work() if not one.silent]
         return bool(heard) and all(one.paced for one in heard)
 
+    def any_paced(self) -> bool:
+        """True while a lane at its rate may begin one more round beside the one at work."""
+        return any(one.paced for one in self.at_work())
+
     def together(self) -> int:
         """How many are sent with rounds of other lanes."""
         return sum(one.together for one in self.own())
@@ -165,9 +178,7 @@ class RunningRounds:
         running = self.at_work()
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if together else LANES_AT_ONCE
-        lanes = min(
-            at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each))
-        )
+        lanes = at_once - len(running)
         others = [one for one in running if one.taken.urgency not in _URGENT]
         spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
         few = (
@@ -179,17 +190,26 @@ class RunningRounds:
         many = max(0, lanes) if pushes > 0 else 0
         return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
 
-    def pushes_room(self, urgencies: Sequence[Urgency]) -> list[int]:
-        """The pushes that each of these lanes may have on the wire."""
+    def push_room(self) -> PushRoom:
+        """The pushes that may come on the wire beside those that are."""
         running = self.at_work()
-        left = self.in_flight_max - sum(one.most for one in running)
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
-        each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
-        spare = int(self.in_flight_max * OTHERS_SHARE) - others
-        return [
-            max(1, each if urgency in _URGENT else min(each, spare // len(urgencies)))
-            for urgency in urgencies
-        ]
+        return PushRoom(
+            self.in_flight_max - sum(one.most for one in running),
+            int(self.in_flight_max * OTHERS_SHARE) - others,
+            max(1, self.in_flight_max // LANES_AT_ONCE),
+        )
+
+    def pushes_room(self, urgencies: Sequence[Urgency], waiting: Sequence[int]) -> list[int]:
+        """The pushes that each of these lanes may have on the wire. waiting: those it has."""
+        room, lane_most = self.push_room(), int(self.in_flight_max * LANE_SHARE)
+        shares = shared_out(room.pushes, waiting)
+        others = [number for number, one in enumerate(urgencies) if one not in _URGENT]
+        least = min(room.others, sum(shares[number] for number in others))
+        fewer = shared_out(least, [waiting[number] for number in others])
+        for number, share in zip(others, fewer, strict=True):
+            shares[number] = min(shares[number], share)
+        return [max(1, min(share, lane_most)) for share in shares]
 
     def rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
         """Gives the unused room of calls and chats to those of them whose entries are larger.
@@ -208,20 +228,6 @@ class RunningRounds:
             spare -= more
             rooms.append((taken, room + more))
         return rooms
-
-    def learn_sizes(self, taken_now: Sequence[Taken]) -> None:
-        """Learns the size of a lane's take: many lanes with few pushes each share one round.
-
-        The fixed cost of a round is then paid once.
-        """
-        sizes = [
-            sum(entry.pushes for entry in taken.entries) + taken.left
-            for taken in taken_now
-            if taken.entries
-        ]
-        if sizes:
-            mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
-            self._each += LEARN_SHARE * (mean - self._each)
 
     def learn(self, lane: str, done: Delivered) -> None:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)

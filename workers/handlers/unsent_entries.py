@@ -131,7 +131,7 @@ class UnsentEntries:
                 )
             )
             self._marks.free(commit, work)
-        commit.record = encode(records)
+        commit.records = records
         commit.taken.append(self._runtime.keys.taken(entry.id))
         self._runtime.lane_queues.commit(taken, commit)
         log.error("an item became a dead letter", extra={"queue": DELIVERY, "reason": reason})

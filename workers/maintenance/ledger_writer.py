@@ -41,8 +41,8 @@ HOLD_MAX_S: Final = 3.0
 GATHER_S: Final = 0.1
 #: Age in seconds at which outcomes are no sign of further ones.
 FLOW_S: Final = 0.3
-#: Between two looks for the outcomes of events that wait: soon at first, then less often.
-LOOK_S: Final = 0.05
+#: Between two looks for the outcomes of events that wait: a lone push is there at the first one.
+LOOK_S: Final = GATHER_S
 LOOK_MAX_S: Final = 0.2
 #: Remaining lease in seconds that a commit requires.
 COMMIT_S: Final = 1.0

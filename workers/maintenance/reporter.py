@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -111,25 +111,37 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Shows our streams, the core's streams and the delayed set."""
-        loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in self._runtime.shards]
+        runtime = self._runtime
+        loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in runtime.shards]
         found = {
-            **shards.backlog(self._runtime, _streams(self._runtime)),
-            **shards.lanes_backlog(self._runtime, loads),
+            **shards.backlog(runtime, _streams(runtime)),
+            **shards.lanes_backlog(runtime, loads),
         }
-        core, now = self._runtime.core, now_ms()
+        core, now = runtime.core, now_ms()
         depth, oldest = 0, None
-        for stream in self._runtime.settings.event_streams:
-            depth += int(core.xlen(stream))
-            first: Any = core.xrange(stream, count=1)
+        for stream in runtime.settings.event_streams:
+            length = int(core.xlen(stream))
+            depth += length
+            first: Any = core.xrange(stream, count=1) if length else None
             oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
         self._show_waiting(found, depth, oldest, now)
-        self.show_queue_wait(loads)
+        empty = [name for name, one in found.items() if not one.unread]
+        self.show_queue_wait(loads, [*empty, *(() if depth else runtime.settings.event_streams)])
 
-    def show_queue_wait(self, loads: Sequence[Mapping[str, Load]] | None = None) -> None:
-        """Shows autoscaling's input: work that could be done now and has no worker."""
+    def show_queue_wait(
+        self, loads: Sequence[Mapping[str, Load]] | None = None, empty: Collection[str] = ()
+    ) -> None:
+        """Shows autoscaling's input: work that could be done now and has no worker.
+
+        empty: streams of which it is known that nothing waits.
+        """
         runtime = self._runtime
-        streams = shards.untaken_s(runtime, _streams(runtime))
-        events = self._core.untaken_s(runtime.settings.event_streams)
+        streams = dict.fromkeys(_streams(runtime), 0.0)
+        if asked := [name for name in streams if name not in empty]:
+            streams |= shards.untaken_s(runtime, asked)
+        events = dict.fromkeys(runtime.settings.event_streams, 0.0)
+        if asked := [name for name in events if name not in empty]:
+            events |= self._core.untaken_s(asked)
         found: dict[tuple[str, ...], float] = {("intake", metrics.NONE): max(events.values())}
         for stream, waited in streams.items():
             stage = (keys.QUEUES.get(stream, stream), metrics.NONE)

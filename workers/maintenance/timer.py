@@ -33,12 +33,14 @@ class Timer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next = 0.0
+        #: The server's time at the start of this turn.
+        self.server_ms = 0
         self._streams = (*keys.STREAMS, *(keys.OUT if len(runtime.shards) > 1 else ()))
         self.lanes = LaneTimer(runtime)
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        ((retries, replies, next_s),) = _dues([self._runtime])
+        self.server_ms, ((retries, replies, next_s),) = _dues([self._runtime])
         try:
             self.release(retries=retries, replies=replies)
         finally:  # on a full server the look is what makes room
@@ -66,12 +68,13 @@ class Timer:
 
     def _look(self) -> None:
         """Looks for missed wake-ups and at the lanes' queues; one round trip on an idle fleet."""
-        runtime, (clock, members) = self._runtime, self.lanes.questions
-        missed, set_back_ms, loaded = run_all(
-            runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members]
+        runtime, (clock, members) = self._runtime, self.lanes.questions(self.server_ms)
+        missed, *set_back_ms, loaded = run_all(
+            runtime.redis, [runtime.streams.missed_call(self._streams), *clock], [members]
         )
         self._wake({self._streams[place] for place in missed})
-        for vendor in self.lanes.looked(runtime.lane_queues.names_of(loaded), int(set_back_ms)):
+        held = runtime.lane_queues.names_of(loaded)
+        for vendor in self.lanes.looked(held, sum(map(int, set_back_ms))):
             runtime.send_wake_up(DELIVERY, vendor)
 
     def _wake(self, streams: set[str]) -> None:
@@ -100,9 +103,10 @@ class ShardTimers:
         The next turn continues where they ended.
         """
         del lease
-        dues = _dues(self._shards)
+        server_ms, dues = _dues(self._shards)
         failed = list[Exception]()
         for one, (retries, replies, _) in zip(self._timers, dues, strict=True):
+            one.server_ms = server_ms
             try:
                 one.release(retries=retries, replies=replies)
             except Exception as error:  # noqa: BLE001 - of this shard: the others go on
@@ -145,19 +149,20 @@ def _listen(shards: Sequence[Runtime], seconds: float) -> None:
         )
 
 
-def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, float]]:
-    """Per shard: a retry is due, a reply's wait is due, seconds until the first is due.
+def _dues(shards: Sequence[Runtime]) -> tuple[int, list[tuple[bool, bool, float]]]:
+    """The server's time, ms; per shard: a retry is due, a reply's wait is due, seconds until the
+    first is due.
 
-    One round trip.
+    One round trip while nothing waits, as mostly.
     """
+    redis = shards[0].redis
     names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
-    commands = "".join(
-        [command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]]
-    )
-    (seconds, micros), *firsts = read_all(shards[0].redis, commands, 1 + len(names))
+    (seconds, micros), some = read_all(redis, command("TIME") + command("EXISTS", *names), 2)
+    looks = [command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names if some]
+    firsts = read_all(redis, "".join(looks), len(looks)) if looks else [None] * len(names)
     now = int(seconds) * 1000 + int(micros) // 1000
     waits = [(first_score(first) - now) / 1000 if first else math.inf for first in firsts]
-    return [
+    return now, [
         (one <= 0, other <= 0, min(one, other))
         for one, other in zip(waits[::2], waits[1::2], strict=True)
     ]

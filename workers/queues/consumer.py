@@ -193,6 +193,7 @@ class StreamConsumer:
         self._reclaim_at = 0.0
         #: Nothing was left at the last wait for entries.
         self.silent = False
+        self._all_read = False  # the last further read of `_gathered` came to the end
         self._running = threading.Lock()
         self._called = threading.Event()
 
@@ -306,13 +307,13 @@ class StreamConsumer:
     def listen(self, block_ms: int) -> int:
         """Waits up to block_ms for the next entry and handles it; returns the number of entries."""
         entries = self._gathered(self._source.wait(list(self.policy.counts), block_ms))
-        self.silent = not entries
+        self.silent = not entries or self._all_read
         self.finish(entries)
         return len(entries)
 
     def _gathered(self, entries: list[Entry]) -> list[Entry]:
         """The entries to handle now: held back, new, and gathered (Policy.gather, Policy.hold)."""
-        entries, self._held = self._held + entries, []
+        entries, self._held, self._all_read = self._held + entries, [], False
         most = sum(self.policy.counts.values())
         while entries and len(entries) < most and not self.stopping():
             wait_s = self.policy.gather(entries)
@@ -320,10 +321,12 @@ class StreamConsumer:
                 break
             time.sleep(wait_s)
             try:
-                entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
+                more = self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
             except store_unavailable():
                 self._held = entries
                 raise
+            self._all_read = len(more) < min(self.policy.counts.values())
+            entries += more
         if entries and not self.stopping() and (held := self.policy.hold(entries)):
             self._held = list(held)
             waits = {(entry.stream, entry.id) for entry in held}
@@ -486,7 +489,10 @@ class StreamConsumer:
         When the entries come from another server, the commit is written first, then the
         acknowledgement. LostError: another reader has some of them; nothing was written.
         """
-        self._write(entries, commit, lambda pipe: self._source.acknowledge(pipe, entries))
+        if commit.forward or commit.rows or commit.deferred or commit.extra:
+            self._write(entries, commit, lambda pipe: self._source.acknowledge(pipe, entries))
+        else:
+            self._commits.leave(entries)
         for stage, vendor in commit.wake:
             self._stores.wake(stage, vendor)
         try:

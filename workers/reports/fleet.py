@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from common.clock import now_ms
 from common.model import Vendor
 from common.storage import keys, lanes, ledger, living
-from common.storage.streams import GROUP
+from common.storage.streams import GROUP, fleet_of
 from common.storage.tenants import is_app
 from common.storage.vault import VaultError
 from common.values import BothWords
@@ -112,6 +112,13 @@ def process_findings(runtime: Runtime) -> Iterator[Finding]:
         yield good("processes", f"{len(roles)} alive: {' '.join(roles)}")
 
 
+def _other_readers(runtime: Runtime, stream: str) -> list[str]:
+    """Prefixes of other fleets whose intake reads this stream of the core now."""
+    consumers = cast(Any, runtime.core.xinfo_consumers(stream, GROUP))
+    found = {fleet_of(one["name"]) for one in consumers if one["idle"] < living.ALIVE_S * 1_000}
+    return sorted(found - {"", runtime.settings.prefix})
+
+
 def stream_findings(runtime: Runtime) -> Iterator[Finding]:
     now, total = now_ms(), 0
     for stream in runtime.settings.event_streams:
@@ -124,11 +131,11 @@ def stream_findings(runtime: Runtime) -> Iterator[Finding]:
             now,
             depth_max=None,
         )
-        groups = (
-            {group["name"] for group in cast(Any, runtime.core.xinfo_groups(stream))}
-            if runtime.core.exists(stream)
-            else set()
-        )
+        if not runtime.core.exists(stream):
+            continue
+        groups = {group["name"] for group in cast(Any, runtime.core.xinfo_groups(stream))}
+        if GROUP.encode() in groups and (fleets := _other_readers(runtime, stream)):
+            yield bad("belts", "belt_shared", stream=stream, prefixes=", ".join(fleets))
         others = groups - {GROUP.encode()}
         if others:
             yield bad(

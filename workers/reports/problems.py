@@ -287,6 +287,18 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ("start them: {commands}", "启动：{commands}"),
         alert="PushfleetProcessMissing",
     ),
+    "belt_shared": ProblemKind(
+        (
+            "{stream} is read by another fleet, too: {prefixes}; each takes a part of the events",
+            "{stream} 同时被另一套系统读取：{prefixes}，两套系统各取走一部分事件",
+        ),
+        (
+            "give each fleet PUSHFLEET_EVENT_STREAMS of its own, or stop the processes whose "
+            "PUSHFLEET_PREFIX is {prefixes}",
+            "为每套系统设置各自的 PUSHFLEET_EVENT_STREAMS，或停止 PUSHFLEET_PREFIX 为 {prefixes} "
+            "的进程",
+        ),
+    ),
     "belt_reader": ProblemKind(
         (
             "{stream} has another reader's group: {groups}",

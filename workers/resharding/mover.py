@@ -21,6 +21,7 @@ from common.contracts import Batch, Push, decode_batch, encode
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import as_new, parts_of, with_batch
+from common.storage.erasure import literal
 from common.storage.keys import Keys
 from common.storage.lane_entries import URGENCIES, LaneEntry, NewBatch, entry_id, vendor_of
 from common.storage.shards import shard_of
@@ -392,14 +393,10 @@ def _names(place: Place) -> Iterator[str]:
     """
     root = f"{place.keys.prefix}:"
     others = re.compile(re.escape(root) + r"\{s[1-9][0-9]*\}:")
-    for name in place.redis.scan_iter(match=_literal(root) + "*", count=AT_ONCE):
+    for name in place.redis.scan_iter(match=literal(root) + "*", count=AT_ONCE):
         text = name.decode("utf-8", "surrogateescape")
         if place.number or not others.match(text):
             yield text[len(root) :]
-
-
-def _literal(text: str) -> str:
-    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text)
 
 
 def _raw(name: str) -> bytes:

@@ -45,10 +45,6 @@ def named_by(message: Message) -> Named:
     return Named(people, None if force.all or force.ids is None else frozenset(force.ids))
 
 
-def forced(message: Message, user: str) -> bool:
-    return named_by(message).forces(user)
-
-
 def refusal(
     message: Message,
     who: Recipient,
@@ -111,6 +107,19 @@ def disturbed(dnd: Mapping[str, Any] | None, zone: tzinfo, now_ms: int) -> bool:
 def _minute(clock: str) -> int:
     hour, minute = clock.split(":")
     return int(hour) * 60 + int(minute)
+
+
+def by_clock(who: Recipient, settings: Mapping[str, Any]) -> Sequence[Recipient]:
+    """The person; each device alone where a window without a zone meets clocks that differ.
+
+    The window is the device's then (contract §3): a phone at home sleeps, one abroad does not.
+    """
+    dnd = settings.get("dnd")
+    if dnd is None or len({device.tz for device in who.devices}) < 2:
+        return (who,)
+    if (own := dnd.get("tz")) and zone_named(own) is not None:
+        return (who,)
+    return [Recipient(who.user, (device,), who.desktop) for device in who.devices]
 
 
 def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:

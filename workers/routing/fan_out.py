@@ -32,10 +32,11 @@ from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
-from workers.routing.consent import Named, named_by, refusal, unknown_zone
+from workers.routing.consent import Named, by_clock, named_by, refusal, unknown_zone
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
+from workers.vendors import VENDORS
 from workers.vendors.types import Credential
 
 #: Targets of one entry on a delivery stream.
@@ -262,20 +263,21 @@ def _one(
             continue
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = _refusal(about, who, wishes, who.user in friends)
-        if wishes and (name := unknown_zone(message, who, wishes)) is not None:
-            routed.odd_zones.append((message, who.user, name))
-        for device in who.devices:
-            credential = None
-            if not no:
-                credential = tenancy.credential(message.app, device.vendor, device.business_id)
-            if credential is None:
-                why = no or Decision.NO_CREDENTIAL
-                routed.rows.append(RoutingRow(message, who.user, device, why, one.presence_ms))
-                continue
-            draft = _draft(about, who, wishes, device, credential)
-            if same is not None and not wishes:
-                same[(device.vendor, device.business_id, device.lang)] = draft
+        for part in by_clock(who, wishes) if wishes else (who,):
+            no = _refusal(about, part, wishes, who.user in friends)
+            if wishes and (name := unknown_zone(message, part, wishes)) is not None:
+                routed.odd_zones.append((message, who.user, name))
+            for device in part.devices:
+                credential = None
+                if not no:
+                    credential = tenancy.credential(message.app, device.vendor, device.business_id)
+                if credential is None:
+                    why = no or Decision.NO_CREDENTIAL
+                    routed.rows.append(RoutingRow(message, who.user, device, why, one.presence_ms))
+                    continue
+                draft = _draft(about, who, wishes, device, credential)
+                if same is not None and not wishes:
+                    same[(device.vendor, device.business_id, device.lang)] = draft
     for lane, note, targets in about.drafts.values():
         outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
 
@@ -429,6 +431,7 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
         redaction=redaction,
         forced=style.is_forced,
         own=_catalogue(tenant),
+        brackets=VENDORS[credential.vendor].brackets,
     )
     return msgspec.structs.replace(
         shape,
@@ -450,7 +453,7 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
         text=texts.text,
         ext=None if ids_only else push.data.ext,
         payload=_payload(message, ids_only),
-        loc=push.display.loc if not redacted and not push.display.body else None,
+        loc=push.display.loc if not redacted else None,
         blob=push.blob is not None,
         direct=message.direct,
         reply_key=message.reply_key,

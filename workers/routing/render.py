@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from common.contracts import Message
+from common.contracts import Element, Message
 from common.model import Kind
 from common.values import Value
 from common.visible_text import shows
-from workers.routing.texts import NOTHING, READ, Catalogue, ending_of, translate
+from workers.routing.texts import NOTHING, READ, Catalogue, ending_of, translate, unbracketed
 
 
 class Words(Value, frozen=True):
@@ -60,9 +60,10 @@ def words(
     redaction: Redaction | None,
     forced: bool,
     own: Catalogue = NOTHING,
+    brackets: bool = True,
 ) -> Words:
     """redaction: not None shows this and nothing of the message (contract §8, hidden detail). own:
-    the tenant's catalogue.
+    the tenant's catalogue. brackets: False names elements without them.
     """
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
         built_in = translate(_said_instead(message), lang, own)
@@ -70,7 +71,7 @@ def words(
     if redaction is not None:
         return _redacted(message, redaction, app_name)
     display = message.push.display
-    text = _text(message, lang, forced, own)
+    text = _text(message, lang, forced, own, brackets)
     prefix = _prefix(message) if display.nick_prefix == "on" else ""
     sender_name = _sender_name(message)
     spare = (
@@ -132,7 +133,7 @@ def _sender_name(message: Message) -> str:
     )
 
 
-def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
+def _text(message: Message, lang: str, forced: bool, own: Catalogue, brackets: bool) -> str:
     force = message.push.force
     given = (_shown(force.body) if forced and force is not None else "") or _shown(
         message.push.display.body
@@ -141,14 +142,24 @@ def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
         return given
     if message.kind == Kind.CALL_INVITE:
         return translate("call_invite", lang, own)
-    built = "".join(_element(element.type, element.text, lang, own) for element in message.elements)
+    alone = len(message.elements) == 1
+    built = "".join(
+        _element(one, lang, own) if brackets else _unbracketed(one, lang, own, alone)
+        for one in message.elements
+    )
     return _shown(built) or translate("hidden", lang, own)
 
 
-def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
-    if kind in ("text", "custom"):
-        return text or ""
-    return translate(kind, lang, own)
+#: Elements that are their own words.
+_WORDS = frozenset({"text", "custom"})
+
+
+def _element(one: Element, lang: str, own: Catalogue) -> str:
+    return one.text or "" if one.type in _WORDS else translate(one.type, lang, own)
+
+
+def _unbracketed(one: Element, lang: str, own: Catalogue, alone: bool) -> str:
+    return one.text or "" if one.type in _WORDS else unbracketed(one.type, lang, own, alone=alone)
 
 
 def _prefix(message: Message) -> str:

@@ -40,6 +40,18 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
 LANGS: Final = frozenset(TEXTS["hidden"])
 
 
+#: An element alone where a vendor refuses brackets (vivo.md, request fields).
+SAID: Final[Mapping[str, Mapping[str, str]]] = {
+    "sound": {"zh": "发来一段语音", "en": "sent a voice message"},
+    "file": {"zh": "发来一个文件", "en": "sent a file"},
+    "image": {"zh": "发来一张图片", "en": "sent an image"},
+    "video": {"zh": "发来一段视频", "en": "sent a video"},
+    "face": {"zh": "发来一个表情", "en": "sent a sticker"},
+    "location": {"zh": "分享了一个位置", "en": "shared a location"},
+    "merger": {"zh": "发来一段聊天记录", "en": "sent a chat history"},
+}
+_ROUND: Final = str.maketrans("[]{}", "()()")
+
 #: Reason of a withdrawal without a recall: the conversation was read.
 READ: Final = "read_elsewhere"
 
@@ -143,6 +155,17 @@ def translate(key: str, lang: str, own: Catalogue = NOTHING) -> str:
         return text
     ours = TEXTS[key]
     return ours.get(lang) or ours.get(lang.split("-", maxsplit=1)[0]) or ours[LINGUA_FRANCA]
+
+
+def unbracketed(key: str, lang: str, own: Catalogue, *, alone: bool) -> str:
+    """An element's text without brackets: what was sent, or among others its name in parentheses.
+
+    A tenant's own text keeps its words.
+    """
+    if alone and not own.get(lang, NOTHING).get(key):
+        said = SAID[key]
+        return said.get(lang) or said.get(lang.split("-", maxsplit=1)[0]) or said[LINGUA_FRANCA]
+    return translate(key, lang, own).translate(_ROUND)
 
 
 _OF_ENDS: Final = frozenset(str(ending) for ending in CallEnding)

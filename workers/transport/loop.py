@@ -103,6 +103,8 @@ class Loop:
         self._open_inbox()
         now = self.now = time.monotonic()
         self._work()
+        if self.active:  # the last look may have been that of an idle loop, seconds ahead
+            self._sweep_at = min(self._sweep_at, now + SWEEP_S)
         if now >= self._sweep_at:
             self._sweep(now)
 

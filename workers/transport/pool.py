@@ -41,6 +41,10 @@ REPLAYS_MAX = 3
 STREAMS_UNASKED = 100
 #: ... or this many seconds after its write without an answer.
 FIRST_ANSWER_S = 0.5
+#: Seconds for which requests listen to what a connection agrees on, after one that did not was
+#: about to open it. An older connection's answer does not end them: it would find the next request
+#: deaf again.
+LISTEN_S = 1.0
 #: Easy handles kept ready per pool.
 SPARE_MAX = 1000
 #: Connections of a pool whose last answer's time is remembered.
@@ -179,6 +183,7 @@ class Slot:
             return _ABORT
         job.started, job.started_at = True, pool.loop.now
         pool.waiting -= 1
+        pool.begun = True
         if pool.first_by != inf:
             pool.first_by = min(pool.first_by, job.started_at + FIRST_ANSWER_S)
         return _ABORT if job.batch.told else _OK
@@ -251,12 +256,13 @@ class CurlPool:
         self.streams = 0  # allowed now on one connection
         self.fresh = False  # a connection was opened since the last look
         self.first_by = inf  # when a first answer is no longer waited for
+        self.begun = False  # a request has got a stream since the last sweep
         self.grew_at = self.used_at = time.monotonic()
         self.heard: dict[int, float] = {}
         self.due = inf
         self.retired = False
         self.agreed = True  # on HTTP/2, by the server of the last connection
-        self.listening = self.http2  # until a connection has answered
+        self.listen_until = inf if self.http2 else 0.0  # or until a new connection has answered
         self.idle_fds: set[int] = set()
         self.sockets: dict[int, int] = {}
         self.multi = pycurl.CurlMulti()
@@ -427,7 +433,7 @@ class CurlPool:
         try:
             slot.load(job, left_ms)
             slot.reuse(not fresh)
-            slot.listen(self.listening)
+            slot.listen(now < self.listen_until)
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
@@ -459,7 +465,7 @@ class CurlPool:
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
             self._answered(slot, job, code, now)
         elif slot.blind and not job.started:
-            slot.blind, self.listening = False, True
+            slot.blind, self.listen_until = False, now + LISTEN_S
             self._release(slot, keep=False)
             self.queue.appendleft(job)
             self.loop.active.add(self)
@@ -516,9 +522,9 @@ class CurlPool:
 
     def _hear(self, connection: int, now: float) -> None:
         known = connection in self.heard
-        self.listening = False
         self.heard[connection] = now
         if not known:
+            self.listen_until = 0.0
             while len(self.heard) > HEARD_MAX:
                 del self.heard[min(self.heard, key=self.heard.__getitem__)]
             if self.first_by != inf:
@@ -551,9 +557,13 @@ class CurlPool:
                         job,
                         NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun),
                     )
+        # All wait: a connection is being opened. Not so where some got a stream since the last
+        # look: a slow turn sees all of them answered and none begun.
+        opens = self.waiting == len(self.running) and not self.begun
+        self.begun = False
         if self.first_by <= now:
             self._met()
-        elif not self.waiting or self.waiting == len(self.running) or self.first_by != inf:
+        elif not self.waiting or opens or self.first_by != inf:
             self.grew_at = now
         elif now - self.grew_at > GROW_AFTER_S and self.connections < self.connections_max:
             self.grew_at = now

@@ -14,11 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from common.contracts import Notification
-from common.model import PRIVATE_CLASSES, Verdict
+from common.model import PRIVATE_CLASSES, Kind, PushType, Verdict
 from workers.vendors.attempts import tries_met
 from workers.vendors.json_text import compact, whole
 from workers.vendors.text import GENERIC, body_within, cut, utf8_bytes
-from workers.vendors.types import Outcome, PushItem, RequestBatch, quiet
+from workers.vendors.types import Credential, Outcome, PushItem, RequestBatch, quiet
 
 #: Most characters of a vendor's code that are kept; real ones have at most six.
 CODE_MAX: Final = 32
@@ -54,6 +54,17 @@ def body_of(note: Notification, most: int) -> str:
 def text_only(note: Notification) -> bool:
     """True when only title and body may be shown: hidden details, a recall, or an ended call."""
     return note.hidden or quiet(note)
+
+
+def refuse(item: PushItem, _credential: Credential) -> str | None:
+    """`silent_not_supported`: a silent push without words of its sender. Both vendors show whatever
+    they take, and people would be told of a message that there is not.
+    """
+    note = item.note
+    if note.push_type is not PushType.SILENT:
+        return None
+    wordless = note.kind is Kind.CLEAR or (not note.hidden and note.text == note.fallback_body)
+    return "silent_not_supported" if wordless else None
 
 
 def click_text(

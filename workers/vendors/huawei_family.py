@@ -269,7 +269,7 @@ def read_access(
     grant = read(answer, _Grant) or _Grant()
     value = grant.access_token
     if (
-        answer.status < 300
+        answer.status == 200
         and isinstance(value, str)
         and value.isascii()
         and value.isprintable()

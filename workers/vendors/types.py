@@ -381,7 +381,8 @@ class VendorSpec:
     prepare: Callable[[Notification, Credential], object] | None = None
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
-    withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
+    shows_silent: bool = False  # it knows no silent push: one with words is a quiet banner
+    brackets: bool = True  # takes them in texts; False: elements are named without
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""
     quota_reported: Callable[[HttpResponse], tuple[int, int] | None] | None = None

@@ -67,22 +67,24 @@ if unused[1] then -- given back only while nobody has tokens after ours: else th
   end
 end
 call('HDEL', KEYS[8], word)
-local function uncount(key, device, count) -- see let_go.lua
+local function uncount(key, device, count) -- takes "<step>@<epoch>" off the device's badge, while that count still stands
   local step, epoch = string.match(count, '^(%d+)@(.*)$')
   if not step or step == '0' then return end
-  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n')
+  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n', ':x')
   if epoch == (now[1] or now[2] or '0') and tonumber(now[3] or '0') >= tonumber(step) then
-    call('HINCRBY', key, device .. ':n', -tonumber(step))
+    local left = call('HINCRBY', key, device .. ':n', -tonumber(step))
+    -- of a person with nothing but this count nothing is left: their next push begins it as the first one did
+    if left == 0 and epoch == '0' and now[4] and call('HLEN', key) == 2 then call('DEL', key) end
   end
 end
 for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
-  if kind == 'uncount' then -- see let_go.lua
+  if kind == 'uncount' then
     uncount(key, mark[3], mark[4])
   elseif kind == 'done' then -- whatever becomes of its entry
     -- a field that a lease has made is in a hash that has its time already
     if call('HSET', key, mark[3], 'D') == 1 and call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
-  elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased
+  elseif kind == 'free' then -- what another entry has leased or ended meanwhile stays so; what nobody can have seen is uncounted
     local holder, count = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
     if holder == mark[4] then
       if not mark[6] then
@@ -91,7 +93,7 @@ for _, mark in ipairs(told[7]) do
       end
       call('HSET', key, mark[3], 'R' .. count)
     end
-  elseif kind == 'screen' then -- see shown.lua
+  elseif kind == 'screen' then -- one that waits keeps its place known until its own end: a newer one is remembered as long
     local id, ts, keep = mark[3], mark[4], mark[5]
     local old = call('HMGET', key, 'ts', 'by')
     if ts >= 0 and (not old[1] or tonumber(old[1]) < ts) then call('HSET', key, 'ts', ts) end

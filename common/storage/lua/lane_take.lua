@@ -1,105 +1,118 @@
--- lane_take: entries of a lane's queue for one sender, as many as the breaker and the rate allow of the next second.
--- KEYS[1] push:{<lane>}:queue:<urgency>  zset: entry -> its order
--- KEYS[2] push:{<lane>}:blobs            hash: entry -> batch
--- KEYS[3] push:{<lane>}:leases           zset: entry -> until when its sender must have been heard of, ms
--- KEYS[4] push:{<lane>}:holders          hash: entry -> its sender's word
--- KEYS[5] push:{<lane>}:tries            hash: entry -> how many senders died with it
--- KEYS[6] push:{<lane>}:load             hash: b bytes, w pushes that wait, n<urgency> order up to which an outage was noted, why<urgency>,
---                                        r<urgency> order up to which the rate has held entries up
--- KEYS[7] push:lane:<lane>               hash: the breaker, see lane_ask.lua
--- KEYS[8] push:rate:<lane>               hash: see rate_now.lua
--- ARGV    1 sender's word, 2 ms of a lease, 3 most entries, 4 most pushes, 5 most bytes, 6 version of the credential, 7 seconds a probe may
---         take, 8 rate per s, 9 burst, 10 ramp in s, 11 "1": the rate counts requests, 12 urgency number (0 call, 1 chat, 2 group,
---         3 bulk), 13 "1": the account is gone, nothing is asked, 14 in tests only, the time
--- returns {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, 1 if the
---         breaker counts answers, then per entry: entry, batch, deliveries}
+-- lane_take: entries of some lanes' queues for one sender, of each as many as the breaker and the rate allow of the next second.
+-- KEYS    eight per lane:
+--         [1] push:{<lane>}:queue:<urgency>  zset: entry -> its order
+--         [2] push:{<lane>}:blobs            hash: entry -> batch
+--         [3] push:{<lane>}:leases           zset: entry -> until when its sender must have been heard of, ms
+--         [4] push:{<lane>}:holders          hash: entry -> its sender's word
+--         [5] push:{<lane>}:tries            hash: entry -> how many senders died with it
+--         [6] push:{<lane>}:load             hash: b bytes, w pushes that wait, n<urgency> order up to which an outage was noted, why<urgency>,
+--                                            r<urgency> order up to which the rate has held entries up
+--         [7] push:lane:<lane>               hash: the breaker, see lane_ask.lua
+--         [8] push:rate:<lane>               hash: see rate_now.lua
+-- ARGV    1 ms of a lease, 2 most entries of a lane, 3 most bytes of a lane, 4 seconds a probe may take, 5 MessagePack, per lane: sender's word, most
+--         pushes, version of the credential (a string), rate per s, burst, ramp in s, true: the rate counts requests, urgency number (0 call,
+--         1 chat, 2 group, 3 bulk), true: the account is gone, nothing is asked
+-- returns per lane {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, 1 if
+--         the breaker counts answers, then per entry: entry, batch, deliveries}
 --         what: "go" (all of these), "probe" (one push), "wait" (until due: rate or Retry-After), "shut" (until due: why), "empty"
 -- why     an entry is "<owner>;<urgency>;<order>;<pushes>;<requests>;<bytes>;<expires>", so nothing is read that is not taken; the first write
---         frees memory (ZREM), so that a full server, which judges a script by it, lets it pass
+--         frees memory (ZREM), so that a full server, which judges a script by it, lets it pass; many lanes in one call, as a call costs more
+--         than what it does for a lane with one push
 local PAUSE_MAX_S = 600
 local call = redis.call
-local now = tonumber(ARGV[14])
-if not now then
-  local t = call('TIME')
-  now = tonumber(t[1]) + tonumber(t[2]) / 1e6
-end
-local now_ms, word, gone = math.floor(now * 1000), ARGV[1], ARGV[13] == '1'
-local level, urgency = tonumber(ARGV[12]), ARGV[12]
-local ids = call('ZRANGE', KEYS[1], 0, tonumber(ARGV[3]) - 1)
-local noted = call('HMGET', KEYS[6], 'n' .. urgency, 'why' .. urgency, 'r' .. urgency)
-local function slowed() return string.format('%d', now_ms * 1000) end
-local function no(what, why, due)
-  -- on a full server this mark is not worth an error
-  if what == 'wait' then redis.pcall('HSET', KEYS[6], 'r' .. urgency, slowed()) end
-  return {what, now_ms, why, math.ceil(due * 1000), 0, '1', tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), call('ZCARD', KEYS[1]), 1}
-end
-if #ids == 0 then return no('empty', '', 0) end
+local t = call('TIME')
+local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
+local now_ms = math.floor(now * 1000)
+local stamp, slowed = string.format('%.6f', now), string.format('%d', now_ms * 1000)
+local till, entries_max, bytes_max, probe_s = now_ms + tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
--- the breaker
-local probe, h = false, not gone and call('HMGET', KEYS[7], 'state', 'why', 'until', 'version', 'probe_until', 'window') or {}
-if h[1] and h[1] ~= 'flowing' then
-  local pause, trying = tonumber(h[3] or '0') - now, tonumber(h[5] or '0') - now
-  if h[2] == 'credential_refused' and h[4] ~= ARGV[6] then -- another version of the credential has done nothing wrong yet
-    pause = 0
-    if h[1] == 'stopped' then trying = 0 end
+-- whole entries until the leave, the pushes or the bytes are used up; what they cost of the rate
+local function fitting(ids, avail, pushes_max, by_request, probe)
+  local chosen, pushes, bytes, cost = {}, 0, 0, 0
+  for i, id in ipairs(ids) do
+    local n, m, size = string.match(id, '^[^;]*;%d;%d+;(%d+);(%d+);(%d+);')
+    n, m, size = tonumber(n), tonumber(m), tonumber(size)
+    if i > 1 and (pushes + n > pushes_max or bytes + size > bytes_max) then break end
+    chosen[i] = id
+    pushes, bytes, cost = pushes + n, bytes + size, cost + (by_request and m or n)
+    if probe or cost >= avail then break end
   end
-  if pause > 0 and pause <= PAUSE_MAX_S then return no('shut', h[2] or '', now + pause) end
-  if trying > 0 and trying <= tonumber(ARGV[7]) then return no('shut', h[2] or '', now + trying) end
-  probe = true
+  return chosen, pushes, cost
 end
 
--- the rate
-local r
-if not gone then
-  r = rate_now(KEYS[8], now, tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), level)
-  if r.hold then return no('wait', 'throttled', r.hold) end
-  if r.avail < 1 then
-    if level > 1 and r.starved == 0 then redis.pcall('HSET', KEYS[8], 's' .. level, string.format('%.6f', now)) end
-    return no('wait', 'throttled', r.due)
+local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, word, pushes_max, version, limit, burst, ramp, by_request, level, gone)
+  local most = math.min(entries_max, math.max(pushes_max, 1)) -- each has one push at least
+  local ids = call('ZRANGE', QUEUE, 0, most - 1)
+  local noted = call('HMGET', LOAD, 'n' .. level, 'why' .. level, 'r' .. level)
+  local function no(what, why, due)
+    -- on a full server this mark is not worth an error
+    if what == 'wait' then redis.pcall('HSET', LOAD, 'r' .. level, slowed) end
+    return {what, now_ms, why, math.ceil(due * 1000), 0, '1', tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), call('ZCARD', QUEUE), 1}
   end
-end
-local avail = gone and math.huge or r.avail
+  if #ids == 0 then return no('empty', '', 0) end
 
--- whole entries until the leave, the pushes or the bytes are used up
-local chosen, pushes, bytes, cost = {}, 0, 0, 0
-local by_request = ARGV[11] == '1'
-for i, id in ipairs(ids) do
-  local n, m, size = string.match(id, '^[^;]*;%d;%d+;(%d+);(%d+);(%d+);')
-  n, m, size = tonumber(n), tonumber(m), tonumber(size)
-  if i > 1 and (pushes + n > tonumber(ARGV[4]) or bytes + size > tonumber(ARGV[5])) then break end
-  chosen[i] = id
-  pushes, bytes, cost = pushes + n, bytes + size, cost + (by_request and m or n)
-  if probe or cost >= avail then break end
+  -- the breaker
+  local probe, h = false, not gone and call('HMGET', STATE, 'state', 'why', 'until', 'version', 'probe_until', 'window') or {}
+  if h[1] and h[1] ~= 'flowing' then
+    local pause, trying = tonumber(h[3] or '0') - now, tonumber(h[5] or '0') - now
+    if h[2] == 'credential_refused' and h[4] ~= version then -- another version of the credential has done nothing wrong yet
+      pause = 0
+      if h[1] == 'stopped' then trying = 0 end
+    end
+    if pause > 0 and pause <= PAUSE_MAX_S then return no('shut', h[2] or '', now + pause) end
+    if trying > 0 and trying <= probe_s then return no('shut', h[2] or '', now + trying) end
+    probe = true
+  end
+
+  -- the rate
+  local r
+  if not gone then
+    r = rate_now(RATE, now, limit, burst, ramp, level)
+    if r.hold then return no('wait', 'throttled', r.hold) end
+    if r.avail < 1 then
+      if level > 1 and r.starved == 0 then redis.pcall('HSET', RATE, 's' .. level, stamp) end
+      return no('wait', 'throttled', r.due)
+    end
+  end
+  local avail = gone and math.huge or r.avail
+
+  local chosen, pushes, cost = fitting(ids, avail, pushes_max, by_request, probe)
+  call('ZREM', QUEUE, unpack(chosen))
+  call('HINCRBY', LOAD, 'w', -pushes)
+  local adds, sets = {}, {}
+  for i, id in ipairs(chosen) do
+    adds[2 * i - 1], adds[2 * i] = till, id
+    sets[2 * i - 1], sets[2 * i] = id, word
+  end
+  call('ZADD', LEASES, unpack(adds))
+  call('HSET', HOLDERS, unpack(sets))
+  local blobs, tries = call('HMGET', BLOBS, unpack(chosen)), call('HMGET', TRIES, unpack(chosen))
+  if probe then
+    if h[2] == 'credential_refused' and h[4] ~= version then call('HSET', STATE, 'version', version) end
+    call('HSET', STATE, 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + probe_s))
+  end
+  if not gone and level < 3 then -- the less urgent leave room for these, which lease in a moment
+    if level < 2 then call('HSET', RATE, 'p' .. level, stamp, 'w0', stamp) else call('HSET', RATE, 'p' .. level, stamp) end
+    if r.fresh then call('EXPIRE', RATE, 172800) end
+  end
+  local left, due = #ids < most and #ids - #chosen or call('ZCARD', QUEUE), now
+  if not gone and cost >= avail then -- the lane is at its rate: the next may ask a little before these have gone
+    call('HSET', LOAD, 'r' .. level, slowed)
+    due = math.max(now, r.start + avail / r.rate - r.lim - LEAD_S)
+  end
+  local out = {probe and 'probe' or 'go', now_ms, h[2] or '', math.floor(due * 1000), gone and cost or math.min(avail, cost),
+    string.format('%.6f', gone and 1 or r.rate), tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), left, (h[1] or h[6]) and 1 or 0}
+  for i, id in ipairs(chosen) do
+    out[#out + 1] = id
+    out[#out + 1] = blobs[i] or ''
+    out[#out + 1] = tonumber(tries[i] or '0') + 1
+  end
+  return out
 end
-call('ZREM', KEYS[1], unpack(chosen))
-call('HINCRBY', KEYS[6], 'w', -pushes)
-local till, adds, sets = now_ms + tonumber(ARGV[2]), {}, {}
-for i, id in ipairs(chosen) do
-  adds[2 * i - 1], adds[2 * i] = till, id
-  sets[2 * i - 1], sets[2 * i] = id, word
+
+local taken = {}
+for i, one in ipairs(cmsgpack.unpack(ARGV[5])) do
+  local at = 8 * (i - 1)
+  taken[i] = take(KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4], KEYS[at + 5], KEYS[at + 6], KEYS[at + 7], KEYS[at + 8], unpack(one))
 end
-call('ZADD', KEYS[3], unpack(adds))
-call('HSET', KEYS[4], unpack(sets))
-local blobs, tries = call('HMGET', KEYS[2], unpack(chosen)), call('HMGET', KEYS[5], unpack(chosen))
-if probe then
-  if h[2] == 'credential_refused' and h[4] ~= ARGV[6] then call('HSET', KEYS[7], 'version', ARGV[6]) end
-  call('HSET', KEYS[7], 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + tonumber(ARGV[7])))
-end
-if not gone and level < 3 then -- the less urgent leave room for these, which lease in a moment
-  local at = string.format('%.6f', now)
-  if level < 2 then call('HSET', KEYS[8], 'p' .. level, at, 'w0', at) else call('HSET', KEYS[8], 'p' .. level, at) end
-  if r.fresh then call('EXPIRE', KEYS[8], 172800) end
-end
-local left, due = #ids < tonumber(ARGV[3]) and #ids - #chosen or call('ZCARD', KEYS[1]), now
-if not gone and cost >= avail then -- the lane is at its rate: the next may ask a little before these have gone
-  call('HSET', KEYS[6], 'r' .. urgency, slowed())
-  due = math.max(now, r.start + avail / r.rate - r.lim - LEAD_S)
-end
-local out = {probe and 'probe' or 'go', now_ms, h[2] or '', math.floor(due * 1000), gone and cost or math.min(avail, cost),
-  string.format('%.6f', gone and 1 or r.rate), tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), left, (h[1] or h[6]) and 1 or 0}
-for i, id in ipairs(chosen) do
-  out[#out + 1] = id
-  out[#out + 1] = blobs[i] or ''
-  out[#out + 1] = tonumber(tries[i] or '0') + 1
-end
-return out
+return taken

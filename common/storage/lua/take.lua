@@ -6,11 +6,12 @@
 -- why      XREADGROUP bounds a read in entries only: five hundred of 10 MiB end their reader, whoever it is
 local budget, limit, head = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local STEP = 16 -- entries that this server holds at once beyond the bound, should they all be large
+local FIRST = limit > 0 and 1 or 4 -- of a size that nobody knows yet; those that we write ourselves have a bound
 
 local out, bytes = {}, 0
 for i = 1, #KEYS do
   local left, largest, found = tonumber(ARGV[5 + i]), 0, {}
-  local step = 1
+  local step = math.min(FIRST, math.max(left, 1))
   while left > 0 and bytes < budget do
     local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', step, 'STREAMS', KEYS[i], '>')
     if got and got.err then

@@ -7,7 +7,7 @@
 --         is kept, 5 how many of the last KEYS are marks, 6 number of the first key of a person, 7 MessagePack, flat: per entry its
 --         name, how many pushes, and per push: place, number of its mark, of its read key, conversation, message, ts, of its badge key,
 --         device, step (-1: badge not touched), count it has taken earlier; keys of persons are numbered from 0
--- returns MessagePack, flat: per push state, badge, why as in claim.lua, count as in let_go.lua
+-- returns MessagePack, flat: per push state, badge, why as in claim.lua, count as "<step>@<epoch>"
 --         a count "<step>@?" is one of usual_numbers.py whose sender died before it noted since when it counts: since the last time
 -- why     each number is taken in one step with the note of it, so that whoever takes the entry over from a dead sender neither counts
 --         again nor forgets that it may be on the screen; a sender that stood still takes nothing of what is another's

@@ -23,6 +23,8 @@ MIDNIGHT = 1_767_196_800.0
 REPLICAS, STEPS, EACH = 4, 20, 7
 QUOTA = 60
 
+LIMITS = {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000}
+
 
 def used(store: Admission, lane: Lane, clock: Clock) -> Usage:
     [public] = [
@@ -38,10 +40,7 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
 ) -> None:
     clock = Clock(MIDNIGHT - 0.1)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    meizu = lane(
-        Vendor.MEIZU,
-        {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000},
-    )
+    meizu = lane(Vendor.MEIZU, LIMITS)
     gates = [
         FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)) for _ in range(REPLICAS)
     ]
@@ -82,10 +81,7 @@ def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
 ) -> None:
     clock = Clock(MIDNIGHT - 0.1)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    meizu = lane(
-        Vendor.MEIZU,
-        {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000},
-    )
+    meizu = lane(Vendor.MEIZU, LIMITS)
     gate = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000))
     works = [work(i) for i in range(20)]
     asks = [(PushItem(one.note, one.target, None, 60), 0) for one in works]

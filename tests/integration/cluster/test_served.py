@@ -109,7 +109,7 @@ def test_a_lane_takes_sends_and_commits(runtime: Runtime) -> None:
     (taken,) = queues.take([(lane, Urgency.CHAT, LaneTerms(1, 100.0, 10.0), 500)], 15.0)
     assert taken.what == "go"
     assert queues.lease(taken, 2, 2, 15.0).tokens == 2
-    commit = LaneCommit(ended=taken.entries, record=b"record", bytes_more=-4)
+    commit = LaneCommit(ended=taken.entries, records=[b"record"], bytes_more=-4)
     commit.mark("done", [runtime.keys.claims("2026-01-01", "abcd")], "abcd", 60)
     assert queues.commit(taken, commit) == []
     assert not queues.waiting(lane)

@@ -500,6 +500,17 @@ def test_what_waited_longer_than_half_a_minute_is_asked_again(
     assert town.go([waiting]) == [decision if waited_s > 30 else "accepted"]
 
 
+def test_a_window_without_a_zone_is_asked_again_on_this_devices_clock(town: Town) -> None:
+    town.register("alice", "T1", tz="Etc/UTC")
+    town.register("alice", "T2", device="a tablet abroad", tz="Etc/GMT-12")
+    waiting = town.routed("alice", presence_ms=now_ms() - 40_000)
+    town.parked(waiting)
+    hour = int(now_ms() / 3_600_000) % 24
+    begins, ends = f"{(hour - 2) % 24:02d}:00", f"{(hour + 3) % 24:02d}:00"
+    _settings(town, dnd={"start": begins, "end": ends})
+    assert town.go([waiting]) == ["dnd"]
+
+
 # ---------------------------------------------------------------- one place on the screen
 
 

@@ -24,9 +24,10 @@ from workers.delivery.lane import Lane
 from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
-from workers.handlers.delivery import LaneSender
+from workers.handlers.delivery import GATHER_S, LaneSender
 from workers.handlers.joint_parts import Wanted
 from workers.handlers.lane_turns import TURN_MS
+from workers.handlers.running_rounds import LANES_AT_ONCE
 from workers.pipeline import Stages
 from workers.queues.consumer import StreamConsumer
 from workers.runtime import Runtime
@@ -159,7 +160,7 @@ def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
     world: World, lanes: int
 ) -> None:
     assert isinstance(world.drain, LaneSender)
-    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes)
+    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes, [1_000] * lanes)
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
 
 
@@ -274,6 +275,30 @@ def test_who_waits_his_turn_is_looked_at_soon_though_another_has_no_room(world: 
     assert not began, "the call is at work"
     assert next_s is not None
     assert 0 < next_s <= TURN_MS / 1000
+
+
+def test_a_wire_that_stays_full_is_waited_for_once(world: World) -> None:
+    """Rounds that hang must not hold up whoever finds a little room beside them."""
+    looks = LaneSender(world.runtime, Vendor.MEIZU, 3 * LANES_AT_ONCE, lambda: False)
+    for number in range(LANES_AT_ONCE):
+        entries = [LaneEntry(f"0;1;{number};3;", b"")]
+        taken = Taken(f"demo:meizu:{number}", Urgency.CHAT, f"w{number}", "go", 0, entries=entries)
+        running = looks.running.begin(taken, 3 if number else 2)
+        assert running is not None
+        running.together = True
+    room = looks.running.push_room()
+    assert 0 < room.pushes < room.each
+    assert looks._gathers_s(room) > 0
+    eventually(lambda: looks._gathers_s(room) <= 0)
+    looks._took_at = time.monotonic()
+    assert looks._gathers_s(room) <= GATHER_S, "as after any take"
+    looks.running.forget(["w1"])
+    assert looks._gathers_s(looks.running.push_room()) <= GATHER_S
+    taken = Taken("demo:meizu:1", Urgency.CHAT, "w1", "go", 0, entries=entries)
+    running = looks.running.begin(taken, 3)
+    assert running is not None
+    running.together = True
+    assert looks._gathers_s(room) > GATHER_S, "it had room meanwhile"
 
 
 def test_a_group_without_room_behind_slow_lanes_is_not_looked_at_all_the_time(

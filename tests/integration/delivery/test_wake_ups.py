@@ -162,3 +162,45 @@ def test_who_ends_while_it_listens_leaves_the_word_to_others(
     slice_.join(60)
     assert streams.wake_up_is_ours(queue), "whoever comes next may ring"
     assert rung == [DELIVERY], "and somebody is woken for what came"
+
+
+def test_between_the_rounds_of_a_lane_with_more_nobody_is_asked_to_ring(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look finds what is left: to be told of work is worth a command only when there is
+    none.
+    """
+    world.drain.running.in_flight_max = 2  # type: ignore[union-attr]
+    wakes, waiting = world.runtime.wakes, list[int]()
+    listen = wakes.listen
+
+    def noted(queue: str, seconds: float) -> None:
+        waiting.append(world.waiting())
+        listen(queue, seconds)
+
+    monkeypatch.setattr(wakes, "listen", noted)
+    for number in range(4):
+        world.put([chat(number, urgency=Urgency.CHAT)])
+    world.drain(lambda: False)
+    assert len(world.accepted()) == 4
+    assert waiting, "it listens at the end"
+    assert not any(waiting)
+
+
+def test_after_a_look_that_found_all_the_next_one_waits_for_a_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues, looks = world.runtime.lane_queues, list[bool]()
+    pop = queues.pop
+
+    def noted(*asked: Any) -> Any:
+        looks.append(bool(world.drain.running.own()))  # type: ignore[union-attr]
+        return pop(*asked)
+
+    monkeypatch.setattr(queues, "pop", noted)
+    monkeypatch.setattr("workers.handlers.delivery.LOOK_S", 60.0)
+    world.meizu.door("faults", delay_ms=100)
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    world.drain(lambda: False)
+    assert len(world.accepted()) == 1, "in one slice: the end of its round ended the wait"
+    assert True not in looks

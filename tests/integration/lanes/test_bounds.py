@@ -131,12 +131,12 @@ def test_on_a_full_server_bulk_and_groups_end_chats_and_calls_stay(
 def test_what_a_dead_sender_held_is_sent_by_another_and_counted(world: World) -> None:
     world.put([chat(1, urgency=Urgency.CHAT)])
     dead = LaneQueues(world.runtime.redis, world.runtime.keys, lease_ms=200)
-    (name,), _ = dead.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
+    (name,), *_ = dead.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
     assert name == (world.lane.id, Urgency.CHAT)
     (taken,) = dead.take([(*name, lane_terms(world.lane), 10)], 15)
     assert len(taken.entries) == 1
     world.turn(lambda: len(world.accepted()) == 1)
-    assert dead.commit(taken, LaneCommit(ended=taken.entries, record=b"x")) == [
+    assert dead.commit(taken, LaneCommit(ended=taken.entries, records=[b"x"])) == [
         taken.entries[0].id
     ], "it stood still, and may write nothing"
     assert not world.runtime.lane_queues.any_left()

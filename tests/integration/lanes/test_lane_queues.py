@@ -88,7 +88,7 @@ def test_what_many_lanes_hold_is_told_of_each(queues: LaneQueues) -> None:
     shown = [urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000]
     assert shown == [Urgency.CHAT, Urgency.BULK]
     assert queues.loaded() == sorted(lanes)
-    found, _ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
+    found, *_ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
     assert len(found) == len(lanes) + 1, "each is ready, the last one for both"
 
 
@@ -131,3 +131,16 @@ def test_one_entry_has_one_sender(queues: LaneQueues) -> None:
     first = take(queues)
     assert take(queues).what == "empty"
     assert blobs(first) == [b"x"]
+
+
+def test_of_one_lane_that_waits_only_its_own_set_is_read(queues: LaneQueues) -> None:
+    """Bulk at its rate is popped all the time: sets of calls, chats and groups are not there."""
+    cost = 0
+    for number in range(2):  # the second time it knows where the last one stood
+        put(queues, new(b"ad%d" % number, Urgency.BULK, "a:fcm:b"))
+        queues.wake_at([("a:fcm:b", Urgency.BULK, 0)])
+        before = queues.redis.info("stats")["total_commands_processed"]  # type: ignore[index]
+        found, *_ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 5), ())
+        cost = queues.redis.info("stats")["total_commands_processed"] - before - 1  # type: ignore[index]
+        assert found == [("a:fcm:b", Urgency.BULK)]
+    assert cost <= 7

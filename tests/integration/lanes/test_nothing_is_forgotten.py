@@ -111,7 +111,7 @@ def test_who_came_first_is_taken_first_whoever_gets_new_work_meanwhile(queues: L
     put(queues, new(b"x", lane="a:fcm:b"), new(b"x", lane="z:fcm:b"))
     taken = []
     for _ in range(4):
-        ((lane, _),), _ = queues.pop(Vendor.FCM, one, ())
+        ((lane, _),), *_ = queues.pop(Vendor.FCM, one, ())
         taken.append(lane)
         end(queues, take(queues, lane=lane))
         time.sleep(0.003)
@@ -122,5 +122,5 @@ def test_who_came_first_is_taken_first_whoever_gets_new_work_meanwhile(queues: L
 def test_the_most_urgent_lanes_are_taken_first(queues: LaneQueues) -> None:
     for number, urgency in enumerate(reversed(Urgency)):
         put(queues, new(b"x", urgency, f"a:fcm:{number}"))
-    found, _ = queues.pop(Vendor.FCM, ALL, ())
+    found, *_ = queues.pop(Vendor.FCM, ALL, ())
     assert [urgency for _, urgency in found] == list(Urgency)

@@ -20,6 +20,7 @@ from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.lane_queues import LaneQueues
 from common.storage.shards import shard_of
+from common.storage.streams import StreamStore
 from common.storage.tenants import Tenant
 from simulators.meizu import make
 from simulators.simulator import Record
@@ -92,17 +93,15 @@ def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: Shard
     assert not fleet.shown()
 
 
+def source_of(fleet: ShardedFleet) -> StreamStore:
+    limits = (ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000)
+    return core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, *limits)
+
+
 def test_a_packed_entry_leaves_a_full_server(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.publish(*(fleet.chat(user, f"f-{user}") for user in PEOPLE), packed=True)
-    source = core_streams(
-        fleet.runtime.core,
-        [fleet.stream],
-        fleet.runtime.keys,
-        ENTRY_FIELDS_MAX,
-        ENTRY_BYTES_MAX,
-        1_000,
-    )
+    source = source_of(fleet)
     entries = source.read([fleet.stream], 10)
     sorter = Sorter(source, 4, doors_of(fleet.runtime))
     fleet.runtime.core.config_set("maxmemory", 1)
@@ -119,14 +118,7 @@ def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: Sha
     twice.
     """
     fleet = sharded
-    source = core_streams(
-        fleet.runtime.core,
-        [fleet.stream],
-        fleet.runtime.keys,
-        ENTRY_FIELDS_MAX,
-        ENTRY_BYTES_MAX,
-        1_000,
-    )
+    source = source_of(fleet)
     sorter = Sorter(source, 4, doors_of(fleet.runtime))
     assert fleet.app in fleet.runtime.catalog.now.tenants
     fleet.app = "late" + fleet.app

@@ -227,17 +227,44 @@ def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(s
     assert [seen.path for seen in server.log.seen].index(push(1).path) == 0
 
 
+def after_50_ms(connection, seen):
+    connection.later(0.05, connection.reply, seen.stream, 200, {"apns-id": seen.id})
+
+
 def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, either):
-    server = serve(
-        H2Server,
-        lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}),
-        settings={3: 10},
-    )
+    server = serve(H2Server, after_50_ms, settings={3: 10})
     found = reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 30))
     assert found == {200: 8}
     assert server.log.connections == 1
     shown = reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 30))
     assert shown == {200: 200}
+    assert 1 < server.log.connections <= 3
+
+
+def test_connections_grow_soon_after_the_loop_was_idle(serve, curl):
+    server = serve(H2Server, after_50_ms, settings={3: 10})
+    assert reasons(curl.send_many(route(server.base), pushes(8), 30)) == {200: 8}
+    for _ in range(3):  # turns without work: the loop looks after its pools seldom from then on
+        time.sleep(0.1)
+        curl.renew("another pool")
+    answers = curl.send_many(route(server.base, connections_max=3), pushes(200), 30)
+    assert reasons(answers) == {200: 200}
+    assert 1 < server.log.connections <= 3
+
+
+def test_connections_grow_where_each_turn_finds_all_streams_answered(serve, curl):
+    server = serve(H2Server, after_50_ms, settings={3: 10})
+    assert reasons(curl.send_many(route(server.base), pushes(8), 30)) == {200: 8}
+    selector = curl._loop.selector
+    select = selector.select
+
+    def late(patience):
+        time.sleep(0.12)  # a busy machine
+        return select(patience)
+
+    selector.select = late
+    answers = curl.send_many(route(server.base, connections_max=3), pushes(200), 30)
+    assert reasons(answers) == {200: 200}
     assert 1 < server.log.connections <= 3
 
 

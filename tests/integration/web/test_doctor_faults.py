@@ -2,25 +2,20 @@
 test_seeded_faults.py.
 """
 
-import json
 from dataclasses import replace
 
 import psycopg
 import pytest
 import redis
 
+from common.storage.core_streams import core_streams
+from common.storage.keys import Keys
 from common.storage.living import Heartbeats
 from common.storage.redis import connect
+from common.storage.streams import GROUP
 from tests.conftest import own_database
-from tests.integration.web.conftest import ACCOUNTS, event
 from tests.integration.web.test_doctor import ALIVE, head, problems
-from tests.tables import spaced
 from workers.reports.findings import database_error, redis_error
-
-CHECKS = {
-    "core's redis",
-    *spaced("keys redis postgresql tables names processes belts lanes quota devices rights"),
-}
 
 
 @pytest.fixture
@@ -65,6 +60,20 @@ def test_two_fleets_under_one_prefix(cli, living):
     cure = "PUSHFLEET_PREFIX and PUSHFLEET_EVENT_STREAMS of its own"
     only(cli("doctor", "--json"), "processes", "db-b:5432/b", cure)
     living.redis.delete(living.keys.database_of("intake.1@b"))
+    assert problems(cli("doctor", "--json")) == {}, "it has ended"
+
+
+def test_two_fleets_on_one_stream_of_the_core(cli, living, space):
+    """Each takes a part of the other's events; what was read long ago, or by ours, is none."""
+    stream = living.settings.event_streams[0]
+    for prefix in (living.settings.prefix, f"other:{space}"):
+        reader = core_streams(living.core, [stream], Keys(prefix))
+        reader.make(stream)
+        reader.read_weighted({stream: 1})
+        if prefix == living.settings.prefix:
+            assert problems(cli("doctor", "--json")) == {}
+    only(cli("doctor", "--json"), "belts", f"another fleet, too: other:{space}", "EVENT_STREAMS")
+    living.core.xgroup_delconsumer(stream, GROUP, reader.consumer)
     assert problems(cli("doctor", "--json")) == {}, "it has ended"
 
 
@@ -206,16 +215,3 @@ def test_receipts_that_nobody_can_send(cli, living, monkeypatch, free_port):
     assert "can't be reached" in told("https://receipts.invalid")
     assert "http://" in told("http://receipts.invalid")
     assert told(None) == ""
-
-
-def test_a_healthy_fleet_with_all_its_accounts_is_left_in_peace(cli, living, fleet_settings):
-    living.core.xadd(
-        fleet_settings.event_streams[0],
-        {"e": json.dumps(event("app.foreground", {"user": "u", "device_id": "d"}))},
-    )
-    living.core.delete(fleet_settings.event_streams[0])
-    said = cli("doctor", "--json")
-    assert (problems(said), said.code) == ({}, 0)
-    assert len(ACCOUNTS) == 5
-    found = {one["check"] for one in said.json["checks"]}
-    assert found >= CHECKS - {"core's redis", "names", "quota", "devices", "rights"}

@@ -13,7 +13,7 @@ import common.storage
 LUA = Path(common.storage.__file__).parent / "lua"
 SCRIPTS = sorted(LUA.glob("*.lua"))
 #: Commands whose first word is no key, and where their key stands (None: they have none).
-KEY_AT = {"TIME": None, "XINFO": 2, "XGROUP": 2, "XREADGROUP": -2}
+KEY_AT = {"TIME": None, "XINFO": 2, "XGROUP": 2, "XREADGROUP": -2, "XREAD": -1}
 CALL = re.compile(r"(?<![\w.])(?:redis\.p?call|call)\(")
 
 
@@ -71,7 +71,7 @@ def declared(text: str) -> set[str]:
 
 def is_declared(value: str, names: set[str]) -> bool:
     """A condition before it aside, the value is a declared key, or one with something behind it."""
-    value = re.sub(r"unpack\((\w+)(,[^)]*)?\)", r"\1", value)
+    value = re.sub(r"unpack\((\w+)(,[^)]*)?\)", r"\1", value.strip("{}"))
     choices = re.split(r"\band\b|\bor\b", value)
     bare = [one.strip() for one in (choices[1:] if " and " in value else choices)]
     return bool(bare) and all(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.model import Decision, Kind
 from tests.unit.routing.builders import NOW_MS, device, group, message, who
-from workers.routing.consent import disturbed, forced, muted, named_by, refusal, unknown_zone
+from workers.routing.consent import disturbed, muted, named_by, refusal, unknown_zone
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -182,7 +182,7 @@ WHOLE_DAY = {"dnd": {"start": "00:00", "end": "00:00"}}
 
 @pytest.mark.parametrize(("about", "through"), FORCES.values(), ids=FORCES)
 def test_a_forced_push_goes_through_mute_and_window_but_not_through_a_block(about, through):
-    assert forced(about, "bob") is through
+    assert named_by(about).forces("bob") is through
     assert refused(about, WHOLE_DAY) == (None if through else Decision.DND)
     assert refused(about, {"mute": {"mode": "all"}}) == (None if through else Decision.MUTED)
     assert refused(about, {**WHOLE_DAY, "blocked": ["ann"]}) == Decision.BLOCKED

@@ -2,6 +2,7 @@
 and that nothing hidden shows.
 """
 
+import json
 import random
 from typing import Any
 from urllib.parse import unquote_plus
@@ -542,3 +543,62 @@ def test_a_zone_that_nobody_knows_is_handed_on_to_be_counted():
     books = Books(settings={"bob": {"dnd": {"start": "22:00", "end": "07:00"}}})
     told = route([offline(message(), who(device(tz="Mars/Base")))], world(books), NOW_MS)
     assert [(user, name) for _, user, name in told.odd_zones] == [("bob", "Mars/Base")]
+
+
+@pytest.mark.parametrize(
+    ("tz", "held"),
+    [(None, ["abroad"]), ("Mars/Base", ["abroad"]), ("America/New_York", ["abroad", "home"])],
+)
+def test_a_window_without_a_zone_is_read_on_each_devices_own_clock(tz, held):
+    dnd = {"start": "22:00", "end": "07:00", "tz": tz}
+    devices = [
+        device(device_id="abroad", tz="America/New_York"),  # midnight there
+        device(device_id="home", tz="Asia/Shanghai"),
+    ]
+    books = Books(settings={"bob": {"dnd": dnd}})
+    routed = route([offline(message(), who(*devices))], world(books), NOW_MS)
+    assert [(row.device.device_id, str(row.decision)) for row in routed.rows] == [
+        (name, "dnd") for name in held
+    ]
+    sent = [
+        target.device
+        for _, batch in routed.batches
+        for push in batch.pushes
+        for target in push.targets
+    ]
+    assert sorted([*sent, *held]) == ["abroad", "home"]
+
+
+def test_words_that_the_app_holds_go_before_the_body_for_those_who_cannot_look_them_up():
+    about = message(push={"display": {"body": "Hi", "loc": {"key": "K", "args": ["Ann"]}}})
+    said = {vendor: shown_of(wire(about, device(vendor), Books())) for vendor in Vendor}
+    assert '"alert":{"loc-key":"K","loc-args":["Ann"]}' in said[Vendor.APNS]
+    assert '"body_loc_key":"K"' in said[Vendor.FCM]
+    others = {vendor: words for vendor, words in said.items() if vendor != Vendor.APNS}
+    assert all("Hi" in words for words in others.values())
+
+
+NAMED_ON_VIVO = {
+    "a picture": ([{"type": "image"}], {}, "zh", "张三:发来一张图片"),
+    "in English": ([{"type": "sound"}], {}, "en", "张三:sent a voice message"),
+    "beside words": ([{"type": "text", "text": "看"}, {"type": "file"}], {}, "zh", "张三:看(文件)"),
+    "the tenant's own": ([{"type": "image"}], {"zh": {"image": "[照片]"}}, "zh", "张三:(照片)"),
+    "of another language": (
+        [{"type": "face"}],
+        {"fr": {"image": "x"}},
+        "fr",
+        "张三:sent a sticker",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("elements", "texts", "lang", "said"), NAMED_ON_VIVO.values(), ids=NAMED_ON_VIVO
+)
+def test_what_is_no_text_is_named_without_brackets_where_a_vendor_refuses_them(
+    elements, texts, lang, said
+):
+    tenant = Tenant("demo", "聊天", "zh", "Asia/Shanghai", {"texts": texts} if texts else {})
+    about = message(elements=elements, sender={"id": "ann", "nick": "张三"})
+    body = json.loads(wire(about, device(Vendor.VIVO, lang=lang), Books(tenant)).body)
+    assert (body["title"], body["content"]) == ("张三", said)

@@ -17,6 +17,11 @@ from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_ca
 OFF = {"display": {"nick_prefix": "off"}}
 
 
+def lines_of(shown: Any) -> tuple[str | None, ...]:
+    own = (shown.title, shown.subtitle, shown.body)
+    return *own, shown.android_title, shown.sender_name, shown.text
+
+
 def said(
     about: Any,
     lang: str = "en",
@@ -195,14 +200,7 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         }
     )
     shown = said(about, redaction=Redaction("new"))
-    assert (
-        shown.title,
-        shown.subtitle,
-        shown.body,
-        shown.android_title,
-        shown.sender_name,
-        shown.text,
-    ) == ("", None, "new", "Chat", "Chat", "new")
+    assert lines_of(shown) == ("", None, "new", "Chat", "Chat", "new")
     shown = said(about, redaction=Redaction("new", title="Ann"))
     found = (shown.title, shown.body, shown.android_title, shown.sender_name)
     assert found == ("Ann", "new", "Ann", "Ann")
@@ -214,14 +212,7 @@ def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_
     shown = said(
         group(push={"display": {"title": "secret", "subtitle": "secret"}}), redaction=every
     )
-    assert (
-        shown.title,
-        shown.subtitle,
-        shown.body,
-        shown.android_title,
-        shown.sender_name,
-        shown.text,
-    ) == ("new",) * 6
+    assert lines_of(shown) == ("new",) * 6
     plain = said(group(), redaction=every)
     found = (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name)
     assert found == ("", None, "new", "new", "new")

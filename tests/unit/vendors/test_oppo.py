@@ -404,6 +404,7 @@ without the right | private | {"vendor": {"notify_level": 16}} | IM 2 im_message
 strong is for chat only | strong | {"message_class": "order", "vendor": {"notify_level": "16"}, "placement": {"category": "ORDER", "notify_level": "2"}} | ORDER 2 - -
 a lower level | private | {"vendor": {"notify_level": "1"}} | IM 1 im_message TPL0001
 no such level | private | {"vendor": {"notify_level": 7}} | IM 2 im_message TPL0001
+silent: nothing rings | strong | {"push_type": "silent", "vendor": {"notify_level": 16}} | IM 1 im_message TPL0001
 another private category | private | {"vendor": {"category": "TODO", "channel_id": "c"}} | TODO 2 c TPL0001
 no such category | private | {"vendor": {"category": "VIP"}} | IM 2 im_message TPL0001
 lowered by its sender | strong | {"vendor": {"category": "MARKETING"}} | MARKETING - im_message -

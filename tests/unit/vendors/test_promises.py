@@ -228,6 +228,7 @@ def test_silence_is_uncertain_where_the_request_was_written_and_unavailable_else
 )
 @quick
 @given(status=statuses, body=bodies)
+@example(status=100, body=b'{"access_token":"0"}')
 def test_any_bytes_of_a_token_endpoint_give_a_token_or_a_reason(spec, status, body):
     got = spec.access.read(answer(status, body), NOW_MS)
     assert isinstance(got, AccessToken | AccessRefused)

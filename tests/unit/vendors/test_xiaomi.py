@@ -513,6 +513,15 @@ def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
     assert XIAOMI.build(batch_of(), credential, None).endpoint == "XIAOMI_GLOBAL"
 
 
+@pytest.mark.parametrize("region", ["cn", "global"])
+def test_doctor_looks_at_the_server_that_the_accounts_requests_go_to(region):
+    account = replace(CREDENTIAL, options={**CREDENTIAL.options, "region": region})
+    assert XIAOMI.check is not None
+    assert XIAOMI.endpoints_used is not None
+    sends, checks = XIAOMI.build(batch_of(), account, None), XIAOMI.check(account, None)
+    assert list(XIAOMI.endpoints_used(account)) == [sends.endpoint] == [checks.endpoint]
+
+
 def test_a_list_is_one_request_with_each_regid_once():
     items = [item(GROUP, token) for token in ("a", "b", "a")]
     form = form_of(XIAOMI.build(RequestBatch(tuple(items), 0), CREDENTIAL, None))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from common.model import Vendor
+from workers.vendors.form_texts import refuse
 from workers.vendors.oppo.classes import place
 from workers.vendors.oppo.codes import classify
 from workers.vendors.oppo.credential import (
@@ -55,4 +56,6 @@ OPPO = VendorSpec(
     token_valid=token_valid,
     rights=frozenset({"oppo.private", "oppo.strong"}),
     group=group,
+    refuse=refuse,
+    shows_silent=True,
 )

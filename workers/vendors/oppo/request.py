@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from common.contracts import Notification
-from common.model import Bucket, MessageClass
+from common.model import Bucket, MessageClass, PushType
 from workers.vendors.form_texts import (
     body_of,
     click_text,
@@ -175,7 +175,7 @@ def _class_fields(item: PushItem, category: str, credential: Credential) -> dict
 
 
 def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int | None:
-    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1.
+    """1, 2 or 16; 16 needs the right and a chat message, a quiet and a silent push take 1.
 
     Without a level the phone rings. None for a public push, where the vendor has refused it (67) or
     nothing was placed.
@@ -183,7 +183,7 @@ def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int 
     note = item.note
     if without_level(item) or not _private(note, category):
         return None
-    if quiet(note):
+    if quiet(note) or note.push_type is PushType.SILENT:
         return SHADE
     placed = number(note.placement.get("notify_level"), SHADE, STRONG)
     wanted = number(note.vendor.get("notify_level"), SHADE, STRONG) or placed

@@ -47,5 +47,6 @@ VIVO: Final = VendorSpec(
     rights=frozenset({"vivo.system"}),
     refuse=refuse,
     request_tokens_min_list=LIST_TOKENS_MIN,
+    brackets=False,
     too_long=TOO_LONG | {"10067"},  # clientCustomMap
 )

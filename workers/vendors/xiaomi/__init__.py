@@ -9,12 +9,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from common.model import Vendor
+from workers.vendors.form_texts import refuse
 from workers.vendors.types import DEFAULT_RETRY, TOO_LONG, Limits, VendorSpec
 from workers.vendors.xiaomi.classes import place
 from workers.vendors.xiaomi.codes import checked, classify, quota_reported
 from workers.vendors.xiaomi.credential import ACCOUNT, demo, read_credential
 from workers.vendors.xiaomi.receipts import RECEIPTS
-from workers.vendors.xiaomi.request import build, check, group, token_valid
+from workers.vendors.xiaomi.request import build, check, endpoint_of, group, token_valid
 
 TOKENS_MAX: Final = 1000  # regids of one request, comma list
 XIAOMI = VendorSpec(
@@ -33,7 +34,7 @@ XIAOMI = VendorSpec(
     demo=demo,
     demo_share=10,
     rights_need_template={"xiaomi.private": ("chat", "call")},
-    endpoints_used=lambda _account: ("XIAOMI",),
+    endpoints_used=lambda account: (endpoint_of(account),),
     place=place,
     raw_wishes=("extra", ("channel_id",)),
     receipts=RECEIPTS,
@@ -51,5 +52,7 @@ XIAOMI = VendorSpec(
     rights=frozenset({"xiaomi.private"}),
     group=group,
     quota_reported=quota_reported,
+    refuse=refuse,
+    shows_silent=True,
     too_long=TOO_LONG | {"10018", "65009", "65014", "65015"},
 )

@@ -93,7 +93,7 @@ def build(batch: RequestBatch, credential: Credential, _access: AccessToken | No
         "authorization": f"key={credential.secrets.get('app_secret', '')}",
         "content-type": "application/x-www-form-urlencoded;charset=UTF-8",
     }
-    return Request(_endpoint(credential), "/v3/message/regid", headers, encode(form))
+    return Request(endpoint_of(credential), "/v3/message/regid", headers, encode(form))
 
 
 def encode(form: Sequence[tuple[str, str]]) -> bytes:
@@ -283,7 +283,7 @@ def _callback(batch: RequestBatch) -> dict[str, str]:
     }
 
 
-def _endpoint(credential: Credential) -> str:
+def endpoint_of(credential: Credential) -> str:
     return "XIAOMI_GLOBAL" if credential.options.get("region") == "global" else "XIAOMI"
 
 
@@ -297,4 +297,4 @@ def token_valid(token: str) -> bool:
 def check(credential: Credential, _access: AccessToken | None) -> Request:
     """Today's quota: needs the secret, pushes nothing. At most one call a second."""
     headers = {"authorization": f"key={credential.secrets.get('app_secret', '')}"}
-    return Request(_endpoint(credential), "/v1/trace/quota/get", headers, b"", method="GET")
+    return Request(endpoint_of(credential), "/v1/trace/quota/get", headers, b"", method="GET")

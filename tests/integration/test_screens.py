@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.storage.keys import Keys
-from common.storage.screens import ScreenStore, Settling
+from common.storage.screens import KEEP_MIN_MS, ScreenStore
+from tests.lane_marks import write_marks
 
 FREE, NEWER, BUSY = 0, 1, 2
 PLACE = ("demo", "bob", "phone", "order-1")
@@ -19,20 +20,17 @@ class Glass:
     """A device's screen, and the store that guards the place on it."""
 
     def __init__(self, client: redis.Redis, hold_ms: int = 60_000) -> None:
-        self.client, self.screens = (
-            client,
-            ScreenStore(client, Keys("push" + uuid.uuid4().hex), hold_ms),
-        )
+        self.client, self.keys = client, Keys("push" + uuid.uuid4().hex)
+        self.screens = ScreenStore(client, self.keys, hold_ms)
         self.shown: int | None = None
 
     def take(self, ts: int, place: tuple[str, str, str, str] = PLACE) -> int:
         return self.screens.take([(place, f"{ts:032x}", ts)])[0]
 
     def settle(self, ts: int, *, shown: bool) -> None:
-        with self.client.pipeline(transaction=True) as pipe:
-            for _ in range(2):  # a MULTI that is written twice changes nothing
-                self.screens.settle(pipe, [Settling(PLACE, f"{ts:032x}", ts, shown, 60_000)])
-            pipe.execute()
+        mark = (f"{ts:032x}", ts if shown else -1, KEEP_MIN_MS)
+        for _ in range(2):  # what is written twice changes nothing
+            write_marks(self.client, self.keys, ("screen", [self.screens.name(PLACE)], mark))
         if shown:
             self.shown = ts
 

@@ -7,6 +7,7 @@ import redis
 
 from common.storage.backlog import COALESCE_AFTER_MS, PATIENCE_MS, HeldPushes
 from common.storage.keys import Keys
+from tests.lane_marks import write_marks
 
 NOW_MS = 1_700_000_000_000
 ANN = ("demo", "c2c", "ann", "bob", "phone", "chat")
@@ -15,9 +16,7 @@ OLD = NOW_MS - COALESCE_AFTER_MS
 
 
 class Fleet:
-    """Two processes' stores over one server; what they change goes through a MULTI, as in the
-    pipeline.
-    """
+    """Two processes' stores over one server; a take joins in its MULTI, a round's commit ends."""
 
     def __init__(self, client: redis.Redis, space: str) -> None:
         self.client, self.keys = client, Keys(f"push{space}")
@@ -30,15 +29,12 @@ class Fleet:
             pipe.execute()
 
     def leave(self, *push_ids: str) -> None:
-        with self.client.pipeline(transaction=True) as pipe:
-            self.two.leave(pipe, [(ANN, push_id) for push_id in push_ids])
-            pipe.execute()
+        names = self.two.names(ANN)
+        write_marks(self.client, self.keys, *(("leave", names, (one,)) for one in push_ids))
 
     def mark_coalesced(self, ts_ms: int) -> None:
-        """As lane_commit.lua does it."""
-        marks = self.two.names(ANN)[1]
-        self.client.hset(marks, "upto", str(ts_ms))
-        self.client.hdel(marks, "patience", "since")
+        marks = ("spoken", self.two.names(ANN), (ts_ms, self.two.marks_s))
+        write_marks(self.client, self.keys, marks)
 
     def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
         (seen,) = self.two.look([(ANN, push_id, received_ms)], now_ms)

@@ -1,0 +1,21 @@
+"""Marks that a round writes beside its entries, written by the same commit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from common.model import Urgency
+from common.storage.keys import Keys
+from common.storage.lane_entries import LaneCommit, Taken
+from common.storage.lane_queues import LaneQueues
+
+
+def write_marks(client: redis.Redis, keys: Keys, *marks: tuple[str, Sequence[str], Any]) -> None:
+    """marks: (kind, the mark's own keys, its values) each, see lane_commit.lua. No entry ends."""
+    commit = LaneCommit()
+    for kind, names, values in marks:
+        commit.mark(kind, names, *values)
+    assert (
+        LaneQueues(client, keys).commit(Taken("a:apns:b", Urgency.CHAT, "", "go", 0), commit) == []
+    )
