@@ -5,7 +5,7 @@
 # Behaviour: libcurl 8.23.0 has its own descriptors watched and left in the same way: an eventfd for its resolver's threads, announced with each push.
 #   After one push two descriptors are left, one of them a connection. When a push is given up while its name is looked up, the answer comes when
 #   nobody reads it any more, and the eventfd is readable at rest: the program takes a good connection for ended and opens another, and while one
-#   vendor's name is slow in DNS the kept connections of all others in the same multi go, one TLS handshake a push. Nothing but the link in /proc
+#   vendor's name is slow in DNS kept connections of all others in the same multi go, a TLS handshake each time. Nothing but the link in /proc
 #   (or fstat: no socket) tells the two apart.
 # Versions: pycurl 7.49.0 (its wheel: libcurl 8.23.0), Python 3.11, Linux. Date: 2026-12-01.
 # Seen: "after one push 2 descriptors are left: 1 eventfd, 1 socket; 60 good pushes, each after one given up in DNS: more than one connection;

