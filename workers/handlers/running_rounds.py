@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -196,7 +197,8 @@ class RunningRounds:
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
         return PushRoom(
             self.in_flight_max - sum(one.most for one in running),
-            int(self.in_flight_max * OTHERS_SHARE) - others,
+            # not less than `room` has it: of a wire for one push nothing would be left for them
+            math.ceil(self.in_flight_max * OTHERS_SHARE) - others,
             max(1, self.in_flight_max // LANES_AT_ONCE),
         )
 

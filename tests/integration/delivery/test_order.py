@@ -164,6 +164,15 @@ def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
 
 
+def test_a_campaign_leaves_where_the_wire_is_for_one_push(world: World) -> None:
+    """As in a process for all vendors, of dozens of shards on several servers."""
+    drain = world.drain
+    assert isinstance(drain, LaneSender)
+    drain.in_flight_max = drain.running.in_flight_max = 1
+    world.put(campaign(2))
+    world.turn(lambda: len(world.accepted()) == 2, seconds=20)
+
+
 @pytest.mark.parametrize("stage", [PRESENCE, ROUTING])
 def test_the_stages_before_read_the_most_urgent_first(world: World, stage: str) -> None:
     consumer = Stages(world.runtime).consumer(stage)
