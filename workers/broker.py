@@ -57,8 +57,22 @@ def _waiting() -> Iterator[None]:
         raise RedisConnectionError(refused[0]) from error
 
 
+class _WakeUpsInHand(stock.virtual.QoS):  # type: ignore[misc, unused-ignore]
+    """What cannot go back when its channel ends is let go: upkeep sends other wake-ups. kombu would
+    write it into a temporary file, with an alarm in the log.
+    """
+
+    def restore_unacked(self) -> list[Any]:
+        super().restore_unacked()
+        return []
+
+
 class _Guard:
     connection: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.QoS = _WakeUpsInHand  # kombu sets its own here, where no record is kept
 
     @contextlib.contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:

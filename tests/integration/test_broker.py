@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import multiprocessing
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -16,7 +17,7 @@ from common.storage.redis import connect
 from tests.conftest import data_settings
 from tests.integration import wake_up_worker
 from tests.waiting import wait_for
-from workers.app import PRESENCE, make_app, task_of
+from workers.app import PRESENCE, make_app, queue_of, task_of
 
 #: A process that has loaded Celery forks for each worker.
 WARM = multiprocessing.get_context("forkserver")
@@ -174,6 +175,25 @@ def test_a_worker_ends_at_sigterm(work, restartable_valkey, send_wake_up):
     worker.terminate()
     worker.join(60)
     assert worker.exitcode == 0
+
+
+def test_wake_ups_in_hand_are_let_go_where_redis_is_away(
+    restartable_valkey, send_wake_up, tmp_path, monkeypatch
+):
+    """kombu would write them into a temporary file, once a worker and outage."""
+    files = tmp_path / "files"
+    files.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(files))
+    app = make_app(data_settings(tmp_path, REDIS_URL=restartable_valkey.url))
+    send_wake_up()
+    connection = app.connection_for_read()
+    channel = connection.channel()
+    assert app.amqp.queues[queue_of(PRESENCE)](channel).get() is not None
+    restartable_valkey.kill()
+    channel.close()
+    connection.collect()
+    app.close()
+    assert not list(files.iterdir())
 
 
 def test_a_wake_up_costs_no_more_than_its_way(work, restartable_valkey, send_wake_up):
