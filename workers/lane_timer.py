@@ -96,6 +96,7 @@ class LaneTimer:
         """As `look`, with the answers. loaded: lanes that hold something; set_back_ms: by how much
         the server's clock was set back.
         """
+        self._clock.answered()
         vendors = self._old_work()
         if set_back_ms:
             self._follow_clock(set_back_ms, loaded)

@@ -21,7 +21,7 @@ class ServerClock:
         self._keys = keys
         self._look = script(redis, "clock")
         self._advance = script(redis, "advance")
-        self._noted_ms = self._seen_ms = 0
+        self._noted_ms = self._seen_ms = self._asked_ms = 0
 
     def set_back_ms(self) -> int:
         """By how much it was set back since the last look, of whichever process."""
@@ -36,13 +36,19 @@ class ServerClock:
         """The script call of `set_back_ms`; None where it need not be asked. now_ms: of the server
         a moment ago.
         """
-        before, goes_on = self._seen_ms, now_ms >= self._seen_ms
-        if goes_on and 0 <= now_ms - self._noted_ms < NOTED_EVERY_MS:
+        if now_ms >= self._seen_ms and 0 <= now_ms - self._noted_ms < NOTED_EVERY_MS:
             self._seen_ms = now_ms
             return None
-        call = self._look, [self._keys.server_clock], [before]
-        self._noted_ms = self._seen_ms = now_ms
-        return call
+        self._asked_ms = now_ms
+        return self._call
+
+    def answered(self) -> None:
+        """The last call of `call_at` was answered; until then it is asked again, with the time from
+        before: a server that has just taken over is where an exchange breaks.
+        """
+        if self._asked_ms:
+            self._noted_ms = self._seen_ms = self._asked_ms
+            self._asked_ms = 0
 
     def advance(self, names: Iterable[str], ms: int, most_ms: int = 0) -> None:
         """Moves what is due by the old clock in these sorted sets (ms) `ms` earlier.

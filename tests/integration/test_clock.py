@@ -9,6 +9,7 @@ import pytest
 
 from common.model import Urgency, Vendor
 from common.storage.replies import Replies
+from common.storage.scripts import run_all
 from common.storage.server_clock import ServerClock
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
@@ -72,6 +73,19 @@ def test_a_clock_that_goes_on_moves_nothing(runtime: Runtime) -> None:
     runtime.redis.set(runtime.keys.server_clock, server_ms(runtime) + HOUR_MS)
     assert HOUR_MS - 5_000 < clock.set_back_ms() <= HOUR_MS
     assert clock.set_back_ms() == 0
+
+
+def test_a_look_that_breaks_does_not_forget_that_the_clock_was_set_back(runtime: Runtime) -> None:
+    """The server that took over goes away once more before it has answered."""
+    clock, now = ServerClock(runtime.redis, runtime.keys), server_ms(runtime)
+    for seen_ms, found_ms in ((now + HOUR_MS, 0), (now, HOUR_MS)):
+        assert clock.call_at(seen_ms) is not None
+        call = clock.call_at(seen_ms + 1)
+        assert call is not None, "it is asked again"
+        (told,) = run_all(runtime.redis, [call])
+        clock.answered()
+        assert found_ms - 5_000 < int(told) <= found_ms + 1
+    assert clock.call_at(now + 2) is None
 
 
 @pytest.mark.parametrize("ahead_s", [-600, 600])
