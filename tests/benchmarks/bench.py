@@ -322,6 +322,7 @@ def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
             ours.devices_quick(app, 5)
         ours.runtime.catalog.changed()
         time.sleep(TAKES_EFFECT_S)
+        ours.burst(1_000, 5, apps)  # opens each account's connection, as `against` does
         many = ours.burst(bench.messages // 4, 5, apps)
         bench.note(
             "tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many.per_second, 2)

@@ -34,7 +34,7 @@ from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
 from workers.handlers import alike_rounds
 from workers.handlers.joint_parts import AlikePart, GeneralPart, Part, Wanted
-from workers.handlers.lane_rounds import LaneRounds, pacer_of
+from workers.handlers.lane_rounds import LaneRounds, pacer_of, with_spare
 from workers.handlers.round_entries import Ending, OpenRound
 from workers.late_binding import BoundAddresses
 from workers.runtime import Runtime
@@ -223,7 +223,7 @@ class JointRounds:
         """Those whose lanes' rates let them go now; the others wait for their tokens alone."""
         costs = [part.costs for part in parts]
         wanted = [
-            (part.wanted.taken, sum(cost) + max(1, sum(cost) // 20), len(cost))
+            (part.wanted.taken, with_spare(part.wanted.taken, sum(cost)), len(cost))
             for part, cost in zip(parts, costs, strict=True)
         ]
         asked_at, going = time.monotonic(), list[Part]()
