@@ -57,7 +57,7 @@ def _waiting() -> Iterator[None]:
         raise RedisConnectionError(refused[0]) from error
 
 
-class _WakeUpsInHand(stock.virtual.QoS):  # type: ignore[misc, unused-ignore]
+class _WakeUpsInHand(stock.virtual.QoS):  # type: ignore[misc, name-defined, unused-ignore]
     """What cannot go back when its channel ends is let go: upkeep sends other wake-ups. kombu would
     write it into a temporary file, with an alarm in the log.
     """
