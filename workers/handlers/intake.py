@@ -69,6 +69,8 @@ SMALL_READ = 100
 FLOW_S = 0.02
 FLOW_TURNS = 4
 FLOW_REST_S_MAX = 0.02
+#: ... of each of the replicas: together they read as often as one.
+FLOW_REST_S_ALL = 0.08
 #: After fewer entries than that intake waits for the next ones without looking for them first.
 FEW = 10
 REST_S_MAX = 0.02
@@ -504,7 +506,7 @@ class IntakeLoop:
         """Rests after a small read that began then, so that the next ones are larger."""
         if not 0 < done * self._handler.per_entry < SMALL_READ:
             return
-        now, flows = time.monotonic(), began - self._ended_at < FLOW_S
+        now, flows = time.monotonic(), began - self._ended_at < FLOW_S * max(self._replicas, 1)
         if now - self._counted_at > REPLICAS_EVERY_S:
             with if_store_answers():
                 self._replicas = self._count_replicas()
@@ -512,7 +514,8 @@ class IntakeLoop:
         seconds = now - began
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
-            rest_s = max(rest_s, min(FLOW_TURNS * seconds, FLOW_REST_S_MAX))
+            one_s = min(FLOW_TURNS * seconds, FLOW_REST_S_MAX)
+            rest_s = max(rest_s, min(self._replicas * one_s, FLOW_REST_S_ALL))
         if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)
         self._ended_at = time.monotonic()
