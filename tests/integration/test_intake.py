@@ -26,6 +26,7 @@ from tests.builders import device_of
 from tests.records import row_record
 from workers.handlers import intake as intake_handler
 from workers.handlers.intake import (
+    FLOW_REST_S_ALL,
     FLOW_REST_S_MAX,
     PACK_BYTES,
     REST_S_MAX,
@@ -166,6 +167,22 @@ def test_reads_that_follow_each_other_soon_become_larger(
         assert loop.once(block_ms=10) == entries
     assert len(naps) == rests
     assert all(0 < seconds <= FLOW_REST_S_MAX for seconds in naps)
+
+
+@pytest.mark.parametrize(("replicas", "rest_s"), [(1, FLOW_REST_S_MAX), (4, FLOW_REST_S_ALL)])
+def test_replicas_rest_so_long_that_together_they_read_as_one(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, replicas: int, rest_s: float
+) -> None:
+    monkeypatch.setattr(intake_handler, "FLOW_S", 60)
+    monkeypatch.setattr(intake_handler, "FLOW_TURNS", 1_000_000)  # however short the read
+    naps: list[float] = []
+    ports = dataclasses.replace(intake.doors(), replicas=lambda: replicas)
+    loop = IntakeLoop([intake.stream], ports, naps.append)
+    loop.once(block_ms=10)  # makes the group
+    for _ in range(2):
+        intake.put(intake.event("app.background", {"user": "u", "badge": 1}))
+        assert loop.once(block_ms=10) == 1
+    assert naps[-1] == rest_s
 
 
 def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(
