@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
+from common.call_times import End
 from common.storage.bindings import Bindings
 from common.storage.entry_marks import CoreEntries, Holder, digest_mark
 from common.storage.keys import CALL, Keys
@@ -242,21 +243,36 @@ class EventMarks:
             client=pipe,
         )
 
+    def note_end(self, app: str, call_id: str, end: End, pipe: Redis) -> None:
+        """Notes when and where the call was ended last, for an invitation right behind it."""
+        name = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
+        pipe.hset(name, cast(Any, _digest(app, CALL, call_id)), " ".join(map(str, end)))
+        pipe.expire(name, 3 * TIME_KEEP_S)
+
+    def ends_of(self, calls: Sequence[tuple[str, str]]) -> dict[tuple[str, str], End]:
+        """The ends noted of these (app, call id)."""
+        found = self._noted([(app, CALL, call_id) for app, call_id in calls])
+        return {(app, name): End(*map(int, told.split())) for (app, _, name), told in found.items()}
+
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""
-        if not messages:
+        return {message: int(told) for message, told in self._noted(messages).items()}
+
+    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
+        """What was noted last of each."""
+        if not names:
             return {}
-        fields = [_digest(*message) for message in messages]
+        fields = [_digest(*name) for name in names]
         bucket = int(time.time()) // TIME_KEEP_S
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
             reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *reply, strict=True):
-            known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
+        for name, *notes in zip(names, *reply, strict=True):
+            known = [told for told in notes if told is not None]
             if known:
-                found[message] = known[-1]
+                found[name] = known[-1]
         return found
 
 

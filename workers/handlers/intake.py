@@ -14,6 +14,7 @@ import msgspec
 from redis import Redis
 
 from common import metrics
+from common.call_times import end_at, times_behind
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
@@ -36,7 +37,7 @@ from workers.intake.decoding import Refused
 from workers.intake.directed import TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
-from workers.intake.events import Event, SettingsUpdated, Stored
+from workers.intake.events import Ended, Event, Invited, SettingsUpdated, Stored
 from workers.intake.messages import PASSED_OVER
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.consent import zone_named
@@ -274,9 +275,10 @@ class IntakeHandler:
         )
         if True not in repeats:
             found.fresh = events
-            return found
-        for event, repeat in zip(events, repeats, strict=True):
-            (found.repeated if repeat else found.fresh).append(event)
+        else:
+            for event, repeat in zip(events, repeats, strict=True):
+                (found.repeated if repeat else found.fresh).append(event)
+        found.fresh = behind_their_ends(found.fresh, ports.marks)
         return found
 
 
@@ -335,6 +337,24 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
     for event in fresh:
         by_type[event.type].append(event)
     return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
+
+
+def behind_their_ends(fresh: list[Event], marks: EventMarks) -> list[Event]:
+    """The same; an invitation behind its call's end in the stream, perhaps of the same millisecond,
+    has times behind it.
+    """
+    calls = {(one.app, one.data.call_id) for one in fresh if type(one.data) is Invited}
+    if not calls:
+        return fresh
+    ends, events = marks.ends_of(sorted(calls)), list(fresh)
+    for at, event in enumerate(fresh):
+        times = event.ts_ms, event.received_ms, event.entry
+        if type(event.data) is Ended:
+            ends[event.app, event.data.call_id] = end_at(*times)
+        elif type(event.data) is Invited and (event.app, event.data.call_id) in ends:
+            ts_ms, at_ms = times_behind(*times, ends[event.app, event.data.call_id])
+            events[at] = msgspec.structs.replace(event, ts_ms=ts_ms, received_ms=at_ms)
+    return events
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
