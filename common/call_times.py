@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from common.whole_seconds import latest_ms
-
 #: Clocks of the core's hosts may be behind by so much, ms; what is older was published late.
 BEHIND_MS: Final = 2_000
 
@@ -43,11 +41,15 @@ def end_at(ts_ms: int, received_ms: int, entry: str) -> End:
     return End(ts_ms, ended_ms(ts_ms, received_ms), *_place(entry))
 
 
-def times_behind(ts_ms: int, received_ms: int, entry: str, end: End) -> tuple[int, int]:
+def times_behind(
+    ts_ms: int, received_ms: int, entry: str, latest_ms: int, end: End
+) -> tuple[int, int]:
     """(ts_ms, received_ms) of an invitation: of one that the core wrote behind the call's end,
     later than it, at least the next millisecond. One that is older by its own time was overtaken.
+
+    latest_ms: the latest moment that ts_ms may mean.
     """
-    if _place(entry) <= end[2:] or latest_ms(ts_ms, received_ms) < end.ts_ms:
+    if _place(entry) <= end[2:] or latest_ms < end.ts_ms:
         return ts_ms, received_ms
     return max(ts_ms, end.ended_ms + 1), max(received_ms, end.ended_ms + 1)
 

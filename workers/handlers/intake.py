@@ -26,6 +26,7 @@ from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.unavailable import if_store_answers
 from common.storage.vault import Vault
+from common.whole_seconds import latest_ms
 from workers.app import PRESENCE, ROUTING
 from workers.handlers import usual_pushes
 from workers.handlers.ledger_rows import event_record, step
@@ -355,7 +356,8 @@ def behind_their_ends(fresh: list[Event], marks: EventMarks) -> list[Event]:
         if type(event.data) is Ended:
             ends[event.app, event.data.call_id] = end_at(*times)
         elif type(event.data) is Invited and (event.app, event.data.call_id) in ends:
-            ts_ms, at_ms = times_behind(*times, ends[event.app, event.data.call_id])
+            end = ends[event.app, event.data.call_id]
+            ts_ms, at_ms = times_behind(*times, latest_ms(*times[:2]), end)
             events[at] = msgspec.structs.replace(event, ts_ms=ts_ms, received_ms=at_ms)
     return events
 

@@ -3,6 +3,7 @@
 import pytest
 
 from common.call_times import end_at, ended_ms, invited_ms, times_behind
+from common.whole_seconds import latest_ms
 
 #: (ts, time on the stream) of an invitation and of the end; whether the invitation is over.
 CASES = {
@@ -41,5 +42,6 @@ BESIDE = {
 @pytest.mark.parametrize(("ts_ms", "place", "over"), BESIDE.values(), ids=BESIDE)
 def test_beside_an_end_the_streams_order_tells(ts_ms: int, place: str, over: bool) -> None:
     end = end_at(9_400, 9_401, "im/e#1/9401-4#1")
-    times = times_behind(ts_ms, 9_401, f"im/e#1/{place}", end)
+    latest = latest_ms(ts_ms, 9_401)
+    times = times_behind(ts_ms, 9_401, f"im/e#1/{place}", latest, end)
     assert (invited_ms(*times) <= end.ended_ms) == over
