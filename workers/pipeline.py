@@ -24,7 +24,7 @@ from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
 from workers.handlers.forwarding import Forwarder, Spread
-from workers.handlers.presence import AskedSeldom, PresenceHandler, RoutedAtOnce
+from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shard_senders import ShardSenders
 from workers.handlers.shortcut import Shortcut
@@ -176,21 +176,8 @@ def presence_of(
         KnownDevices(runtime.people, wait),
         runtime.fanouts,
         spread=spread_of(runtime),
-        old_ledger=_old_ledger(runtime),
+        old_ledger=runtime.old_ledger,
     )
-
-
-def _old_ledger(runtime: Runtime) -> Callable[[], bool]:
-    """Whether a release before 0.2, which had one shard, may read the ledger's stream: its upkeep
-    works, or none of this release has begun.
-    """
-    redis, keys = runtime.redis, runtime.keys
-    epoch = keys.lease_epoch("ledger")
-
-    def may_read() -> bool:
-        return not redis.exists(epoch) or bool(redis.exists(keys.upkeep_lock))
-
-    return AskedSeldom(may_read) if runtime.settings.shards == 1 else lambda: False
 
 
 def spread_of(runtime: Runtime) -> Spread | None:
@@ -224,7 +211,13 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
         routing,
         workers,
         runtime.people.sharing,
-        UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now),
+        UsualPushes(
+            runtime.presence,
+            devices,
+            routing,
+            lambda: runtime.catalog.now,
+            old_ledger=runtime.old_ledger,
+        ),
     )
 
 

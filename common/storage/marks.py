@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Final, cast
 
 from redis import Redis
 
+from common.call_times import End
 from common.storage.bindings import Bindings
 from common.storage.entry_marks import CoreEntries, Holder, digest_mark
 from common.storage.keys import CALL, Keys
@@ -79,20 +81,19 @@ class EventMarks:
         bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
         keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
         for start in range(0, len(events), EVENTS_MAX):
-            part = _event_fields(events[start : start + EVENTS_MAX], self._mark)
-            ends = start + len(part) // 2
+            part = events[start : start + EVENTS_MAX]
+            fields, marks = _fields(part), [self._mark(entry) for _, _, entry in part]
+            ends = start + len(part)
             times: list[Time] = [
-                (place - start, _digest(app, conversation, message_id), ts_ms)
+                (place - start, _digest(f"{app}\0{conversation}\0{message_id}"), ts_ms)
                 for place, (app, conversation, message_id, ts_ms) in messages.items()
                 if start <= place < ends
             ]
             reply = (
-                self._plain.tell(keys, bounds, part[::2], part[1::2], times)
-                if len(part) > 2 * FEW
-                else None
+                self._plain.tell(keys, bounds, fields, marks, times) if len(part) > FEW else None
             )
             if reply is None:
-                reply = self._by_script(keys, bounds, part, times)
+                reply = self._by_script(keys, bounds, _interleaved(fields, marks), times)
             found += [one == REPEAT for one in reply]
         return found
 
@@ -124,8 +125,7 @@ class EventMarks:
         """Corrects `found` where no entry will bring the event that was noted first: the entry was
         read, not committed, and lost with the core's server.
         """
-        parts = _event_fields(events, self._mark)
-        fields, own = parts[::2], set(parts[1::2])
+        fields, own = _fields(events), {self._mark(entry) for _, _, entry in events}
         places = [place for place, is_repeat in enumerate(found) if is_repeat]
         holders: dict[int, Holder] = {}
         for place, holder in zip(
@@ -174,7 +174,11 @@ class EventMarks:
             some = events[start : start + EVENTS_MAX]
             self._free(
                 keys=self._event_hashes(),
-                args=[part for mark in kinds for part in _event_fields(some, mark)],
+                args=[
+                    part
+                    for mark in kinds
+                    for part in _interleaved(_fields(some), [mark(entry) for _, _, entry in some])
+                ],
                 client=pipe,
             )
 
@@ -242,21 +246,36 @@ class EventMarks:
             client=pipe,
         )
 
+    def note_end(self, app: str, call_id: str, end: End, pipe: Redis) -> None:
+        """Notes when and where the call was ended last, for an invitation right behind it."""
+        name = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
+        pipe.hset(name, cast(Any, _digest(f"{app}\0{CALL}\0{call_id}")), " ".join(map(str, end)))
+        pipe.expire(name, 3 * TIME_KEEP_S)
+
+    def ends_of(self, calls: Sequence[tuple[str, str]]) -> dict[tuple[str, str], End]:
+        """The ends noted of these (app, call id)."""
+        found = self._noted([(app, CALL, call_id) for app, call_id in calls])
+        return {(app, name): End(*map(int, told.split())) for (app, _, name), told in found.items()}
+
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""
-        if not messages:
+        return {message: int(told) for message, told in self._noted(messages).items()}
+
+    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
+        """What was noted last of each."""
+        if not names:
             return {}
-        fields = [_digest(*message) for message in messages]
+        fields = [_digest("\0".join(name)) for name in names]
         bucket = int(time.time()) // TIME_KEEP_S
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
             reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *reply, strict=True):
-            known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
+        for name, *notes in zip(names, *reply, strict=True):
+            known = [told for told in notes if told is not None]
             if known:
-                found[message] = known[-1]
+                found[name] = known[-1]
         return found
 
 
@@ -264,20 +283,16 @@ class EventMarks:
 _NEW_12: Final = blake2b(digest_size=12).copy
 
 
-def _event_fields(
-    events: Sequence[tuple[str, str, str]], mark: Callable[[str], bytes]
-) -> list[bytes]:
-    """Per event its field and its entry's mark."""
-    fields: list[bytes] = []
-    for app, event_id, entry in events:
-        field = _NEW_12()
-        field.update(f"{app}\0{event_id}".encode("utf-8", "replace"))
-        fields += (field.digest(), mark(entry))
-    return fields
+def _fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
+    return [_digest(f"{app}\0{event_id}") for app, event_id, _ in events]
 
 
-def _digest(*names: str) -> bytes:
-    """12 bytes over names from outside, none of which holds U+0000."""
+def _interleaved(fields: Sequence[bytes], marks: Sequence[bytes]) -> list[bytes]:
+    return list(chain.from_iterable(zip(fields, marks, strict=True)))
+
+
+def _digest(names: str) -> bytes:
+    """12 bytes over names from outside, divided by U+0000, which none of them holds."""
     made = _NEW_12()
-    made.update("\0".join(names).encode("utf-8", "replace"))
+    made.update(names.encode("utf-8", "replace"))
     return made.digest()

@@ -74,16 +74,11 @@ class PlainDedupe:
             if not adds and not new:
                 pipe.ask(_UNWATCH, 1)
                 return reply
-            events = b"".join(
-                [b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds]
-            )
-            writes = [_hset(keys[1], len(adds), events)] if adds else []
+            writes = [_hset(keys[1], adds, 18, b"%010d" % now)] if adds else []
             ends = [(keys[1], bounds[1])] if adds and not lasts else []
             if new:
-                noted = b"".join(
-                    [b"$12\r\n%b\r\n$16\r\n%016d\r\n" % (field, ts_ms) for _, field, ts_ms in new]
-                )
-                writes.append(_hset(keys[0], len(new), noted))
+                noted = [(field, b"%016d" % ts_ms) for _, field, ts_ms in new]
+                writes.append(_hset(keys[0], noted, 16))
                 ends += [] if self.ends.known(keys[0]) else [(keys[0], bounds[2])]
             writes += [command("EXPIRE", key, str(seconds)).encode() for key, seconds in ends]
             answers = pipe.ask(b"".join((_MULTI, *writes, _EXEC)), len(writes) + 2)[-1]
@@ -148,9 +143,12 @@ def _judged(
     return bytes(reply), adds
 
 
-def _hset(key: str, count: int, pairs: bytes) -> bytes:
+def _hset(key: str, pairs: Sequence[tuple[bytes, bytes]], size: int, end: bytes = b"") -> bytes:
+    """Sets fields of 12 bytes to values of `size`, of which the last ones are `end`."""
     name = key.encode()
-    return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n%b" % (2 * count + 2, len(name), name, pairs)
+    head = b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (2 * len(pairs) + 2, len(name), name)
+    between, end = b"\r\n$%d\r\n" % size, end + b"\r\n"
+    return head + b"".join([b"$12\r\n" + field + between + value + end for field, value in pairs])
 
 
 def _hmget(key: str, fields: Sequence[bytes]) -> bytes:

@@ -169,14 +169,14 @@ class SpreadMarks(EventMarks):
                 other.free(events)
         super().free(events, pipe)
 
-    def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
         """A group's message is in the group's shard; its readers are in others."""
-        found = super().times_of(messages)
+        found = super()._noted(names)
         for other in self._others():
-            missing = [one for one in messages if one not in found]
+            missing = [one for one in names if one not in found]
             if not missing:
                 break
-            found |= other.times_of(missing)
+            found |= other._noted(missing)  # noqa: SLF001 - the same class
         return found
 
 

@@ -14,6 +14,7 @@ import msgspec
 from redis import Redis
 
 from common import metrics
+from common.call_times import end_at, times_behind
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
@@ -25,6 +26,7 @@ from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.unavailable import if_store_answers
 from common.storage.vault import Vault
+from common.whole_seconds import latest_ms
 from workers.app import PRESENCE, ROUTING
 from workers.handlers import usual_pushes
 from workers.handlers.ledger_rows import event_record, step
@@ -36,7 +38,7 @@ from workers.intake.decoding import Refused
 from workers.intake.directed import TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
-from workers.intake.events import Event, SettingsUpdated, Stored
+from workers.intake.events import Ended, Event, Invited, SettingsUpdated, Stored
 from workers.intake.messages import PASSED_OVER
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.consent import zone_named
@@ -249,6 +251,9 @@ class IntakeHandler:
         events: list[Event] = []
         known, self.known = self.known, {}
         for entry in entries:
+            if not known and (event := _usual(entry, apps, now)) is not None:
+                events.append(event)
+                continue
             reads = (known and known.get((entry.stream, entry.id))) or _read(entry, apps, now)
             if (
                 not asked
@@ -259,24 +264,25 @@ class IntakeHandler:
                 reads = _read(entry, apps, now)
             for read in reads:
                 if isinstance(read, Event):
-                    found.read += 1
                     events.append(read)
                 elif isinstance(read, Refused):
                     found.refused.append(read)
                 else:
-                    found.read += 1
+                    found.read += 1 - len(read.events)
                     events += read.events
                     if read.ignored is not None or read.unknown_fields or read.mended:
                         found.odd.append((entry, read))
+        found.read += len(events)
         # with the times of messages: a read report beside them names one of them
         repeats = ports.marks.repeats(
             [(event.app, event.id, event.entry) for event in events], _times(events)
         )
         if True not in repeats:
             found.fresh = events
-            return found
-        for event, repeat in zip(events, repeats, strict=True):
-            (found.repeated if repeat else found.fresh).append(event)
+        else:
+            for event, repeat in zip(events, repeats, strict=True):
+                (found.repeated if repeat else found.fresh).append(event)
+        found.fresh = behind_their_ends(found.fresh, ports.marks)
         return found
 
 
@@ -337,6 +343,25 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
     return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
 
 
+def behind_their_ends(fresh: list[Event], marks: EventMarks) -> list[Event]:
+    """The same; an invitation behind its call's end in the stream, perhaps of the same millisecond,
+    has times behind it.
+    """
+    calls = {(one.app, one.data.call_id) for one in fresh if type(one.data) is Invited}
+    if not calls:
+        return fresh
+    ends, events = marks.ends_of(sorted(calls)), list(fresh)
+    for at, event in enumerate(fresh):
+        times = event.ts_ms, event.received_ms, event.entry
+        if type(event.data) is Ended:
+            ends[event.app, event.data.call_id] = end_at(*times)
+        elif type(event.data) is Invited and (event.app, event.data.call_id) in ends:
+            end = ends[event.app, event.data.call_id]
+            ts_ms, at_ms = times_behind(*times, latest_ms(*times[:2]), end)
+            events[at] = msgspec.structs.replace(event, ts_ms=ts_ms, received_ms=at_ms)
+    return events
+
+
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
     """Entries of settings that come after all messages of the read to their person.
 
@@ -395,6 +420,14 @@ def _by_streams(
             (stage, None) for stage, given in ((PRESENCE, messages), (ROUTING, offline)) if given
         ),
     )
+
+
+def _usual(entry: Entry, apps: Collection[str], now: int) -> Event | None:
+    """A message without overrides; None: `_read` tells."""
+    if entry.size or len(entry.fields) != 1:
+        return None
+    name, received_ms = entry.id.decode(), int(entry.id.partition(b"-")[0])
+    return decoding.read_usual_event(entry.blob, apps, f"{entry.stream}/{name}", received_ms, now)
 
 
 def _read(

@@ -231,7 +231,8 @@ class LaneRounds:
                 sum(len(entry.blob) for entry in ended),
                 [keys.taken(entry.id) for entry in ended],
             )
-            rows = alike_rounds.rows(packed, lane, now, lost)
+            singly = self._runtime.old_ledger()
+            rows = alike_rounds.rows(packed, lane, now, lost, singly=singly)
             return LaneCommit(
                 ended=ended, records=rows, bytes_more=-size, unused=unused, taken=taken
             )

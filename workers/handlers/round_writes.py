@@ -107,7 +107,8 @@ class RoundWriter:
             delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended
         ]
         if round_.packed is not None and round_.lane is not None:
-            rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost)
+            singly = self._runtime.old_ledger()
+            rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost, singly=singly)
         rows += [
             pending_row(wait, round_.vendor, round_.business_id, round_.now)
             for wait in waits

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from common.clock import AskedSeldom
 from common.contracts import Message, OfflineRecipients
 from common.metrics import STAGE_SECONDS
 from common.storage.people import UnknownPeopleError
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.presence import AskedSeldom, PresenceHandler
+from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.usual_pushes import UsualPushes
 from workers.intake.events import Event

@@ -23,7 +23,7 @@ from common.contracts import (
     Recipient,
     encode,
 )
-from common.ledger_records import EventRecord
+from common.ledger_records import EventColumns, singly
 from common.metrics import STAGE_SECONDS
 from common.model import Urgency
 from common.ports import Presences
@@ -114,11 +114,14 @@ class UsualPushes:
         devices: Callable[[Sequence[Person]], Mapping[Person, Device]],
         routing: RoutingHandler,
         config: Callable[[], object],
+        old_ledger: Callable[[], bool] = lambda: False,
     ) -> None:
+        """old_ledger: as in PresenceHandler."""
         self._presences = presences
         self._devices = devices
         self._routing = routing
         self._config = config
+        self._old_ledger = old_ledger
         self._kept_of: object = None
         self._kept: dict[Pattern, Notification] = {}
 
@@ -141,17 +144,18 @@ class UsualPushes:
         now = now_ms()
         likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
         batches: list[NewBatch] = []
-        rows: list[EventRecord] = []
+        rows: list[EventColumns] = []
         for pattern, group in groups.items():
             like = likes.get(pattern)
             if like is None:
                 left += [event for event, *_ in group]
                 continue
-            rows += [_record(event) for event, *_ in group]
             for start in range(0, len(group), BATCH_MAX):
-                batches.append(_batch(pattern, like, group[start : start + BATCH_MAX], single))
+                part = group[start : start + BATCH_MAX]
+                rows.append(_records(pattern[0], [event for event, *_ in part]))
+                batches.append(_batch(pattern, like, part, single))
         commit = Commit(
-            rows=rows,
+            rows=singly(rows) if self._old_ledger() else rows,
             wake=frozenset((DELIVERY, pattern[1]) for pattern in likes),
             extra=[lambda pipe: self._routing.queues.put(pipe, batches)] if batches else (),
         )
@@ -256,17 +260,14 @@ def _batch(pattern: Pattern, like: Notification, group: Sequence[Away], single: 
     )
 
 
-def _record(event: Event) -> EventRecord:
-    """As ledger_rows.event_record has it."""
-    data = event.data
-    return EventRecord(
-        app=event.app,
-        event_id=event.id,
-        message_id=data.message_id,
-        type=event.type,
-        conversation=f"c2c:{data.conversation.id}",
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        decision=None,
-        note="",
+def _records(app: str, events: Sequence[Event]) -> EventColumns:
+    """As ledger_rows.event_record has them."""
+    return EventColumns(
+        app=app,
+        type=events[0].type,
+        event_ids=[event.id for event in events],
+        message_ids=[event.data.message_id for event in events],
+        conversations=[f"c2c:{event.data.conversation.id}" for event in events],
+        times_ms=[event.ts_ms for event in events],
+        received_ms=[event.received_ms for event in events],
     )
