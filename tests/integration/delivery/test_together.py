@@ -119,6 +119,8 @@ class Fleet:
             new = stored_credential(app, Vendor.APNS, "ios", options=options, secrets={"p8": key})
             runtime.credentials.add(new)
         runtime.catalog.changed()
+        # a writer of this release has begun: rows may come in columns
+        runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
         self.drain = Stages(runtime).consumer(DELIVERY, Vendor.APNS)
         self.writer = LedgerWriter(runtime)
 
