@@ -394,7 +394,7 @@ def large_events(size: float, place: Places) -> Figures:
 
 
 def idle_tenants(size: float, place: Places) -> Figures:
-    """A thousand tenants with three lanes each and nothing to do: upkeep's work of a whole minute."""
+    """A thousand tenants with three lanes each and nothing to do, for a whole minute."""
     tenants, seconds = int(max(1_000 * size, 50)), 20.0 if size >= LONG else 3.0
     minute = 60.0 if size >= LONG else seconds
     vendors = (Vendor.APNS, Vendor.FCM, Vendor.HUAWEI)
