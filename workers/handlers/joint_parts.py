@@ -101,7 +101,7 @@ class GeneralPart:
     def alone(self, rounds: LaneRounds) -> Delivered:
         ports = rounds.ports(self.wanted.lane.vendor)
         done = delivery.sent(self.ready, ports, self.open.pace)
-        rounds.write_all([rounds.ending(self.open, done)])
+        rounds.write_ending(rounds.ending(self.open, done))
         return done
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from redis.exceptions import RedisError
 
 from common.contracts import Device, Notification
 from common.model import Vendor
+from common.storage.joint_lanes import JointLanes
 from common.storage.lane_entries import Taken
 from common.storage.redis import best_effort
 from common.storage.unavailable import store_unavailable
@@ -35,13 +38,19 @@ from workers.delivery.work import PendingPush
 from workers.handlers import alike_rounds
 from workers.handlers.joint_parts import AlikePart, GeneralPart, Part, Wanted
 from workers.handlers.lane_rounds import LaneRounds, pacer_of, with_spare
+from workers.handlers.round_counts import suppressed
 from workers.handlers.round_entries import Ending, OpenRound
-from workers.late_binding import BoundAddresses
+from workers.late_binding import BoundAddresses, ClaimedRows
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
 from workers.wire import Request, Route
 
 log = logging.getLogger(__name__)
+
+#: The ports of the shards that take part, by number.
+ShardPorts: TypeAlias = Mapping[int, DeliveryPorts]
+#: By push its badge and the number taken.
+Numbers: TypeAlias = list[tuple[int, str]]
 
 #: Interval at which answers are written, without waiting for the other lanes.
 WRITE_EVERY_S: Final = 0.05
@@ -57,19 +66,24 @@ class JointRounds:
     def __init__(
         self,
         runtime: Runtime,
-        rounds: LaneRounds,
+        lanes: JointLanes,
+        shards: Sequence[LaneRounds],
         over: Callable[[Sequence[tuple[Wanted, Delivered]]], None],
         apart: Callable[[Wanted], None],
         slow: Callable[[Wanted, Callable[[], Delivered]], None],
     ) -> None:
         self._runtime = runtime
-        self._rounds = rounds
+        self._lanes = lanes
+        self._shards = shards
         self._over, self._apart, self._slow = over, apart, slow
-        self._round_s = rounds.round_s
+        self._round_s = shards[0].round_s
+
+    def _rounds_of(self, one: Wanted) -> LaneRounds:
+        return self._shards[one.taken.shard]
 
     def serves(self, vendor: Vendor) -> bool:
         """True when this vendor's lanes may share a round: one request per push, our own HTTP/2."""
-        return isinstance(self._rounds.ports(vendor).transport, Http2Transport)
+        return isinstance(self._shards[0].ports(vendor).transport, Http2Transport)
 
     @staticmethod
     def may_join(lane: Lane, taken: Taken) -> bool:
@@ -104,11 +118,13 @@ class JointRounds:
         Raises store_unavailable() only before any send.
         """
         vendor = wanted[0].lane.vendor
-        transport = self._rounds.ports(vendor).transport
+        transport = self._shards[0].ports(vendor).transport
         if not isinstance(transport, Http2Transport):
             raise TypeError("rounds go together over our own HTTP/2 only")
         good = list[tuple[str, int, int]]()
-        ports = self._watched(vendor, good, {one.lane.id for one in wanted if one.taken.watched})
+        watched = {one.lane.id for one in wanted if one.taken.watched}
+        shards = {one.taken.shard for one in wanted}
+        ports = {number: self._watched(number, vendor, good, watched) for number in shards}
         parts = self._parts(wanted, ports)
         quiet = [part for part in parts if not part.costs]
         flight, going, over = self._begun(
@@ -121,15 +137,19 @@ class JointRounds:
                 self._runtime.lane_states.tell_good(good)
 
     def _watched(
-        self, vendor: Vendor, good: list[tuple[str, int, int]], watched: Collection[str]
+        self,
+        shard: int,
+        vendor: Vendor,
+        good: list[tuple[str, int, int]],
+        watched: Collection[str],
     ) -> DeliveryPorts:
-        """The vendor's ports; rounds without a failure go to `good`."""
-        ports = self._rounds.ports(vendor)
+        """The vendor's ports in a shard; rounds without a failure go to `good`."""
+        ports = self._shards[shard].ports(vendor)
         return dataclasses.replace(ports, breaker=_NotedBreaker(ports.breaker, good, watched))
 
     # ------------------------------------------------------------ up to the send
 
-    def _parts(self, wanted: Sequence[Wanted], ports: DeliveryPorts) -> list[Part]:
+    def _parts(self, wanted: Sequence[Wanted], ports: ShardPorts) -> list[Part]:
         """The rounds of usual pushes as they were packed, then the others."""
         packed = list[tuple[Wanted, alike.AlikeRound]]()
         others = list[tuple[Wanted, alike.AlikeRound | None]]()
@@ -145,16 +165,24 @@ class JointRounds:
             if ready is None:
                 others.append((one, read))
             else:
-                open_ = self._rounds.paced(one.taken, one.lane)
+                open_ = self._rounds_of(one).paced(one.taken, one.lane)
                 parts.append(AlikePart(one, open_, ready, Delivered()))
-        return [*parts, *self._general(others, ports)]
+        for number in sorted({one.taken.shard for one, _ in others}):
+            own = [(one, packed) for one, packed in others if one.taken.shard == number]
+            parts += self._general(own, ports[number])
+        return parts
 
     @staticmethod
     def _prepared_alike(
-        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: DeliveryPorts
+        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: ShardPorts
     ) -> Sequence[alike.ReadyRound | None]:
+        if not rounds:
+            return ()
+        first, *others = ports.values()
+        if others:
+            first = dataclasses.replace(first, rows=_JointRows(ports))
         try:
-            return alike.prepared(rounds, ports)
+            return alike.prepared(rounds, first)
         except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - the general way finds out which round it is
@@ -169,7 +197,9 @@ class JointRounds:
         wanted: Sequence[tuple[Wanted, alike.AlikeRound | None]],
         ports: DeliveryPorts,
     ) -> list[Part]:
-        """Beside a take its pushes as they were packed, whose numbers may have been taken."""
+        """Of one shard. Beside a take its pushes as they were packed, whose numbers may have been
+        taken.
+        """
         known, asked_ms = dict[int, ClaimAnswer](), ports.now_ms()
         opened = [
             (one, packed, round_)
@@ -193,7 +223,7 @@ class JointRounds:
     ) -> OpenRound | None:
         """The round with its pushes read; claims that were taken before are added to `known`."""
         try:
-            round_ = self._rounds.open(one.taken, one.entries, one.lane, one.most)
+            round_ = self._rounds_of(one).open(one.taken, one.entries, one.lane, one.most)
             if packed is not None and packed.numbers is not None:
                 # all or none: another round's pushes get the ids of one that is given up
                 known |= dict(zip(map(id, round_.chosen), alike.claims_of(packed), strict=True))
@@ -227,7 +257,7 @@ class JointRounds:
             for part, cost in zip(parts, costs, strict=True)
         ]
         asked_at, going = time.monotonic(), list[Part]()
-        leases = self._runtime.lane_queues.lease_all(wanted, self._round_s)
+        leases = self._lanes.lease_all(wanted, self._round_s)
         for part, cost, lease in zip(parts, costs, leases, strict=True):
             part.open.leases.append(lease)
             part.open.pace.pacer = pacer = pacer_of(lease, asked_at)
@@ -238,10 +268,10 @@ class JointRounds:
         return going
 
     def _alone(self, part: Part) -> None:
-        self._slow(part.wanted, lambda: part.alone(self._rounds))
+        self._slow(part.wanted, lambda: part.alone(self._rounds_of(part.wanted)))
 
     def _begun(
-        self, parts: Sequence[Part], transport: Http2Transport, ports: DeliveryPorts
+        self, parts: Sequence[Part], transport: Http2Transport, ports: ShardPorts
     ) -> tuple[Flight | None, list[Part], list[Part]]:
         """The flight, the rounds in it, and those that are over without a send.
 
@@ -249,10 +279,10 @@ class JointRounds:
         before it waits for.
         """
         going, over, sends = list[Part](), list[Part](), list[tuple[Route, Sequence[Request]]]()
-        for part in [part for part in parts if self._looked(part, ports)]:
+        for part in [part for part in parts if self._looked(part, _ports_of(part, ports))]:
             route, pacer = part.wanted.lane.route, part.open.pace
             try:
-                requests = part.requests(ports)
+                requests = part.requests(_ports_of(part, ports))
                 if requests is not None and not requests:
                     over.append(part)
                 elif requests is None or not transport.handles(route, requests):
@@ -263,7 +293,8 @@ class JointRounds:
                     sends.append((route, requests))
             except Exception as error:  # noqa: BLE001 - as in _prepared
                 self._broke(part.wanted, error)
-        return (transport.begin(sends, ports.deadline_s) if sends else None), going, over
+        deadline_s = self._runtime.settings.send_timeout_s
+        return (transport.begin(sends, deadline_s) if sends else None), going, over
 
     def _looked(self, part: Part, ports: DeliveryPorts) -> bool:
         try:
@@ -275,7 +306,7 @@ class JointRounds:
 
     # ------------------------------------------------------------ from the send on
 
-    def _wait(self, flight: Flight | None, parts: Sequence[Part], ports: DeliveryPorts) -> None:
+    def _wait(self, flight: Flight | None, parts: Sequence[Part], ports: ShardPorts) -> None:
         left = dict(enumerate(parts))
         while flight is not None and left:
             ended = flight.wait(WRITE_EVERY_S) or flight.late
@@ -284,7 +315,7 @@ class JointRounds:
             for number in here:
                 part = left.pop(number)
                 try:
-                    part.conclude(flight.answers(number), ports)
+                    part.conclude(flight.answers(number), _ports_of(part, ports))
                     concluded.append(part)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
                     self._broke(part.wanted, error)
@@ -297,18 +328,55 @@ class JointRounds:
         endings, fit = list[Ending](), list[Part]()
         for part in parts:
             try:
-                endings.append(part.ending(self._rounds))
+                endings.append(part.ending(self._rounds_of(part.wanted)))
                 fit.append(part)
             except Exception as error:  # noqa: BLE001 - as in _prepared
                 self._broke(part.wanted, error)
         try:
-            self._rounds.write_all(endings)
+            self._write_all(endings)
         except store_unavailable() as error:  # they are taken again when their leases end
             log.warning(
                 "a store is away; the work waits in its queue",
                 extra={"reason": type(error).__name__},
             )
         self._over([(part.wanted, part.done) for part in fit])
+
+    def _write_all(self, rounds: Sequence[Ending]) -> None:
+        """Each written in one step, all in one round trip, then counted. What can't be written so
+        goes singly.
+        """
+        commits = [(one.taken, one.commit_of(one.entries, set())) for one in rounds]
+        try:
+            gone = self._lanes.commit_all(commits)
+        except (
+            RedisError,
+            OSError,
+        ):  # some may be written: they are another's then, and nothing is written twice
+            gone = [[""]] * len(commits)
+        for one, lost in zip(rounds, gone, strict=True):
+            if lost:
+                self._shards[one.taken.shard].write(one)
+        with suppressed():
+            for number in {one.taken.shard for one in rounds}:
+                ends = [one.end for one in rounds if one.taken.shard == number]
+                self._shards[number].counts.count_all(ends)
+
+
+def _ports_of(part: Part, ports: ShardPorts) -> DeliveryPorts:
+    return ports[part.wanted.taken.shard]
+
+
+class _JointRows:
+    """The port of usual pushes' numbers over those of several shards, asked together."""
+
+    def __init__(self, ports: ShardPorts) -> None:
+        self._each = {
+            number: one.rows for number, one in ports.items() if isinstance(one.rows, ClaimedRows)
+        }
+
+    def take(self, rounds: Sequence[tuple[Lane, alike.AlikeRound]]) -> list[Numbers | None]:
+        owners = [self._each[one.hold.shard] for _, one in rounds]
+        return owners[0].taken(rounds, owners)
 
 
 class _LeasedClaims:
