@@ -14,7 +14,6 @@ import msgspec
 from redis import Redis
 
 from common import metrics
-from common.call_times import end_at, times_behind
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
@@ -26,7 +25,6 @@ from common.storage.marks import EventMarks, MarksAsked, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.unavailable import if_store_answers
 from common.storage.vault import Vault
-from common.whole_seconds import latest_ms
 from workers.app import PRESENCE, ROUTING
 from workers.handlers import usual_pushes
 from workers.handlers.ledger_rows import event_record, step
@@ -34,11 +32,12 @@ from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import decoding
+from workers.intake.calls import in_order
 from workers.intake.decoding import Refused
 from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
-from workers.intake.events import Ended, Event, Invited, SettingsUpdated, Stored
+from workers.intake.events import Event, SettingsUpdated, Stored
 from workers.intake.messages import PASSED_OVER
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.consent import zone_named
@@ -330,7 +329,7 @@ class Sorted:
             events, self.fresh = self.fresh, []
             for event, repeat in zip(events, repeats, strict=True):
                 (self.repeated if repeat else self.fresh).append(event)
-        self.fresh = behind_their_ends(self.fresh, marks)
+        self.fresh = in_order(self.fresh, marks.ends_of)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -374,25 +373,6 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
     for event in fresh:
         by_type[event.type].append(event)
     return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
-
-
-def behind_their_ends(fresh: list[Event], marks: EventMarks) -> list[Event]:
-    """The same; an invitation behind its call's end in the stream, perhaps of the same millisecond,
-    has times behind it.
-    """
-    calls = {(one.app, one.data.call_id) for one in fresh if type(one.data) is Invited}
-    if not calls:
-        return fresh
-    ends, events = marks.ends_of(sorted(calls)), list(fresh)
-    for at, event in enumerate(fresh):
-        times = event.ts_ms, event.received_ms, event.entry
-        if type(event.data) is Ended:
-            ends[event.app, event.data.call_id] = end_at(*times)
-        elif type(event.data) is Invited and (event.app, event.data.call_id) in ends:
-            end = ends[event.app, event.data.call_id]
-            ts_ms, at_ms = times_behind(*times, latest_ms(*times[:2]), end)
-            events[at] = msgspec.structs.replace(event, ts_ms=ts_ms, received_ms=at_ms)
-    return events
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:

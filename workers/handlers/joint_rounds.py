@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from redis.exceptions import RedisError
 
 from common.contracts import Device, Notification
-from common.model import Vendor
+from common.model import Urgency, Vendor
 from common.storage.joint_lanes import JointLanes
 from common.storage.lane_entries import Taken
 from common.storage.redis import best_effort
@@ -36,10 +37,18 @@ from workers.delivery.ports import (
 from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
 from workers.handlers import alike_rounds
-from workers.handlers.joint_parts import AlikePart, GeneralPart, Part, Wanted
+from workers.handlers.joint_parts import (
+    AlikePart,
+    GeneralPart,
+    Member,
+    Part,
+    ShardPorts,
+    SpreadPart,
+    Wanted,
+)
 from workers.handlers.lane_rounds import LaneRounds, pacer_of, with_spare
 from workers.handlers.round_counts import suppressed
-from workers.handlers.round_entries import Ending, OpenRound
+from workers.handlers.round_entries import Ending, OpenRound, RoundEnd
 from workers.late_binding import BoundAddresses, ClaimedRows
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
@@ -47,8 +56,6 @@ from workers.wire import Request, Route
 
 log = logging.getLogger(__name__)
 
-#: The ports of the shards that take part, by number.
-ShardPorts: TypeAlias = Mapping[int, DeliveryPorts]
 #: By push its badge and the number taken.
 Numbers: TypeAlias = list[tuple[int, str]]
 
@@ -159,18 +166,32 @@ class JointRounds:
                 others.append((one, None))
             else:
                 packed.append((one, read))
-        parts = list[Part]()
-        found = self._prepared_alike([(one.lane, read) for one, read in packed], ports)
-        for (one, read), ready in zip(packed, found, strict=True):
+        parts, lanes = list[Part](), _by_lane(packed)
+        units = [(those[0][0].lane, _as_one([read for _, read in those])) for those in lanes]
+        for those, ready in zip(lanes, self._prepared_alike(units, ports), strict=True):
             if ready is None:
-                others.append((one, read))
+                others += those
             else:
-                open_ = self._rounds_of(one).paced(one.taken, one.lane)
-                parts.append(AlikePart(one, open_, ready, Delivered()))
+                parts.append(self._alike_part(those, ready))
         for number in sorted({one.taken.shard for one, _ in others}):
             own = [(one, packed) for one, packed in others if one.taken.shard == number]
             parts += self._general(own, ports[number])
         return parts
+
+    def _alike_part(
+        self, own: Sequence[tuple[Wanted, alike.AlikeRound]], ready: alike.ReadyRound
+    ) -> Part:
+        """own: the takes of one lane, in one shard or in several."""
+        each = [
+            AlikePart(
+                one,
+                self._rounds_of(one).paced(one.taken, one.lane),
+                ready if read is ready.one else dataclasses.replace(ready, one=read, requests=()),
+                Delivered(),
+            )
+            for one, read in own
+        ]
+        return each[0] if len(each) == 1 else SpreadPart(each, ready)
 
     @staticmethod
     def _prepared_alike(
@@ -249,6 +270,10 @@ class JointRounds:
         log.error("a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__})
         self._apart(one)
 
+    def _all_broke(self, part: Part, error: Exception) -> None:
+        for one in part.members:
+            self._broke(one.wanted, error)
+
     def _at_once(self, parts: Sequence[Part]) -> list[Part]:
         """Those whose lanes' rates let them go now; the others wait for their tokens alone."""
         costs = [part.costs for part in parts]
@@ -268,7 +293,8 @@ class JointRounds:
         return going
 
     def _alone(self, part: Part) -> None:
-        self._slow(part.wanted, lambda: part.alone(self._rounds_of(part.wanted)))
+        for one in part.members:
+            self._slow(one.wanted, partial(one.alone, self._rounds_of(one.wanted)))
 
     def _begun(
         self, parts: Sequence[Part], transport: Http2Transport, ports: ShardPorts
@@ -279,10 +305,10 @@ class JointRounds:
         before it waits for.
         """
         going, over, sends = list[Part](), list[Part](), list[tuple[Route, Sequence[Request]]]()
-        for part in [part for part in parts if self._looked(part, _ports_of(part, ports))]:
+        for part in [part for part in parts if self._looked(part, ports)]:
             route, pacer = part.wanted.lane.route, part.open.pace
             try:
-                requests = part.requests(_ports_of(part, ports))
+                requests = part.requests(ports)
                 if requests is not None and not requests:
                     over.append(part)
                 elif requests is None or not transport.handles(route, requests):
@@ -292,15 +318,15 @@ class JointRounds:
                     going.append(part)
                     sends.append((route, requests))
             except Exception as error:  # noqa: BLE001 - as in _prepared
-                self._broke(part.wanted, error)
+                self._all_broke(part, error)
         deadline_s = self._runtime.settings.send_timeout_s
         return (transport.begin(sends, deadline_s) if sends else None), going, over
 
-    def _looked(self, part: Part, ports: DeliveryPorts) -> bool:
+    def _looked(self, part: Part, ports: ShardPorts) -> bool:
         try:
             part.look(ports)
         except Exception as error:  # noqa: BLE001 - as in _prepared
-            self._broke(part.wanted, error)
+            self._all_broke(part, error)
             return False
         return True
 
@@ -315,35 +341,39 @@ class JointRounds:
             for number in here:
                 part = left.pop(number)
                 try:
-                    part.conclude(flight.answers(number), _ports_of(part, ports))
+                    part.conclude(flight.answers(number), ports)
                     concluded.append(part)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
-                    self._broke(part.wanted, error)
+                    self._all_broke(part, error)
             self._end(concluded)
 
     def _end(self, parts: Sequence[Part]) -> None:
         """Writes the parts, then marks them as ended."""
         if not parts:
             return
-        endings, fit = list[Ending](), list[Part]()
+        endings, fit, ends = list[Ending](), list[Member](), list[RoundEnd]()
         for part in parts:
-            try:
-                endings.append(part.ending(self._rounds_of(part.wanted)))
-                fit.append(part)
-            except Exception as error:  # noqa: BLE001 - as in _prepared
-                self._broke(part.wanted, error)
+            own = list[Ending]()
+            for one in part.members:
+                try:
+                    own.append(one.ending(self._rounds_of(one.wanted)))
+                    fit.append(one)
+                except Exception as error:  # noqa: BLE001 - as in _prepared
+                    self._broke(one.wanted, error)
+            endings += own
+            ends += part.ends([one.end for one in own])
         try:
-            self._write_all(endings)
+            self._write_all(endings, ends)
         except store_unavailable() as error:  # they are taken again when their leases end
             log.warning(
                 "a store is away; the work waits in its queue",
                 extra={"reason": type(error).__name__},
             )
-        self._over([(part.wanted, part.done) for part in fit])
+        self._over([(one.wanted, one.done) for one in fit])
 
-    def _write_all(self, rounds: Sequence[Ending]) -> None:
+    def _write_all(self, rounds: Sequence[Ending], ends: Sequence[RoundEnd]) -> None:
         """Each written in one step, all in one round trip, then counted. What can't be written so
-        goes singly.
+        goes singly. ends: what is counted.
         """
         commits = [(one.taken, one.commit_of(one.entries, set())) for one in rounds]
         try:
@@ -357,13 +387,21 @@ class JointRounds:
             if lost:
                 self._shards[one.taken.shard].write(one)
         with suppressed():
-            for number in {one.taken.shard for one in rounds}:
-                ends = [one.end for one in rounds if one.taken.shard == number]
-                self._shards[number].counts.count_all(ends)
+            self._shards[0].counts.count_all(ends)
 
 
-def _ports_of(part: Part, ports: ShardPorts) -> DeliveryPorts:
-    return ports[part.wanted.taken.shard]
+def _by_lane(
+    packed: Sequence[tuple[Wanted, alike.AlikeRound]],
+) -> list[list[tuple[Wanted, alike.AlikeRound]]]:
+    """Those of one lane and urgency together, which are in different shards."""
+    found: dict[tuple[str, Urgency], list[tuple[Wanted, alike.AlikeRound]]] = {}
+    for one, read in packed:
+        found.setdefault((one.taken.lane, one.taken.urgency), []).append((one, read))
+    return list(found.values())
+
+
+def _as_one(parts: Sequence[alike.AlikeRound]) -> alike.AlikeRound:
+    return parts[0] if len(parts) == 1 else alike.joined_round(parts)
 
 
 class _JointRows:
@@ -375,8 +413,21 @@ class _JointRows:
         }
 
     def take(self, rounds: Sequence[tuple[Lane, alike.AlikeRound]]) -> list[Numbers | None]:
-        owners = [self._each[one.hold.shard] for _, one in rounds]
-        return owners[0].taken(rounds, owners)
+        each = [(lane, part) for lane, one in rounds for part in one.parts or (one,)]
+        owners = [self._each[part.hold.shard] for _, part in each]
+        taken = iter(owners[0].taken(each, owners))
+        return [_numbers(one, taken) for _, one in rounds]
+
+
+def _numbers(one: alike.AlikeRound, taken: Iterator[Numbers | None]) -> Numbers | None:
+    """Of all its parts, or None; each part has its own then."""
+    if not one.parts:
+        return next(taken)
+    found: Numbers | None = []
+    for part, numbers in zip(one.parts, taken, strict=False):
+        part.numbers = numbers
+        found = None if found is None or numbers is None else found + numbers
+    return found
 
 
 class _LeasedClaims:
