@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.storage import open_reads
@@ -55,12 +56,11 @@ class Reader:
         return int(pending["pending"])
 
     def write(self, entries: Sequence[Entry]) -> None:
+        def fill(pipe: Pipeline) -> None:
+            pipe.incrby(self.name + ":written", len(entries))
+
         self.commits.begin()
-        self.commits.write(
-            entries,
-            lambda pipe: pipe.incrby(self.name + ":written", len(entries)),
-            lambda pipe: self.streams.acknowledge(pipe, entries),
-        )
+        self.commits.write(entries, fill, lambda pipe: self.streams.acknowledge(pipe, entries))
 
     def written(self) -> int:
         return int(self.redis.get(self.name + ":written") or 0)
