@@ -93,30 +93,31 @@ def met_in_columns(
     others: Sequence[RowRecord],
     known: Sequence[AbstractSet[int]],
 ) -> tuple[str, list[EventRecord], list[RowRecord]]:
-    """As `met`: the lines of columns that belong together as a whole; single records of all else.
+    """As `met`, of columns: the lines of what belongs together, single records of all else.
 
     others: further rows of the same write. known: sets with the `row_key` of rows that are not new.
     """
     about: dict[str, dict[str, EventValues]] = {}
     for one in events:
-        values = zip(
-            *(one.times_ms, one.received_ms, one.message_ids, one.conversations),
-            repeat(one.type),
-            strict=False,
-        )
-        about.setdefault(one.app, {}).update(zip(one.event_ids, values, strict=False))
-    twice = _of_several_rows(rows, others)
+        columns = (one.times_ms, one.received_ms, one.message_ids, one.conversations)
+        told = zip(*columns, repeat(one.type), strict=False)
+        about.setdefault(one.app, {}).update(zip(one.event_ids, told, strict=False))
+    several = _of_several_rows(rows, others)
     lines, rest = list[str](), list[RowRecord]()
     for block in rows:
         mine = about.get(block.app, {})
         found = list(map(mine.get, block.event_ids))
-        alone = not twice or twice.isdisjoint(zip(repeat(block.app), block.event_ids))
-        text = _own_lines(block, found, known) if alone else None
+        fits = _may_stand_in(block, found, several, known)
+        whole = block if all(fits) else block.part(fits)
+        values = [one for one, fit in zip(found, fits, strict=True) if fit and one is not None]
+        text = own_column_lines(whole, values) if values else None
         if text is None:
             rest += block.singly()
-        else:
-            lines.append(text)
-            deque(map(mine.pop, block.event_ids), 0)
+            continue
+        lines.append(text)
+        deque(map(mine.pop, whole.event_ids), 0)
+        if whole is not block:
+            rest += block.part([not fit for fit in fits]).singly()
     left = [
         record
         for one in events
@@ -137,25 +138,27 @@ def _of_several_rows(
     return {name for name, number in numbers.items() if number > 1} if several else set()
 
 
-def _own_lines(
-    rows: RowColumns, events: Sequence[EventValues | None], known: Sequence[AbstractSet[int]]
-) -> str | None:
-    """None: some of these can't be stored in their events, or they do not share enough."""
-    values = [one for one in events if one is not None]
-    if (
-        len(values) < len(events)
-        or not values
-        or rows.vendor not in WITHOUT_RECEIPTS
-        or [ts_ms for ts_ms, *_ in values] != rows.times_ms
-        or rows.decided_ms - min(rows.times_ms) >= APART_MS
-    ):
-        return None
-    named = zip(repeat(rows.app), rows.event_ids, rows.users, rows.devices)
-    if any(known):
-        keys = set(map(hash, named))
-        if not all(one.isdisjoint(keys) for one in known):
-            return None
-    return own_column_lines(rows, values)
+def _may_stand_in(
+    rows: RowColumns,
+    events: Sequence[EventValues | None],
+    several: AbstractSet[tuple[str, str]],
+    known: Sequence[AbstractSet[int]],
+) -> list[bool]:
+    """By row whether it may stand in its event, which is among these."""
+    if rows.vendor in WITHOUT_RECEIPTS:
+        fits = [
+            one is not None and one[0] == ts_ms and rows.decided_ms - ts_ms < APART_MS
+            for one, ts_ms in zip(events, rows.times_ms, strict=True)
+        ]
+    else:
+        fits = [False] * len(events)
+    if several:
+        names = zip(repeat(rows.app), rows.event_ids, strict=False)
+        fits = [fit and name not in several for fit, name in zip(fits, names, strict=False)]
+    for keys in filter(None, known):
+        named = zip(repeat(rows.app), rows.event_ids, rows.users, rows.devices, strict=False)
+        fits = [fit and hash(one) not in keys for fit, one in zip(fits, named, strict=False)]
+    return fits
 
 
 def row_key(row: RowRecord) -> int:
