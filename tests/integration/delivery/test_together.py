@@ -37,6 +37,8 @@ from workers.shards import any_left
 
 __all__ = ["own_url", "secret_key"]
 
+pytestmark = pytest.mark.parametrize("shards", [1, 3], ids="{} shards".format)
+
 LANES = 8
 
 
@@ -72,9 +74,9 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
         yield running
 
 
-@pytest.fixture(params=[1, 3], ids="{} shards".format)
+@pytest.fixture
 def runtime(
-    request: pytest.FixtureRequest,
+    shards: int,
     redis_client: redis.Redis,
     settings_with: Callable[..., Settings],
     own_url: str,
@@ -93,7 +95,7 @@ def runtime(
             SECRET_KEYS=secret_key,
             RETRY_FIRST_S="0.2",
             SEND_TIMEOUT_S="20",
-            SHARDS=str(request.param),
+            SHARDS=str(shards),
             **more,
         )
     )
