@@ -7,7 +7,7 @@ another one claims.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -26,7 +26,6 @@ from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
 from workers.handlers.forwarding import Forwarder, Spread
 from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
-from workers.handlers.shard_senders import ShardSenders
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
@@ -73,7 +72,8 @@ class Stages:
         if len(self.runtime.shards) == 1:
             return self._of_shard(self.runtime, stage, vendor)
         if vendor is not None and self.runtime.together:
-            return ShardSenders(self.runtime, vendor, self.in_flight_max, self.stopping)
+            shards = self.runtime.shards
+            return LaneSender(self.runtime, vendor, self.in_flight_max, self.stopping, shards)
         consumers = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
         if stage == PRESENCE:
             consumers += map(forwarding_of, self.runtime.shards)
@@ -200,7 +200,7 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
     routing = routing_of(runtime)
     presence = presence_of(runtime, lambda: runtime.optional_sql(PEOPLE_S))
 
-    def devices(people: Sequence[Person]) -> Mapping[Person, Device]:
+    def devices(people: Sequence[Person]) -> dict[Person, Device]:
         return runtime.people.plain(people, runtime.optional_sql(PEOPLE_S))
 
     def workers() -> int:

@@ -233,8 +233,13 @@ class Runtime:
     def _core_entries(self) -> CoreEntries | None:
         if not self.core_is_elsewhere:
             return None
-        streams = self.settings.event_streams
-        return CoreEntries(lambda: self.core, streams, self.redis, self.keys)
+        # shards on one server commit together, in shard 0's name
+        shards = dict.fromkeys((self, self.home))
+        return CoreEntries(
+            lambda: self.core,
+            self.settings.event_streams,
+            lambda: [(one.redis, one.keys) for one in shards],
+        )
 
     @cached_property
     def all_marks(self) -> Sequence[EventMarks]:

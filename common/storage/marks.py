@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final, cast
@@ -16,8 +17,8 @@ from common.storage.bindings import Bindings
 from common.storage.entry_marks import CoreEntries, Holder, digest_mark
 from common.storage.keys import CALL, Keys
 from common.storage.people import PeopleCache
-from common.storage.plain_dedupe import REPEAT, PlainDedupe, Time
-from common.storage.scripts import script
+from common.storage.plain_dedupe import REPEAT, Part, PlainDedupe, Time
+from common.storage.scripts import Call, run_all, script
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,15 @@ SINGLES_MAX = 2_000
 #: (app, conversation, message id, ts_ms).
 MessageTime = tuple[str, str, str, int]
 _NO_TIMES: Final[Mapping[int, MessageTime]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class MarksAsked:
+    """A question to the marks of one shard, as EventMarks.repeats has it."""
+
+    marks: EventMarks
+    events: Sequence[tuple[str, str, str]]
+    messages: Mapping[int, MessageTime]
 
 
 class EventMarks:
@@ -69,51 +79,69 @@ class EventMarks:
         messages: those, by place, whose times are noted if they are new: a read report may come
         before the ledger has them.
         """
-        found = self._told(events, messages)
+        found = self._tell(events, messages)
         if self._entries is not None and True in found:
             self._take_from_lost(self._entries, events, messages, found)
         return found
 
-    def _told(
+    def _tell(
         self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime]
     ) -> list[bool]:
         found: list[bool] = []
-        bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
-        keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
         for start in range(0, len(events), EVENTS_MAX):
             part = events[start : start + EVENTS_MAX]
-            fields, marks = _fields(part), [self._mark(entry) for _, _, entry in part]
-            ends = start + len(part)
-            times: list[Time] = [
-                (place - start, _digest(f"{app}\0{conversation}\0{message_id}"), ts_ms)
-                for place, (app, conversation, message_id, ts_ms) in messages.items()
-                if start <= place < ends
-            ]
-            reply = (
-                self._plain.tell(keys, bounds, fields, marks, times) if len(part) > FEW else None
-            )
-            if reply is None:
-                reply = self._by_script(keys, bounds, _interleaved(fields, marks), times)
-            found += [one == REPEAT for one in reply]
+            times = {
+                place - start: one
+                for place, one in messages.items()
+                if start <= place < start + len(part)
+            }
+            (told,) = self._told([MarksAsked(self, part, times)])
+            found += told
         return found
 
-    def _by_script(
-        self,
-        keys: Sequence[str],
-        bounds: Sequence[int],
-        part: Sequence[bytes],
-        times: Sequence[Time],
-    ) -> bytes:
-        """As PlainDedupe.tell. part: each event's field and mark."""
-        lines = b"".join(
-            [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
-        )
-        ends, names = self._plain.ends, [keys[1], keys[0]]
-        known = [int(ends.known(name)) for name in names]
-        args: list[int | bytes] = [*bounds, b"".join(part), lines, *known]
-        reply, *lasts = cast(list[Any], self._dedupe(keys=keys, args=args))
-        ends.found([name for name, one in zip(names, lasts, strict=True) if one])
-        return cast(bytes, reply)
+    def repeats_in(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
+        """As `repeats` of the marks of several shards on this server, in as many round trips."""
+        alone = self._entries is not None or any(len(one.events) > EVENTS_MAX for one in parts)
+        if not alone:
+            return self._told(parts)
+        return [one.marks.repeats(one.events, one.messages) for one in parts]
+
+    def _told(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
+        """Each of EVENTS_MAX events at most."""
+        asked = [one.marks._part(one.events, one.messages) for one in parts]  # noqa: SLF001 - its own class
+        few = sum(len(one.events) for one in parts) <= FEW
+        reply = None if few else self._plain.tell(asked, _bounds())
+        if reply is None:
+            reply = self._by_script(asked)
+        return [[one == REPEAT for one in told] for told in reply]
+
+    def _part(
+        self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime]
+    ) -> Part:
+        keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
+        marks = [self._mark(entry) for _, _, entry in events]
+        times: list[Time] = [
+            (place, _digest(f"{app}\0{conversation}\0{message_id}"), ts_ms)
+            for place, (app, conversation, message_id, ts_ms) in messages.items()
+        ]
+        return keys, _fields(events), marks, times
+
+    def _by_script(self, parts: Sequence[Part]) -> list[bytes]:
+        """As PlainDedupe.tell."""
+        ends, calls = self._plain.ends, list[Call]()
+        for keys, fields, marks, times in parts:
+            lines = b"".join(
+                [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
+            )
+            events = b"".join(_interleaved(fields, marks))
+            known = [int(ends.known(name)) for name in (keys[1], keys[0])]
+            calls.append((self._dedupe, keys, [*_bounds(), events, lines, *known]))
+        told = list[bytes]()
+        for (keys, *_), (reply, *lasts) in zip(parts, run_all(self._redis, calls), strict=True):
+            names = zip((keys[1], keys[0]), lasts, strict=True)
+            ends.found([name for name, one in names if one])
+            told.append(reply)
+        return told
 
     def _take_from_lost(
         self,
@@ -147,7 +175,7 @@ class EventMarks:
         self._free(keys=self._event_hashes(), args=pairs)
         times = {number: messages[place] for number, place in enumerate(taken) if place in messages}
         # another reader may have come first with a publication of its own
-        again = self._told([events[place] for place in taken], times)
+        again = self._tell([events[place] for place in taken], times)
         for place, is_repeat in zip(taken, again, strict=True):
             found[place] = is_repeat
 
@@ -280,6 +308,10 @@ class EventMarks:
 
 
 #: Copied for each name: a new hash object costs half as much again.
+def _bounds() -> tuple[int, int, int]:
+    return EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S
+
+
 _NEW_12: Final = blake2b(digest_size=12).copy
 
 

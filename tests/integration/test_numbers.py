@@ -114,6 +114,7 @@ class Sender:
         _, _, _, messages, conversations, times, users, devices, _, _ = zip(*asks, strict=True)
         sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
         rows = RowAsks(
+            self.keys,
             self.keys.lane_holders(LANE),
             word,
             asks[0][2],

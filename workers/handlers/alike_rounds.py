@@ -51,7 +51,7 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
         if batch is None:
             return None
         found.append((entry.id, batch))
-    one = AlikeRound(Hold(taken.lane, taken.word), found) if found else None
+    one = AlikeRound(Hold(taken.lane, taken.word, shard=taken.shard), found) if found else None
     return one if one is not None and len(one.rows) <= most else None
 
 

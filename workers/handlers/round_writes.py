@@ -65,22 +65,6 @@ class RoundWriter:
             )
             lost |= set(gone)
 
-    def write_all(self, rounds: Sequence[Ending]) -> None:
-        """Rounds of many lanes, each written in one step, all in one round trip. What can't be
-        written so goes singly.
-        """
-        commits = [(one.taken, one.commit_of(one.entries, set())) for one in rounds]
-        try:
-            gone = self._runtime.lane_queues.commit_all(commits)
-        except (
-            RedisError,
-            OSError,
-        ):  # some may be written: they are another's then, and nothing is written twice
-            gone = [[""]] * len(commits)
-        for one, lost in zip(rounds, gone, strict=True):
-            if lost:
-                self.write(one)
-
     def ending(self, taken: Taken, open_: Sequence[OpenEntry], end: RoundEnd) -> Ending:
         return Ending(taken, open_, lambda mine, lost: self._commit(taken, mine, end, lost), end)
 

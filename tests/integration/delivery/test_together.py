@@ -19,6 +19,7 @@ from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Kind, PushType, Urgency, Vendor
 from common.storage.delayed import as_new
 from common.storage.migrations import migrate
+from common.storage.shards import by_shard
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
@@ -32,8 +33,11 @@ from workers.handlers.joint_rounds import JointRounds
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
+from workers.shards import any_left
 
 __all__ = ["own_url", "secret_key"]
+
+pytestmark = pytest.mark.parametrize("shards", [1, 3], ids="{} shards".format)
 
 LANES = 8
 
@@ -72,6 +76,7 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
 
 @pytest.fixture
 def runtime(
+    shards: int,
     redis_client: redis.Redis,
     settings_with: Callable[..., Settings],
     own_url: str,
@@ -90,6 +95,7 @@ def runtime(
             SECRET_KEYS=secret_key,
             RETRY_FIRST_S="0.2",
             SEND_TIMEOUT_S="20",
+            SHARDS=str(shards),
             **more,
         )
     )
@@ -122,22 +128,24 @@ class Fleet:
         # a writer of this release has begun: rows may come in columns
         runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
         self.drain = Stages(runtime).consumer(DELIVERY, Vendor.APNS)
-        self.writer = LedgerWriter(runtime)
+        self.writer = LedgerWriter(runtime, shards=runtime.shards)
 
     def put(self, pushes: Callable[[str], Sequence[Push]]) -> None:
         """The same pushes to each app, as entries of its lane."""
+        shards = self.runtime.shards
         with self.runtime.redis.pipeline(transaction=True) as pipe:
             for app in self.apps:
-                batch = Batch(
-                    app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app))
-                )
-                self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+                parts = by_shard(len(shards), pushes(app), person_of)
+                for number, own in parts.items():
+                    batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(own))
+                    new = as_new(batch, Urgency.CHAT, encode(batch))
+                    shards[number].lane_queues.put(pipe, [new])
             pipe.execute()
 
     def work(self, seconds: float = 60.0) -> None:
         """Until no lane holds anything."""
         eventually(
-            lambda: not self.runtime.lane_queues.any_left(),
+            lambda: not any_left(self.runtime),
             seconds,
             lambda: self.drain(lambda: False),
         )
@@ -177,6 +185,10 @@ def push(app: str, user: str, token: str, **note: Any) -> Push:
         app=app, event_id=uuid.uuid4().hex, conversation_type="c2c", conversation_id="ann", **about
     )
     return Push(note=made, targets=(Target(user, "d", token, uuid.uuid4().hex, "ios", 1),))
+
+
+def person_of(one: Push) -> tuple[str, str]:
+    return one.note.app, one.targets[0].user
 
 
 def good(app: str) -> list[Push]:
@@ -228,11 +240,12 @@ def test_together_they_do_what_each_does_alone(
     together, alone = Fleet(runtime, space + "t"), Fleet(runtime, space + "a")
     together.put(every_kind)
     together.work()
-    assert max(sent) == LANES
+    assert max(sent) >= LANES
+    most = max(sent)
     monkeypatch.setattr(JointRounds, "may_join", staticmethod(lambda _lane, _taken: False))
     alone.put(every_kind)
     alone.work()
-    assert max(sent) == LANES
+    assert max(sent) == most
     assert len(sent) == len(list(filter(None, sent)))
     ours = [(app.removeprefix(space + "t"), *rest) for app, *rest in together.rows()]
     theirs = [(app.removeprefix(space + "a"), *rest) for app, *rest in alone.rows()]
