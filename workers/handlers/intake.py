@@ -493,8 +493,9 @@ def wakes_of(ports: IntakePorts) -> Callable[[str, Vendor | None], None]:
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is stopped."""
 
-    #: Bytes of one read.
+    #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
+    reads = 1
 
     def __init__(
         self,
@@ -593,7 +594,7 @@ class IntakeLoop:
     def _bound(self) -> None:
         """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
         self._counts |= dict.fromkeys(
-            self._streams, entries_of(READ_EVENTS, self._handler.per_entry)
+            self._streams, self.reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )
 
 
