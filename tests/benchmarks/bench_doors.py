@@ -66,11 +66,8 @@ def bodies(count: int) -> list[bytes]:
             "sender": "@a:hs",
             "content": content,
         }
-        made.append(
-            json.dumps(
-                {"notification": {**one, "counts": {"unread": 1}, "devices": [device]}}
-            ).encode()
-        )
+        notification = {**one, "counts": {"unread": 1}, "devices": [device]}
+        made.append(json.dumps({"notification": notification}).encode())
     return made
 
 

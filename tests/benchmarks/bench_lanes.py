@@ -72,11 +72,8 @@ def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
         if vendor == Vendor.FCM:
             _ask(told, "options", {"project_per_minute": 100_000_000})
         elif vendor != Vendor.APNS:
-            _ask(
-                told,
-                "limits",
-                {limit: 0 for limit in _ask(told, "limits", {}) if limit.startswith("per_second")},
-            )
+            limits = _ask(told, "limits", {})
+            _ask(told, "limits", {limit: 0 for limit in limits if limit.startswith("per_second")})
         yield told
     finally:
         process.terminate()
@@ -101,12 +98,8 @@ def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[di
             return
         certificate, key = issue(Path(told["ca_file"]).parent, "mock")
         with serving_mock(mock, key, certificate, FCM_STREAMS) as (address, pid):
-            yield {
-                **told,
-                "mock": address,
-                "pid": pid,
-                "endpoints": {**told["endpoints"], "FCM": address},
-            }
+            endpoints = {**told["endpoints"], "FCM": address}
+            yield {**told, "mock": address, "pid": pid, "endpoints": endpoints}
 
 
 def counts(told: dict[str, Any]) -> tuple[int, int]:
@@ -229,11 +222,9 @@ def measure(
             profile.enable()
         started, cpu, theirs = time.monotonic(), time.process_time(), _cpu_s(told["pid"])
         _drain(runtime, vendor, pushes)
-        seconds, cpu, theirs = (
-            time.monotonic() - started,
-            time.process_time() - cpu,
-            _cpu_s(told["pid"]) - theirs,
-        )
+        seconds = time.monotonic() - started
+        cpu = time.process_time() - cpu
+        theirs = _cpu_s(told["pid"]) - theirs
         if profile:
             profile.disable()
         requests, accepted = (now - then for now, then in zip(counts(told), before, strict=True))
@@ -280,19 +271,10 @@ def _machine() -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "",
-    )
-    return {
-        "machine": f"{os.cpu_count()} cores, {model}",
-        "python": platform.python_version(),
-        "commit": commit,
-    }
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+    machine = f"{os.cpu_count()} cores, {model}"
+    return {"machine": machine, "python": platform.python_version(), "commit": commit}
 
 
 def main() -> int:
@@ -306,11 +288,8 @@ def main() -> int:
         "--simulator", action="store_true", help="FCM's simulator answers the sends, too"
     )
     wanted = parser.parse_args()
-    report: dict[str, Any] = {
-        **_machine(),
-        "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]),
-        "lanes": [],
-    }
+    command = ["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]
+    report: dict[str, Any] = {**_machine(), "command": " ".join(command), "lanes": []}
     for name in wanted.vendors or ["huawei", "meizu", "fcm"]:
         profile = cProfile.Profile() if wanted.profile else None
         told = measure(Vendor(name), wanted.pushes, profile, wanted.simulator)

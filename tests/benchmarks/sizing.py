@@ -114,13 +114,8 @@ def costs_of(report: Path | None) -> dict[str, float]:
         return dict(COSTS)
     found = dict.fromkeys(COSTS, 0.0)
     for name, us in json.loads(report.read_bytes())["cpu_us_by_process"].items():
-        stage = (
-            "delivery"
-            if name.startswith("delivery")
-            else "intake"
-            if name in ("presence", "routing")
-            else name
-        )
+        delivers = name.startswith("delivery")
+        stage = "delivery" if delivers else "intake" if name in ("presence", "routing") else name
         if stage in found:
             found[stage] += us
     return found
@@ -151,13 +146,8 @@ def main() -> None:
         wait_ms, back_s = simulate(wanted, size, costs)
         parts = [size.processes[name] for name in ("intake", "delivery", "upkeep")]
         valkey = f"{size.cores['valkey']:.2f} ({size.shards} server{'s' * (size.shards > 1)})"
-        row = [
-            f"{per_minute:,.0f}",
-            *map(str, parts),
-            valkey,
-            f"{size.cores['postgres']:.2f}",
-            f"{size.redis_gib:.1f}",
-        ]
+        postgres = f"{size.cores['postgres']:.2f}"
+        row = [f"{per_minute:,.0f}", *map(str, parts), valkey, postgres, f"{size.redis_gib:.1f}"]
         row += [
             f"{size.sql_gib_a_day:.1f}",
             f"{size.mbit_s:.0f}",

@@ -256,10 +256,8 @@ def main() -> int:
         report["minutes"] = minutes
         failed = 0
     else:
-        times, messages = (
-            int(os.environ.get("KILLS") or 5),
-            int(os.environ.get("MESSAGES") or 20_000),
-        )
+        times = int(os.environ.get("KILLS") or 5)
+        messages = int(os.environ.get("MESSAGES") or 20_000)
         report = run(
             messages,
             150,
@@ -271,10 +269,8 @@ def main() -> int:
     write(f"{what}.json", report)
     show(report)
     well = good(report) and not failed
-    print(
-        "nothing was lost" if well else "NOT everything is accounted for",
-        f"- the report is in {REPORTS / what}.json",
-    )
+    words = "nothing was lost" if well else "NOT everything is accounted for"
+    print(words, f"- the report is in {REPORTS / what}.json")
     return 0 if well else 1
 
 

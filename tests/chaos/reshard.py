@@ -117,12 +117,8 @@ def waiting(runtime: Runtime) -> Waiting:
                         _note(found.setdefault(f"{lane} {urgency}", {}), blob, count, one.number)
         for member in cast(list[bytes], one.redis.zrange(one.keys.delayed, 0, -1)):
             header, blob = parts_of(member)
-            _note(
-                found.setdefault(f"{header.name} {header.urgency} later", {}),
-                blob,
-                count,
-                one.number,
-            )
+            later = found.setdefault(f"{header.name} {header.urgency} later", {})
+            _note(later, blob, count, one.number)
     return found
 
 
@@ -156,13 +152,8 @@ class Command:
         return time.monotonic() - began
 
     def _line(self, number: int) -> list[str]:
-        return [
-            str(Path(sys.executable).parent / "pushfleet"),
-            "reshard",
-            str(number),
-            "--drain",
-            "2",
-        ]
+        pushfleet = str(Path(sys.executable).parent / "pushfleet")
+        return [pushfleet, "reshard", str(number), "--drain", "2"]
 
     def _killed(self, number: int, phase: str, after_s: float) -> bool:
         """Whether it was; False: it came to its end before."""

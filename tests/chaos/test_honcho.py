@@ -45,26 +45,20 @@ def settings() -> Iterator[Settings]:
         servers = start_embedded(wanted, valkey=True, postgres=True)
         simulators = folder / "var" / "simulators"
         with (folder / "simulators.log").open("wb") as log:
-            simulator = spawn(
-                [sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)],
-                output=log,
-                cwd=ROOT,
-            )
+            argv = [sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)]
+            simulator = spawn(argv, output=log, cwd=ROOT)
         try:
             wait_for((simulators / "apns.json").exists, "the simulator runs")
             told = json.loads((simulators / "apns.json").read_bytes())
-            yield Settings.load(
-                {
-                    "PUSHFLEET_DATA_DIR": str(folder / "var"),
-                    "PUSHFLEET_REDIS_URL": servers.redis_url or "",
-                    "PUSHFLEET_DATABASE_URL": servers.database_url or "",
-                    "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
-                    "PUSHFLEET_CA_FILE": told["ca_file"],
-                    **{
-                        f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()
-                    },
-                }
-            )
+            environ = {
+                "PUSHFLEET_DATA_DIR": str(folder / "var"),
+                "PUSHFLEET_REDIS_URL": servers.redis_url or "",
+                "PUSHFLEET_DATABASE_URL": servers.database_url or "",
+                "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
+                "PUSHFLEET_CA_FILE": told["ca_file"],
+                **{f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()},
+            }
+            yield Settings.load(environ)
         finally:
             end(simulator, (signal.SIGTERM, 5.0))
             servers.stop()

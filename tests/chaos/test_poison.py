@@ -42,15 +42,8 @@ def batch(*devices: str) -> bytes:
     targets = tuple(
         Target("u", device, "a1", device.rjust(32, "0"), "ios", now) for device in devices
     )
-    return encode(
-        Batch(
-            app="a",
-            vendor=Vendor.APNS,
-            business_id="b",
-            pushes=(Push(note=note(ts_ms=now), targets=targets),),
-            by_entry=True,
-        )
-    )
+    pushes = (Push(note=note(ts_ms=now), targets=targets),)
+    return encode(Batch(app="a", vendor=Vendor.APNS, business_id="b", pushes=pushes, by_entry=True))
 
 
 def runtime_of(settings: Settings) -> Runtime:

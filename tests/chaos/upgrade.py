@@ -168,11 +168,8 @@ def common_environ(settings: Settings) -> dict[str, str]:
 
 def _procfile(folder: Path, base: Path) -> Path:
     launcher = folder / "launch"
-    launcher.write_text(
-        LAUNCHER.format(
-            folder=folder, known=" ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))
-        )
-    )
+    known = " ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))
+    launcher.write_text(LAUNCHER.format(folder=folder, known=known))
     launcher.chmod(0o755)
     (folder / "current").write_text(str(base))
     words = {name: f"worker {name}" for name in ORDER} | {
@@ -202,17 +199,11 @@ def run(
 ) -> dict[str, Any]:
     """The campaign; the report of `accounts` with how long each process took."""
     with open_folder() as folder:
-        named = {
-            "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
-            "PUSHFLEET_LOG_LEVEL": "warning",
-        }
+        keys_path = str(keys_file(folder))
+        named = {"PUSHFLEET_SECRET_KEYS_FILE": keys_path, "PUSHFLEET_LOG_LEVEL": "warning"}
+        data_dir = str(folder / "var")
         wanted = Settings.load(
-            {
-                "PUSHFLEET_DATA_DIR": str(folder / "var"),
-                "PUSHFLEET_RETRY_FIRST_S": "0.3",
-                **ELSEWHERE,
-                **named,
-            }
+            {"PUSHFLEET_DATA_DIR": data_dir, "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named}
         )
         path = _procfile(folder, base)
         with in_background(
@@ -232,10 +223,8 @@ def _upgraded(
 ) -> dict[str, Any]:
     place.settle_in(0)
     place.command("credential", "pause", APP, "apns", "few")
-    held, many = (
-        place.people_of("few", min(parked, 1_000)),
-        place.people_of("ios", min(messages, 5_000)),
-    )
+    held = place.people_of("few", min(parked, 1_000))
+    many = place.people_of("ios", min(messages, 5_000))
     time.sleep(2.0)
     place.publish_all(held, parked)
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "the parked ones were read", 120)
@@ -280,10 +269,8 @@ def main() -> int:
     write("upgrade.json", report)
     show(report)
     well = good(report)
-    print(
-        "nothing was lost" if well else "NOT everything is accounted for",
-        "- the report is in var/reports/upgrade.json",
-    )
+    words = "nothing was lost" if well else "NOT everything is accounted for"
+    print(words, "- the report is in var/reports/upgrade.json")
     return 0 if well else 1
 
 

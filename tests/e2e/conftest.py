@@ -128,12 +128,9 @@ def fleet() -> Iterator[Core]:
             environ |= {"PUSHFLEET_REDIS_URL": stack.enter_context(valkey_cluster()).url()}
         settings = Settings.load(environ)
         assert settings.database_url == EMBEDDED
+        procfile = Path(__file__).parent / "Procfile"
         with in_background(
-            settings,
-            {},
-            True,
-            migrate=migrate_settings,
-            procfile_path=Path(__file__).parent / "Procfile",
+            settings, {}, True, migrate=migrate_settings, procfile_path=procfile
         ) as running:
             runtime = Runtime(resolve(settings))
             try:

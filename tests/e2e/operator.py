@@ -128,10 +128,11 @@ def register(
     **more: Any,
 ) -> str:
     """Registers a device; its token. settled: waits until the fleet has read it."""
+    platform = platform_of(vendor)
     data = device_of(
         user,
         device_id=device,
-        platform=platform_of(vendor),
+        platform=platform,
         vendor=vendor,
         business_id=business_id,
         token=token,

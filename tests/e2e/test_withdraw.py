@@ -115,10 +115,8 @@ def test_a_recall_reaches_those_who_got_the_message_and_nobody_else(house: House
     )
     house.event("message.stored", data)
     assert house.decisions(data["message_id"], 3) == {b: "accepted", c: "online", d: "dnd"}
-    house.event(
-        "settings.updated",
-        {"user": b, "mute": {"conversation": {"type": "group", "id": group}, "mode": "all"}},
-    )
+    mute = {"conversation": {"type": "group", "id": group}, "mode": "all"}
+    house.event("settings.updated", {"user": b, "mute": mute})
     late = house.register(b, "tablet")
     recall(house, data)
     assert len(got(house, tokens[b], 2)) == 2
@@ -222,16 +220,11 @@ def test_a_message_and_its_read_report_in_one_read_drop_what_came_before_too(hou
         token = house.register(b, business_id=lane)
         house.event("message.stored", before, ts=ts)
         house.waiting(before["message_id"])
-        read = {
-            "user": b,
-            "conversation": before["conversation"],
-            "up_to_message_id": last["message_id"],
-        }
+        conversation = before["conversation"]
+        read = {"user": b, "conversation": conversation, "up_to_message_id": last["message_id"]}
         with house.core.redis.pipeline(transaction=True) as pipe:  # both arrive at once
-            for kind, data, at in (
-                ("message.stored", last, ts + 10),
-                ("message.read", read, ts + 20),
-            ):
+            told = (("message.stored", last, ts + 10), ("message.read", read, ts + 20))
+            for kind, data, at in told:
                 event = core_event(house.app, kind, data, ts_ms=at)
                 pipe.xadd("im:events", {"e": json.dumps(event)})
             pipe.execute()
@@ -390,10 +383,8 @@ def test_reading_one_message_reads_no_other_of_that_id(
         for data in (mine, others):
             house.event("message.stored", data)
         house.core.settled()
-        house.event(
-            "message.read",
-            {"user": b, "conversation": mine["conversation"], "message_id": mine["message_id"]},
-        )
+        reads = {"user": b, "conversation": mine["conversation"], "message_id": mine["message_id"]}
+        house.event("message.read", reads)
         house.core.settled()
     assert len(got(house, token, 1)) == 1
     afterwards(2, lambda: len(house.pushes(token)) == 1, "the message that was read is not sent")
@@ -489,10 +480,8 @@ def test_what_a_preset_made_silent_has_nothing_to_take_back(
     a, b, c = house.people(3)
     tokens = {user: house.register(user) for user in (b, c)}
     phone = house.register(c, "second", "huawei")
-    presets: dict[str, dict[str, Any]] = {
-        "quiet": {"push_type": "silent"},
-        "apples": {"apns": {"push_type": "silent"}},
-    }
+    apple_only = {"apns": {"push_type": "silent"}}
+    presets: dict[str, dict[str, Any]] = {"quiet": {"push_type": "silent"}, "apples": apple_only}
     for name, preset in presets.items():
         house.core.runtime.strategies.add(house.app, name, preset)
     house.changed()
@@ -530,13 +519,8 @@ def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives
         messages.append(data)
         start = rng.uniform(0, RACES / 50)
         todo.append((start, "message.stored", data))
-        todo.append(
-            (
-                start + _delay_s(rng),
-                "message.recalled",
-                {"message_id": data["message_id"], "conversation": data["conversation"]},
-            )
-        )
+        recall = {"message_id": data["message_id"], "conversation": data["conversation"]}
+        todo.append((start + _delay_s(rng), "message.recalled", recall))
     begun = time.monotonic()
     for at, kind, data in sorted(todo, key=lambda one: one[0]):
         time.sleep(max(0.0, begun + at - time.monotonic()))

@@ -128,11 +128,8 @@ class Core:
         self.runtime.core.hset(
             f"{self.prefix}presence:{{{self.app}:bob}}", "d", f"foreground|ios|{until}"
         )
-        data = {
-            "message_id": "m",
-            "conversation": {"type": "group", "id": "g"},
-            "sender": {"id": "alice"},
-        }
+        conversation = {"type": "group", "id": "g"}
+        data = {"message_id": "m", "conversation": conversation, "sender": {"id": "alice"}}
         self.publish("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]})
 
     def decisions(self) -> dict[str, list[str]]:
@@ -182,13 +179,8 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(
     while consumer.once(block_ms=10):
         pass
     assert not runtime.core.xlen(core.stream)
-    assert (
-        sum(
-            runtime.redis.xlen(runtime.keys.stream(stream))
-            for stream in keys.STAGE_STREAMS[keys.PRESENCE]
-        )
-        == 1
-    )
+    streams = keys.STAGE_STREAMS[keys.PRESENCE]
+    assert sum(runtime.redis.xlen(runtime.keys.stream(stream)) for stream in streams) == 1
     seen = {user: set(found) for user, found in core.decisions().items()}["carol"]
     assert seen == {"no_credential"}
     steps = records_of(runtime.redis, runtime.keys.stream(keys.LEDGER))

@@ -67,11 +67,8 @@ def test_a_field_of_presence_is_a_session_or_malformed(
 
 def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runtime) -> None:
     runtime.core.set(_key(runtime, "presence", "bob"), "foreground")
-    runtime.core.hset(
-        _key(runtime, "presence", "eve"),
-        "phone",
-        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
-    )
+    key = _key(runtime, "presence", "eve")
+    runtime.core.hset(key, "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
     sessions, malformed = runtime.presence.sessions(
         [("demo", "bob"), ("demo", "eve"), ("demo", "nobody")]
     )
@@ -80,11 +77,8 @@ def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runti
 
 def test_thousands_are_looked_up_in_their_order(runtime: Runtime) -> None:
     last = LOOK_MAX + 10
-    runtime.core.hset(
-        _key(runtime, "presence", f"u{last}"),
-        "phone",
-        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
-    )
+    key = _key(runtime, "presence", f"u{last}")
+    runtime.core.hset(key, "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
     sessions, _ = runtime.presence.sessions([("demo", f"u{number}") for number in range(last + 1)])
     assert [number for number, each in enumerate(sessions) if each] == [last]
 

@@ -173,13 +173,8 @@ def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:
     now = now_ms()
-    runtime.ledger.write(
-        [
-            event(app, "first", received=now),
-            event(app, "again", received=now + 1),
-            event(app, "other", "m2"),
-        ]
-    )
+    first = event(app, "first", received=now)
+    runtime.ledger.write([first, event(app, "again", received=now + 1), event(app, "other", "m2")])
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
@@ -311,13 +306,11 @@ def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: s
     found = told(runtime, app)["recipients"]
     assert [one["user"] for one in found] == [*people, "u9999"]
     first = found[0]
-    assert (
-        first["decision"],
-        first["device"],
-        first["class"],
-        first["push_id"],
-        first["steps"][-1]["note"],
-    ) == (*("online", None, "chat", None), "online")
+    note = first["steps"][-1]["note"]
+    assert (first["decision"], first["device"], first["class"], first["push_id"], note) == (
+        *("online", None, "chat", None),
+        "online",
+    )
     assert [one["user"] for one in told(runtime, app, user="u0042")["recipients"]] == ["u0042"]
     assert told(runtime, app, user="nobody")["recipients"] == []
     stored = runtime.ledger.find("m1", app, None)

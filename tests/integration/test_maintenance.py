@@ -340,12 +340,10 @@ def test_an_event_is_written_with_its_outcome(
     thread.start()
     time.sleep(0.2)
     assert sizes == []
-    _put(
-        runtime,
-        row_record(
-            app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()
-        ),
+    row = row_record(
+        app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()
     )
+    _put(runtime, row)
     thread.join(60)
     assert sizes == [2]
 
@@ -355,12 +353,10 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(
 ) -> None:
     sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
     told = now_ms()
-    _put(
-        runtime,
-        event_record(
-            app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
-        ),
+    recall = event_record(
+        app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
     )
+    _put(runtime, recall)
     with monkeypatch.context() as patched:
         patched.setattr("workers.maintenance.ledger_writer.HOLD_S", 60.0)
         began = time.monotonic()
@@ -385,16 +381,12 @@ def test_what_is_being_written_for_long_is_nobody_elses(
 
 def _stays_the_writers(runtime: Runtime, written: threading.Event) -> tuple[bool, bool]:
     """Whether this thread was woken in time all the while, and whether nobody took it."""
-    writer, other = (
-        LedgerWriter(runtime),
-        StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=1_200),
-    )
+    writer = LedgerWriter(runtime)
+    other = StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=1_200)
     written.clear()
     writer.consumer._renewer = LeaseRenewer(runtime.streams, renew_s=0.2)
-    _put(
-        runtime,
-        row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()),
-    )
+    row = row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms())
+    _put(runtime, row)
     thread = threading.Thread(target=writer.flush)
     thread.start()
     looks = [time.monotonic()]
@@ -421,13 +413,8 @@ def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime
         )
         for user in ("amy", "bob")
     ]
-    _put(
-        runtime,
-        event,
-        rows[0],
-        msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40),
-        rows[1],
-    )
+    bad = msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40)
+    _put(runtime, event, rows[0], bad, rows[1])
     while writer.flush():
         pass
     found = runtime.ledger.find(app, app, None)

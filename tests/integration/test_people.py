@@ -66,10 +66,8 @@ class Town:
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
         decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
-        self.keeper.apply(
-            [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)],
-            lambda *_: None,
-        )
+        events = [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)]
+        self.keeper.apply(events, lambda *_: None)
 
     def register(self, user: str, token: str, device: str = "d") -> None:
         named = {"platform": "ios", "vendor": "fcm", "business_id": "ios"}
@@ -107,11 +105,8 @@ def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:
             case 2:
                 town.tell("device.unregistered", user=user, device_id=device)
             case 3:
-                town.tell(
-                    "settings.updated",
-                    user=user,
-                    mute=dice.choice([None, _mute("ann"), _mute("carl")]),
-                )
+                mute = dice.choice([None, _mute("ann"), _mute("carl")])
+                town.tell("settings.updated", user=user, mute=mute)
         assert town.tokens(*users) == town.truth(*users)
         wished = town.wishes.of_people([(town.app, one) for one in users], ["c2c:ann"])
         assert wished == town.runtime.preferences.of_people(
@@ -232,11 +227,8 @@ def test_people_have_a_bound_in_bytes_and_so_has_a_person(town: Town) -> None:
 
 def test_settings_of_a_person_with_too_many_are_asked_of_sql(town: Town) -> None:
     for number in range(3):
-        town.tell(
-            "settings.updated",
-            user="bob",
-            mute=_mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3)),
-        )
+        mute = _mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3))
+        town.tell("settings.updated", user="bob", mute=mute)
     town.tell("settings.updated", user="bob", mute=_mute("ann"))
     town.tokens("bob")
     assert town.runtime.marks.people.look([(town.app, "bob")])[town.app, "bob"].settings is None

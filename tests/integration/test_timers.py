@@ -16,12 +16,9 @@ SHARDS = 4
 
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
+    secret_keys = Fernet.generate_key().decode()
     made = Runtime(
-        settings_with(
-            DATABASE_URL=database_url,
-            SECRET_KEYS=Fernet.generate_key().decode(),
-            SHARDS=str(SHARDS),
-        )
+        settings_with(DATABASE_URL=database_url, SECRET_KEYS=secret_keys, SHARDS=str(SHARDS))
     )
     migrate(made.engine)
     yield made

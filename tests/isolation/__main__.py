@@ -42,13 +42,8 @@ def main() -> int:
                 one: {**asdict(value), "holds": value.holds} for one, value in figures.items()
             }
         except Exception as error:
-            found[name] = {
-                "broke": {
-                    "figure": None,
-                    "limit": f"{type(error).__name__}: {error}",
-                    "holds": False,
-                }
-            }
+            figure = {"figure": None, "limit": f"{type(error).__name__}: {error}", "holds": False}
+            found[name] = {"broke": figure}
         for one, value in found[name].items():
             print(
                 f"  {'holds' if value['holds'] else 'FAILS'}  {one:28} {value['figure']}  "

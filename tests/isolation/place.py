@@ -189,10 +189,8 @@ class Place:
         end = time.monotonic() + seconds
         while True:
             with self.runtime.engine.connect() as connection:
-                found = {
-                    row[0]: int(row[1])
-                    for row in connection.execute(query, {"app": self.app, "ids": list(messages)})
-                }
+                given = {"app": self.app, "ids": list(messages)}
+                found = {row[0]: int(row[1]) for row in connection.execute(query, given)}
             if len(found) >= len(set(messages)) or time.monotonic() > end:
                 return [found.get(message) for message in messages]
             time.sleep(0.25)
@@ -205,12 +203,8 @@ class Place:
             " WHERE e.app = :app AND e.message_id = :message GROUP BY 1"
         )
         with self.runtime.engine.connect() as connection:
-            return {
-                str(decision): int(count)
-                for decision, count in connection.execute(
-                    query, {"app": self.app, "message": message}
-                )
-            }
+            rows = connection.execute(query, {"app": self.app, "message": message})
+            return {str(decision): int(count) for decision, count in rows}
 
     def accepted_times(self, message: str) -> list[int]:
         """When each push of a message was accepted, epoch ms, in order."""
@@ -314,12 +308,8 @@ def advert(message: str, group: str) -> dict[str, Any]:
 
 
 def call(call_id: str, to: str) -> dict[str, Any]:
-    return {
-        "call_id": call_id,
-        "inviter": {"id": "ann", "nick": "Ann"},
-        "invitees": [to],
-        "timeout_s": 30,
-    }
+    inviter = {"id": "ann", "nick": "Ann"}
+    return {"call_id": call_id, "inviter": inviter, "invitees": [to], "timeout_s": 30}
 
 
 def _token(vendor: Vendor) -> str:
@@ -355,12 +345,8 @@ def place(
     (folder / "Procfile").write_text(procfile)
     environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_LOG_LEVEL": "warning"}
     environ |= {"PUSHFLEET_CONSOLE_ADDR": "127.0.0.1:0", "PUSHFLEET_RECEIPTS_ADDR": "127.0.0.1:0"}
-    elsewhere = [
-        name
-        for vendor, names in VENDOR_ENDPOINTS.items()
-        if vendor not in vendors
-        for name in names
-    ]
+    endpoints = VENDOR_ENDPOINTS.items()
+    elsewhere = [name for vendor, names in endpoints if vendor not in vendors for name in names]
     environ |= {f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for name in elsewhere}
     wanted = Settings.load(
         {**environ, **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}

@@ -79,11 +79,8 @@ def test_each_vendor_has_its_row() -> None:
 
 
 def test_every_fault_of_the_doctors_page_has_its_test() -> None:
-    rows = re.findall(
-        r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$",
-        (ROOT / "docs/doctor.md").read_text(),
-        re.MULTILINE,
-    )
+    page = (ROOT / "docs/doctor.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$", page, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 50))
     sources = {
         path.name: path.read_text()

@@ -110,10 +110,8 @@ def work(
     """One push; its class decides the bucket unless `bucket` is named."""
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
     times = {"ts_ms": now_ms(), "received_ms": now_ms(), "expires_at_ms": now_ms() + 3_600_000}
-    kind = {
-        "message_class": message_class,
-        "class_sent": message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING,
-    }
+    class_sent = message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING
+    kind = {"message_class": message_class, "class_sent": class_sent}
     named = {
         "event_id": uuid.uuid4().hex,
         "message_id": f"m{number}",
@@ -123,8 +121,5 @@ def work(
     made = notification(
         **{**times, **named, **kind, "title": "t", "body": "b", "bucket": bucket, **note}
     )
-    return PendingPush(
-        "entry",
-        made,
-        Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1),
-    )
+    target = Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1)
+    return PendingPush("entry", made, target)

@@ -40,11 +40,8 @@ def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) 
             file.write(f"ask {len(asks)}\n")
             given = store.admit(terms, asks, str(number))
             assert given is not None
-            got = [
-                ask
-                for ask, one in zip(asks, given, strict=True)
-                if one.answer == AdmissionAnswer.GRANTED
-            ]
+            pairs = zip(asks, given, strict=True)
+            got = [ask for ask, one in pairs if one.answer == AdmissionAnswer.GRANTED]
             file.write(f"got {len(got)}\n")
             if batch < batches - CALM and got:
                 back = [ask for ask in got if chance.random() < 0.1]

@@ -102,14 +102,12 @@ def test_device_caps_come_back_too_and_count_devices_not_people(
 ) -> None:
     vivo = lane(Vendor.VIVO, {"device_cap": {"public": 2}})
     with runtime.engine.begin() as connection:
-        connection.execute(
-            text(
-                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
-                "token, registered_ms, state, reason, state_ms)"
-                " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
-            ),
-            {"b": space},
+        query = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
         )
+        connection.execute(query, {"b": space})
     runtime.ledger.write([sent(work(1), space, Decision.ACCEPTED, at_ms=now_ms())])
     asks = [
         work(2, token="phone"),
@@ -218,11 +216,8 @@ class Vendor1:
 
 
 def said(status: int, body: object, **headers: str) -> HttpResponse:
-    return HttpResponse(
-        status,
-        {name.replace("_", "-"): value for name, value in headers.items()},
-        json.dumps(body).encode(),
-    )
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpResponse(status, named, json.dumps(body).encode())
 
 
 def round_of(
@@ -254,19 +249,15 @@ def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLan
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     told = deliver([work(1, MessageClass.CHAT)], vivo, world).outcomes
     assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
-    spent = {
-        usage.bucket: usage.limit == usage.used
-        for usage in runtime.admission.usage(terms_of(vivo, now_ms()))
-    }
+    usages = runtime.admission.usage(terms_of(vivo, now_ms()))
+    spent = {usage.bucket: usage.limit == usage.used for usage in usages}
     assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
 
 
 def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
-    done = said(
-        200,
-        {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}},
-    )
+    data = {"id": "x1", "day_quota": "50000", "day_acked": "123"}
+    done = said(200, {"code": 0, "result": "ok", "data": data})
     round_of(runtime, xiaomi, [work(1)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert (usage.used, usage.limit) == (123, 50_000)
@@ -276,14 +267,8 @@ def test_numbers_of_the_public_day_say_nothing_about_the_private_one(
     runtime: Runtime, lane: MakeLane
 ) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"private": 50_000}}, "xiaomi.private")
-    done = said(
-        200,
-        {
-            "code": 0,
-            "result": "ok",
-            "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"},
-        },
-    )
+    data = {"id": "x1", "day_quota": "20000", "day_acked": "20000"}
+    done = said(200, {"code": 0, "result": "ok", "data": data})
     round_of(runtime, xiaomi, [work(1, MessageClass.CHAT)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[0]
     assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)

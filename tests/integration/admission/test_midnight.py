@@ -27,11 +27,8 @@ LIMITS = {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 
 
 
 def used(store: Admission, lane: Lane, clock: Clock) -> Usage:
-    [public] = [
-        one
-        for one in store.usage(terms_of(lane, int(clock.now * 1000)))
-        if one.bucket == Bucket.PUBLIC
-    ]
+    usages = store.usage(terms_of(lane, int(clock.now * 1000)))
+    [public] = [one for one in usages if one.bucket == Bucket.PUBLIC]
     return public
 
 

@@ -57,20 +57,13 @@ def pair() -> Iterator[Pair]:
         ]
         shared += ["--repl-diskless-sync-delay", "0", "--dir", str(folder)]
         config = folder / "sentinel.conf"
-        lines = [
-            f"port {sentinel}",
-            f"sentinel monitor m 127.0.0.1 {first} 1",
-            f"sentinel auth-pass m {password}",
-        ]
+        monitor = f"sentinel monitor m 127.0.0.1 {first} 1"
+        lines = [f"port {sentinel}", monitor, f"sentinel auth-pass m {password}"]
         lines += ["sentinel down-after-milliseconds m 1000", "sentinel failover-timeout m 3000"]
         config.write_text("\n".join([*lines, ""]))
         master = spawn([binary, "--port", str(first), *shared], cwd=folder)
-        others = [
-            spawn(
-                [binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)],
-                cwd=folder,
-            )
-        ]
+        argv = [binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)]
+        others = [spawn(argv, cwd=folder)]
         others.append(spawn([binary, str(config), "--sentinel"], cwd=folder))
         try:
             wait_for(

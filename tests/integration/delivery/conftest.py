@@ -159,10 +159,8 @@ class World:
         while self.writer.flush():
             pass
         with self.runtime.engine.connect() as connection:
-            found = connection.execute(
-                text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b"),
-                {"b": self.lane.credential.business_id},
-            )
+            query = text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b")
+            found = connection.execute(query, {"b": self.lane.credential.business_id})
             return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 
     def all_decided(self, works: Sequence[PendingPush]) -> bool:

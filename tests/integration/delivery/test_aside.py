@@ -103,12 +103,9 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 
 def put(runtime: Runtime, business_id: str, number: int, urgency: Urgency = Urgency.CHAT) -> str:
     one = chat(number, urgency=urgency)
+    pushes = (Push(note=one.note, targets=(one.target,)),)
     batch = Batch(
-        app="demo",
-        vendor=Vendor.MEIZU,
-        business_id=business_id,
-        pushes=(Push(note=one.note, targets=(one.target,)),),
-        by_entry=True,
+        app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=pushes, by_entry=True
     )
     with runtime.redis.pipeline(transaction=True) as pipe:
         runtime.lane_queues.put(pipe, [as_new(batch, urgency, encode(batch))])

@@ -154,12 +154,9 @@ class Sender:
 def put(fleet: Fleet, apps: Sequence[str], pushes: Callable[[str], list[Push]]) -> None:
     with fleet.runtime.redis.pipeline(transaction=True) as pipe:
         for app in apps:
+            made = tuple(pushes(app))
             batch = Batch(
-                app=app,
-                vendor=Vendor.APNS,
-                business_id="ios",
-                pushes=tuple(pushes(app)),
-                by_entry=True,
+                app=app, vendor=Vendor.APNS, business_id="ios", pushes=made, by_entry=True
             )
             fleet.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
         pipe.execute()

@@ -185,19 +185,14 @@ def every_kind(app: str) -> list[Push]:
     """What a round may hold: good, dead, foreign and malformed tokens, too old, too large, silent,
     a call, two for one place.
     """
+    raw = {"aps": {"target-content-id": "x" * 5_000}}
     return [
         *good(app),
         push(app, "dead", "dead" * 16),
         push(app, "foreign", "f0" * 32),
         push(app, "malformed", "no token"),
         push(app, "old", "a" * 64, expires_at_ms=now_ms() - 1),
-        push(
-            app,
-            "large",
-            "b" * 64,
-            payload={"k": "x" * 5_000},
-            vendor_raw={"aps": {"target-content-id": "x" * 5_000}},
-        ),
+        push(app, "large", "b" * 64, payload={"k": "x" * 5_000}, vendor_raw=raw),
         push(app, "silent", "c" * 64, push_type=PushType.SILENT),
         push(app, "call", "d" * 64, kind=Kind.CALL_INVITE, collapse_id="call"),
         push(app, "place", "e" * 64, collapse_id="order", ts_ms=now_ms() - 5),

@@ -39,26 +39,18 @@ BAD = {
 def batch(world: World, one: PendingPush) -> bytes:
     credential = world.lane.credential
     push = Push(note=one.note, targets=(one.target,))
-    return encode(
-        Batch(
-            app=credential.app,
-            vendor=Vendor.MEIZU,
-            business_id=credential.business_id,
-            pushes=(push,),
-        )
+    batch = Batch(
+        app=credential.app, vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(push,)
     )
+    return encode(batch)
 
 
 def letters(world: World) -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        return [
-            row[0]
-            for row in connection.execute(
-                text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
-            )
-        ]
+        query = text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
+        return [row[0] for row in connection.execute(query)]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
@@ -76,11 +68,9 @@ def test_a_retry_that_cannot_be_read_does_not_hold_back_the_others(
 
 
 def test_a_parked_push_that_cannot_be_read_does_not_hold_back_the_others(world: World) -> None:
-    before, works, keys = (
-        len(letters(world)),
-        [chat(number) for number in range(3)],
-        world.runtime.keys,
-    )
+    before = len(letters(world))
+    works = [chat(number) for number in range(3)]
+    keys = world.runtime.keys
     lot = keys.parked(world.lane.id, Urgency.CHAT)
     world.runtime.redis.sadd(keys.parked_lanes, world.lane.id)
     world.runtime.redis.zadd(

@@ -90,10 +90,8 @@ class Two:
         self.fleet.work()
         rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
         keys = self.runtime.keys
-        numbers = [
-            self.runtime.redis.hgetall(keys.badges(app, user))
-            for user in sorted({target.user for push in pushes for target in push.targets})
-        ]
+        users = sorted({target.user for push in pushes for target in push.targets})
+        numbers = [self.runtime.redis.hgetall(keys.badges(app, user)) for user in users]
         left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         assert not left, "what was taken is forgotten with the entry"
         requests = sorted(self.production.simulator.record.lines()[lines:], key=str)
@@ -112,13 +110,9 @@ class Two:
             "pushfleet_vendor_requests_total",
             "pushfleet_stored_to_accepted_seconds_count",
         ):
+            collected = REGISTRY.collect()
             found.append(
-                sum(
-                    one.value
-                    for metric in REGISTRY.collect()
-                    for one in metric.samples
-                    if one.name == name
-                )
+                sum(one.value for metric in collected for one in metric.samples if one.name == name)
             )
         return found
 
@@ -421,14 +415,9 @@ def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) ->
         assert not list(runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         numbers = [runtime.redis.hget(keys.badges(app, f"u{number}"), "d:n") for number in range(3)]
         rows = sorted((row[1], row[2], row[3].partition(",")[0], row[4]) for row in rows_of(app))
+        word = load.get(b"w")
         found.append(
-            (
-                rows,
-                left,
-                load.get(b"w"),
-                numbers,
-                len(two.production.simulator.record.lines()) - lines,
-            )
+            (rows, left, word, numbers, len(two.production.simulator.record.lines()) - lines)
         )
         two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
     assert found[0] == found[1]
@@ -471,13 +460,8 @@ def test_a_device_that_has_another_token_by_now(two: Two) -> None:
 def test_an_answer_that_says_come_later(two: Two) -> None:
     two.production.faults(status=503, status_share=0.5)  # type: ignore[no-untyped-call]
     for app in two.fleet.apps[:2]:
-        batch = Batch(
-            app=app,
-            vendor=Vendor.APNS,
-            business_id="ios",
-            pushes=tuple(chats(app, 4)),
-            by_entry=True,
-        )
+        pushes = tuple(chats(app, 4))
+        batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=pushes, by_entry=True)
         with two.runtime.redis.pipeline(transaction=True) as pipe:
             two.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
             pipe.execute()

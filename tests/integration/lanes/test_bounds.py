@@ -169,10 +169,8 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
     redis.xadd(names.stream("send:meizu:chat"), {"b": blobs[0]})
     redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
-    redis.zadd(
-        names.parked(world.lane.id, "chat"),
-        {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000},
-    )
+    parked = names.parked(world.lane.id, "chat")
+    redis.zadd(parked, {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
     redis.sadd(names.parked_lanes, world.lane.id)
     world.turn(lambda: len(world.accepted()) == 3)
     world.turn(lambda: world.all_decided(works))

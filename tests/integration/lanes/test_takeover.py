@@ -42,10 +42,8 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
     world.runtime.lane_queues.lease_ms = 300
 
     def arm(when: str) -> threading.Event:
-        died, place = (
-            threading.Event(),
-            {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when],
-        )
+        died = threading.Event()
+        place = {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when]
         was: Any = getattr(*place)
 
         def once(*args: Any) -> Any:

@@ -66,10 +66,8 @@ class ShardedFleet:
     def _made(self) -> None:
         runtime = self.runtime
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
-        self.timers, self.writers = (
-            [ShardTimers(runtime)],
-            [LedgerWriter(runtime, shards=runtime.shards)],
-        )
+        self.timers = [ShardTimers(runtime)]
+        self.writers = [LedgerWriter(runtime, shards=runtime.shards)]
         self.recalls = [Recalls(one) for one in runtime.shards]
 
     def reopened(self, shards: int) -> None:
@@ -118,21 +116,14 @@ class ShardedFleet:
             "sender": {"id": "boss"},
             "recipients": [user],
         }
-        return self.event(
-            "message.stored",
-            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
-        )
+        elements = [{"type": "text", "text": f"hello {message_id}"}]
+        return self.event("message.stored", {**data, "elements": elements, **more})
 
     def group(self, group: str, message_id: str, **more: Any) -> dict[str, Any]:
-        data = {
-            "message_id": message_id,
-            "conversation": {"type": "group", "id": group},
-            "sender": {"id": "boss"},
-        }
-        return self.event(
-            "message.stored",
-            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
-        )
+        conversation = {"type": "group", "id": group}
+        data = {"message_id": message_id, "conversation": conversation, "sender": {"id": "boss"}}
+        elements = [{"type": "text", "text": f"hello {message_id}"}]
+        return self.event("message.stored", {**data, "elements": elements, **more})
 
     def members(self, group: str, users: Sequence[str]) -> None:
         self.runtime.core.sadd(

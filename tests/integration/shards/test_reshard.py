@@ -95,11 +95,8 @@ def _entries(queue: Any, lane: str, urgency: str) -> tuple[list[str], list[bytes
 def _pushes(blob: bytes) -> list[tuple[str, str]]:
     from common.contracts import decode_batch
 
-    return [
-        (target.user, push.note.message_id)
-        for push in decode_batch(blob).pushes
-        for target in push.targets
-    ]
+    batch = decode_batch(blob)
+    return [(target.user, push.note.message_id) for push in batch.pushes for target in push.targets]
 
 
 def fill(fleet: ShardedFleet) -> None:
@@ -120,10 +117,9 @@ def fill(fleet: ShardedFleet) -> None:
         fleet.group("g", "g2"),
         *(fleet.chat(user, f"chat-{user}") for user in PEOPLE),
     )
+    conversation = {"type": "group", "id": "g"}
     fleet.publish(
-        fleet.event(
-            "message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}
-        )
+        fleet.event("message.recalled", {"message_id": "g2", "conversation": conversation})
     )
     fleet.through(
         *(
@@ -155,12 +151,8 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
         fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*")
     )
     assert not leftover
-    fleet.take_in(
-        fleet.event(
-            "message.recalled",
-            {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}},
-        )
-    )
+    chat = {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}}
+    fleet.take_in(fleet.event("message.recalled", chat))
     for lane in LANES:
         fleet.pause(lane, False)
     fleet.all_sent()
@@ -233,11 +225,8 @@ def _letter(fleet: ShardedFleet, user: str) -> str:
     """
     lane = f"{fleet.app}:meizu:m1"
     own = fleet.runtime.shards[shard_of(len(fleet.runtime.shards), fleet.app, user)]
-    blobs = [
-        blob
-        for blob in _entries(own.lane_queues, lane, "chat")[1]
-        if (user, f"c-{user}") in _pushes(blob)
-    ]
+    entries = _entries(own.lane_queues, lane, "chat")[1]
+    blobs = [blob for blob in entries if (user, f"c-{user}") in _pushes(blob)]
     assert len(blobs) == 1
     raw = fleet.runtime.vault.encrypt(blobs[0])
     told: dict[str, Any] = {

@@ -135,11 +135,10 @@ def test_receipts_say_delivered(honor, client, access):
         client.send(to("H1", "dead-1", "H2"), access)
         _, headers, body = wait()[0]
         assert headers["content-type"] == "application/json"
-        told = [
-            (one["token"], one["status"], one["biTag"], one["appid"])
-            for one in json.loads(body)["statuses"]
-        ]
-        assert told == [
+        statuses = json.loads(body)["statuses"]
+        told = [(one["token"], one["status"], one["biTag"], one["appid"]) for one in statuses]
+        expected = [
             ("H1", 40000002, "m-1001", "104000001"),
             ("H2", 40000002, "m-1001", "104000001"),
         ]
+        assert told == expected

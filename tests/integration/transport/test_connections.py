@@ -189,11 +189,8 @@ def test_an_endpoint_the_route_does_not_know_is_an_error(transport):
 @both()
 def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, transport):
     server = serve(H2Server)
-    bad = [
-        push(1, headers={"apns-collapse-id": "a\r\nx-evil: 1"}),
-        push(2),
-        push(3, path="/3/device/a b"),
-    ]
+    headers = {"apns-collapse-id": "a\r\nx-evil: 1"}
+    bad = [push(1, headers=headers), push(2), push(3, path="/3/device/a b")]
     answers = transport.send_many(route(server.base), bad, 30)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
     found = [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers]

@@ -100,11 +100,8 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
         for turn in range(8):
             requests = pushes(1 + (first + turn) % 5, 1000 * first + 10 * turn + 1)
             answers = engine.send_many(route(server.base), requests, 30)
-            wrong.extend(
-                1
-                for r, a in zip(requests, answers, strict=True)
-                if a.headers.get("apns-id") != r.headers["apns-id"]
-            )
+            pairs = zip(requests, answers, strict=True)
+            wrong.extend(1 for r, a in pairs if a.headers.get("apns-id") != r.headers["apns-id"])
 
     threads = [threading.Thread(target=caller, args=(n,)) for n in range(1, 13)]
     begun = time.monotonic()

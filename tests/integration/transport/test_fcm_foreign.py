@@ -57,12 +57,8 @@ def server(certificate) -> Iterator[Callable[[str], Route]]:
     started = []
 
     def start(manner: str) -> Route:
-        process = subprocess.Popen(
-            ["node", str(SCRIPT), *map(str, certificate), manner],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        argv = ["node", str(SCRIPT), *map(str, certificate), manner]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         base = f"https://localhost:{int(present(process.stdout).readline())}"
         return Route("demo:fcm:b1:1", {"FCM": base, "GOOGLE_OAUTH": base}, True)

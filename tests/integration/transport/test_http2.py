@@ -75,11 +75,8 @@ def test_many_callers_share_one_connection_and_get_their_own_answers(serve, tran
         for turn in range(5):
             requests = pushes(20, first + 100 * turn)
             answers = transport.send_many(route(server.base), requests, 30)
-            wrong.extend(
-                1
-                for r, a in zip(requests, answers, strict=True)
-                if a.headers.get("apns-id") != r.headers["apns-id"]
-            )
+            pairs = zip(requests, answers, strict=True)
+            wrong.extend(1 for r, a in pairs if a.headers.get("apns-id") != r.headers["apns-id"])
 
     threads = [threading.Thread(target=caller, args=(10_000 * n,)) for n in range(4)]
     for thread in threads:

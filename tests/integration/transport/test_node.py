@@ -77,11 +77,8 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
     requests = pushes(100)
     answers = transport.send_many(route(base, connections_max=2), requests, 15)
     assert {a.sent for a in answers if isinstance(a, NoAnswer)} <= {False}
-    answered = [
-        r.headers["apns-id"]
-        for r, a in zip(requests, answers, strict=True)
-        if not isinstance(a, NoAnswer)
-    ]
+    pairs = zip(requests, answers, strict=True)
+    answered = [r.headers["apns-id"] for r, a in pairs if not isinstance(a, NoAnswer)]
     seen = [i for i in stats(ca, base)["seen"] if i != push(0).headers["apns-id"]]
     assert sorted(seen) == sorted(answered)
     assert len(answered) > 50
@@ -89,11 +86,8 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
 
 def test_a_single_connection_with_few_streams_answers_all(node, either):
     base = node(3)
-    assert not [
-        a
-        for a in either.send_many(route(base, connections_max=1), pushes(100), 15)
-        if isinstance(a, NoAnswer)
-    ]
+    answers = either.send_many(route(base, connections_max=1), pushes(100), 15)
+    assert not [a for a in answers if isinstance(a, NoAnswer)]
 
 
 def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, either, ca):

@@ -459,13 +459,8 @@ def test_null_counts_as_absent_where_a_field_may_be() -> None:
     found = (message.recipients, message.exclude, message.mentions, message.elements)
     assert found == (None, (), (), ())
     assert message.push.ttl_s == 86_400
-    call = {
-        "call_id": "c",
-        "inviter": {"id": "ann", "nick": None},
-        "invitees": ["bob"],
-        "timeout_s": 30,
-        "push": None,
-    }
+    inviter = {"id": "ann", "nick": None}
+    call = {"call_id": "c", "inviter": inviter, "invitees": ["bob"], "timeout_s": 30, "push": None}
     assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
 
 
@@ -507,11 +502,8 @@ def test_a_part_of_a_wish_that_is_null_is_none() -> None:
 
 
 def test_the_end_of_a_long_query_is_read() -> None:
-    body = {
-        "CallbackCommand": "State.StateChange",
-        "EventTime": NOW,
-        "Info": {"Action": "Logout", "To_Account": "bob", "Reason": "Unregister"},
-    }
+    info = {"Action": "Logout", "To_Account": "bob", "Reason": "Unregister"}
+    body = {"CallbackCommand": "State.StateChange", "EventTime": NOW, "Info": info}
     query = f"SdkAppid={APP}&trace={'x' * 2000}&OptPlatform=iOS"
     assert event(json.dumps(body).encode(), d="tencent", q=query).data.platform == "ios"
 

@@ -26,9 +26,10 @@ ABSENT = st.just(None)
 
 
 def plain() -> dict[str, Any]:
+    conversation = {"type": "c2c", "id": "ann"}
     data = {
         "message_id": "m-1",
-        "conversation": {"type": "c2c", "id": "ann"},
+        "conversation": conversation,
         "sender": {"id": "ann", "nick": "Ann"},
     }
     more = {"recipients": ["bob"], "elements": [{"type": "text", "text": "hello at 20:00"}]}
@@ -65,11 +66,8 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
     }
     for place in draw(st.lists(st.sampled_from(sorted(places)), max_size=3)):
         places[place](draw(TEXTS))
-    odd = {
-        "v": st.sampled_from([1, 2, "1"]),
-        "ts": st.sampled_from([NOW + 10**9, -1, 1_763_787_600, "1", None]),
-        "app": st.none(),
-    }
+    times = [NOW + 10**9, -1, 1_763_787_600, "1", None]
+    odd = {"v": st.sampled_from([1, 2, "1"]), "ts": st.sampled_from(times), "app": st.none()}
     for key in draw(st.lists(st.sampled_from(sorted(odd)), max_size=1)):
         event[key] = draw(odd[key])
     data = {

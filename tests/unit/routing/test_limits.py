@@ -106,13 +106,10 @@ def event(rng: random.Random, pieces: list[str]) -> Any:
         "body": said(),
         "nick_prefix": rng.choice(["on", "off"]),
     }
+    kinds_of = ["c2c", "group"]
     return message(
         kind=rng.choice(list(Kind)),
-        conversation={
-            "type": rng.choice(["c2c", "group"]),
-            "id": (said() or "x")[:100],
-            "name": said(),
-        },
+        conversation={"type": rng.choice(kinds_of), "id": (said() or "x")[:100], "name": said()},
         sender={"id": "ann", "nick": said(), "group_card": said()},
         elements=[{"type": rng.choice(kinds), "text": said()} for _ in range(rng.randint(0, 3))],
         push={"display": display, "collapse_key": said(), "data": {"ext": (said() or "")[:150]}},

@@ -22,18 +22,8 @@ ALL_RIGHTS = frozenset(
 
 
 def device(vendor: Vendor, voip: str | None = None) -> Device:
-    return Device(
-        "d1",
-        "ios" if vendor == Vendor.APNS else "android",
-        vendor,
-        "b2",
-        "token",
-        voip,
-        None,
-        None,
-        None,
-        1,
-    )
+    platform = "ios" if vendor == Vendor.APNS else "android"
+    return Device("d1", platform, vendor, "b2", "token", voip, None, None, None, 1)
 
 
 def account(vendor: Vendor, rights: frozenset[str] = ALL_RIGHTS) -> Credential:

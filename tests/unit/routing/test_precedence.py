@@ -106,11 +106,8 @@ def note_of(
     )
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
     nobody: Any = Nobody()
-    routed = route(
-        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)],
-        RoutingPorts(nobody, nobody, house),
-        NOW_MS,
-    )
+    people = [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)]
+    routed = route(people, RoutingPorts(nobody, nobody, house), NOW_MS)
     ((_, batch),) = routed.batches
     (one,) = batch.pushes
     return one.note, one.targets[0], house
@@ -262,11 +259,8 @@ HARMONY_CALLS = {"with the right": (("harmony.voip",), "10"), "without": (("harm
 def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(
     rights: tuple[str, ...], expected: str
 ) -> None:
-    push = {
-        "class": "call",
-        "push_type": "voip",
-        "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}},
-    }
+    vendor = {"apns": {"voip": {"handle": "u_1", "video": True}}}
+    push = {"class": "call", "push_type": "voip", "vendor": vendor}
     note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
     credential = house.credential("a", Vendor.HARMONY, "b1")
     (batch,) = pack(

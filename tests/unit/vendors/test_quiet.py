@@ -83,15 +83,13 @@ def loudness(vendor: Vendor, kind: Kind):
         return advance.get("suspend"), (advance.get("notificationType") or {}).get("sound")
     body = json.loads(raw)
     if vendor is Vendor.APNS:
-        return (
-            headers["apns-priority"],
-            body["aps"].get("sound"),
-            body["aps"].get("interruption-level"),
-        )
+        priority = headers["apns-priority"]
+        return (priority, body["aps"].get("sound"), body["aps"].get("interruption-level"))
     if vendor is Vendor.FCM:
         shown = body["message"]["android"]["notification"]
+        priority = body["message"]["android"]["priority"]
         return (
-            body["message"]["android"]["priority"],
+            priority,
             shown.get("sound"),
             shown.get("notification_priority"),
             shown.get("ticker"),

@@ -61,11 +61,8 @@ class HuaweiClient:
         return self.token(client_id, secret)[1]["access_token"]
 
     def _json(self, path, body, bearer, **headers):
-        told = {
-            "Content-Type": "application/json",
-            **({"Authorization": f"Bearer {bearer}"} if bearer else {}),
-            **headers,
-        }
+        auth = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        told = {"Content-Type": "application/json", **auth, **headers}
         status, answer = self._web.call(
             "POST", path, body if isinstance(body, bytes) else compact(body), told
         )
@@ -78,12 +75,8 @@ class HuaweiClient:
         return self._json(f"/v2/{project}/messages:send", body, bearer)
 
     def v3(self, body, jwt, project="700001", push_type="0"):
-        return self._json(
-            f"/v3/{project}/messages:send",
-            body,
-            jwt,
-            **({"push-type": push_type} if push_type else {}),
-        )
+        kind = {"push-type": push_type} if push_type else {}
+        return self._json(f"/v3/{project}/messages:send", body, jwt, **kind)
 
     def revoke(self, body, jwt, client_id="100000001"):
         return self._json(f"/v1/{client_id}/messages:revoke", body, jwt)
