@@ -99,9 +99,5 @@ def cluster_of(url: str) -> Cluster:
         scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0")
     ):  # a cluster has one database
         raise ValueError("not a cluster URL")
-    return Cluster(
-        tuple((part.hostname or "", part.port or 6379) for part in parts),
-        scheme == "rediss+cluster",
-        login,
-        query,
-    )
+    nodes = tuple((part.hostname or "", part.port or 6379) for part in parts)
+    return Cluster(nodes, scheme == "rediss+cluster", login, query)

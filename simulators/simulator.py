@@ -147,13 +147,10 @@ def control(simulator: Simulator, call: VendorCall) -> VendorReply | None:
     try:
         wanted = json.loads(call.body or b"{}")
         if action == "stats":
+            faults = asdict(simulator.faults)
             return VendorReply.json(
                 200,
-                {
-                    "vendor": simulator.vendor,
-                    "counts": simulator.record.counts,
-                    "faults": asdict(simulator.faults),
-                },
+                {"vendor": simulator.vendor, "counts": simulator.record.counts, "faults": faults},
             )
         if action == "record":
             return VendorReply(

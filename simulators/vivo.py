@@ -218,12 +218,8 @@ class Vivo(ChinaSimulator):
 
     def _auth(self, _call: VendorCall, body: Body) -> VendorReply:
         self.record.count("auth")
-        for name, code in (
-            ("appId", 10200),
-            ("appKey", 10201),
-            ("timestamp", 10203),
-            ("sign", 10204),
-        ):
+        wanted = (("appId", 10200), ("appKey", 10201), ("timestamp", 10203), ("sign", 10204))
+        for name, code in wanted:
             if body.get(name) in (None, ""):
                 raise VendorError(code, f"{name} is empty")
         app_id, key, stamp, sign = (
@@ -237,10 +233,8 @@ class Vivo(ChinaSimulator):
             r"[0-9A-Za-z-]{1,64}", key
         ):
             raise VendorError(10202, "appKey is illegal")
-        if (
-            not re.fullmatch(r"\d{13}", stamp)
-            or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS
-        ):
+        dated = re.fullmatch(r"\d{13}", stamp)
+        if not dated or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS:
             raise VendorError(10207, "timestamp is illegal")
         if account.secret is not None:
             base = f"{app_id}{key}{stamp}{account.secret}".strip()
@@ -367,14 +361,8 @@ class Vivo(ChinaSimulator):
         account = sending.account.id
         if sending.private or sending.body.get("pushMode") == 1:
             return ""
-        if not self.days.take(
-            1,
-            1,
-            account,
-            "same words",
-            token,
-            sending.body["title"] + "\0" + sending.body["content"],
-        ):
+        words = sending.body["title"] + "\0" + sending.body["content"]
+        if not self.days.take(1, 1, account, "same words", token, words):
             return "repeated"
         fits = self.days.take(
             self.limits["operational_device_daily"], 1, account, "operational", token

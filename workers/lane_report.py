@@ -63,11 +63,8 @@ class LaneStatus:
 
     def shown(self) -> dict[str, Any]:
         """As contract §9."""
-        return {
-            "state": self.state,
-            "why": str(self.why) if self.why else None,
-            "since_ms": self.since_ms,
-        }
+        why = str(self.why) if self.why else None
+        return {"state": self.state, "why": why, "since_ms": self.since_ms}
 
 
 def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:

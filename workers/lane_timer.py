@@ -295,12 +295,8 @@ class LaneTimer:
             )
             if self._missing_room() <= 0:
                 self._memory_at = time.monotonic() + MEMORY_EVERY_S
-        return (
-            self._memory_max
-            * self._runtime.settings.bytes_max_percent
-            // 100
-            // self._shards_here()
-        )
+        bytes_max = self._memory_max * self._runtime.settings.bytes_max_percent // 100
+        return bytes_max // self._shards_here()
 
     def _missing_room(self) -> int:
         """Bytes that this shard has to free on a full server; 0: it is not full."""

@@ -199,12 +199,9 @@ def spread_of(runtime: Runtime) -> Spread | None:
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
+    spread = spread_of(runtime)
     return RoutingHandler(
-        runtime.routing,
-        runtime.catalog,
-        runtime.lane_queues,
-        runtime.replies,
-        spread_of(runtime),
+        runtime.routing, runtime.catalog, runtime.lane_queues, runtime.replies, spread
     )
 
 
@@ -219,13 +216,8 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
-    return Shortcut(
-        presence,
-        routing,
-        workers,
-        runtime.people.sharing,
-        UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now),
-    )
+    usual = UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now)
+    return Shortcut(presence, routing, workers, runtime.people.sharing, usual)
 
 
 def _policy(stage: str) -> Policy:

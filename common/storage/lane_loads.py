@@ -58,10 +58,8 @@ class LaneLoads:
 
     def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
         """Within the caller's MULTI: marks entries up to this order as held by an outage."""
-        pipe.hset(
-            self.keys.lane_load(lane),
-            mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why},
-        )
+        rank = RANK[urgency]
+        pipe.hset(self.keys.lane_load(lane), mapping={f"n{rank}": upto, f"why{rank}": why})
 
     def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
         """Names of waiting entries from each (lane, urgency, start) on, in their order."""

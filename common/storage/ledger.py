@@ -389,13 +389,8 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(
-                cursor,
-                events.name,
-                EVENT_COLUMNS,
-                "".join(map(event_line, self._event_records)),
-                _MERGE_EVENTS,
-            )
+            lines = "".join(map(event_line, self._event_records))
+            _merge(cursor, events.name, EVENT_COLUMNS, lines, _MERGE_EVENTS)
             own.take_out(cursor, [*self._event_records, *self._rows])
             _merge(
                 cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS
@@ -418,13 +413,8 @@ class _Batch:
 
 def _page(page: PageRecord) -> tuple[Any, ...]:
     digest = hashlib.blake2b(page.decision.encode() + b"\0" + page.users, digest_size=16).digest()
-    shown = (
-        page.decision,
-        page.message_class,
-        page.presence_ms,
-        page.decided_ms,
-        page.note.replace("\0", "\\0"),
-    )
+    note = page.note.replace("\0", "\\0")
+    shown = (page.decision, page.message_class, page.presence_ms, page.decided_ms, note)
     return (day_of(page.ts_ms), page.app, page.event_id, digest, *shown, page.count, page.users)
 
 

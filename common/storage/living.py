@@ -167,12 +167,8 @@ class Heartbeats:
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.exists(
-                    *(
-                        key(name.decode())
-                        for key in (self._keys.alive, self._keys.at_work, self._keys.metrics_at)
-                    )
-                )
+                keys_of = (self._keys.alive, self._keys.at_work, self._keys.metrics_at)
+                pipe.exists(*(key(name.decode()) for key in keys_of))
             silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
         if silent:
             self._redis.srem(self._keys.process_names, *silent)

@@ -236,11 +236,8 @@ class EventMarks:
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
-        self._read(
-            keys=[self._keys.read(app, user)],
-            args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX],
-            client=pipe,
-        )
+        names = [self._keys.read(app, user)]
+        self._read(keys=names, args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""

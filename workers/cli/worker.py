@@ -192,11 +192,8 @@ def process_name(
     """
     parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
     line = "-".join([stage, *parts])
-    return (
-        environ.get("PUSHFLEET_PROCESS")
-        or environ.get("HONCHO_PROCESS_NAME")
-        or f"{line}.{index}@{socket.gethostname()}"
-    )
+    process = environ.get("PUSHFLEET_PROCESS")
+    return process or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
 def _vendor(name: str) -> Vendor:

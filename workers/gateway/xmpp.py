@@ -240,11 +240,8 @@ class PushService:
             )  # a command that we have not, and no push
         if not owner or not token or len(token) > 2048:
             return stanzas.error(iq, "modify", "bad-request")
-        accounts = [
-            one
-            for one in self._directories.now.by_app.get(self._server.app, ())
-            if one.vendor == vendor
-        ]
+        ours = self._directories.now.by_app.get(self._server.app, ())
+        accounts = [one for one in ours if one.vendor == vendor]
         found = _account(accounts, given.get("app-id", ""), name)
         if found is None:
             return stanzas.error(iq, "modify", "not-acceptable")
@@ -261,11 +258,8 @@ class PushService:
             created_ms=now_ms(),
         )
         node = await asyncio.to_thread(self._nodes.register, self._server.app, new)
-        values = {
-            "jid": self._server.address.domain,
-            "node": node,
-            "secret": self._secrets(node)[0],
-        }
+        secret = self._secrets(node)[0]
+        values = {"jid": self._server.address.domain, "node": node, "secret": secret}
         return stanzas.result(iq, stanzas.command_done(name, values))
 
     def _secrets(self, node: str) -> list[str]:
@@ -323,12 +317,8 @@ class PushService:
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
 
     def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
-        account = DoorAccount(
-            self._server.app,
-            stanzas.COMMAND_NODES[f"register-push-{known.vendor}"],
-            known.business_id,
-            (),
-        )
+        command = stanzas.COMMAND_NODES[f"register-push-{known.vendor}"]
+        account = DoorAccount(self._server.app, command, known.business_id, ())
         domain = stanzas.domain_of(iq.attrs.get("from", ""))
         name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
         event_id = (
@@ -344,13 +334,9 @@ class PushService:
         }
         data |= _about(publish)
         data["push"] = _push(publish, wakes)
+        found = Found(account, voip=False)
         event = direct_event(
-            Found(account, voip=False),
-            event_id,
-            known.token,
-            now_ms(),
-            data,
-            since_ms=known.created_ms,
+            found, event_id, known.token, now_ms(), data, since_ms=known.created_ms
         )
         if known.voip_token:
             event["data"]["target"]["voip_token"] = known.voip_token
@@ -404,9 +390,6 @@ def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
 
 
 def _presence(stanza: Node) -> Node:
-    attrs = {
-        ours: stanza.attrs[theirs]
-        for theirs, ours in (("from", "to"), ("to", "from"))
-        if theirs in stanza.attrs
-    }
+    ways = (("from", "to"), ("to", "from"))
+    attrs = {ours: stanza.attrs[theirs] for theirs, ours in ways if theirs in stanza.attrs}
     return Node(f"{{{COMPONENT}}}presence", attrs)

@@ -458,11 +458,8 @@ class StreamConsumer:
         singles = self.handler.split(entry)
         try:
             if len(singles) > 1:
-                self._write(
-                    [entry],
-                    self.handler.on_leave(entry, None),
-                    lambda pipe: self._source.split(pipe, entry, singles),
-                )
+                commit = self.handler.on_leave(entry, None)
+                self._write([entry], commit, lambda pipe: self._source.split(pipe, entry, singles))
                 self._stores.wake(self.policy.stage, self.policy.vendor)
             else:
                 self.dead_letter(entry, reason)

@@ -81,11 +81,8 @@ def away(check: str, problem: str, /, **values: Any) -> Finding:
 
 def words_of(error: BaseException) -> str:
     """An error's first line, without possible secrets."""
-    lines = [
-        line.strip()
-        for line in str(getattr(error, "orig", None) or error).splitlines()
-        if line.strip()
-    ]
+    words = str(getattr(error, "orig", None) or error).splitlines()
+    lines = [line.strip() for line in words if line.strip()]
     return scrub(lines[0])[:200] if lines else type(error).__name__
 
 

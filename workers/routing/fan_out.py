@@ -157,18 +157,10 @@ def route(
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         for part in parts(pushes):
-            routed.batches.append(
-                (
-                    urgency,
-                    Batch(
-                        app=app,
-                        vendor=vendor,
-                        business_id=business_id,
-                        pushes=part,
-                        by_entry=by_entry,
-                    ),
-                )
+            batch = Batch(
+                app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=by_entry
             )
+            routed.batches.append((urgency, batch))
     return routed
 
 
@@ -570,10 +562,8 @@ def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[
     own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
     wishes = own if isinstance(own, Mapping) else {}
     shown = ("video",) if hidden else ("handle", "handle_type", "video")
-    call = {
-        "id": message.message_id,
-        "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite",
-    }
+    action = "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite"
+    call = {"id": message.message_id, "action": action}
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 

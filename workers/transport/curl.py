@@ -106,16 +106,8 @@ class CurlTransport:
                 continue
             http2 = h2[request.endpoint]
             key = (route.pool, http2, route.identity, route.proxy)
-            jobs.append(
-                Job(
-                    batch,
-                    index,
-                    key,
-                    bases[request.endpoint] + request.path,
-                    request,
-                    header_lines(request, http2),
-                )
-            )
+            url = bases[request.endpoint] + request.path
+            jobs.append(Job(batch, index, key, url, request, header_lines(request, http2)))
         return jobs
 
     def _running(self) -> Loop | None:

@@ -432,11 +432,8 @@ class HeaderEncoder:
 
 def _plain(values: list[str]) -> bool:
     """True when each may be a header value unchanged, with its length in one or two octets."""
-    return (
-        is_visible("".join(values))
-        and all(values)
-        and max(map(len, values), default=0) < len(_QUICK_LENGTHS)
-    )
+    visible = is_visible("".join(values))
+    return visible and all(values) and max(map(len, values), default=0) < len(_QUICK_LENGTHS)
 
 
 def _blocks(

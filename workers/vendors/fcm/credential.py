@@ -48,12 +48,8 @@ def ask(credential: Credential, now_ms: int) -> Request:
     """The service account's signed assertion for an access token. Source: fcm.md §2."""
     token = assertion(credential.options, credential.secrets["private_key"], now_ms // 1000)
     form = urlencode({"grant_type": GRANT_TYPE, "assertion": token})
-    return Request(
-        "GOOGLE_OAUTH",
-        "/token",
-        {"content-type": "application/x-www-form-urlencoded"},
-        form.encode(),
-    )
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    return Request("GOOGLE_OAUTH", "/token", headers, form.encode())
 
 
 def assertion(options: Mapping[str, str], private_key: str, now_s: int) -> str:

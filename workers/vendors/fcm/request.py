@@ -119,13 +119,8 @@ def prepare(note: Notification, credential: Credential) -> FcmPrepared:
         if data_only
         else b'"notification_count":%d,'
     )
-    return FcmPrepared(
-        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
-        head,
-        tail,
-        badge,
-        too_large,
-    )
+    path = f"/v1/projects/{credential.options.get('project_id', '')}/messages:send"
+    return FcmPrepared(path, head, tail, badge, too_large)
 
 
 def refuse(item: PushItem, _credential: Credential) -> str | None:
@@ -142,11 +137,8 @@ def refuse(item: PushItem, _credential: Credential) -> str | None:
         )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
             return None
-    return (
-        "payload_too_large"
-        if fitting(_data_message, note)[2] or fitting(_shown_message, note)[2]
-        else None
-    )
+    too_long = fitting(_data_message, note)[2]
+    return "payload_too_large" if too_long or fitting(_shown_message, note)[2] else None
 
 
 def _data_only(note: Notification, credential: Credential) -> bool:
@@ -194,17 +186,11 @@ def _fitted(
 
     prefix: a name that the body may begin with.
     """
-    room = (
-        PAYLOAD_BYTES_MAX
-        - spare
-        - sum(_weight(part) for part in beside)
-        - sum(map(utf8_bytes, words))
-    )
+    left = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside)
+    room = left - sum(map(utf8_bytes, words))
     texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
-    cut_words = {
-        **words,
-        **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix),
-    }
+    shrunk = shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)
+    cut_words = {**words, **shrunk}
     return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
 
 
@@ -310,16 +296,10 @@ def tokens_valid(tokens: Sequence[str]) -> bool:
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """Full validation of a push to a token that can't exist, with nothing delivered."""
-    body = {
-        "message": {"token": "pushfleet-credential-check", "notification": {"body": "check"}},
-        "validate_only": True,
-    }
+    message = {"token": "pushfleet-credential-check", "notification": {"body": "check"}}
+    body = {"message": message, "validate_only": True}
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    return Request(
-        "FCM",
-        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
-        headers,
-        compact(body),
-    )
+    path = f"/v1/projects/{credential.options.get('project_id', '')}/messages:send"
+    return Request("FCM", path, headers, compact(body))

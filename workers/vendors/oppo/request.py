@@ -106,10 +106,8 @@ def _message(item: PushItem, shared: Mapping[str, Any], batch: RequestBatch) -> 
     """One (target, message) pair. verify_registration_id: a device that got another id since then
     drops it.
     """
-    own = {
-        "app_message_id": item.target.push_id,
-        "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX),
-    }
+    ttl_s = min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX)
+    own = {"app_message_id": item.target.push_id, "off_line_ttl": ttl_s}
     notification = {**own, **shared, **_callback(item, batch)}
     token = whole(item.target.token)
     return {
@@ -208,10 +206,8 @@ def _template(note: Notification, credential: Credential) -> dict[str, Any]:
         title, content = _own(note)
     wire = json_text if credential.options.get("template_params") == "json_text" else dict
     fields: dict[str, Any] = {"private_msg_template_id": whole(identity)}
-    for name, values in (
-        ("private_title_parameters", title),
-        ("private_content_parameters", content),
-    ):
+    filled = (("private_title_parameters", title), ("private_content_parameters", content))
+    for name, values in filled:
         if values:
             fields[name] = wire(values)
     return fields
