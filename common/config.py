@@ -121,9 +121,8 @@ def environ_of(settings: Settings) -> dict[str, str]:
     """The variables that reproduce these settings; for child processes only: it holds passwords."""
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
     found |= {f"{PREFIX}PROXY_{vendor.upper()}": url for vendor, url in settings.proxies.items()}
-    found |= dict.fromkeys(
-        (f"{PREFIX}{name}_FILE" for name in URL_NAMES), ""
-    )  # read already: a child inherits ours
+    # read already: a child inherits ours
+    found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
         if one.name not in ("endpoints", "proxies"):

@@ -191,9 +191,8 @@ class Fcm:
     def _device(self, target: str, now: float) -> tuple[Minute, Minute]:
         known = self._devices.get(target)
         if known is None:
-            if (
-                len(self._devices) > 200_000
-            ):  # those that were quiet for an hour have nothing left to be remembered
+            # those that were quiet for an hour have nothing left to be remembered
+            if len(self._devices) > 200_000:
                 self._devices = {
                     name: both for name, both in self._devices.items() if now - both[1].began < 3600
                 }

@@ -259,9 +259,8 @@ class Http2:
 
     def _answer_all(self, batch: list[tuple[int, VendorCall, Fate]]) -> None:
         for stream_id, call, fate in batch:
-            if (
-                stream_id in self._streams
-            ):  # else the client took it back, or our GOAWAY left it out, while it waited
+            # else the client took it back, or our GOAWAY left it out, while it waited
+            if stream_id in self._streams:
                 self._answer(stream_id, call, fate)
         if not self._gone:
             self._connection.wake()

@@ -111,10 +111,8 @@ class Huawei(ChinaSimulator):
         return _answer(str(error.code), error.words, self.new_id(), error.status)
 
     def answer(self, call: VendorCall) -> VendorReply:
-        if call.path in (
-            "/oauth2/v2/token",
-            "/oauth2/v3/token",
-        ):  # v2 is the default of four public clients (section 2a)
+        # v2 is the default of four public clients (section 2a)
+        if call.path in ("/oauth2/v2/token", "/oauth2/v3/token"):
             return self._oauth(call)
         found = _PATH.fullmatch(call.path)
         if not found:

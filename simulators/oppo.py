@@ -357,9 +357,8 @@ class Oppo(ChinaSimulator):
         if owner != account.id:
             raise VendorError(31, "data does not exist: message_id")
         targets = [one for one in form.get("target_value", "").split(";") if one]
-        if (
-            form.get("target_type") == "1"
-        ):  # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+        # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+        if form.get("target_type") == "1":
             self.gate(account)
             return self._ok({"message_id": form["message_id"], "task_id": secrets.token_hex(12)})
         if form.get("target_type") != "2" or not targets or len(targets) > BATCH_MAX:

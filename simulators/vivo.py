@@ -261,9 +261,8 @@ class Vivo(ChinaSimulator):
         if given is None or not given[1]:
             raise VendorError(10000, "authToken is missing, wrong or expired")
         named = body.get("appId")
-        if (
-            named not in (None, "") and str(named) != given[0]
-        ):  # it may be absent: the token names the app (sections 2-4)
+        # it may be absent: the token names the app (sections 2-4)
+        if named not in (None, "") and str(named) != given[0]:
             raise VendorError(10094, "authToken and appId do not match")
         return self.account(given[0])
 
@@ -318,9 +317,8 @@ class Vivo(ChinaSimulator):
             raise VendorError(10103, "sensitive words")
 
     def _stumble(self, tokens: list[str]) -> None:
-        stumble = self.stumbles(
-            tokens, None
-        )  # a requestId is new in each try: tries are counted by token
+        # a requestId is new in each try: tries are counted by token
+        stumble = self.stumbles(tokens, None)
         if stumble == "fail":
             raise VendorError("500", "server error", 500)
         if stumble == "busy":
@@ -451,9 +449,8 @@ class Vivo(ChinaSimulator):
             extra.get("callback") or extra.get("callback.id")
         ):
             return
-        named = self.receipt_settings.get(
-            "detail", "subStatus"
-        )  # or subAckType: sources disagree (section 8)
+        # or subAckType: sources disagree (section 8)
+        named = self.receipt_settings.get("detail", "subStatus")
         for dropped, tokens in by_code.items():
             kind, detail = _RECEIPT.get(dropped, ("100", "12000"))
             for token in tokens:

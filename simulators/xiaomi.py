@@ -151,9 +151,8 @@ class Xiaomi(ChinaSimulator):
         except ValueError as error:
             raise VendorError(10012, "illegal request") from error
         packages = [value for name, value in pairs if name == PACKAGE_FIELD]
-        return dict(pairs) | (
-            {PACKAGE_FIELD: ",".join(packages)} if packages else {}
-        )  # the SDK repeats it once a package (section 3)
+        # the SDK repeats it once a package (section 3)
+        return dict(pairs) | ({PACKAGE_FIELD: ",".join(packages)} if packages else {})
 
     def _package(self, call: VendorCall, form: Form) -> VendorAccount:
         """The account, and the package checked: one for v2, a list for the newer."""

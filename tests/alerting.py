@@ -234,9 +234,8 @@ def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]
         if faults:
             world.simulator("faults", status=0, status_share=0.0, status_body="")
         world.rest()
-        world.steadily(
-            lambda _: world.push(8)
-        )  # shares of nothing tell nothing: good traffic makes the alert go
+        # shares of nothing tell nothing: good traffic makes the alert go
+        world.steadily(lambda _: world.push(8))
 
     return begin, end
 

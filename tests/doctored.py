@@ -320,9 +320,8 @@ def oppo_without_channel(place: Place) -> Iterator[Env]:
     account = ("--app-key", "k1", "--app-secret-file", secret, "--right", "oppo.private")
     told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
-    yield {
-        "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
-    }  # something that takes connections
+    # something that takes connections
+    yield {"PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]}
     place.sql("DELETE FROM credentials WHERE vendor = 'oppo'")
     place.runtime.living.leave(["oppo.1"])
     place.runtime.catalog.changed()

@@ -112,9 +112,8 @@ def _stand_in(database_url: str, ignores: bool) -> Iterator[int]:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = door.accept()
-                client.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-                )  # each message goes alone, as PgBouncer sends them
+                # each message goes alone, as PgBouncer sends them
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(
                     target=_Client(client, free, shown, ignores).serve, daemon=True
                 ).start()

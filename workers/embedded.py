@@ -258,9 +258,8 @@ class Server:
         lock = self.claim()
         try:
             self.port = self.port or _port(self.home, self.folder / "port")
-            (self.folder / "data" / "postmaster.pid").unlink(
-                missing_ok=True
-            )  # a stale one may name a stranger's pid by now
+            # a stale one may name a stranger's pid by now
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
             self.process = self.run(self.argv(self.port), lock, self.death_signal)
         finally:
             os.close(lock)

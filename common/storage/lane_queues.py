@@ -102,9 +102,8 @@ class LaneQueues(LaneLoads):
             load = grown.setdefault(lane, [0, 0])
             load[0] += len(batch.blob)
             load[1] += batch.pushes
-        do = cast(
-            Any, pipe
-        ).execute_command  # what redis-py does around it is most of the time with many lanes
+        # what redis-py does around it is most of the time with many lanes
+        do = cast(Any, pipe).execute_command
         ready = dict[str, dict[str, int]]()
         for (lane, urgency), parts in places.items():
             do("ZADD", keys.lane_queue(lane, urgency), *parts)

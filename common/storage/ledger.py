@@ -194,9 +194,8 @@ class Ledger(LedgerReader):
                 )
                 if day < long_ago:
                     name, bounds = _rest(table), "DEFAULT"
-                with contextlib.suppress(
-                    IntegrityError
-                ):  # by another clock it was long ago already: its rows are with the rest
+                # by another clock it was long ago already: its rows are with the rest
+                with contextlib.suppress(IntegrityError):
                     self._ensure(table.name, name, bounds)
             self._days.add(day)
 

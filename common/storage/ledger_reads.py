@@ -249,9 +249,8 @@ class LedgerReader:
             & (ledger.c.app == events.c.app)
             & (ledger.c.event_id == events.c.event_id)
         )
-        pushed = (
-            select(literal(1)).where(own, _SEEN).limit(1).lateral()
-        )  # the limit: an index look-up for each, never a join of all
+        # the limit: an index look-up for each, never a join of all
+        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()
         statement = select(events.c.app, events.c.message_id).join(pushed, true())
         statement = statement.where(
             events.c.message_id.in_([message_id for _, message_id in messages])

@@ -203,9 +203,8 @@ def missing(
         served |= {f"{stage}-{part}" for part in those.split(",")} if those else {stage}
     wanted = [*STAGES, *(["receipts"] if receipts else []), *doors]
     lines = {role: f"{UPKEEP}-{role}" for role in ROLES}
-    if UPKEEP not in served and not served.isdisjoint(
-        lines.values()
-    ):  # the roles are spread over processes
+    # the roles are spread over processes
+    if UPKEEP not in served and not served.isdisjoint(lines.values()):
         wanted[wanted.index(UPKEEP) : wanted.index(UPKEEP) + 1] = lines.values()
     wanted += (
         [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]

@@ -93,9 +93,8 @@ def simulate(
     mean, began, back_s = wanted.per_s * TICK_S, 30.0, 0.0
     for tick in range(int(120.0 / TICK_S)):
         now, worst = tick * TICK_S, 0.0
-        came = max(
-            0.0, rng.gauss(mean, math.sqrt(mean) * 3)
-        )  # messages come in conversations: three times the spread of chance
+        # messages come in conversations: three times the spread of chance
+        came = max(0.0, rng.gauss(mean, math.sqrt(mean) * 3))
         for name, count in servers.items():
             work = 0.0 if began <= now < began + stopped_s else count * TICK_S
             backlog[name] += came * costs[name] / 1e6

@@ -177,9 +177,8 @@ class Command:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 self.kills[told.decode() if told is not None else phase] += 1
-                redis.delete(
-                    keys.lease(RESHARD)
-                )  # a lease of a killed one ends by itself in seconds
+                # a lease of a killed one ends by itself in seconds
+                redis.delete(keys.lease(RESHARD))
                 return True
             time.sleep(0.002)
         assert process.wait() == 0, process.stderr.read() if process.stderr else ""

@@ -232,11 +232,8 @@ def _upgraded(
     say(f"{parked} pushes wait behind a paused lane")
     place.publish_all(many, messages)
     wait_for(lambda: place.sent() > messages // 20, "the first were sent", 120)
-    for name in (
-        "delivery-apns",
-        "routing",
-        "presence",
-    ):  # so that entries of the version before lie in each stream
+    # so that entries of the version before lie in each stream
+    for name in ("delivery-apns", "routing", "presence"):
         place.stand_still(name)
         time.sleep(0.7)
     redis = place.runtime.redis

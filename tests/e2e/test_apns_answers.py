@@ -267,16 +267,14 @@ def _issued(token: str) -> int:
 
 def test_the_whole_fleet_shows_apple_one_provider_token(fleet: Core, tmp_path: Path) -> None:
     before = time.time() // PROVIDER_TOKEN_S
-    account = Account(
-        fleet, tmp_path
-    )  # of its own: one that Apple called expired has another, of twenty minutes later
+    # of its own: one that Apple called expired has another, of twenty minutes later
+    account = Account(fleet, tmp_path)
     users = [account.iphone()[0] for _ in range(5)]
     assert {account.send(user)["decision"] for user in users} == {"accepted"}
     good(fleet, "credential", "check", account.app, "apns", "ios")  # another process
     seen = simulator(fleet, "apns", "stats")["distinct_jwts"][account.kid]
-    assert (
-        1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)
-    )  # one in each 40 minutes that this test has touched
+    # one in each 40 minutes that this test has touched
+    assert 1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)
 
 
 def test_an_expired_provider_token_is_answered_on_a_new_connection(

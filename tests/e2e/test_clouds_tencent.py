@@ -108,9 +108,8 @@ def test_tencent_repeated_callback_pushes_once(town):
     for _ in range(3):
         town.callback(body)
     assert decision(town.why(body["MsgKey"])) == "accepted"
-    assert (
-        decision(town.say(user, "another")) == "accepted"
-    )  # what came after the repeats is through, so they are too
+    # what came after the repeats is through, so they are too
+    assert decision(town.say(user, "another")) == "accepted"
     found = [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)]
     assert found == ["你好", "another"]
 
@@ -351,9 +350,8 @@ def test_tencent_desc_replaces_the_usual_text(town):
     assert shown(town, {"Desc": "张伟:看这里"})["body"]["aps"]["alert"] == {"body": "张伟:看这里"}
     user = town.person()
     token = town.register(user)
-    town.send(
-        town.of_ann(user, push={"display": {"body": "看这里"}})
-    )  # with a nick in the event: still none before it
+    # with a nick in the event: still none before it
+    town.send(town.of_ann(user, push={"display": {"body": "看这里"}}))
     assert town.alert(token) == {"body": "看这里"}
 
 
@@ -542,9 +540,8 @@ def test_tencent_vivo_class_follows_the_right(town):
     row, got = classed(town, "vivo", True)
     found = (row["decision"], got["body"]["classification"], got["body"]["category"])
     assert found == ("accepted", 1, "IM")
-    if (
-        7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22
-    ):  # operational messages wait for the morning
+    # operational messages wait for the morning
+    if 7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22:
         row, got = classed(town, "vivo", False)
         assert (row["decision"], got["body"]["classification"]) == ("accepted", 0)
 

@@ -194,9 +194,8 @@ def test_the_command_itself_ends_with_exit_code_2_and_one_line(
 
 def x509_of(path: Path) -> x509.Certificate:
     """The certificate of an old export, encrypted as Keychain does it: RC2 with 40 bits."""
-    assert (
-        b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()
-    )  # pbeWithSHAAnd40BitRC2-CBC
+    # pbeWithSHAAnd40BitRC2-CBC
+    assert b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()
     _, found, _ = pkcs12.load_key_and_certificates(path.read_bytes(), b"geheim")
     assert found
     return found

@@ -206,9 +206,8 @@ def test_a_signature_of_zegos_brings_one_body(clouds: Clouds, door: httpx.Client
     app = clouds.apps["zego"]
     first = zego_body(app, "n" + uuid.uuid4().hex[:8])
     assert post(door, "zego", first).status_code == 200
-    assert (
-        post(door, "zego", first).status_code == 200
-    )  # its retry, as its answer may have been lost
+    # its retry, as its answer may have been lost
+    assert post(door, "zego", first).status_code == 200
     other = json.dumps({**json.loads(first), "user_id": "somebody else"}).encode()
     assert post(door, "zego", other).status_code == 401
     assert post(door, "zego", zego_body(app, signature="0" * 40)).status_code == 401
@@ -224,9 +223,8 @@ def test_nim_signs_the_bytes(clouds: Clouds, door: httpx.Client) -> None:
     raw = json.dumps({"eventType": "2", "accid": "a", "x": "你好"}, ensure_ascii=False).encode()
     found = post(door, "nim", raw, f"?app={clouds.apps['nim']}", **nim_headers(raw)).status_code
     assert found == 200
-    assert (
-        post(door, "nim", raw, **nim_headers(raw)).status_code == 200
-    )  # its secret tells whose it is
+    # its secret tells whose it is
+    assert post(door, "nim", raw, **nim_headers(raw)).status_code == 200
     assert post(door, "nim", raw + b" ", **nim_headers(raw)).status_code == 401
     assert post(door, "nim", raw, **nim_headers(raw, "another")).status_code == 401
     assert post(door, "nim", raw).status_code == 401

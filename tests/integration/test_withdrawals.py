@@ -310,9 +310,8 @@ def test_pages_advance_the_wish_and_a_kill_between_them_loses_and_doubles_nothin
 ) -> None:
     monkeypatch.setattr(withdraw, "PAGE", 10)
     monkeypatch.setattr(withdraw, "AGAIN_S", 0.0)
-    monkeypatch.setattr(
-        withdraw, "BUDGET_S", 30.0
-    )  # a busy machine reads two pages only in half a second
+    # a busy machine reads two pages only in half a second
+    monkeypatch.setattr(withdraw, "BUDGET_S", 30.0)
     users = [f"u{number:02d}" for number in range(35)]
     sent = Sent(runtime, users).written()
     read, seen = runtime.ledger.accepted_of, 0

@@ -256,9 +256,8 @@ def _heartbeat(
 
     progress: monotonic time of the last progress.
     """
-    silent_s = max(
-        SILENT_S, 3 * runtime.settings.send_timeout_s
-    )  # an access token and two requests may be waited for
+    # an access token and two requests may be waited for
+    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)
     known = Progress(progress, waiting, silent_s)
     metrics.BUILD_INFO.labels(metrics.version()).set(1)
     port = metrics.serve_metrics(

@@ -235,9 +235,8 @@ class PushService:
         vendor = stanzas.COMMAND_NODES.get(name)
         token = as_text(given.get("token"))
         if vendor is None:
-            return stanzas.error(
-                iq, "cancel", "item-not-found"
-            )  # a command that we have not, and no push
+            # a command that we have not, and no push
+            return stanzas.error(iq, "cancel", "item-not-found")
         if not owner or not token or len(token) > 2048:
             return stanzas.error(iq, "modify", "bad-request")
         ours = self._directories.now.by_app.get(self._server.app, ())
@@ -284,9 +283,8 @@ class PushService:
             return stanzas.error(iq, "modify", "not-acceptable")
         known = await asyncio.to_thread(self._nodes.get, self._server.app, publish.node)
         if known is None:
-            return stanzas.trouble(
-                iq
-            )  # issued by us, and not in this database: nobody took it back
+            # issued by us, and not in this database: nobody took it back
+            return stanzas.trouble(iq)
         if known.deleted or await asyncio.to_thread(self._is_dead, known):
             return stanzas.gone(iq)
         words = hashlib.sha256(publish.summary.encode("utf-8", "replace")).hexdigest()

@@ -256,9 +256,8 @@ class StreamConsumer:
                     extra={"reason": type(error).__name__, "queue": self.policy.stage},
                 )
                 time.sleep(AWAY_S)
-            self.progress_at = (
-                time.monotonic()
-            )  # also while a store is away: a restart would not help
+            # also while a store is away: a restart would not help
+            self.progress_at = time.monotonic()
         with if_store_answers():
             self.give_back()
 

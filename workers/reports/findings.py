@@ -337,8 +337,7 @@ def database_error(error: BaseException) -> Finding:
     own = getattr(error, "orig", None) or error
     meant = _meant(_DATABASE, str(own))
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    if (
-        state is not None and state[:2] in ("25", "42", "53") and state != "53300"
-    ):  # it has read a statement of ours
+    # it has read a statement of ours
+    if state is not None and state[:2] in ("25", "42", "53") and state != "53300":
         return bad("postgresql", "database_refuses", **meant)
     return away("postgresql", "server_away", kind=type(own).__name__, **meant)

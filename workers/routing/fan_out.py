@@ -411,10 +411,8 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
     message, push, tenant = about.one.message, about.one.message.push, about.tenant
     lang, redaction = style.lang, style.redaction
     ids_only = redaction is not None and redaction.ids_only
-    redacted = redaction is not None or message.kind in (
-        Kind.RECALL,
-        Kind.CALL_CANCEL,
-    )  # no words of the sender beside ours
+    # no words of the sender beside ours
+    redacted = redaction is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)
     shape = _shape_shared(about, credential, style, redacted, ids_only)
     texts = words(
         message,
@@ -657,9 +655,8 @@ def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
         return BadgeMode.SET if message.push.badge.value is not None else BadgeMode.KEEP
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
-    if (
-        over.get("badge") in ("keep", "none") or over.get("badge") is False
-    ):  # Tencent's ignoreHarmonyBadge: false
+    # Tencent's ignoreHarmonyBadge: false
+    if over.get("badge") in ("keep", "none") or over.get("badge") is False:
         return BadgeMode.KEEP
     return message.push.badge.mode
 

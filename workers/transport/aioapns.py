@@ -482,9 +482,8 @@ class AioapnsTransport:
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> bool:
         """Runs it on the loop; False when the transport is closed."""
-        if (
-            self._pid != os.getpid()
-        ):  # first use, or a forked child: the parent's loop, lock and sockets are not ours
+        # first use, or a forked child: the parent's loop, lock and sockets are not ours
+        if self._pid != os.getpid():
             self._lock, self._loop, self._pid, self._pools = threading.Lock(), None, os.getpid(), {}
         with self._lock:
             if self._closed:
@@ -531,9 +530,8 @@ class AioapnsTransport:
             for connection in list(pool.connections):
                 if connection.transport is not None:
                     connection.transport.abort()
-        await asyncio.sleep(
-            0.05
-        )  # the lost connections tell their senders, the senders their batches
+        # the lost connections tell their senders, the senders their batches
+        await asyncio.sleep(0.05)
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()

@@ -83,9 +83,8 @@ class CurlTransport:
             return [CLOSED] * len(requests)
         if jobs:
             loop.post((route, jobs))
-            if (
-                loop.closing and not loop.thread.is_alive()
-            ):  # it ended between our look and our post: nobody reads the inbox any more
+            # it ended between our look and our post: nobody reads the inbox any more
+            if loop.closing and not loop.thread.is_alive():
                 for job in jobs:
                     batch.put(job.index, CLOSED)
         return batch.wait(lambda index: any(job.started for job in jobs if job.index == index))

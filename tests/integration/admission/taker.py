@@ -24,9 +24,8 @@ def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) 
     terms = LaneLimits("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: quota})
     chance = random.Random(number)
     redis.incr(f"{prefix}:ready")
-    while (
-        int(redis.get(f"{prefix}:ready") or 0) < TAKERS
-    ):  # all begin together, so that none finds the quota gone
+    # all begin together, so that none finds the quota gone
+    while int(redis.get(f"{prefix}:ready") or 0) < TAKERS:
         time.sleep(0.005)
     batches = tries // BATCH
     with log.open("a", buffering=1) as file:

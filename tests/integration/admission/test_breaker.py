@@ -105,9 +105,8 @@ def test_a_refused_credential_is_tried_again_within_ten_minutes(
     pauses = []
     for _ in range(6):
         states.tell(LANE, 1, good=0, failed=0, refused=True)
-        states.tell(
-            LANE, 1, good=0, failed=0, refused=True
-        )  # the other replicas' answers: no strike of their own
+        # the other replicas' answers: no strike of their own
+        states.tell(LANE, 1, good=0, failed=0, refused=True)
         pauses.append(pause_s(states, clock))
     assert pauses == [60, 120, 240, 480, 600, 600]
 

@@ -190,9 +190,8 @@ def test_what_a_reader_of_the_earlier_release_may_do_as_well_is_claimed_by_its_i
 def test_presence_hands_the_mark_on_of_what_it_is_the_first_to_read(
     world: World, deliveries: int, single: bool
 ) -> None:
-    stranger = message(1, "nobody") | {
-        "single": True
-    }  # without a device: looked at once more in a moment
+    # without a device: looked at once more in a moment
+    stranger = message(1, "nobody") | {"single": True}
     commit = presence_of(world.runtime).handle(
         [Entry("presence:group", b"1-1", pack([stranger]), deliveries)]
     )

@@ -177,9 +177,8 @@ def test_a_sender_that_died_counts_once_however_often_it_is_ended(
         fleet.through(fleet.chat(user, f"h-{user}"))
     lane = f"{fleet.app}:meizu:m1"
     terms = lane_terms(fleet.runtime.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "m1"])
-    (taken,) = fleet.runtime.lane_queues.take(
-        [(lane, Urgency.CHAT, terms, 100)], 15.0
-    )  # and its sender dies
+    # and its sender dies
+    (taken,) = fleet.runtime.lane_queues.take([(lane, Urgency.CHAT, terms, 100)], 15.0)
     assert len(taken.entries) == len(PEOPLE)
     assert move(fleet, 1, 4) >= 6
     fleet.reopened(4)

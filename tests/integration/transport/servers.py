@@ -193,9 +193,8 @@ class H2Connection(asyncio.Protocol):
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=streams)
         self.h2.initiate_connection()
         if self.server.settings:
-            self.h2.update_settings(
-                self.server.settings
-            )  # in force once the client has agreed: h2 would punish what came before
+            # in force once the client has agreed: h2 would punish what came before
+            self.h2.update_settings(self.server.settings)
         self.flush()
         if self.server.greet:
             self.server.greet(self)

@@ -136,9 +136,8 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
     server = serve(RawServer, script)
     where = route(server.base, connections_max=1, streams_max=1000)
     assert reasons(engine.send_many(where, [push(0)], 30)) == {200: 1}
-    requests = [
-        push(n, body=b"x" * 60_000) for n in range(1, 401)
-    ]  # 24 MB: more than the kernel holds
+    # 24 MB: more than the kernel holds
+    requests = [push(n, body=b"x" * 60_000) for n in range(1, 401)]
     answers = engine.send_many(where, requests, 4)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}

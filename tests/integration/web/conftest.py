@@ -71,9 +71,8 @@ def simulators(tmp_path_factory) -> Iterator[dict]:
     try:
         told = [json.loads(present(process.stdout).readline()) for _ in ACCOUNTS]
         meizu = next(one["control"] for one in told if one["vendor"] == "meizu")
-        call(
-            f"{meizu}/_sim/limits", b'{"device_per_minute": 0}'
-        )  # the tests' devices share their tokens
+        # the tests' devices share their tokens
+        call(f"{meizu}/_sim/limits", b'{"device_per_minute": 0}')
         yield {
             "endpoints": {name: url for one in told for name, url in one["endpoints"].items()},
             "ca_file": told[0]["ca_file"],

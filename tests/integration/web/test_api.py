@@ -62,9 +62,8 @@ def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, to
     publish(runtime, fleet, live("bob"), registered("e/ve", "tablet", "meizu", "deadeve"))
     publish(runtime, fleet, message("m/1", ["bob", "e/ve", "ann"], "group"))
     key = token()
-    eventually(
-        lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key))
-    )  # the second look is due after 300 ms
+    # the second look is due after 300 ms
+    eventually(lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key)))
     status, told = ask("/messages/m%2F1", key)
     assert status == 200
     found = {row["user"]: row["decision"] for row in told["recipients"]}

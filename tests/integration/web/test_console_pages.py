@@ -182,12 +182,8 @@ def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noq
     assert lane["why"] in stopped["found"]
     assert stopped["since_ms"] == lane["since_ms"]
     for one in said:
-        if one["problem"] not in (
-            "belt_old",
-            "vendor_away",
-            "key_prefix",
-            "stream_unread",
-        ):  # an age goes on meanwhile; looked at later
+        # an age goes on meanwhile; looked at later
+        if one["problem"] not in ("belt_old", "vendor_away", "key_prefix", "stream_unread"):
             assert one["found"] in page, one
             assert one["cure"] in page, one
     Reporter(runtime).show_lanes()

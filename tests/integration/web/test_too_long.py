@@ -70,9 +70,8 @@ def faults(simulators, **wanted):
 def test_a_push_that_huawei_finds_too_long_goes_short(
     runtime, tenant, simulators, fleet, times, decision
 ):
-    pushed(
-        fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm"
-    )  # an access token is there
+    # an access token is there
+    pushed(fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm")
     body = json.dumps({"code": "80300008", "msg": "too long", "requestId": "r"})
     faults(simulators, status=400, status_share=1.0, status_body=body, only_first=times)
     try:

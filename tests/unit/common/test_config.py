@@ -232,9 +232,8 @@ def test_every_url_may_stand_in_a_file(name, tmp_path):
         SettingError, match=f"PUSHFLEET_{name}_FILE and PUSHFLEET_{name} are both set"
     ):
         Settings.load({f"PUSHFLEET_{name}_FILE": str(path), f"PUSHFLEET_{name}": url})
-    assert (
-        Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings
-    )  # as a child of ours
+    # as a child of ours
+    assert Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings
 
 
 @pytest.mark.parametrize("inside", ["", "redis://a\nredis://b", "redis://a redis://b", None])

@@ -352,9 +352,8 @@ def test_an_event_without_a_time_is_of_the_time_at_which_it_was_written(ts: Any)
     if ts == "absent":
         del event["ts"]
     entry = {b"e": json.dumps(event).encode()}
-    found = read_entry(
-        "im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000
-    )  # read later, or a second time
+    # read later, or a second time
+    found = read_entry("im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000)
     assert not isinstance(found, Refused)
     assert found.events[0].ts_ms == NOW
 

@@ -288,10 +288,8 @@ def test_a_tenants_catalogue_adds_languages_and_changes_words():
     assert found == ["ja", "zh-hant", "zh", "en"]
     seen = [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")]
     assert seen == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
-    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [
-        EN,
-        ZH,
-    ]  # no word of its own: English, or the bare language
+    # no word of its own: English, or the bare language
+    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]
     assert said(message(elements=[{"type": "image"}], push=OFF), "ja", own=own).body == "[画像]"
 
 

@@ -255,9 +255,8 @@ def test_a_topic_of_calls_or_complications_is_no_bundle_id(suffix):
 
 def test_a_bundle_id_that_really_ends_in_voip_is_taken():
     key, topic = key_of(), f"{CHAT}.voip"
-    assert (
-        given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
-    )  # its list has ….voip.voip
+    # its list has ….voip.voip
+    assert given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
     options = {
         "topic": topic,
         "key_id": "ABC123DEFG",

@@ -98,9 +98,8 @@ def loudness(vendor: Vendor, kind: Kind):
         shown = body["message"]["android"]["notification"]
         return shown["importance"], shown.get("sound"), shown.get("default_sound")
     if vendor is Vendor.HARMONY:
-        return (
-            body["payload"]["notification"].get("sound") if "payload" in body else None
-        )  # revoked
+        # revoked
+        return body["payload"]["notification"].get("sound") if "payload" in body else None
     if vendor is Vendor.HONOR:
         return body["android"]["notification"]["importance"]
     return body["notifyType"]

@@ -183,9 +183,8 @@ def _read_p12(
 ) -> tuple[dict[str, str], dict[str, str]]:
     password = secret_text(files, "password")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # old files are BER, serial numbers negative: nothing that a person can do about
+        # old files are BER, serial numbers negative: nothing that a person can do about
+        warnings.simplefilter("ignore")
         raw = _p12_bytes(files["p12"])
         _guard_p12(raw)
         key, certificate = _fitting(_identities(raw, password.encode()), options, now_ms)
@@ -401,9 +400,8 @@ def _check_topic(certificate: x509.Certificate, options: Mapping[str, str]) -> N
         raise CredentialError(
             f"the certificate is not for this topic, but for {', '.join(topics[:5])}"
         )
-    if (
-        f"{topic}.voip" not in topics
-    ):  # a bundle id that itself ends in .voip has its own topic for calls
+    # a bundle id that itself ends in .voip has its own topic for calls
+    if f"{topic}.voip" not in topics:
         _check_suffix(options)
 
 

@@ -79,9 +79,8 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
         and granted.access_token.isascii()
         and granted.access_token.isprintable()
     ):
-        given = (
-            granted.expires_in if granted.expires_in == granted.expires_in else 0.0
-        )  # NaN is not itself
+        # NaN is not itself
+        given = granted.expires_in if granted.expires_in == granted.expires_in else 0.0
         life_ms = int(min(max(given, ACCESS_S_MIN), ACCESS_S_MAX) * 1000)
         return AccessToken(granted.access_token, now_ms + life_ms * 85 // 100, now_ms + life_ms)
     body = read(answer, dict[str, Any]) or {}

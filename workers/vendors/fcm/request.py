@@ -97,9 +97,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    shown = (
-        item.badge is not None and item.badge > 0 and ready.badge
-    )  # FCM: 0 means one more, not none
+    # FCM: 0 means one more, not none
+    shown = item.badge is not None and item.badge > 0 and ready.badge
     badge = ready.badge % min(item.badge or 0, COUNT_MAX) if shown else b""
     ttl = _HEAD % min(max(item.ttl_s, 0), TTL_S_MAX)
     body = b"".join(

@@ -209,9 +209,8 @@ def _refused(item: PushItem, answer: HttpResponse, code: str, words: str) -> Out
     if code in CODES:
         wait = retry_after_s(answer) or WAITS.get(code)
         alarm = code == "54" or (code == "29" and repeat)
-        spent = (
-            Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None
-        )  # the private class has no daily limit
+        # the private class has no daily limit
+        spent = Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None
         return Outcome(
             CODES[code],
             status,

@@ -34,10 +34,8 @@ CONTENT_MAX: Final = {1: 50, 2: 128}  # by style: standard, long text
 PARAMETERS_CHARS_MAX: Final = 4000  # action_parameters
 TEMPLATE_VALUE_MAX: Final = 50  # no limit is published: that of the content they become a part of
 OFFLINE_TTL_S_MAX: Final = 864_000  # 10 days
-SHOW_TTL_S: Final = {
-    Bucket.PRIVATE: 86_400,
-    Bucket.PUBLIC: 43_200,
-}  # the most a class may stay on the screen
+# the most a class may stay on the screen
+SHOW_TTL_S: Final = {Bucket.PRIVATE: 86_400, Bucket.PUBLIC: 43_200}
 CALLBACK_URL_MAX: Final = 200
 ACTIVITY_MAX, URL_MAX = 500, 2000
 #: Classes of 2024-11-20. An unknown category is never sent.
@@ -79,9 +77,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     Each has its own message and its own `app_message_id`.
     """
     items = sent(batch)
-    shared: dict[
-        tuple[int, bool], dict[str, Any]
-    ] = {}  # what a notification's items have in common, rendered once
+    # what a notification's items have in common, rendered once
+    shared: dict[tuple[int, bool], dict[str, Any]] = {}
     for item in items:
         key = (id(item.note), without_level(item))
         if key not in shared:

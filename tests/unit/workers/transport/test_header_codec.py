@@ -51,9 +51,8 @@ def test_what_repeats_costs_an_octet() -> None:
         assert read(decoder, block) == plain(push(number))
         sizes.append(len(block))
     assert sizes[0] > 350
-    assert (
-        max(sizes[2:]) < 140
-    )  # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
+    # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
+    assert max(sizes[2:]) < 140
 
 
 def test_a_path_that_repeats_is_put_into_the_table_too() -> None:

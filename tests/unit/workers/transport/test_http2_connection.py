@@ -342,9 +342,8 @@ def test_a_flood_ends_soon_and_nothing_piles_up(one: bytes) -> None:
     assert len(peer.h2.take_out()) <= CONTROL_BYTES_MAX
     peer = Peer(count=2)
     peer.say(peer.head(OK))
-    for _ in range(
-        50
-    ):  # a flood for some is upkeep for others: an answer now and then, and it goes on
+    # a flood for some is upkeep for others: an answer now and then, and it goes on
+    for _ in range(50):
         peer.say(*[one] * 100)
         peer.written()
     peer.say(peer.head(OK, stream=3))
