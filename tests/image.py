@@ -63,12 +63,8 @@ def main() -> None:
     files = [path for path in Path(root).rglob("*") if path.is_file() and not path.is_symlink()]
     unpacked_mb = sum(path.stat().st_size for path in files) / 1e6
     command = f"{PLACES['/opt/pushfleet']}/bin/pushfleet"
-    told = subprocess.run(
-        ["chroot", "--userspec=10001:10001", root, command, "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    argv = ["chroot", "--userspec=10001:10001", root, command, "--version"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True)
     packed_mb = packed.stat().st_size / 1e6
     print(f"{told.stdout.strip()}: {unpacked_mb:.0f} MB unpacked, {packed_mb:.0f} MB compressed")
     sys.exit(unpacked_mb >= MB_MAX)

@@ -187,13 +187,8 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
             Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now)
             for n in range(start, min(start + BATCH, pushes))
         )
-        batch = Batch(
-            app=APP,
-            vendor=vendor,
-            business_id="b",
-            pushes=(Push(note=note, targets=targets),),
-            by_entry=True,
-        )
+        sent = (Push(note=note, targets=targets),)
+        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=sent, by_entry=True)
         runtime.streams.hand_on((), [(stream, encode(batch))])
 
 

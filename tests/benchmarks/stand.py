@@ -74,11 +74,8 @@ def built_mock(folder: Path) -> Path | None:
         return None
     target = folder / "h2mock"
     source = HERE / "h2mock.c"
-    made = subprocess.run(
-        [compiler, "-O2", "-o", str(target), str(source), "-lnghttp2", "-lssl", "-lcrypto"],
-        capture_output=True,
-        check=False,
-    )
+    argv = [compiler, "-O2", "-o", str(target), str(source), "-lnghttp2", "-lssl", "-lcrypto"]
+    made = subprocess.run(argv, capture_output=True, check=False)
     return target if made.returncode == 0 else None
 
 
@@ -253,11 +250,8 @@ class Stand:
     def publish_group(self, group: str) -> str:
         name = uuid.uuid4().hex[:8]
         conversation = {"type": "group", "id": group, "name": "All"}
-        data = {
-            "message_id": name,
-            "conversation": conversation,
-            "sender": {"id": "s", "nick": "Sam"},
-        }
+        sender = {"id": "s", "nick": "Sam"}
+        data = {"message_id": name, "conversation": conversation, "sender": sender}
         stored = {**data, "elements": [{"type": "text", "text": "hi"}]}
         self.redis.xadd("im:events", {"e": json.dumps(event(APP, "message.stored", stored))})
         return name

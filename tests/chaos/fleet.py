@@ -112,10 +112,8 @@ class Town:
             user = f"u{number}"
             self._people.append(user)
             data = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns"}
-            self._add(
-                "device.registered",
-                {**data, "business_id": "few" if few else "ios", "token": token},
-            )
+            lane = "few" if few else "ios"
+            self._add("device.registered", {**data, "business_id": lane, "token": token})
         wait_for(lambda: not self.runtime.core.xlen("im:events"), "everybody is registered")
 
     def command(self, *words: str) -> None:

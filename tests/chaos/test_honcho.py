@@ -83,13 +83,8 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
     migrate_settings(settings)
     runtime = Runtime(settings)
     place = Town(None, runtime, quota=1000, seed=1)
-    argv = [
-        str(Path(sys.executable).parent / "honcho"),
-        "start",
-        "-c",
-        "presence=2,routing=2",
-        *LINES,
-    ]
+    program = str(Path(sys.executable).parent / "honcho")
+    argv = [program, "start", "-c", "presence=2,routing=2", *LINES]
     with (tmp_path / "honcho.log").open("wb") as log:
         honcho = subprocess.Popen(
             argv, cwd=ROOT, env=environ(settings), stdout=log, stderr=subprocess.STDOUT

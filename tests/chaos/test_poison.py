@@ -76,12 +76,8 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
         for target, claim in zip(targets, claims, strict=True):
             if claim.state == ClaimState.OURS:
                 runtime.redis.hincrby(sent_by(runtime), target.device, 1)
-                commit.mark(
-                    "done",
-                    [runtime.keys.claims(day_of(ts_ms), target.push_id)],
-                    target.push_id,
-                    1000,
-                )
+                names = [runtime.keys.claims(day_of(ts_ms), target.push_id)]
+                commit.mark("done", names, target.push_id, 1000)
         assert not runtime.lane_queues.commit(taken, commit)
 
 

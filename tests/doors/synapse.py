@@ -95,15 +95,8 @@ class Synapse:
             "lang": "en",
             "append": False,
         }
-        self.call(
-            "POST",
-            "/pushers/set",
-            who,
-            **given,
-            pushkey=pushkey,
-            app_id=app_id,
-            data={"url": f"{url}/_matrix/push/v1/notify", **data},
-        )
+        data = {"url": f"{url}/_matrix/push/v1/notify", **data}
+        self.call("POST", "/pushers/set", who, **given, pushkey=pushkey, app_id=app_id, data=data)
 
     def pushers(self, who: str) -> list[dict[str, Any]]:
         return list(self.call("GET", "/pushers", who)["pushers"])

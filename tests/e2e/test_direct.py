@@ -137,11 +137,8 @@ def test_a_wake_is_no_banner_where_everything_is_shown(
 
 
 def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
-    data = direct(
-        kind="clear",
-        push={"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}},
-        elements=[],
-    )
+    wishes = {"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}}
+    data = direct(kind="clear", push=wishes, elements=[])
     assert house.one(send(house, data))["decision"] == "accepted"
     push = house.push(data["target"]["token"])
     assert push["body"] == {"aps": {"content-available": 1, "badge": 0}, "type": "clear"}

@@ -178,13 +178,10 @@ def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> Non
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
-    runtime.ledger.write(
-        [
-            event_record(
-                app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2
-            )
-        ]
+    record = event_record(
+        app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2
     )
+    runtime.ledger.write([record])
     assert told(runtime, app)["event_id"] == "again"
     recall = told(runtime, app, event_id="back")
     assert (recall["type"], recall["recipients"]) == ("message.recalled", [])

@@ -261,11 +261,8 @@ def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> Non
     """What breaks routing, or may have ended processes, goes by routing's stream."""
     runtime = town.runtime
     town.register("bob", "A")
-    entry = Entry(
-        keys.presence(Urgency.CHAT),
-        b"1-1",
-        encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]),
-    )
+    name = keys.presence(Urgency.CHAT)
+    entry = Entry(name, b"1-1", encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]))
 
     def commit(workers: int, given: Entry = entry, world: Any = runtime.routing) -> Commit:
         routing = dataclasses.replace(routing_of(runtime), ports=world)

@@ -104,12 +104,8 @@ def test_a_minute_is_counted_by_tenant_vendor_class_and_outcome(runtime, app):
         "push", T0, LATER, ["name"], step_min=1, where={"name": "accepted", "app": app}
     )
     assert [(row["at_ms"], row["count"]) for row in steps] == [(T0, 1), (T0 + MINUTE_MS, 1)]
-    slots = {
-        row["slot"]: row["count"]
-        for row in runtime.tallies.read(
-            "push", T0, LATER, [], slots=True, where={"name": "accepted"}
-        )
-    }
+    counts = runtime.tallies.read("push", T0, LATER, [], slots=True, where={"name": "accepted"})
+    slots = {row["slot"]: row["count"] for row in counts}
     assert slots == {3: 1, 7: 1}, "400 ms and 7 s"
 
 
@@ -199,14 +195,8 @@ def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
             break
     by_person = lambda row: (row["user"], row["device"] or "")  # noqa: E731
     assert sorted(found, key=by_person) == sorted(whole, key=by_person)
-    expected = {
-        "online": 25,
-        "accepted": 20,
-        "online_elsewhere": 15,
-        "token_dead": 10,
-        "no_device": 1,
-    }
-    assert told["counts"] == expected
+    ended = {"online": 25, "accepted": 20, "online_elsewhere": 15, "token_dead": 10, "no_device": 1}
+    assert told["counts"] == ended
 
 
 @pytest.mark.parametrize(

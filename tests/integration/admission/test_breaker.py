@@ -168,12 +168,8 @@ def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
     assert states.tell(LANE, 1, 1, 0, refused=False) == FLOWING
     states.hold(LANE, True)
     found = states.history(LANE)
-    assert [(one.state, one.cause) for one in found] == [
-        ("paused", "operator"),
-        ("flowing", ""),
-        ("stopped", "timeout"),
-        ("stopped", "dns"),
-    ]
+    expected = [("paused", "operator"), ("flowing", ""), ("stopped", "timeout"), ("stopped", "dns")]
+    assert [(one.state, one.cause) for one in found] == expected
     assert found[-1].at_ms == stopped_ms
     assert states.last_changes([LANE])[0] == found[0]
 

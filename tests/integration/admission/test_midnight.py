@@ -120,7 +120,5 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     said[word]()
     clock.now += 120
     expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
-    assert [
-        leave.decision
-        for leave in gate.admit(xiaomi, [(PushItem(one.note, one.target, None, 60), 0)])
-    ] == expected
+    works = [(PushItem(one.note, one.target, None, 60), 0)]
+    assert [leave.decision for leave in gate.admit(xiaomi, works)] == expected

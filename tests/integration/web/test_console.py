@@ -442,10 +442,8 @@ def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_noth
         assert [tries("203.0.113.1", PASSWORD) for _ in range(12)] == [303] * 12
         assert [tries(f"203.0.113.{number}") for number in range(35)] == [403] * 30 + [429] * 5
         headers = {"x-forwarded-for": "203.0.113.9"}
-        assert (
-            call(f"{console}/login", b"name=ada&password=correct+horse", headers=headers).status
-            == 303
-        )
+        told = call(f"{console}/login", b"name=ada&password=correct+horse", headers=headers)
+        assert told.status == 303
     trusting.close()
 
 
@@ -526,12 +524,8 @@ def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(
         browser = Browser(f"http://127.0.0.1:{port}")
         [(_, fields)] = [form for form in browser.forms("/login") if form[0] == "/login"]
         origin = f"http://127.0.0.1:{port}"
-        assert (
-            "otto (operator)"
-            in browser.go(
-                "/login", {**fields, "name": "otto", "password": PASSWORD}, origin=origin
-            ).text
-        )
+        given = {**fields, "name": "otto", "password": PASSWORD}
+        assert "otto (operator)" in browser.go("/login", given, origin=origin).text
         form = next(
             form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
         )
@@ -596,20 +590,14 @@ def test_a_group_of_letters_is_replayed_or_dropped_as_one(runtime, busy, fleet, 
     assert re.search(r"<b>not_json</b>.*?>5<", page, re.DOTALL)
     all_forms = browser.forms("/dead-letters")
     forms = {form[1]["kind"]: form[1] for form in all_forms if form[0] == "/dead-letters/all"}
-    assert (
-        "The letters were dropped"
-        in browser.go("/dead-letters/all", {**forms.pop("not_json"), "do": "drop"}).text
-    )
+    dropped = {**forms.pop("not_json"), "do": "drop"}
+    assert "The letters were dropped" in browser.go("/dead-letters/all", dropped).text
     fields = forms["wrong_shape"]
-    assert (
-        "The letter was replayed"
-        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
-    )
+    again = {**fields, "do": "replay"}
+    assert "The letter was replayed" in browser.go("/dead-letters/all", again).text
     assert "wrong_shape" not in str(runtime.dead_letters.heads())
-    assert (
-        "It is not there any more"
-        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
-    )
+    again = {**fields, "do": "replay"}
+    assert "It is not there any more" in browser.go("/dead-letters/all", again).text
 
 
 def test_a_person_has_a_page(runtime, busy, fleet, people):
@@ -639,13 +627,8 @@ def test_a_person_has_a_page(runtime, busy, fleet, people):
     viewer.log_in("vera")
     token = viewer.forms("/")[0][1]["token"]
     assert viewer.go(action, {**fields, "do": "retire", "token": token}).status == 403
-    assert (
-        viewer.go(
-            "/dead-letters/all",
-            {"stage": "intake", "kind": "not_json", "do": "drop", "token": token},
-        ).status
-        == 403
-    )
+    drop = {"stage": "intake", "kind": "not_json", "do": "drop", "token": token}
+    assert viewer.go("/dead-letters/all", drop).status == 403
 
 
 def test_a_viewer_looks_only(runtime, busy, people):

@@ -301,14 +301,8 @@ def early_push_id(runtime, fleet) -> str:
 def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "xiaomi", {"bob": "live-old"})["bob"]
     replaced = {"live-old": "live-new"}
-    told = {
-        "77": {
-            "param": row["push_id"],
-            "type": 16,
-            "targets": "live-old",
-            "replaceTarget": replaced,
-        }
-    }
+    param = row["push_id"]
+    told = {"77": {"param": param, "type": 16, "targets": "live-old", "replaceTarget": replaced}}
     where = url(runtime, Vendor.XIAOMI)
     assert call(where, urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
     eventually(lambda: runtime.devices.listed(APP, "bob")[0]["token"] == "live-new")

@@ -27,11 +27,8 @@ ABSENT = st.just(None)
 
 def plain() -> dict[str, Any]:
     conversation = {"type": "c2c", "id": "ann"}
-    data = {
-        "message_id": "m-1",
-        "conversation": conversation,
-        "sender": {"id": "ann", "nick": "Ann"},
-    }
+    sender = {"id": "ann", "nick": "Ann"}
+    data = {"message_id": "m-1", "conversation": conversation, "sender": sender}
     more = {"recipients": ["bob"], "elements": [{"type": "text", "text": "hello at 20:00"}]}
     return {
         "v": 1,
@@ -136,11 +133,8 @@ def test_a_message_without_wishes_needs_no_closer_look(gap: tuple[str, str], tex
 
 
 def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None:
-    text = (
-        json.dumps(plain(), separators=(",", ":"))
-        .replace("20:00", "20\\u003a00")
-        .replace('"v":1', '"v":1,"v":1')
-    )
+    escaped = json.dumps(plain(), separators=(",", ":")).replace("20:00", "20\\u003a00")
+    text = escaped.replace('"v":1', '"v":1,"v":1')
     (read,) = decoding.read_entries("im:events", ENTRY, {b"e": text.encode()}, ("demo",), NOW)
     assert isinstance(read, decoding.Refused)
     assert read.reason.startswith("duplicate_key")

@@ -93,11 +93,9 @@ def test_apple_shows_no_name_twice_and_the_others_always_a_title(
 def test_a_call_rings_as_the_new_device_can(
     vendor: Vendor, voip: str | None, push_type: PushType
 ) -> None:
+    told = {"call": {"id": "c"}}
     call = note(
-        push_type=PushType.VOIP,
-        voip={"call": {"id": "c"}},
-        message_class=MessageClass.CALL,
-        kind=Kind.CALL_INVITE,
+        push_type=PushType.VOIP, voip=told, message_class=MessageClass.CALL, kind=Kind.CALL_INVITE
     )
     moved = for_lane(call, Vendor.HARMONY, device(vendor, voip), account(vendor))
     found = (moved.push_type, moved.voip)

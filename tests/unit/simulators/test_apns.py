@@ -212,10 +212,8 @@ def test_a_second_acceptance_of_an_id_is_counted_as_doubled(apns):
 
 def told(apns, key=KEY, **more):
     pem = keys.public_pem(key)
-    apns.control(
-        "accounts",
-        {"key_id": "KEY1234567", "team_id": "TEAM123456", "public_key_pem": pem, **more},
-    )
+    account = {"key_id": "KEY1234567", "team_id": "TEAM123456", "public_key_pem": pem, **more}
+    apns.control("accounts", account)
 
 
 def test_a_key_it_was_not_told_of_is_taken_at_its_word_and_a_known_one_is_not(apns):

@@ -377,12 +377,8 @@ def test_vector_a_assertion(key):
     ours = base64.urlsafe_b64decode(signature + "==")
     key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     theirs: Any = serialization.load_pem_public_key(PUBLIC_KEY.encode())
-    theirs.verify(
-        base64.urlsafe_b64decode(SIGNATURE + "=="),
-        signed.encode(),
-        padding.PKCS1v15(),
-        hashes.SHA256(),
-    )
+    raw = base64.urlsafe_b64decode(SIGNATURE + "==")
+    theirs.verify(raw, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     token = f"{signed}.{SIGNATURE}"
     seen = (len(token), hashlib.sha256(token.encode()).hexdigest())
     assert seen == (713, "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a")

@@ -88,12 +88,8 @@ def loudness(vendor: Vendor, kind: Kind):
     if vendor is Vendor.FCM:
         shown = body["message"]["android"]["notification"]
         priority = body["message"]["android"]["priority"]
-        return (
-            priority,
-            shown.get("sound"),
-            shown.get("notification_priority"),
-            shown.get("ticker"),
-        )
+        sound = shown.get("sound")
+        return (priority, sound, shown.get("notification_priority"), shown.get("ticker"))
     if vendor is Vendor.HUAWEI:
         shown = body["message"]["android"]["notification"]
         return shown["importance"], shown.get("sound"), shown.get("default_sound")

@@ -84,11 +84,8 @@ def test_other_doors_leave_out_what_is_too_deep() -> None:
     post = {"device_id": "t", "sub_type": DEEP, "message": "hi"}
     assert taken(mattermost.event_of(post, FOUND, NOW)).push.display.body == "hi"
     data = {"d": DEEP, "k": 1}
-    sent = gorush.read_request(
-        [{"platform": 1, "tokens": ["t"], "message": "hi", "data": data, "alert": DEEP}],
-        [ACCOUNT],
-        NOW,
-    )
+    items = [{"platform": 1, "tokens": ["t"], "message": "hi", "data": data, "alert": DEEP}]
+    sent = gorush.read_request(items, [ACCOUNT], NOW)
     (push,) = sent.pushes
     assert taken(push.event).push.data.payload == {"k": 1}
 
