@@ -24,6 +24,7 @@ from common.storage.claims import Claims, ReturnedClaim
 from common.storage.row_numbers import Lot, RowAsks
 from common.storage.unavailable import database_unavailable, store_unavailable
 from common.tokens import all_canonical, canonical
+from common.whole_seconds import latest_ms
 from workers.delivery.alike import AlikeRound
 from workers.delivery.claiming import badge_step
 from workers.delivery.lane import Lane
@@ -160,7 +161,7 @@ class ClaimedRows:
                 for row in batch.rows
             ],
             [row.message_id for row in rows],
-            [row.ts_ms for row in rows],
+            [latest_ms(row.ts_ms, row.received_ms) for row in rows],
         )
 
         def kept(bindings: Sequence[bytes | None]) -> bool:

@@ -52,7 +52,7 @@ class ClaimRequest:
     """A push that asks to be sent. badge_step: added to the device's count; -1: none.
 
     conversation: `<type>:<id>`, or "" for a push that cannot have been read (a recall, a cancel).
-    registered_ms: of the token.
+    registered_ms: of the token. judged_ms: compared to what was read or ended; 0: ts_ms.
     """
 
     app: str
@@ -65,7 +65,7 @@ class ClaimRequest:
     badge_step: int
     conversation: str = ""
     registered_ms: int = 0
-    invited_ms: int = 0
+    judged_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Claims:
         told = [
             (
                 *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
-                *(a.conversation, a.invited_ms or a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+                *(a.conversation, a.judged_ms or a.ts_ms, a.entry, a.badge_step, a.registered_ms),
             )
             for a in asks
         ]

@@ -14,11 +14,15 @@ VOIP = ":voip"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A token bound to a user's device as of `ts_ms`. device: the columns BROUGHT."""
+    """A token bound to a user's device as of `ts_ms`. device: the columns BROUGHT.
+
+    latest_ms: the latest moment that ts_ms may mean; a logout up to then came before.
+    """
 
     app: str
     device: Mapping[str, Any]
     ts_ms: int
+    latest_ms: int
 
     @property
     def token_key(self) -> tuple[str, str, str]:

@@ -263,7 +263,7 @@ def _bound(
     """The device's row as of this registration, with the known later changes."""
     mine, owner = (one.device["user"], one.device["device_id"]), owned[one.token_key]
     state, reason, state_ms = ACTIVE, "", one.ts_ms
-    if left_ms > one.ts_ms:
+    if left_ms > one.latest_ms:
         state, reason, state_ms = "unbound", "logout", left_ms
     elif (owner.user, owner.device_id) != mine:
         state, reason, state_ms = "moved", MOVED, int(owner.at_ms)

@@ -210,6 +210,28 @@ def test_what_was_read_on_the_pc_while_its_push_waited_does_not_leave(house: Hou
         assert shown == [second["message_id"]], word
 
 
+@pytest.mark.parametrize("up_to", ["300 ms", "its second", "the other"])
+def test_a_message_of_a_whole_second_is_as_new_as_its_last_millisecond(
+    house: House, up_to: str
+) -> None:
+    a, b = house.people()
+    other, data, ts = house.message(a, b), house.message(a, b), now_ms() // 1000 * 1000 - 2000
+    read = {
+        "300 ms": {"up_to_ms": ts + 300},
+        "its second": {"up_to_ms": ts},
+        "the other": {"up_to_message_id": other["message_id"]},
+    }[up_to]
+    with house.paused() as lane:
+        house.register(b, business_id=lane)
+        for one in (other, data):
+            house.event("message.stored", one, ts=ts)
+        house.waiting(data["message_id"])
+        house.event("message.read", {"user": b, "conversation": data["conversation"], **read})
+    assert house.decision(data["message_id"]) == (
+        "accepted" if up_to == "300 ms" else "read_elsewhere"
+    )
+
+
 def test_a_message_and_its_read_report_in_one_read_drop_what_came_before_too(house: House) -> None:
     a, b = house.people()
     before, last, ts = house.message(a, b), house.message(a, b), now_ms()

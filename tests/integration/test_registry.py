@@ -53,9 +53,16 @@ def keeper(tables: Engine, redis_client: redis.Redis, space: str) -> StateKeeper
 
 
 def apply(
-    keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, singly: bool = False
+    keeper: StateKeeper,
+    told: Sequence[Told],
+    *,
+    app: str | None = None,
+    singly: bool = False,
+    received_ms: int | None = None,
 ) -> str:
-    """All of it for a tenant of its own; singly: each in a read of its own."""
+    """All of it for a tenant of its own; singly: each in a read of its own. received_ms: where it
+    is not each one's ts.
+    """
     app = app or "r" + uuid.uuid4().hex[:12]
     batch = [
         Event(
@@ -63,7 +70,7 @@ def apply(
             uuid.uuid4().hex,
             kind,
             ts,
-            ts,
+            ts if received_ms is None else received_ms,
             "e",
             TYPES[kind].decoder.decode(msgspec.json.encode(data)),
         )
@@ -232,6 +239,21 @@ LEAVES: dict[str, list[Told]] = {
     "another user has its token": [registered(20, "u2", "d1", "A")],
     "another device has its token": [registered(20, "u1", "d2", "A")],
 }
+
+
+@pytest.mark.parametrize(
+    ("who", "lives"),
+    [("out in out", False), ("in out in", True), ("out in", True), ("in out", False)],
+)
+def test_of_one_second_the_streams_order_tells_who_is_logged_in(
+    tables: Engine, keeper: StateKeeper, who: str, lives: bool
+) -> None:
+    """A core that knows whole seconds only: each time is the second's, published in its course."""
+    app = "r" + uuid.uuid4().hex[:12]
+    words = {"in": registered(9_000, "u1", "d1", "A"), "out": logout(9_000, "u1", device_id="d1")}
+    for place, word in enumerate(who.split()):
+        apply(keeper, [words[word]], app=app, received_ms=9_100 + 200 * place)
+    assert active(tables, app) == ({("u1", "d1", "A")} if lives else set())
 
 
 @pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
@@ -457,7 +479,7 @@ def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tabl
         "token": noise,
     }
     with pytest.raises(DataError) as refused, tables.begin() as connection:
-        registry.register(connection, [registry.Registration("a", device, 10)])
+        registry.register(connection, [registry.Registration("a", device, 10, 10)])
     assert not isinstance(refused.value, sql.DATABASE_UNAVAILABLE)
 
 

@@ -10,6 +10,7 @@ from common.contracts import Notification
 from common.model import Decision, Kind, PushType
 from common.storage import claims as claim_store
 from common.storage.silences import SilentPushLimiter
+from common.whole_seconds import latest_ms
 from workers.delivery.ports import ClaimAnswer
 from workers.delivery.work import Hold, PendingPush
 
@@ -49,7 +50,7 @@ class FleetClaims:
                         (note := work.note).app,
                         note.message_id,
                         _read_as(work),
-                        _invited_ms(note) or note.ts_ms,
+                        _judged_ms(note),
                     ),
                     *((target := work.target).user, target.device, step, work.counted),
                 )
@@ -88,7 +89,7 @@ class FleetClaims:
                 step,
                 _read_as(work),
                 work.target.registered_ms,
-                _invited_ms(work.note),
+                _judged_ms(work.note),
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
@@ -146,9 +147,10 @@ def _apart(
 _WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
-def _invited_ms(note: Notification) -> int:
-    """0: no invitation."""
-    return invited_ms(note.ts_ms, note.received_ms) if note.kind == Kind.CALL_INVITE else 0
+def _judged_ms(note: Notification) -> int:
+    """The time to which what was read, or a call's end, is compared."""
+    times = note.ts_ms, note.received_ms
+    return invited_ms(*times) if note.kind == Kind.CALL_INVITE else latest_ms(*times)
 
 
 def _read_as(work: PendingPush) -> str:

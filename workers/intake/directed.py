@@ -14,6 +14,7 @@ from common.ledger_records import RowRecord
 from common.model import Decision, Kind
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
+from common.whole_seconds import latest_ms
 from workers.intake import direct, messages
 from workers.intake.direct import DirectRow
 from workers.intake.effects import Withdrawal, named
@@ -126,7 +127,7 @@ class TokenPushes:
                     event.app,
                     direct.user_of(event.data.target),
                     named(event.data.conversation),
-                    event.ts_ms,
+                    latest_ms(event.ts_ms, event.received_ms),
                     pipe,
                 )
             pipe.execute()

@@ -95,12 +95,12 @@ def _registration(event: Event) -> Registration:
     platform = data.platform.lower()[: events.PLATFORM_MAX]  # some letters are two in lower case
     lang = data.lang[: events.LANG_MAX] if data.lang else data.lang
     device = msgspec.structs.asdict(data) | {"platform": platform, "lang": lang}
-    return Registration(event.app, device, event.ts_ms)
+    return Registration(event.app, device, event.ts_ms, _latest_ms(event))
 
 
 def _unregistered(event: Event, _ignored: Ignored) -> Leaving:
     data: events.Unregistered = event.data
-    return Leaving(event.app, data.user, _left_ms(event), "unregistered", data.device_id)
+    return Leaving(event.app, data.user, _latest_ms(event), "unregistered", data.device_id)
 
 
 def _session_over(reason: str) -> Callable[[Event, Ignored], Leaving | None]:
@@ -110,13 +110,12 @@ def _session_over(reason: str) -> Callable[[Event, Ignored], Leaving | None]:
             ignored(event, "no_device_no_platform")
             return None
         platform = data.platform.lower() if data.platform is not None else None
-        return Leaving(event.app, data.user, _left_ms(event), reason, data.device_id, platform)
+        return Leaving(event.app, data.user, _latest_ms(event), reason, data.device_id, platform)
 
     return leaving
 
 
-def _left_ms(event: Event) -> int:
-    """A registration of the same second came before."""
+def _latest_ms(event: Event) -> int:
     return latest_ms(event.ts_ms, event.received_ms)
 
 
@@ -173,7 +172,8 @@ def _mark_read(event: Event, to: Writes) -> None:
     app, data, conversation = event.app, event.data, named(event.data.conversation)
     up_to_ms = data.up_to_ms
     if up_to_ms is None and data.up_to_message_id is not None:
-        up_to_ms = to.times.get((app, conversation, data.up_to_message_id))
+        time_ms = to.times.get((app, conversation, data.up_to_message_id))
+        up_to_ms = None if time_ms is None else latest_ms(time_ms, event.received_ms)
     if up_to_ms is not None:
         to.marks.read_up_to(app, data.user, conversation, up_to_ms, to.pipe)
     elif (message_id := data.up_to_message_id or data.message_id) is not None:
