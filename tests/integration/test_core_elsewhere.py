@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
@@ -18,11 +17,11 @@ from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.marks import EventMarks
-from common.storage.migrations import migrate
 from common.storage.streams import GROUP
 from common.storage.tenants import Tenant
 from tests.builders import core_event, device_of
 from tests.conftest import OwnValkey
+from tests.integration.conftest import opened
 from tests.records import records_of
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import doors_of, intake_loop
@@ -34,22 +33,18 @@ from workers.runtime import Runtime
 
 @pytest.fixture
 def runtime(
-    settings: Settings, restartable_valkey: OwnValkey, tmp_path: Any, request: pytest.FixtureRequest
+    keyed: Settings, restartable_valkey: OwnValkey, request: pytest.FixtureRequest
 ) -> Iterator[Runtime]:
     """param: shards of the fleet."""
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    found = Runtime(
-        dataclasses.replace(
-            settings,
-            core_url=restartable_valkey.url,
-            secret_keys_file=tmp_path / "keys",
-            shards=getattr(request, "param", 1),
-        )
-    )
-    migrate(found.engine)
-    yield found
-    found.close()
+    shards = getattr(request, "param", 1)
+    with opened(
+        dataclasses.replace(keyed, core_url=restartable_valkey.url, shards=shards)
+    ) as found:
+        yield found
+
+
+#: What becomes of `Core.group_through`.
+BY_PERSON = {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
 
 
 class Core:
@@ -132,6 +127,15 @@ class Core:
         data = {"message_id": "m", "conversation": conversation, "sender": {"id": "alice"}}
         self.publish("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]})
 
+    def group_through(self) -> dict[str, list[str]]:
+        """`decisions` of a group message to three phones, one of them in use."""
+        for user in ("alice", "bob", "carol"):
+            self.phone(user)
+        self.group_message()
+        self.take_in()
+        assert not self.runtime.core.xlen(self.stream)
+        return self.decisions()
+
     def decisions(self) -> dict[str, list[str]]:
         """What became of each person, by the ledger's stream, once presence and routing are
         through.
@@ -148,12 +152,7 @@ class Core:
 
 def test_events_presence_and_members_are_the_cores(runtime: Runtime) -> None:
     core = Core(runtime)
-    for user in ("alice", "bob", "carol"):
-        core.phone(user)
-    core.group_message()
-    core.take_in()
-    assert not runtime.core.xlen(core.stream)
-    assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
+    assert core.group_through() == BY_PERSON
     assert not runtime.redis.exists(core.stream)
 
 

@@ -4,32 +4,15 @@ not what it should be.
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from common.config import Settings
 from common.contracts import Conversation, Message, Sender, encode
 from common.storage import keys
-from common.storage.migrations import migrate
 from common.storage.presence import LOOK_MAX
 from workers.app import PRESENCE
 from workers.pipeline import Stages
 from workers.runtime import Runtime
-
-
-@pytest.fixture
-def runtime(
-    settings_with: Callable[..., Settings], database_url: str, tmp_path: Path
-) -> Iterator[Runtime]:
-    file = tmp_path / "keys"
-    file.write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
-    file.chmod(0o600)
-    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS_FILE=str(file)))
-    migrate(runtime.engine)
-    yield runtime
-    runtime.close()
 
 
 def _key(runtime: Runtime, kind: str, name: str) -> str:

@@ -24,12 +24,12 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.leases import Lease, renew_all
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
-from common.storage.migrations import migrate
 from common.storage.redis import connect
 from common.storage.streams import GROUP, StreamStore
 from tests.builders import stored_credential
-from tests.conftest import OwnValkey, embedded
+from tests.conftest import OwnValkey
 from tests.frozen import FrozenPostgres
+from tests.integration.conftest import opened
 from tests.records import event_record, row_record
 from tests.waiting import eventually
 from workers.gateway.secrets import GATEWAY_KEYS, XMPP, open_doors
@@ -44,23 +44,12 @@ from workers.upkeep import Upkeep
 STREAM = keys.send(Vendor.APNS, Urgency.CHAT)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FrozenPostgres]:
-    with embedded(postgres=True) as running:
-        made = FrozenPostgres(running)
-        yield made
-        made.go_on()
-
-
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> Iterator[Runtime]:
-    made = Runtime(
-        settings_with(DATABASE_URL=server.url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(made.engine)
-    yield made
-    server.go_on()
-    made.close()
+    key = Fernet.generate_key().decode()
+    with opened(settings_with(DATABASE_URL=server.url, SECRET_KEYS=key)) as made:
+        yield made
+        server.go_on()
 
 
 @pytest.fixture

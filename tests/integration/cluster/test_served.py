@@ -22,7 +22,7 @@ from common.storage.members import Members
 from common.storage.redis import connect, connect_core
 from tests.cluster import ValkeyCluster, valkey_cluster
 from tests.integration.cluster.tls_door import tls_doors
-from tests.integration.test_core_elsewhere import Core
+from tests.integration.test_core_elsewhere import BY_PERSON, Core
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
 from workers.runtime import Runtime
@@ -62,13 +62,7 @@ def test_on_one_server_the_keys_keep_their_names() -> None:
 
 
 def test_events_presence_members_and_all_scripts_before_delivery(runtime: Runtime) -> None:
-    core = Core(runtime)
-    for user in ("alice", "bob", "carol"):
-        core.phone(user)
-    core.group_message()
-    core.take_in()
-    assert not runtime.core.xlen(core.stream)
-    assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
+    assert Core(runtime).group_through() == BY_PERSON
 
 
 def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: str) -> None:

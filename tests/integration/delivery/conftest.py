@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from common.config import Settings
 from common.contracts import Batch, Push, encode
 from common.model import MessageClass, Vendor
 from common.storage.delayed import as_new
-from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
-from tests.integration.admission.conftest import lane, own_url, secret_key, work
+from tests.integration.admission.conftest import lane, work
+from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
@@ -31,7 +30,7 @@ from workers.pipeline import Stages
 from workers.routing.fan_out import parts
 from workers.runtime import Runtime
 
-__all__ = ["lane", "own_url", "secret_key", "work"]
+__all__ = ["lane", "work"]
 
 
 @pytest.fixture(autouse=True)
@@ -51,25 +50,15 @@ def meizu(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
+def demo(settings: Settings) -> contextlib.AbstractContextManager[Runtime]:
+    return opened(settings, Tenant("demo", "Demo", "en", "Asia/Shanghai"))
+
+
 @pytest.fixture
-def runtime(
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    meizu: Running,
-) -> Iterator[Runtime]:
-    more = {
-        "ENDPOINT_MEIZU": meizu.base,
-        "CA_FILE": str(meizu.ca),
-        "RETRY_FIRST_S": "0.2",
-        "SEND_TIMEOUT_S": "8",
-    }
-    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more))
-    migrate(made.engine)
-    made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
-    yield made
-    made.close()
+def runtime(own_settings: Callable[..., Settings], meizu: Running) -> Iterator[Runtime]:
+    where = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca)}
+    with demo(own_settings(RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="8", **where)) as made:
+        yield made
 
 
 class World:

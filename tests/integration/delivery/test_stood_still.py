@@ -23,12 +23,10 @@ from tests.integration.delivery.test_together import (
     LANES,
     Apns,
     Fleet,
-    own_url,
     production,
     push,
     runtime,
     sandbox,
-    secret_key,
 )
 from workers.app import DELIVERY
 from workers.delivery import late, pacing, usual
@@ -42,7 +40,7 @@ from workers.maintenance.timer import Timer
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 
-__all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
+__all__ = ["production", "runtime", "sandbox"]
 
 PUSHES = 10
 #: After so long a lease is renewed before a send.

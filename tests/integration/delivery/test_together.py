@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from common.clock import now_ms
@@ -18,12 +17,11 @@ from common.config import Settings
 from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Kind, PushType, Urgency, Vendor
 from common.storage.delayed import as_new
-from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
 from tests.builders import stored_credential
-from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
@@ -32,8 +30,6 @@ from workers.handlers.joint_rounds import JointRounds
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
-
-__all__ = ["own_url", "secret_key"]
 
 LANES = 8
 
@@ -72,30 +68,15 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
 
 @pytest.fixture
 def runtime(
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    production: Apns,
-    sandbox: Apns,
+    own_settings: Callable[..., Settings], production: Apns, sandbox: Apns
 ) -> Iterator[Runtime]:
-    more = {
+    where = {
         "ENDPOINT_APNS_PRODUCTION": production.base,
         "ENDPOINT_APNS_SANDBOX": sandbox.base,
         "CA_FILE": str(production.ca),
     }
-    made = Runtime(
-        settings_with(
-            DATABASE_URL=own_url,
-            SECRET_KEYS=secret_key,
-            RETRY_FIRST_S="0.2",
-            SEND_TIMEOUT_S="20",
-            **more,
-        )
-    )
-    migrate(made.engine)
-    yield made
-    made.close()
+    with opened(own_settings(RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="20", **where)) as made:
+        yield made
 
 
 class Fleet:

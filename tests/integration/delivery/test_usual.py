@@ -25,12 +25,10 @@ from tests.integration.delivery.test_together import (
     Apns,
     Fleet,
     every_kind,
-    own_url,
     production,
     push,
     runtime,
     sandbox,
-    secret_key,
     tell,
 )
 from tests.tables import spaced
@@ -42,7 +40,7 @@ from workers.delivery.results import Delivered
 from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 
-__all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
+__all__ = ["production", "runtime", "sandbox"]
 
 
 def chats(app: str, count: int = 3, **note: Any) -> list[Push]:

@@ -16,15 +16,13 @@ from common.storage import keys
 from common.storage.claims import ClaimRequest
 from common.storage.lane_entries import LaneCommit, Taken
 from common.storage.lane_queues import LaneQueues
-from tests.integration.admission.conftest import own_url, secret_key, work
-from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
+from tests.integration.admission.conftest import work
+from tests.integration.delivery.conftest import World, chat
 from tests.waiting import eventually
 from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
 from workers.handlers import running_rounds
 from workers.handlers.lane_rounds import LaneRounds
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
 def of(urgency: Urgency, count: int, first: int) -> list[PendingPush]:

@@ -15,12 +15,9 @@ from common.clock import now_ms
 from common.contracts import Batch, decode_batch, decode_messages
 from common.storage.claims import ClaimRequest, Claims, day_of
 from common.storage.streams import GROUP, Entry
-from tests.integration.admission.conftest import own_url, secret_key
-from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
+from tests.integration.delivery.conftest import World
 from workers.app import PRESENCE, ROUTING
 from workers.pipeline import Stages, presence_of, routing_of
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 pack = msgspec.msgpack.encode
 STREAM = "send:meizu:chat"

@@ -10,16 +10,14 @@ import pytest
 
 from common.contracts import decode_batch
 from common.model import Decision, MessageClass, Urgency, Vendor
-from tests.integration.admission.conftest import own_url, secret_key, work
-from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
+from tests.integration.admission.conftest import work
+from tests.integration.delivery.conftest import World
 from workers.app import DELIVERY
 from workers.delivery import batching, sending
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.round_writes import RoundWriter
 from workers.pipeline import Stages
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
 def chats(count: int, first: int = 1) -> list[PendingPush]:
