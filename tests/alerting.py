@@ -26,6 +26,7 @@ from common.config import environ_of
 from common.storage.migrations import migrate
 from tests.builders import core_event
 from tests.conftest import data_settings, embedded, open_folder
+from tests.taken import ask, told_by
 from workers.cli.up import free_ports
 from workers.runtime import Runtime
 
@@ -120,10 +121,7 @@ class World:
         self.runtime.core.xadd("im:events", {"e": json.dumps(told)})
 
     def simulator(self, page: str, **wanted: Any) -> None:
-        told = json.loads((self.folder / "sim" / "meizu.json").read_text())
-        urllib.request.urlopen(
-            f"{told['control']}/_sim/{page}", json.dumps(wanted).encode(), timeout=5
-        ).read()
+        ask(told_by(self.folder / "sim", "meizu"), page, wanted)
 
     def steadily(self, do: Callable[[int], None]) -> None:
         """Twice a second from now on, with the number of the time, until `rest`."""

@@ -26,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +42,7 @@ from common.storage import keys
 from common.storage.tenants import Tenant
 from simulators.simulator import issue
 from tests.benchmarks.stand import MOCK, built_mock, serving_mock
+from tests.taken import ask
 from workers.app import DELIVERY
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
@@ -70,20 +70,14 @@ def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
         told: dict[str, Any] = json.loads(process.stdout.readline())
         if vendor == Vendor.FCM:
-            _ask(told, "options", {"project_per_minute": 100_000_000})
+            ask(told, "options", {"project_per_minute": 100_000_000})
         elif vendor != Vendor.APNS:
-            limits = _ask(told, "limits", {})
-            _ask(told, "limits", {limit: 0 for limit in limits if limit.startswith("per_second")})
+            limits = ask(told, "limits", {})
+            ask(told, "limits", {limit: 0 for limit in limits if limit.startswith("per_second")})
         yield told
     finally:
         process.terminate()
         process.wait()
-
-
-def _ask(told: dict[str, Any], action: str, wanted: dict[str, Any] | None = None) -> Any:
-    data = None if wanted is None else json.dumps(wanted).encode()
-    with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data, timeout=30) as answer:
-        return json.loads(answer.read())
 
 
 @contextlib.contextmanager
@@ -115,7 +109,7 @@ def counts(told: dict[str, Any]) -> tuple[int, int]:
         handle.close()
         seen = json.loads(answer.getvalue())
         return seen["req"], seen["ok"]
-    seen = _ask(told, "stats")["counts"]
+    seen = ask(told, "stats")["counts"]
     return seen.get("requests", seen.get("accepted", 0)), seen.get("accepted", 0)
 
 

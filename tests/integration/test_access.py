@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from common.storage.access import AccessStore
 from common.storage.keys import Keys
 from common.storage.redis import connect
 from common.storage.vault import Vault
+from tests.taken import ask
 from tests.unit.vendors.pushkit_builders import PRIVATE_PEM
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
@@ -45,11 +45,7 @@ class Door:
     told: dict[str, Any]
 
     def tell(self, action: str, wanted: Any = None) -> Any:
-        data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(
-            f"{self.told['control']}/_sim/{action}", data, timeout=PATIENCE_S
-        ) as answer:
-            return json.loads(answer.read())
+        return ask(self.told, action, wanted)
 
     @property
     def calls(self) -> int:

@@ -13,7 +13,6 @@ import signal
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from tests.builders import core_event
 from tests.processes import end_at_once
-from tests.taken import Taken
+from tests.taken import Taken, ask, told_by
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
 from workers.cli.fleet import migrate_settings
@@ -255,23 +254,19 @@ class Place:
                 peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
         return max(peaks, default=0)
 
+    @property
+    def _simulators(self) -> Path:
+        return self.runtime.settings.data_dir / "simulators"
+
     def simulator(
         self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None
     ) -> Any:
         """A call at the simulator's side door: `stats`, `faults` …"""
-        told = json.loads(
-            (self.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_bytes()
-        )
-        data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(
-            f"{told['control']}/_sim/{action}", data=data, timeout=10
-        ) as answer:
-            return json.loads(answer.read())
+        return ask(told_by(self._simulators, vendor), action, wanted)
 
     def recorded_ms(self, vendor: Vendor) -> list[int]:
         """When the simulator took each push, epoch ms, in order."""
-        told = self.runtime.settings.data_dir / "simulators" / f"{vendor}.json"
-        record = Taken(Path(json.loads(told.read_bytes())["record"]))
+        record = Taken(Path(told_by(self._simulators, vendor)["record"]))
         times = (int(line["at_ms"]) for line in record.lines())
         return sorted(at_ms for at_ms in times if at_ms >= self._before[2])
 

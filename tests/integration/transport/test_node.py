@@ -1,46 +1,20 @@
 """The transports against a strict HTTP/2 server that none of us wrote: node's http2."""
 
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.builders import present
-from tests.integration.transport.conftest import both, push, pushes, route, warm
+from tests.integration.transport.conftest import NODE, both, push, pushes, route, warm
 from workers.transport.curl import CurlTransport
 from workers.wire import HttpResponse, NoAnswer, Request
 
-SCRIPT = Path(__file__).with_name("node_server.mjs")
-
-pytestmark = [
-    pytest.mark.npm,
-    pytest.mark.skipif(
-        shutil.which("node") is None,
-        reason="node is not installed: its http2 can't be the foreign server",
-    ),
-]
+pytestmark = NODE
 
 
 @pytest.fixture
-def node(certificate):
+def node(by_node):
     """node(streams, goaway_after) -> base URL of a started server."""
-    started = []
-
-    def start(streams: int, goaway_after: int = 0) -> str:
-        arguments = ["node", str(SCRIPT), *map(str, certificate), str(streams), str(goaway_after)]
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return f"https://localhost:{int(present(process.stdout).readline())}"
-
-    yield start
-    for process in started:
-        present(process.stdin).close()
-        process.wait(5)
-        present(process.stdout).close()
+    return lambda streams, goaway_after=0: by_node("node_server.mjs", streams, goaway_after)
 
 
 def stats(ca, base):
