@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from common.contracts import Conversation, Message, Sender, encode
+from common.contracts import Sender, encode
 from common.storage import keys
 from common.storage.presence import LOOK_MAX
+from tests.builders import stored_message
 from workers.app import PRESENCE
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -87,16 +88,8 @@ def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(
     runtime.core.sadd(_key(runtime, "members", "sound"), "eve")
     now = int(time.time() * 1000)
     messages = [
-        Message(
-            app="demo",
-            event_id=group,
-            type="message.stored",
-            message_id=group,
-            ts_ms=now,
-            received_ms=now,
-            expires_at_ms=now + 60_000,
-            conversation=Conversation(type="group", id=group),
-            sender=Sender(id="eve"),
+        stored_message(
+            f"group:{group}", now, event_id=group, message_id=group, sender=Sender(id="eve")
         )
         for group in ("broken", "sound")
     ]

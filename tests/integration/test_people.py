@@ -18,16 +18,14 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.contracts import (
-    Conversation,
     Device,
     Message,
     PushFields,
-    Sender,
     decode_messages,
     encode,
 )
 from common.ledger_records import PageRecord, RowRecord
-from common.model import Decision, Kind, MessageClass, Urgency, Vendor
+from common.model import Decision, MessageClass, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.erasure import erase
 from common.storage.people import (
@@ -43,6 +41,7 @@ from common.storage.people import (
     UnknownPeopleError,
 )
 from common.storage.streams import Entry
+from tests.builders import stored_message
 from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
 from workers.intake.event_types import TYPES
@@ -309,18 +308,6 @@ def _device(token: str) -> Device:
 
 
 def _chat(app: str, user: str) -> Message:
-    now = now_ms()
-    return Message(
-        app=app,
-        event_id=uuid.uuid4().hex,
-        type="message.stored",
-        message_id="m",
-        kind=Kind.MESSAGE,
-        ts_ms=now,
-        received_ms=now,
-        expires_at_ms=now + 60_000,
-        conversation=Conversation(type="c2c", id="ann"),
-        sender=Sender(id="ann"),
-        recipients=(user,),
-        push=PushFields(message_class=MessageClass.CHAT),
-    )
+    push = PushFields(message_class=MessageClass.CHAT)
+    named: dict[str, Any] = {"event_id": uuid.uuid4().hex, "recipients": (user,), "push": push}
+    return stored_message(at_ms=now_ms(), app=app, **named)

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from common.contracts import Conversation, Device, Message, OfflineRecipients, Recipient, Sender
+from common.contracts import Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Vendor
 from common.ports import Session
+from tests.builders import stored_message
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
@@ -39,18 +40,8 @@ PHONE = Device("phone", "ios", Vendor.APNS, "ios", "t", None, None, None, None, 
 
 
 def stored(expires_at_ms: int) -> Message:
-    return Message(
-        app="demo",
-        event_id="e",
-        type="message.stored",
-        message_id="m",
-        ts_ms=NOW_MS - 5_000,
-        received_ms=NOW_MS - 5_000,
-        expires_at_ms=expires_at_ms,
-        conversation=Conversation(type="c2c", id="ann"),
-        sender=Sender(id="ann"),
-        recipients=("bob", "carl", "dora"),
-    )
+    people = ("bob", "carl", "dora")
+    return stored_message(at_ms=NOW_MS - 5_000, expires_at_ms=expires_at_ms, recipients=people)
 
 
 class Town:

@@ -11,10 +11,8 @@ import msgspec
 import pytest
 
 from common.contracts import (
-    Conversation,
     Device,
     Element,
-    Message,
     OfflineRecipients,
     PushFields,
     Recipient,
@@ -22,6 +20,7 @@ from common.contracts import (
 )
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
+from tests.builders import stored_message
 from tests.tables import table
 from workers.delivery.request_batches import pack
 from workers.routing.fan_out import RoutingPorts, route
@@ -90,20 +89,10 @@ def note_of(
     """The one push that routing makes: (notification, target, house)."""
     rights = more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip"))
     house = House({"s1": preset}, channels, rights, more.pop("templates", {}))
-    message = Message(
-        app="a",
-        event_id="e",
-        type="message.stored",
-        message_id="m",
-        ts_ms=NOW_MS,
-        received_ms=NOW_MS,
-        expires_at_ms=NOW_MS + 60_000,
-        conversation=Conversation(type="c2c", id="u1"),
-        sender=Sender(id="u1"),
-        elements=(Element(type="text", text="hi"),),
-        push=msgspec.convert({"strategy_id": "s1", **push}, PushFields),
-        **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
-    )
+    words = {"elements": (Element(type="text", text="hi"),), "sender": Sender(id="u1")}
+    kind = {name: value for name, value in more.items() if name == "kind"}
+    wish = msgspec.convert({"strategy_id": "s1", **push}, PushFields)
+    message = stored_message("c2c:u1", NOW_MS, app="a", push=wish, **words, **kind)
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
     nobody: Any = Nobody()
     people = [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)]
