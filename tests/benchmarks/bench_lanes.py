@@ -35,13 +35,14 @@ from typing import Any
 import pycurl
 
 from common.config import Settings
-from common.contracts import Batch, Notification, Push, Target, encode
+from common.contracts import Batch, Push, Target, encode
 from common.model import Urgency, Vendor
 from common.secret_keys import secret_keys
 from common.storage import keys
 from common.storage.tenants import Tenant
 from simulators.simulator import issue
 from tests.benchmarks.stand import MOCK, built_mock, serving_mock
+from tests.builders import notification
 from tests.taken import ask
 from workers.app import DELIVERY
 from workers.cli.demo import account
@@ -156,25 +157,13 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
     now = int(time.time() * 1000)
     stored = runtime.catalog.now.lanes[(APP, vendor, "b")]
     identity = uuid.uuid4().hex
-    note = Notification(
-        app=APP,
-        event_id=identity,
-        message_id=identity,
-        conversation_type="group",
-        conversation_id="g",
-        ts_ms=now,
-        received_ms=now,
-        expires_at_ms=now + 3_600_000,
-        app_name="畅聊",
-        title="周末的聚会",
-        body=NOTE_ROOM,
-        sender_name="张三",
-        text=NOTE_ROOM,
-        ext='{"cid":"g"}',
-        placement=_placement(stored),
-        urgency=Urgency.GROUP,
-        collapse_id=identity,
-    )
+    names = dict.fromkeys(("event_id", "message_id", "collapse_id"), identity)
+    names |= {"app": APP, "conversation_type": "group", "conversation_id": "g"}
+    words = {"app_name": "畅聊", "title": "周末的聚会", "sender_name": "张三", "ext": '{"cid":"g"}'}
+    words |= dict.fromkeys(("body", "text"), NOTE_ROOM)
+    times = {"ts_ms": now, "received_ms": now, "expires_at_ms": now + 3_600_000}
+    more = {"placement": _placement(stored), "urgency": Urgency.GROUP}
+    note = notification(**names, **words, **times, **more)
     stream = keys.send(vendor, Urgency.GROUP)
     for start in range(0, pushes, BATCH):
         targets = tuple(

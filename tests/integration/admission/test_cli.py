@@ -15,12 +15,12 @@ from prometheus_client import REGISTRY
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
-from common.model import Bucket, MessageClass, Urgency, Vendor
+from common.contracts import Push, encode
+from common.model import Bucket, MessageClass, Vendor
 from common.storage.admission import AdmissionRequest, QuotaCount
-from common.storage.delayed import as_new
 from common.storage.lanes import FLOWING, LaneStates
 from tests.integration.admission.conftest import work
+from tests.queued import packed, queue
 from tests.records import dead_record
 from tests.waiting import eventually
 from workers.cli.commands import cli
@@ -77,11 +77,9 @@ def test_lanes_have_the_shape_of_the_contract(
     ]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
-    pushes = (Push(note=work(1).note, targets=(work(1).target,) * 3),)
-    parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=pushes)
-    with runtime.redis.pipeline() as pipe:
-        runtime.lane_queues.put(pipe, [as_new(parked, Urgency.CHAT, encode(parked))])
-        pipe.execute()
+    pushes = [Push(note=work(1).note, targets=(work(1).target,) * 3)]
+    parked = packed(pushes, space, Vendor.VIVO, by_entry=False)
+    queue(runtime, [parked])
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
     assert now_ms() - mine.pop("since_ms") < 60_000

@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy import text
 
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, AdmissionRequest
 from common.storage.admission import AdmissionAnswer as Grant
-from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
+from tests.queued import packed, queue
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.deliver import deliver
@@ -415,13 +415,9 @@ def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(
     round_of(runtime, xiaomi, [work(1)], said(429, {}, retry_after="20"))
     assert runtime.admission.rate_now(terms_of(xiaomi, now_ms())) == 0
     one = work(2)
-    pushes = (Push(note=one.note, targets=(one.target,)),)
-    batch = Batch(
-        app="demo", vendor=Vendor.XIAOMI, business_id=xiaomi.credential.business_id, pushes=pushes
-    )
-    with runtime.redis.pipeline() as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.BULK, encode(batch))])
-        pipe.execute()
+    pushes = [Push(note=one.note, targets=(one.target,))]
+    parked = packed(pushes, xiaomi.credential.business_id, Vendor.XIAOMI, by_entry=False)
+    queue(runtime, [parked], Urgency.BULK)
     (taken,) = runtime.lane_queues.take([(xiaomi.id, Urgency.BULK, lane_terms(xiaomi), 10)], 15)
     assert (taken.what, taken.why) == ("wait", "throttled")
     assert taken.due_ms - taken.now_ms == pytest.approx(20_000, abs=2_000)

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import text
 
 from common.config import Settings
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.model import MessageClass, Vendor
-from common.storage.delayed import as_new
 from common.storage.tenants import Tenant
 from tests.integration.admission.conftest import lane, work
 from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
+from tests.queued import packed, queue
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -72,25 +72,14 @@ class World:
 
     def put(self, works: Sequence[PendingPush]) -> None:
         """In the queues of their urgencies, as routing packs them."""
-        credential, batches = self.lane.credential, []
+        business_id = self.lane.credential.business_id
         for urgency in {one.note.urgency for one in works}:
             pushes = [
                 Push(note=one.note, targets=(one.target,))
                 for one in works
                 if one.note.urgency == urgency
             ]
-            for part in parts(pushes):
-                batch = Batch(
-                    app=credential.app,
-                    vendor=credential.vendor,
-                    business_id=credential.business_id,
-                    pushes=part,
-                    by_entry=True,
-                )
-                batches.append(as_new(batch, urgency, encode(batch)))
-        with self.runtime.redis.pipeline(transaction=True) as pipe:
-            self.runtime.lane_queues.put(pipe, batches)
-            pipe.execute()
+            queue(self.runtime, [packed(part, business_id) for part in parts(pushes)], urgency)
 
     def waiting(self) -> int:
         """Pushes in the lane's queues."""

@@ -11,11 +11,11 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.model import Urgency, Vendor, Verdict
-from common.storage.delayed import as_new
 from tests.builders import stored_credential
 from tests.integration.delivery.conftest import chat, demo
+from tests.queued import packed, queue
 from tests.waiting import eventually
 from workers.app import DELIVERY
 from workers.delivery.results import Delivered
@@ -82,13 +82,8 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 
 def put(runtime: Runtime, business_id: str, number: int, urgency: Urgency = Urgency.CHAT) -> str:
     one = chat(number, urgency=urgency)
-    pushes = (Push(note=one.note, targets=(one.target,)),)
-    batch = Batch(
-        app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=pushes, by_entry=True
-    )
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, urgency, encode(batch))])
-        pipe.execute()
+    pushes = [Push(note=one.note, targets=(one.target,))]
+    queue(runtime, [packed(pushes, business_id)], urgency)
     return one.target.token
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.contracts import Batch, Push, encode
-from common.model import Urgency, Vendor
-from common.storage.delayed import as_new
+from common.contracts import Push
+from common.model import Vendor
 from tests.integration.delivery.test_together import (
     LANES,
     Apns,
@@ -28,6 +27,7 @@ from tests.integration.delivery.test_together import (
     runtime,
     sandbox,
 )
+from tests.queued import packed, queue
 from workers.app import DELIVERY
 from workers.delivery import late, pacing, usual
 from workers.delivery.pacing import LeasedPace
@@ -150,14 +150,7 @@ class Sender:
 
 
 def put(fleet: Fleet, apps: Sequence[str], pushes: Callable[[str], list[Push]]) -> None:
-    with fleet.runtime.redis.pipeline(transaction=True) as pipe:
-        for app in apps:
-            made = tuple(pushes(app))
-            batch = Batch(
-                app=app, vendor=Vendor.APNS, business_id="ios", pushes=made, by_entry=True
-            )
-            fleet.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
-        pipe.execute()
+    queue(fleet.runtime, [packed(pushes(app), "ios", Vendor.APNS, app) for app in apps])
 
 
 def sent(production: Apns) -> Counter[str]:

@@ -14,15 +14,15 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.config import Settings
-from common.contracts import Batch, Notification, Push, Target, encode
-from common.model import Kind, PushType, Urgency, Vendor
-from common.storage.delayed import as_new
+from common.contracts import Notification, Push, Target
+from common.model import Kind, PushType, Vendor
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
 from tests.builders import stored_credential
 from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
+from tests.queued import packed, queue
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
@@ -105,13 +105,8 @@ class Fleet:
 
     def put(self, pushes: Callable[[str], Sequence[Push]]) -> None:
         """The same pushes to each app, as entries of its lane."""
-        with self.runtime.redis.pipeline(transaction=True) as pipe:
-            for app in self.apps:
-                batch = Batch(
-                    app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app))
-                )
-                self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
-            pipe.execute()
+        made = ((app, tuple(pushes(app))) for app in self.apps)
+        queue(self.runtime, [packed(one, "ios", Vendor.APNS, app, False) for app, one in made])
 
     def work(self, seconds: float = 60.0) -> None:
         """Until no lane holds anything."""

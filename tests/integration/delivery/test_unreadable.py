@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from common.contracts import Batch, Push, encode
-from common.model import Urgency, Vendor
+from common.model import Urgency
 from common.storage.delayed import as_new, retry_member
 from common.storage.keys import OLD_STREAMS
 from tests.integration.delivery.conftest import World, chat
+from tests.queued import packed
 from workers.delivery.work import PendingPush
 
 _SEND = b"%02d" % OLD_STREAMS.index("send:meizu:chat")
@@ -39,10 +40,7 @@ BAD = {
 def batch(world: World, one: PendingPush) -> bytes:
     credential = world.lane.credential
     push = Push(note=one.note, targets=(one.target,))
-    batch = Batch(
-        app=credential.app, vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(push,)
-    )
-    return encode(batch)
+    return encode(packed([push], credential.business_id, by_entry=False))
 
 
 def letters(world: World) -> list[str]:

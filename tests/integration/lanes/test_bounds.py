@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common.contracts import Batch, Push, encode
+from common.contracts import Push, encode
 from common.model import MessageClass, Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest
@@ -18,6 +18,7 @@ from common.storage.lane_entries import LaneCommit, Taken
 from common.storage.lane_queues import LaneQueues
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
+from tests.queued import packed
 from tests.waiting import eventually
 from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
@@ -152,16 +153,9 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
 ) -> None:
     redis, names = world.runtime.redis, world.runtime.keys
     works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
-    credential = world.lane.credential
+    business_id = world.lane.credential.business_id
     blobs = [
-        encode(
-            Batch(
-                app="demo",
-                vendor=Vendor.MEIZU,
-                business_id=credential.business_id,
-                pushes=(Push(note=w.note, targets=(w.target,)),),
-            )
-        )
+        encode(packed([Push(note=w.note, targets=(w.target,))], business_id, by_entry=False))
         for w in works
     ]
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
@@ -265,15 +259,5 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(
 
 def claim_of(one: PendingPush, owner: str) -> ClaimRequest:
     note, target = one.note, one.target
-    return ClaimRequest(
-        note.app,
-        note.message_id,
-        target.user,
-        target.device,
-        target.push_id,
-        note.ts_ms,
-        owner,
-        1,
-        "s",
-        target.registered_ms,
-    )
+    whose = (note.app, note.message_id, target.user, target.device, target.push_id)
+    return ClaimRequest(*whose, note.ts_ms, owner, 1, "s", target.registered_ms)
