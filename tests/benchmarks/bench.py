@@ -250,11 +250,8 @@ def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path
         env=environ,
     )
     peer = float(json.loads(done.stdout.splitlines()[-1])["pushes_per_second"])
-    bench.note(
-        "node_apn_pushes_per_second",
-        round(peer),
-        "the bare client: no core, no presence, no rules, no ledger",
-    )
+    remark = "the bare client: no core, no presence, no rules, no ledger"
+    bench.note("node_apn_pushes_per_second", round(peer), remark)
     bench.note("c2c_over_node_apn", round(fast / peer, 2))
 
 

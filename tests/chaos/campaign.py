@@ -232,16 +232,8 @@ def write(name: str, report: Mapping[str, Any]) -> None:
 def streams() -> int:
     """The long form of the streams' campaign: 100,000 numbers."""
     environ = {**os.environ, "PUSHFLEET_TEST_CHAOS_LONG": "1"}
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-s",
-        "--timeout",
-        "1200",
-        "tests/chaos/test_streams.py",
-    ]
+    file = "tests/chaos/test_streams.py"
+    argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", file]
     return subprocess.run(argv, env=environ, check=False).returncode
 
 

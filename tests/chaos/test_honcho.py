@@ -90,10 +90,8 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
             argv, cwd=ROOT, env=environ(settings), stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_for(
-            lambda: all(map(place.says_it_lives, NAMES)),
-            "every process lives, under a name of its own",
-        )
+        claim = "every process lives, under a name of its own"
+        wait_for(lambda: all(map(place.says_it_lives, NAMES)), claim)
         place.settle_in(20)
         for number in range(MESSAGES):
             place.publish(to=f"u{1 + number % 9}")

@@ -284,13 +284,9 @@ def test_an_expired_provider_token_is_answered_on_a_new_connection(
     and a refusal parks the lane.
     """
     user, _ = account.iphone()
+    status_body = '{"reason":"ExpiredProviderToken"}'
     with operator.faults(
-        fleet,
-        "apns",
-        status=403,
-        status_share=1.0,
-        status_body='{"reason":"ExpiredProviderToken"}',
-        only_first=1,
+        fleet, "apns", status=403, status_share=1.0, status_body=status_body, only_first=1
     ):
         row = account.send(user)
     found = (row["decision"], codes(row))

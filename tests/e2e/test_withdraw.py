@@ -135,11 +135,8 @@ def test_a_recall_has_the_collapse_key_of_its_message_and_spares_what_came_since
     recall(house, second)
     recall(house, third)
     pushes = got(house, token, 5)
-    afterwards(
-        5,
-        lambda: len(house.pushes(token)) == 5,
-        "the second message was covered by the third: only the third is taken back",
-    )
+    claim = "the second message was covered by the third: only the third is taken back"
+    afterwards(5, lambda: len(house.pushes(token)) == 5, claim)
     assert "first words" not in json.dumps(pushes[4]["body"])
     assert "recall: accepted" not in " ".join(house.steps(second["message_id"], b))
 
@@ -283,11 +280,8 @@ def test_an_end_that_overtakes_its_invitation_wins_and_a_later_invitation_rings_
     assert house.decisions(data["call_id"], 2) == {b: "call_ended", c: "accepted"}
     house.event("call.invited", {**data, "invitees": [b]})
     assert len(got(house, tokens[b], 1)) == 1
-    afterwards(
-        2,
-        lambda: len(house.pushes(tokens[b])) == 1,
-        "the first answer takes nothing back of the second invitation",
-    )
+    claim = "the first answer takes nothing back of the second invitation"
+    afterwards(2, lambda: len(house.pushes(tokens[b])) == 1, claim)
 
 
 def test_reading_the_chat_does_not_silence_a_call_from_it(house: House) -> None:
@@ -351,11 +345,8 @@ def test_the_phone_that_answered_is_not_told_that_the_call_is_over(
     found = cancel["body"]["notification"]["body"]
     assert found in ("Answered on another device", "已在其他设备接听")
     assert cancel["body"]["android"]["priority"] == "NORMAL"
-    afterwards(
-        2,
-        lambda: len(house.pushes(answered)) == 1,
-        "the phone that answered is not told that the call is over",
-    )
+    claim = "the phone that answered is not told that the call is over"
+    afterwards(2, lambda: len(house.pushes(answered)) == 1, claim)
 
 
 def test_a_recall_takes_back_the_message_of_its_own_conversation_only(
@@ -373,11 +364,8 @@ def test_a_recall_takes_back_the_message_of_its_own_conversation_only(
         house.core.settled()
     assert len(got(house, tokens[eve], 1)) == 1
     recall(house, mine)
-    afterwards(
-        2,
-        lambda: len(house.pushes(tokens[eve])) == 1,
-        "the screen of another conversation is not overwritten either",
-    )
+    claim = "the screen of another conversation is not overwritten either"
+    afterwards(2, lambda: len(house.pushes(tokens[eve])) == 1, claim)
     afterwards(2, lambda: not house.pushes(tokens[b]), "what was recalled in time is not sent")
 
 
@@ -412,11 +400,8 @@ def test_a_call_rings_again_after_its_end_also_when_it_ended_for_all(
     house.event("call.invited", data, ts=ts)
     *_, again = got(house, token, 3)
     assert again["body"]["aps"]["alert"]["body"].endswith(("Incoming call", "邀请您通话"))
-    afterwards(
-        4.5,
-        lambda: len(house.pushes(token)) == 3,
-        "the first end takes nothing back of the second invitation",
-    )
+    claim = "the first end takes nothing back of the second invitation"
+    afterwards(4.5, lambda: len(house.pushes(token)) == 3, claim)
 
 
 @pytest.mark.parametrize("users", [{}, {"users": True}], ids=["for all", "for one"])
@@ -461,11 +446,8 @@ def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(
     assert found == ("background", 5, {"aps": {"content-available": 1}, "ext": "sync"})
     assert house.one(house.send(house.message(a, b)))["decision"] == "accepted"
     recall(house, told[2][0])
-    afterwards(
-        2.5,
-        lambda: len(house.pushes(tokens[c])) == 1,
-        "nobody saw a silent push: there is nothing to take back",
-    )
+    claim = "nobody saw a silent push: there is nothing to take back"
+    afterwards(2.5, lambda: len(house.pushes(tokens[c])) == 1, claim)
 
 
 @pytest.mark.parametrize("vendor", ["xiaomi", "oppo"])

@@ -161,11 +161,8 @@ def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str
 def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
     runtime: Runtime, app: str
 ) -> None:
-    noise = "".join(
-        random.Random(7).choices(
-            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
-        )
-    )
+    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+    noise = "".join(random.Random(7).choices(letters, k=4_096))
     with pytest.raises(psycopg.DataError) as refused:
         runtime.ledger.write([row(event(app), user=noise)])
     assert not isinstance(refused.value, sql.DATABASE_UNAVAILABLE)

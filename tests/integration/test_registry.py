@@ -465,11 +465,8 @@ def test_a_presets_vendors_may_stand_as_in_an_event(
 
 
 def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tables: Engine) -> None:
-    noise = "".join(
-        random.Random(7).choices(
-            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
-        )
-    )
+    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+    noise = "".join(random.Random(7).choices(letters, k=4_096))
     device = {
         **dict.fromkeys(registry.BROUGHT),
         "user": "u1",

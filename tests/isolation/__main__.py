@@ -21,12 +21,8 @@ from tests.isolation.scenarios import SCENARIOS
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--size",
-        type=float,
-        default=1.0,
-        help="1.0: the long form; 0.1: a tenth of the load and the time",
-    )
+    about = "1.0: the long form; 0.1: a tenth of the load and the time"
+    parser.add_argument("--size", type=float, default=1.0, help=about)
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--report", type=Path, default=Path("var/reports/isolation.json"))

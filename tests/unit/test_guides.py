@@ -28,10 +28,8 @@ ELSEWHERE = (
 
 def named(guide: str) -> list[str]:
     """Paths in back quotes; `acme` is the vendor that does not exist yet."""
-    words = re.findall(
-        r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`",
-        (ROOT / guide).read_text(encoding="utf-8"),
-    )
+    pattern = r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`"
+    words = re.findall(pattern, (ROOT / guide).read_text(encoding="utf-8"))
     return [word for word in words if "acme" not in word]
 
 

@@ -140,10 +140,8 @@ def test_oppos_own_sdk_is_understood(running):
 @pytest.mark.parametrize("running", ["xiaomi"], indirect=True)
 def test_xiaomis_own_sdk_is_understood(running):
     web, client = Web(running.base, running.ca), XiaomiClient(running.base, running.ca)
-    headers = {
-        "Authorization": "key=EXAMPLE_APP_SECRET",
-        "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
-    }
+    kind = "application/x-www-form-urlencoded;charset=UTF-8"
+    headers = {"Authorization": "key=EXAMPLE_APP_SECRET", "Content-Type": kind}
 
     def told(method, path, form=None, names=()):
         pairs = [*(form or {}).items(), *names]

@@ -65,12 +65,8 @@ def test_a_registered_secret_and_the_clock_are_verified(vivo, client):
     assert client.call("/message/auth", client.auth_body(-610_000))["result"] == 10207
     text = {name: str(value) for name, value in client.auth_body().items()}
     assert client.call("/message/auth", text)["result"] == 0
-    vivo.door(
-        "accounts",
-        account=100000123,
-        secret="11111111-2222",
-        app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
-    )
+    app_key = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    vivo.door("accounts", account=100000123, secret="11111111-2222", app_key=app_key)
     assert client.call("/message/auth", client.auth_body())["result"] == 0
     vivo.door("accounts", account=100000123, secret="another")
     assert client.call("/message/auth", client.auth_body())["result"] == 10206

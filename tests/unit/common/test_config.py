@@ -111,16 +111,10 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name
 
 
 def test_a_provider_wants_all_that_signing_in_needs():
-    with pytest.raises(
-        SettingError,
-        match="PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too",
-    ):
-        Settings.load(
-            {
-                "PUSHFLEET_OIDC_ISSUER": "https://login.example.com/",
-                "PUSHFLEET_OIDC_CLIENT_ID": "push",
-            }
-        )
+    match = "PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too"
+    issuer = "https://login.example.com/"
+    with pytest.raises(SettingError, match=match):
+        Settings.load({"PUSHFLEET_OIDC_ISSUER": issuer, "PUSHFLEET_OIDC_CLIENT_ID": "push"})
 
 
 def test_a_secret_in_a_wrong_url_is_not_repeated():
@@ -263,11 +257,9 @@ def test_an_empty_variable_counts_as_unset():
 
 
 def test_a_proxy_is_one_vendors_and_its_password_is_told_to_nobody(capsys):
+    proxy = "http://u:hunter2@[::1]:3128/"
     settings = Settings.load(
-        {
-            "PUSHFLEET_PROXY_FCM": "http://u:hunter2@[::1]:3128/",
-            "PUSHFLEET_PROXY_HARMONY": "http://h:8080",
-        }
+        {"PUSHFLEET_PROXY_FCM": proxy, "PUSHFLEET_PROXY_HARMONY": "http://h:8080"}
     )
     assert settings.proxies == {"fcm": "http://u:hunter2@[::1]:3128", "harmony": "http://h:8080"}
     assert "hunter2" not in repr(settings)
@@ -476,10 +468,8 @@ def test_a_running_fleet_gives_servers_simulators_and_ca(tmp_path):
     assert (settings.redis_url, settings.core_url) == ("redis://x", "redis://x")
     assert settings.endpoints == {"FCM": "https://127.0.0.1:1", "VIVO": "https://real:443"}
     assert settings.ca_file == Path("ca.pem")
-    other = {
-        "PUSHFLEET_REDIS_URL": "redis://other",
-        "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d",
-    }
+    database = "postgresql+psycopg://h/d"
+    other = {"PUSHFLEET_REDIS_URL": "redis://other", "PUSHFLEET_DATABASE_URL": database}
     assert not resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), **other})).endpoints
 
 

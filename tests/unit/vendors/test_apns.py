@@ -302,10 +302,10 @@ def test_vector_a_provider_token():
     )
     found = hashlib.sha256(signed.encode()).hexdigest()
     assert found == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
-    assert (
-        signature
-        == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
+    expected = (
+        "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
     )
+    assert signature == expected
     assert len(token) == 184
 
 

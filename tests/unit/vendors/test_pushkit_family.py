@@ -35,11 +35,9 @@ def test_long_words_use_the_room_there_is(spec):
 
 @every_vendor
 def test_what_stands_beside_the_words_goes_before_the_words_go(spec):
+    image = "https://cdn.example.com/a.png"
     dropped = note(
-        ext="x" * 200,
-        payload={"big": "y" * 5000},
-        image="https://cdn.example.com/a.png",
-        placement={"importance": "NORMAL"},
+        ext="x" * 200, payload={"big": "y" * 5000}, image=image, placement={"importance": "NORMAL"}
     )
     body = built(spec, dropped).body.decode()
     assert "x" * 200 in body

@@ -22,12 +22,8 @@ def make_jwt(key, **changes):
     """A well-signed token; changes: another header or claim."""
     now = int(time.time())
     header = {"kid": "k1", "typ": "JWT", "alg": "PS256"}
-    claims = {
-        "aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
-        "iss": "sub-1",
-        "exp": now + 3600,
-        "iat": now,
-    }
+    aud = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
+    claims = {"aud": aud, "iss": "sub-1", "exp": now + 3600, "iat": now}
     for name, value in changes.items():
         (header if name in header else claims)[name] = value
     return jwt.encode(claims, key, "PS256", header)
