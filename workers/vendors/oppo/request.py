@@ -34,7 +34,7 @@ CONTENT_MAX: Final = {1: 50, 2: 128}  # by style: standard, long text
 PARAMETERS_CHARS_MAX: Final = 4000  # action_parameters
 TEMPLATE_VALUE_MAX: Final = 50  # no limit is published: that of the content they become a part of
 OFFLINE_TTL_S_MAX: Final = 864_000  # 10 days
-# the most a class may stay on the screen
+#: The most a class may stay on the screen.
 SHOW_TTL_S: Final = {Bucket.PRIVATE: 86_400, Bucket.PUBLIC: 43_200}
 CALLBACK_URL_MAX: Final = 200
 ACTIVITY_MAX, URL_MAX = 500, 2000
