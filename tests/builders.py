@@ -31,8 +31,6 @@ def notification(**changes: Any) -> Notification:
         "message_id": "m1",
         "conversation_type": "c2c",
         "conversation_id": "li",
-    }
-    usual |= {
         "ts_ms": NOW_MS,
         "received_ms": NOW_MS,
         "expires_at_ms": NOW_MS + 3_600_000,

@@ -637,8 +637,6 @@ def a_fleet() -> Iterator[Place]:
             "REDIS_URL": running.redis_url or "",
             "DATABASE_URL": running.database_url or "",
             "CA_FILE": ca_file,
-        }
-        given |= {
             "SECRET_KEYS_FILE": str(keys),
             "RECEIPTS_ADDR": f"127.0.0.1:{first}",
             "RECEIPTS_URL": f"http://127.0.0.1:{first}",

@@ -99,8 +99,6 @@ class Upgrade(Town):
                 "message_id": f"m{self.books.messages}",
                 "sender": {"id": "s"},
                 "recipients": away + bare,
-            }
-            data |= {
                 "conversation": {"type": "group", "id": "g"}
                 if group
                 else {"type": "c2c", "id": "s"},

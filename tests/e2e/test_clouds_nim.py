@@ -29,8 +29,6 @@ def copy(sender: str, to: str, **more: Any) -> dict[str, Any]:
         "fromAccount": sender,
         "fromNick": "张三",
         "fromClientType": "IOS",
-    }
-    body |= {
         "msgTimestamp": str(now_ms()),
         "msgType": "TEXT",
         "body": "晚上开会",

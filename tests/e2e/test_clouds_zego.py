@@ -41,8 +41,6 @@ def peer(
         "nonce": "350171",
         "timestamp": now_ms() // 1000,
         "from_user_id": sender,
-    }
-    body |= {
         "conv_type": 0,
         "conv_id": to,
         "msg_type": 1,

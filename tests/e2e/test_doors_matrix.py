@@ -60,8 +60,6 @@ def notification(
         "room_id": "!r:hs",
         "type": "m.room.message",
         "sender": "@ann:hs",
-    }
-    base |= {
         "sender_display_name": "Ann",
         "content": {"msgtype": "m.text", "body": "hello"},
         "prio": "high",

@@ -139,8 +139,6 @@ def push(app: str, user: str, token: str, **note: Any) -> Push:
         "presence_ms": now,
         "routed_ms": now,
         "expires_at_ms": now + 600_000,
-    }
-    about |= {
         "message_id": f"m{user}",
         "collapse_id": f"m{user}",
         "title": "Ann",

@@ -113,8 +113,6 @@ def message(number: int, user: str) -> dict[str, Any]:
         "event_id": f"e{number}-{user}",
         "type": "message.stored",
         "message_id": f"m{number}",
-    }
-    made |= {
         "ts_ms": now,
         "received_ms": now,
         "expires_at_ms": now + 600_000,

@@ -243,8 +243,6 @@ def firebase(fcm, monkeypatch):
         "project_id": "demo",
         "private_key_id": "0",
         "client_email": email,
-    }
-    account |= {
         "private_key": keys.pem_of(key),
         "token_uri": f"{fcm.endpoints['GOOGLE_OAUTH']}/token",
     }

@@ -118,8 +118,6 @@ def test_bounds_are_inclusive(client, access):
         "sub_title": "x" * 10,
         "show_ttl": 86_400,
         "off_line_ttl": 9_999_999,
-    }
-    fields |= {
         "call_back_parameter": "x" * 100,
         "private_title_parameters": {"a": "b"},
         "private_content_parameters": '{"a":"b"}',

@@ -127,8 +127,6 @@ def test_bounds_are_inclusive_where_the_page_says_so(client):
         "description": "张" * 127,
         "payload": "x" * 4095,
         "time_to_live": "864000000",
-    }
-    form |= {
         "extra.callback": "https://example.com/" + "x" * 108,
         "extra.callback.param": "x" * 64,
         "extra.jobkey": "x" * 20,
