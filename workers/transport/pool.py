@@ -207,9 +207,8 @@ class Slot:
         self.blind = not self.listens
         if self.blind:
             return _NO_SOCKET
-        self.pool.fresh = (
-            True  # bounds can't be changed from inside libcurl's own call: `work` does
-        )
+        # bounds can't be changed from inside libcurl's own call: `work` does
+        self.pool.fresh = True
         return _OK
 
     def hear(self, kind: int, text: bytes) -> None:

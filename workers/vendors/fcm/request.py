@@ -16,9 +16,8 @@ from workers.vendors.text import fitting, shrink, utf8_bytes
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import VISIBLE, Request
 
-PAYLOAD_BYTES_MAX: Final = (
-    4096  # keys and values of data, notification and android.notification, in UTF-8
-)
+#: Keys and values of data, notification and android.notification, in UTF-8.
+PAYLOAD_BYTES_MAX: Final = 4096
 #: A text with this many characters always fits: four bytes per character at most.
 WORDS_CHARACTERS_MAX: Final = 500
 TTL_S_MAX: Final = 2_419_200  # 28 days

@@ -37,9 +37,8 @@ GIVEN_CHARS_MAX: Final = 10_000  # of a sender-given value before it is cleaned 
 CALLBACK_BYTES_MAX: Final = 128
 JOBKEY_CHARS: Final = 20
 EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours
-OWN_EXTRA_CHARS_MAX: Final = (
-    1024  # keys and values of extras that are none of the page's, together (code 65015)
-)
+#: Keys and values of extras that are none of the page's, together (code 65015).
+OWN_EXTRA_CHARS_MAX: Final = 1024
 #: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to
 #: work.
 CALLBACK_TYPE: Final = 17
