@@ -1,18 +1,20 @@
 """Records of the ledger's stream: events, rows of recipients, steps, dead letters.
 
 All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only ever added at the
-end, with a default.
+end, with a default. Usual events and rows stand in columns (`EventColumns`, `RowColumns`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import msgspec
 
 from common.columns import ColumnBatch
 from common.contracts import Attempt
+from common.model import Decision
 
 #: Entries of the ledger's stream at which delivery stops taking batches: nothing is dropped.
 STREAM_MAX = 20_000
@@ -119,9 +121,157 @@ class DeadRecord(
     fields: dict[str, str]
 
 
-Record = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord
+class EventColumns(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="ec", gc=False
+):
+    """EventRecords of one app and type that nothing has decided: a value per event in each list."""
+
+    app: str
+    type: str
+    event_ids: list[str]
+    message_ids: list[str]
+    conversations: list[str]
+    times_ms: list[int]
+    received_ms: list[int]
+
+    def __post_init__(self) -> None:
+        _check_lengths(self._columns())
+
+    def _columns(self) -> tuple[list[str], list[str], list[str], list[int], list[int]]:
+        return (
+            self.event_ids,
+            self.message_ids,
+            self.conversations,
+            self.times_ms,
+            self.received_ms,
+        )
+
+    def part(self, chosen: Sequence[bool]) -> EventColumns:
+        """Those of the places that are True."""
+        ids, messages, conversations, times_ms, received_ms = self._columns()
+        return EventColumns(
+            app=self.app,
+            type=self.type,
+            event_ids=list(compress(ids, chosen)),
+            message_ids=list(compress(messages, chosen)),
+            conversations=list(compress(conversations, chosen)),
+            times_ms=list(compress(times_ms, chosen)),
+            received_ms=list(compress(received_ms, chosen)),
+        )
+
+    def singly(self) -> list[EventRecord]:
+        """The same as single records."""
+        return [
+            EventRecord(
+                app=self.app,
+                event_id=event_id,
+                message_id=message_id,
+                type=self.type,
+                conversation=conversation,
+                ts_ms=ts_ms,
+                received_ms=received_ms,
+                decision=None,
+                note="",
+            )
+            for event_id, message_id, conversation, ts_ms, received_ms in zip(
+                *self._columns(), strict=True
+            )
+        ]
+
+
+class RowColumns(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="rc", gc=False
+):
+    """RowRecords of pushes that one lane's vendor accepted at once: a value per push in each list.
+
+    attempt: of all its time in ms, the vendor's status and the verdict.
+    """
+
+    app: str
+    vendor: str
+    business_id: str
+    downgraded: bool
+    message_class: str
+    class_sent: str | None
+    attempt: tuple[int, str, str]
+    presence_ms: int
+    routed_ms: int
+    decided_ms: int
+    event_ids: list[str]
+    times_ms: list[int]
+    users: list[str]
+    devices: list[str]
+    push_ids: list[str]
+    vendor_ids: list[str]
+
+    def __post_init__(self) -> None:
+        _check_lengths(self._columns())
+
+    def _columns(
+        self,
+    ) -> tuple[list[str], list[int], list[str], list[str], list[str], list[str]]:
+        return (
+            self.event_ids,
+            self.times_ms,
+            self.users,
+            self.devices,
+            self.push_ids,
+            self.vendor_ids,
+        )
+
+    def tried(self, vendor_id: str) -> tuple[Attempt, ...]:
+        """The attempts of a push that has this id at the vendor."""
+        sent_ms, status, verdict = self.attempt
+        return (Attempt(sent_ms, status, "", "", vendor_id, verdict),)
+
+    def singly(self) -> list[RowRecord]:
+        """The same as single records."""
+        return [
+            RowRecord(
+                app=self.app,
+                event_id=event_id,
+                ts_ms=ts_ms,
+                user=user,
+                device=device,
+                vendor=self.vendor,
+                business_id=self.business_id,
+                decision=Decision.ACCEPTED,
+                downgraded=self.downgraded,
+                message_class=self.message_class,
+                class_sent=self.class_sent,
+                push_id=push_id,
+                attempts=self.tried(vendor_id),
+                presence_ms=self.presence_ms,
+                routed_ms=self.routed_ms,
+                decided_ms=self.decided_ms,
+                note=self.attempt[1],
+            )
+            for event_id, ts_ms, user, device, push_id, vendor_id in zip(
+                *self._columns(), strict=True
+            )
+        ]
+
+
+def _check_lengths(columns: Sequence[Sequence[object]]) -> None:
+    if len(set(map(len, columns))) > 1:
+        raise ValueError("columns of different lengths")
+
+
+SingleRecord = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord
+Record = SingleRecord | EventColumns | RowColumns
 
 decode_records = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+def singly(records: Iterable[Record]) -> list[SingleRecord]:
+    """The records, those in columns as single ones."""
+    found = list[SingleRecord]()
+    for one in records:
+        if isinstance(one, EventColumns | RowColumns):
+            found += one.singly()
+        else:
+            found.append(one)
+    return found
 
 
 def accepted_rows(
@@ -131,30 +281,34 @@ def accepted_rows(
     vendor_ids: Sequence[str | None],
     attempt: tuple[int, str, str],
     decided_ms: int,
-) -> list[tuple[object, ...]]:
-    """The packed RowRecords of a batch's pushes that were accepted at once, without the structs.
+) -> RowColumns:
+    """Those of a batch's pushes that were accepted at once.
 
-    account: vendor, business id. vendor_ids: None for a push that was not accepted. attempt: the
-    time in ms, status and verdict.
+    account: vendor, business id. vendor_ids: None for a push that was not accepted. attempt: as in
+    RowColumns.
     """
-    app, like, (vendor, business_id), (sent_ms, status, word) = (
-        batch.app,
-        batch.like,
-        account,
-        attempt,
+    like, rows = batch.like, batch.rows
+    if None in vendor_ids:
+        good = [name is not None for name in vendor_ids]
+        rows, push_ids = tuple(compress(rows, good)), tuple(compress(push_ids, good))
+    return RowColumns(
+        app=batch.app,
+        vendor=account[0],
+        business_id=account[1],
+        downgraded=like.downgraded,
+        message_class=like.message_class,
+        class_sent=like.class_sent,
+        attempt=attempt,
+        presence_ms=like.presence_ms,
+        routed_ms=like.routed_ms,
+        decided_ms=decided_ms,
+        event_ids=[row.event_id for row in rows],
+        times_ms=[row.ts_ms for row in rows],
+        users=[row.user for row in rows],
+        devices=[row.device for row in rows],
+        push_ids=list(push_ids),
+        vendor_ids=[name for name in vendor_ids if name is not None],
     )
-    downgraded, message_class, class_sent = like.downgraded, like.message_class, like.class_sent
-    presence_ms, routed_ms = like.presence_ms, like.routed_ms
-    return [
-        (
-            *("r", app, row.event_id, row.ts_ms, row.user, row.device, vendor, business_id),
-            *("accepted", downgraded, message_class, class_sent, push_id),
-            ((sent_ms, status, "", "", vendor_id, word),),
-            *(presence_ms, routed_ms, decided_ms, status, ""),
-        )
-        for row, push_id, vendor_id in zip(batch.rows, push_ids, vendor_ids, strict=True)
-        if vendor_id is not None
-    ]
 
 
 def pack_users(users: Sequence[str]) -> bytes:

@@ -1,8 +1,18 @@
 """Ledger records with the usual values of everything that a test does not name."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord, decode_records
+from common.contracts import Attempt
+from common.ledger_records import (
+    DeadRecord,
+    EventColumns,
+    EventRecord,
+    NoteRecord,
+    RowColumns,
+    RowRecord,
+    decode_records,
+)
 
 #: As ours; Apple's header has it with dashes.
 PUSH_ID = "95c67d08ece7251297893ddb2268c6f3"
@@ -48,6 +58,47 @@ def event_record(**named: Any) -> EventRecord:
         "note": "",
     }
     return EventRecord(**{**usual, **named})
+
+
+def event_columns(events: Sequence[EventRecord]) -> EventColumns:
+    """Undecided events of one app and type."""
+    return EventColumns(
+        app=events[0].app,
+        type=events[0].type,
+        event_ids=[one.event_id for one in events],
+        message_ids=[one.message_id for one in events],
+        conversations=[one.conversation for one in events],
+        times_ms=[one.ts_ms for one in events],
+        received_ms=[one.received_ms for one in events],
+    )
+
+
+def row_columns(rows: Sequence[RowRecord]) -> RowColumns:
+    """Accepted rows with one attempt each (`at_once`), alike in all that is no push's own."""
+    first, (attempt,) = rows[0], rows[0].attempts
+    return RowColumns(
+        app=first.app,
+        vendor=first.vendor,
+        business_id=first.business_id,
+        downgraded=first.downgraded,
+        message_class=first.message_class,
+        class_sent=first.class_sent,
+        attempt=(attempt.at_ms, attempt.status, attempt.verdict),
+        presence_ms=first.presence_ms,
+        routed_ms=first.routed_ms,
+        decided_ms=first.decided_ms,
+        event_ids=[one.event_id for one in rows],
+        times_ms=[one.ts_ms for one in rows],
+        users=[one.user for one in rows],
+        devices=[one.device for one in rows],
+        push_ids=[one.push_id or "" for one in rows],
+        vendor_ids=[one.attempts[0].vendor_message_id or "" for one in rows],
+    )
+
+
+def at_once(vendor_id: str = "id-1") -> tuple[Attempt, ...]:
+    """The attempts of a push that was accepted at its first."""
+    return (Attempt(9, "200", "", "", vendor_id, "accepted"),)
 
 
 def note_record(**named: Any) -> NoteRecord:

@@ -123,18 +123,24 @@ class ClaimedRows:
         self._bindings = bindings
 
     def take(self, rounds: Sequence[tuple[Lane, AlikeRound]]) -> list[list[tuple[int, str]] | None]:
+        return self.taken(rounds, [self] * len(rounds))
+
+    def taken(
+        self, rounds: Sequence[tuple[Lane, AlikeRound]], owners: Sequence[ClaimedRows]
+    ) -> list[list[tuple[int, str]] | None]:
+        """As `take`, of rounds of several shards on this server. owners: each one's shard's."""
         found: list[list[tuple[int, str]] | None] = [None] * len(rounds)
         lots = [
-            (place, self._lot(lane, one))
-            for place, (lane, one) in enumerate(rounds)
-            if self._is_own(lane, one)
+            (place, own.lot(lane, one))
+            for place, ((lane, one), own) in enumerate(zip(rounds, owners, strict=True))
+            if own.is_own(lane, one)
         ]
         taken = self._store.take_rows([lot for _, lot in lots]) if lots else ()
         for (place, _), numbers in zip(lots, taken, strict=True):
             found[place] = numbers
         return found
 
-    def _is_own(self, lane: Lane, one: AlikeRound) -> bool:
+    def is_own(self, lane: Lane, one: AlikeRound) -> bool:
         """True when all pushes are of the lane's tenant and spelt as the registry spells them, and
         their people's devices are known on this server.
         """
@@ -145,9 +151,10 @@ class ClaimedRows:
             and self._bindings.own((app, row.user) for row in one.rows)
         )
 
-    def _lot(self, lane: Lane, one: AlikeRound) -> Lot:
+    def lot(self, lane: Lane, one: AlikeRound) -> Lot:
         vendor, business_id, rows = str(lane.vendor), lane.credential.business_id, one.rows
         asks = RowAsks(
+            self._store.keys,
             self._store.holders(one.hold.lane),
             one.hold.word,
             lane.credential.app,

@@ -7,7 +7,7 @@ another one claims.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,9 +24,8 @@ from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
 from workers.handlers.forwarding import Forwarder, Spread
-from workers.handlers.presence import AskedSeldom, PresenceHandler, RoutedAtOnce
+from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
-from workers.handlers.shard_senders import ShardSenders
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
@@ -73,7 +72,8 @@ class Stages:
         if len(self.runtime.shards) == 1:
             return self._of_shard(self.runtime, stage, vendor)
         if vendor is not None and self.runtime.together:
-            return ShardSenders(self.runtime, vendor, self.in_flight_max, self.stopping)
+            shards = self.runtime.shards
+            return LaneSender(self.runtime, vendor, self.in_flight_max, self.stopping, shards)
         consumers = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
         if stage == PRESENCE:
             consumers += map(forwarding_of, self.runtime.shards)
@@ -176,21 +176,8 @@ def presence_of(
         KnownDevices(runtime.people, wait),
         runtime.fanouts,
         spread=spread_of(runtime),
-        old_ledger=_old_ledger(runtime),
+        old_ledger=runtime.old_ledger,
     )
-
-
-def _old_ledger(runtime: Runtime) -> Callable[[], bool]:
-    """Whether a release before 0.2, which had one shard, may read the ledger's stream: its upkeep
-    works, or none of this release has begun.
-    """
-    redis, keys = runtime.redis, runtime.keys
-    epoch = keys.lease_epoch("ledger")
-
-    def may_read() -> bool:
-        return not redis.exists(epoch) or bool(redis.exists(keys.upkeep_lock))
-
-    return AskedSeldom(may_read) if runtime.settings.shards == 1 else lambda: False
 
 
 def spread_of(runtime: Runtime) -> Spread | None:
@@ -210,13 +197,19 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
     routing = routing_of(runtime)
     presence = presence_of(runtime, lambda: runtime.optional_sql(PEOPLE_S))
 
-    def devices(people: Sequence[Person]) -> Mapping[Person, Device]:
+    def devices(people: Sequence[Person]) -> dict[Person, Device]:
         return runtime.people.plain(people, runtime.optional_sql(PEOPLE_S))
 
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
-    usual = UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now)
+    usual = UsualPushes(
+        runtime.presence,
+        devices,
+        routing,
+        lambda: runtime.catalog.now,
+        old_ledger=runtime.old_ledger,
+    )
     return Shortcut(presence, routing, workers, runtime.people.sharing, usual)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis import Redis
 from redis.exceptions import RedisError
 
-from common.clock import now_ms
+from common.clock import AskedSeldom, now_ms
 from common.config import Settings
 from common.contracts import Notification, encode
 from common.ledger_records import DeadRecord
@@ -233,8 +233,13 @@ class Runtime:
     def _core_entries(self) -> CoreEntries | None:
         if not self.core_is_elsewhere:
             return None
-        streams = self.settings.event_streams
-        return CoreEntries(lambda: self.core, streams, self.redis, self.keys)
+        # shards on one server commit together, in shard 0's name
+        shards = dict.fromkeys((self, self.home))
+        return CoreEntries(
+            lambda: self.core,
+            self.settings.event_streams,
+            lambda: [(one.redis, one.keys) for one in shards],
+        )
 
     @cached_property
     def all_marks(self) -> Sequence[EventMarks]:
@@ -480,6 +485,21 @@ class Runtime:
             if option and lane.credential.options.get(option) != "on"
             else self.receipts_url(lane)
         )
+
+    @cached_property
+    def old_ledger(self) -> Callable[[], bool]:
+        """Whether a release before 0.2, which had one shard, may read the ledger's stream: its
+        upkeep works, or none of this release has begun. Never raises: while Redis is away it may.
+        """
+        epoch, upkeep = self.keys.lease_epoch("ledger"), self.keys.upkeep_lock
+
+        def may_read() -> bool:
+            try:
+                return not self.redis.exists(epoch) or bool(self.redis.exists(upkeep))
+            except (RedisError, OSError):
+                return True
+
+        return AskedSeldom(may_read) if self.settings.shards == 1 else lambda: False
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
         """Sends a stage's wake-up unless one is pending. Never raises.

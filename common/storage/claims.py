@@ -136,7 +136,7 @@ class Claims:
 
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
         """usual: first deliveries use plain commands (usual_numbers.py), not the script."""
-        self._keys = keys
+        self.keys = keys
         self._redis = redis
         self._usual = usual
         self._claim = script(redis, "claim")
@@ -152,7 +152,7 @@ class Claims:
         ]
 
     def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
-        keys = self._keys
+        keys = self.keys
         told = [
             (
                 *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
@@ -192,7 +192,8 @@ class Claims:
         return [next(rest) if reply is None else reply for reply in found]
 
     def take_rows(self, lots: Sequence[Lot]) -> list[list[tuple[int, str]] | None]:
-        """As `take` with `sends`, in columns, for lots whose pushes nothing stops.
+        """As `take` with `sends`, in columns, for lots whose pushes nothing stops; of any shards on
+        this server.
 
         None for a lot: `take` has to decide; nothing was taken, or what was taken is noted.
         """
@@ -208,9 +209,7 @@ class Claims:
             chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):
-                taken = row_numbers.take(
-                    self._redis, self._keys, [lots[place] for place in some], KEEP_S
-                )
+                taken = row_numbers.take(self._redis, [lots[place] for place in some], KEEP_S)
                 for place, numbers in zip(some, taken, strict=True):
                     found[place] = numbers
         return found
@@ -222,9 +221,7 @@ class Claims:
         found: list[list[tuple[int, str]] | None],
     ) -> list[int]:
         """Puts numbers of these lots into `found`, by a script; those that are to be looked at."""
-        calls = [
-            row_numbers.few_call(self._few, self._keys, lots[place][0], KEEP_S) for place in chosen
-        ]
+        calls = [row_numbers.few_call(self._few, lots[place][0], KEEP_S) for place in chosen]
         try:
             answers = run_all(self._redis, calls)
         except (RedisConnectionError, ResponseError):  # what was taken is noted: as in take_rows
@@ -245,7 +242,7 @@ class Claims:
             return found
         wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
         try:
-            reply = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
+            reply = usual_numbers.take(self._redis, self.keys, wanted, KEEP_S)
         except (
             RedisConnectionError,
             ResponseError,
@@ -269,10 +266,10 @@ class Claims:
         return found
 
     def holders(self, lane: str) -> str:
-        return self._keys.lane_holders(lane)
+        return self.keys.lane_holders(lane)
 
     def _taking(self, part: TakenPart, asks: Sequence[Wanted]) -> Call:
-        prefix, entries = self._keys, dict[str, list[str | int]]()
+        prefix, entries = self.keys, dict[str, list[str | int]]()
         names, revoked = dict[str, int](), dict[str, int]()
         for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
             pushes = entries.setdefault(entry, [])
@@ -315,7 +312,7 @@ class Claims:
         """For each entry, by place, the numbers that its pushes took while it was being sent."""
         reply = (
             cast(
-                list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])
+                list[bytes | None], self._redis.mget([self.keys.taken(entry) for entry in entries])
             )
             if entries
             else []

@@ -53,14 +53,16 @@ def _of_stream(stream: str) -> int:
 
 class CoreEntries:
     """Entries of the core's streams, on another server than the marks. core: asked only when a
-    repeat came whose entry is not known as committed.
+    repeat came whose entry is not known as committed. places: where commits note their entries.
     """
 
     def __init__(
-        self, core: Callable[[], Redis], streams: Sequence[str], redis: Redis, keys: Keys
+        self,
+        core: Callable[[], Redis],
+        streams: Sequence[str],
+        places: Callable[[], Sequence[tuple[Redis, Keys]]],
     ) -> None:
-        self._core, self._streams = core, streams
-        self._redis, self._keys = redis, keys
+        self._core, self._streams, self._places = core, streams, places
 
     def mark(self, entry: str) -> bytes:
         """8 bytes for `<stream>/<id>[#<number of the event>]`, from which `lost` reads it back."""
@@ -94,11 +96,12 @@ class CoreEntries:
 
     def _uncommitted(self, names: Sequence[Name]) -> set[Name]:
         digests = [passed_digest(stream, entry_id.encode()) for stream, entry_id in names]
-        half_day = int(time.time()) // PASSED_S
-        with self._redis.pipeline(transaction=False) as pipe:
-            for back in (-1, 0, 1, 2, 3):  # another host's clock may be ahead, or behind
-                pipe.smismember(self._keys.passed(half_day - back), digests)
-            reply: Any = pipe.execute()
+        half_day, reply = int(time.time()) // PASSED_S, list[Any]()
+        for redis, keys in self._places():
+            with redis.pipeline(transaction=False) as pipe:
+                for back in (-1, 0, 1, 2, 3):  # another host's clock may be ahead, or behind
+                    pipe.smismember(keys.passed(half_day - back), digests)
+                reply += pipe.execute()
         return {name for name, *marks in zip(names, *reply, strict=True) if not any(marks)}
 
     def _missing(self, names: Sequence[Name]) -> set[Name]:

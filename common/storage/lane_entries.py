@@ -62,12 +62,13 @@ class LaneEntry:
 @dataclass(frozen=True, slots=True)
 class PushRoom:
     """Pushes that there is room for on the wire; others: those of them that may be of groups or
-    bulk; each: the most that one lane counts for.
+    bulk; each: the most that one lane counts for; lane: the most that one lane may have.
     """
 
     pushes: int
     others: int
     each: int
+    lane: int = 1 << 31
 
 
 ANY_ROOM: Final = PushRoom(1 << 31, 1 << 31, 1)
@@ -96,7 +97,7 @@ class Taken:
     due_ms: when the lane may be asked again, by Redis' clock; now_ms: that clock at the take. left:
     entries still in the queue. noted, noted_why: entries up to this order were held by an outage,
     and its cause. slowed: up to this order, by the rate. watched: the breaker counts the lane's
-    answers, as some failed lately; else it ignores good ones.
+    answers, as some failed lately; else it ignores good ones. shard: see JointLanes.
     """
 
     lane: str
@@ -115,6 +116,7 @@ class Taken:
     watched: bool = True
     terms: LaneTerms = LaneTerms(gone=True)
     entries: list[LaneEntry] = field(default_factory=list)
+    shard: int = 0
 
     @property
     def paced(self) -> bool:

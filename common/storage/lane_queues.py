@@ -126,9 +126,18 @@ class LaneQueues(LaneLoads):
 
         False: all had one.
         """
+        return self.wake_in([self] * len(lanes), lanes)
+
+    def wake_in(
+        self, owners: Sequence[LaneQueues], lanes: Sequence[tuple[str, Urgency, int]]
+    ) -> bool:
+        """As `wake_at`. owners: of each the queues of its shard, on this server."""
         if not lanes:
             return False
-        names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
+        names = [
+            own.keys.ready(vendor_of(lane), urgency)
+            for own, (lane, urgency, _) in zip(owners, lanes, strict=True)
+        ]
         puts = [
             command("ZADD", name, "NX", str(due_ms), lane)
             for name, (lane, _, due_ms) in zip(names, lanes, strict=True)
@@ -168,21 +177,37 @@ class LaneQueues(LaneLoads):
         hold fits into it, but one at least. The caller takes from each, then sets when it may send
         again (`wake`).
         """
-        names = [
-            *(self.keys.ready(vendor, urgency) for urgency in URGENCIES),
-            self.keys.popped(vendor),
-            f"{self.keys.prefix}:",
-        ]
+        found, due_s, waiting = self.pop_in([self], vendor, most, busy, room)
+        return [(lane, urgency) for lane, urgency, _ in found], due_s, waiting
+
+    def pop_in(
+        self,
+        owners: Sequence[LaneQueues],
+        vendor: Vendor,
+        most: Mapping[Urgency, int],
+        busy: Iterable[tuple[str, Urgency]],
+        room: PushRoom,
+    ) -> tuple[list[tuple[str, Urgency, int]], float | None, list[int]]:
+        """As `pop`, with the place of each lane's shard in `owners`, the queues of some shards on
+        this server: the first ones are served first.
+        """
+        names = list(chain(*[own._pop_keys(vendor) for own in owners]))  # noqa: SLF001 - its own class
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
-        args += [room.pushes, room.others, room.each, self._found.get(vendor, 0)]
+        args += [room.pushes, room.others, room.each, room.lane, self._found.get(vendor, 0)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
         ((now, due, *rest),) = self._run([(self._pop, names, args)])
         found = [
-            (lane.decode(), URGENCIES[u]) for u, lane in zip(rest[::3], rest[1::3], strict=True)
+            (lane.decode(), URGENCIES[u], owner)
+            for u, lane, owner in zip(rest[::4], rest[1::4], rest[3::4], strict=True)
         ]
         if found:
             self._found[vendor] = RANK[found[-1][1]]
-        return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::3]
+        return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::4]
+
+    def _pop_keys(self, vendor: Vendor) -> list[str]:
+        keys = self.keys
+        ready = [keys.ready(vendor, urgency) for urgency in URGENCIES]
+        return [*ready, keys.popped(vendor), f"{keys.prefix}:"]
 
     def take(
         self,
@@ -194,6 +219,16 @@ class LaneQueues(LaneLoads):
 
         probe_s: how long a probe of a stopped lane may take.
         """
+        return self.take_in([self] * len(wanted), wanted, probe_s, bytes_max)
+
+    def take_in(
+        self,
+        owners: Sequence[LaneQueues],
+        wanted: Sequence[tuple[str, Urgency, LaneTerms, int]],
+        probe_s: float,
+        bytes_max: int = BYTES_MAX,
+    ) -> list[Taken]:
+        """As `take`. owners: of each the queues of its shard, on this server."""
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
         own = [
             (
@@ -212,7 +247,10 @@ class LaneQueues(LaneLoads):
         args, calls = [self.lease_ms, ENTRIES_MAX, bytes_max, probe_s], list[Call]()
         for start in range(0, len(wanted), LANES_A_CALL):
             part = slice(start, start + LANES_A_CALL)
-            names = [self._take_keys(lane, urgency) for lane, urgency, *_ in wanted[part]]
+            names = [
+                own._take_keys(lane, urgency)  # noqa: SLF001 - its own class
+                for own, (lane, urgency, *_) in zip(owners[part], wanted[part], strict=True)
+            ]
             calls.append((self._take, list(chain(*names)), [*args, _pack(own[part])]))
         answers = chain(*self._run(calls))
         return [
@@ -279,38 +317,49 @@ class LaneQueues(LaneLoads):
         """Each in one step, all in one round trip. Those that only end their entries share steps:
         what of such a step can't be written so, as others hold some of it, is written one by one.
         """
+        return self.commit_in([self] * len(commits), commits)
+
+    def commit_in(
+        self, owners: Sequence[LaneQueues], commits: Sequence[tuple[Taken, LaneCommit]]
+    ) -> list[list[str]]:
+        """As `commit_all`. owners: of each the queues of its shard, on this server."""
+
+        def committing(number: int) -> Call:
+            return owners[number]._committing(*commits[number])  # noqa: SLF001 - its own class
+
         whole = [number for number, (_, one) in enumerate(commits) if one.ends_all]
         if len(whole) < 2:
             whole = []
         parts = [whole[at : at + LANES_A_CALL] for at in range(0, len(whole), LANES_A_CALL)]
         alone = sorted(set(range(len(commits))).difference(whole))
-        joint = [self._ending([commits[number] for number in part]) for part in parts]
-        single = [self._committing(*commits[number]) for number in alone]
+        joint = [self._ending([(owners[n], *commits[n]) for n in part]) for part in parts]
+        single = [committing(number) for number in alone]
         answers = self._run([*joint, *single])
         lost = dict(zip(alone, answers[len(joint) :], strict=True))
         pairs = zip(parts, answers, strict=False)
         again = [number for part, foreign in pairs if foreign for number in part]
-        more = self._run([self._committing(*commits[number]) for number in again])
+        more = self._run([committing(number) for number in again])
         lost |= zip(again, more, strict=True)
         return [[entry.decode() for entry in lost.get(n, ())] for n in range(len(commits))]
 
-    def _ending(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> Call:
-        keys = self._shared
+    def _ending(self, commits: Sequence[tuple[LaneQueues, Taken, LaneCommit]]) -> Call:
+        """Its records lie in the first one's shard: one writer reads those of a server."""
+        keys, first = self._shared, commits[0][0].keys
         names = [
             (blobs, leases, holders, load, keys.rate(taken.lane), keys.inflight(taken.lane))
-            for taken, _ in commits
-            for blobs, leases, holders, _, load in (self._own_keys(taken.lane),)
+            for own, taken, _ in commits
+            for blobs, leases, holders, _, load in (own._own_keys(taken.lane),)  # noqa: SLF001 - its own class
         ]
-        noted = list(chain(*[one.taken for _, one in commits]))
-        records = list(chain(*[one.records for _, one in commits]))
-        own = [
+        noted = list(chain(*[one.taken for *_, one in commits]))
+        records = list(chain(*[one.records for *_, one in commits]))
+        lanes = [
             (taken.word, [entry.id for entry in one.ended], one.bytes_more, one.unused)
-            for taken, one in commits
+            for _, taken, one in commits
         ]
         return (
             self._end,
-            [self.keys.stream(LEDGER), *chain(*names), *noted],
-            [_pack(records) if records else b"", len(noted), _pack(own)],
+            [first.stream(LEDGER), *chain(*names), *noted],
+            [_pack(records) if records else b"", len(noted), _pack(lanes)],
         )
 
     def _committing(self, taken: Taken, commit: LaneCommit) -> Call:

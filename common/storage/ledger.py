@@ -25,11 +25,14 @@ from common.clock import day_of
 from common.ledger_records import (
     STREAM_MAX,
     DeadRecord,
+    EventColumns,
     EventRecord,
     NoteRecord,
     PageRecord,
     Record,
+    RowColumns,
     RowRecord,
+    singly,
 )
 from common.storage import ledger_own as own
 from common.storage import sql
@@ -145,7 +148,7 @@ class Ledger(LedgerReader):
             self._days -= days
             self._ensure_days(days)
             self._store(batch, again, fence)
-        self._remember(by_type.get(RowRecord, ()))
+        self._remember(batch.rows)
 
     def _store(self, batch: _Batch, again: bool, fence: Fence | None) -> None:
         """Inserts new rows directly; merges the whole batch when one of them is not new."""
@@ -172,9 +175,9 @@ class Ledger(LedgerReader):
     def _remember(self, rows: Iterable[RowRecord]) -> None:
         for row in rows:
             if row.decision is None:
-                self._pending[_key(row)] = None
+                self._pending[own.row_key(row)] = None
             elif self._pending:
-                self._pending.pop(_key(row), None)
+                self._pending.pop(own.row_key(row), None)
         while len(self._pending) > PENDING_MAX:
             del self._pending[next(iter(self._pending))]
 
@@ -305,6 +308,9 @@ def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
         for r in by_type.get(kind, ())
     }
     stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
+    for kind in (EventColumns, RowColumns):
+        for block in by_type.get(kind, ()):
+            stamps |= {ts_ms // _DAY_MS for ts_ms in block.times_ms}
     return {day_of(stamp * _DAY_MS) for stamp in stamps}
 
 
@@ -338,32 +344,31 @@ class _StandsThereError(Exception):
     """A row that was taken for new has an event that holds a row already."""
 
 
-def _key(row: RowRecord) -> int:
-    return hash((row.app, row.event_id, row.user, row.device))
-
-
 class _Batch:
     """The lines of one transaction, made once. pending: keys of rows that were written and are not
-    final.
+    final. rows: all but those that came in columns and stand in their events.
     """
 
     def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
         events: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
-        waiting = {_key(row) for row in rows if row.decision is None}
+        waiting = {own.row_key(row) for row in rows if row.decision is None}
+        blocks = by_type.get(EventColumns, []), by_type.get(RowColumns, [])
+        self._given: tuple[Sequence[Record], ...] = [*events, *blocks[0]], [*rows, *blocks[1]]
+        usual, left, rest = own.met_in_columns(*blocks, rows, (waiting, pending.keys()))
+        events, rows = events + left, rows + rest
         pairs = own.met(events, rows) if events and rows else []
         new, known = rows, list[RowRecord]()
         if waiting or pending:
             known = [
                 row
                 for row in rows
-                if row.decision is None or (key := _key(row)) in pending or key in waiting
+                if row.decision is None or (key := own.row_key(row)) in pending or key in waiting
             ]
             held = set(map(id, known))
             new = [row for row in rows if id(row) not in held]
             pairs = [pair for pair in pairs if id(pair[1]) not in held]
-        self._event_records, self._rows = events, rows
-        self._own = own_lines(pairs)
+        self.rows, self._own = rows, usual + own_lines(pairs)
         self._lone, apart = new, events
         if len(pairs) == len(events) == len(rows):  # as a rule: then nothing is left to look for
             self._lone, apart = [], []
@@ -388,12 +393,14 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            lines = "".join(map(event_line, self._event_records))
+            told: Any
+            rows: Any
+            told, rows = map(singly, self._given)
+            lines = "".join(map(event_line, told))
             _merge(cursor, events.name, EVENT_COLUMNS, lines, _MERGE_EVENTS)
-            own.take_out(cursor, [*self._event_records, *self._rows])
-            _merge(
-                cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS
-            )
+            own.take_out(cursor, [*told, *rows])
+            lines = "".join(map(row_line, rows))
+            _merge(cursor, ledger.name, ROW_COLUMNS, lines, _MERGE_ROWS)
         else:
             self._add(cursor)
         if self._pages:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from common.contracts import Attempt
-from common.ledger_records import EventRecord, NoteRecord, RowRecord
+from common.ledger_records import EventRecord, NoteRecord, RowColumns, RowRecord
 from common.model import Decision, Kind, Vendor
 from common.push_ids import event_tag
 
@@ -129,15 +129,70 @@ def own_lines(pairs: Sequence[tuple[EventRecord, RowRecord]]) -> str:
             for (event, row), tried in zip(pairs, attempts, strict=True)
         ]
     )
-    tabs = OWN_COLUMNS.count(",") * len(pairs)
-    is_plain = "\\" not in whole and "\r" not in whole and "\0" not in whole
-    if is_plain and whole.count("\t") == tabs and whole.count("\n") == len(pairs):
-        nulls = whole.count(NULL)
-        if not nulls or nulls == sum(
-            [(not row.class_sent) + (not row.push_id) for _, row in pairs]
-        ):
-            return whole
+    nulls = sum([(not row.class_sent) + (not row.push_id) for _, row in pairs])
+    if _need_no_escape(whole, len(pairs), nulls):
+        return whole
     return "".join([own_line(event, row) for event, row in pairs])
+
+
+def _need_no_escape(whole: str, lines: int, nulls: int) -> bool:
+    """True when all texts within these lines of OWN_COLUMNS may stand there as they are.
+
+    nulls: fields among them that are NULL.
+    """
+    return (
+        "\\" not in whole
+        and "\r" not in whole
+        and "\0" not in whole
+        and whole.count("\t") == OWN_COLUMNS.count(",") * lines
+        and whole.count("\n") == lines
+        and whole.count(NULL) == nulls
+    )
+
+
+#: What an event in columns says beside its id: time, arrival, message, conversation, type.
+EventValues = tuple[int, int, str, str, str]
+
+
+def own_column_lines(rows: RowColumns, events: Sequence[EventValues]) -> str | None:
+    """`own_line` of each of these rows with its event. None: they have several days or types, or
+    something has to be escaped.
+    """
+    times, received, messages, conversations, types = zip(*events, strict=True)
+    day, ids = min(times) // _DAY_MS, "".join(rows.vendor_ids)
+    if day != max(times) // _DAY_MS or len(set(types)) > 1 or "" in rows.push_ids:
+        return None
+    if not (ids.isascii() and ids.isprintable()) or '"' in ids or "\\" in ids:
+        return None
+    tried = _tried(rows.tried(""))
+    start = f"{_day(day)}\t{types[0]}\t"
+    row = (
+        f"\taccepted\t{_RANKS[Decision.ACCEPTED]}\t{'t' if rows.downgraded else 'f'}"
+        f"\t{rows.message_class}\t{rows.class_sent or NULL}\t"
+    )
+    stages = f"\t{rows.presence_ms}\t{rows.routed_ms}\t{rows.decided_ms}\t{rows.app}\t"
+    account = f"\t{rows.vendor}\t{rows.business_id}\t{tried[:-3]}"
+    end = f"{tried[-3:]}\t{rows.attempt[1]}\n"
+    whole = "".join(
+        [
+            f"{start}{ts_ms}\t{received_ms}{row}{push_id}{stages}{event_id}\t{message_id}"
+            f"\t{conversation}\t\t\t\t{user}\t{device}{account}{vendor_id}{end}"
+            for ts_ms, received_ms, message_id, conversation, event_id, user, device, push_id, vendor_id in zip(  # noqa: E501
+                times,
+                received,
+                messages,
+                conversations,
+                rows.event_ids,
+                rows.users,
+                rows.devices,
+                rows.push_ids,
+                rows.vendor_ids,
+                strict=True,
+            )
+        ]
+    )
+    nulls = 0 if rows.class_sent else len(times)
+    return whole if _need_no_escape(whole, len(times), nulls) else None
 
 
 def _own_raw(event: EventRecord, row: RowRecord, day: str, tried: str) -> str:
@@ -151,6 +206,10 @@ def _own_raw(event: EventRecord, row: RowRecord, day: str, tried: str) -> str:
     )
 
 
+#: Between the texts at a line's end.
+_FREE_TABS: Final = 12
+
+
 def own_line(event: EventRecord, row: RowRecord) -> str:
     """An undecided event with its only row, which is final and of a lane without receipts."""
     tried = _tried(row.attempts) if row.attempts else ""
@@ -159,7 +218,8 @@ def own_line(event: EventRecord, row: RowRecord) -> str:
         f"{row.app}\t{row.event_id}\t{event.message_id}\t{event.conversation}\t{event.note}\t{event.screen}\t{collapse}\t{row.user}"
         f"\t{row.device}\t{row.vendor}\t{row.business_id}\t{tried}\t{row.note}"
     )
-    if "\\" in free or not free.replace("\t", "").isprintable():
+    between = free.replace("\t", "")
+    if "\\" in free or len(free) - len(between) != _FREE_TABS or not between.isprintable():
         named = (
             row.app,
             row.event_id,

@@ -6,14 +6,21 @@ the same recipient first moves the row to `ledger`. All readers use the view `le
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import repeat
 from typing import Any, Final
 
 import psycopg
 
-from common.ledger_records import EventRecord, RowRecord
-from common.storage.ledger_copy import WITHOUT_RECEIPTS, day_name
+from common.ledger_records import EventColumns, EventRecord, RowColumns, RowRecord
+from common.storage.ledger_copy import (
+    WITHOUT_RECEIPTS,
+    EventValues,
+    day_name,
+    own_column_lines,
+)
 from common.storage.tables import events, ledger
 
 #: A row decided this long after its event's own time is stored in `ledger`: each table's old days
@@ -78,6 +85,82 @@ def met(
         and not event.filed_ms
         and only.decided_ms - event.ts_ms < APART_MS
     ]
+
+
+def met_in_columns(
+    events: Sequence[EventColumns],
+    rows: Sequence[RowColumns],
+    others: Sequence[RowRecord],
+    known: Sequence[AbstractSet[int]],
+) -> tuple[str, list[EventRecord], list[RowRecord]]:
+    """As `met`: the lines of columns that belong together as a whole; single records of all else.
+
+    others: further rows of the same write. known: sets with the `row_key` of rows that are not new.
+    """
+    about: dict[str, dict[str, EventValues]] = {}
+    for one in events:
+        values = zip(
+            *(one.times_ms, one.received_ms, one.message_ids, one.conversations),
+            repeat(one.type),
+            strict=False,
+        )
+        about.setdefault(one.app, {}).update(zip(one.event_ids, values, strict=False))
+    twice = _of_several_rows(rows, others)
+    lines, rest = list[str](), list[RowRecord]()
+    for block in rows:
+        mine = about.get(block.app, {})
+        found = list(map(mine.get, block.event_ids))
+        alone = not twice or twice.isdisjoint(zip(repeat(block.app), block.event_ids))
+        text = _own_lines(block, found, known) if alone else None
+        if text is None:
+            rest += block.singly()
+        else:
+            lines.append(text)
+            deque(map(mine.pop, block.event_ids), 0)
+    left = [
+        record
+        for one in events
+        if (mine := about[one.app])
+        for record in one.part([name in mine for name in one.event_ids]).singly()
+    ]
+    return "".join(lines), left, rest
+
+
+def _of_several_rows(
+    blocks: Sequence[RowColumns], others: Sequence[RowRecord]
+) -> AbstractSet[tuple[str, str]]:
+    """The events (app, id) that have more than one row among these."""
+    numbers = Counter([(row.app, row.event_id) for row in others])
+    for block in blocks:
+        numbers.update(zip(repeat(block.app), block.event_ids))
+    several = len(numbers) < numbers.total()
+    return {name for name, number in numbers.items() if number > 1} if several else set()
+
+
+def _own_lines(
+    rows: RowColumns, events: Sequence[EventValues | None], known: Sequence[AbstractSet[int]]
+) -> str | None:
+    """None: some of these can't be stored in their events, or they do not share enough."""
+    values = [one for one in events if one is not None]
+    if (
+        len(values) < len(events)
+        or not values
+        or rows.vendor not in WITHOUT_RECEIPTS
+        or [ts_ms for ts_ms, *_ in values] != rows.times_ms
+        or rows.decided_ms - min(rows.times_ms) >= APART_MS
+    ):
+        return None
+    named = zip(repeat(rows.app), rows.event_ids, rows.users, rows.devices)
+    if any(known):
+        keys = set(map(hash, named))
+        if not all(one.isdisjoint(keys) for one in known):
+            return None
+    return own_column_lines(rows, values)
+
+
+def row_key(row: RowRecord) -> int:
+    """Of the row's place in the ledger."""
+    return hash((row.app, row.event_id, row.user, row.device))
 
 
 def stand_in_events(cursor: psycopg.Cursor[Any], rows: Iterable[RowRecord]) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Final, cast
 
 from redis import Redis
 
+from common.call_times import End
 from common.storage.bindings import Bindings
 from common.storage.entry_marks import CoreEntries, Holder, digest_mark
 from common.storage.keys import CALL, Keys
 from common.storage.people import PeopleCache
-from common.storage.plain_dedupe import REPEAT, PlainDedupe, Time
-from common.storage.scripts import script
+from common.storage.plain_dedupe import REPEAT, Part, PlainDedupe, Time
+from common.storage.scripts import Call, run_all, script
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,15 @@ SINGLES_MAX = 2_000
 #: (app, conversation, message id, ts_ms).
 MessageTime = tuple[str, str, str, int]
 _NO_TIMES: Final[Mapping[int, MessageTime]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class MarksAsked:
+    """A question to the marks of one shard, as EventMarks.repeats has it."""
+
+    marks: EventMarks
+    events: Sequence[tuple[str, str, str]]
+    messages: Mapping[int, MessageTime]
 
 
 class EventMarks:
@@ -67,52 +79,69 @@ class EventMarks:
         messages: those, by place, whose times are noted if they are new: a read report may come
         before the ledger has them.
         """
-        found = self._told(events, messages)
+        found = self._tell(events, messages)
         if self._entries is not None and True in found:
             self._take_from_lost(self._entries, events, messages, found)
         return found
 
-    def _told(
+    def _tell(
         self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime]
     ) -> list[bool]:
         found: list[bool] = []
-        bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
-        keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
         for start in range(0, len(events), EVENTS_MAX):
-            part = _event_fields(events[start : start + EVENTS_MAX], self._mark)
-            ends = start + len(part) // 2
-            times: list[Time] = [
-                (place - start, _digest(app, conversation, message_id), ts_ms)
-                for place, (app, conversation, message_id, ts_ms) in messages.items()
-                if start <= place < ends
-            ]
-            reply = (
-                self._plain.tell(keys, bounds, part[::2], part[1::2], times)
-                if len(part) > 2 * FEW
-                else None
-            )
-            if reply is None:
-                reply = self._by_script(keys, bounds, part, times)
-            found += [one == REPEAT for one in reply]
+            part = events[start : start + EVENTS_MAX]
+            times = {
+                place - start: one
+                for place, one in messages.items()
+                if start <= place < start + len(part)
+            }
+            (told,) = self._told([MarksAsked(self, part, times)])
+            found += told
         return found
 
-    def _by_script(
-        self,
-        keys: Sequence[str],
-        bounds: Sequence[int],
-        part: Sequence[bytes],
-        times: Sequence[Time],
-    ) -> bytes:
-        """As PlainDedupe.tell. part: each event's field and mark."""
-        lines = b"".join(
-            [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
-        )
-        ends, names = self._plain.ends, [keys[1], keys[0]]
-        known = [int(ends.known(name)) for name in names]
-        args: list[int | bytes] = [*bounds, b"".join(part), lines, *known]
-        reply, *lasts = cast(list[Any], self._dedupe(keys=keys, args=args))
-        ends.found([name for name, one in zip(names, lasts, strict=True) if one])
-        return cast(bytes, reply)
+    def repeats_in(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
+        """As `repeats` of the marks of several shards on this server, in as many round trips."""
+        alone = self._entries is not None or any(len(one.events) > EVENTS_MAX for one in parts)
+        if not alone:
+            return self._told(parts)
+        return [one.marks.repeats(one.events, one.messages) for one in parts]
+
+    def _told(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
+        """Each of EVENTS_MAX events at most."""
+        asked = [one.marks._part(one.events, one.messages) for one in parts]  # noqa: SLF001 - its own class
+        few = sum(len(one.events) for one in parts) <= FEW
+        reply = None if few else self._plain.tell(asked, _bounds())
+        if reply is None:
+            reply = self._by_script(asked)
+        return [[one == REPEAT for one in told] for told in reply]
+
+    def _part(
+        self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime]
+    ) -> Part:
+        keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
+        marks = [self._mark(entry) for _, _, entry in events]
+        times: list[Time] = [
+            (place, _digest(f"{app}\0{conversation}\0{message_id}"), ts_ms)
+            for place, (app, conversation, message_id, ts_ms) in messages.items()
+        ]
+        return keys, _fields(events), marks, times
+
+    def _by_script(self, parts: Sequence[Part]) -> list[bytes]:
+        """As PlainDedupe.tell."""
+        ends, calls = self._plain.ends, list[Call]()
+        for keys, fields, marks, times in parts:
+            lines = b"".join(
+                [b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times]
+            )
+            events = b"".join(_interleaved(fields, marks))
+            known = [int(ends.known(name)) for name in (keys[1], keys[0])]
+            calls.append((self._dedupe, keys, [*_bounds(), events, lines, *known]))
+        told = list[bytes]()
+        for (keys, *_), (reply, *lasts) in zip(parts, run_all(self._redis, calls), strict=True):
+            names = zip((keys[1], keys[0]), lasts, strict=True)
+            ends.found([name for name, one in names if one])
+            told.append(reply)
+        return told
 
     def _take_from_lost(
         self,
@@ -124,8 +153,7 @@ class EventMarks:
         """Corrects `found` where no entry will bring the event that was noted first: the entry was
         read, not committed, and lost with the core's server.
         """
-        parts = _event_fields(events, self._mark)
-        fields, own = parts[::2], set(parts[1::2])
+        fields, own = _fields(events), {self._mark(entry) for _, _, entry in events}
         places = [place for place, is_repeat in enumerate(found) if is_repeat]
         holders: dict[int, Holder] = {}
         for place, holder in zip(
@@ -147,7 +175,7 @@ class EventMarks:
         self._free(keys=self._event_hashes(), args=pairs)
         times = {number: messages[place] for number, place in enumerate(taken) if place in messages}
         # another reader may have come first with a publication of its own
-        again = self._told([events[place] for place in taken], times)
+        again = self._tell([events[place] for place in taken], times)
         for place, is_repeat in zip(taken, again, strict=True):
             found[place] = is_repeat
 
@@ -174,7 +202,11 @@ class EventMarks:
             some = events[start : start + EVENTS_MAX]
             self._free(
                 keys=self._event_hashes(),
-                args=[part for mark in kinds for part in _event_fields(some, mark)],
+                args=[
+                    part
+                    for mark in kinds
+                    for part in _interleaved(_fields(some), [mark(entry) for _, _, entry in some])
+                ],
                 client=pipe,
             )
 
@@ -239,42 +271,57 @@ class EventMarks:
         names = [self._keys.read(app, user)]
         self._read(keys=names, args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
+    def note_end(self, app: str, call_id: str, end: End, pipe: Redis) -> None:
+        """Notes when and where the call was ended last, for an invitation right behind it."""
+        name = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
+        pipe.hset(name, cast(Any, _digest(f"{app}\0{CALL}\0{call_id}")), " ".join(map(str, end)))
+        pipe.expire(name, 3 * TIME_KEEP_S)
+
+    def ends_of(self, calls: Sequence[tuple[str, str]]) -> dict[tuple[str, str], End]:
+        """The ends noted of these (app, call id)."""
+        found = self._noted([(app, CALL, call_id) for app, call_id in calls])
+        return {(app, name): End(*map(int, told.split())) for (app, _, name), told in found.items()}
+
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""
-        if not messages:
+        return {message: int(told) for message, told in self._noted(messages).items()}
+
+    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
+        """What was noted last of each."""
+        if not names:
             return {}
-        fields = [_digest(*message) for message in messages]
+        fields = [_digest("\0".join(name)) for name in names]
         bucket = int(time.time()) // TIME_KEEP_S
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
             reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *reply, strict=True):
-            known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
+        for name, *notes in zip(names, *reply, strict=True):
+            known = [told for told in notes if told is not None]
             if known:
-                found[message] = known[-1]
+                found[name] = known[-1]
         return found
 
 
 #: Copied for each name: a new hash object costs half as much again.
+def _bounds() -> tuple[int, int, int]:
+    return EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S
+
+
 _NEW_12: Final = blake2b(digest_size=12).copy
 
 
-def _event_fields(
-    events: Sequence[tuple[str, str, str]], mark: Callable[[str], bytes]
-) -> list[bytes]:
-    """Per event its field and its entry's mark."""
-    fields: list[bytes] = []
-    for app, event_id, entry in events:
-        field = _NEW_12()
-        field.update(f"{app}\0{event_id}".encode("utf-8", "replace"))
-        fields += (field.digest(), mark(entry))
-    return fields
+def _fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
+    return [_digest(f"{app}\0{event_id}") for app, event_id, _ in events]
 
 
-def _digest(*names: str) -> bytes:
-    """12 bytes over names from outside, none of which holds U+0000."""
+def _interleaved(fields: Sequence[bytes], marks: Sequence[bytes]) -> list[bytes]:
+    return list(chain.from_iterable(zip(fields, marks, strict=True)))
+
+
+def _digest(names: str) -> bytes:
+    """12 bytes over names from outside, divided by U+0000, which none of them holds."""
     made = _NEW_12()
-    made.update("\0".join(names).encode("utf-8", "replace"))
+    made.update(names.encode("utf-8", "replace"))
     return made.digest()

@@ -21,7 +21,7 @@ from redis import Redis
 from common.contracts import Device
 from common.storage.keys import Keys
 from common.storage.raw_pipe import command, raw_pipe
-from common.storage.scripts import script
+from common.storage.scripts import Call, run_all, script
 from common.storage.unavailable import database_unavailable
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class PeopleCache:
     """The store in Redis."""
 
     def __init__(self, redis: Redis, keys: Keys, bytes_max: int = PEOPLE_BYTES_MAX) -> None:
-        self._redis = redis
-        self._keys = keys
+        self.redis = redis
+        self.keys = keys
         self._bytes_max = bytes_max
         self._keep = script(redis, "people_keep")
 
@@ -92,8 +92,8 @@ class PeopleCache:
         found: dict[Person, Known] = {}
         for start in range(0, len(people), LOOK_MAX):
             part = people[start : start + LOOK_MAX]
-            with raw_pipe(self._redis) as pipe:
-                (reply,) = pipe.ask(command("MGET", *[self._keys.person(*who) for who in part]), 1)
+            with raw_pipe(self.redis) as pipe:
+                (reply,) = pipe.ask(command("MGET", *map(self._name, part)), 1)
             for who, blob in zip(part, reply, strict=True):
                 if blob == _NOTHING:
                     found[who] = _NOBODY
@@ -104,14 +104,18 @@ class PeopleCache:
                         continue
         return found
 
+    def _name(self, who: Person) -> str:
+        return self.keys.person(*who)
+
+    def _changed_name(self, who: Person) -> str:
+        return self.keys.person_changed(*who)
+
     def ask(self, people: Sequence[Person]) -> Asked:
         """Before SQL is asked about these."""
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for start in range(0, len(people), LOOK_MAX):
-                pipe.mget(
-                    [self._keys.person_changed(*who) for who in people[start : start + LOOK_MAX]]
-                )
+                pipe.mget([self._changed_name(who) for who in people[start : start + LOOK_MAX]])
             (seconds, micros), *reply = pipe.execute()
         generations = (one or b"" for part in reply for one in part)
         return Asked(dict(zip(people, generations, strict=True)), seconds * 1000 + micros // 1000)
@@ -123,21 +127,25 @@ class PeopleCache:
             blob = _encode(known)
             if len(blob) <= PERSON_BYTES_MAX:
                 given.append((who, blob))
-        slot = int(time.time()) // _COUNTED_S
-        counters = [self._keys.people_bytes(slot - ago) for ago in range(3)]
+        run_all(self.redis, self._keeps(asked, given))
+
+    def _keeps(self, asked: Asked, given: Sequence[tuple[Person, bytes]]) -> list[Call]:
+        slot, calls = int(time.time()) // _COUNTED_S, list[Call]()
+        counters = [self.keys.people_bytes(slot - ago) for ago in range(3)]
         for start in range(0, len(given), LOOK_MAX):
             part = given[start : start + LOOK_MAX]
             names = [
                 key
                 for who, _ in part
-                for key in (self._keys.person(*who), self._keys.person_changed(*who))
+                for key in (self.keys.person(*who), self.keys.person_changed(*who))
             ]
             bounds = [asked.at_ms, ANSWER_MS_MAX, KEEP_S, self._bytes_max, KEY_BYTES]
             args: list[int | bytes] = [
                 *bounds,
                 *(one for who, blob in part for one in (asked.generations[who], blob)),
             ]
-            self._keep(keys=[*counters, *names], args=args)
+            calls.append((self._keep, [*counters, *names], args))
+        return calls
 
     def changing(self, people: Iterable[Person], pipe: Any = None) -> None:
         """Before the transaction that changes something of theirs ends: from now on SQL is asked.
@@ -153,11 +161,11 @@ class PeopleCache:
         given = set(people)
         if not given:
             return
-        own = self._redis.pipeline(transaction=False) if pipe is None else pipe
+        own = self.redis.pipeline(transaction=False) if pipe is None else pipe
         word = sign + secrets.token_bytes(8)
         for who in given:
-            own.set(self._keys.person_changed(*who), word, px=GENERATION_MS)
-            own.delete(self._keys.person(*who))
+            own.set(self.keys.person_changed(*who), word, px=GENERATION_MS)
+            own.delete(self.keys.person(*who))
         if pipe is None:
             own.execute()
 

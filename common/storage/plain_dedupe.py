@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -46,6 +46,10 @@ class KnownEnds:
             self._until |= {name: now + LASTS_S for name in names if name not in self._until}
 
 
+#: (keys, 12 bytes and 8 bytes per event, times) of one shard's events: as dedupe.lua has them.
+Part: TypeAlias = tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[Time]]
+
+
 class PlainDedupe:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -53,38 +57,26 @@ class PlainDedupe:
         self._filled: set[str] = set()  # hashes that were there when last looked for
         self.ends = KnownEnds()
 
-    def tell(
-        self,
-        keys: Sequence[str],
-        bounds: Sequence[int],
-        fields: Sequence[bytes],
-        marks: Sequence[bytes],
-        times: Sequence[Time],
-    ) -> bytes | None:
-        """The script's result for its keys and bounds; fields, marks: 12 and 8 bytes per event.
+    def tell(self, parts: Sequence[Part], bounds: Sequence[int]) -> list[bytes] | None:
+        """The script's result for each part, all of this server, and its bounds.
 
         None: another writer was met, and nothing was written. RedisError: it may be written.
         """
         if time.monotonic() < self._met_until:
             return None
         with raw_pipe(self._redis) as pipe:
-            now, lasts, found = self._look(pipe, keys[1:], fields)
-            reply, adds = _judged(fields, marks, found, now - bounds[0])
-            new = [one for one in times if reply[one[0]] == NEW]
-            if not adds and not new:
+            now, lasts, found = self._look(pipe, [(keys[1:], fields) for keys, fields, *_ in parts])
+            told, writes, ends = list[bytes](), list[bytes](), list[tuple[str, int]]()
+            for (keys, fields, marks, times), values in zip(parts, found, strict=True):
+                reply, adds = _judged(fields, marks, values, now - bounds[0])
+                new = [one for one in times if reply[one[0]] == NEW]
+                told.append(reply)
+                writes += _writes(keys, adds, new, now)
+                ends += [(keys[1], bounds[1])] if adds and keys[1] not in lasts else []
+                ends += [(keys[0], bounds[2])] if new and not self.ends.known(keys[0]) else []
+            if not writes:
                 pipe.ask(_UNWATCH, 1)
-                return reply
-            events = b"".join(
-                [b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds]
-            )
-            writes = [_hset(keys[1], len(adds), events)] if adds else []
-            ends = [(keys[1], bounds[1])] if adds and not lasts else []
-            if new:
-                noted = b"".join(
-                    [b"$12\r\n%b\r\n$16\r\n%016d\r\n" % (field, ts_ms) for _, field, ts_ms in new]
-                )
-                writes.append(_hset(keys[0], len(new), noted))
-                ends += [] if self.ends.known(keys[0]) else [(keys[0], bounds[2])]
+                return told
             writes += [command("EXPIRE", key, str(seconds)).encode() for key, seconds in ends]
             answers = pipe.ask(b"".join((_MULTI, *writes, _EXEC)), len(writes) + 2)[-1]
         if answers is None:
@@ -93,33 +85,53 @@ class PlainDedupe:
         for one in answers:
             if isinstance(one, ResponseError):
                 raise one
-        self.ends.found([key for key, _ in ends] + [keys[1]] * lasts)
-        return reply
+        self.ends.found([*[key for key, _ in ends], *lasts])
+        return told
 
     def _look(
-        self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]
-    ) -> tuple[int, bool, list[list[bytes | None]]]:
-        """The server's seconds, True if the first hash expires, and each hash's values."""
-        here = [name for name in hashes if name == hashes[0] or name in self._filled]
-        others = [name for name in hashes if name not in here]
-        lasts, one = self.ends.known(hashes[0]), bool(others)
-        heads = command("WATCH", *hashes) + command("TIME")
-        heads += command("EXISTS", *others) if others else ""
-        looks = b"".join([_hmget(name, fields) for name in here])
-        looks += b"" if lasts else command("TTL", hashes[0]).encode()
+        self, pipe: RawPipe, parts: Sequence[tuple[Sequence[str], Sequence[bytes]]]
+    ) -> tuple[int, set[str], list[list[list[bytes | None]]]]:
+        """The server's seconds, those of the first hashes that expire, and by part each hash's
+        values. parts: (hashes, fields).
+        """
+        firsts = [hashes[0] for hashes, _ in parts]
+        asks = [(name, fields) for hashes, fields in parts for name in hashes]
+        here = [(name, fields) for name, fields in asks if name in firsts or name in self._filled]
+        others = [(name, fields) for name, fields in asks if (name, fields) not in here]
+        unsure = [name for name in firsts if not self.ends.known(name)]
+        one = bool(others)
+        heads = command("WATCH", *[name for name, _ in asks]) + command("TIME")
+        heads += command("EXISTS", *[name for name, _ in others]) if others else ""
+        looks = b"".join([_hmget(name, fields) for name, fields in here])
+        looks += "".join([command("TTL", name) for name in unsure]).encode()
         _, (seconds, _), *reply = pipe.ask(
-            heads.encode() + looks, 2 + one + len(here) + (not lasts)
+            heads.encode() + looks, 2 + one + len(here) + len(unsure)
         )
-        lasts = lasts or reply.pop() > 0
-        there, found = set[str](), reply[one:]
+        ttls = reply[len(reply) - len(unsure) :]
+        lasts = set(firsts).difference(
+            name for name, ttl in zip(unsure, ttls, strict=True) if ttl <= 0
+        )
+        values = {name: value for (name, _), value in zip(here, reply[one:], strict=False)}
         if one and reply[0]:  # rarely
-            each = pipe.ask("".join([command("EXISTS", name) for name in others]), len(others))
-            there = {name for name, is_there in zip(others, each, strict=True) if is_there}
-            found += pipe.ask(
-                b"".join([_hmget(name, fields) for name in others if name in there]), len(there)
-            )
-        self._filled = there.union(here)
+            each = pipe.ask("".join([command("EXISTS", name) for name, _ in others]), len(others))
+            there = [ask for ask, is_there in zip(others, each, strict=True) if is_there]
+            more = pipe.ask(b"".join([_hmget(*ask) for ask in there]), len(there))
+            values |= {name: value for (name, _), value in zip(there, more, strict=True)}
+        self._filled = set(values)
+        found = [[values[name] for name in hashes if name in values] for hashes, _ in parts]
         return int(seconds), lasts, found
+
+
+def _writes(
+    keys: Sequence[str],
+    adds: Sequence[tuple[bytes, bytes]],
+    new: Sequence[Time],
+    now: int,
+) -> list[bytes]:
+    """adds: (field, mark) of events; new: times of messages."""
+    found = [_hset(keys[1], adds, 18, b"%010d" % now)] if adds else []
+    noted = [(field, b"%016d" % ts_ms) for _, field, ts_ms in new]
+    return [*found, _hset(keys[0], noted, 16)] if noted else found
 
 
 def _judged(
@@ -148,9 +160,12 @@ def _judged(
     return bytes(reply), adds
 
 
-def _hset(key: str, count: int, pairs: bytes) -> bytes:
+def _hset(key: str, pairs: Sequence[tuple[bytes, bytes]], size: int, end: bytes = b"") -> bytes:
+    """Sets fields of 12 bytes to values of `size`, of which the last ones are `end`."""
     name = key.encode()
-    return b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n%b" % (2 * count + 2, len(name), name, pairs)
+    head = b"*%d\r\n$4\r\nHSET\r\n$%d\r\n%b\r\n" % (2 * len(pairs) + 2, len(name), name)
+    between, end = b"\r\n$%d\r\n" % size, end + b"\r\n"
+    return head + b"".join([b"$12\r\n" + field + between + value + end for field, value in pairs])
 
 
 def _hmget(key: str, fields: Sequence[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -22,12 +23,14 @@ _WHO = "\0who\0"
 
 
 class RowAsks(msgspec.Struct, gc=False):
-    """Pushes of one app in entries of one lane, all held by `word` (its hash: `holders`).
+    """Pushes of one app in entries of one lane, all held by `word` (its hash: `holders`), and of
+    one shard (`keys`).
 
     entries: (name, number of pushes, badge step of each) in order; the other fields have a value
     per push. conversations: `<type>:<id>`.
     """
 
+    keys: Keys
     holders: str
     word: str
     app: str
@@ -44,18 +47,16 @@ class RowAsks(msgspec.Struct, gc=False):
 Lot = tuple[RowAsks, Callable[[Sequence[bytes | None]], bool]]
 
 
-def take(
-    redis: Redis, keys: Keys, lots: Sequence[Lot], keep_s: int
-) -> list[list[tuple[int, str]] | None]:
+def take(redis: Redis, lots: Sequence[Lot], keep_s: int) -> list[list[tuple[int, str]] | None]:
     """By lot and push its badge and the number taken (`Target.counted`), in one exchange for all.
 
     None for a lot: something stops a push, or its device has another token; the general way
     decides, and nothing was taken. Raises RedisError; then something may have been taken and noted.
     """
     with raw_pipe(redis) as pipe:
-        free = _free(pipe, keys, lots)
+        free = _free(pipe, lots)
         chosen = [asks for (asks, _), fits in zip(lots, free, strict=True) if fits]
-        taken = _numbered(pipe, keys, chosen, keep_s) if chosen else None
+        taken = _numbered(pipe, chosen, keep_s) if chosen else None
         if taken is None:
             pipe.ask(command("UNWATCH"), 1)
             return [None] * len(lots)
@@ -63,9 +64,10 @@ def take(
     return [next(numbers) if fits else None for fits in free]
 
 
-def few_call(script_: Script, keys: Keys, asks: RowAsks, keep_s: int) -> Call:
+def few_call(script_: Script, asks: RowAsks, keep_s: int) -> Call:
     """The script call that takes for a few pushes, all of one lot; see `few_answer`."""
-    names, (revoked, reads, bindings) = [one for one, *_ in asks.entries], _says(keys, [asks])
+    keys, names = asks.keys, [one for one, *_ in asks.entries]
+    revoked, reads, bindings = _says([asks])
     today, counts = int(time.time()) // DAY_S, _made(keys.badges, asks.app, asks.users)
     args: list[str | int] = [asks.word, keep_s, badges.KEEP_S, today, len(names)]
     devices = iter(asks.devices)
@@ -89,28 +91,29 @@ def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> li
     return [f"{head}{user}{tail}" for user in users]
 
 
-def _says(keys: Keys, lots: Sequence[RowAsks]) -> tuple[list[str], list[str], list[str]]:
+def _says(lots: Sequence[RowAsks]) -> tuple[list[str], list[str], list[str]]:
     """Per push the keys of what may be said of it: its message's mark, read marks, bindings."""
     revoked = [
         f"{head}{conversation}{middle}{message}"
         for asks in lots
-        for head, middle, _ in (keys.revoked(asks.app, _WHO, _WHO).split(_WHO),)
+        for head, middle, _ in (asks.keys.revoked(asks.app, _WHO, _WHO).split(_WHO),)
         for conversation, message in zip(asks.conversations, asks.messages, strict=True)
     ]
-    return revoked, _of_all(keys.read, lots), _of_all(keys.bindings, lots)
+    return revoked, _of_all(Keys.read, lots), _of_all(Keys.bindings, lots)
 
 
-def _of_all(make: Callable[[str, str], str], lots: Sequence[RowAsks]) -> list[str]:
-    return list(chain.from_iterable([_made(make, asks.app, asks.users) for asks in lots]))
+def _of_all(make: Callable[[Keys, str, str], str], lots: Sequence[RowAsks]) -> list[str]:
+    made = [_made(partial(make, asks.keys), asks.app, asks.users) for asks in lots]
+    return list(chain.from_iterable(made))
 
 
-def _free(pipe: RawPipe, keys: Keys, lots: Sequence[Lot]) -> list[bool]:
+def _free(pipe: RawPipe, lots: Sequence[Lot]) -> list[bool]:
     """True for each lot of which nothing stops a push.
 
     Entries, recall and read marks and devices of all are looked at, mostly in one write.
     """
-    records = [keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
-    revoked, reads, bindings = _says(keys, [asks for asks, _ in lots])
+    records = [asks.keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
+    revoked, reads, bindings = _says([asks for asks, _ in lots])
     heads = [
         command("WATCH", *records),
         command("MGET", *records),
@@ -181,20 +184,20 @@ def _unread(pipe: RawPipe, lots: Sequence[Lot], reads: Sequence[str]) -> list[bo
 
 
 def _numbered(
-    pipe: RawPipe, keys: Keys, lots: Sequence[RowAsks], keep_s: int
+    pipe: RawPipe, lots: Sequence[RowAsks], keep_s: int
 ) -> list[list[tuple[int, str]]] | None:
     """None when one of the entries was taken by another process: then nothing was written."""
-    entries = [entry for asks in lots for entry in asks.entries]
-    names = [name for asks in lots for name in _made(keys.badges, asks.app, asks.users)]
+    entries = [(asks.keys, *entry) for asks in lots for entry in asks.entries]
+    names = _of_all(Keys.badges, lots)
     devices = list(chain.from_iterable([asks.devices for asks in lots]))
-    steps = list(chain.from_iterable([repeat(str(step), count) for _, count, step in entries]))
+    steps = list(chain.from_iterable([repeat(str(step), count) for *_, count, step in entries]))
     groups = all(is_group(asks.conversations[0]) for asks in lots)
 
     def records(counts: Sequence[str], *, again: bool) -> list[bytes]:
         given = iter(counts)
         return [
             record_of(keys, name, dict(enumerate(islice(given, count), 1)), keep_s, again=again)
-            for name, count, _ in entries
+            for keys, name, count, _ in entries
         ]
 
     taken = counted(pipe, names, devices, steps, unseen(pipe, names, devices, groups), records)

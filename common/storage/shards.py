@@ -24,6 +24,7 @@ from common.storage.living import ShardCount
 from common.storage.marks import EventMarks
 from common.storage.people import Asked, Known, PeopleCache, Person
 from common.storage.replies import Replies
+from common.storage.scripts import Call
 from common.storage.streams import StreamStore
 
 T = TypeVar("T")
@@ -169,14 +170,14 @@ class SpreadMarks(EventMarks):
                 other.free(events)
         super().free(events, pipe)
 
-    def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
         """A group's message is in the group's shard; its readers are in others."""
-        found = super().times_of(messages)
+        found = super()._noted(names)
         for other in self._others():
-            missing = [one for one in messages if one not in found]
+            missing = [one for one in names if one not in found]
             if not missing:
                 break
-            found |= other.times_of(missing)
+            found |= other._noted(missing)  # noqa: SLF001 - the same class
         return found
 
 
@@ -216,6 +217,27 @@ class SpreadPeopleCache(PeopleCache):
     def __init__(self, redis: Redis, keys: Keys, each: Sequence[EventMarks], own: int) -> None:
         super().__init__(redis, keys)
         self._each, self._own = each, own
+        #: One question may be about people of several shards.
+        self._together = each[0].people.redis is each[-1].people.redis
+
+    def _of(self, who: Person) -> PeopleCache:
+        return self._each[shard_of(len(self._each), *who)].people
+
+    def _name(self, who: Person) -> str:
+        return self._of(who).keys.person(*who)
+
+    def _changed_name(self, who: Person) -> str:
+        return self._of(who).keys.person_changed(*who)
+
+    def _keeps(self, asked: Asked, given: Sequence[tuple[Person, bytes]]) -> list[Call]:
+        if not self._together:
+            return super()._keeps(asked, given)
+        parts = by_shard(len(self._each), given, lambda one: one[0])
+        return [
+            call
+            for number, those in parts.items()
+            for call in self._each[number].people._keeps(asked, those)  # noqa: SLF001 - its own class
+        ]
 
     def _parts(self, people: Iterable[Person]) -> Iterable[tuple[PeopleCache | None, list[Person]]]:
         """(a cache, None for our own, and its people)."""
@@ -223,6 +245,8 @@ class SpreadPeopleCache(PeopleCache):
             yield None if number == self._own else self._each[number].people, those
 
     def look(self, people: Sequence[Person]) -> dict[Person, Known]:
+        if self._together:
+            return super().look(people)
         found: dict[Person, Known] = {}
         for part, those in self._parts(people):
             found |= super().look(those) if part is None else part.look(those)
@@ -230,6 +254,8 @@ class SpreadPeopleCache(PeopleCache):
 
     def ask(self, people: Sequence[Person]) -> Asked:
         """Uses the time of the slowest server clock: an answer expires early, never late."""
+        if self._together:
+            return super().ask(people)
         reply = [
             super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those)
             for part, those in self._parts(people)
@@ -238,6 +264,9 @@ class SpreadPeopleCache(PeopleCache):
         return Asked(generations, min((one.at_ms for one in reply), default=0))
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
+        if self._together:
+            super().keep(asked, found)
+            return
         for part, those in self._parts(found):
             own = {who: found[who] for who in those}
             if part is None:

@@ -91,8 +91,8 @@ def life(settings: Settings, deadly: str) -> int:
         sender = LaneSender(runtime, Vendor.APNS, 500, lambda: False)
         # the account is not known here: what it sends is written down instead
         vars(sender)["_lane"] = lambda lane: None
-        vars(sender._threads.rounds.unsent)["without_account"] = lambda taken, entries, *_: finish(
-            runtime, taken, entries, deadly
+        vars(sender._threads._rounds[0].unsent)["without_account"] = lambda taken, entries, *_: (
+            finish(runtime, taken, entries, deadly)
         )
         end = time.monotonic() + 20
         while runtime.lane_queues.any_left() and time.monotonic() < end:

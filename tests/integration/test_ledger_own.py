@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
@@ -30,7 +31,7 @@ from common.storage.migrations import migrate
 from common.storage.streams import Entry
 from common.storage.unavailable import store_unavailable
 from tests.records import accepted_row as row
-from tests.records import event_record
+from tests.records import at_once, event_columns, event_record, row_columns
 from tests.waiting import eventually
 from workers.maintenance import ledger_writer, role
 from workers.maintenance.ledger_writer import HOLD_S, LedgerHandler, LedgerWriter
@@ -169,19 +170,93 @@ def test_any_order_any_repeats_give_each_device_its_highest_row(
     assert runtime.ledger.counts()[0] >= len([one for one in expected if one[3]])
 
 
-def test_an_outcome_within_a_second_meets_its_event(runtime: Runtime, app: str) -> None:
+TODAY_MS = now_ms() // 86_400_000 * 86_400_000
+#: What of three pushes in columns is not as usual, and whether their rows still stand in their
+#: events.
+ODD: dict[str, tuple[dict[str, Any], bool]] = {
+    "nothing": ({}, True),
+    "no class": ({"class_sent": None}, True),
+    "a tab": ({"user": "a\tb"}, True),
+    "a backslash": ({"device": "a\\"}, True),
+    "a NUL": ({"user": "a\0b"}, True),
+    "the sign of NULL": ({"user": "a\x01"}, True),
+    "a quote": ({"attempts": at_once('"')}, True),
+    "an id beyond ASCII": ({"attempts": at_once("多")}, True),
+    "another time": ({"ts_ms": TODAY_MS + 1}, False),
+    "receipts": ({"vendor": "xiaomi"}, False),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("beside", ["nothing", "event", "row", "second row", "wait"])
+def test_what_comes_in_columns_is_stored_as_if_it_came_singly(
+    runtime: Runtime, app: str, odd: str, beside: str
+) -> None:
+    named, inside = ODD[odd]
+    tables = []
+    for own, packed in ((app, True), (f"{app[:-1]}-", False)):
+        events = [
+            event_record(app=own, event_id=f"e{n}", ts_ms=TODAY_MS, received_ms=7, message_id="m")
+            for n in range(3)
+        ]
+        common: dict[str, Any] = {"decided_ms": TODAY_MS + 5, "attempts": at_once()}
+        common |= {name: value for name, value in named.items() if name in ("class_sent", "vendor")}
+        rows = [row(one, **common) for one in events]
+        rows[1] = row(events[1], **{**common, **named})
+        given: list[Record] = [*events, *rows]
+        if packed:
+            given = [event_columns(events), row_columns(rows)]
+        if beside == "event":
+            given.append(msgspec.structs.replace(events[0], event_id="e9"))
+        elif beside == "row":
+            given.append(msgspec.structs.replace(rows[0], event_id="e9"))
+        elif beside == "second row":
+            given.append(msgspec.structs.replace(rows[0], device="pad"))
+        elif beside == "wait":
+            runtime.ledger.write([msgspec.structs.replace(rows[0], decision=None)])
+        runtime.ledger.write(given)
+        assert (in_ledger(runtime, own) == 0) == (inside and beside in ("nothing", "event"))
+        tables.append(stored_rows(runtime, own))
+        runtime.ledger.write(given, again=odd == "nothing")
+        tables.append(stored_rows(runtime, own))
+    assert all(one == tables[0] for one in tables)
+    assert len(tables[0]) == 6 + (beside in ("event", "row", "second row"))
+
+
+def stored_rows(runtime: Runtime, app: str) -> list[list[tuple[str, str]]]:
+    """All events and rows, in whichever table the rows stand."""
+    events = (
+        "day, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, screen"
+    )
+    with runtime.engine.connect() as connection:
+        found = [
+            sorted((name, str(value)) for name, value in one.items() if name not in ("app", "tag"))
+            for statement in (f"SELECT {events} FROM events", "SELECT * FROM ledger_all")
+            for one in connection.execute(
+                text(f"{statement} WHERE app = :app"), {"app": app}
+            ).mappings()
+        ]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_an_outcome_within_a_second_meets_its_event(
+    runtime: Runtime, app: str, columns: bool
+) -> None:
     writer = LedgerWriter(runtime)
     add = runtime.streams.redis.xadd
     early, late = stored(app, "e1"), stored(app, "e2")
     stream = runtime.keys.stream(keys.LEDGER)
-    add(stream, {"b": encode([early, late])})
-    add(stream, {"b": encode([row(early)])})
+    add(stream, {"b": encode([event_columns([early, late])] if columns else [early, late])})
+    first = row(early, attempts=at_once())
+    add(stream, {"b": encode([row_columns([first])] if columns else [first])})
     writer.turn()  # e1 is met; e2 waits its time
     assert {one[0] for one in told(runtime, app)} <= {"e1"}
     add(stream, {"b": encode([row(late)])})
     while writer.consumer.holds or runtime.streams.redis.xlen(stream):
         writer.turn()
     assert [one[0] for one in told(runtime, app)] == ["e1", "e2"]
+    assert in_ledger(runtime, app) <= 1, "the first's row stands in its event"
     runtime.ledger.write([early, late, row(early), row(late)], again=True)
     assert [one[0] for one in told(runtime, app)] == ["e1", "e2"]
 

@@ -115,7 +115,8 @@ class Sender:
         sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
         holders = self.keys.lane_holders(LANE)
         rows = RowAsks(
-            holders, word, asks[0][2], sizes, users, devices, conversations, messages, times
+            *(self.keys, holders, word, asks[0][2], sizes),
+            *(users, devices, conversations, messages, times),
         )
         lot = (rows, lambda bindings: len(bindings) == len(asks))
         (taken,) = self.claims.take_rows([lot])

@@ -256,6 +256,18 @@ def test_of_one_second_the_streams_order_tells_who_is_logged_in(
     assert active(tables, app) == ({("u1", "d1", "A")} if lives else set())
 
 
+def test_of_one_millisecond_and_one_read_the_last_user_of_a_token_has_it(
+    tables: Engine, keeper: StateKeeper
+) -> None:
+    told = [
+        registered(9, "u1", "d1", "A"),
+        logout(9, "u1", device_id="d1"),
+        registered(9, "u1", "d1", "A"),
+        registered(9, "u2", "d2", "A"),
+    ]
+    assert active(tables, apply(keeper, told)) == {("u2", "d2", "A")}
+
+
 @pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
 def test_a_device_that_was_left_has_no_binding_until_it_is_registered_again(
     keeper: StateKeeper, redis_client: redis.Redis, space: str, since: list[Told]

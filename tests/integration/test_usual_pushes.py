@@ -14,7 +14,14 @@ from prometheus_client import REGISTRY
 
 from common.clock import now_ms
 from common.contracts import Batch, Push, decode_batch, encode
-from common.ledger_records import DeadRecord, EventRecord, PageRecord, Record, RowRecord
+from common.ledger_records import (
+    DeadRecord,
+    EventRecord,
+    PageRecord,
+    RowRecord,
+    SingleRecord,
+    singly,
+)
 from common.model import Vendor
 from common.storage.direct_tokens import DirectTokens
 from common.storage.people import KnownPreferences
@@ -146,7 +153,7 @@ class Town:
 
     def handle(
         self, entries: list[Entry], *, usual: bool
-    ) -> tuple[list[Record], list[tuple[str, Batch]], set[Any]]:
+    ) -> tuple[list[SingleRecord], list[tuple[str, Batch]], set[Any]]:
         """The records, and the batches of each lane in order."""
         runtime = self.runtime
         ports = dataclasses.replace(
@@ -189,7 +196,11 @@ class Town:
             runtime.redis.delete(key)
         assert took_quick_way == usual
         assert all(later.due_ms > now_ms() - 60_000 for later in commit.deferred)
-        return list(commit.rows), batches, {*commit.wake, len(commit.deferred), len(commit.forward)}
+        return (
+            singly(commit.rows),
+            batches,
+            {*commit.wake, len(commit.deferred), len(commit.forward)},
+        )
 
 
 def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[Push]]:
@@ -205,7 +216,7 @@ def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[
     return found
 
 
-def timeless(records: list[Record]) -> list[bytes]:
+def timeless(records: list[SingleRecord]) -> list[bytes]:
     fields = ("presence_ms", "routed_ms", "decided_ms", "at_ms")
     records = [one for one in records if not isinstance(one, DeadRecord)]
     return sorted(
@@ -233,7 +244,7 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
         events_come_first(general[0])
 
 
-def events_come_first(records: list[Record]) -> None:
+def events_come_first(records: list[SingleRecord]) -> None:
     """In the ledger's writer an event waits a second for an outcome behind it."""
     met, outcomes = set(), 0
     for one in records:

@@ -70,9 +70,9 @@ TABLE: Final = r"""
       | "    uncount(key, mark[3], mark[4])\n" | ""
     two pages of a group make two pushes for one person | common/storage/fanouts.py
       | integration/test_members.py | "            pipe.sadd(key, *map(_digest, users))\n" | ""
-    a shard among others is looked at only once its lanes wait | workers/handlers/shard_senders.py
+    what is taken of a shard among others counts as the first one's | common/storage/joint_lanes.py
       | integration/shards/test_spread.py
-      | if not -1 < dues[number % count] <= now: | if not 0 < dues[number % count] <= now:
+      | "            taken.shard = number\n        return found" | "        return found"
     one ledger writer for all shards reads the first one's stream only | common/storage/shards.py
       | integration/shards/test_spread.py
       | return [f"{number}|{stream}" for number in range(len(self._each))] | return [f"0|{stream}"]

@@ -32,7 +32,7 @@ class AlikeRound:
     """entries: name and pushes of each. numbers: of each push its badge and what it has taken
     (`Target.counted`), once that is done; numbers_ms: when they were asked for.
     Once they are answered: sent_ms; vendor_ids: of those that were accepted, None of any other;
-    others: these, as they were sent.
+    others: these, as they were sent. parts: rounds that this one is made of (`joined_round`).
     """
 
     hold: Hold
@@ -44,9 +44,16 @@ class AlikeRound:
     sent_ms: int = 0
     vendor_ids: Sequence[str | None] = ()
     others: Sequence[PendingPush] = ()
+    parts: Sequence[AlikeRound] = ()
 
     def __post_init__(self) -> None:
         self.rows = [row for _, batch in self.entries for row in batch.rows]
+
+
+def joined_round(parts: Sequence[AlikeRound]) -> AlikeRound:
+    """Rounds of one lane in several shards as one, which is sent as one."""
+    entries = [entry for part in parts for entry in part.entries]
+    return AlikeRound(parts[0].hold, entries, parts=parts)
 
 
 def is_usual(one: AlikeRound, lane: Lane, now_ms: int) -> bool:
@@ -112,6 +119,8 @@ def prepared(
     taken = ports.rows.take(usual_ones) if usual_ones else ()
     for (_, one), numbers in zip(usual_ones, taken, strict=True):
         one.numbers, one.numbers_ms = numbers, began_ms
+        for part in one.parts:
+            part.numbers_ms = began_ms
     return [_ready(one, lane, ports, began_ms) for lane, one in rounds]
 
 
@@ -167,6 +176,11 @@ def answered(
         ports,
     )
     return done
+
+
+def all_accepted(ready: ReadyRound, answers: Sequence[HttpResponse | NoAnswer]) -> bool:
+    """True when `answered` finds nothing but plain acceptance."""
+    return None not in _vendor_ids(ready.lane.spec, answers)
 
 
 def _vendor_ids(spec: VendorSpec, answers: Sequence[HttpResponse | NoAnswer]) -> list[str | None]:

@@ -9,11 +9,12 @@ from common.model import Decision, Vendor
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """By which take a sender holds entries. sends: it is going to send them."""
+    """By which take a sender holds entries. sends: it is going to send them. shard: as in Taken."""
 
     lane: str
     word: str
     sends: bool = True
+    shard: int = 0
 
 
 class PendingPush(msgspec.Struct, gc=False, eq=False):

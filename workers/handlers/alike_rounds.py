@@ -10,7 +10,8 @@ import msgspec
 
 from common.columns import ColumnBatch, shared
 from common.contracts import AlikeBatch, read_batch
-from common.ledger_records import accepted_rows
+from common.ledger_records import Record, accepted_rows
+from common.ledger_records import singly as single_records
 from common.model import MessageClass, Verdict
 from common.storage.lane_entries import LaneEntry, Taken
 from workers.delivery import usual
@@ -50,7 +51,7 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
         if batch is None:
             return None
         found.append((entry.id, batch))
-    one = AlikeRound(Hold(taken.lane, taken.word), found) if found else None
+    one = AlikeRound(Hold(taken.lane, taken.word, shard=taken.shard), found) if found else None
     return one if one is not None and len(one.rows) <= most else None
 
 
@@ -74,27 +75,22 @@ def _column_batch(blob: bytes) -> ColumnBatch | None:
 
 
 def rows(
-    one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]
-) -> list[tuple[object, ...]]:
+    one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str], *, singly: bool
+) -> Sequence[Record]:
     """The ledger's rows of accepted pushes, without those of lost entries.
 
-    As ledger_rows.work_row has them.
+    As ledger_rows.work_row has them. singly: not in columns.
     """
-    found, start, attempt = list[tuple[object, ...]](), 0, (one.sent_ms, "200", Verdict.ACCEPTED)
+    found, start, attempt = list[Record](), 0, (one.sent_ms, "200", Verdict.ACCEPTED)
     account = (lane.vendor, lane.credential.business_id)
     for name, batch in one.entries:
         end = start + len(batch.rows)
-        if name not in lost:
-            found += accepted_rows(
-                batch,
-                account,
-                one.push_ids[start:end],
-                one.vendor_ids[start:end],
-                attempt,
-                now_ms,
-            )
+        taken = one.vendor_ids[start:end]
+        if name not in lost and taken.count(None) < len(taken):
+            ids = one.push_ids[start:end]
+            found.append(accepted_rows(batch, account, ids, taken, attempt, now_ms))
         start = end
-    return found
+    return single_records(found) if singly else found
 
 
 def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:

@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 from redis.exceptions import RedisError
 
 from common.ledger_records import STREAM_MAX
-from common.model import Decision, Urgency, Vendor
+from common.model import Decision, Vendor
 from common.storage import keys
+from common.storage.joint_lanes import JointLanes, Place, place_of
 from common.storage.lane_entries import LaneTerms, PushRoom, Taken
 from common.storage.lanes import PROBE_S
 from common.storage.unavailable import if_store_answers, store_unavailable
@@ -94,17 +95,30 @@ class LaneSender:
     """
 
     def __init__(
-        self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]
+        self,
+        runtime: Runtime,
+        vendor: Vendor,
+        in_flight_max: int,
+        stopping: Callable[[], bool],
+        shards: Sequence[Runtime] = (),
     ) -> None:
-        """in_flight_max: pushes on the wire at once. stopping: the process is to end."""
+        """in_flight_max: pushes on the wire at once. stopping: the process is to end. shards: those
+        whose lanes it serves together, `runtime` of the first; none: `runtime` alone.
+        """
         self.runtime = runtime
+        self._shards = shards or [runtime]
+        self.lanes = JointLanes(lambda: [one.lane_queues for one in self._shards])
         self.vendor = vendor
         self.in_flight_max = in_flight_max
         self.progress_at = time.monotonic()
         self._ends = stopping
-        self.running = RunningRounds(runtime.lane_queues, vendor, in_flight_max)
+        self.running = RunningRounds(self.lanes, vendor, in_flight_max)
         self._threads = RoundThreads(
-            runtime, vendor, self.running, lambda: self._ends() or self._stopping()
+            self._shards,
+            vendor,
+            self.running,
+            self.lanes,
+            lambda: self._ends() or self._stopping(),
         )
         self._stopping: Callable[[], bool] = lambda: False
         self._slice_lock = threading.Lock()
@@ -115,27 +129,13 @@ class LaneSender:
         #: Shards, by number, whose ledger stream is full: nothing of theirs is sent.
         self.full: set[int] = set()
         self._turns = LaneTurns()
-        self._owed: Sequence[tuple[str, Urgency]] = ()
+        self._owed: Sequence[Place] = ()
         self._took_at = 0.0
         self._full_since: float | None = None  # when there was first no room for one lane's most
         self._next_s: float | None = None  # until a lane that was taken is due again
         self._passes = False  # the last look has passed over lanes, for rounds at work or for room
         self._all_found = False  # the last look has found every lane that was due
         self._listens = False  # whoever brings work tells this worker, and nobody else
-
-    # ------------------------------------------------------------ of a shard among several
-
-    def joins(self, leader: LaneSender) -> None:
-        """Lets the leader begin this one's rounds, with shared bound, threads and wake-ups.
-
-        They also share their knowledge of slow lanes.
-        """
-        self.running.joins(leader.running)
-        self._threads.shares(leader._threads)
-        self._woken = leader._woken
-
-    def slice_until(self, stopping: Callable[[], bool]) -> None:
-        self._stopping = stopping
 
     # ------------------------------------------------------------ the slice
 
@@ -302,11 +302,13 @@ class LaneSender:
         return self._passes
 
     def flush(self) -> None:
-        self._threads.rounds.counts.flush()
+        self._threads.flush()
 
     def _ledger_lengths(self) -> list[int]:
-        streams = self.runtime.streams
-        return [streams.redis.xlen(streams.keys.stream(keys.LEDGER))]
+        with self.runtime.redis.pipeline(transaction=False) as pipe:
+            for one in self._shards:
+                pipe.xlen(one.keys.stream(keys.LEDGER))
+            return cast(list[int], pipe.execute())
 
     def _ledger_full(self) -> bool:
         """True while nothing may be sent: no shard's ledger stream has room."""
@@ -346,7 +348,7 @@ class LaneSender:
         room = self.running.push_room()
         if (gathers_s := self._gathers_s(room)) > 0:
             return False, gathers_s
-        found, next_s, waiting = self.runtime.lane_queues.pop(self.vendor, most, occupied, room)
+        found, next_s, waiting = self.lanes.pop(self.vendor, most, occupied, room, self.full)
         self._all_found = next_s != 0
         if not found:
             return False, next_s
@@ -357,6 +359,8 @@ class LaneSender:
             self._take(chosen, dict(zip(found, waiting, strict=True)))
             self._took_at = time.monotonic()
             waits.append(self._next_s)
+            # of a lane in several shards some may have been left to its next round
+            self._passes = self._passes or len(self._shards) > 1
         self._owed = ()
         return bool(chosen), soonest(waits, began=bool(chosen))
 
@@ -375,56 +379,42 @@ class LaneSender:
             until = max(until, self._full_since + FULL_S)
         return until - now
 
-    def _in_turn(
-        self, found: Sequence[tuple[str, Urgency]], ahead: dict[str, set[int]]
-    ) -> list[tuple[str, Urgency]]:
+    def _in_turn(self, found: Sequence[Place], ahead: dict[str, set[int]]) -> list[Place]:
         """Each lane's most urgent entries; the less urgent are looked at again in a moment.
 
         ahead: as `running` of LaneTurns.
         """
-        chosen = self._turns.chosen(found, ahead, time.monotonic())
+        lanes = list(dict.fromkeys(place[:2] for place in found))
+        turns = self._turns.chosen(lanes, ahead, time.monotonic())
+        chosen = [place for place in found if place[:2] in turns]
         if len(chosen) < len(found):
             seconds, micros = cast(Any, self.runtime.redis.time())
             due_ms = seconds * 1000 + micros // 1000 + TURN_MS
-            self.runtime.lane_queues.wake_at([(*one, due_ms) for one in found if one not in chosen])
+            self.lanes.wake_at([(one, due_ms) for one in found if one not in chosen])
         return chosen
 
     def give_back_owed(self) -> None:
         """Lanes that were popped when Redis went away: they are ready again."""
         if self._owed:
-            self.runtime.lane_queues.wake_at(
-                [(lane_id, urgency, 0) for lane_id, urgency in self._owed]
-            )
+            self.lanes.wake_at([(place, 0) for place in self._owed])
             self._owed = ()
 
-    def _take(
-        self, found: Sequence[tuple[str, Urgency]], waiting: Mapping[tuple[str, Urgency], int]
-    ) -> None:
+    def _take(self, found: Sequence[Place], waiting: Mapping[Place, int]) -> None:
         """waiting: pushes that wait for each of these lanes, and for others."""
-        lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, _ in found}}
-        queues = self.runtime.lane_queues
-        rooms = self.running.pushes_room(
-            [urgency for _, urgency in found], [waiting[one] for one in found]
-        )
+        lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, *_ in found}}
+        rooms = self.running.pushes_room(found, [waiting[one] for one in found])
         wanted, takes = [], []
-        for (lane_id, urgency), room in zip(found, rooms, strict=True):
-            lane = lanes[lane_id]
+        for place, room in zip(found, rooms, strict=True):
+            lane = lanes[place[0]]
             if lane is not None and lane.paused:
-                takes.append(
-                    (queues.paused(lane_id, urgency, Decision.LANE_PAUSED, SHUT_MOST_MS), room)
-                )
+                paused = self.lanes.paused(place, Decision.LANE_PAUSED, SHUT_MOST_MS)
+                takes.append((paused, room))
             else:
-                wanted.append(
-                    (
-                        lane_id,
-                        urgency,
-                        LaneTerms(gone=True) if lane is None else lane_terms(lane),
-                        room,
-                    )
-                )
+                terms = LaneTerms(gone=True) if lane is None else lane_terms(lane)
+                wanted.append((place, terms, room))
         if wanted:
-            taken_now = queues.take(wanted, self._probe_s())
-            takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
+            taken_now = self.lanes.take(wanted, self._probe_s())
+            takes += [(taken, one[2]) for taken, one in zip(taken_now, wanted, strict=True)]
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
@@ -460,9 +450,7 @@ class LaneSender:
         ]
         waits = [max(due_ms - taken.now_ms, 0) / 1000 for taken, due_ms in due]
         self._next_s = min(waits, default=None)
-        self.runtime.lane_queues.wake_at(
-            [(taken.lane, taken.urgency, due_ms) for taken, due_ms in due]
-        )
+        self.lanes.wake_at([(place_of(taken), due_ms) for taken, due_ms in due])
 
     def _due_ms(self, taken: Taken, lane: Lane | None) -> int | None:
         if taken.what == "empty":
@@ -486,7 +474,7 @@ class LaneSender:
         A server without free memory is only logged.
         """
         try:
-            return self._threads.rounds.unsent.note_outage(
+            return self._threads.rounds_of(taken).unsent.note_outage(
                 lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX
             )
         except RedisError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 from redis import Redis
@@ -21,7 +21,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
-from common.storage.marks import EventMarks, MessageTime
+from common.storage.marks import EventMarks, MarksAsked, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.unavailable import if_store_answers
 from common.storage.vault import Vault
@@ -32,8 +32,9 @@ from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import decoding
+from workers.intake.calls import in_order
 from workers.intake.decoding import Refused
-from workers.intake.directed import TokenPushes
+from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
 from workers.intake.events import Event, SettingsUpdated, Stored
@@ -44,6 +45,7 @@ from workers.routing.fan_out import urgency_of
 
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
+    from workers.handlers.joint_intake import JointIntake
     from workers.intake.state import StateKeeper
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,13 @@ MEMBERS_GUESSED = 200
 ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
+#: An entry with its content, or a part of it.
+Read: TypeAlias = tuple[Entry, Sequence[Event | decoding.Passed | Refused]]
+#: Yields a MarksAsked and is sent its answer, yields people and is sent those of them who are away
+#: with one device (Shortcut.look), yields the commit.
+Steps: TypeAlias = Generator[Any, Any, None]
+
+
 @dataclass(frozen=True, slots=True)
 class IntakePorts:
     """The ports of intake's consumer."""
@@ -124,23 +133,29 @@ class IntakeHandler:
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         ports, now = self._ports, now_ms()
-        found = self._sorted(entries, now)
+        steps = self.steps(self.reads(entries, now), now)
+        asked = next(steps)
+        people = steps.send(ports.marks.repeats(asked.events, asked.messages))
+        looked = ports.shortcut.look(people) if ports.shortcut is not None else {}
+        return cast(Commit, steps.send(looked))
+
+    def steps(self, reads: Sequence[Read], now: int) -> Steps:
+        """As `handle`; what it asks is answered by the caller, for several shards together."""
+        ports, found = self._ports, _sorted(reads)
+        events = [(event.app, event.id, event.entry) for event in found.fresh]
+        # with the times of messages: a read report beside them names one of them
+        found.divide((yield MarksAsked(ports.marks, events, _times(found.fresh))), ports.marks)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
-        self.per_entry = (found.read + len(refused)) / len(entries)
+        self.per_entry = (found.read + len(refused)) / len(reads)
         shortcut = (
             ports.shortcut if ports.shortcut is not None and ports.shortcut.is_open() else None
         )
         quick = shortcut is not None and shortcut.usual is not None
         usual, stored = usual_pushes.apart(stored, now, ports.spread) if quick else ([], stored)
         messages, records = _taken(stored, now)
-        directed = ports.directly.take(direct, now)
-        records += [event_record(message, decision) for message, decision in directed.taken]
-        records += directed.rows
-        records += [_passed_over(message, wish, now) for message, wish in directed.passed_over]
-        directed.decisions += ports.directly.again(
-            [event for event in repeated if TYPES[event.type].way is Way.TOKEN]
-        )
+        directed, own = self._directed(direct, repeated, now)
+        records += own
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
@@ -153,10 +168,10 @@ class IntakeHandler:
         records += self._records_beside(states, refused, repeated, now)
         ports.withdraw([*withdrawals, *directed.withdrawals])
         self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
-        single = all(entry.deliveries == 1 for entry in entries)
-        onward = Commit()
+        single = all(entry.deliveries == 1 for entry, _ in reads)
+        onward, looked = Commit(), (yield usual_pushes.people_of(usual))
         if usual and shortcut is not None:
-            onward, left = shortcut.usual_commit(usual, single)
+            onward, left = shortcut.usual_commit(usual, single, looked)
             more, records_left = _taken(left, now)
             messages, records = [*messages, *more], [*records, *records_left]
         onward += self._onward(shortcut, messages, directed.offline, single)
@@ -167,7 +182,7 @@ class IntakeHandler:
             )
         # The waits come first: what is decided on the way ends its own. So do the events: in the
         # ledger's writer each waits for an outcome behind it.
-        return (
+        yield (
             Commit(
                 extra=[lambda pipe: ports.directly.tell(pipe, directed)]
                 if directed.taken or directed.decisions
@@ -177,6 +192,18 @@ class IntakeHandler:
             + onward
             + Commit(after=[lambda: found.count(ignored)])
         )
+
+    def _directed(
+        self, direct: Sequence[Event], repeated: Sequence[Event], now: int
+    ) -> tuple[Directed, list[Record]]:
+        """Pushes to tokens with their records, and what became of those that come again."""
+        directed = self._ports.directly.take(direct, now)
+        records = [event_record(message, decision) for message, decision in directed.taken]
+        passed = [_passed_over(message, wish, now) for message, wish in directed.passed_over]
+        directed.decisions += self._ports.directly.again(
+            [event for event in repeated if TYPES[event.type].way is Way.TOKEN]
+        )
+        return directed, [*records, *directed.rows, *passed]
 
     def _records_beside(
         self,
@@ -240,15 +267,18 @@ class IntakeHandler:
         taken = [(event.app, event.id, event.entry) for read in passed for event in read.events]
         return Commit(extra=[lambda pipe: self._ports.marks.free(taken, pipe)])
 
-    def _sorted(self, entries: Sequence[Entry], now: int) -> Sorted:
-        ports = self._ports
-        apps, found = ports.apps(), Sorted()
+    def reads(self, entries: Sequence[Entry], now: int) -> list[Read]:
+        """The entries with their content."""
+        ports, found = self._ports, list[Read]()
+        apps = ports.apps()
         asked = (
             ports.apps_now is None
         )  # once a read: unknown tenants by the thousand cost no more than one
-        events: list[Event] = []
         known, self.known = self.known, {}
         for entry in entries:
+            if not known and (event := _usual(entry, apps, now)) is not None:
+                found.append((entry, (event,)))
+                continue
             reads = (known and known.get((entry.stream, entry.id))) or _read(entry, apps, now)
             if (
                 not asked
@@ -257,27 +287,27 @@ class IntakeHandler:
             ):
                 apps, asked = ports.apps_now() if ports.apps_now else apps, True
                 reads = _read(entry, apps, now)
-            for read in reads:
-                if isinstance(read, Event):
-                    found.read += 1
-                    events.append(read)
-                elif isinstance(read, Refused):
-                    found.refused.append(read)
-                else:
-                    found.read += 1
-                    events += read.events
-                    if read.ignored is not None or read.unknown_fields or read.mended:
-                        found.odd.append((entry, read))
-        # with the times of messages: a read report beside them names one of them
-        repeats = ports.marks.repeats(
-            [(event.app, event.id, event.entry) for event in events], _times(events)
-        )
-        if True not in repeats:
-            found.fresh = events
-            return found
-        for event, repeat in zip(events, repeats, strict=True):
-            (found.repeated if repeat else found.fresh).append(event)
+            found.append((entry, reads))
         return found
+
+
+def _sorted(reads: Sequence[Read]) -> Sorted:
+    """All events as fresh ones, so far."""
+    found = Sorted()
+    events = found.fresh
+    for entry, contents in reads:
+        for one in contents:
+            if isinstance(one, Event):
+                events.append(one)
+            elif isinstance(one, Refused):
+                found.refused.append(one)
+            else:
+                found.read += 1 - len(one.events)
+                events += one.events
+                if one.ignored is not None or one.unknown_fields or one.mended:
+                    found.odd.append((entry, one))
+    found.read += len(events)
+    return found
 
 
 @dataclass(slots=True)
@@ -292,6 +322,14 @@ class Sorted:
     refused: list[Refused] = field(default_factory=list)
     read: int = 0
     odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
+
+    def divide(self, repeats: Sequence[bool], marks: EventMarks) -> None:
+        """repeats: which of the fresh events are none."""
+        if True in repeats:
+            events, self.fresh = self.fresh, []
+            for event, repeat in zip(events, repeats, strict=True):
+                (self.repeated if repeat else self.fresh).append(event)
+        self.fresh = in_order(self.fresh, marks.ends_of)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -397,6 +435,14 @@ def _by_streams(
     )
 
 
+def _usual(entry: Entry, apps: Collection[str], now: int) -> Event | None:
+    """A message without overrides; None: `_read` tells."""
+    if entry.size or len(entry.fields) != 1:
+        return None
+    name, received_ms = entry.id.decode(), int(entry.id.partition(b"-")[0])
+    return decoding.read_usual_event(entry.blob, apps, f"{entry.stream}/{name}", received_ms, now)
+
+
 def _read(
     entry: Entry, apps: Collection[str], now: int
 ) -> Sequence[Event | decoding.Passed | Refused]:
@@ -435,7 +481,9 @@ class IntakeLoop:
         streams: Sequence[str],
         ports: IntakePorts,
         nap: Callable[[float], object] = time.sleep,
+        handler: JointIntake | None = None,
     ) -> None:
+        """handler: of a fleet of several shards."""
         self._streams = list(streams)
         self._nap = nap
         limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, ports.streams.takeover_idle_ms
@@ -450,7 +498,7 @@ class IntakeLoop:
             reclaim_every_s=TAKEOVER_EVERY_S,
             keeps_order=True,
         )
-        self._handler = IntakeHandler(ports)
+        self._handler: IntakeHandler | JointIntake = handler or IntakeHandler(ports)
         self.consumer = StreamConsumer(self._handler, policy, stores)
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._count_replicas = ports.replicas

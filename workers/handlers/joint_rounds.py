@@ -8,11 +8,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+from redis.exceptions import RedisError
 
 from common.contracts import Device, Notification
-from common.model import Vendor
+from common.model import Urgency, Vendor
+from common.storage.joint_lanes import JointLanes
 from common.storage.lane_entries import Taken
 from common.storage.redis import best_effort
 from common.storage.unavailable import store_unavailable
@@ -33,15 +37,27 @@ from workers.delivery.ports import (
 from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
 from workers.handlers import alike_rounds
-from workers.handlers.joint_parts import AlikePart, GeneralPart, Part, Wanted
+from workers.handlers.joint_parts import (
+    AlikePart,
+    GeneralPart,
+    Member,
+    Part,
+    ShardPorts,
+    SpreadPart,
+    Wanted,
+)
 from workers.handlers.lane_rounds import LaneRounds, pacer_of, with_spare
-from workers.handlers.round_entries import Ending, OpenRound
-from workers.late_binding import BoundAddresses
+from workers.handlers.round_counts import suppressed
+from workers.handlers.round_entries import Ending, OpenRound, RoundEnd
+from workers.late_binding import BoundAddresses, ClaimedRows
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
 from workers.wire import Request, Route
 
 log = logging.getLogger(__name__)
+
+#: By push its badge and the number taken.
+Numbers: TypeAlias = list[tuple[int, str]]
 
 #: Interval at which answers are written, without waiting for the other lanes.
 WRITE_EVERY_S: Final = 0.05
@@ -57,19 +73,24 @@ class JointRounds:
     def __init__(
         self,
         runtime: Runtime,
-        rounds: LaneRounds,
+        lanes: JointLanes,
+        shards: Sequence[LaneRounds],
         over: Callable[[Sequence[tuple[Wanted, Delivered]]], None],
         apart: Callable[[Wanted], None],
         slow: Callable[[Wanted, Callable[[], Delivered]], None],
     ) -> None:
         self._runtime = runtime
-        self._rounds = rounds
+        self._lanes = lanes
+        self._shards = shards
         self._over, self._apart, self._slow = over, apart, slow
-        self._round_s = rounds.round_s
+        self._round_s = shards[0].round_s
+
+    def _rounds_of(self, one: Wanted) -> LaneRounds:
+        return self._shards[one.taken.shard]
 
     def serves(self, vendor: Vendor) -> bool:
         """True when this vendor's lanes may share a round: one request per push, our own HTTP/2."""
-        return isinstance(self._rounds.ports(vendor).transport, Http2Transport)
+        return isinstance(self._shards[0].ports(vendor).transport, Http2Transport)
 
     @staticmethod
     def may_join(lane: Lane, taken: Taken) -> bool:
@@ -104,11 +125,13 @@ class JointRounds:
         Raises store_unavailable() only before any send.
         """
         vendor = wanted[0].lane.vendor
-        transport = self._rounds.ports(vendor).transport
+        transport = self._shards[0].ports(vendor).transport
         if not isinstance(transport, Http2Transport):
             raise TypeError("rounds go together over our own HTTP/2 only")
         good = list[tuple[str, int, int]]()
-        ports = self._watched(vendor, good, {one.lane.id for one in wanted if one.taken.watched})
+        watched = {one.lane.id for one in wanted if one.taken.watched}
+        shards = {one.taken.shard for one in wanted}
+        ports = {number: self._watched(number, vendor, good, watched) for number in shards}
         parts = self._parts(wanted, ports)
         quiet = [part for part in parts if not part.costs]
         flight, going, over = self._begun(
@@ -121,15 +144,19 @@ class JointRounds:
                 self._runtime.lane_states.tell_good(good)
 
     def _watched(
-        self, vendor: Vendor, good: list[tuple[str, int, int]], watched: Collection[str]
+        self,
+        shard: int,
+        vendor: Vendor,
+        good: list[tuple[str, int, int]],
+        watched: Collection[str],
     ) -> DeliveryPorts:
-        """The vendor's ports; rounds without a failure go to `good`."""
-        ports = self._rounds.ports(vendor)
+        """The vendor's ports in a shard; rounds without a failure go to `good`."""
+        ports = self._shards[shard].ports(vendor)
         return dataclasses.replace(ports, breaker=_NotedBreaker(ports.breaker, good, watched))
 
     # ------------------------------------------------------------ up to the send
 
-    def _parts(self, wanted: Sequence[Wanted], ports: DeliveryPorts) -> list[Part]:
+    def _parts(self, wanted: Sequence[Wanted], ports: ShardPorts) -> list[Part]:
         """The rounds of usual pushes as they were packed, then the others."""
         packed = list[tuple[Wanted, alike.AlikeRound]]()
         others = list[tuple[Wanted, alike.AlikeRound | None]]()
@@ -139,22 +166,44 @@ class JointRounds:
                 others.append((one, None))
             else:
                 packed.append((one, read))
-        parts = list[Part]()
-        found = self._prepared_alike([(one.lane, read) for one, read in packed], ports)
-        for (one, read), ready in zip(packed, found, strict=True):
+        parts, lanes = list[Part](), _by_lane(packed)
+        units = [(those[0][0].lane, _as_one([read for _, read in those])) for those in lanes]
+        for those, ready in zip(lanes, self._prepared_alike(units, ports), strict=True):
             if ready is None:
-                others.append((one, read))
+                others += those
             else:
-                open_ = self._rounds.paced(one.taken, one.lane)
-                parts.append(AlikePart(one, open_, ready, Delivered()))
-        return [*parts, *self._general(others, ports)]
+                parts.append(self._alike_part(those, ready))
+        for number in sorted({one.taken.shard for one, _ in others}):
+            own = [(one, packed) for one, packed in others if one.taken.shard == number]
+            parts += self._general(own, ports[number])
+        return parts
+
+    def _alike_part(
+        self, own: Sequence[tuple[Wanted, alike.AlikeRound]], ready: alike.ReadyRound
+    ) -> Part:
+        """own: the takes of one lane, in one shard or in several."""
+        each = [
+            AlikePart(
+                one,
+                self._rounds_of(one).paced(one.taken, one.lane),
+                ready if read is ready.one else dataclasses.replace(ready, one=read, requests=()),
+                Delivered(),
+            )
+            for one, read in own
+        ]
+        return each[0] if len(each) == 1 else SpreadPart(each, ready)
 
     @staticmethod
     def _prepared_alike(
-        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: DeliveryPorts
+        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: ShardPorts
     ) -> Sequence[alike.ReadyRound | None]:
+        if not rounds:
+            return ()
+        first, *others = ports.values()
+        if others:
+            first = dataclasses.replace(first, rows=_JointRows(ports))
         try:
-            return alike.prepared(rounds, ports)
+            return alike.prepared(rounds, first)
         except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - the general way finds out which round it is
@@ -169,7 +218,9 @@ class JointRounds:
         wanted: Sequence[tuple[Wanted, alike.AlikeRound | None]],
         ports: DeliveryPorts,
     ) -> list[Part]:
-        """Beside a take its pushes as they were packed, whose numbers may have been taken."""
+        """Of one shard. Beside a take its pushes as they were packed, whose numbers may have been
+        taken.
+        """
         known, asked_ms = dict[int, ClaimAnswer](), ports.now_ms()
         opened = [
             (one, packed, round_)
@@ -193,7 +244,7 @@ class JointRounds:
     ) -> OpenRound | None:
         """The round with its pushes read; claims that were taken before are added to `known`."""
         try:
-            round_ = self._rounds.open(one.taken, one.entries, one.lane, one.most)
+            round_ = self._rounds_of(one).open(one.taken, one.entries, one.lane, one.most)
             if packed is not None and packed.numbers is not None:
                 # all or none: another round's pushes get the ids of one that is given up
                 known |= dict(zip(map(id, round_.chosen), alike.claims_of(packed), strict=True))
@@ -219,6 +270,10 @@ class JointRounds:
         log.error("a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__})
         self._apart(one)
 
+    def _all_broke(self, part: Part, error: Exception) -> None:
+        for one in part.members:
+            self._broke(one.wanted, error)
+
     def _at_once(self, parts: Sequence[Part]) -> list[Part]:
         """Those whose lanes' rates let them go now; the others wait for their tokens alone."""
         costs = [part.costs for part in parts]
@@ -227,7 +282,7 @@ class JointRounds:
             for part, cost in zip(parts, costs, strict=True)
         ]
         asked_at, going = time.monotonic(), list[Part]()
-        leases = self._runtime.lane_queues.lease_all(wanted, self._round_s)
+        leases = self._lanes.lease_all(wanted, self._round_s)
         for part, cost, lease in zip(parts, costs, leases, strict=True):
             part.open.leases.append(lease)
             part.open.pace.pacer = pacer = pacer_of(lease, asked_at)
@@ -238,10 +293,11 @@ class JointRounds:
         return going
 
     def _alone(self, part: Part) -> None:
-        self._slow(part.wanted, lambda: part.alone(self._rounds))
+        for one in part.members:
+            self._slow(one.wanted, partial(one.alone, self._rounds_of(one.wanted)))
 
     def _begun(
-        self, parts: Sequence[Part], transport: Http2Transport, ports: DeliveryPorts
+        self, parts: Sequence[Part], transport: Http2Transport, ports: ShardPorts
     ) -> tuple[Flight | None, list[Part], list[Part]]:
         """The flight, the rounds in it, and those that are over without a send.
 
@@ -262,20 +318,21 @@ class JointRounds:
                     going.append(part)
                     sends.append((route, requests))
             except Exception as error:  # noqa: BLE001 - as in _prepared
-                self._broke(part.wanted, error)
-        return (transport.begin(sends, ports.deadline_s) if sends else None), going, over
+                self._all_broke(part, error)
+        deadline_s = self._runtime.settings.send_timeout_s
+        return (transport.begin(sends, deadline_s) if sends else None), going, over
 
-    def _looked(self, part: Part, ports: DeliveryPorts) -> bool:
+    def _looked(self, part: Part, ports: ShardPorts) -> bool:
         try:
             part.look(ports)
         except Exception as error:  # noqa: BLE001 - as in _prepared
-            self._broke(part.wanted, error)
+            self._all_broke(part, error)
             return False
         return True
 
     # ------------------------------------------------------------ from the send on
 
-    def _wait(self, flight: Flight | None, parts: Sequence[Part], ports: DeliveryPorts) -> None:
+    def _wait(self, flight: Flight | None, parts: Sequence[Part], ports: ShardPorts) -> None:
         left = dict(enumerate(parts))
         while flight is not None and left:
             ended = flight.wait(WRITE_EVERY_S) or flight.late
@@ -287,28 +344,90 @@ class JointRounds:
                     part.conclude(flight.answers(number), ports)
                     concluded.append(part)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
-                    self._broke(part.wanted, error)
+                    self._all_broke(part, error)
             self._end(concluded)
 
     def _end(self, parts: Sequence[Part]) -> None:
         """Writes the parts, then marks them as ended."""
         if not parts:
             return
-        endings, fit = list[Ending](), list[Part]()
+        endings, fit, ends = list[Ending](), list[Member](), list[RoundEnd]()
         for part in parts:
-            try:
-                endings.append(part.ending(self._rounds))
-                fit.append(part)
-            except Exception as error:  # noqa: BLE001 - as in _prepared
-                self._broke(part.wanted, error)
+            own = list[Ending]()
+            for one in part.members:
+                try:
+                    own.append(one.ending(self._rounds_of(one.wanted)))
+                    fit.append(one)
+                except Exception as error:  # noqa: BLE001 - as in _prepared
+                    self._broke(one.wanted, error)
+            endings += own
+            ends += part.ends([one.end for one in own])
         try:
-            self._rounds.write_all(endings)
+            self._write_all(endings, ends)
         except store_unavailable() as error:  # they are taken again when their leases end
             log.warning(
                 "a store is away; the work waits in its queue",
                 extra={"reason": type(error).__name__},
             )
-        self._over([(part.wanted, part.done) for part in fit])
+        self._over([(one.wanted, one.done) for one in fit])
+
+    def _write_all(self, rounds: Sequence[Ending], ends: Sequence[RoundEnd]) -> None:
+        """Each written in one step, all in one round trip, then counted. What can't be written so
+        goes singly. ends: what is counted.
+        """
+        commits = [(one.taken, one.commit_of(one.entries, set())) for one in rounds]
+        try:
+            gone = self._lanes.commit_all(commits)
+        except (
+            RedisError,
+            OSError,
+        ):  # some may be written: they are another's then, and nothing is written twice
+            gone = [[""]] * len(commits)
+        for one, lost in zip(rounds, gone, strict=True):
+            if lost:
+                self._shards[one.taken.shard].write(one)
+        with suppressed():
+            self._shards[0].counts.count_all(ends)
+
+
+def _by_lane(
+    packed: Sequence[tuple[Wanted, alike.AlikeRound]],
+) -> list[list[tuple[Wanted, alike.AlikeRound]]]:
+    """Those of one lane and urgency together, which are in different shards."""
+    found: dict[tuple[str, Urgency], list[tuple[Wanted, alike.AlikeRound]]] = {}
+    for one, read in packed:
+        found.setdefault((one.taken.lane, one.taken.urgency), []).append((one, read))
+    return list(found.values())
+
+
+def _as_one(parts: Sequence[alike.AlikeRound]) -> alike.AlikeRound:
+    return parts[0] if len(parts) == 1 else alike.joined_round(parts)
+
+
+class _JointRows:
+    """The port of usual pushes' numbers over those of several shards, asked together."""
+
+    def __init__(self, ports: ShardPorts) -> None:
+        self._each = {
+            number: one.rows for number, one in ports.items() if isinstance(one.rows, ClaimedRows)
+        }
+
+    def take(self, rounds: Sequence[tuple[Lane, alike.AlikeRound]]) -> list[Numbers | None]:
+        each = [(lane, part) for lane, one in rounds for part in one.parts or (one,)]
+        owners = [self._each[part.hold.shard] for _, part in each]
+        taken = iter(owners[0].taken(each, owners))
+        return [_numbers(one, taken) for _, one in rounds]
+
+
+def _numbers(one: alike.AlikeRound, taken: Iterator[Numbers | None]) -> Numbers | None:
+    """Of all its parts, or None; each part has its own then."""
+    if not one.parts:
+        return next(taken)
+    found: Numbers | None = []
+    for part, numbers in zip(one.parts, taken, strict=False):
+        part.numbers = numbers
+        found = None if found is None or numbers is None else found + numbers
+    return found
 
 
 class _LeasedClaims:

@@ -112,7 +112,7 @@ class LaneRounds:
         if done is None:
             return self.send_generally(one, packed, entries, lost)
         self._trying.pop(lane.id, None)
-        self._write_ending(self.ending_alike(one, packed, entries, done))
+        self.write_ending(self.ending_alike(one, packed, entries, done))
         if done.whole and taken.watched:
             with suppressed():
                 ports.breaker.report(lane, RoundReport(done.accepted))
@@ -139,10 +139,15 @@ class LaneRounds:
         if done.whole:
             self._end_whole(one, done)
         else:
-            self._write_ending(self.ending(one, done))
+            self.write_ending(self.ending(one, done))
         return done
 
-    def _write_ending(self, one: Ending) -> None:
+    def write(self, one: Ending) -> None:
+        """In one step; what others hold by now is left out."""
+        self._writer.write(one)
+
+    def write_ending(self, one: Ending) -> None:
+        """It is written, then counted."""
         self._writer.write(one)
         with suppressed():
             self.counts.count_all([one.end])
@@ -231,7 +236,8 @@ class LaneRounds:
                 sum(len(entry.blob) for entry in ended),
                 [keys.taken(entry.id) for entry in ended],
             )
-            rows = alike_rounds.rows(packed, lane, now, lost)
+            singly = self._runtime.old_ledger()
+            rows = alike_rounds.rows(packed, lane, now, lost, singly=singly)
             return LaneCommit(
                 ended=ended, records=rows, bytes_more=-size, unused=unused, taken=taken
             )
@@ -239,12 +245,6 @@ class LaneRounds:
         account = lane.credential.business_id
         end = RoundEnd(lane.vendor, account, now, settling.Settled(), done, lane, unused, packed)
         return Ending(one.taken, list(map(HeldEntry, entries)), commit_of, end)
-
-    def write_all(self, rounds: Sequence[Ending]) -> None:
-        """Rounds of many lanes, each written in one step, all in one round trip; then counted."""
-        self._writer.write_all(rounds)
-        with suppressed():
-            self.counts.count_all([one.end for one in rounds])
 
     def _waits_for_newest(self, lane: Lane, state: BreakerProbe | None) -> bool:
         """True while a probe may wait for its conversation's newest push, perhaps far behind."""

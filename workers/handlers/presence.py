@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from common import metrics
-from common.clock import now_ms
+from common.clock import AskedSeldom, now_ms
 from common.contracts import Message, OfflineRecipients, decode_messages, encode
 from common.ledger_records import Record
 from common.model import Decision, Urgency
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two counts of a stage's workers.
-ASK_S = 5.0
 #: People of one entry for routing: enough to be cheap, few enough to share among replicas.
 PACK = 200
 PACK_BYTES = 512 * 1024
@@ -60,21 +57,6 @@ class RoutedAtOnce:
 
     def is_open(self) -> bool:
         return self._few()
-
-
-class AskedSeldom:
-    """The answer to a question, which is asked anew every ASK_S."""
-
-    def __init__(self, ask: Callable[[], bool]) -> None:
-        self._ask = ask
-        self._answer = True
-        self._ask_at = 0.0
-
-    def __call__(self) -> bool:
-        if time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + ASK_S
-            self._answer = self._ask()
-        return self._answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from common import metrics
-from common.model import Urgency, Vendor
+from common.model import Vendor
+from common.storage.joint_lanes import JointLanes, Place, place_of
 from common.storage.lane_entries import LaneEntry, Taken
 from common.storage.lanes import FLOWING
 from common.storage.redis import best_effort
@@ -39,18 +40,32 @@ class RoundThreads:
     """One vendor's rounds in this process, each in a thread."""
 
     def __init__(
-        self, runtime: Runtime, vendor: Vendor, running: RunningRounds, stopping: Callable[[], bool]
+        self,
+        shards: Sequence[Runtime],
+        vendor: Vendor,
+        running: RunningRounds,
+        lanes: JointLanes,
+        stopping: Callable[[], bool],
     ) -> None:
-        self.rounds = LaneRounds(runtime, stopping)
-        self._runtime = runtime
+        """shards: those whose lanes are served, by number in `lanes`."""
+        self._rounds = [LaneRounds(one, stopping) for one in shards]
+        self._runtime = shards[0]
+        self._lanes = lanes
         self._vendor = vendor
         self._running = running
-        self._joint = JointRounds(runtime, self.rounds, self._over, self._apart, self._slow)
+        self._joint = JointRounds(
+            self._runtime, lanes, self._rounds, self._over, self._apart, self._slow
+        )
         self._pool = ThreadPoolExecutor(LANES_TOGETHER, thread_name_prefix=f"lanes-{vendor}")
 
-    def shares(self, leader: RoundThreads) -> None:
-        """Runs in the leader's threads."""
-        self._pool = leader._pool
+    def rounds_of(self, taken: Taken) -> LaneRounds:
+        """Those of the take's shard."""
+        return self._rounds[taken.shard]
+
+    def flush(self) -> None:
+        """What is counted reaches the token guard."""
+        for one in self._rounds:
+            one.counts.flush()
 
     @cached_property
     def joins(self) -> bool:
@@ -110,7 +125,7 @@ class RoundThreads:
         for one, done in rounds:
             self._running.learn(one.taken.lane, done)
         try:
-            self._runtime.lane_queues.wake_at(
+            self._lanes.wake_at(
                 [self._rest_due(one.taken, done) for one, done in rounds if done.stays]
             )
         except (RedisError, OSError) as error:
@@ -163,9 +178,7 @@ class RoundThreads:
             else:
                 done = rest()
                 self._running.learn(taken.lane, done)
-                self._runtime.lane_queues.wake_at(
-                    [self._rest_due(taken, done)] if done.stays else []
-                )
+                self._lanes.wake_at([self._rest_due(taken, done)] if done.stays else [])
         except store_unavailable() as error:
             log.warning(
                 "a store is away; the work waits in its queue",
@@ -221,25 +234,23 @@ class RoundThreads:
         taken = running.taken
         if lane is None:
             _, vendor, business_id = taken.lane.split(":", 2)
-            self.rounds.unsent.without_account(taken, entries, Vendor(vendor), business_id)
+            self.rounds_of(taken).unsent.without_account(
+                taken, entries, Vendor(vendor), business_id
+            )
             return
-        done = self.rounds.send(taken, entries, lane, running.most, running.lost)
+        done = self.rounds_of(taken).send(taken, entries, lane, running.most, running.lost)
         self._running.learn(taken.lane, done)
         # a lane whose time is set already is looked at then: what stays goes with its next entries
-        queues = self._runtime.lane_queues
-        news = done.stays and queues.wake_at([self._rest_due(taken, done)])
+        news = done.stays and self._lanes.wake_at([self._rest_due(taken, done)])
         running.quiet = taken.paced and taken.what == "go" and not news
         if taken.what == "probe" and self._runtime.lane_states.peek(taken.lane).state == FLOWING:
-            self._runtime.lane_queues.wake_now(taken.lane)  # all that waits behind it
+            self._lanes.wake_now(taken.lane)  # all that waits behind it
 
     @staticmethod
-    def _rest_due(taken: Taken, done: Delivered) -> tuple[str, Urgency, int]:
+    def _rest_due(taken: Taken, done: Delivered) -> tuple[Place, int]:
         """The lane's next due time for what returned to the queue."""
-        return (
-            taken.lane,
-            taken.urgency,
-            taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms),
-        )
+        due_ms = taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms)
+        return place_of(taken), due_ms
 
     def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
         """Isolates an entry that breaks the round: each entry alone, then each push alone."""
@@ -267,8 +278,9 @@ class RoundThreads:
         self._split_or_dead_letter(running, entry, f"broke_stage: {type(error).__name__}")
 
     def _split_or_dead_letter(self, running: RunningRound, entry: LaneEntry, reason: str) -> None:
-        if not self.rounds.unsent.split(running.taken, entry):
-            self.rounds.unsent.dead_letter(running.taken, entry, reason)
+        unsent = self.rounds_of(running.taken).unsent
+        if not unsent.split(running.taken, entry):
+            unsent.dead_letter(running.taken, entry, reason)
         self._past(running, entry)
 
     @staticmethod
@@ -278,7 +290,7 @@ class RoundThreads:
     def _give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int = 0) -> None:
         """due_ms: when their lane may be asked again; 0: at once."""
         try:
-            self._runtime.lane_queues.give_back(taken, entries, due_ms or taken.now_ms)
+            self._lanes.give_back(taken, entries, due_ms or taken.now_ms)
         except (RedisError, OSError) as error:
             log.warning(
                 "entries come back by themselves when their lease ends",

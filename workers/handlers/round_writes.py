@@ -65,22 +65,6 @@ class RoundWriter:
             )
             lost |= set(gone)
 
-    def write_all(self, rounds: Sequence[Ending]) -> None:
-        """Rounds of many lanes, each written in one step, all in one round trip. What can't be
-        written so goes singly.
-        """
-        commits = [(one.taken, one.commit_of(one.entries, set())) for one in rounds]
-        try:
-            gone = self._runtime.lane_queues.commit_all(commits)
-        except (
-            RedisError,
-            OSError,
-        ):  # some may be written: they are another's then, and nothing is written twice
-            gone = [[""]] * len(commits)
-        for one, lost in zip(rounds, gone, strict=True):
-            if lost:
-                self.write(one)
-
     def ending(self, taken: Taken, open_: Sequence[OpenEntry], end: RoundEnd) -> Ending:
         return Ending(taken, open_, lambda mine, lost: self._commit(taken, mine, end, lost), end)
 
@@ -107,7 +91,8 @@ class RoundWriter:
             delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended
         ]
         if round_.packed is not None and round_.lane is not None:
-            rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost)
+            singly = self._runtime.old_ledger()
+            rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost, singly=singly)
         rows += [
             pending_row(wait, round_.vendor, round_.business_id, round_.now)
             for wait in waits

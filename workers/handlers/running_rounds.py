@@ -7,15 +7,15 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from common.model import Urgency, Vendor
+from common.storage.joint_lanes import JointLanes, Place, place_of
 from common.storage.lane_entries import RANK, LaneEntry, PushRoom, Taken
-from common.storage.lane_queues import LaneQueues
 from workers.delivery.results import Delivered
 
 log = logging.getLogger(__name__)
@@ -75,15 +75,11 @@ def shared_out(room: int, wanted: Sequence[int]) -> list[int]:
 
 
 class RunningRounds:
-    """They share the bound of pushes on the wire, and the knowledge of silent lanes.
+    """They share the bound of pushes on the wire, and the knowledge of silent lanes."""
 
-    at_work: the rounds that share the bound; in a shard among several those of all shards.
-    """
-
-    def __init__(self, queues: LaneQueues, vendor: Vendor, in_flight_max: int) -> None:
+    def __init__(self, queues: JointLanes, vendor: Vendor, in_flight_max: int) -> None:
         """in_flight_max: pushes on the wire at once."""
         self.in_flight_max = in_flight_max
-        self.at_work: Callable[[], list[RunningRound]] = self.own
         self.silent: set[str] = set()  # lanes whose last round waited in vain
         self.ended = threading.Event()
         self.changed = threading.Event()  # a lane may be ready since a round ended
@@ -92,11 +88,6 @@ class RunningRounds:
         self._lock = threading.Lock()
         self._running: dict[str, RunningRound] = {}  # by the take's word
         self._keeper: threading.Thread | None = None
-
-    def joins(self, leader: RunningRounds) -> None:
-        """Shares the leader's bound and silent lanes."""
-        self.at_work, self.silent = leader.at_work, leader.silent
-        self.ended, self.changed = leader.ended, leader.changed
 
     def own(self) -> list[RunningRound]:
         with self._lock:
@@ -114,7 +105,7 @@ class RunningRounds:
         """
         silent = taken.lane in self.silent
         if silent:
-            at_work = self.at_work()
+            at_work = self.own()
             crowd = sum(one.silent for one in at_work)
             twin = any(one.taken.lane == taken.lane for one in at_work)
             if crowd >= SILENT_MAX or twin:
@@ -140,7 +131,7 @@ class RunningRounds:
 
     def busy(self) -> bool:
         """True when a running round will end soon; rounds of slow lanes do not count."""
-        return any(not one.silent for one in self.at_work())
+        return any(not one.silent for one in self.own())
 
     def only_paced(self) -> bool:
         """True while all that runs is at its lane's rate, for about a second a round.
@@ -148,12 +139,12 @@ class RunningRounds:
         What comes beside wakes this worker by the broker: looks for it would be dozens of commands
         a second.
         """
-        heard = [one for one in self.at_work() if not one.silent]
+        heard = [one for one in self.own() if not one.silent]
         return bool(heard) and all(one.paced for one in heard)
 
     def any_paced(self) -> bool:
         """True while a lane at its rate may begin one more round beside the one at work."""
-        return any(one.paced for one in self.at_work())
+        return any(one.paced for one in self.own())
 
     def together(self) -> int:
         """How many are sent with rounds of other lanes."""
@@ -168,15 +159,17 @@ class RunningRounds:
         return ranks
 
     def occupied(self) -> list[tuple[str, Urgency]]:
-        """Lanes that this process takes no more of now: later entries must not overtake."""
+        """Lanes that this process takes no more of now: later entries must not overtake. One lane
+        in many shards is one: what comes meanwhile goes in one round.
+        """
         running = self.own()
-        count = Counter((one.taken.lane, one.taken.urgency) for one in running)
-        whole = {(one.taken.lane, one.taken.urgency) for one in running if not one.paced}
-        return [name for name, number in count.items() if number >= PACED_MAX or name in whole]
+        count = Counter(place_of(one.taken) for one in running)
+        full = {place[:2] for place, number in count.items() if number >= PACED_MAX}
+        return list(full | {place_of(one.taken)[:2] for one in running if not one.paced})
 
     def room(self, together: bool) -> dict[Urgency, int]:
         """Lanes that may be taken now by urgency."""
-        running = self.at_work()
+        running = self.own()
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if together else LANES_AT_ONCE
         lanes = at_once - len(running)
@@ -193,25 +186,44 @@ class RunningRounds:
 
     def push_room(self) -> PushRoom:
         """The pushes that may come on the wire beside those that are."""
-        running = self.at_work()
+        running = self.own()
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
         return PushRoom(
             self.in_flight_max - sum(one.most for one in running),
             # not less than `room` has it: of a wire for one push nothing would be left for them
             math.ceil(self.in_flight_max * OTHERS_SHARE) - others,
             max(1, self.in_flight_max // LANES_AT_ONCE),
+            max(1, int(self.in_flight_max * LANE_SHARE)),
         )
 
-    def pushes_room(self, urgencies: Sequence[Urgency], waiting: Sequence[int]) -> list[int]:
-        """The pushes that each of these lanes may have on the wire. waiting: those it has."""
-        room, lane_most = self.push_room(), int(self.in_flight_max * LANE_SHARE)
+    def pushes_room(self, places: Sequence[Place], waiting: Sequence[int]) -> list[int]:
+        """The pushes that each of these may have on the wire. waiting: those it has.
+
+        A lane in several shards gets what one lane gets, the first shards as much as they have.
+        """
+        lanes: dict[tuple[str, Urgency], list[int]] = {}
+        for number, place in enumerate(places):
+            lanes.setdefault(place[:2], []).append(number)
+        each = [sum(waiting[number] for number in own) for own in lanes.values()]
+        rooms = [0] * len(places)
+        shares = self._lanes_room([urgency for _, urgency in lanes], each)
+        for share, own in zip(shares, lanes.values(), strict=True):
+            left = share
+            for number in own:
+                rooms[number] = min(waiting[number], left)
+                left -= rooms[number]
+            rooms[own[0]] += left
+        return [max(1, room) for room in rooms]
+
+    def _lanes_room(self, urgencies: Sequence[Urgency], waiting: Sequence[int]) -> list[int]:
+        room = self.push_room()
         shares = shared_out(room.pushes, waiting)
         others = [number for number, one in enumerate(urgencies) if one not in _URGENT]
         least = min(room.others, sum(shares[number] for number in others))
         fewer = shared_out(least, [waiting[number] for number in others])
         for number, share in zip(others, fewer, strict=True):
             shares[number] = min(shares[number], share)
-        return [max(1, min(share, lane_most)) for share in shares]
+        return [max(1, min(share, room.lane)) for share in shares]
 
     def rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
         """Gives the unused room of calls and chats to those of them whose entries are larger.

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from common.clock import AskedSeldom
 from common.contracts import Message, OfflineRecipients
 from common.metrics import STAGE_SECONDS
-from common.storage.people import UnknownPeopleError
+from common.storage.people import Person, UnknownPeopleError
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.presence import AskedSeldom, PresenceHandler
+from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
-from workers.handlers.usual_pushes import UsualPushes
+from workers.handlers.usual_pushes import Looked, UsualPushes
 from workers.intake.events import Event
 from workers.queues.consumer import Commit
 
@@ -57,15 +58,21 @@ class Shortcut:
         with self._sharing():
             return self._commit(messages, offline, single)
 
-    def usual_commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
+    def look(self, people: Sequence[Person]) -> Looked:
+        """As UsualPushes.look."""
+        try:
+            return self.usual.look(people) if self.usual is not None and people else {}
+        except UnknownPeopleError:  # the general way knows whom to leave to the streams
+            return {}
+
+    def usual_commit(
+        self, events: Sequence[Event], single: bool, looked: Looked
+    ) -> tuple[Commit, Sequence[Event]]:
         """As `commit`, of usual events (usual_pushes.py)."""
         if self.usual is None:
             return Commit(), events
         with self._sharing():
-            try:
-                return self.usual.commit(events, single)
-            except UnknownPeopleError:  # the general way knows whom to leave to the streams
-                return Commit(), events
+            return self.usual.commit(events, single, looked)
 
     def _commit(
         self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool

@@ -1,18 +1,16 @@
-"""The core's streams in a fleet of several shards: each event is handled in its subject's shard."""
+"""The core's streams in a fleet of several shards on a cluster: each event is handled in its
+subject's shard.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from common.clock import now_ms
-from common.model import Vendor
 from common.storage.scripts import script
-from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP, Entry, StreamStore
 from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.handlers.intake import (
@@ -26,11 +24,12 @@ from workers.handlers.intake import (
     names_a_stranger,
     wakes_of,
 )
+from workers.handlers.joint_intake import shard_of_any, shard_of_event, shard_of_read
 from workers.handlers.overtaking import Overtaking
 from workers.intake import decoding
-from workers.intake.event_types import TYPES, effect_of
+from workers.intake.event_types import effect_of
 from workers.intake.events import Event
-from workers.queues.consumer import Policy, Stores, StreamConsumer, Wake
+from workers.queues.consumer import Policy, Stores, StreamConsumer
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +42,6 @@ LINES: Final = decoding.LINES_MAX
 BYTES: Final = decoding.ENTRY_BYTES_MAX
 
 
-#: Sends a stage's wake-up.
-Send: TypeAlias = Callable[[str, Vendor | None], None]
 #: What one event of an entry became.
 Read: TypeAlias = Event | decoding.Passed | decoding.Refused
 
@@ -53,12 +50,6 @@ def _events(read: Read) -> Sequence[Event]:
     if isinstance(read, Event):
         return (read,)
     return read.events if isinstance(read, decoding.Passed) else ()
-
-
-def shard_of_event(event: Event, count: int) -> int:
-    """The shard that works on an event; a repeat of it comes to the same one."""
-    name, is_group = TYPES[event.type].subject(event.data)
-    return (shard_of_group if is_group else shard_of)(count, event.app, name)
 
 
 class Sorter:
@@ -125,7 +116,7 @@ class Sorter:
         shard.
         """
         if entry.is_suspect:
-            return [self._any(entry, 0)]
+            return [shard_of_any(entry, 0, self._count)]
         apps_now = self._ports.apps_now
         try:
             reads = self._read(entry, self._apps or self._ports.apps())
@@ -139,9 +130,9 @@ class Sorter:
             reads = ()
         if reads:
             self.reads[entry.stream, entry.id] = reads
-        shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [
-            self._any(entry, 0)
-        ]
+        count = self._count
+        shards = [shard_of_read(read, entry, place, count) for place, read in enumerate(reads)]
+        shards = shards or [shard_of_any(entry, 0, count)]
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return (
             shards
@@ -154,13 +145,6 @@ class Sorter:
         return decoding.read_quickly(
             entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
         )
-
-    def _shard(self, read: Read, entry: Entry, place: int) -> int:
-        found = _events(read)
-        return shard_of_event(found[0], self._count) if found else self._any(entry, place)
-
-    def _any(self, entry: Entry, place: int) -> int:
-        return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
         """Replaces these entries by one per shard in one step, also on a server without memory.
@@ -195,42 +179,6 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
 FINISH_S: Final = 5.0
 
 
-class ReadWakes:
-    """Wake-ups of a read whose parts go to shards of one server, which share their workers.
-
-    The first of a queue goes out at once. While the worker is at work it sees by itself what other
-    parts bring; one more wake-up after the last part is for what it may have passed over.
-    """
-
-    def __init__(self) -> None:
-        self._sent: set[Wake] | None = None
-        self._owed: dict[Wake, Send] = {}
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[None]:
-        """All wake-ups inside are of one read."""
-        self._sent = set()
-        try:
-            yield
-        finally:
-            owed, self._owed, self._sent = self._owed, {}, None
-            for (stage, vendor), send in owed.items():
-                send(stage, vendor)
-
-    def by(self, send: Send) -> Send:
-        """As `send`, of one shard."""
-
-        def wake(stage: str, vendor: Vendor | None) -> None:
-            if self._sent is None or (stage, vendor) not in self._sent:
-                send(stage, vendor)
-                if self._sent is not None:
-                    self._sent.add((stage, vendor))
-            else:
-                self._owed[stage, vendor] = send
-
-        return wake
-
-
 class SpreadConsumer(StreamConsumer):
     """Reads as one consumer; the shards' consumers finish what it has read."""
 
@@ -238,14 +186,12 @@ class SpreadConsumer(StreamConsumer):
         self,
         parts: Sequence[StreamConsumer],
         sorter: Sorter,
-        wakes: ReadWakes,
         policy: Policy,
         stores: Stores,
     ) -> None:
         super().__init__(parts[0].handler, policy, stores)
         self._parts = parts
         self._sorter = sorter
-        self._wakes = wakes
         self.finish_s = FINISH_S
         self._ends_at: float | None = None
 
@@ -270,7 +216,7 @@ class SpreadConsumer(StreamConsumer):
         if not entries:
             return
         errors: list[Exception] = []
-        with self._renewer.holding(entries), self._wakes.read():
+        with self._renewer.holding(entries):
             try:
                 by_shard = self._sorter.sorted(entries)
             except store_unavailable():
@@ -322,21 +268,18 @@ class SpreadIntakeLoop(IntakeLoop):
         super().__init__(streams, ports[0])
         handlers = [IntakeHandler(one) for one in ports]
         whole: Any = self.consumer
-        wakes = ReadWakes()
-        together = all(one.streams.redis is ports[0].streams.redis for one in ports)
-        sends = [wakes.by(wakes_of(one)) if together else wakes_of(one) for one in ports]
         stores = [
-            Stores(one.streams, one.delayed, one.vault, send, self._source)
-            for one, send in zip(ports, sends, strict=True)
+            Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source)
+            for one in ports
         ]
         parts = [
             StreamConsumer(handler, whole.policy, store)
             for handler, store in zip(handlers, stores, strict=True)
         ]
         sorter = Sorter(self._source, len(ports), ports[0])
-        self.consumer = SpreadConsumer(parts, sorter, wakes, whole.policy, stores[0])
+        self.consumer = SpreadConsumer(parts, sorter, whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
-        self._handler: Any = _Mean(handlers)
+        self._handler = cast(Any, _Mean(handlers))
         self._reads = min(len(ports), READS_MAX)
         self._bound()
 

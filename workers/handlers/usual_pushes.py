@@ -23,7 +23,7 @@ from common.contracts import (
     Recipient,
     encode,
 )
-from common.ledger_records import EventRecord
+from common.ledger_records import EventColumns, singly
 from common.metrics import STAGE_SECONDS
 from common.model import Urgency
 from common.ports import Presences
@@ -41,6 +41,8 @@ from workers.routing.fan_out import BATCH_MAX, route
 if TYPE_CHECKING:
     from workers.handlers.forwarding import Spread
 
+#: The only device of people who are away.
+Looked = Mapping[Person, Device]
 #: An event, whom it is for, and their only device.
 Away = tuple[Event, str, Device]
 
@@ -72,6 +74,11 @@ def apart(
     kept = [event for event in usual if id(event) not in behind]
     own = set(map(id, kept))
     return kept, [event for event in stored if id(event) not in own]
+
+
+def people_of(events: Sequence[Event]) -> list[Person]:
+    """Whom usual events are for."""
+    return list(dict.fromkeys([(event.app, event.data.recipients[0]) for event in events]))
 
 
 def _named(event: Event) -> Sequence[str]:
@@ -111,24 +118,43 @@ class UsualPushes:
     def __init__(
         self,
         presences: Presences,
-        devices: Callable[[Sequence[Person]], Mapping[Person, Device]],
+        devices: Callable[[Sequence[Person]], dict[Person, Device]],
         routing: RoutingHandler,
         config: Callable[[], object],
+        old_ledger: Callable[[], bool] = lambda: False,
     ) -> None:
+        """old_ledger: as in PresenceHandler."""
         self._presences = presences
         self._devices = devices
         self._routing = routing
         self._config = config
+        self._old_ledger = old_ledger
         self._kept_of: object = None
         self._kept: dict[Pattern, Notification] = {}
 
-    def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
-        """The commit of these (`apart`), and the events that need the general path.
-
-        single: as in Message.
+    def look(self, people: Sequence[Person]) -> Looked:
+        """The only device of each of these people, of any shard on this server, who is away and has
+        one device and no settings.
         """
         with STAGE_SECONDS.labels(PRESENCE).time():
-            groups, left = self._grouped(events)
+            sessions, malformed = self._presences.sessions(people)
+            if malformed:  # the general way says so
+                return {}
+            devices = self._devices(people)
+            for who, own in zip(people, sessions, strict=True):
+                if own:
+                    devices.pop(who, None)
+            return devices
+
+    def commit(
+        self, events: Sequence[Event], single: bool, looked: Looked
+    ) -> tuple[Commit, Sequence[Event]]:
+        """The commit of these (`apart`), and the events that need the general path.
+
+        single: as in Message. looked: of their people, at least.
+        """
+        with STAGE_SECONDS.labels(PRESENCE).time():
+            groups, left = self._grouped(events, looked)
         if not groups:
             return Commit(), left
         with STAGE_SECONDS.labels(ROUTING).time():
@@ -141,39 +167,36 @@ class UsualPushes:
         now = now_ms()
         likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
         batches: list[NewBatch] = []
-        rows: list[EventRecord] = []
+        rows: list[EventColumns] = []
         for pattern, group in groups.items():
             like = likes.get(pattern)
             if like is None:
                 left += [event for event, *_ in group]
                 continue
-            rows += [_record(event) for event, *_ in group]
             for start in range(0, len(group), BATCH_MAX):
-                batches.append(_batch(pattern, like, group[start : start + BATCH_MAX], single))
+                part = group[start : start + BATCH_MAX]
+                rows.append(_records(pattern[0], [event for event, *_ in part]))
+                batches.append(_batch(pattern, like, part, single))
         commit = Commit(
-            rows=rows,
+            rows=singly(rows) if self._old_ledger() else rows,
             wake=frozenset((DELIVERY, pattern[1]) for pattern in likes),
             extra=[lambda pipe: self._routing.queues.put(pipe, batches)] if batches else (),
         )
         return commit, left
 
-    def _grouped(self, events: Sequence[Event]) -> tuple[dict[Pattern, list[Away]], list[Event]]:
+    @staticmethod
+    def _grouped(
+        events: Sequence[Event], looked: Looked
+    ) -> tuple[dict[Pattern, list[Away]], list[Event]]:
         """The events to people away with one device, by their pushes' pattern; and the others."""
-        whose = [(event.app, event.data.recipients[0]) for event in events]
-        people = list(dict.fromkeys(whose))
-        sessions, malformed = self._presences.sessions(people)
-        if malformed:  # the general way says so
-            return {}, list(events)
-        devices = self._devices(people)
-        online = {who for who, own in zip(people, sessions, strict=True) if own}
         groups: dict[Pattern, list[Away]] = {}
         left: list[Event] = []
-        for event, who in zip(events, whose, strict=True):
-            device = devices.get(who)
-            if device is None or who in online:
+        for event in events:
+            app, user = event.app, event.data.recipients[0]
+            device = looked.get((app, user))
+            if device is None:
                 left.append(event)
                 continue
-            app, user = who
             pattern = (app, device.vendor, device.business_id, device.lang, device.platform)
             group = groups.get(pattern)
             if group is None:
@@ -256,17 +279,14 @@ def _batch(pattern: Pattern, like: Notification, group: Sequence[Away], single: 
     )
 
 
-def _record(event: Event) -> EventRecord:
-    """As ledger_rows.event_record has it."""
-    data = event.data
-    return EventRecord(
-        app=event.app,
-        event_id=event.id,
-        message_id=data.message_id,
-        type=event.type,
-        conversation=f"c2c:{data.conversation.id}",
-        ts_ms=event.ts_ms,
-        received_ms=event.received_ms,
-        decision=None,
-        note="",
+def _records(app: str, events: Sequence[Event]) -> EventColumns:
+    """As ledger_rows.event_record has them."""
+    return EventColumns(
+        app=app,
+        type=events[0].type,
+        event_ids=[event.id for event in events],
+        message_ids=[event.data.message_id for event in events],
+        conversations=[f"c2c:{event.data.conversation.id}" for event in events],
+        times_ms=[event.ts_ms for event in events],
+        received_ms=[event.received_ms for event in events],
     )

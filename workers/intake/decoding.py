@@ -91,7 +91,9 @@ def read_quickly(
     if raw is not None or b"b" not in fields:
         usual = None
         if raw is not None and is_whole and len(fields) == 1:
-            usual = _usual(raw, apps, f"{stream}/{entry_id}", _received_ms(entry_id), now_ms)
+            usual = read_usual_event(
+                raw, apps, f"{stream}/{entry_id}", _received_ms(entry_id), now_ms
+            )
         return [usual or read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
     raw = fields[b"b"]
     lines = lines_of(raw)
@@ -114,7 +116,7 @@ def read_quickly(
         ]
     entry, received_ms = f"{stream}/{entry_id}", _received_ms(entry_id)
     return [
-        _usual(line, apps, f"{entry}#{number}", received_ms, now_ms)
+        read_usual_event(line, apps, f"{entry}#{number}", received_ms, now_ms)
         or read_entry(stream, f"{entry_id}#{number}", {b"e": line}, apps, now_ms)
         for number, line in enumerate(lines)
     ]
@@ -167,14 +169,15 @@ def read_entry(
         )
 
 
-def _usual(
+def read_usual_event(
     raw: bytes, apps: Collection[str], entry: str, received_ms: int, now_ms: int
 ) -> Event | None:
     """A message without overrides, read once; None for one that is unclear or refused."""
     event = read_usual(raw) if len(raw) <= ENTRY_BYTES_MAX else None
-    if event is None or event.app not in apps or event.ts in _SECONDS:
+    if event is None or event.app not in apps or (ts_ms := event.ts) < _SECONDS.stop:
         return None
-    ts_ms = _by_now(event.ts, now_ms)
+    if ts_ms > now_ms:
+        ts_ms = _by_now(ts_ms, now_ms)
     return Event(event.app, event.id, event.type, ts_ms, received_ms, entry, event.data)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from common.call_times import ended_ms
+from common.call_times import end_at, ended_ms
 from common.contracts import Conversation
 from common.model import Kind
 from common.storage.registrations import Leaving, Registration
@@ -137,6 +137,8 @@ def _recall(event: Event) -> Withdrawal:
 
 def _mark_end(event: Event, to: Writes) -> None:
     data: events.Ended = event.data
+    end = end_at(event.ts_ms, event.received_ms, event.entry)
+    to.marks.note_end(event.app, data.call_id, end, to.pipe)
     if data.users is None:
         to.marks.end_call(
             event.app, data.call_id, ended_ms(event.ts_ms, event.received_ms), to.pipe

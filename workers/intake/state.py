@@ -76,19 +76,23 @@ def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[s
 def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
     """Registrations and logouts, in rounds.
 
-    A person's events keep the stream's order; the first events of all people go together.
+    The events of a person, and of a token, keep the stream's order; the first ones of all go
+    together.
     """
     rounds: dict[int, list[Event]] = {}
-    reached: dict[tuple[str, str], int] = {}
+    reached: dict[tuple[str, ...], int] = {}
     for event in batch:
         effect = effect_of(event)
         leaving = effect.leaves is not None
         if not leaving and effect.registers is None:
             continue
-        person = (event.app, event.data.user)
-        at = reached.get(person, 0)
+        names: list[tuple[str, ...]] = [(event.app, event.data.user)]
+        if effect.registers is not None:
+            made = effect.registers(event)
+            names += [key for key in (made.token_key, made.voip_key) if key is not None]
+        at = max(reached.get(name, 0) for name in names)
         at += at % 2 != leaving  # even rounds register, odd ones leave
-        reached[person] = at
+        reached |= dict.fromkeys(names, at)
         rounds.setdefault(at, []).append(event)
     bindings: list[Binding] = []
     for at in sorted(rounds):

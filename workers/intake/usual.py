@@ -19,7 +19,10 @@ from workers.intake.dialects.mending import is_odd
 SAFE_CHARS: Final = events.NAME_BYTES_MAX // events.UTF8_BYTES_MAX
 #: Strings that a usual message has at least: twelve keys, and seven values of them.
 _STRINGS_MIN: Final = 19
+#: The quotes of the strings of `_is_chat`: nick, recipients and elements with their values, beside.
+_CHAT_QUOTES: Final = 2 * (_STRINGS_MIN + 2 + 2 + 5)
 _TYPE: Final = b'"message.stored"'
+_BACKSLASH: Final = ord("\\")  # a byte is found seven times as fast as a text of one
 
 
 class UsualEvent(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +45,7 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     Quotes are counted: two for each decoded string, keys and values, and those inside the strings.
     A key that is unknown, repeated, null or empty has quotes in the text only.
     """
-    if _TYPE not in raw or (b"\\" in raw and (b"\\u0022" in raw or is_odd(raw))):
+    if _TYPE not in raw or (_BACKSLASH in raw and (b"\\u0022" in raw or is_odd(raw))):
         return None
     try:
         event = _decode(raw)
@@ -51,11 +54,29 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     data = event.data
     if data.push is not NO_WISHES or not _fits(data):
         return None
+    quotes = raw.count(b'"')
+    if quotes == _CHAT_QUOTES and _is_chat(data):
+        return event
     # quotes that delimit no string we know: those inside strings, and there are never fewer
-    strange = raw.count(b'"') - 2 * _strings(data)
+    strange = quotes - 2 * _strings(data)
     if not strange or (b'\\"' in raw and strange == _quotes(event)):
         return event
     return None
+
+
+def _is_chat(data: events.Stored) -> bool:
+    """True where it has at least the strings of the most frequent message: one recipient, one text,
+    the sender's nick.
+    """
+    people, elements = data.recipients, data.elements
+    return (
+        people is not None
+        and len(people) == 1
+        and elements is not None
+        and len(elements) == 1
+        and elements[0].text is not None
+        and data.sender.nick is not None
+    )
 
 
 def _strings(data: events.Stored) -> int:
@@ -90,11 +111,11 @@ def _quotes(event: UsualEvent) -> int:
 
 def _fits(data: events.Stored) -> bool:
     """The checks of checks.py (`of_stored`) that need no closer look."""
-    if not 0 < len(data.conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
+    conversation, people = data.conversation, data.recipients
+    if not 0 < len(conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
         return False
-    people = data.recipients
-    if people is None:
-        return data.conversation.type != "c2c"
-    if len(people) == 1:
+    if people is not None and len(people) == 1:
         return len(people[0]) <= SAFE_CHARS
-    return data.conversation.type != "c2c" and max(map(len, people), default=0) <= SAFE_CHARS
+    if conversation.type == "c2c":
+        return False
+    return people is None or max(map(len, people), default=0) <= SAFE_CHARS

@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import msgspec
 
-from common.ledger_records import EventRecord, PageRecord, Record, RowRecord, decode_records
+from common.ledger_records import (
+    EventColumns,
+    EventRecord,
+    PageRecord,
+    Record,
+    RowColumns,
+    RowRecord,
+    SingleRecord,
+    decode_records,
+    singly,
+)
 from common.model import PUSHED_EVENTS, Vendor
 from common.storage import keys, sql
 from common.storage.leases import Lease
@@ -48,10 +59,12 @@ LOOK_MAX_S: Final = 0.2
 COMMIT_S: Final = 1.0
 
 #: One object: `RowRecord | PageRecord` is made anew for each record that is asked.
-_OUTCOMES: Final = (RowRecord, PageRecord)
+_OUTCOMES: Final = (EventRecord, RowRecord, PageRecord)
+#: (app, event id)
+_Name = tuple[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Read:
     """The records of one entry that are not written yet. unmet: events without an
     outcome so far.
@@ -59,7 +72,7 @@ class _Read:
 
     at: float
     records: list[Record]
-    unmet: set[tuple[str, str]]
+    unmet: set[_Name]
 
 
 class LedgerHandler(PackedEntries):
@@ -72,7 +85,7 @@ class LedgerHandler(PackedEntries):
         #: Called before each transaction: a turn of many of them is not stuck.
         self.goes_on: Callable[[], None] = lambda: None
         self._reads: dict[tuple[str, bytes], _Read] = {}
-        self._unmet: dict[tuple[str, str], _Read] = {}
+        self._unmet: dict[_Name, _Read] = {}
         self._early: list[Record] = []
         self._met_at = 0.0
 
@@ -107,27 +120,17 @@ class LedgerHandler(PackedEntries):
         with contextlib.suppress(msgspec.MsgspecError):  # handle() says so
             read.records = decode_records(entry.blob)
         for record in read.records:
-            if (
-                isinstance(record, EventRecord)
-                and record.decision is None
-                and record.type in PUSHED_EVENTS
-            ):
-                name = (record.app, record.event_id)
-                read.unmet.add(name)
-                self._unmet[name] = read
+            read.unmet.update(_waiting(record))
+        self._unmet.update(dict.fromkeys(read.unmet, read))
         return read
 
     def _meet(self, read: _Read, now: float) -> None:
         """The events of these outcomes wait no longer, nor does one that was decided as a whole."""
-        unmet = self._unmet
         for record in read.records:
-            if isinstance(record, _OUTCOMES) or (
-                isinstance(record, EventRecord) and record.decision is not None
-            ):
-                name = (record.app, record.event_id)
-                of = unmet.pop(name, None)
+            names = _decided(record)
+            for of in set(map(self._unmet.pop, names, repeat(None))):
                 if of is not None:
-                    of.unmet.discard(name)
+                    of.unmet.difference_update(names)
                     self._met_at = now
 
     def hold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -148,15 +151,9 @@ class LedgerHandler(PackedEntries):
             return ()
         for entry in held:
             read = self._reads[entry.stream, entry.id]
-            waits: list[Record] = [
-                r
-                for r in read.records
-                if isinstance(r, EventRecord) and (r.app, r.event_id) in read.unmet
-            ]
-            if len(waits) < len(read.records):
-                names = {id(record) for record in waits}
-                self._early += [record for record in read.records if id(record) not in names]
-                read.records = waits
+            parts = [part for record in read.records for part in _parted(record, read.unmet)]
+            self._early += [record for record, waits in parts if not waits]
+            read.records = [record for record, waits in parts if waits]
         return held
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
@@ -199,6 +196,8 @@ class LedgerHandler(PackedEntries):
         try:
             self._runtime.ledger.write(records, again, self.fence)
         except store_unavailable() as error:
+            if len(records) < 2:
+                records = singly(records)
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
             log.warning(
@@ -208,8 +207,44 @@ class LedgerHandler(PackedEntries):
             self._write(records[:middle], again)
             self._write(records[middle:], again)
 
-    def items(self, blob: bytes) -> Sequence[Record]:
-        return decode_records(blob)
+    def items(self, blob: bytes) -> Sequence[SingleRecord]:
+        return singly(decode_records(blob))
+
+
+def _waiting(record: Record) -> Collection[_Name]:
+    """The events of this record whose outcomes may still come."""
+    if isinstance(record, EventColumns):
+        return _names(record)
+    if isinstance(record, EventRecord) and record.decision is None:
+        return [(record.app, record.event_id)] if record.type in PUSHED_EVENTS else ()
+    return ()
+
+
+def _decided(record: Record) -> Collection[_Name]:
+    """The events whose outcomes these are."""
+    if isinstance(record, RowColumns):
+        return _names(record)
+    if isinstance(record, EventRecord) and record.decision is None:
+        return ()
+    if isinstance(record, _OUTCOMES):
+        return [(record.app, record.event_id)]
+    return ()
+
+
+def _names(record: EventColumns | RowColumns) -> list[_Name]:
+    return [*zip(repeat(record.app), record.event_ids, strict=False)]
+
+
+def _parted(record: Record, unmet: Set[_Name]) -> list[tuple[Record, bool]]:
+    """The record, or its parts, and whether it waits for its events' outcomes."""
+    if isinstance(record, EventColumns):
+        waits = [name in unmet for name in _names(record)]
+        if any(waits) and not all(waits):
+            rest = record.part([not one for one in waits])
+            return [(rest, False), (record.part(waits), True)]
+        return [(record, any(waits))]
+    waits_alone = isinstance(record, EventRecord) and (record.app, record.event_id) in unmet
+    return [(record, waits_alone)]
 
 
 class LedgerWriter:

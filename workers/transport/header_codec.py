@@ -5,6 +5,7 @@ Constant headers enter the peer's table once; answers are decoded within bounds.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
@@ -127,6 +128,19 @@ def _read_name(block: bytes, at: int) -> tuple[str, int]:
     return name, at
 
 
+def _texts(raws: Sequence[bytes], *, coded: bool) -> list[str]:
+    """The texts, in Huffman's code or not; ends before the first that is none."""
+    if not coded:
+        return [raw.decode("latin-1") for raw in raws]
+    found = huffman.decode_alike(raws) if len(raws) > 1 else None
+    if found is None:
+        found = []
+        with contextlib.suppress(HeaderError):
+            for raw in raws:
+                found.append(huffman.decode(raw))
+    return found
+
+
 # ---------------------------------------------------------------- what comes in
 
 
@@ -165,38 +179,45 @@ class HeaderDecoder:
         return found
 
     def plain(self, blocks: Sequence[bytes], first_at: int) -> list[tuple[str, str]]:
-        """The only header beside 200 of each block, from one on; it is a literal of a known name.
+        """The only header beside 200 of each block, from one on; it is a literal of a known name,
+        and of the same for all.
 
         Ends at the first other block, or unreadable one: by that nothing has changed, and `decode`
         reads it.
         """
-        found, entries, total = list[tuple[str, str]](), self._entries, self._bytes
+        first = blocks[first_at]
+        name = self._plain_name(first[1]) if len(first) > 3 and first[0] == _STATUS_200 else None
+        if name is None:
+            return []
+        lead, coded, raws = first[:2], first[2] & 128, list[bytes]()
         for block in islice(blocks, first_at, None):
             size = len(block) - 3
-            if size < 1 or block[0] != _STATUS_200 or block[2] & 127 != size or size == 127:
+            if not 0 < size < 127 or block[:2] != lead or block[2] != coded | size:
                 break
-            first = block[1]
-            kept = first & 0xC0 == 0x40
-            index = first & 63 if kept else first & 15
-            if not index or index == (63 if kept else 15) or (not kept and first & 0xE0):
-                break
-            try:
-                name = self._entry(index)[0]
-                value = huffman.decode(block[3:]) if block[2] & 128 else block[3:].decode("latin-1")
-            except HeaderError:
-                break
-            if name[:1] == ":":
-                break
-            pair = (name, value)
-            found.append(pair)
-            if kept:
-                entries.appendleft(pair)
-                total += len(name) + len(value) + ENTRY_BYTES
-                while total > self._limit:
-                    old_name, old_value = entries.pop()
-                    total -= len(old_name) + len(old_value) + ENTRY_BYTES
-        self._bytes = total
+            raws.append(block[3:])
+        values = _texts(raws, coded=bool(coded))
+        found = [(name, value) for value in values]
+        if first[1] & 0xC0 == 0x40:
+            self._entries.extendleft(found)
+            self._bytes += len("".join(values)) + (len(name) + ENTRY_BYTES) * len(values)
+            self._evict()
         return found
+
+    def _plain_name(self, first: int) -> str | None:
+        """The name of a literal with this first octet; None where `decode` has to tell, also where
+        it is not that of the same literal again.
+        """
+        kept = first & 0xC0 == 0x40
+        index = first & 63 if kept else first & 15
+        if not index or index == (63 if kept else 15) or (not kept and first & 0xE0):
+            return None
+        if kept and index != _STATIC_COUNT + 1 and index > _STATIC_COUNT:
+            return None
+        try:
+            name = self._entry(index)[0]
+        except HeaderError:
+            return None
+        return None if name[:1] == ":" else name
 
     def _literal(self, block: bytes, at: int, first: int) -> tuple[tuple[str, str], int]:
         most = 63 if first & 0x40 else 15

@@ -160,7 +160,8 @@ def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(
     world: World, lanes: int
 ) -> None:
     assert isinstance(world.drain, LaneSender)
-    rooms = world.drain.running.pushes_room([Urgency.BULK] * lanes, [1_000] * lanes)
+    places = [(f"demo:meizu:{number}", Urgency.BULK, 0) for number in range(lanes)]
+    rooms = world.drain.running.pushes_room(places, [1_000] * lanes)
     assert sum(rooms) <= 0.75 * world.drain.in_flight_max
 
 
@@ -186,7 +187,7 @@ def test_the_less_urgent_of_a_lane_wait_their_turn_each_time_it_is_at_work(world
     world.put([chat(1, urgency=Urgency.CALL)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
-    at_work, bulk = cast(LaneSender, world.drain).running._running, (world.lane.id, Urgency.BULK)
+    at_work, bulk = cast(LaneSender, world.drain).running._running, (world.lane.id, Urgency.BULK, 0)
     wait_for(lambda: bool(at_work), "the call is on its way")
     # one whose turns nobody else takes
     looks = cast(LaneSender, Stages(world.runtime).consumer(DELIVERY, Vendor.MEIZU))

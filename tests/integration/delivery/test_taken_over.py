@@ -28,6 +28,6 @@ def test_what_another_has_taken_over_is_not_sent_any_more(world: World) -> None:
     assert [entry.id for entry in theirs.entries] == [entry.id for entry in taken.entries]
     world.drain.running._kept(running)
     assert running.entries == []
-    done = world.drain._threads.rounds.send(taken, taken.entries, lane, 10, running.lost)
+    done = world.drain._threads.rounds_of(taken).send(taken, taken.entries, lane, 10, running.lost)
     assert [work.target.user for work in done.dropped] == ["u1"]
     assert world.accepted() == []

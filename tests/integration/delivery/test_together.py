@@ -16,6 +16,7 @@ from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Notification, Push, Target
 from common.model import Kind, PushType, Vendor
+from common.storage.shards import by_shard
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
@@ -30,6 +31,7 @@ from workers.handlers.joint_rounds import JointRounds
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
+from workers.shards import any_left
 
 LANES = 8
 
@@ -66,16 +68,20 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, 3], ids="{} shards".format)
 def runtime(
-    own_settings: Callable[..., Settings], production: Apns, sandbox: Apns
+    request: pytest.FixtureRequest,
+    own_settings: Callable[..., Settings],
+    production: Apns,
+    sandbox: Apns,
 ) -> Iterator[Runtime]:
     where = {
         "ENDPOINT_APNS_PRODUCTION": production.base,
         "ENDPOINT_APNS_SANDBOX": sandbox.base,
         "CA_FILE": str(production.ca),
     }
-    with opened(own_settings(RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="20", **where)) as made:
+    timing = {"RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "20", "SHARDS": str(request.param)}
+    with opened(own_settings(**timing, **where)) as made:
         yield made
 
 
@@ -100,18 +106,22 @@ class Fleet:
             new = stored_credential(app, Vendor.APNS, "ios", options=options, secrets={"p8": key})
             runtime.credentials.add(new)
         runtime.catalog.changed()
+        # a writer of this release has begun: rows may come in columns
+        runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
         self.drain = Stages(runtime).consumer(DELIVERY, Vendor.APNS)
-        self.writer = LedgerWriter(runtime)
+        self.writer = LedgerWriter(runtime, shards=runtime.shards)
 
     def put(self, pushes: Callable[[str], Sequence[Push]]) -> None:
         """The same pushes to each app, as entries of its lane."""
-        made = ((app, tuple(pushes(app))) for app in self.apps)
-        queue(self.runtime, [packed(one, "ios", Vendor.APNS, app, False) for app, one in made])
+        shards = self.runtime.shards
+        for app in self.apps:
+            for number, own in by_shard(len(shards), pushes(app), person_of).items():
+                queue(shards[number], [packed(own, "ios", Vendor.APNS, app, by_entry=False)])
 
     def work(self, seconds: float = 60.0) -> None:
         """Until no lane holds anything."""
         eventually(
-            lambda: not self.runtime.lane_queues.any_left(),
+            lambda: not any_left(self.runtime),
             seconds,
             lambda: self.drain(lambda: False),
         )
@@ -149,6 +159,10 @@ def push(app: str, user: str, token: str, **note: Any) -> Push:
         app=app, event_id=uuid.uuid4().hex, conversation_type="c2c", conversation_id="ann", **about
     )
     return Push(note=made, targets=(Target(user, "d", token, uuid.uuid4().hex, "ios", 1),))
+
+
+def person_of(one: Push) -> tuple[str, str]:
+    return one.note.app, one.targets[0].user
 
 
 def good(app: str) -> list[Push]:
@@ -195,11 +209,12 @@ def test_together_they_do_what_each_does_alone(
     together, alone = Fleet(runtime, space + "t"), Fleet(runtime, space + "a")
     together.put(every_kind)
     together.work()
-    assert max(sent) == LANES
+    assert max(sent) >= LANES
+    most = max(sent)
     monkeypatch.setattr(JointRounds, "may_join", staticmethod(lambda _lane, _taken: False))
     alone.put(every_kind)
     alone.work()
-    assert max(sent) == LANES
+    assert max(sent) == most
     assert len(sent) == len(list(filter(None, sent)))
     ours = [(app.removeprefix(space + "t"), *rest) for app, *rest in together.rows()]
     theirs = [(app.removeprefix(space + "a"), *rest) for app, *rest in alone.rows()]

@@ -68,6 +68,11 @@ class ShardedFleet:
         )
         self._made()
 
+    def apart(self) -> None:
+        """From now on its shards are treated as if each had a server of its own."""
+        self.runtime.together = False
+        self._made()
+
     def lane(self, business_id: str, **limits: Any) -> str:
         new = stored_credential(
             self.app, Vendor.MEIZU, business_id, rights=frozenset({"meizu.private"}), limits=limits
@@ -213,5 +218,6 @@ def peopled(sharded: ShardedFleet) -> ShardedFleet:
 @pytest.fixture(params=["together", "apart"])
 def wherever(request: pytest.FixtureRequest, sharded: ShardedFleet) -> ShardedFleet:
     """Its shards on one server, and treated as if each had a server of its own."""
-    sharded.runtime.together = request.param == "together"
+    if request.param == "apart":
+        sharded.apart()
     return sharded

@@ -73,6 +73,7 @@ def test_a_process_that_is_to_end_leaves_the_other_shards_to_others(sharded: Sha
     longer than a process has to end.
     """
     fleet, people = sharded, [f"u{number}" for number in range(40)]
+    fleet.apart()
     core = fleet.runtime.core
     consumer: Any = fleet.intake.consumer
     fleet.take_in(*map(fleet.phone, people))

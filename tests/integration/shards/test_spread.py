@@ -31,7 +31,7 @@ from workers import shards
 from workers.app import DELIVERY, PRESENCE, queue_of
 from workers.cli.worker import doors_of
 from workers.gate import lane_terms
-from workers.handlers import delivery, shard_senders
+from workers.handlers import delivery
 from workers.handlers.intake import ENTRY_FIELDS_MAX
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.spread_intake import Sorter
@@ -373,7 +373,7 @@ def test_work_in_several_shards_wakes_one_worker_once(peopled: ShardedFleet) -> 
     assert calls.count(queue_of(DELIVERY, Vendor.MEIZU)) == 1
 
 
-def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(peopled: ShardedFleet) -> None:
+def test_a_read_for_many_shards_wakes_a_busy_worker_once(peopled: ShardedFleet) -> None:
     """The worker takes each wake-up at once, so that none is found waiting."""
     fleet = peopled
     calls: list[str] = []
@@ -385,9 +385,7 @@ def test_a_read_for_many_shards_wakes_a_busy_worker_twice_at_most(peopled: Shard
     fleet.runtime.app = cast(Any, SimpleNamespace(send_task=send_task))
     fleet.take_in(*(fleet.chat(user, f"w-{user}") for user in PEOPLE))
     assert all(_roots(fleet))
-    assert calls == [queue_of(DELIVERY, Vendor.MEIZU)] * 2, (
-        "for the first shard, and after the last"
-    )
+    assert calls == [queue_of(DELIVERY, Vendor.MEIZU)]
 
 
 def test_a_usual_event_is_read_once(sharded: ShardedFleet) -> None:
@@ -403,10 +401,7 @@ def test_a_usual_event_is_read_once(sharded: ShardedFleet) -> None:
     )
 
 
-def test_a_shards_batch_is_not_cut_to_the_room_that_another_leaves(
-    sharded: ShardedFleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shard_senders, "GATHER_S", 5.0, raising=False)
+def test_a_shards_batch_is_not_cut_to_the_room_that_another_leaves(sharded: ShardedFleet) -> None:
     fleet = sharded
     names = [f"p{number}" for number in range(800)]
     users = [
@@ -466,7 +461,8 @@ def test_a_sender_without_room_looks_at_the_other_shards_when_a_round_ends(
     ]
     fleet.take_in(*map(fleet.phone, users))
     fleet.through(*(fleet.chat(user, f"w-{user}") for user in users))
-    sender = shard_senders.ShardSenders(fleet.runtime, Vendor.MEIZU, 1, lambda: False)
+    shards_ = fleet.runtime.shards
+    sender = delivery.LaneSender(fleet.runtime, Vendor.MEIZU, 1, lambda: False, shards_)
     began, _ = sender.start()
     assert began
     assert sender.passes(), "any round that ends makes room for them"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from common.call_times import ended_ms, invited_ms
+from common.call_times import end_at, ended_ms, invited_ms, times_behind
+from common.whole_seconds import latest_ms
 
 #: (ts, time on the stream) of an invitation and of the end; whether the invitation is over.
 CASES = {
@@ -25,3 +26,22 @@ def test_an_end_ends_what_was_before_it_by_either_time(
     invited: tuple[int, int], ended: tuple[int, int], over: bool
 ) -> None:
     assert (invited_ms(*invited) <= ended_ms(*ended)) == over
+
+
+#: (ts, place) of an invitation beside an end of 9,400 at 9401-4#1; whether it is over.
+BESIDE = {
+    "before it in its entry": (9_400, "9401-4", True),
+    "behind it in its entry": (9_400, "9401-4#2", False),
+    "behind it in the same millisecond": (9_400, "9401-5", False),
+    "before it in the same millisecond": (9_400, "9401-3#7", True),
+    "overtaken by it": (9_399, "9401-5", True),
+    "of its whole second": (9_000, "9401-5", False),
+}
+
+
+@pytest.mark.parametrize(("ts_ms", "place", "over"), BESIDE.values(), ids=BESIDE)
+def test_beside_an_end_the_streams_order_tells(ts_ms: int, place: str, over: bool) -> None:
+    end = end_at(9_400, 9_401, "im/e#1/9401-4#1")
+    latest = latest_ms(ts_ms, 9_401)
+    times = times_behind(ts_ms, 9_401, f"im/e#1/{place}", latest, end)
+    assert (invited_ms(*times) <= end.ended_ms) == over

@@ -10,7 +10,7 @@ from common.model import PUSHED_EVENTS
 from common.storage.shards import shard_of
 from workers.cli.contract import json_schema
 from workers.cli.why import as_words
-from workers.handlers.spread_intake import shard_of_event
+from workers.handlers.joint_intake import shard_of_event
 from workers.intake import checks, event_types
 from workers.intake.decoding import Passed, Refused, read_entry
 from workers.intake.effects import Effect

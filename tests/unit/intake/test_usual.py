@@ -152,6 +152,17 @@ def test_quotes_inside_a_text_hide_no_key(quote: str, twice: str) -> None:
     assert read_usual(plainly.replace('"v":1', twice).encode()) is None
 
 
+@pytest.mark.parametrize("missing", ["sender.nick", "recipients", "elements"])
+def test_an_unknown_key_with_as_many_quotes_as_a_missing_one_is_seen(missing: str) -> None:
+    event = plain()
+    part, _, key = missing.rpartition(".")
+    del (event["data"][part] if part else event["data"])[key]
+    strange = {"recipients": ["x"], "elements": [["x", "x"], ["x", "x"]]}.get(key, "x")
+    event["data"]["x"] = strange
+    assert json.dumps(event).count('"') == json.dumps(plain()).count('"')
+    assert read_usual(json.dumps(event).encode()) is None
+
+
 @given(changed(), st.integers(-(10**9), 10**9))
 def test_a_message_without_wishes_travels_on_as_one_with_empty_wishes_does(
     event: dict[str, Any], later_ms: int

@@ -1,0 +1,134 @@
+"""The core's streams in a fleet whose shards lie on one server: a read is worked on in all shards
+at once, and one commit writes what follows in each.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from redis.client import Pipeline
+
+from common.clock import now_ms
+from common.storage.keys import LEDGER
+from common.storage.marks import MarksAsked
+from common.storage.shards import shard_of, shard_of_group
+from common.storage.streams import Entry
+from workers.handlers.intake import IntakeHandler, IntakePorts, Read
+from workers.intake import decoding
+from workers.intake.event_types import TYPES
+from workers.intake.events import Event
+from workers.queues.consumer import Commit, Letter, packed_records
+
+
+def shard_of_event(event: Event, count: int) -> int:
+    """The shard that works on an event; a repeat of it comes to the same one."""
+    name, is_group = TYPES[event.type].subject(event.data)
+    return (shard_of_group if is_group else shard_of)(count, event.app, name)
+
+
+def shard_of_read(
+    read: Event | decoding.Passed | decoding.Refused, entry: Entry, place: int, count: int
+) -> int:
+    """The shard of one event of an entry, readable or not."""
+    if type(read) is Event:
+        return shard_of_event(read, count)
+    if isinstance(read, decoding.Passed) and read.events:
+        return shard_of_event(read.events[0], count)
+    return shard_of_any(entry, place, count)
+
+
+def shard_of_any(entry: Entry, place: int, count: int) -> int:
+    """The same one each time the entry is read."""
+    return zlib.crc32(b"%b#%d" % (entry.id, place)) % count
+
+
+class JointIntake:
+    """As IntakeHandler, which it has one of for each shard."""
+
+    def __init__(self, ports: Sequence[IntakePorts]) -> None:
+        """ports: of each shard."""
+        self._ports = ports
+        self._each = [IntakeHandler(one) for one in ports]
+        self.can_wait = 0.0
+        self.per_entry = 1.0
+
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        now = now_ms()
+        reads = self._each[0].reads(entries, now)
+        parts = self._by_shard(reads)
+        steps = {number: self._each[number].steps(part, now) for number, part in parts.items()}
+        asked: list[MarksAsked] = [next(one) for one in steps.values()]
+        told = self._ports[0].marks.repeats_in(asked)
+        people = [one.send(mine) for one, mine in zip(steps.values(), told, strict=True)]
+        shortcut = self._ports[0].shortcut
+        looked = shortcut.look([who for own in people for who in own]) if shortcut else {}
+        commits = {number: one.send(looked) for number, one in steps.items()}
+        self._told(parts, len(entries))
+        return self._joint(commits)
+
+    def _by_shard(self, reads: Sequence[Read]) -> dict[int, list[Read]]:
+        """Of a packed entry each shard has its own lines."""
+        found: dict[int, list[Read]] = {}
+        count = len(self._each)
+        for entry, contents in reads:
+            if len(contents) == 1:  # nearly every entry
+                number = shard_of_read(contents[0], entry, 0, count)
+                found.setdefault(number, []).append((entry, contents))
+                continue
+            parts: dict[int, list[Any]] = {}
+            for place, one in enumerate(contents):
+                parts.setdefault(shard_of_read(one, entry, place, count), []).append(one)
+            for number, part in parts.items():
+                found.setdefault(number, []).append((entry, part))
+        return found
+
+    def _told(self, parts: Mapping[int, Sequence[Read]], count: int) -> None:
+        """What the loop asks of the last read. count: of its entries."""
+        each = [(len(part), self._each[number]) for number, part in parts.items()]
+        total = sum(number for number, _ in each)
+        self.can_wait = sum(number * one.can_wait for number, one in each) / max(total, 1)
+        self.per_entry = sum(number * one.per_entry for number, one in each) / count
+
+    def _joint(self, commits: Mapping[int, Commit]) -> Commit:
+        """One commit. Its records lie in one shard, each time another: one writer reads those of a
+        server.
+        """
+        ledger = self._ports[next(iter(commits), 0)].streams
+        rows = [row for commit in commits.values() for row in commit.rows]
+        whole: list[Callable[[Pipeline], object]] = [
+            self._of_shard(number, commit)
+            for number, commit in commits.items()
+            if commit.forward or commit.deferred or commit.extra
+        ]
+        if rows:
+            blobs = [(LEDGER, blob) for blob in packed_records(rows)]
+            whole.append(lambda pipe: ledger.add(pipe, blobs))
+        return Commit(
+            extra=whole,
+            wake=frozenset(wake for commit in commits.values() for wake in commit.wake),
+            after=[do for commit in commits.values() for do in commit.after],
+        )
+
+    def _of_shard(self, number: int, commit: Commit) -> Callable[[Pipeline], object]:
+        ports = self._ports[number]
+
+        def fill(pipe: Pipeline) -> None:
+            ports.streams.add(pipe, commit.forward)
+            ports.delayed.put(pipe, commit.deferred)
+            for more in commit.extra:
+                more(pipe)
+
+        return fill
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        return self._each[0].split(entry)
+
+    def letter(self, entry: Entry) -> Letter:
+        return self._each[0].letter(entry)
+
+    def on_leave(self, entry: Entry, reason: str | None) -> Commit:
+        """In all shards, as nobody knows which have its events."""
+        commits = {number: one.on_leave(entry, reason) for number, one in enumerate(self._each)}
+        return self._joint(commits)

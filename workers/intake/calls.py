@@ -1,0 +1,48 @@
+"""Calls that are invited and ended within a moment: the stream's order tells which end ends which
+invitation (contract §3), where their times are of one millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from common.call_times import End, end_at, times_behind
+from common.whole_seconds import latest_ms
+from workers.intake.events import Ended, Event, Invited
+
+#: (app, call id).
+Call = tuple[str, str]
+
+
+def in_order(
+    events: list[Event], ends_of: Callable[[Sequence[Call]], Mapping[Call, End]]
+) -> list[Event]:
+    """The same events of one read; where a call's are behind each other, so are their times.
+
+    ends_of: the ends that earlier reads brought.
+    """
+    calls = {(one.app, one.data.call_id) for one in events if type(one.data) is Invited}
+    if not calls:
+        return events
+    ends, rung, ordered = dict(ends_of(sorted(calls))), dict[Call, tuple[int, int]](), list[Event]()
+    for event in events:
+        times = event.ts_ms, event.received_ms
+        if type(event.data) is Ended:
+            call = event.app, event.data.call_id
+            end, (told_ms, rung_ms) = end_at(*times, event.entry), rung.get(call, (0, 0))
+            if end.ended_ms < rung_ms and told_ms <= latest_ms(*times):
+                end = end._replace(ended_ms=rung_ms)
+                times = max(times[0], rung_ms), max(times[1], rung_ms)
+            ends[call] = end
+        elif type(event.data) is Invited:
+            call = event.app, event.data.call_id
+            if call in ends:
+                times = times_behind(*times, event.entry, latest_ms(*times), ends[call])
+            rung[call] = event.ts_ms, min(times)
+        else:
+            ordered.append(event)
+            continue
+        ordered.append(replace(event, ts_ms=times[0], received_ms=times[1]))
+    return ordered
