@@ -34,6 +34,8 @@ def core_streams(
 class SlotCoreStreams(CoreStreams):
     """As CoreStreams, of one slot."""
 
+    sweeps = False
+
     def _takeovers(self, stream: str) -> str:
         return f"{{{stream}}}:pushfleet-takeovers"
 

@@ -132,6 +132,9 @@ class Keys:
 
     #: The number of claims of other readers' entries.
     takeovers = _Name("{s0}:takeovers")
+    #: Who reads the core's stream without a list of the entries, and who did so last.
+    open_read = _Name("{s0}:open-read")
+    open_reads = _Name("{s0}:open-reads")
     #: Written before a replica is waited for.
     synced = _Name("{s0}:synced")
 

@@ -94,7 +94,7 @@ class PlainReads:
             for name, count in counts.items()
         ]
         return [
-            one if isinstance(one, ResponseError) else _entries(one)
+            one if isinstance(one, ResponseError) else entries_of_one(one)
             for one in self._exchange(reads)
         ]
 
@@ -134,7 +134,7 @@ def _number(answer: Any) -> int | None:
     return int(answer) if isinstance(answer, int) else None
 
 
-def _entries(answer: Any) -> list[Any]:
+def entries_of_one(answer: Any) -> list[Any]:
     """The entries of a read of one stream, in either version of the protocol."""
     if not answer:
         return []

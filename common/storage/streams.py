@@ -13,7 +13,8 @@ from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.storage.keys import Keys
-from common.storage.plain_reads import PlainReads
+from common.storage.open_reads import OpenReads
+from common.storage.plain_reads import PlainReads, entries_of_one
 from common.storage.raw_pipe import command, read_all
 from common.storage.scripts import Call, script
 from common.values import Value
@@ -278,8 +279,13 @@ class StreamStore:
         for entry in done:
             by_stream.setdefault(entry.stream, []).append(entry.id)
         for stream, ids in by_stream.items():
-            pipe.xack(self._key(stream), GROUP, *ids)
+            if listed := self._listed(stream, ids):
+                pipe.xack(self._key(stream), GROUP, *listed)
             pipe.xdel(self._key(stream), *ids)
+
+    def _listed(self, _stream: str, ids: Sequence[bytes]) -> Sequence[bytes]:
+        """Those of our entries that the server lists as ours."""
+        return ids
 
     def split(self, pipe: Pipeline, entry: Entry, singles: Sequence[Mapping[bytes, bytes]]) -> None:
         """Within a MULTI: replaces an entry that kills its readers by one entry per item."""
@@ -453,7 +459,11 @@ class CoreStreams(StreamStore):
     """The streams that the core writes, by their own names. An entry over the limit comes cut.
 
     The consumer's name begins with the fleet's prefix (fleet_of): doctor sees who else reads.
+    reads_open: its reads may be open ones (open_reads.py). sweeps: it looks for what such left.
     """
+
+    reads_open = False
+    sweeps = True
 
     def __init__(
         self,
@@ -469,6 +479,7 @@ class CoreStreams(StreamStore):
         self._overtake = script(redis, "overtake", "bounded")
         self.consumer = f"{keys.prefix}:{self.consumer}"
         self._plain = PlainReads(redis, GROUP, self.consumer)
+        self._open = OpenReads(redis, keys, GROUP, self.consumer, takeover_idle_ms)
 
     def read_weighted(
         self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX
@@ -480,7 +491,7 @@ class CoreStreams(StreamStore):
             self._plain.found(len(entries))
             return entries
         entries, lost = [], list[ResponseError]()
-        for stream, raws in zip(counts, self._plain.read(counts), strict=True):
+        for stream, raws in zip(counts, self._raws(counts), strict=True):
             if isinstance(raws, ResponseError):
                 self._lost_group(raws)
                 lost.append(raws)
@@ -490,6 +501,37 @@ class CoreStreams(StreamStore):
         if lost and not entries:
             raise lost[0]
         return entries
+
+    def _raws(self, counts: Mapping[str, int]) -> list[Any]:
+        """As PlainReads.read; of one stream without a list of its entries, where that may be."""
+        if self.reads_open and len(counts) == 1:
+            ((stream, count),) = counts.items()
+            try:
+                answer = self._open.read(stream, count)
+            except ResponseError as error:
+                return [error]
+            if answer is not None:
+                raws = entries_of_one(answer)
+                self._open.found(stream, [entry_id for entry_id, _ in raws])
+                return [raws]
+        return self._plain.read(counts)
+
+    def _listed(self, stream: str, ids: Sequence[bytes]) -> Sequence[bytes]:
+        held = self._open.held
+        if not held or stream != self._open.of:
+            return ids
+        return [one for one in ids if one not in held]
+
+    def _kept(
+        self, entries: Sequence[Entry], idle_ms: int, count: Callable[[Entry], int]
+    ) -> list[Entry]:
+        self._open.enlist()
+        return super()._kept(entries, idle_ms, count)
+
+    def with_pending(self, streams: Sequence[str]) -> list[str]:
+        if self.sweeps:
+            self._open.sweep(streams, self.takeover_idle_ms)
+        return super().with_pending(streams)
 
     def _read_whole(self, stream: str, entry_id: bytes, raw: Sequence[bytes]) -> Entry:
         size = self._over(raw)

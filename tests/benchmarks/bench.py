@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from sqlalchemy import text
 
 from common.config import Settings
 from tests.benchmarks.counters import POSTGRES, counters
@@ -34,6 +36,11 @@ except ModuleNotFoundError:  # this file in a checkout of before (against.py)
     from common.config import resolve  # type: ignore[attr-defined, no-redef]
 
 USERS = 5_000
+#: Members of groups are others, of each size its own: only those who are away have a device.
+MEMBERS_FIRST = 2_000_000
+#: Runs of which a figure is the median, each beside what it is compared with: the machine's speed
+#: changes within minutes.
+RUNS = 3
 #: Events of one entry, where they are packed (contract: up to 200).
 PACKED = 100
 PROCFILE = Path(__file__).parents[2] / "Procfile"
@@ -109,16 +116,18 @@ def group_ms(stand_: Stand, members: int, absent: int) -> int:
     """From a group message stored to its last push accepted; `absent` members have an iPhone and
     are away.
     """
-    stand_.devices(APP, absent)
+    first = MEMBERS_FIRST + members
+    last = first + members
+    stand_.devices(APP, absent, first)
     name = f"{{{APP}:g{members}}}"
-    for start in range(0, members, 5_000):
+    for start in range(first, last, 5_000):
         stand_.redis.sadd(
-            f"im:members:{name}", *(f"u{n}" for n in range(start, min(start + 5_000, members)))
+            f"im:members:{name}", *(f"u{n}" for n in range(start, min(start + 5_000, last)))
         )
     until = int((time.time() + 3600) * 1000)
-    for start in range(absent, members, 1_000):
+    for start in range(first + absent, last, 1_000):
         with stand_.redis.pipeline(transaction=False) as pipe:
-            for n in range(start, min(start + 1_000, members)):
+            for n in range(start, min(start + 1_000, last)):
                 pipe.hset(f"im:presence:{{{APP}:u{n}}}", "web", f"foreground|web|{until}")
             pipe.execute()
     stand_.accepted(stand_.publish_group(f"g{members}"), absent)  # warm
@@ -141,7 +150,7 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
                 ratio = round(registered / bench.report["c2c_pushes_per_second"], 2)
                 bench.note("registrations_over_c2c", ratio)
             _latency(bench, ours, wanted)
-            _sizes(bench, ours, wanted)
+            _sizes(bench, ours, url, ca, wanted)
         if wanted("c2c_over_own_aioapns"):
             with stand(url, ca, APNS_CLIENT="aioapns") as other:
                 other.devices(APP, USERS)
@@ -273,17 +282,25 @@ def _latency(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
         times = sorted(ours.accepted(ours.publish_c2c(1, USERS), 1)[0] for _ in range(41))
         bench.note("idle_p50_ms", times[len(times) // 2])
     if wanted("half_load_p99_ms"):
-        seconds = 10.0
-        count = int(bench.report["c2c_pushes_per_second"] / 2 * seconds)
-        times = ours.accepted(ours.publish_c2c(count, USERS, pace_s=seconds), count)
-        bench.note("half_load_p99_ms", times[int(len(times) * 0.99)])
+        found = [_half_load_p99_ms(ours, bench.messages) for _ in range(RUNS)]
+        bench.note("half_load_p99_ms", statistics.median(found), f"median of {found}")
     if wanted("group_2000_ms"):
-        bench.note("group_2000_ms", group_ms(ours, 2_000, 1_400))
+        found = [group_ms(ours, 2_000, 1_400) for _ in range(RUNS)]
+        bench.note("group_2000_ms", statistics.median(found), f"median of {found}")
     if wanted("group_100000_ms"):
         bench.note("group_100000_ms", group_ms(ours, 100_000, 20_000))
 
 
-def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
+def _half_load_p99_ms(ours: Stand, messages: int, seconds: float = 10.0) -> int:
+    """At half of the rate that is measured right before."""
+    count = int(rate(ours, messages) / 2 * seconds)
+    times = ours.accepted(ours.publish_c2c(count, USERS, pace_s=seconds), count)
+    return times[int(len(times) * 0.99)]
+
+
+def _sizes(bench: Bench, ours: Stand, url: str, ca: Path, wanted: Callable[[str], bool]) -> None:
+    if wanted("devices_1m_cost"):
+        _devices_1m_cost(bench, ours, url, ca)
     if wanted("tenants_1000_cost"):
         apps = tuple(f"tenant{n}" for n in range(1_000))
         for app in apps:
@@ -297,11 +314,25 @@ def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
             "tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many.per_second, 2)
         )
         bench.note("tenants_1000_cpu_us_per_push", many.used["cpu_us_per_push"])
-    if wanted("devices_1m_cost"):
-        ours.devices(APP, 1_000_000)
-        rate(ours, 500)
-        cost = round(bench.report["c2c_pushes_per_second"] / rate(ours, bench.messages), 2)
-        bench.note("devices_1m_cost", cost)
+
+
+def _devices_1m_cost(bench: Bench, few: Stand, url: str, ca: Path) -> None:
+    """Two fleets take turns. Before each burst both forget whom they know: each is looked up among
+    all devices.
+    """
+    with stand(url, ca) as many:
+        many.devices(APP, 1_000_000)
+        with many.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as one:
+            one.execute(text("CHECKPOINT"))
+        found: list[tuple[float, float]] = []
+        for _ in range(RUNS + 1):
+            rates = []
+            for each in (few, many):
+                each.forget_people()
+                rates.append(rate(each, bench.messages))
+            found.append((rates[0], rates[1]))
+        pairs = [round(one / other, 2) for one, other in found[1:]]  # the first one warms
+        bench.note("devices_1m_cost", statistics.median(pairs), f"median of {pairs}")
 
 
 def main() -> int:

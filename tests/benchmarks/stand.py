@@ -172,9 +172,9 @@ class Stand:
             isolation_level="AUTOCOMMIT"
         ) as connection:
             connection.execute(text("ANALYZE devices"))
-        self._forget_people()
+        self.forget_people()
 
-    def _forget_people(self) -> None:
+    def forget_people(self) -> None:
         """Rows that no event wrote: what the fleet keeps of people in Redis knows
         nothing of them.
         """

@@ -278,8 +278,9 @@ def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(
     seen = list[str]()
 
     def breaks(entries: list[Entry]) -> Any:
-        found = handler._sorted(entries, NOW_MS)
-        seen.extend(event.id for event in found.fresh)
+        asked = next(handler.steps(handler.reads(entries, NOW_MS), NOW_MS))
+        asked.marks.repeats(asked.events, asked.messages)
+        seen.extend(event_id for _, event_id, _ in asked.events)
         raise ValueError
 
     monkeypatch.setattr(handler, "handle", breaks, raising=False)

@@ -170,13 +170,16 @@ class Forwarder(PackedEntries):
         if shard not in self._commits:
             self._commits[shard] = Commits(streams, self._source)
         left = [entry for entry, _ in those]
-        blobs = {entry.id: one[1:] for entry, one in those}
+        # entries of two streams may have the same id: one commit added them
+        blobs = {(entry.stream, entry.id): one[1:] for entry, one in those}
         while left:
             now = list(left)
             try:
                 self._commits[shard].write(
                     now,
-                    lambda pipe, now=now: streams.add(pipe, [blobs[entry.id] for entry in now]),  # type: ignore[misc]
+                    lambda pipe, now=now: streams.add(  # type: ignore[misc]
+                        pipe, [blobs[entry.stream, entry.id] for entry in now]
+                    ),
                     lambda pipe, now=now: self._source.acknowledge(pipe, now),  # type: ignore[misc]
                 )
                 break

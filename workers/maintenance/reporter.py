@@ -35,6 +35,8 @@ LANES_EVERY_S = 5.0
 SLACK_S = 0.5
 #: With many lanes they are looked at less often.
 LANES_PER_S = 500
+#: Looks at the lanes for one at their quotas and guards, which costs three times as much.
+LIMITS_AFTER_LOOKS = 5
 #: Gauges that cost a query; the dead letters are counted in one, which reads as much as there is.
 #: The ledger's old days, where its size is bounded.
 EVERY_15_S = 15.0
@@ -80,11 +82,12 @@ class Reporter:
     def turn(self, lease: Lease | None = None) -> float:
         # Gauges are set only while the lease is ours; dropping a day twice drops it once.
         del lease
+        look_s = max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S)
         pace = {
             self.show_streams: STREAMS_EVERY_S,
-            self.show_lanes: max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S),
+            self.show_lanes: look_s,
             self.show_dead_letters: EVERY_15_S,
-            self.every_15_s: EVERY_15_S,
+            self.every_15_s: max(EVERY_15_S, LIMITS_AFTER_LOOKS * look_s),
             self.keep_days: EVERY_MINUTE_S
             if self._runtime.settings.ledger_bytes_max is None
             else EVERY_15_S,

@@ -33,6 +33,12 @@ from workers.runtime import Runtime
 __all__ = ["lane", "work"]
 
 
+@pytest.fixture
+def shards() -> int:
+    """Of the fleet; a test may be given another number."""
+    return 1
+
+
 @pytest.fixture(autouse=True)
 def brief_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice ends soon after its last round, a lane that an operator has resumed is seen soon, and

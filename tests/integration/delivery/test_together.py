@@ -33,6 +33,8 @@ from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left
 
+pytestmark = pytest.mark.parametrize("shards", [1, 3], ids="{} shards".format)
+
 LANES = 8
 
 
@@ -68,9 +70,9 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
         yield running
 
 
-@pytest.fixture(params=[1, 3], ids="{} shards".format)
+@pytest.fixture
 def runtime(
-    request: pytest.FixtureRequest,
+    shards: int,
     own_settings: Callable[..., Settings],
     production: Apns,
     sandbox: Apns,
@@ -80,7 +82,7 @@ def runtime(
         "ENDPOINT_APNS_SANDBOX": sandbox.base,
         "CA_FILE": str(production.ca),
     }
-    timing = {"RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "20", "SHARDS": str(request.param)}
+    timing = {"RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "20", "SHARDS": str(shards)}
     with opened(own_settings(**timing, **where)) as made:
         yield made
 

@@ -204,6 +204,25 @@ def _parts_of_pages(fleet: ShardedFleet, each: Sequence[PresenceHandler]) -> lis
     return parts
 
 
+def test_calls_and_groups_of_one_read_reach_all_their_people(peopled: ShardedFleet) -> None:
+    """What leaves a shard by several streams in one commit may have the same entry ids there."""
+    fleet = peopled
+    calls = [f"call-{number}" for number in range(12)]
+    invited = [
+        fleet.event(
+            "call.invited",
+            {"call_id": one, "inviter": {"id": "boss"}, "invitees": PEOPLE, "timeout_s": 600},
+        )
+        for one in calls
+    ]
+    groups = [f"among-{number}" for number in range(12)]
+    sent = [fleet.group(one, one, recipients=PEOPLE) for one in groups]
+    fleet.through(*(event for pair in zip(invited, sent, strict=True) for event in pair))
+    fleet.all_sent()
+    for one in (*calls, *groups):
+        assert sorted(fleet.rows(one)) == sorted(PEOPLE), one
+
+
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.through(fleet.group("nobody", "g0"))
