@@ -72,10 +72,7 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
 
 @pytest.fixture
 def runtime(
-    shards: int,
-    own_settings: Callable[..., Settings],
-    production: Apns,
-    sandbox: Apns,
+    shards: int, own_settings: Callable[..., Settings], production: Apns, sandbox: Apns
 ) -> Iterator[Runtime]:
     where = {
         "ENDPOINT_APNS_PRODUCTION": production.base,
