@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import compress
+from typing import Any
 
 import msgspec
 
@@ -148,16 +149,8 @@ class EventColumns(
 
     def part(self, chosen: Sequence[bool]) -> EventColumns:
         """Those of the places that are True."""
-        ids, messages, conversations, times_ms, received_ms = self._columns()
-        return EventColumns(
-            app=self.app,
-            type=self.type,
-            event_ids=list(compress(ids, chosen)),
-            message_ids=list(compress(messages, chosen)),
-            conversations=list(compress(conversations, chosen)),
-            times_ms=list(compress(times_ms, chosen)),
-            received_ms=list(compress(received_ms, chosen)),
-        )
+        names = ("event_ids", "message_ids", "conversations", "times_ms", "received_ms")
+        return msgspec.structs.replace(self, **_chosen(names, self._columns(), chosen))
 
     def singly(self) -> list[EventRecord]:
         """The same as single records."""
@@ -219,6 +212,11 @@ class RowColumns(
             self.vendor_ids,
         )
 
+    def part(self, chosen: Sequence[bool]) -> RowColumns:
+        """Those of the places that are True."""
+        names = ("event_ids", "times_ms", "users", "devices", "push_ids", "vendor_ids")
+        return msgspec.structs.replace(self, **_chosen(names, self._columns(), chosen))
+
     def tried(self, vendor_id: str) -> tuple[Attempt, ...]:
         """The attempts of a push that has this id at the vendor."""
         sent_ms, status, verdict = self.attempt
@@ -255,6 +253,12 @@ class RowColumns(
 def _check_lengths(columns: Sequence[Sequence[object]]) -> None:
     if len(set(map(len, columns))) > 1:
         raise ValueError("columns of different lengths")
+
+
+def _chosen(
+    names: Sequence[str], columns: Sequence[list[Any]], chosen: Sequence[bool]
+) -> dict[str, list[Any]]:
+    return {name: list(compress(one, chosen)) for name, one in zip(names, columns, strict=True)}
 
 
 SingleRecord = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from common.contracts import Attempt
-from common.ledger_records import EventRecord, NoteRecord, RowColumns, RowRecord
+from common.ledger_records import EventColumns, EventRecord, NoteRecord, RowColumns, RowRecord
 from common.model import Decision, Kind, Vendor
 from common.push_ids import event_tag
 
@@ -150,22 +150,18 @@ def _need_no_escape(whole: str, lines: int, nulls: int) -> bool:
     )
 
 
-#: What an event in columns says beside its id: time, arrival, message, conversation, type.
-EventValues = tuple[int, int, str, str, str]
-
-
-def own_column_lines(rows: RowColumns, events: Sequence[EventValues]) -> str | None:
-    """`own_line` of each of these rows with its event. None: they have several days or types, or
-    something has to be escaped.
+def own_column_lines(rows: RowColumns, events: EventColumns) -> str | None:
+    """`own_line` of each of these rows with its event, which are in the same order. None: they have
+    several days, or something has to be escaped.
     """
-    times, received, messages, conversations, types = zip(*events, strict=True)
-    day, ids = min(times) // _DAY_MS, "".join(rows.vendor_ids)
-    if day != max(times) // _DAY_MS or len(set(types)) > 1 or "" in rows.push_ids:
+    times, ids = events.times_ms, "".join(rows.vendor_ids)
+    day = min(times) // _DAY_MS
+    if day != max(times) // _DAY_MS or "" in rows.push_ids:
         return None
     if not (ids.isascii() and ids.isprintable()) or '"' in ids or "\\" in ids:
         return None
     tried = _tried(rows.tried(""))
-    start = f"{_day(day)}\t{types[0]}\t"
+    start = f"{_day(day)}\t{events.type}\t"
     row = (
         f"\taccepted\t{_RANKS[Decision.ACCEPTED]}\t{'t' if rows.downgraded else 'f'}"
         f"\t{rows.message_class}\t{rows.class_sent or NULL}\t"
@@ -179,9 +175,9 @@ def own_column_lines(rows: RowColumns, events: Sequence[EventValues]) -> str | N
             f"\t{conversation}\t\t\t\t{user}\t{device}{account}{vendor_id}{end}"
             for ts_ms, received_ms, message_id, conversation, event_id, user, device, push_id, vendor_id in zip(  # noqa: E501
                 times,
-                received,
-                messages,
-                conversations,
+                events.received_ms,
+                events.message_ids,
+                events.conversations,
                 rows.event_ids,
                 rows.users,
                 rows.devices,

@@ -6,27 +6,24 @@ the same recipient first moves the row to `ledger`. All readers use the view `le
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, Final
 
 import psycopg
 
 from common.ledger_records import EventColumns, EventRecord, RowColumns, RowRecord
-from common.storage.ledger_copy import (
-    WITHOUT_RECEIPTS,
-    EventValues,
-    day_name,
-    own_column_lines,
-)
+from common.storage.ledger_copy import WITHOUT_RECEIPTS, day_name, own_column_lines
 from common.storage.tables import events, ledger
 
 #: A row decided this long after its event's own time is stored in `ledger`: each table's old days
 #: are dropped by the time of their writes, and an event has only its time of arrival.
 APART_MS: Final = 3_600_000
 
+#: An event: (app, id).
+_Name = tuple[str, str]
 _SHARED: Final = ("day", "app", "event_id")
 _KEPT: Final = tuple(
     one.name.removeprefix("row_") for one in events.columns if one.name.startswith("row_")
@@ -93,69 +90,120 @@ def met_in_columns(
     others: Sequence[RowRecord],
     known: Sequence[AbstractSet[int]],
 ) -> tuple[str, list[EventRecord], list[RowRecord]]:
-    """As `met`: the lines of columns that belong together as a whole; single records of all else.
+    """As `met`, of columns: the lines of what belongs together, single records of all else.
 
     others: further rows of the same write. known: sets with the `row_key` of rows that are not new.
     """
-    about: dict[str, dict[str, EventValues]] = {}
-    for one in events:
-        values = zip(
-            *(one.times_ms, one.received_ms, one.message_ids, one.conversations),
-            repeat(one.type),
-            strict=False,
-        )
-        about.setdefault(one.app, {}).update(zip(one.event_ids, values, strict=False))
-    twice = _of_several_rows(rows, others)
-    lines, rest = list[str](), list[RowRecord]()
-    for block in rows:
-        mine = about.get(block.app, {})
-        found = list(map(mine.get, block.event_ids))
-        alone = not twice or twice.isdisjoint(zip(repeat(block.app), block.event_ids))
-        text = _own_lines(block, found, known) if alone else None
+    several = _of_several_rows(rows, others)
+    known = [keys for keys in known if keys]
+    firsts = {(one.app, one.event_ids[0]): one for one in events if one.event_ids}
+    lines, apart, met_whole = list[str](), list[RowColumns](), set[int]()
+    for block in rows:  # as a rule delivery ends an entry as intake has written it
+        mine = firsts.get((block.app, block.event_ids[0])) if block.event_ids else None
+        whole = mine is not None and mine.event_ids == block.event_ids
+        text = _lines_of(block, mine, several, known) if whole and mine is not None else None
         if text is None:
-            rest += block.singly()
+            apart.append(block)
         else:
             lines.append(text)
-            deque(map(mine.pop, block.event_ids), 0)
+            met_whole.add(id(mine))
+    left = [one for one in events if id(one) not in met_whole]
+    more, events_left, rows_left = _met_in_part(left, apart, several, known)
+    return "".join(lines + more), events_left, rows_left
+
+
+def _lines_of(
+    rows: RowColumns,
+    events: EventColumns,
+    several: AbstractSet[_Name],
+    known: Sequence[AbstractSet[int]],
+) -> str | None:
+    """The lines of these rows, each of the event at its place. None: not all may stand in them, or
+    they are no lines of one kind.
+    """
+    fits = _may_stand_in(rows, events.times_ms, several, known)
+    return own_column_lines(rows, events) if all(fits) else None
+
+
+def _met_in_part(
+    events: Sequence[EventColumns],
+    rows: Sequence[RowColumns],
+    several: AbstractSet[_Name],
+    known: Sequence[AbstractSet[int]],
+) -> tuple[list[str], list[EventRecord], list[RowRecord]]:
+    """As `met_in_columns` for columns that are not those of each other as a whole."""
+    about: dict[_Name, tuple[str, int, int, str, str]] = {}
+    for one in events if rows else ():
+        columns = (one.times_ms, one.received_ms, one.message_ids, one.conversations)
+        about.update(zip(_names(one), zip(repeat(one.type), *columns, strict=False), strict=True))
+    lines, rest = list[str](), list[RowRecord]()
+    for block in rows:
+        found = list(map(about.get, names := _names(block)))
+        times = [None if one is None else one[1] for one in found]
+        fits = _may_stand_in(block, times, several, known)
+        chosen = [one for one, fit in zip(found, fits, strict=True) if one is not None and fit]
+        whole, text = block.part(fits), None
+        if len({kind for kind, *_ in chosen}) == 1:
+            kinds, *told = map(list, zip(*chosen, strict=True))
+            names_of = ("times_ms", "received_ms", "message_ids", "conversations")
+            mine = EventColumns(
+                app=block.app,
+                type=str(kinds[0]),
+                event_ids=whole.event_ids,
+                **dict(zip(names_of, told, strict=True)),
+            )
+            text = own_column_lines(whole, mine)
+        if text is None:
+            rest += block.singly()
+            continue
+        lines.append(text)
+        rest += block.part([not fit for fit in fits]).singly()
+        for name in compress(names, fits):
+            del about[name]
     left = [
         record
         for one in events
-        if (mine := about[one.app])
-        for record in one.part([name in mine for name in one.event_ids]).singly()
+        for record in (one.part([name in about for name in _names(one)]) if rows else one).singly()
     ]
-    return "".join(lines), left, rest
+    return lines, left, rest
+
+
+def _names(block: EventColumns | RowColumns) -> list[_Name]:
+    return [*zip(repeat(block.app), block.event_ids, strict=False)]
 
 
 def _of_several_rows(
     blocks: Sequence[RowColumns], others: Sequence[RowRecord]
-) -> AbstractSet[tuple[str, str]]:
-    """The events (app, id) that have more than one row among these."""
+) -> AbstractSet[_Name]:
+    """The events that have more than one row among these."""
     numbers = Counter([(row.app, row.event_id) for row in others])
     for block in blocks:
-        numbers.update(zip(repeat(block.app), block.event_ids))
+        numbers.update(_names(block))
     several = len(numbers) < numbers.total()
     return {name for name, number in numbers.items() if number > 1} if several else set()
 
 
-def _own_lines(
-    rows: RowColumns, events: Sequence[EventValues | None], known: Sequence[AbstractSet[int]]
-) -> str | None:
-    """None: some of these can't be stored in their events, or they do not share enough."""
-    values = [one for one in events if one is not None]
-    if (
-        len(values) < len(events)
-        or not values
-        or rows.vendor not in WITHOUT_RECEIPTS
-        or [ts_ms for ts_ms, *_ in values] != rows.times_ms
-        or rows.decided_ms - min(rows.times_ms) >= APART_MS
-    ):
-        return None
-    named = zip(repeat(rows.app), rows.event_ids, rows.users, rows.devices)
-    if any(known):
-        keys = set(map(hash, named))
-        if not all(one.isdisjoint(keys) for one in known):
-            return None
-    return own_column_lines(rows, values)
+def _may_stand_in(
+    rows: RowColumns,
+    times_ms: Sequence[int | None],
+    several: AbstractSet[_Name],
+    known: Sequence[AbstractSet[int]],
+) -> list[bool]:
+    """By row whether it may stand in its event. times_ms: of the event; None: it is not there."""
+    if rows.vendor in WITHOUT_RECEIPTS:
+        fits = [
+            own_ms == ts_ms and rows.decided_ms - ts_ms < APART_MS
+            for own_ms, ts_ms in zip(times_ms, rows.times_ms, strict=True)
+        ]
+    else:
+        fits = [False] * len(times_ms)
+    if several:
+        both = zip(fits, _names(rows), strict=True)
+        fits = [fit and name not in several for fit, name in both]
+    for keys in known:
+        named = zip(repeat(rows.app), rows.event_ids, rows.users, rows.devices, strict=False)
+        fits = [fit and hash(one) not in keys for fit, one in zip(fits, named, strict=False)]
+    return fits
 
 
 def row_key(row: RowRecord) -> int:

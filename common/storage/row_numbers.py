@@ -9,6 +9,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 import msgspec
+from hiredis import pack_command
 from redis import Redis
 from redis.commands.core import Script
 
@@ -114,13 +115,13 @@ def _free(pipe: RawPipe, lots: Sequence[Lot]) -> list[bool]:
     """
     records = [asks.keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
     revoked, reads, bindings = _says([asks for asks, _ in lots])
-    heads = [
-        command("WATCH", *records),
-        command("MGET", *records),
-        command("EXISTS", *revoked, *reads, *bindings),  # mostly nobody has said anything
-        *(command("HMGET", asks.holders, *[name for name, *_ in asks.entries]) for asks, _ in lots),
+    heads: list[tuple[Any, ...]] = [
+        ("WATCH", *records),
+        ("MGET", *records),
+        ("EXISTS", *revoked, *reads, *bindings),  # mostly nobody has said anything
+        *(("HMGET", asks.holders, *[name for name, *_ in asks.entries]) for asks, _ in lots),
     ]
-    _, before, some, *holders = pipe.ask("".join(heads), len(heads))
+    _, before, some, *holders = pipe.ask(b"".join([pack_command(one) for one in heads]), len(heads))
     marked = readers = changed = 0
     if some:
         each = [command("EXISTS", *names) for names in (revoked, reads, bindings)]
@@ -196,7 +197,7 @@ def _numbered(
     def records(counts: Sequence[str], *, again: bool) -> list[bytes]:
         given = iter(counts)
         return [
-            record_of(keys, name, dict(enumerate(islice(given, count), 1)), keep_s, again=again)
+            record_of(keys, name, list(islice(given, count)), keep_s, again=again)
             for keys, name, count, _ in entries
         ]
 

@@ -166,7 +166,9 @@ def _numbered(
     return _numbers_in_order(chosen, [(_OURS, badge, "", count) for badge, count in taken])
 
 
-_MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
+_MULTI, _EXEC, _END = command("MULTI").encode(), command("EXEC").encode(), "\r\n"
+#: Of a device that has told no badge: as HMGET answers.
+_NOTHING: list[bytes | None] = [None, None, None, None]
 
 
 def unseen(
@@ -211,9 +213,11 @@ def counted(
         [
             first_count(key, device, step, today, keep)
             if key in new
-            else _counting(key, device, step)
+            else _counting([key], [device], [step])
             for key, device, step in zip(names, devices, steps, strict=True)
         ]
+        if new
+        else _counting(names, devices, steps)
     )
     untold = [
         f"{step}@0" if key in new else f"{step}@{UNTOLD}"
@@ -240,7 +244,12 @@ def _taken(
     reply: the answers to each one's two commands.
     """
     taken, today, kept = list[tuple[int, str]](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, step, told, since in zip(names, steps, reply[::2], reply[1::2], strict=False):
+    looked, counts = reply[: 2 * len(names) : 2], reply[1 : 2 * len(names) : 2]
+    if not new and [told[:4] for told in looked].count(_NOTHING) == len(looked):
+        days = {told[4] for told in looked}
+        if days and None not in days and today - min(map(int, days)) < PROLONG_DAYS:
+            return list(zip(counts, [f"{step}@0" for step in steps], strict=True)), []
+    for key, step, told, since in zip(names, steps, looked, counts, strict=True):
         if key in new:
             taken.append((int(step), f"{step}@0"))
             continue
@@ -267,14 +276,26 @@ def written(pipe: RawPipe, commands: bytes, count: int) -> list[Any] | None:
     return cast("list[Any] | None", found)
 
 
-def _counting(key: str, device: str, step: str) -> str:
-    """The two commands of one push: its device's badge and start; the count after this push."""
-    if not key.isascii() or not device.isascii():
-        look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
-        return look + command("HINCRBY", key, f"{device}:n", step)
-    name, own = f"${len(key)}\r\n{key}\r\n", f"${len(device) + 2}\r\n{device}"
-    look = f"*7\r\n$5\r\nHMGET\r\n{name}{own}:b\r\n$2\r\n:b\r\n{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
-    return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
+def _counting(names: Sequence[str], devices: Sequence[str], steps: Sequence[str]) -> str:
+    """The two commands of each push: its device's badge and start; the count after this push."""
+    each = zip(names, devices, steps, strict=True)
+    if not "".join((*names, *devices)).isascii():
+        return "".join(
+            [
+                command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
+                + command("HINCRBY", key, f"{device}:n", step)
+                for key, device, step in each
+            ]
+        )
+    return "".join(
+        [
+            f"*7\r\n$5\r\nHMGET\r\n{(name := f'${len(key)}{_END}{key}{_END}')}"
+            f"{(own := f'${len(device) + 2}{_END}{device}')}:b\r\n$2\r\n:b\r\n"
+            f"{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
+            f"*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
+            for key, device, step in each
+        ]
+    )
 
 
 def _records(
@@ -300,9 +321,12 @@ def _records(
 
 
 def record_of(
-    keys: Keys, entry: str, taken: dict[int, str], keep_s: int, *, again: bool = False
+    keys: Keys, entry: str, taken: dict[int, str] | list[str], keep_s: int, *, again: bool = False
 ) -> bytes:
-    """A SET of an entry's taken numbers: place + 1 -> count. again: only where one exists."""
+    """A SET of an entry's taken numbers: place + 1 -> count, or those of all places.
+
+    again: only where one exists.
+    """
     name, record, keep = keys.taken(entry).encode(), _pack(taken), b"%d" % keep_s
     return b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n%b" % (
         6 if again else 5,
