@@ -416,10 +416,8 @@ def test_a_call_rings_again_at_once_after_its_end_and_is_not_taken_back_by_it(
     end = {"call_id": data["call_id"], "reason": "cancelled"}
     end |= {"users": [b]} if whom == "one" else {}
     ts = now_ms()
-    again = [
-        json.dumps(core_event(house.app, kind, what, ts_ms=ts))
-        for kind, what in (("call.ended", end), ("call.invited", data))
-    ]
+    both = (("call.ended", end), ("call.invited", data))
+    again = [json.dumps(core_event(house.app, kind, what, ts_ms=ts)) for kind, what in both]
     with house.core.redis.pipeline(transaction=True) as pipe:  # of the same millisecond
         for lines in [again] if "entry" in whom else [[one] for one in again]:
             pipe.xadd("im:events", {"b": "\n".join(lines)})

@@ -196,11 +196,8 @@ class Town:
             runtime.redis.delete(key)
         assert took_quick_way == usual
         assert all(later.due_ms > now_ms() - 60_000 for later in commit.deferred)
-        return (
-            singly(commit.rows),
-            batches,
-            {*commit.wake, len(commit.deferred), len(commit.forward)},
-        )
+        rows = singly(commit.rows)
+        return (rows, batches, {*commit.wake, len(commit.deferred), len(commit.forward)})
 
 
 def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[Push]]:
