@@ -27,7 +27,7 @@ EVENT_KEEP_S = 86_400
 HALF_DAY_S = 43_200
 EVENT_HASH_KEEP_S = EVENT_KEEP_S + 2 * HALF_DAY_S
 #: Events of one call of the script.
-EVENTS_MAX = 1_000
+EVENTS_MAX = 2_000
 MARK_KEEP_S = 8 * 86_400
 #: Shortest time for which a message's time is kept: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600

@@ -19,6 +19,7 @@ from redis.sentinel import Sentinel as SentinelClient
 from common.config import SettingError
 from common.redis_urls import is_cluster, sentinel_of
 from common.storage.cluster import ClusterCore, as_redis, slot_client
+from common.storage.pool import LeanPool
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> r
     client = (
         _sentinel_client(url)
         if url.startswith("sentinel://")
-        else redis.Redis.from_url(url, **_options(url))
+        else redis.Redis.from_pool(LeanPool.from_url(url, **_options(url)))
     )
     try:
         refuse_cluster(client, setting)
