@@ -24,8 +24,13 @@ def queue(
     runtime: Runtime, batches: Iterable[Batch | AlikeBatch], urgency: Urgency = Urgency.CHAT
 ) -> None:
     """Each an entry of its own, in one transaction."""
+    queue_each(runtime, [(one, urgency) for one in batches])
+
+
+def queue_each(runtime: Runtime, urgent: Iterable[tuple[Batch | AlikeBatch, Urgency]]) -> None:
+    """The same, each in the queue of its urgency."""
     new = []
-    for one in batches:
+    for one, urgency in urgent:
         general = batch_of(one) if isinstance(one, AlikeBatch) else one
         new.append(as_new(general, urgency, encode(one)))
     with runtime.redis.pipeline(transaction=True) as pipe:

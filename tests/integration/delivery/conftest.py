@@ -20,7 +20,7 @@ from common.storage.tenants import Tenant
 from tests.integration.admission.conftest import lane, work
 from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
-from tests.queued import packed, queue
+from tests.queued import packed, queue_each
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -78,14 +78,15 @@ class World:
 
     def put(self, works: Sequence[PendingPush]) -> None:
         """In the queues of their urgencies, as routing packs them."""
-        business_id = self.lane.credential.business_id
+        business_id, made = self.lane.credential.business_id, list[Any]()
         for urgency in {one.note.urgency for one in works}:
             pushes = [
                 Push(note=one.note, targets=(one.target,))
                 for one in works
                 if one.note.urgency == urgency
             ]
-            queue(self.runtime, [packed(part, business_id) for part in parts(pushes)], urgency)
+            made += [(packed(part, business_id), urgency) for part in parts(pushes)]
+        queue_each(self.runtime, made)
 
     def waiting(self) -> int:
         """Pushes in the lane's queues."""
