@@ -155,21 +155,14 @@ class Claims:
 
     def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         keys = self.keys
-        packed = msgspec.msgpack.encode(
-            [
-                (
-                    *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
-                    *(
-                        a.conversation,
-                        a.judged_ms or a.ts_ms,
-                        a.entry,
-                        a.badge_step,
-                        a.registered_ms,
-                    ),
-                )
-                for a in asks
-            ]
-        )
+        told = [
+            (
+                *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
+                *(a.conversation, a.judged_ms or a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+            )
+            for a in asks
+        ]
+        packed = msgspec.msgpack.encode(told)
         reply = self._claim(
             keys=[keys.claim, keys.badge, keys.revoked_marks, keys.read_marks],
             args=[KEEP_S, badges.KEEP_S, packed],

@@ -270,11 +270,8 @@ class EventMarks:
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
-        self._read(
-            keys=[self._keys.read(app, user)],
-            args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX],
-            client=pipe,
-        )
+        names = [self._keys.read(app, user)]
+        self._read(keys=names, args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
     def note_end(self, app: str, call_id: str, end: End, pipe: Redis) -> None:
         """Notes when and where the call was ended last, for an invitation right behind it."""
