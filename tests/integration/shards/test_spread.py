@@ -83,8 +83,22 @@ def test_a_bad_line_of_a_packed_entry_keeps_its_number(sharded: ShardedFleet) ->
     lines[3] = {**lines[3], "ts": "yesterday"}
     fleet.take_in(*lines, packed=True)
     fleet.write()
-    (letter,) = fleet.runtime.dead_letters.listed("intake")
+    letters = fleet.runtime.dead_letters.listed("intake")
+    (letter,) = [one for one in letters if one.app == fleet.app]
     assert letter.entry_id.endswith("#3")
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_bad_event_may_be_all_that_a_shard_has_of_a_read(
+    sharded: ShardedFleet, beside: int
+) -> None:
+    fleet = sharded
+    bad = fleet.chat("nobody", "bad") | {"ts": "yesterday"}
+    fleet.take_in(bad, *(fleet.chat(user, f"b-{user}") for user in PEOPLE[:beside]))
+    fleet.write()
+    letters = fleet.runtime.dead_letters.listed("intake")
+    (letter,) = [one for one in letters if one.app == fleet.app]
+    assert not letter.reason.startswith("broke_stage")
 
 
 def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: ShardedFleet) -> None:
