@@ -221,11 +221,10 @@ def test_the_access_call_is_read(answer, expected):
 
 
 def built(one, *, options=None, **over):
+    asked = batch(note_=one, **over)
     return json.loads(
         HONOR.build(
-            batch(note_=one, **over),
-            credential(Vendor.HONOR, "honor.service", **(options or {})),
-            ACCESS,
+            asked, credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS
         ).body
     )
 
