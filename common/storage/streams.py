@@ -534,6 +534,8 @@ class CoreStreams(StreamStore):
         return super().with_pending(streams)
 
     def _read_whole(self, stream: str, entry_id: bytes, raw: Sequence[bytes]) -> Entry:
+        if len(raw) == 2 and raw[0] == b"e" and len(raw[1]) < self.entry_bytes_max:  # nearly all
+            return Entry(stream, entry_id, raw[1], 1, False, {b"e": raw[1]})
         size = self._over(raw)
         return self._entry(stream, entry_id, self._cut(raw) if size else raw, size)
 

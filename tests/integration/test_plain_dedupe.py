@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from common.storage.keys import Keys
-from common.storage.marks import FEW, EventMarks, MessageTime
+from common.storage.marks import EVENTS_MAX, FEW, EventMarks, MessageTime
 from common.storage.redis import connect
 
 HALF_DAY_S = 43_200
@@ -63,6 +63,18 @@ def test_both_ways_tell_and_write_the_same(
         told = {way: marks.repeats(events, times) for way, marks in ways.items()}
         assert told["p"] == told["s"]
     assert written(redis_client, f"{space}p") == written(redis_client, f"{space}s") != {}
+
+
+@pytest.mark.parametrize("by_script", [False, True])
+def test_the_largest_read_is_told_whole(
+    redis_client: redis.Redis, space: str, by_script: bool
+) -> None:
+    marks = marks_of(redis_client, space, by_script=by_script)
+    names = [f"e{number}" for number in range(EVENTS_MAX + 1)]
+    times = {place: ("a", "c2c:x", name, 5) for place, name in enumerate(names)}
+    assert marks.repeats([("a", name, "s/1-1") for name in names], times) == [False] * len(names)
+    assert marks.repeats([("a", name, "s/2-1") for name in names]) == [True] * len(names)
+    assert len(marks.times_of([one[:3] for one in times.values()])) == len(names)
 
 
 def test_a_reader_alone_needs_no_script(redis_client: redis.Redis, space: str) -> None:
