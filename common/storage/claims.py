@@ -25,6 +25,8 @@ from common.storage.scripts import Call, run_all, script
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
 #: its day and a day of grace.
 KEEP_S = 9 * 86_400
+#: Lots of which few pushes are taken by a script, which is called for each.
+FEW_LOTS = 2
 #: Leases of one script call, which blocks all others.
 LEASE_MAX = 1_000
 
@@ -205,7 +207,8 @@ class Claims:
         ]
         if not self._usual:
             return found
-        if sum(len(lots[place][0].users) for place in chosen) <= self.few_max:
+        pushes = sum(len(lots[place][0].users) for place in chosen)
+        if len(chosen) <= FEW_LOTS and pushes <= self.few_max:
             chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):

@@ -301,14 +301,14 @@ def _intake(runtime: Runtime, beat: WorkBeat) -> None:
 def intake_loop(runtime: Runtime) -> IntakeLoop:
     """Intake of this process, into all shards."""
     from workers.handlers.intake import IntakeLoop
-    from workers.handlers.joint_intake import JointIntake
+    from workers.handlers.joint_intake import JointIntakeLoop
     from workers.handlers.spread_intake import SpreadIntakeLoop
 
     streams, ports = runtime.settings.event_streams, [doors_of(one) for one in runtime.shards]
     if len(ports) == 1:
         return IntakeLoop(streams, ports[0])
     if runtime.together:
-        return IntakeLoop(streams, ports[0], handler=JointIntake(ports))
+        return JointIntakeLoop(streams, ports)
     return SpreadIntakeLoop(streams, ports)
 
 

@@ -151,20 +151,10 @@ class IntakeHandler:
         )
         quick = shortcut is not None and shortcut.usual is not None
         usual, stored = usual_pushes.apart(stored, now, ports.spread) if quick else ([], stored)
-        messages, records = _taken(stored, now)
-        directed, own = self._directed(direct, repeated, now)
-        records += own
-        ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        later = behind(fresh, states)
-        first = [event for event in states if event.entry not in later] if later else states
-        # without such events the registry's libraries are not loaded
-        withdrawals = (
-            ports.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
-            if first
-            else []
-        )
-        records += self._records_beside(states, refused, repeated, now)
-        ports.withdraw([*withdrawals, *directed.withdrawals])
+        # nearly always all are usual
+        plain = len(usual) == len(fresh) and not repeated and not refused
+        beside = Beside() if plain else self._beside(found, (stored, direct, states), now)
+        messages, records, directed = beside.messages, beside.records, beside.directed
         self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry, _ in reads)
         onward, looked = Commit(), (yield usual_pushes.people_of(usual))
@@ -172,12 +162,10 @@ class IntakeHandler:
             onward, left = shortcut.usual_commit(usual, single, looked)
             more, records_left = _taken(left, now)
             messages, records = [*messages, *more], [*records, *records_left]
-        onward += self._onward(shortcut, messages, directed.offline, single)
-        if later:
-            ports.state.apply(
-                [event for event in states if event.entry in later],
-                lambda event, why: ignored.update({event.entry: why}),
-            )
+        if messages or directed.offline:
+            onward += self._onward(shortcut, messages, directed.offline, single)
+        if beside.later:
+            ports.state.apply(beside.later, beside.ignore)
         # The waits come first: what is decided on the way ends its own. So do the events: in the
         # ledger's writer each waits for an outcome behind it.
         yield (
@@ -188,8 +176,25 @@ class IntakeHandler:
                 rows=records,
             )
             + onward
-            + Commit(after=[lambda: found.count(ignored)])
+            + Commit(after=[lambda: found.count(beside.ignored)])
         )
+
+    def _beside(
+        self, found: Sorted, parts: tuple[list[Event], list[Event], list[Event]], now: int
+    ) -> Beside:
+        """What follows from all but usual events; states are applied. parts: as `_apart` has."""
+        ports, (stored, direct, states) = self._ports, parts
+        beside = Beside(*_taken(stored, now))
+        beside.directed, records = self._directed(direct, found.repeated, now)
+        beside.records += records
+        later = behind(found.fresh, states)
+        beside.later = [event for event in states if event.entry in later]
+        first = [event for event in states if event.entry not in later] if later else states
+        # without such events the registry's libraries are not loaded
+        withdrawals = ports.state.apply(first, beside.ignore) if first else []
+        beside.records += self._records_beside(states, found.refused, found.repeated, now)
+        ports.withdraw([*withdrawals, *beside.directed.withdrawals])
+        return beside
 
     def _directed(
         self, direct: Sequence[Event], repeated: Sequence[Event], now: int
@@ -309,6 +314,22 @@ def _sorted(reads: Sequence[Read]) -> Sorted:
 
 
 @dataclass(slots=True)
+class Beside:
+    """What follows from a read's events that are not usual. later: states that are applied after
+    its messages; ignored: why an event changed nothing, by its entry.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    directed: Directed = field(default_factory=Directed)
+    later: list[Event] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def ignore(self, event: Event, why: str) -> None:
+        self.ignored[event.entry] = why
+
+
+@dataclass(slots=True)
 class Sorted:
     """A read's events: new ones in stream order, repeated ones, refused ones.
 
@@ -366,9 +387,8 @@ class Sorted:
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
     """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
     parts: dict[Way, list[Event]] = {way: [] for way in Way}
-    by_type = {name: parts[kind.way] for name, kind in TYPES.items()}
     for event in fresh:
-        by_type[event.type].append(event)
+        parts[TYPES[event.type].way].append(event)
     return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
 
 
@@ -470,8 +490,9 @@ def wakes_of(ports: IntakePorts) -> Callable[[str, Vendor | None], None]:
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is stopped."""
 
-    #: Bytes of one read.
+    #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
+    reads = 1
 
     def __init__(
         self,
@@ -570,7 +591,7 @@ class IntakeLoop:
     def _bound(self) -> None:
         """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
         self._counts |= dict.fromkeys(
-            self._streams, entries_of(READ_EVENTS, self._handler.per_entry)
+            self._streams, self.reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )
 
 

@@ -76,6 +76,17 @@ def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     }
 
 
+def test_a_bad_line_of_a_packed_entry_keeps_its_number(sharded: ShardedFleet) -> None:
+    """Though the entry's people are of several shards."""
+    fleet = sharded
+    lines = [fleet.chat(user, f"b-{user}") for user in PEOPLE]
+    lines[3] = {**lines[3], "ts": "yesterday"}
+    fleet.take_in(*lines, packed=True)
+    fleet.write()
+    (letter,) = fleet.runtime.dead_letters.listed("intake")
+    assert letter.entry_id.endswith("#3")
+
+
 def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: ShardedFleet) -> None:
     """The entry is of people of several shards, and is written anew at the stream's end."""
     fleet = peopled
